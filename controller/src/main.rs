@@ -1,0 +1,3 @@
+//! Translates Kubernetes objects into the OVN northbound database.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! A pure address allocator: state and request in, address or reason out.

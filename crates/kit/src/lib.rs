@@ -1,0 +1,1 @@
+//! Process glue: logs, signals, the metrics and health endpoint.

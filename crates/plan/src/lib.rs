@@ -1,0 +1,1 @@
+//! A pure compiler: the world of Kubernetes objects in, northbound facts out.
