@@ -1,0 +1,126 @@
+//! `/metrics`, `/healthz` and `/readyz`.
+//!
+//! `/healthz` answers 200 as long as the process serves at all. `/readyz` answers 200 once the process says so through
+//! [`Readiness`], and 503 with the reason before that and whenever it stops being ready.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus::{Registry, TextEncoder};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// The writing end of a process's readiness; clones speak for the same process.
+#[derive(Debug, Clone)]
+pub struct Readiness(Arc<watch::Sender<Result<(), String>>>);
+
+impl Readiness {
+    /// Not ready yet, for the given reason.
+    pub fn waiting_for(reason: &str) -> Self {
+        Self(Arc::new(watch::Sender::new(Err(reason.to_owned()))))
+    }
+
+    /// Ready from now on.
+    pub fn ready(&self) {
+        drop(self.0.send_replace(Ok(())));
+    }
+
+    /// Not ready from now on; the reason is what `/readyz` answers.
+    pub fn not_ready(&self, reason: impl Into<String>) {
+        drop(self.0.send_replace(Err(reason.into())));
+    }
+
+    /// Whether the process is ready, or why not.
+    pub fn state(&self) -> Result<(), String> {
+        self.0.borrow().clone()
+    }
+}
+
+/// The bound endpoint; [`Endpoint::serve`] answers until the process ends.
+#[derive(Debug)]
+pub struct Endpoint {
+    listener: TcpListener,
+    router: Router,
+}
+
+impl Endpoint {
+    /// Binds the address. Fails when it is taken, so that a second process says so at once.
+    pub async fn bind(address: SocketAddr, registry: Registry, readiness: Readiness) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        let router = Router::new()
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/livez", get(|| async { "ok\n" }))
+            .route("/readyz", get(readyz).with_state(readiness))
+            .route("/metrics", get(metrics).with_state(registry));
+        Ok(Self { listener, router })
+    }
+
+    /// The address that was bound: the port is real even when 0 was asked for.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers requests until the listener breaks.
+    pub async fn serve(self) -> std::io::Result<()> {
+        axum::serve(self.listener, self.router).await
+    }
+}
+
+async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
+    match readiness.state() {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
+}
+
+async fn metrics(State(registry): State<Registry>) -> impl IntoResponse {
+    match TextEncoder::new().encode_to_string(&registry.gather()) {
+        Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text),
+        Err(error) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, [(CONTENT_TYPE, "text/plain")], format!("encode metrics: {error}\n"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus::IntCounter;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    async fn ask(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn readiness_and_metrics_are_what_the_process_says() {
+        let registry = Registry::new();
+        let counter = IntCounter::new("pods_total", "pods").unwrap();
+        registry.register(Box::new(counter.clone())).unwrap();
+        let readiness = Readiness::waiting_for("the northbound database");
+        let endpoint = Endpoint::bind(([127, 0, 0, 1], 0).into(), registry, readiness.clone()).await.unwrap();
+        let address = endpoint.address().unwrap();
+        let server = tokio::spawn(endpoint.serve());
+
+        let before = ask(address, "/readyz").await;
+        assert!(before.starts_with("HTTP/1.1 503") && before.contains("the northbound database"), "{before}");
+        readiness.ready();
+        assert!(ask(address, "/readyz").await.starts_with("HTTP/1.1 200"));
+        assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"));
+        counter.inc_by(3);
+        assert!(ask(address, "/metrics").await.contains("pods_total 3"));
+        server.abort();
+    }
+}
