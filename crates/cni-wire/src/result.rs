@@ -1,0 +1,143 @@
+//! The success result of ADD, in every version's shape.
+//!
+//! One struct holds what 1.1.0 can say; [`CniResult::to_json`] leaves out what an older version does not know and adds
+//! `ips[].version`, which the versions before 1.0.0 ask for.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::Version;
+
+/// The result of ADD (specification, section 5 "Success").
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct CniResult {
+    /// Interfaces that were made, host ends too.
+    pub interfaces: Vec<Interface>,
+    /// Addresses that were given.
+    pub ips: Vec<Ip>,
+    /// Routes that were set.
+    pub routes: Vec<Route>,
+    /// Name servers; kept as it came from a plugin before us.
+    pub dns: Map<String, Value>,
+}
+
+/// One interface of a result.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its hardware address, or empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mac: String,
+    /// Its MTU in bytes (1.1.0).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// The network namespace's path; empty for the host.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sandbox: String,
+}
+
+/// One address of a result.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Ip {
+    /// Address and prefix length, `10.16.0.5/16`.
+    pub address: String,
+    /// The default gateway of that family.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<IpAddr>,
+    /// Which of `interfaces` has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<usize>,
+}
+
+/// One route of a result.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Route {
+    /// Destination, `0.0.0.0/0`.
+    pub dst: String,
+    /// Next hop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gw: Option<IpAddr>,
+}
+
+impl CniResult {
+    /// This result with ours behind it, as a chained plugin passes it on. Our interface numbers are moved along.
+    #[must_use]
+    pub fn followed_by(mut self, ours: Self) -> Self {
+        let shift = self.interfaces.len();
+        self.interfaces.extend(ours.interfaces);
+        self.ips.extend(ours.ips.into_iter().map(|ip| Ip { interface: ip.interface.map(|i| i + shift), ..ip }));
+        self.routes.extend(ours.routes);
+        self
+    }
+
+    /// The JSON object in the shape of `version`.
+    pub fn to_json(&self, version: Version) -> String {
+        let interfaces: Vec<Interface> = self
+            .interfaces
+            .iter()
+            .map(|i| Interface { mtu: i.mtu.filter(|_| version >= Version::V1_1_0), ..i.clone() })
+            .collect();
+        let ips: Vec<Value> = self
+            .ips
+            .iter()
+            .map(|ip| {
+                let mut value = json!(ip);
+                if version < Version::V1_0_0 {
+                    value["version"] = json!(if ip.address.contains(':') { "6" } else { "4" });
+                }
+                value
+            })
+            .collect();
+        json!({
+            "cniVersion": version.as_str(), "interfaces": interfaces, "ips": ips, "routes": self.routes, "dns": self.dns,
+        })
+        .to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ours() -> CniResult {
+        CniResult {
+            interfaces: vec![Interface {
+                name: "eth0".into(),
+                mac: "0a:00:00:00:00:01".into(),
+                mtu: Some(1400),
+                sandbox: "/n".into(),
+            }],
+            ips: vec![Ip {
+                address: "10.16.0.5/16".into(),
+                gateway: Some("10.16.0.1".parse().unwrap()),
+                interface: Some(0),
+            }],
+            routes: vec![Route { dst: "0.0.0.0/0".into(), gw: Some("10.16.0.1".parse().unwrap()) }],
+            dns: Map::new(),
+        }
+    }
+
+    #[test]
+    fn each_version_has_its_shape() {
+        let old: Value = serde_json::from_str(&ours().to_json(Version::V0_3_1)).unwrap();
+        assert_eq!((&old["ips"][0]["version"], &old["interfaces"][0]["mtu"]), (&json!("4"), &Value::Null));
+        let new: Value = serde_json::from_str(&ours().to_json(Version::V1_1_0)).unwrap();
+        assert_eq!((&new["ips"][0]["version"], &new["interfaces"][0]["mtu"]), (&Value::Null, &json!(1400)));
+        assert_eq!(new["dns"], json!({}));
+    }
+
+    #[test]
+    fn a_previous_result_is_passed_on() {
+        let before: CniResult =
+            serde_json::from_str(r#"{"cniVersion":"1.0.0","interfaces":[{"name":"lo"}],"dns":{"domain":"x"}}"#)
+                .unwrap();
+        let both = before.followed_by(ours());
+        assert_eq!(both.interfaces.len(), 2);
+        assert_eq!(both.ips[0].interface, Some(1));
+        assert_eq!(both.dns["domain"], "x");
+    }
+}
