@@ -1,1 +1,15 @@
-//! An RFC 7047 client: framing, reconnect, monitor, a local replica, transactions.
+//! An RFC 7047 client: values, operations, a local replica, and the session that keeps the replica true.
+//!
+//! What a transaction wrote is in the replica before [`Client::transact`](client::Client::transact) returns.
+//! Without the feature `client` only plain values remain, free of tokio.
+
+mod op;
+mod replica;
+mod schema;
+mod value;
+
+pub use op::{Condition, Function, Mutation, Mutator, Op, Until, Where};
+pub use replica::{Replica, Row, Table, UpdateError, Updates};
+pub use schema::{ColumnType, Schema, SchemaError};
+pub use uuid::Uuid;
+pub use value::{Atom, Datum, Real};

@@ -1,0 +1,99 @@
+//! The local copy of the monitored tables: rows by id, and by each table's declared key.
+//!
+//! It promises that the key index always says what the rows say, and that a change that does not fit is an error
+//! which leaves the copy as it was.
+
+mod update;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use uuid::Uuid;
+
+use crate::Datum;
+
+pub use update::{UpdateError, Updates};
+
+/// Column -> value, for the columns that were asked for. The row's id is not among them.
+pub type Row = BTreeMap<&'static str, Datum>;
+
+/// A table to keep a copy of.
+#[derive(Clone, Copy, Debug)]
+pub struct Table {
+    /// Its name in the schema.
+    pub name: &'static str,
+    /// The columns to keep.
+    pub columns: &'static [&'static str],
+    /// The key that [`Replica::find`] searches by, made of a row's columns; need not be unique. `None` leaves the row out.
+    pub key: Option<fn(&Row) -> Option<String>>,
+}
+
+/// The copy of some tables of one database.
+#[derive(Clone, Debug, Default)]
+pub struct Replica {
+    tables: Vec<Rows>,
+}
+
+#[derive(Clone, Debug)]
+struct Rows {
+    table: Table,
+    /// Those of the table's columns that the server has, with their types. Empty until a schema is adopted.
+    columns: BTreeMap<&'static str, crate::ColumnType>,
+    rows: HashMap<Uuid, Row>,
+    index: HashMap<String, BTreeSet<Uuid>>,
+}
+
+impl Replica {
+    /// An empty copy of these tables.
+    pub fn new(tables: impl IntoIterator<Item = Table>) -> Replica {
+        let tables = tables.into_iter().map(|table| Rows {
+            table,
+            columns: BTreeMap::new(),
+            rows: HashMap::new(),
+            index: HashMap::new(),
+        });
+        Replica { tables: tables.collect() }
+    }
+
+    /// The row with this id.
+    pub fn get(&self, table: &str, uuid: Uuid) -> Option<&Row> {
+        self.table(table)?.rows.get(&uuid)
+    }
+
+    /// Every row of a table, in no order.
+    pub fn rows(&self, table: &str) -> impl Iterator<Item = (Uuid, &Row)> {
+        self.table(table).into_iter().flat_map(|rows| &rows.rows).map(|(uuid, row)| (*uuid, row))
+    }
+
+    /// The rows whose declared key is this one, in the order of their ids. Nothing for a table without a key.
+    pub fn find(&self, table: &str, key: &str) -> impl Iterator<Item = Uuid> + '_ {
+        self.table(table).and_then(|rows| rows.index.get(key)).into_iter().flatten().copied()
+    }
+
+    /// The number of rows of a table.
+    pub fn len(&self, table: &str) -> usize {
+        self.table(table).map_or(0, |rows| rows.rows.len())
+    }
+
+    /// Whether a table has no row.
+    pub fn is_empty(&self, table: &str) -> bool {
+        self.len(table) == 0
+    }
+
+    /// Puts a row in place of what the id stood for, as the server would. Unknown tables are left alone.
+    pub fn insert(&mut self, table: &str, uuid: Uuid, row: Row) -> Option<Row> {
+        self.table_mut(table)?.put(uuid, row)
+    }
+
+    /// Takes a row away.
+    pub fn remove(&mut self, table: &str, uuid: Uuid) -> Option<Row> {
+        self.table_mut(table)?.take(uuid)
+    }
+
+    fn table(&self, name: &str) -> Option<&Rows> {
+        self.tables.iter().find(|rows| rows.table.name == name)
+    }
+
+    fn table_mut(&mut self, name: &str) -> Option<&mut Rows> {
+        self.tables.iter_mut().find(|rows| rows.table.name == name)
+    }
+}

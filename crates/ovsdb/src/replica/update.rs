@@ -1,0 +1,398 @@
+//! Reading `<table-updates2>` (ovsdb-server(7), section 4.1.14) and applying it to a [`Replica`].
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{Replica, Row, Rows, Table};
+use crate::{ColumnType, Datum, Schema};
+
+/// The rows that an update or a snapshot is about, read but not yet applied.
+#[derive(Clone, Debug)]
+pub struct Updates {
+    tables: Vec<(&'static str, Vec<(Uuid, RowUpdate)>)>,
+}
+
+/// Why an update cannot be applied. The replica is as it was before.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpdateError {
+    /// The update names a table that is not monitored or has no schema yet.
+    #[error("update of {table}: not a monitored table")]
+    Table {
+        /// The table.
+        table: &'static str,
+    },
+    /// The update changes a row that the replica does not hold.
+    #[error("update of {table} {row}: no such row in the replica")]
+    Row {
+        /// The table.
+        table: &'static str,
+        /// The row.
+        row: Uuid,
+    },
+    /// A column's difference is a set for a map, or a map for a set.
+    #[error("update of {table} {row}: column {column} changes between set and map")]
+    Column {
+        /// The table.
+        table: &'static str,
+        /// The row.
+        row: Uuid,
+        /// The column.
+        column: &'static str,
+    },
+}
+
+#[derive(Clone, Debug)]
+enum RowUpdate {
+    /// `initial` and `insert`: every column that is not at its default.
+    Whole(Columns),
+    /// `modify`: the columns that changed; sets and maps as differences.
+    Modify(Columns),
+    Delete,
+}
+
+type Columns = Vec<(&'static str, Datum)>;
+
+impl Updates {
+    /// Reads the updates of these tables; other tables and columns are skipped.
+    pub fn decode(tables: &[Table], json: &RawValue) -> Result<Updates, serde_json::Error> {
+        let mut from = serde_json::Deserializer::from_str(json.get());
+        let updates = TablesSeed(tables).deserialize(&mut from)?;
+        from.end()?;
+        Ok(updates)
+    }
+
+    /// The number of rows it is about.
+    pub fn len(&self) -> usize {
+        self.tables.iter().map(|(_, rows)| rows.len()).sum()
+    }
+
+    /// Whether it is about no row at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Replica {
+    /// Takes on the types of the columns. Declared columns that the schema lacks are left out from now on.
+    /// Answers whether anything differs from the schema before; the rows then need a new snapshot.
+    pub fn adopt(&mut self, schema: &Schema) -> bool {
+        let mut differs = false;
+        for rows in &mut self.tables {
+            let found = |name: &&'static str| Some((*name, schema.column(rows.table.name, name)?.clone()));
+            let columns = rows.table.columns.iter().filter_map(found).collect();
+            differs |= rows.columns != columns;
+            rows.columns = columns;
+        }
+        differs
+    }
+
+    /// The declared tables.
+    pub fn tables(&self) -> impl Iterator<Item = Table> + '_ {
+        self.tables.iter().map(|rows| rows.table)
+    }
+
+    /// The declared columns of a table that the adopted schema has.
+    pub fn columns(&self, table: &str) -> impl Iterator<Item = &'static str> + '_ {
+        self.table(table).into_iter().flat_map(|rows| rows.columns.keys().copied())
+    }
+
+    /// Applies the changes since the replica's state. Returns the rows they name.
+    pub fn apply(&mut self, updates: Updates) -> Result<BTreeSet<(&'static str, Uuid)>, UpdateError> {
+        self.check(&updates)?;
+        let mut touched = BTreeSet::new();
+        for (name, updates) in updates.tables {
+            let Some(rows) = self.table_mut(name) else { continue };
+            for (uuid, update) in updates {
+                match update {
+                    RowUpdate::Whole(columns) => {
+                        let row = rows.whole(columns);
+                        rows.put(uuid, row);
+                    }
+                    RowUpdate::Modify(columns) => rows.modify(uuid, columns),
+                    RowUpdate::Delete => {
+                        rows.take(uuid);
+                    }
+                }
+                touched.insert((name, uuid));
+            }
+        }
+        Ok(touched)
+    }
+
+    /// Puts a snapshot in place of everything. Returns the rows that differ from before.
+    pub fn replace(&mut self, snapshot: Updates) -> Result<BTreeSet<(&'static str, Uuid)>, UpdateError> {
+        let mut fresh = Replica::new(self.tables());
+        for (fresh, rows) in fresh.tables.iter_mut().zip(&self.tables) {
+            fresh.columns.clone_from(&rows.columns);
+        }
+        fresh.apply(snapshot)?;
+        let mut changed = BTreeSet::new();
+        for (old, new) in self.tables.iter().zip(&fresh.tables) {
+            let name = old.table.name;
+            changed.extend(old.rows.keys().filter(|uuid| !new.rows.contains_key(uuid)).map(|uuid| (name, *uuid)));
+            let differs = |(uuid, row): &(&Uuid, &Row)| old.rows.get(uuid) != Some(row);
+            changed.extend(new.rows.iter().filter(differs).map(|(uuid, _)| (name, *uuid)));
+        }
+        *self = fresh;
+        Ok(changed)
+    }
+
+    /// Everything that could be wrong with the updates, before the first of them is applied.
+    fn check(&self, updates: &Updates) -> Result<(), UpdateError> {
+        for &(table, ref updates) in &updates.tables {
+            let rows = self.table(table).ok_or(UpdateError::Table { table })?;
+            for &(row, ref update) in updates {
+                let RowUpdate::Modify(columns) = update else { continue };
+                let old = rows.rows.get(&row).ok_or(UpdateError::Row { table, row })?;
+                for (column, diff) in columns {
+                    let many = rows.columns.get(column).is_some_and(|column| column.many);
+                    let same_kind = |old: &Datum| matches!(old, Datum::Set(_)) == matches!(diff, Datum::Set(_));
+                    if many && !old.get(column).is_none_or(same_kind) {
+                        return Err(UpdateError::Column { table, row, column });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Rows {
+    /// A whole row: what is given, and the defaults of the rest.
+    fn whole(&self, given: Columns) -> Row {
+        let mut row: Row = self.columns.iter().map(|(name, column)| (*name, column.default.clone())).collect();
+        row.extend(given);
+        row
+    }
+
+    pub(super) fn put(&mut self, uuid: Uuid, row: Row) -> Option<Row> {
+        let old = self.take(uuid);
+        if let Some(key) = self.key(&row) {
+            self.index.entry(key).or_default().insert(uuid);
+        }
+        self.rows.insert(uuid, row);
+        old
+    }
+
+    pub(super) fn take(&mut self, uuid: Uuid) -> Option<Row> {
+        let old = self.rows.remove(&uuid)?;
+        if let Some(key) = self.key(&old) {
+            self.unlink(&key, uuid);
+        }
+        Some(old)
+    }
+
+    fn modify(&mut self, uuid: Uuid, columns: Columns) {
+        let Some(row) = self.rows.get_mut(&uuid) else { return };
+        let before = self.table.key.and_then(|key| key(row));
+        for (name, diff) in columns {
+            match (self.columns.get(name), row.get_mut(name)) {
+                (Some(ColumnType { many: true, .. }), Some(value)) => toggle(value, diff),
+                _ => {
+                    row.insert(name, diff);
+                }
+            }
+        }
+        let after = self.table.key.and_then(|key| key(row));
+        if before != after {
+            if let Some(key) = before {
+                self.unlink(&key, uuid);
+            }
+            if let Some(key) = after {
+                self.index.entry(key).or_default().insert(uuid);
+            }
+        }
+    }
+
+    fn key(&self, row: &Row) -> Option<String> {
+        self.table.key.and_then(|key| key(row))
+    }
+
+    fn unlink(&mut self, key: &str, uuid: Uuid) {
+        if let Some(uuids) = self.index.get_mut(key) {
+            uuids.remove(&uuid);
+            if uuids.is_empty() {
+                self.index.remove(key);
+            }
+        }
+    }
+}
+
+/// Applies the difference of a set or a map: elements in exactly one of old and new;
+/// pairs that went (with their old value), came, or changed (with their new value).
+fn toggle(value: &mut Datum, diff: Datum) {
+    match (value, diff) {
+        (Datum::Set(set), Datum::Set(diff)) => {
+            for atom in diff {
+                if !set.remove(&atom) {
+                    set.insert(atom);
+                }
+            }
+        }
+        (Datum::Map(map), Datum::Map(diff)) => {
+            for (key, new) in diff {
+                if map.get(&key) == Some(&new) {
+                    map.remove(&key);
+                } else {
+                    map.insert(key, new);
+                }
+            }
+        }
+        (value, diff) => *value = diff,
+    }
+}
+
+struct TablesSeed<'a>(&'a [Table]);
+
+impl<'de> DeserializeSeed<'de> for TablesSeed<'_> {
+    type Value = Updates;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Updates, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for TablesSeed<'_> {
+    type Value = Updates;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("table updates")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Updates, A::Error> {
+        let mut tables = Vec::new();
+        while let Some(found) = map.next_key_seed(NameSeed(|name: &str| self.0.iter().find(|t| t.name == name)))? {
+            match found {
+                Some(table) => tables.push((table.name, map.next_value_seed(RowsSeed(table.columns))?)),
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(Updates { tables })
+    }
+}
+
+struct RowsSeed(&'static [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for RowsSeed {
+    type Value = Vec<(Uuid, RowUpdate)>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for RowsSeed {
+    type Value = Vec<(Uuid, RowUpdate)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("row updates by row id")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut rows = Vec::new();
+        while let Some(uuid) = map.next_key::<Uuid>()? {
+            rows.push((uuid, map.next_value_seed(RowSeed(self.0))?));
+        }
+        Ok(rows)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct RowSeed(&'static [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for RowSeed {
+    type Value = RowUpdate;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<RowUpdate, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Initial,
+    Insert,
+    Modify,
+    Delete,
+}
+
+impl<'de> Visitor<'de> for RowSeed {
+    type Value = RowUpdate;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one of initial, insert, modify and delete")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RowUpdate, A::Error> {
+        let update = match map.next_key()? {
+            Some(Kind::Initial | Kind::Insert) => RowUpdate::Whole(map.next_value_seed(ColumnsSeed(self.0))?),
+            Some(Kind::Modify) => RowUpdate::Modify(map.next_value_seed(ColumnsSeed(self.0))?),
+            Some(Kind::Delete) => {
+                map.next_value::<IgnoredAny>()?;
+                RowUpdate::Delete
+            }
+            None => return Err(A::Error::custom("a row update says nothing")),
+        };
+        match map.next_key::<IgnoredAny>()? {
+            None => Ok(update),
+            Some(_) => Err(A::Error::custom("a row update says two things")),
+        }
+    }
+}
+
+struct ColumnsSeed(&'static [&'static str]);
+
+impl<'de> DeserializeSeed<'de> for ColumnsSeed {
+    type Value = Columns;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Columns, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ColumnsSeed {
+    type Value = Columns;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a row")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Columns, A::Error> {
+        let mut columns = Vec::new();
+        while let Some(found) = map.next_key_seed(NameSeed(|name: &str| self.0.iter().find(|c| **c == name)))? {
+            match found {
+                Some(column) => columns.push((*column, map.next_value()?)),
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(columns)
+    }
+}
+
+/// Looks a name up among the declared ones without keeping the text.
+struct NameSeed<F>(F);
+
+impl<'de, T, F: FnOnce(&str) -> Option<T>> DeserializeSeed<'de> for NameSeed<F> {
+    type Value = Option<T>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<T>, D::Error> {
+        from.deserialize_str(self)
+    }
+}
+
+impl<T, F: FnOnce(&str) -> Option<T>> Visitor<'_> for NameSeed<F> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Option<T>, E> {
+        Ok((self.0)(name))
+    }
+}
