@@ -1,0 +1,145 @@
+//! How a row is known: table, natural key, and the id a new row gets from them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::table::{self, Descriptor};
+
+/// The northbound tables we own rows of, in the order in which their rows are written.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum TableId {
+    /// The one row of settings for all of northbound.
+    NbGlobal,
+    /// One row for each Subnet.
+    LogicalSwitch,
+    /// One row for each VPC.
+    LogicalRouter,
+    /// Named sets of addresses that matches refer to as `$name`.
+    AddressSet,
+    /// Where pods, nodes and routers are plugged into a switch.
+    LogicalSwitchPort,
+    /// A router's leg in a switch.
+    LogicalRouterPort,
+    /// A router's routing policies.
+    LogicalRouterPolicy,
+    /// A router's static routes.
+    LogicalRouterStaticRoute,
+}
+
+impl TableId {
+    /// Every table, in order.
+    pub const ALL: [TableId; 8] = [
+        TableId::NbGlobal,
+        TableId::LogicalSwitch,
+        TableId::LogicalRouter,
+        TableId::AddressSet,
+        TableId::LogicalSwitchPort,
+        TableId::LogicalRouterPort,
+        TableId::LogicalRouterPolicy,
+        TableId::LogicalRouterStaticRoute,
+    ];
+
+    /// What is known of this table: its columns, its key, who refers to it.
+    pub fn descriptor(self) -> &'static Descriptor {
+        table::descriptor(self)
+    }
+
+    /// The table's name in the OVSDB schema, such as `Logical_Switch_Port`.
+    pub fn name(self) -> &'static str {
+        self.descriptor().name
+    }
+}
+
+impl fmt::Display for TableId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A row's natural key.
+///
+/// The name is the row's own one where the table has names. Policies and static routes have none; theirs is scoped by
+/// their router: `<router>/<priority>/<match>` and `<router>/<policy>/<prefix>/<nexthop>`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct RowKey {
+    /// The table.
+    pub table: TableId,
+    /// The key inside the table.
+    pub name: Arc<str>,
+}
+
+impl RowKey {
+    /// The key of `name` in `table`.
+    pub fn new(table: TableId, name: impl Into<Arc<str>>) -> Self {
+        Self { table, name: name.into() }
+    }
+
+    /// The key of the one `NB_Global` row.
+    pub fn global() -> Self {
+        Self::new(TableId::NbGlobal, ".")
+    }
+
+    /// For a scoped key its parent and the part of the key that the row itself holds; `None` where the key needs no scope.
+    pub fn scope(&self) -> Option<(RowKey, &str)> {
+        let scope = self.table.descriptor().scope?;
+        let (parent, local) = self.name.split_once('/')?;
+        Some((RowKey::new(scope.parent, parent), local))
+    }
+
+    /// The part of the key that the row itself holds, as the replica's index knows it.
+    pub fn local(&self) -> &str {
+        match self.table.descriptor().scope {
+            Some(_) => self.name.split_once('/').map_or(&self.name, |(_, local)| local),
+            None => &self.name,
+        }
+    }
+}
+
+impl fmt::Display for RowKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.table, self.name)
+    }
+}
+
+/// Everything we name in OVSDB lives under this namespace. Changing it would orphan the ids of every installation.
+const NAMESPACE: Uuid = Uuid::from_u128(0x8d2f_6c1e_51b7_4d0a_9e3b_27f4_c6a0_91d5);
+
+/// The id of a new row: `UUIDv5` of its table, natural key and seed. The seed is the uid of the object that the row is
+/// there for, so a row that is lost is written again with the id it had, and a row for a successor of the same name is not
+/// mistaken for it.
+pub fn row_id(key: &RowKey, seed: &str) -> Uuid {
+    local_id(key.table.name(), &key.name, seed)
+}
+
+/// As [`row_id`], for tables outside of northbound.
+pub(crate) fn local_id(table: &str, name: &str, seed: &str) -> Uuid {
+    let mut text = String::with_capacity(table.len() + name.len() + seed.len() + 2);
+    for part in [table, "\0", name, "\0", seed] {
+        text.push_str(part);
+    }
+    Uuid::new_v5(&NAMESPACE, text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_stable() {
+        let key = RowKey::new(TableId::LogicalSwitchPort, "web-0.shop");
+        assert_eq!(row_id(&key, "uid").to_string(), "0c217923-7af0-5f2a-a2ed-1e673789cb3a");
+        assert_ne!(row_id(&key, "uid"), row_id(&key, "other"));
+    }
+
+    #[test]
+    fn scoped_keys_split_at_the_parent() {
+        let key = RowKey::new(TableId::LogicalRouterPolicy, "ovn-cluster/31000/ip4.dst == 10.16.0.0/16");
+        let (parent, local) = key.scope().unwrap();
+        assert_eq!(parent, RowKey::new(TableId::LogicalRouter, "ovn-cluster"));
+        assert_eq!(local, "31000/ip4.dst == 10.16.0.0/16");
+        assert_eq!(key.local(), local);
+        assert_eq!(RowKey::new(TableId::AddressSet, "a/b").local(), "a/b");
+    }
+}

@@ -1,0 +1,271 @@
+//! The node's own database, `Open_vSwitch`: what the node agent monitors, reads and writes
+//! (ovs-vswitchd.conf.db(5)).
+//!
+//! The views borrow from the replica and say `None` where a column is absent. The functions that write return operations;
+//! ids of new rows follow from the port's name and owner, so a retry whose first reply was lost is refused instead of done
+//! twice.
+
+use std::collections::BTreeMap;
+
+use ovsdb::{Datum, Mutation, Mutator, Op, Replica, Row, Table, Uuid, Where};
+
+use crate::key::local_id;
+
+/// The table with the one row of the node's settings.
+pub const OPEN_VSWITCH: &str = "Open_vSwitch";
+/// The table of bridges.
+pub const BRIDGE: &str = "Bridge";
+/// The table of a bridge's ports.
+pub const PORT: &str = "Port";
+/// The table of a port's interfaces.
+pub const INTERFACE: &str = "Interface";
+
+/// What the node agent monitors. `statistics` and the like, which change every few seconds, are left out.
+pub fn open_vswitch() -> Vec<Table> {
+    let name = |row: &Row| row.get("name").and_then(Datum::as_str).map(str::to_owned);
+    vec![
+        Table {
+            name: OPEN_VSWITCH,
+            columns: &["bridges", "external_ids", "other_config", "ovs_version"],
+            key: Some(|_| Some(".".to_owned())),
+        },
+        Table {
+            name: BRIDGE,
+            columns: &["name", "ports", "datapath_type", "fail_mode", "external_ids", "other_config"],
+            key: Some(name),
+        },
+        Table { name: PORT, columns: &["name", "interfaces", "tag", "external_ids"], key: Some(name) },
+        Table {
+            name: INTERFACE,
+            columns: &[
+                "name",
+                "type",
+                "options",
+                "mac",
+                "mac_in_use",
+                "mtu",
+                "mtu_request",
+                "ofport",
+                "admin_state",
+                "link_state",
+                "error",
+                "external_ids",
+            ],
+            key: Some(name),
+        },
+    ]
+}
+
+/// The node's settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'a> {
+    /// The row's id.
+    pub id: Uuid,
+    row: &'a Row,
+}
+
+/// A bridge.
+#[derive(Clone, Copy, Debug)]
+pub struct Bridge<'a> {
+    /// The row's id.
+    pub id: Uuid,
+    row: &'a Row,
+}
+
+/// An interface. The agent's own rows are its durable record of what is plugged: `external_ids` say whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Interface<'a> {
+    /// The row's id.
+    pub id: Uuid,
+    row: &'a Row,
+}
+
+impl<'a> Settings<'a> {
+    /// The row; `None` before `ovs-vsctl init` ran.
+    pub fn find(replica: &'a Replica) -> Option<Self> {
+        replica.rows(OPEN_VSWITCH).next().map(|(id, row)| Self { id, row })
+    }
+
+    /// A value of `external_ids`, such as `system-id` or `ovn-encap-ip`.
+    pub fn external_id(&self, key: &str) -> Option<&'a str> {
+        self.row.get("external_ids")?.get(key)
+    }
+
+    /// `ovs_version`.
+    pub fn version(&self) -> Option<&'a str> {
+        self.row.get("ovs_version")?.as_str()
+    }
+}
+
+impl<'a> Bridge<'a> {
+    /// The bridge called `name`.
+    pub fn find(replica: &'a Replica, name: &str) -> Option<Self> {
+        let id = replica.find(BRIDGE, name).next()?;
+        Some(Self { id, row: replica.get(BRIDGE, id)? })
+    }
+
+    /// `datapath_type`: `system`, `netdev`, or empty for `system`.
+    pub fn datapath_type(&self) -> Option<&'a str> {
+        self.row.get("datapath_type")?.as_str()
+    }
+
+    /// The ids of its ports.
+    pub fn ports(&self) -> impl Iterator<Item = Uuid> + use<'a> {
+        self.row.get("ports").into_iter().flat_map(Datum::uuids)
+    }
+}
+
+impl<'a> Interface<'a> {
+    /// The interface called `name`; names are unique on a node.
+    pub fn find(replica: &'a Replica, name: &str) -> Option<Self> {
+        Self::get(replica, replica.find(INTERFACE, name).next()?)
+    }
+
+    /// The interface with this id.
+    pub fn get(replica: &'a Replica, id: Uuid) -> Option<Self> {
+        Some(Self { id, row: replica.get(INTERFACE, id)? })
+    }
+
+    /// Every interface.
+    pub fn all(replica: &'a Replica) -> impl Iterator<Item = Self> {
+        replica.rows(INTERFACE).map(|(id, row)| Self { id, row })
+    }
+
+    /// `name`: the network device.
+    pub fn name(&self) -> Option<&'a str> {
+        self.text("name")
+    }
+
+    /// `type`: empty for a device of the system, `internal`, `geneve`, ...
+    pub fn kind(&self) -> Option<&'a str> {
+        self.text("type")
+    }
+
+    /// `ofport`: -1 when the device could not be opened, `None` while nobody has tried.
+    pub fn ofport(&self) -> Option<i64> {
+        self.row.get("ofport")?.as_int()
+    }
+
+    /// `error`: why the device could not be opened.
+    pub fn error(&self) -> Option<&'a str> {
+        self.text("error")
+    }
+
+    /// `link_state`: `up` or `down`.
+    pub fn link_state(&self) -> Option<&'a str> {
+        self.text("link_state")
+    }
+
+    /// `mac_in_use`: the device's own address.
+    pub fn mac_in_use(&self) -> Option<&'a str> {
+        self.text("mac_in_use")
+    }
+
+    /// `mtu`, in bytes.
+    pub fn mtu(&self) -> Option<i64> {
+        self.row.get("mtu")?.as_int()
+    }
+
+    /// A value of `external_ids`.
+    pub fn external_id(&self, key: &str) -> Option<&'a str> {
+        self.row.get("external_ids")?.get(key)
+    }
+
+    /// `external_ids:iface-id`: the logical switch port it is plugged into (ovn-controller(8)).
+    pub fn iface_id(&self) -> Option<&'a str> {
+        self.external_id("iface-id")
+    }
+
+    /// `external_ids:ovn-installed`: whether ovn-controller says that the flows for its port are in place.
+    pub fn ovn_installed(&self) -> bool {
+        self.external_id("ovn-installed") == Some("true")
+    }
+
+    fn text(&self, column: &str) -> Option<&'a str> {
+        self.row.get(column)?.as_str()
+    }
+}
+
+/// A port with one interface of the same name.
+#[derive(Clone, Debug, Default)]
+pub struct NewPort {
+    /// The device's name, at most 15 bytes.
+    pub name: String,
+    /// Whose it is (the container's id), so that two ports of one name are two rows.
+    pub seed: String,
+    /// The interface's `type`: empty for a device that exists, `internal` for one that Open vSwitch makes.
+    pub kind: &'static str,
+    /// The interface's `mac`, for an internal one.
+    pub mac: Option<String>,
+    /// The interface's `mtu_request`, in bytes.
+    pub mtu: Option<u32>,
+    /// The interface's `external_ids`, such as `iface-id`.
+    pub external_ids: BTreeMap<String, String>,
+}
+
+impl NewPort {
+    /// The id that the interface's row will have.
+    pub fn interface_id(&self) -> Uuid {
+        local_id(INTERFACE, &self.name, &self.seed)
+    }
+
+    /// Adds the port to a bridge: one transaction.
+    pub fn add_to(&self, bridge: Uuid) -> Vec<Op> {
+        let (port, interface) = (local_id(PORT, &self.name, &self.seed), self.interface_id());
+        let name = Datum::from(self.name.as_str());
+        let mut row: Row = [
+            ("name", name.clone()),
+            ("type", Datum::from(self.kind)),
+            ("external_ids", Datum::map(&self.external_ids)),
+        ]
+        .into();
+        if let Some(mac) = &self.mac {
+            row.insert("mac", mac.into());
+        }
+        if let Some(mtu) = self.mtu {
+            row.insert("mtu_request", i64::from(mtu).into());
+        }
+        vec![
+            Op::Insert { table: INTERFACE, uuid: Some(interface), row },
+            Op::Insert {
+                table: PORT,
+                uuid: Some(port),
+                row: [("name", name), ("interfaces", interface.into())].into(),
+            },
+            ports_of(bridge, Mutator::Insert, port),
+        ]
+    }
+}
+
+/// Removes the port called `name` from every bridge that has it, and its interface with it; nothing to do when there is none.
+pub fn delete_port(replica: &Replica, name: &str) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for port in replica.find(PORT, name) {
+        let holds = |row: &Row| row.get("ports").is_some_and(|ports| ports.contains(&port.into()));
+        let bridges = replica.rows(BRIDGE).filter(|(_, row)| holds(row));
+        ops.extend(bridges.map(|(bridge, _)| ports_of(bridge, Mutator::Delete, port)));
+    }
+    ops
+}
+
+/// Sets these keys of a row's `external_ids`, whatever they were, and leaves the others.
+pub fn set_external_ids<'a>(table: &'static str, row: Uuid, ids: impl IntoIterator<Item = (&'a str, &'a str)>) -> Op {
+    let ids: BTreeMap<&str, &str> = ids.into_iter().collect();
+    let keys = Datum::set(ids.keys().copied());
+    let mutations = vec![
+        Mutation { column: "external_ids", mutator: Mutator::Delete, value: keys },
+        Mutation { column: "external_ids", mutator: Mutator::Insert, value: Datum::map(ids) },
+    ];
+    Op::Mutate { table, on: Where::Row(row), mutations }
+}
+
+/// Removes these keys from a row's `external_ids`.
+pub fn remove_external_ids<'a>(table: &'static str, row: Uuid, keys: impl IntoIterator<Item = &'a str>) -> Op {
+    let mutation = Mutation { column: "external_ids", mutator: Mutator::Delete, value: Datum::set(keys) };
+    Op::Mutate { table, on: Where::Row(row), mutations: vec![mutation] }
+}
+
+fn ports_of(bridge: Uuid, mutator: Mutator, port: Uuid) -> Op {
+    let mutation = Mutation { column: "ports", mutator, value: port.into() };
+    Op::Mutate { table: BRIDGE, on: Where::Row(bridge), mutations: vec![mutation] }
+}

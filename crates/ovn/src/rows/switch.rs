@@ -1,0 +1,100 @@
+//! `Logical_Switch` and `Logical_Switch_Port`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ovsdb::Datum;
+
+use crate::fact::Fact;
+use crate::key::{RowKey, TableId};
+use crate::rows::{map, marked, set};
+
+/// An L2 segment (ovn-nb(5), `Logical_Switch`); we have one for each Subnet, and `join` for the nodes.
+#[derive(Clone, Debug, Default)]
+pub struct LogicalSwitch {
+    /// `name`; the database does not keep it unique, we do.
+    pub name: String,
+    /// The uid of the Subnet.
+    pub seed: Arc<str>,
+    /// `other_config`, such as `mcast_snoop`; we do not use OVN's own address management (`subnet`, `exclude_ips`).
+    pub other_config: BTreeMap<String, String>,
+}
+
+impl LogicalSwitch {
+    /// The key of the switch called `name`.
+    pub fn key(name: &str) -> RowKey {
+        RowKey::new(TableId::LogicalSwitch, name)
+    }
+
+    /// The row.
+    pub fn fact(&self) -> Fact {
+        Fact::Row {
+            key: Self::key(&self.name),
+            seed: self.seed.clone(),
+            columns: [
+                ("name", Datum::from(self.name.as_str())),
+                ("other_config", map(&self.other_config)),
+                ("external_ids", marked(&BTreeMap::new())),
+            ]
+            .into(),
+        }
+    }
+}
+
+/// A port of a switch (ovn-nb(5), `Logical_Switch_Port`): of a pod, a node, or the switch's end of a router's leg.
+#[derive(Clone, Debug, Default)]
+pub struct LogicalSwitchPort {
+    /// `name`, unique in the database: `<pod>.<namespace>`, `node-<node>`, `<switch>-<router>`.
+    pub name: String,
+    /// The switch it is plugged into, by name.
+    pub switch: String,
+    /// The uid of the Pod, the Node or the Subnet.
+    pub seed: Arc<str>,
+    /// `type`: empty for what a chassis binds (`iface-id`), `router`, `localnet`, ...
+    pub kind: &'static str,
+    /// `addresses`: each `<mac> <ip>...`, or `router`.
+    pub addresses: Vec<String>,
+    /// `port_security`: each `<mac> <ip>[/<mask>]...`; none lets anything pass.
+    pub port_security: Vec<String>,
+    /// `options`, such as `router-port`.
+    pub options: BTreeMap<String, String>,
+    /// `external_ids` besides our mark.
+    pub external_ids: BTreeMap<String, String>,
+}
+
+impl LogicalSwitchPort {
+    /// The key of the port called `name`.
+    pub fn key(name: &str) -> RowKey {
+        RowKey::new(TableId::LogicalSwitchPort, name)
+    }
+
+    /// The switch's end of the router port `peer`.
+    pub fn to_router(name: String, switch: String, seed: Arc<str>, peer: String) -> Self {
+        Self {
+            name,
+            switch,
+            seed,
+            kind: "router",
+            addresses: vec!["router".to_owned()],
+            options: [("router-port".to_owned(), peer)].into(),
+            ..Self::default()
+        }
+    }
+
+    /// The row and its place in the switch.
+    pub fn facts(&self) -> [Fact; 2] {
+        let key = Self::key(&self.name);
+        let columns = [
+            ("name", Datum::from(self.name.as_str())),
+            ("type", Datum::from(self.kind)),
+            ("addresses", set(&self.addresses)),
+            ("port_security", set(&self.port_security)),
+            ("options", map(&self.options)),
+            ("external_ids", marked(&self.external_ids)),
+        ];
+        [
+            Fact::Row { key: key.clone(), seed: self.seed.clone(), columns: columns.into() },
+            Fact::reference(LogicalSwitch::key(&self.switch), "ports", key),
+        ]
+    }
+}

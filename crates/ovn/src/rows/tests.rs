@@ -1,0 +1,104 @@
+//! What each typed row turns into.
+
+use expect_test::{Expect, expect};
+
+use crate::{
+    Action, AddressSet, Fact, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal,
+    RouterPolicy, StaticRoute,
+};
+
+fn check(facts: impl IntoIterator<Item = Fact>, expect: &Expect) {
+    let lines: Vec<String> = facts.into_iter().map(|fact| fact.to_string()).collect();
+    expect.assert_eq(&lines.join("\n"));
+}
+
+#[test]
+fn switch_with_a_pod() {
+    let switch = LogicalSwitch { name: "shop-net".into(), ..Default::default() };
+    let port = LogicalSwitchPort {
+        name: "web-0.shop".into(),
+        switch: "shop-net".into(),
+        addresses: vec!["00:00:00:20:00:51 10.20.0.51 fd00::51".into()],
+        external_ids: [("pod".into(), "shop/web-0".into()), ("vendor".into(), "somebody".into())].into(),
+        ..Default::default()
+    };
+    check(
+        std::iter::once(switch.fact()).chain(port.facts()),
+        &expect![[r#"
+            Logical_Switch shop-net external_ids={vendor=kube-ovn}
+            Logical_Switch_Port web-0.shop addresses=["00:00:00:20:00:51 10.20.0.51 fd00::51"] external_ids={pod="shop/web-0", vendor=kube-ovn}
+            Logical_Switch shop-net ports += Logical_Switch_Port web-0.shop"#]],
+    );
+}
+
+#[test]
+fn router_with_its_leg() {
+    let router = LogicalRouter {
+        name: "ovn-cluster".into(),
+        options: [("dynamic_neigh_routers".into(), "true".into())].into(),
+        ..Default::default()
+    };
+    let leg = LogicalRouterPort {
+        name: "ovn-cluster-shop-net".into(),
+        router: "ovn-cluster".into(),
+        mac: "46:3d:56:d9:7c:41".into(),
+        networks: vec!["10.20.0.1/24".into(), "fd00::1/112".into()],
+        ..Default::default()
+    };
+    let plug = LogicalSwitchPort::to_router(
+        "shop-net-ovn-cluster".into(),
+        "shop-net".into(),
+        "uid".into(),
+        "ovn-cluster-shop-net".into(),
+    );
+    check(
+        std::iter::once(router.fact()).chain(leg.facts()).chain(plug.facts()),
+        &expect![[r#"
+            Logical_Router ovn-cluster external_ids={vendor=kube-ovn} options={dynamic_neigh_routers="true"}
+            Logical_Router_Port ovn-cluster-shop-net external_ids={vendor=kube-ovn} mac="46:3d:56:d9:7c:41" networks=["10.20.0.1/24", "fd00::1/112"]
+            Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-shop-net
+            Logical_Switch_Port shop-net-ovn-cluster addresses=[router] external_ids={vendor=kube-ovn} options={router-port=ovn-cluster-shop-net} type=router
+            Logical_Switch shop-net ports += Logical_Switch_Port shop-net-ovn-cluster"#]],
+    );
+}
+
+#[test]
+fn policies_and_routes() {
+    let policy = |action| RouterPolicy {
+        router: "ovn-cluster".into(),
+        seed: "uid".into(),
+        priority: 29000,
+        match_: "ip4.src == 10.20.0.0/24".into(),
+        action,
+    };
+    let route = StaticRoute {
+        router: "ovn-cluster".into(),
+        seed: "uid".into(),
+        ip_prefix: "0.0.0.0/0".into(),
+        nexthop: "100.64.0.1".into(),
+    };
+    let hops = vec!["100.64.0.2".to_owned()];
+    check(
+        [policy(Action::Reroute(hops)).facts(), policy(Action::Allow).facts(), route.facts()].concat(),
+        &expect![[r#"
+            Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.20.0.0/24 action=reroute external_ids={vendor=kube-ovn} match="ip4.src == 10.20.0.0/24" nexthops=["100.64.0.2"] priority=29000
+            Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.20.0.0/24
+            Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.20.0.0/24 action=allow external_ids={vendor=kube-ovn} match="ip4.src == 10.20.0.0/24" priority=29000
+            Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.20.0.0/24
+            Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1 external_ids={vendor=kube-ovn} ip_prefix="0.0.0.0/0" nexthop="100.64.0.1" policy=dst-ip
+            Logical_Router ovn-cluster static_routes += Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1"#]],
+    );
+}
+
+#[test]
+fn sets_and_settings() {
+    let set = AddressSet { name: "distributed_ip4".into(), seed: "uid".into() };
+    let global = NbGlobal { options: [("use_ct_inv_match".into(), "false".into())].into() };
+    check(
+        [set.fact(), AddressSet::member("distributed_ip4", "10.20.0.0/24"), global.fact()],
+        &expect![[r#"
+            Address_Set distributed_ip4 external_ids={vendor=kube-ovn}
+            Address_Set distributed_ip4 addresses += "10.20.0.0/24"
+            NB_Global . options={use_ct_inv_match="false"}"#]],
+    );
+}

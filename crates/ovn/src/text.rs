@@ -1,0 +1,64 @@
+//! Values as people read them, close to what `ovn-nbctl list` prints.
+
+use std::fmt::{self, Formatter, Write};
+
+use ovsdb::{Atom, Datum};
+
+use crate::table::Kind;
+
+/// Shows a column's value: scalars bare, sets in brackets, maps in braces.
+#[derive(Debug)]
+pub struct Show<'a>(pub Kind, pub &'a Datum);
+
+/// Whether the value is the empty set, the empty map or the empty string.
+pub fn is_empty(datum: &Datum) -> bool {
+    match datum {
+        Datum::Set(set) => set.is_empty() || datum.as_str() == Some(""),
+        Datum::Map(map) => map.is_empty(),
+    }
+}
+
+/// Writes one value; a string is quoted unless it is a plain word.
+pub fn atom(f: &mut Formatter<'_>, atom: &Atom) -> fmt::Result {
+    match atom {
+        Atom::Str(text) if is_word(text) => f.write_str(text),
+        Atom::Str(text) => write!(f, "{text:?}"),
+        Atom::Int(int) => write!(f, "{int}"),
+        Atom::Bool(bool) => write!(f, "{bool}"),
+        Atom::Uuid(uuid) => write!(f, "{uuid}"),
+        Atom::Real(real) => write!(f, "{real:?}"),
+    }
+}
+
+fn is_word(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(plain) && text != "true" && text != "false"
+}
+
+impl fmt::Display for Show<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            Datum::Set(set) if self.0 == Kind::Scalar && set.len() == 1 => {
+                set.iter().try_for_each(|value| atom(f, value))
+            }
+            Datum::Set(set) => {
+                f.write_char('[')?;
+                for (at, value) in set.iter().enumerate() {
+                    f.write_str(if at == 0 { "" } else { ", " })?;
+                    atom(f, value)?;
+                }
+                f.write_char(']')
+            }
+            Datum::Map(map) => {
+                f.write_char('{')?;
+                for (at, (key, value)) in map.iter().enumerate() {
+                    f.write_str(if at == 0 { "" } else { ", " })?;
+                    atom(f, key)?;
+                    f.write_char('=')?;
+                    atom(f, value)?;
+                }
+                f.write_char('}')
+            }
+        }
+    }
+}
