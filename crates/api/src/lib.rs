@@ -1,1 +1,27 @@
 //! What users write and read: CRDs, annotations, slim views of core objects, and the values in them.
+//!
+//! This crate is the edge. Text from users is parsed here, once, into values that are valid from then on; every error
+//! names the object, the field and the reason. It is the only library that knows Kubernetes types, and it sees neither
+//! OVN nor an async runtime.
+
+pub mod annotations;
+mod error;
+mod ip;
+mod subnet;
+mod subnet_def;
+pub mod values;
+mod views;
+
+pub use annotations::{NamespaceNet, NodeNet, PodIps, PodNet, PodWant};
+pub use error::FieldError;
+pub use ip::{Ip, IpSpec};
+pub use subnet::{Subnet, SubnetCondition, SubnetSpec, SubnetStatus};
+pub use subnet_def::{GatewayNode, GatewayType, SubnetDef};
+pub use values::{Addresses, Cidr, Cidrs, Families, Family, IpRange, Mac, Rate, ValueError};
+pub use views::{NamespaceView, NodeAddress, NodeCondition, NodeView, PodView};
+
+/// The API group of our CRDs.
+pub const GROUP: &str = "kubeovn.io";
+
+/// The finalizer on our CRDs' objects, as kube-ovn writes it.
+pub const FINALIZER: &str = "kubeovn.io/kube-ovn-controller";

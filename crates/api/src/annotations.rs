@@ -1,0 +1,128 @@
+//! Annotations: the one place that knows their names, and what their values mean.
+//!
+//! Values are parsed from a view of the object that carries them; errors name the object and the annotation.
+//! [`PodNet`] and [`NodeNet`] are results, written by the controller; [`PodWant`] and [`NamespaceNet`] are wishes.
+
+mod namespace;
+mod node;
+mod pod;
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use crate::FieldError;
+
+pub use namespace::{NamespaceNet, bound_to};
+pub use node::NodeNet;
+pub use pod::{PodIps, PodNet, PodWant};
+
+/// `"true"` once the controller has given the object its addresses.
+pub const ALLOCATED: &str = "ovn.kubernetes.io/allocated";
+/// `"true"` once the port is in the northbound database.
+pub const ROUTED: &str = "ovn.kubernetes.io/routed";
+/// Name of the subnet.
+pub const LOGICAL_SWITCH: &str = "ovn.kubernetes.io/logical_switch";
+/// `v4`, `v6` or `v4,v6`.
+pub const IP_ADDRESS: &str = "ovn.kubernetes.io/ip_address";
+/// The MAC address.
+pub const MAC_ADDRESS: &str = "ovn.kubernetes.io/mac_address";
+/// Addresses to choose from, or the name of an `IPPool`.
+pub const IP_POOL: &str = "ovn.kubernetes.io/ip_pool";
+/// The subnet's networks.
+pub const CIDR: &str = "ovn.kubernetes.io/cidr";
+/// The router's address in the subnet.
+pub const GATEWAY: &str = "ovn.kubernetes.io/gateway";
+/// Limit of traffic into the pod, Mbit/s.
+pub const INGRESS_RATE: &str = "ovn.kubernetes.io/ingress_rate";
+/// Limit of traffic out of the pod, Mbit/s.
+pub const EGRESS_RATE: &str = "ovn.kubernetes.io/egress_rate";
+/// Burst into the pod, Mbit.
+pub const INGRESS_BURST: &str = "ovn.kubernetes.io/ingress_burst";
+/// Burst out of the pod, Mbit.
+pub const EGRESS_BURST: &str = "ovn.kubernetes.io/egress_burst";
+/// Limit of traffic into the pod, as Kubernetes itself names it: `10M`.
+pub const INGRESS_BANDWIDTH: &str = "kubernetes.io/ingress-bandwidth";
+/// Limit of traffic out of the pod, as Kubernetes itself names it: `10M`.
+pub const EGRESS_BANDWIDTH: &str = "kubernetes.io/egress-bandwidth";
+/// Whether the pod's packets are copied to the mirror.
+pub const MIRROR: &str = "ovn.kubernetes.io/mirror";
+/// Whether the pod may only send from its own addresses.
+pub const PORT_SECURITY: &str = "ovn.kubernetes.io/port_security";
+
+/// Name of a node's port.
+pub const PORT_NAME: &str = "ovn.kubernetes.io/port_name";
+/// The node's OVS `system-id`.
+pub const CHASSIS: &str = "ovn.kubernetes.io/chassis";
+/// Label of the nodes that run ovn-central; its value there is `master`.
+pub const ROLE_LABEL: &str = "kube-ovn/role";
+
+/// Namespace: addresses never given out.
+pub const EXCLUDE_IPS: &str = "ovn.kubernetes.io/exclude_ips";
+/// Namespace: whether other subnets are kept out.
+pub const PRIVATE: &str = "ovn.kubernetes.io/private";
+/// Namespace: CIDRs that a private subnet talks with.
+pub const ALLOW: &str = "ovn.kubernetes.io/allow";
+/// Namespace: `distributed` or `centralized`.
+pub const GATEWAY_TYPE: &str = "ovn.kubernetes.io/gateway_type";
+/// Namespace: the gateway nodes of a centralized subnet.
+pub const GATEWAY_NODE: &str = "ovn.kubernetes.io/gateway_node";
+/// Namespace: whether leaving traffic is masqueraded; yes when absent.
+pub const GATEWAY_NAT: &str = "ovn.kubernetes.io/gateway_nat";
+
+/// Labels of an IP object: the subnet of its addresses.
+pub const SUBNET_LABEL: &str = "ovn.kubernetes.io/subnet";
+/// Labels of an IP object: the node.
+pub const NODE_NAME_LABEL: &str = "ovn.kubernetes.io/node-name";
+/// Labels of an IP object: whether it outlives its pod.
+pub const IP_RESERVED_LABEL: &str = "ovn.kubernetes.io/ip_reserved";
+
+/// One object's annotations while they are being read.
+struct Reader<'a> {
+    object: String,
+    annotations: &'a BTreeMap<String, String>,
+}
+
+impl<'a> Reader<'a> {
+    fn new(object: String, annotations: &'a BTreeMap<String, String>) -> Self {
+        Self { object, annotations }
+    }
+
+    /// The trimmed value; an empty one counts as absent, as kube-ovn has it.
+    fn text(&self, name: &str) -> Option<&'a str> {
+        self.annotations.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    fn error(&self, name: &str, why: impl fmt::Display) -> FieldError {
+        FieldError::new(self.object.clone(), format!("annotation {name}"), why)
+    }
+
+    fn parse<T: FromStr<Err: fmt::Display>>(&self, name: &str) -> Result<Option<T>, FieldError> {
+        self.parse_with(name, T::from_str)
+    }
+
+    fn parse_with<T, E: fmt::Display>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&'a str) -> Result<T, E>,
+    ) -> Result<Option<T>, FieldError> {
+        self.text(name).map(parse).transpose().map_err(|e| self.error(name, e))
+    }
+
+    fn require<T: FromStr<Err: fmt::Display>>(&self, name: &str) -> Result<T, FieldError> {
+        self.parse(name)?.ok_or_else(|| self.error(name, "missing on an allocated object"))
+    }
+
+    fn flag(&self, name: &str) -> Result<Option<bool>, FieldError> {
+        self.parse_with(name, |text| match text {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            other => Err(format!("{other:?} is neither true nor false")),
+        })
+    }
+
+    fn is_true(&self, name: &str) -> bool {
+        self.text(name) == Some("true")
+    }
+}
+
+#[cfg(test)]
+mod tests;

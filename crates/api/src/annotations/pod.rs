@@ -1,0 +1,169 @@
+//! A pod's annotations: what its author wants of the network, and what it was given.
+
+use std::collections::BTreeMap;
+
+use super::{
+    ALLOCATED, CIDR, EGRESS_BANDWIDTH, EGRESS_BURST, EGRESS_RATE, GATEWAY, INGRESS_BANDWIDTH, INGRESS_BURST,
+    INGRESS_RATE, IP_ADDRESS, IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS, MIRROR, PORT_SECURITY, ROUTED, Reader,
+};
+use crate::{Addresses, Cidrs, FieldError, Mac, PodView, Rate, ValueError, values::parse_address};
+
+/// What a pod was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodNet {
+    /// The subnet.
+    pub switch: String,
+    /// The pod's addresses.
+    pub ips: Addresses,
+    /// The pod's MAC.
+    pub mac: Mac,
+    /// The subnet's networks.
+    pub cidrs: Cidrs,
+    /// The router's address, the pod's default route.
+    pub gateway: Addresses,
+    /// Whether its port is in the northbound database.
+    pub routed: bool,
+}
+
+impl PodNet {
+    /// Reads a result; `None` when the pod has none yet.
+    pub fn parse(pod: &PodView) -> Result<Option<Self>, FieldError> {
+        let reader = Reader::new(pod.object(), pod.annotations());
+        if !reader.is_true(ALLOCATED) {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            switch: reader.require(LOGICAL_SWITCH)?,
+            ips: reader.require(IP_ADDRESS)?,
+            mac: reader.require(MAC_ADDRESS)?,
+            cidrs: reader.require(CIDR)?,
+            gateway: reader.require(GATEWAY)?,
+            routed: reader.is_true(ROUTED),
+        }))
+    }
+
+    /// The annotations that say it.
+    pub fn to_annotations(&self) -> BTreeMap<String, String> {
+        let mut annotations = BTreeMap::from(
+            [
+                (ALLOCATED, "true".to_owned()),
+                (LOGICAL_SWITCH, self.switch.clone()),
+                (IP_ADDRESS, self.ips.to_string()),
+                (MAC_ADDRESS, self.mac.to_string()),
+                (CIDR, self.cidrs.to_string()),
+                (GATEWAY, self.gateway.to_string()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+        if self.routed {
+            annotations.insert(ROUTED.to_owned(), "true".to_owned());
+        }
+        annotations
+    }
+}
+
+/// Which addresses a pod's author wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PodIps {
+    /// Whatever is free.
+    #[default]
+    Any,
+    /// Exactly these.
+    Exact(Addresses),
+    /// The first free one of these.
+    FirstFree(Vec<Addresses>),
+    /// Any of the `IPPool` of this name.
+    Pool(String),
+}
+
+/// What a pod's author wants of the network.
+///
+/// On a pod that has been given its addresses, `logical_switch`, `ip_address` and `mac_address` hold the result; there
+/// is no telling any more who wrote them, and [`PodNet`] has them. A wish for them is only read from a pod without
+/// `allocated: "true"`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodWant {
+    /// The subnet, when it is not to be the namespace's.
+    pub switch: Option<String>,
+    /// The addresses.
+    pub ips: PodIps,
+    /// The MAC.
+    pub mac: Option<Mac>,
+    /// Limit of traffic into the pod.
+    pub ingress: Option<Rate>,
+    /// Limit of traffic out of the pod.
+    pub egress: Option<Rate>,
+    /// Burst into the pod, in bits.
+    pub ingress_burst: Option<Rate>,
+    /// Burst out of the pod, in bits.
+    pub egress_burst: Option<Rate>,
+    /// Whether its packets are mirrored; none: as the node does by default.
+    pub mirror: Option<bool>,
+    /// Whether it may only send from its own addresses.
+    pub port_security: bool,
+}
+
+impl PodWant {
+    /// Reads the wishes. In a `StatefulSet`, the pod with number n takes the n-th entry of `ip_pool`.
+    pub fn parse(pod: &PodView) -> Result<Self, FieldError> {
+        let reader = Reader::new(pod.object(), pod.annotations());
+        let settled = reader.is_true(ALLOCATED);
+        let exact = if settled { None } else { reader.parse(IP_ADDRESS)? };
+        let ips = match exact {
+            Some(ips) => PodIps::Exact(ips),
+            None => reader.parse_with(IP_POOL, |text| pool(pod, text))?.unwrap_or_default(),
+        };
+        Ok(Self {
+            switch: if settled { None } else { reader.parse(LOGICAL_SWITCH)? },
+            ips,
+            mac: if settled { None } else { reader.parse(MAC_ADDRESS)? },
+            ingress: rate(&reader, INGRESS_RATE, INGRESS_BANDWIDTH)?,
+            egress: rate(&reader, EGRESS_RATE, EGRESS_BANDWIDTH)?,
+            ingress_burst: reader.parse_with(INGRESS_BURST, Rate::parse_mbit)?.flatten(),
+            egress_burst: reader.parse_with(EGRESS_BURST, Rate::parse_mbit)?.flatten(),
+            mirror: reader.flag(MIRROR)?,
+            port_security: reader.flag(PORT_SECURITY)?.unwrap_or_default(),
+        })
+    }
+}
+
+fn rate(reader: &Reader<'_>, ours: &str, kubernetes: &str) -> Result<Option<Rate>, FieldError> {
+    match reader.parse_with(ours, Rate::parse_mbit)? {
+        Some(rate) => Ok(rate),
+        None => reader.parse(kubernetes),
+    }
+}
+
+/// `ip1,ip2`, or for dual stack `v4,v6;v4,v6`, or the name of an `IPPool`.
+fn pool(pod: &PodView, text: &str) -> Result<PodIps, String> {
+    let is_name = |text: &str| {
+        !text.contains([',', ';', ':', '/'])
+            && parse_address(text).is_err()
+            && text.starts_with(|c: char| c.is_ascii_lowercase())
+    };
+    if is_name(text) {
+        return Ok(PodIps::Pool(text.to_owned()));
+    }
+    let separator = if text.contains(';') { ';' } else { ',' };
+    let entries: Vec<Addresses> = text
+        .split(separator)
+        .filter(|entry| !entry.trim().is_empty())
+        .map(str::parse)
+        .collect::<Result<_, ValueError>>()
+        .map_err(|e| e.to_string())?;
+    // `v4,v6` alone is one dual-stack entry as much as it is two single ones; kube-ovn reads it as one.
+    let entries = match entries.as_slice() {
+        [Addresses::V4(v4), Addresses::V6(v6)] => vec![Addresses::Dual { v4: *v4, v6: *v6 }],
+        _ => entries,
+    };
+    match pod.stateful_set() {
+        None if entries.is_empty() => Err("no address in it".to_owned()),
+        None => Ok(PodIps::FirstFree(entries)),
+        Some((set, ordinal)) => {
+            let entry = entries.get(ordinal);
+            entry.copied().map(PodIps::Exact).ok_or_else(|| {
+                format!("it has {} addresses, none for number {ordinal} of stateful set {set}", entries.len())
+            })
+        }
+    }
+}

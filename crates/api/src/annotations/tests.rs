@@ -1,0 +1,1 @@
+//! Annotations of real objects, of hostile ones, and back.

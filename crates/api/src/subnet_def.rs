@@ -1,0 +1,204 @@
+//! A subnet that has been checked: what [`crate::Subnet`] says, as values.
+
+use std::{fmt, net::IpAddr};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use crate::{Addresses, Cidr, Cidrs, FieldError, IpRange, Subnet, values::parse_address};
+
+/// Where a subnet's pods leave the cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GatewayType {
+    /// By their own node.
+    #[default]
+    Distributed,
+    /// All by one node.
+    Centralized,
+}
+
+impl fmt::Display for GatewayType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Distributed => "distributed",
+            Self::Centralized => "centralized",
+        })
+    }
+}
+
+/// A node named as a gateway: `n1`, or `n1:172.30.0.1` with the address it is to leave by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GatewayNode {
+    /// The node's name.
+    pub node: String,
+    /// The address behind the colon.
+    pub address: Option<IpAddr>,
+}
+
+/// A valid subnet. All parts agree: the gateway lies in the CIDR of its family, excluded addresses lie inside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubnetDef {
+    /// Its name, which is the switch's name too.
+    pub name: String,
+    /// The object's uid; empty when the API server has not given one.
+    pub uid: String,
+    /// Its networks.
+    pub cidrs: Cidrs,
+    /// The router's address in each of them.
+    pub gateway: Addresses,
+    /// Addresses never given out by themselves.
+    pub exclude: Vec<IpRange>,
+    /// Namespaces bound by name.
+    pub namespaces: Vec<String>,
+    /// Namespaces bound by label.
+    pub namespace_selectors: Vec<LabelSelector>,
+    /// Where its pods leave the cluster.
+    pub gateway_type: GatewayType,
+    /// Gateway nodes in order of preference.
+    pub gateway_nodes: Vec<GatewayNode>,
+    /// Gateway nodes by label.
+    pub gateway_node_selectors: Vec<LabelSelector>,
+    /// Whether leaving traffic is masqueraded.
+    pub nat_outgoing: bool,
+    /// Whether other subnets are kept out.
+    pub private: bool,
+    /// Networks that a private subnet talks with.
+    pub allow_subnets: Vec<Cidr>,
+    /// Whether it serves unbound namespaces.
+    pub default: bool,
+    /// MTU in bytes; none: the tunnel's.
+    pub mtu: Option<u32>,
+    /// Whether Services answer its pods.
+    pub enable_lb: bool,
+    /// Whether router advertisements are sent.
+    pub enable_ipv6_ra: bool,
+    /// Options of the router advertisements; empty: the defaults.
+    pub ipv6_ra_configs: String,
+    /// Whether pods start without the gateway having answered.
+    pub disable_gateway_check: bool,
+    /// Who serves it: `ovn` for us.
+    pub provider: String,
+    /// The router it is attached to.
+    pub vpc: String,
+}
+
+impl SubnetDef {
+    /// Checks `subnet`.
+    pub fn parse(subnet: &Subnet) -> Result<Self, FieldError> {
+        let spec = &subnet.spec;
+        let error =
+            |field: &str, why: &dyn fmt::Display| FieldError::new(subnet.object(), format!("spec.{field}"), why);
+
+        let cidrs: Cidrs = spec.cidr_block.parse().map_err(|e| error("cidrBlock", &e))?;
+        let gateway = gateway(cidrs, text(spec.gateway.as_ref())).map_err(|e| error("gateway", &e))?;
+        let exclude = exclude(cidrs, &spec.exclude_ips).map_err(|e| error("excludeIps", &e))?;
+        let gateway_type = match text(spec.gateway_type.as_ref()) {
+            "" | "distributed" => GatewayType::Distributed,
+            "centralized" => GatewayType::Centralized,
+            other => {
+                return Err(error("gatewayType", &format_args!("{other:?} is neither distributed nor centralized")));
+            }
+        };
+        let gateway_nodes = gateway_nodes(text(spec.gateway_node.as_ref())).map_err(|e| error("gatewayNode", &e))?;
+        let allow_subnets = spec
+            .allow_subnets
+            .iter()
+            .flat_map(|entry| entry.split(','))
+            .filter(|part| !part.trim().is_empty())
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .map_err(|e: crate::ValueError| error("allowSubnets", &e))?;
+        let mtu = match spec.mtu.unwrap_or_default() {
+            0 => None,
+            mtu => Some(
+                u32::try_from(mtu)
+                    .ok()
+                    .filter(|mtu| (68..=65535).contains(mtu))
+                    .ok_or_else(|| error("mtu", &format_args!("{mtu} is not between 68 and 65535")))?,
+            ),
+        };
+        let or = |value: &Option<String>, default: &str| match text(value.as_ref()) {
+            "" => default.to_owned(),
+            given => given.to_owned(),
+        };
+
+        Ok(Self {
+            name: subnet.metadata.name.clone().unwrap_or_default(),
+            uid: subnet.metadata.uid.clone().unwrap_or_default(),
+            cidrs,
+            gateway,
+            exclude,
+            namespaces: spec.namespaces.clone(),
+            namespace_selectors: spec.namespace_selectors.clone(),
+            gateway_type,
+            gateway_nodes,
+            gateway_node_selectors: spec.gateway_node_selectors.clone(),
+            nat_outgoing: spec.nat_outgoing.unwrap_or_default(),
+            private: spec.private.unwrap_or_default(),
+            allow_subnets,
+            default: spec.default.unwrap_or_default(),
+            mtu,
+            enable_lb: spec.enable_lb.unwrap_or(true),
+            enable_ipv6_ra: spec.enable_ipv6_ra.unwrap_or_default(),
+            ipv6_ra_configs: text(spec.ipv6_ra_configs.as_ref()).to_owned(),
+            disable_gateway_check: spec.disable_gateway_check.unwrap_or_default(),
+            provider: or(&spec.provider, "ovn"),
+            vpc: or(&spec.vpc, "ovn-cluster"),
+        })
+    }
+
+    /// The router's addresses with prefix lengths, as a router port wants them: `10.17.0.1/24`.
+    pub fn gateway_networks(&self) -> Vec<String> {
+        self.cidrs
+            .each()
+            .filter_map(|(family, cidr)| self.gateway.get(family).map(|gateway| cidr.with_host(*gateway)))
+            .collect()
+    }
+}
+
+fn text(value: Option<&String>) -> &str {
+    value.map_or("", |text| text.trim())
+}
+
+/// The given gateways, and the first usable address for a family that has none given.
+fn gateway(cidrs: Cidrs, given: &str) -> Result<Addresses, String> {
+    let given: Option<Addresses> =
+        if given.is_empty() { None } else { Some(given.parse().map_err(|e: crate::ValueError| e.to_string())?) };
+    for (family, address) in given.iter().flat_map(Addresses::each) {
+        let cidr = cidrs.get(family).ok_or_else(|| format!("{address}: the subnet has no {family} network"))?;
+        if !cidr.contains(*address) {
+            return Err(format!("{address} is outside {cidr}"));
+        }
+        if cidr.keeps_ends() && (*address == cidr.network() || *address == cidr.last()) {
+            return Err(format!("{address} is the first or the last address of {cidr}"));
+        }
+    }
+    Ok(cidrs.map(|cidr| given.and_then(|g| g.get(cidr.family()).copied()).unwrap_or_else(|| cidr.first_usable())))
+}
+
+fn exclude(cidrs: Cidrs, entries: &[String]) -> Result<Vec<IpRange>, String> {
+    let parts = entries.iter().flat_map(|entry| entry.split(',')).filter(|part| !part.trim().is_empty());
+    parts
+        .map(|part| {
+            let range: IpRange = part.parse().map_err(|e: crate::ValueError| e.to_string())?;
+            match cidrs.get(range.family()) {
+                Some(cidr) if range.within(cidr) => Ok(range),
+                Some(cidr) => Err(format!("{range} is not inside {cidr}")),
+                None => Err(format!("{range}: the subnet has no {} network", range.family())),
+            }
+        })
+        .collect()
+}
+
+fn gateway_nodes(text: &str) -> Result<Vec<GatewayNode>, String> {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            let (node, address) = part.split_once(':').map_or((part, None), |(node, address)| (node, Some(address)));
+            let address = address.map(parse_address).transpose().map_err(|e| e.to_string())?;
+            if node.is_empty() {
+                return Err(format!("{part:?} names no node"));
+            }
+            Ok(GatewayNode { node: node.to_owned(), address })
+        })
+        .collect()
+}

@@ -1,0 +1,85 @@
+//! The values of the network: address families, CIDRs, MACs, address ranges and rates.
+//!
+//! Each parses from the text that users write (`FromStr`), prints it back in one canonical form (`Display`), and reads
+//! and writes as a string in serde. A value that exists is valid. An IPv4-mapped IPv6 address (`::ffff:1.2.3.4`) is
+//! refused everywhere: it would be one address under two names.
+
+mod cidr;
+mod families;
+mod mac;
+mod range;
+mod rate;
+
+use std::{fmt, net::IpAddr};
+
+pub use cidr::Cidr;
+pub use families::{Addresses, Cidrs, Families, Family, FamilyMember};
+pub use mac::Mac;
+pub use range::{IpRange, print_ranges};
+pub use rate::Rate;
+
+/// A text that is not the value it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not {what}: {why}")]
+pub struct ValueError {
+    /// The text, cut to 64 characters.
+    pub text: String,
+    /// What it should have been, e.g. `a CIDR`.
+    pub what: &'static str,
+    /// Why it is not.
+    pub why: String,
+}
+
+impl ValueError {
+    pub(crate) fn new(text: &str, what: &'static str, why: impl fmt::Display) -> Self {
+        Self { text: text.chars().take(64).collect(), what, why: why.to_string() }
+    }
+}
+
+/// Parses one address: no zone, no port, no IPv4-mapped IPv6.
+///
+/// Surrounding white space is ignored, as in every list of addresses that users write.
+pub fn parse_address(text: &str) -> Result<IpAddr, ValueError> {
+    const WHAT: &str = "an IP address";
+    let trimmed = text.trim();
+    let address: IpAddr = trimmed.parse().map_err(|_| ValueError::new(text, WHAT, "neither IPv4 nor IPv6"))?;
+    refuse_mapped(address).map_err(|why| ValueError::new(text, WHAT, why))?;
+    Ok(address)
+}
+
+fn refuse_mapped(address: IpAddr) -> Result<(), &'static str> {
+    match address {
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err("an IPv4-mapped IPv6 address; write the IPv4 address"),
+        _ => Ok(()),
+    }
+}
+
+/// The address as a number; families are not told apart.
+pub(crate) fn to_bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+/// Serde as the string of `Display` and `FromStr`.
+macro_rules! as_string {
+    ($name:ident) => {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(crate) use as_string;
+
+#[cfg(test)]
+mod tests;

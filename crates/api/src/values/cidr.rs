@@ -1,0 +1,121 @@
+//! A network: address and prefix length.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use ipnet::IpNet;
+
+use super::{Family, ValueError, as_string, parse_address, refuse_mapped};
+
+const WHAT: &str = "a CIDR";
+
+/// A network in canonical form: host bits are zero, so `10.17.0.1/24` reads as `10.17.0.0/24` (as kube-ovn does).
+///
+/// Every prefix length is allowed, `/0` to `/32` and `/128`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cidr(IpNet);
+
+impl Cidr {
+    /// The network of `prefix_len` bits that `address` lies in.
+    pub fn new(address: IpAddr, prefix_len: u8) -> Result<Self, ValueError> {
+        let error = |why: &str| ValueError::new(&format!("{address}/{prefix_len}"), WHAT, why);
+        refuse_mapped(address).map_err(error)?;
+        let net = IpNet::new(address, prefix_len).map_err(|_| error("the prefix is longer than the address"))?;
+        Ok(Self(net.trunc()))
+    }
+
+    /// The network's own address, its first.
+    pub fn network(&self) -> IpAddr {
+        self.0.network()
+    }
+
+    /// Its last address; with IPv4 that is the broadcast address.
+    pub fn last(&self) -> IpAddr {
+        self.0.broadcast()
+    }
+
+    /// The address that is the gateway when nobody says otherwise: the one after the network's own, or the first one
+    /// of a network that has no address of its own (`/31`, `/32`, `/127`, `/128`).
+    pub fn first_usable(&self) -> IpAddr {
+        if self.keeps_ends() { next(self.network()) } else { self.network() }
+    }
+
+    /// Whether the first and the last address are kept back: all networks of more than two addresses.
+    pub fn keeps_ends(&self) -> bool {
+        self.0.max_prefix_len() - self.0.prefix_len() > 1
+    }
+
+    /// Bits of the prefix.
+    pub fn prefix_len(&self) -> u8 {
+        self.0.prefix_len()
+    }
+
+    /// IPv4 or IPv6.
+    pub fn family(&self) -> Family {
+        Family::of(self.0.addr())
+    }
+
+    /// How many addresses it has; `u128::MAX` for `::/0`, which has one more.
+    pub fn size(&self) -> u128 {
+        1_u128.checked_shl(u32::from(self.0.max_prefix_len() - self.0.prefix_len())).unwrap_or(u128::MAX)
+    }
+
+    /// Whether `address` lies inside; false for the other family.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address)
+    }
+
+    /// Whether all of `other` lies inside.
+    pub fn covers(&self, other: &Cidr) -> bool {
+        self.0.contains(&other.0)
+    }
+
+    /// Whether the two share an address.
+    pub fn overlaps(&self, other: &Cidr) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+
+    /// `address` with this network's prefix length, as interfaces want it: `10.17.0.1/24`.
+    pub fn with_host(&self, address: IpAddr) -> String {
+        format!("{address}/{}", self.prefix_len())
+    }
+
+    /// The same as an `ipnet` value.
+    pub fn net(&self) -> IpNet {
+        self.0
+    }
+}
+
+fn next(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => IpAddr::V4(v4.to_bits().saturating_add(1).into()),
+        IpAddr::V6(v6) => IpAddr::V6(v6.to_bits().saturating_add(1).into()),
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let Some((address, prefix)) = text.trim().split_once('/') else {
+            return Err(ValueError::new(text, WHAT, "no prefix length, as in 10.16.0.0/16"));
+        };
+        // `u8::from_str` takes a leading `+`, which nobody means.
+        let prefix_len = Some(prefix)
+            .filter(|digits| digits.len() <= 3 && digits.bytes().all(|b| b.is_ascii_digit()))
+            .and_then(|digits| digits.parse().ok())
+            .ok_or_else(|| ValueError::new(text, WHAT, "the prefix length is not a number"))?;
+        let address = Some(address)
+            .filter(|address| address.trim() == *address)
+            .ok_or_else(|| ValueError::new(text, WHAT, "white space in the address"))
+            .and_then(|address| parse_address(address).map_err(|e| ValueError::new(text, WHAT, e.why)))?;
+        Self::new(address, prefix_len).map_err(|e| ValueError::new(text, WHAT, e.why))
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+as_string!(Cidr);

@@ -1,0 +1,63 @@
+//! An Ethernet address of one interface.
+
+use std::{fmt, str::FromStr};
+
+use super::{ValueError, as_string};
+
+const WHAT: &str = "a MAC address";
+
+/// A unicast MAC address that is not all zero. Prints lower-case with colons; reads either case, and dashes too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac([u8; 6]);
+
+impl Mac {
+    /// From six bytes, in the order they are written.
+    pub fn new(bytes: [u8; 6]) -> Result<Self, ValueError> {
+        let error = |why: &str| ValueError::new(&Self(bytes).to_string(), WHAT, why);
+        if bytes[0] & 1 == 1 {
+            return Err(error("a multicast address"));
+        }
+        if bytes == [0; 6] {
+            return Err(error("all zero"));
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The six bytes, in the order they are written.
+    pub fn bytes(self) -> [u8; 6] {
+        self.0
+    }
+}
+
+impl FromStr for Mac {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let error = |why: &str| ValueError::new(text, WHAT, why);
+        let trimmed = text.trim();
+        let separator = if trimmed.contains('-') { '-' } else { ':' };
+        let mut bytes = [0; 6];
+        let mut parts = trimmed.split(separator);
+        for byte in &mut bytes {
+            let part = parts.next().ok_or_else(|| error("fewer than six bytes"))?;
+            // `from_str_radix` takes a sign, so the length and the digits are looked at first.
+            *byte = Some(part)
+                .filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
+                .and_then(|part| u8::from_str_radix(part, 16).ok())
+                .ok_or_else(|| error("each byte is two hexadecimal digits, as in 00:00:00:aa:bb:cc"))?;
+        }
+        if parts.next().is_some() {
+            return Err(error("more than six bytes"));
+        }
+        Self::new(bytes).map_err(|e| error(&e.why))
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+as_string!(Mac);

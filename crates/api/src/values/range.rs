@@ -1,0 +1,99 @@
+//! A run of addresses, as in `excludeIps`.
+
+use std::{fmt, fmt::Write as _, net::IpAddr, str::FromStr};
+
+use super::{Cidr, Family, ValueError, as_string, parse_address, to_bits};
+
+const WHAT: &str = "an address range";
+
+/// Addresses from `start` to `end`, both included, of one family. Text form: `a..b`, or `a` for a single one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IpRange {
+    start: IpAddr,
+    end: IpAddr,
+}
+
+impl IpRange {
+    /// From `start` to `end`, both included.
+    pub fn new(start: IpAddr, end: IpAddr) -> Result<Self, ValueError> {
+        let error = |why: &str| ValueError::new(&format!("{start}..{end}"), WHAT, why);
+        if Family::of(start) != Family::of(end) {
+            return Err(error("its ends are of different families"));
+        }
+        if start > end {
+            return Err(error("it ends before it starts"));
+        }
+        Ok(Self { start, end })
+    }
+
+    /// The first address.
+    pub fn start(&self) -> IpAddr {
+        self.start
+    }
+
+    /// The last address.
+    pub fn end(&self) -> IpAddr {
+        self.end
+    }
+
+    /// The family of all its addresses.
+    pub fn family(&self) -> Family {
+        Family::of(self.start)
+    }
+
+    /// How many addresses; `u128::MAX` for all of IPv6, which has one more.
+    #[allow(clippy::len_without_is_empty)] // a range has at least one address
+    pub fn len(&self) -> u128 {
+        (to_bits(self.end) - to_bits(self.start)).saturating_add(1)
+    }
+
+    /// Whether `address` is one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.start <= address && address <= self.end
+    }
+
+    /// Whether all of it lies inside `cidr`.
+    pub fn within(&self, cidr: &Cidr) -> bool {
+        cidr.contains(self.start) && cidr.contains(self.end)
+    }
+}
+
+impl From<IpAddr> for IpRange {
+    fn from(address: IpAddr) -> Self {
+        Self { start: address, end: address }
+    }
+}
+
+impl FromStr for IpRange {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let address = |part: &str| parse_address(part).map_err(|e| ValueError::new(text, WHAT, e));
+        match text.split_once("..") {
+            None => address(text).map(Self::from),
+            Some((start, end)) => {
+                Self::new(address(start)?, address(end)?).map_err(|e| ValueError::new(text, WHAT, e.why))
+            }
+        }
+    }
+}
+
+impl fmt::Display for IpRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.start == self.end { self.start.fmt(f) } else { write!(f, "{}..{}", self.start, self.end) }
+    }
+}
+
+as_string!(IpRange);
+
+/// Ranges as a Subnet's status prints them: `10.16.0.2,10.16.0.5-10.16.0.9`; empty for none.
+pub fn print_ranges<'a>(ranges: impl IntoIterator<Item = &'a IpRange>) -> String {
+    let mut text = String::new();
+    for range in ranges {
+        let comma = if text.is_empty() { "" } else { "," };
+        let IpRange { start, end } = range;
+        // Writing to a String cannot fail.
+        let _ = if start == end { write!(text, "{comma}{start}") } else { write!(text, "{comma}{start}-{end}") };
+    }
+    text
+}

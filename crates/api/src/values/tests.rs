@@ -1,0 +1,1 @@
+//! Tables of good and hostile texts, and round trips.

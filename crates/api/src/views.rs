@@ -1,0 +1,240 @@
+//! Slim views of core objects: only the fields that we read, so that a pod costs kilobytes, not tens of them.
+//!
+//! They stand in for the full types in `kube::Api` and watchers. Everything but metadata is optional: an object that
+//! lacks a field is still an object.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use k8s_openapi::{
+    api::core::v1::{Namespace, Node, Pod},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use serde::Deserialize;
+
+use crate::{subnet::null_is_default, values::parse_address};
+
+/// A pod.
+#[derive(kube::Resource, Clone, Debug, Default, PartialEq, Deserialize)]
+#[resource(inherit = Pod)]
+pub struct PodView {
+    /// Name, namespace, uid, annotations, owners.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    #[serde(default, deserialize_with = "null_is_default")]
+    spec: PodSpecView,
+    #[serde(default, deserialize_with = "null_is_default")]
+    status: PodStatusView,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodSpecView {
+    node_name: Option<String>,
+    host_network: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodStatusView {
+    phase: Option<String>,
+    #[serde(rename = "podIPs")]
+    pod_ips: Option<Vec<PodIpView>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct PodIpView {
+    ip: Option<String>,
+}
+
+/// A namespace.
+#[derive(kube::Resource, Clone, Debug, Default, PartialEq, Deserialize)]
+#[resource(inherit = Namespace)]
+pub struct NamespaceView {
+    /// Name, labels, annotations.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+}
+
+/// A node.
+#[derive(kube::Resource, Clone, Debug, Default, PartialEq, Deserialize)]
+#[resource(inherit = Node)]
+pub struct NodeView {
+    /// Name, labels, annotations.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    #[serde(default, deserialize_with = "null_is_default")]
+    status: NodeStatusView,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct NodeStatusView {
+    addresses: Option<Vec<NodeAddress>>,
+    conditions: Option<Vec<NodeCondition>>,
+}
+
+/// An address of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct NodeAddress {
+    /// `InternalIP`, `ExternalIP`, `Hostname`, ...
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// The address, or a name.
+    pub address: String,
+}
+
+/// A condition of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct NodeCondition {
+    /// `Ready`, ...
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// `True`, `False` or `Unknown`.
+    pub status: String,
+}
+
+/// What the views share: metadata without the `Option`s.
+macro_rules! metadata {
+    ($view:ident) => {
+        impl $view {
+            /// The name; empty when there is none.
+            pub fn name(&self) -> &str {
+                self.metadata.name.as_deref().unwrap_or_default()
+            }
+
+            /// The uid; empty when there is none.
+            pub fn uid(&self) -> &str {
+                self.metadata.uid.as_deref().unwrap_or_default()
+            }
+
+            /// One annotation.
+            pub fn annotation(&self, name: &str) -> Option<&str> {
+                self.metadata.annotations.as_ref()?.get(name).map(String::as_str)
+            }
+
+            /// All annotations.
+            pub fn annotations(&self) -> &BTreeMap<String, String> {
+                self.metadata.annotations.as_ref().unwrap_or(&EMPTY)
+            }
+
+            /// All labels.
+            pub fn labels(&self) -> &BTreeMap<String, String> {
+                self.metadata.labels.as_ref().unwrap_or(&EMPTY)
+            }
+
+            /// Whether its deletion has begun.
+            pub fn is_terminating(&self) -> bool {
+                self.metadata.deletion_timestamp.is_some()
+            }
+
+            /// Drops what is never read: managed fields and kubectl's copy of the object.
+            pub fn prune(&mut self) {
+                self.metadata.managed_fields = None;
+                if let Some(annotations) = &mut self.metadata.annotations {
+                    annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+                }
+            }
+        }
+    };
+}
+
+static EMPTY: BTreeMap<String, String> = BTreeMap::new();
+
+metadata!(PodView);
+metadata!(NamespaceView);
+metadata!(NodeView);
+
+impl PodView {
+    /// The namespace; empty when there is none.
+    pub fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// How errors name it: `pod <namespace>/<name>`.
+    pub fn object(&self) -> String {
+        format!("pod {}/{}", self.namespace(), self.name())
+    }
+
+    /// The name of its port, its IP object and its lease: `<pod>.<namespace>`.
+    pub fn port_name(&self) -> String {
+        format!("{}.{}", self.name(), self.namespace())
+    }
+
+    /// The node it is bound to; none before it is scheduled.
+    pub fn node_name(&self) -> Option<&str> {
+        self.spec.node_name.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// Whether it gets an interface and addresses from us: it does not use the node's network.
+    pub fn wants_network(&self) -> bool {
+        !self.spec.host_network.unwrap_or_default()
+    }
+
+    /// Whether it has ended for good (`Succeeded` or `Failed`), so that its addresses are free.
+    pub fn is_done(&self) -> bool {
+        matches!(self.phase(), "Succeeded" | "Failed")
+    }
+
+    /// `Pending`, `Running`, ...; empty when there is none.
+    pub fn phase(&self) -> &str {
+        self.status.phase.as_deref().unwrap_or_default()
+    }
+
+    /// The addresses that kubelet reports; what does not parse is left out.
+    pub fn pod_ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let reported = self.status.pod_ips.iter().flatten().filter_map(|entry| entry.ip.as_deref());
+        reported.filter_map(|ip| parse_address(ip).ok())
+    }
+
+    /// The object that made it.
+    pub fn owner(&self) -> Option<&OwnerReference> {
+        let owners = self.metadata.owner_references.as_deref()?;
+        owners.iter().find(|owner| owner.controller == Some(true)).or(owners.first())
+    }
+
+    /// The `StatefulSet` it belongs to and its number there.
+    pub fn stateful_set(&self) -> Option<(&str, usize)> {
+        let owner = self.owner().filter(|owner| owner.kind == "StatefulSet")?;
+        let ordinal = self.name().strip_prefix(owner.name.as_str())?.strip_prefix('-')?;
+        Some((&owner.name, ordinal.parse().ok()?))
+    }
+}
+
+impl NamespaceView {
+    /// How errors name it: `namespace <name>`.
+    pub fn object(&self) -> String {
+        format!("namespace {}", self.name())
+    }
+}
+
+impl NodeView {
+    /// How errors name it: `node <name>`.
+    pub fn object(&self) -> String {
+        format!("node {}", self.name())
+    }
+
+    /// The name of its port on the join switch, its IP object and its lease: `node-<name>`.
+    pub fn port_name(&self) -> String {
+        format!("node-{}", self.name())
+    }
+
+    /// All addresses, as kubelet reports them.
+    pub fn addresses(&self) -> &[NodeAddress] {
+        self.status.addresses.as_deref().unwrap_or_default()
+    }
+
+    /// The addresses of type `InternalIP`; what does not parse is left out.
+    pub fn internal_ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let internal = self.addresses().iter().filter(|address| address.type_ == "InternalIP");
+        internal.filter_map(|address| parse_address(&address.address).ok())
+    }
+
+    /// Whether its condition `Ready` is true.
+    pub fn is_ready(&self) -> bool {
+        let conditions = self.status.conditions.as_deref().unwrap_or_default();
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    }
+}
