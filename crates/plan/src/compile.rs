@@ -1,0 +1,52 @@
+//! From one key to its facts. Each kind of object has its room; none of them looks at another key's facts.
+
+mod base;
+mod node;
+mod port;
+mod subnet;
+
+use ovn::Fact;
+
+use crate::world::{Key, World};
+
+/// Router policy: traffic to a subnet of ours stays on the router's connected routes.
+const PRIORITY_TO_SUBNET: u16 = 31000;
+/// Router policy: traffic to a node's own address goes to that node's `ovn0`.
+const PRIORITY_TO_NODE: u16 = 30000;
+/// Router policy: what is left leaves by a gateway.
+const PRIORITY_GATEWAY: u16 = 29000;
+
+/// The address sets of the CIDRs that leave by the node their pod runs on, one per family.
+const DISTRIBUTED_V4: &str = "distributed_ip4";
+const DISTRIBUTED_V6: &str = "distributed_ip6";
+
+impl World {
+    /// The facts that one key wants. A key whose object is gone, or is not usable yet, wants none.
+    pub fn compile(&self, key: &Key) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        match key {
+            Key::Base => base::compile(self, &mut facts),
+            Key::Subnet(name) => {
+                if let Some(subnet) = self.subnets.get(name) {
+                    subnet::compile(self, subnet, &mut facts);
+                }
+            }
+            Key::Node(name) => {
+                if let Some(node) = self.nodes.get(name) {
+                    node::compile(self, node, &mut facts);
+                }
+            }
+            Key::Port(name) => {
+                if let Some(port) = self.ports.get(name) {
+                    port::compile(self, port, &mut facts);
+                }
+            }
+        }
+        facts
+    }
+}
+
+/// `ip4` or `ip6`, the prefix of OVN's match fields for the address's family.
+fn family_of(address: std::net::IpAddr) -> &'static str {
+    if address.is_ipv4() { "ip4" } else { "ip6" }
+}

@@ -1,0 +1,14 @@
+//! What exists without any object: the cluster router and the distributed gateway's address sets.
+
+use ovn::{AddressSet, Fact, LogicalRouter};
+
+use super::{DISTRIBUTED_V4, DISTRIBUTED_V6};
+use crate::world::World;
+
+pub(super) fn compile(world: &World, facts: &mut Vec<Fact>) {
+    let router = LogicalRouter { name: world.settings.router.to_string(), seed: "base".into(), options: [].into() };
+    facts.push(router.fact());
+    for name in [DISTRIBUTED_V4, DISTRIBUTED_V6] {
+        facts.push(AddressSet { name: name.into(), seed: "base".into() }.fact());
+    }
+}

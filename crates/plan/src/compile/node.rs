@@ -1,0 +1,64 @@
+//! A node: its port on the join switch, the way to its own addresses, and the way out for the pods that run on it.
+
+use ovn::{Action, Fact, LogicalSwitchPort, RouterPolicy};
+
+use super::{DISTRIBUTED_V4, DISTRIBUTED_V6, PRIORITY_GATEWAY, PRIORITY_TO_NODE, family_of};
+use crate::world::{Node, World};
+use api::Family;
+
+pub(super) fn compile(world: &World, node: &Node, facts: &mut Vec<Fact>) {
+    if !world.subnets.contains_key(&world.settings.node_switch) {
+        return;
+    }
+    join_port(world, node, facts);
+    to_the_node(world, node, facts);
+    out_by_the_node(world, node, facts);
+}
+
+fn port_name(node: &Node) -> String {
+    format!("node-{}", node.name)
+}
+
+fn join_port(world: &World, node: &Node, facts: &mut Vec<Fact>) {
+    let addresses = std::iter::once(node.mac.to_string()).chain(node.join.iter().map(ToString::to_string));
+    let port = LogicalSwitchPort {
+        name: port_name(node),
+        switch: world.settings.node_switch.to_string(),
+        seed: node.uid.clone(),
+        addresses: vec![addresses.collect::<Vec<_>>().join(" ")],
+        external_ids: [("node".into(), node.name.to_string())].into(),
+        ..LogicalSwitchPort::default()
+    };
+    facts.extend(port.facts());
+}
+
+/// A pod that talks to a node's own address reaches it through that node's `ovn0`, unmasqueraded.
+fn to_the_node(world: &World, node: &Node, facts: &mut Vec<Fact>) {
+    for address in &node.internal {
+        let Some(join) = node.join.get(Family::of(*address)) else { continue };
+        let policy = RouterPolicy {
+            router: world.settings.router.to_string(),
+            seed: node.uid.clone(),
+            priority: PRIORITY_TO_NODE,
+            match_: format!("{}.dst == {address}", family_of(*address)),
+            action: Action::Reroute(vec![join.to_string()]),
+        };
+        facts.extend(policy.facts());
+    }
+}
+
+/// The distributed gateway in O(nodes): the policy holds only on the chassis that has this node's port, so a pod's packet
+/// leaves by the node that the pod runs on.
+fn out_by_the_node(world: &World, node: &Node, facts: &mut Vec<Fact>) {
+    for join in node.join.iter() {
+        let set = if join.is_ipv4() { DISTRIBUTED_V4 } else { DISTRIBUTED_V6 };
+        let policy = RouterPolicy {
+            router: world.settings.router.to_string(),
+            seed: node.uid.clone(),
+            priority: PRIORITY_GATEWAY,
+            match_: format!("{}.src == ${set} && is_chassis_resident(\"{}\")", family_of(*join), port_name(node)),
+            action: Action::Reroute(vec![join.to_string()]),
+        };
+        facts.extend(policy.facts());
+    }
+}

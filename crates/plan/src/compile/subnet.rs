@@ -1,0 +1,88 @@
+//! A Subnet: its switch, its port on the router, the policy that keeps traffic to it inside, and for the node switch the
+//! default route.
+
+use api::{GatewayType, SubnetDef};
+use ovn::{
+    Action, AddressSet, Fact, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, RouterPolicy, StaticRoute, row_id,
+};
+
+use super::{DISTRIBUTED_V4, DISTRIBUTED_V6, PRIORITY_TO_SUBNET, family_of};
+use crate::world::World;
+
+pub(super) fn compile(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
+    let switch = LogicalSwitch { name: subnet.name.clone(), seed: subnet.uid.as_str().into(), other_config: [].into() };
+    facts.push(switch.fact());
+    router_port(world, subnet, facts);
+    stay_inside(world, subnet, facts);
+    if *subnet.name == *world.settings.node_switch {
+        default_route(world, subnet, facts);
+    } else if subnet.gateway_type == GatewayType::Distributed {
+        leave_by_own_node(subnet, facts);
+    }
+}
+
+/// The two ends of the link between switch and router. The router's end holds the gateway addresses.
+fn router_port(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
+    let router = &world.settings.router;
+    let port = format!("{router}-{}", subnet.name);
+    let router_end = LogicalRouterPort {
+        name: port.clone(),
+        router: router.to_string(),
+        seed: subnet.uid.as_str().into(),
+        mac: mac_of(&port),
+        networks: subnet.gateway_networks(),
+        ..LogicalRouterPort::default()
+    };
+    facts.extend(router_end.facts());
+    let switch_end = LogicalSwitchPort::to_router(
+        format!("{}-{router}", subnet.name),
+        subnet.name.clone(),
+        subnet.uid.as_str().into(),
+        port,
+    );
+    facts.extend(switch_end.facts());
+}
+
+/// A router port keeps its MAC address for as long as it keeps its name: neighbours need not learn it anew when the
+/// subnet is made again. `0e:` is locally administered and is not used for pods.
+fn mac_of(port: &str) -> String {
+    let id = row_id(&LogicalRouterPort::key(port), "");
+    let [a, b, c, d, e, ..] = id.into_bytes();
+    format!("0e:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}")
+}
+
+/// Traffic to the subnet is routed by the connected route; no gateway policy may take it out of the cluster.
+fn stay_inside(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
+    for cidr in subnet.cidrs.iter() {
+        let policy = RouterPolicy {
+            router: world.settings.router.to_string(),
+            seed: subnet.uid.as_str().into(),
+            priority: PRIORITY_TO_SUBNET,
+            match_: format!("{}.dst == {cidr}", family_of(cidr.network())),
+            action: Action::Allow,
+        };
+        facts.extend(policy.facts());
+    }
+}
+
+/// A packet that no route matches is dropped before the policies see it, so the router has a default route; the gateway
+/// policies then choose the real way out.
+fn default_route(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
+    for gateway in subnet.gateway.iter() {
+        let route = StaticRoute {
+            router: world.settings.router.to_string(),
+            seed: subnet.uid.as_str().into(),
+            ip_prefix: if gateway.is_ipv4() { "0.0.0.0/0".into() } else { "::/0".into() },
+            nexthop: gateway.to_string(),
+        };
+        facts.extend(route.facts());
+    }
+}
+
+/// The distributed gateway: the nodes' policies match on these sets, so nothing is kept per subnet and node.
+fn leave_by_own_node(subnet: &SubnetDef, facts: &mut Vec<Fact>) {
+    for cidr in subnet.cidrs.iter() {
+        let set = if cidr.network().is_ipv4() { DISTRIBUTED_V4 } else { DISTRIBUTED_V6 };
+        facts.push(AddressSet::member(set, &cidr.to_string()));
+    }
+}

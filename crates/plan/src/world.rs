@@ -1,0 +1,223 @@
+//! The world: decided facts about subnets, nodes and ports, and what an event makes dirty.
+//!
+//! The owner (one task of the controller) is the only writer. Setting a thing to what it is already marks nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use api::{Addresses, Mac, SubnetDef};
+
+/// Names that the install chooses once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The one logical router that ties all switches together; `ovn-cluster` unless asked otherwise.
+    pub router: Arc<str>,
+    /// The subnet, and logical switch, on which every node has its `ovn0`; `join` unless asked otherwise.
+    pub node_switch: Arc<str>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { router: "ovn-cluster".into(), node_switch: "join".into() }
+    }
+}
+
+/// A node with its place on the join switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The Node's name.
+    pub name: Arc<str>,
+    /// The Node's uid; seeds the ids of new rows.
+    pub uid: Arc<str>,
+    /// The addresses of its `ovn0`, one per family of the join subnet.
+    pub join: Addresses,
+    /// The MAC address of its `ovn0`.
+    pub mac: Mac,
+    /// Its own addresses outside the pod network (`InternalIP`), of either family.
+    pub internal: BTreeSet<IpAddr>,
+}
+
+/// A pod's port with the address that it was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The logical switch port's name, `<pod>.<namespace>`.
+    pub name: Arc<str>,
+    /// The Pod's uid; seeds the ids of new rows.
+    pub uid: Arc<str>,
+    /// `<namespace>/<pod>`, for `external_ids:pod`.
+    pub pod: Arc<str>,
+    /// The subnet that the address is from.
+    pub subnet: Arc<str>,
+    /// One address per family of the subnet.
+    pub ips: Addresses,
+    /// The interface's MAC address.
+    pub mac: Mac,
+    /// Whether the port may send from its own addresses only.
+    pub port_security: bool,
+}
+
+/// What is compiled on its own: one object, one set of facts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// What exists without any object: the router and the address sets.
+    Base,
+    /// A subnet, by name.
+    Subnet(Arc<str>),
+    /// A node, by name.
+    Node(Arc<str>),
+    /// A pod's port, by port name.
+    Port(Arc<str>),
+}
+
+/// Everything that the northbound database is compiled from.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub(crate) settings: Settings,
+    pub(crate) subnets: BTreeMap<Arc<str>, SubnetDef>,
+    pub(crate) nodes: BTreeMap<Arc<str>, Node>,
+    pub(crate) ports: BTreeMap<Arc<str>, Port>,
+    /// Reverse index: the ports of each subnet, whether that subnet is known or not.
+    ports_of: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    dirty: BTreeSet<Key>,
+}
+
+impl World {
+    /// An empty world; [`Key::Base`] is dirty from the start.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            subnets: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            ports_of: BTreeMap::new(),
+            dirty: BTreeSet::from([Key::Base]),
+        }
+    }
+
+    /// The names that the install chose.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Adds or changes a subnet.
+    pub fn set_subnet(&mut self, subnet: SubnetDef) {
+        let name: Arc<str> = subnet.name.as_str().into();
+        let before = self.subnets.insert(Arc::clone(&name), subnet);
+        if before.as_ref() == self.subnets.get(&name) {
+            return;
+        }
+        if before.is_none() {
+            self.mark_ports_of(&name);
+        }
+        if name == self.settings.node_switch {
+            self.dirty.extend(self.nodes.keys().cloned().map(Key::Node));
+        }
+        self.dirty.insert(Key::Subnet(name));
+    }
+
+    /// Removes a subnet. Its ports lose their rows with it and get them back if it returns.
+    pub fn remove_subnet(&mut self, name: &str) {
+        if let Some((name, _)) = self.subnets.remove_entry(name) {
+            self.mark_ports_of(&name);
+            if name == self.settings.node_switch {
+                self.dirty.extend(self.nodes.keys().cloned().map(Key::Node));
+            }
+            self.dirty.insert(Key::Subnet(name));
+        }
+    }
+
+    /// A subnet by name.
+    pub fn subnet(&self, name: &str) -> Option<&SubnetDef> {
+        self.subnets.get(name)
+    }
+
+    /// All subnets, by name.
+    pub fn subnets(&self) -> impl Iterator<Item = &SubnetDef> {
+        self.subnets.values()
+    }
+
+    /// Adds or changes a node.
+    pub fn set_node(&mut self, node: Node) {
+        let name = Arc::clone(&node.name);
+        let before = self.nodes.insert(Arc::clone(&name), node);
+        if before.as_ref() != self.nodes.get(&name) {
+            self.dirty.insert(Key::Node(name));
+        }
+    }
+
+    /// Removes a node.
+    pub fn remove_node(&mut self, name: &str) {
+        if let Some((name, _)) = self.nodes.remove_entry(name) {
+            self.dirty.insert(Key::Node(name));
+        }
+    }
+
+    /// A node by name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(name)
+    }
+
+    /// Adds or changes a port.
+    pub fn set_port(&mut self, port: Port) {
+        let name = Arc::clone(&port.name);
+        let subnet = Arc::clone(&port.subnet);
+        let before = self.ports.insert(Arc::clone(&name), port);
+        if before.as_ref() == self.ports.get(&name) {
+            return;
+        }
+        if let Some(before) = before
+            && before.subnet != subnet
+        {
+            self.forget_port_of(&before.subnet, &name);
+        }
+        self.ports_of.entry(subnet).or_default().insert(Arc::clone(&name));
+        self.dirty.insert(Key::Port(name));
+    }
+
+    /// Removes a port.
+    pub fn remove_port(&mut self, name: &str) {
+        if let Some((name, port)) = self.ports.remove_entry(name) {
+            self.forget_port_of(&port.subnet, &name);
+            self.dirty.insert(Key::Port(name));
+        }
+    }
+
+    /// A port by its name.
+    pub fn port(&self, name: &str) -> Option<&Port> {
+        self.ports.get(name)
+    }
+
+    /// The keys whose facts may have changed since the last call.
+    pub fn take_dirty(&mut self) -> BTreeSet<Key> {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// Whether any key is dirty.
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Every key that has facts, for a compile from scratch.
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        std::iter::once(Key::Base)
+            .chain(self.subnets.keys().cloned().map(Key::Subnet))
+            .chain(self.nodes.keys().cloned().map(Key::Node))
+            .chain(self.ports.keys().cloned().map(Key::Port))
+    }
+
+    fn mark_ports_of(&mut self, subnet: &str) {
+        if let Some(ports) = self.ports_of.get(subnet) {
+            self.dirty.extend(ports.iter().cloned().map(Key::Port));
+        }
+    }
+
+    fn forget_port_of(&mut self, subnet: &str, port: &str) {
+        if let Some(ports) = self.ports_of.get_mut(subnet) {
+            ports.remove(port);
+            if ports.is_empty() {
+                self.ports_of.remove(subnet);
+            }
+        }
+    }
+}

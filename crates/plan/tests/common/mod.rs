@@ -1,0 +1,43 @@
+//! Builders of small worlds, for the snapshots and the laws.
+
+use api::{Subnet, SubnetDef};
+use plan::{Node, Port};
+use serde_json::{Value, json};
+
+/// A subnet by name and CIDR; `more` is merged into its spec.
+pub(crate) fn subnet(name: &str, cidr: &str, more: Value) -> SubnetDef {
+    let mut spec = json!({ "cidrBlock": cidr });
+    let (Some(spec_fields), Value::Object(more)) = (spec.as_object_mut(), more) else { panic!("not an object") };
+    spec_fields.extend(more);
+    let object = json!({
+        "apiVersion": "kubeovn.io/v1", "kind": "Subnet",
+        "metadata": { "name": name, "uid": format!("uid-of-{name}") }, "spec": spec,
+    });
+    let object: Subnet = serde_json::from_value(object).unwrap();
+    SubnetDef::parse(&object).unwrap()
+}
+
+/// A node by name, with its addresses on the join switch and outside.
+pub(crate) fn node(name: &str, join: &str, mac: &str, internal: &[&str]) -> Node {
+    Node {
+        name: name.into(),
+        uid: format!("uid-of-{name}").into(),
+        join: join.parse().unwrap(),
+        mac: mac.parse().unwrap(),
+        internal: internal.iter().map(|address| address.parse().unwrap()).collect(),
+    }
+}
+
+/// A pod's port by `namespace/pod`.
+pub(crate) fn port(pod: &str, subnet: &str, ips: &str, mac: &str) -> Port {
+    let (namespace, name) = pod.split_once('/').unwrap();
+    Port {
+        name: format!("{name}.{namespace}").into(),
+        uid: format!("uid-of-{pod}").into(),
+        pod: pod.into(),
+        subnet: subnet.into(),
+        ips: ips.parse().unwrap(),
+        mac: mac.parse().unwrap(),
+        port_security: false,
+    }
+}

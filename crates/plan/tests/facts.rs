@@ -1,0 +1,175 @@
+//! What each kind of object becomes in the northbound database, readable row by row.
+
+mod common;
+
+use common::{node, port, subnet};
+use expect_test::{Expect, expect};
+use plan::{Key, Settings, World};
+use serde_json::json;
+
+/// A world with the join subnet, a dual-stack default subnet, a node and a pod.
+fn world() -> World {
+    let mut world = World::new(Settings::default());
+    world.set_subnet(subnet("join", "100.64.0.0/16,fd00:100:64::/112", json!({})));
+    world.set_subnet(subnet("ovn-default", "10.16.0.0/16,fd00:10:16::/64", json!({})));
+    world.set_node(node("n1", "100.64.0.2,fd00:100:64::2", "0a:00:00:00:00:02", &["172.30.0.1", "fd00:30::1"]));
+    world.set_port(port("shop/web", "ovn-default", "10.16.0.5,fd00:10:16::5", "0a:00:00:00:00:05"));
+    world
+}
+
+fn check(world: &World, key: &Key, expected: &Expect) {
+    let facts: Vec<String> = world.compile(key).iter().map(ToString::to_string).collect();
+    expected.assert_eq(&(facts.join("\n") + "\n"));
+}
+
+#[test]
+fn the_base_is_one_router_and_the_sets_of_the_distributed_gateway() {
+    check(
+        &world(),
+        &Key::Base,
+        &expect![[r#"
+        Logical_Router ovn-cluster external_ids={vendor=kube-ovn}
+        Address_Set distributed_ip4 external_ids={vendor=kube-ovn}
+        Address_Set distributed_ip6 external_ids={vendor=kube-ovn}
+    "#]],
+    );
+}
+
+#[test]
+fn a_subnet_is_a_switch_with_a_leg_of_the_router() {
+    check(
+        &world(),
+        &Key::Subnet("ovn-default".into()),
+        &expect![[r#"
+        Logical_Switch ovn-default external_ids={vendor=kube-ovn}
+        Logical_Router_Port ovn-cluster-ovn-default external_ids={vendor=kube-ovn} mac="0e:02:a6:e0:5d:e4" networks=["10.16.0.1/16", "fd00:10:16::1/64"]
+        Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-ovn-default
+        Logical_Switch_Port ovn-default-ovn-cluster addresses=[router] external_ids={vendor=kube-ovn} options={router-port=ovn-cluster-ovn-default} type=router
+        Logical_Switch ovn-default ports += Logical_Switch_Port ovn-default-ovn-cluster
+        Logical_Router_Policy ovn-cluster/31000/ip4.dst == 10.16.0.0/16 action=allow external_ids={vendor=kube-ovn} match="ip4.dst == 10.16.0.0/16" priority=31000
+        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip4.dst == 10.16.0.0/16
+        Logical_Router_Policy ovn-cluster/31000/ip6.dst == fd00:10:16::/64 action=allow external_ids={vendor=kube-ovn} match="ip6.dst == fd00:10:16::/64" priority=31000
+        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip6.dst == fd00:10:16::/64
+        Address_Set distributed_ip4 addresses += "10.16.0.0/16"
+        Address_Set distributed_ip6 addresses += "fd00:10:16::/64"
+    "#]],
+    );
+}
+
+#[test]
+fn a_centralized_subnet_is_not_among_the_distributed_ones() {
+    let mut world = world();
+    world.set_subnet(subnet("egress", "10.22.0.0/24", json!({"gatewayType": "centralized", "gatewayNode": "n1"})));
+    check(
+        &world,
+        &Key::Subnet("egress".into()),
+        &expect![[r#"
+        Logical_Switch egress external_ids={vendor=kube-ovn}
+        Logical_Router_Port ovn-cluster-egress external_ids={vendor=kube-ovn} mac="0e:fd:e8:ef:86:bf" networks=["10.22.0.1/24"]
+        Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-egress
+        Logical_Switch_Port egress-ovn-cluster addresses=[router] external_ids={vendor=kube-ovn} options={router-port=ovn-cluster-egress} type=router
+        Logical_Switch egress ports += Logical_Switch_Port egress-ovn-cluster
+        Logical_Router_Policy ovn-cluster/31000/ip4.dst == 10.22.0.0/24 action=allow external_ids={vendor=kube-ovn} match="ip4.dst == 10.22.0.0/24" priority=31000
+        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip4.dst == 10.22.0.0/24
+    "#]],
+    );
+}
+
+#[test]
+fn the_join_subnet_carries_the_default_routes() {
+    check(
+        &world(),
+        &Key::Subnet("join".into()),
+        &expect![[r#"
+        Logical_Switch join external_ids={vendor=kube-ovn}
+        Logical_Router_Port ovn-cluster-join external_ids={vendor=kube-ovn} mac="0e:22:45:ae:3f:a9" networks=["100.64.0.1/16", "fd00:100:64::1/112"]
+        Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-join
+        Logical_Switch_Port join-ovn-cluster addresses=[router] external_ids={vendor=kube-ovn} options={router-port=ovn-cluster-join} type=router
+        Logical_Switch join ports += Logical_Switch_Port join-ovn-cluster
+        Logical_Router_Policy ovn-cluster/31000/ip4.dst == 100.64.0.0/16 action=allow external_ids={vendor=kube-ovn} match="ip4.dst == 100.64.0.0/16" priority=31000
+        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip4.dst == 100.64.0.0/16
+        Logical_Router_Policy ovn-cluster/31000/ip6.dst == fd00:100:64::/112 action=allow external_ids={vendor=kube-ovn} match="ip6.dst == fd00:100:64::/112" priority=31000
+        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip6.dst == fd00:100:64::/112
+        Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1 external_ids={vendor=kube-ovn} ip_prefix="0.0.0.0/0" nexthop="100.64.0.1" policy=dst-ip
+        Logical_Router ovn-cluster static_routes += Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1
+        Logical_Router_Static_Route ovn-cluster/dst-ip/::/0/fd00:100:64::1 external_ids={vendor=kube-ovn} ip_prefix="::/0" nexthop="fd00:100:64::1" policy=dst-ip
+        Logical_Router ovn-cluster static_routes += Logical_Router_Static_Route ovn-cluster/dst-ip/::/0/fd00:100:64::1
+    "#]],
+    );
+}
+
+#[test]
+fn a_node_has_its_port_the_way_to_it_and_the_way_out() {
+    check(
+        &world(),
+        &Key::Node("n1".into()),
+        &expect![[r#"
+        Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2 fd00:100:64::2"] external_ids={node=n1, vendor=kube-ovn}
+        Logical_Switch join ports += Logical_Switch_Port node-n1
+        Logical_Router_Policy ovn-cluster/30000/ip4.dst == 172.30.0.1 action=reroute external_ids={vendor=kube-ovn} match="ip4.dst == 172.30.0.1" nexthops=["100.64.0.2"] priority=30000
+        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/30000/ip4.dst == 172.30.0.1
+        Logical_Router_Policy ovn-cluster/30000/ip6.dst == fd00:30::1 action=reroute external_ids={vendor=kube-ovn} match="ip6.dst == fd00:30::1" nexthops=["fd00:100:64::2"] priority=30000
+        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/30000/ip6.dst == fd00:30::1
+        Logical_Router_Policy ovn-cluster/29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1") action=reroute external_ids={vendor=kube-ovn} match="ip4.src == $distributed_ip4 && is_chassis_resident(\"node-n1\")" nexthops=["100.64.0.2"] priority=29000
+        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1")
+        Logical_Router_Policy ovn-cluster/29000/ip6.src == $distributed_ip6 && is_chassis_resident("node-n1") action=reroute external_ids={vendor=kube-ovn} match="ip6.src == $distributed_ip6 && is_chassis_resident(\"node-n1\")" nexthops=["fd00:100:64::2"] priority=29000
+        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip6.src == $distributed_ip6 && is_chassis_resident("node-n1")
+    "#]],
+    );
+}
+
+#[test]
+fn a_pod_is_a_port_of_its_subnet() {
+    check(
+        &world(),
+        &Key::Port("web.shop".into()),
+        &expect![[r#"
+        Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.16.0.5 fd00:10:16::5"] external_ids={ls=ovn-default, pod="shop/web", vendor=kube-ovn}
+        Logical_Switch ovn-default ports += Logical_Switch_Port web.shop
+    "#]],
+    );
+}
+
+#[test]
+fn a_secured_pod_may_send_from_its_own_addresses_only() {
+    let mut world = world();
+    let mut secured = port("shop/web", "ovn-default", "10.16.0.5", "0a:00:00:00:00:05");
+    secured.port_security = true;
+    world.set_port(secured);
+    check(
+        &world,
+        &Key::Port("web.shop".into()),
+        &expect![[r#"
+        Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.16.0.5"] external_ids={ls=ovn-default, pod="shop/web", vendor=kube-ovn} port_security=["0a:00:00:00:00:05 10.16.0.5"]
+        Logical_Switch ovn-default ports += Logical_Switch_Port web.shop
+    "#]],
+    );
+}
+
+#[test]
+fn without_its_subnet_a_port_has_no_rows_and_it_gets_them_with_it() {
+    let mut world = world();
+    world.take_dirty();
+    world.remove_subnet("ovn-default");
+    assert!(world.take_dirty().contains(&Key::Port("web.shop".into())));
+    check(
+        &world,
+        &Key::Port("web.shop".into()),
+        &expect![[r#"
+
+    "#]],
+    );
+    world.set_subnet(subnet("ovn-default", "10.16.0.0/16,fd00:10:16::/64", json!({})));
+    assert!(world.take_dirty().contains(&Key::Port("web.shop".into())));
+}
+
+#[test]
+fn setting_what_is_already_so_makes_nothing_dirty() {
+    let mut world = world();
+    world.take_dirty();
+    let again = self::world();
+    world.set_subnet(again.subnet("ovn-default").unwrap().clone());
+    world.set_node(again.node("n1").unwrap().clone());
+    world.set_port(again.port("web.shop").unwrap().clone());
+    assert!(!world.is_dirty());
+}
