@@ -269,3 +269,70 @@ fn ports_of(bridge: Uuid, mutator: Mutator, port: Uuid) -> Op {
     let mutation = Mutation { column: "ports", mutator, value: port.into() };
     Op::Mutate { table: BRIDGE, on: Where::Row(bridge), mutations: vec![mutation] }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: Uuid = Uuid::from_u128(7);
+
+    /// A node with a bridge `br-int`, and what `ops` make of it: inserts, and mutations of the bridge's ports.
+    fn node(ops: &[Op]) -> Replica {
+        let mut replica = Replica::new(open_vswitch());
+        replica.insert(BRIDGE, ID, [("name", "br-int".into()), ("ports", Datum::empty())].into());
+        for op in ops {
+            match op {
+                Op::Insert { table, uuid: Some(uuid), row } => drop(replica.insert(table, *uuid, row.clone())),
+                Op::Mutate { table: BRIDGE, on: Where::Row(id), mutations } => {
+                    let mut row = replica.get(BRIDGE, *id).unwrap().clone();
+                    row.insert("ports", mutations[0].value.clone());
+                    replica.insert(BRIDGE, *id, row);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        replica
+    }
+
+    fn pod() -> NewPort {
+        NewPort {
+            name: "0123456789ab_h".into(),
+            seed: "container".into(),
+            external_ids: [("iface-id".to_owned(), "web-0.shop".to_owned())].into(),
+            ..NewPort::default()
+        }
+    }
+
+    #[test]
+    fn a_port_added_is_found_and_deleted_by_name() {
+        let replica = node(&pod().add_to(ID));
+        let bridge = Bridge::find(&replica, "br-int").unwrap();
+        assert_eq!(bridge.ports().count(), 1);
+        let interface = Interface::find(&replica, "0123456789ab_h").unwrap();
+        assert_eq!(interface.id, pod().interface_id());
+        assert_eq!(interface.iface_id(), Some("web-0.shop"));
+        assert_eq!((interface.ofport(), interface.ovn_installed()), (None, false));
+
+        let [Op::Mutate { on: Where::Row(ID), mutations, .. }] = &delete_port(&replica, "0123456789ab_h")[..] else {
+            panic!("one mutation of the bridge");
+        };
+        assert_eq!((mutations[0].column, mutations[0].mutator), ("ports", Mutator::Delete));
+        assert_eq!(mutations[0].value, Datum::set(bridge.ports()));
+        assert!(delete_port(&replica, "other").is_empty());
+    }
+
+    #[test]
+    fn names_of_another_container_are_other_rows() {
+        let other = NewPort { seed: "other".into(), ..pod() };
+        assert_ne!(other.interface_id(), pod().interface_id());
+    }
+
+    #[test]
+    fn keys_are_replaced_and_others_left() {
+        let Op::Mutate { mutations, .. } = set_external_ids(INTERFACE, ID, [("a", "1"), ("b", "2")]) else {
+            panic!("a mutation");
+        };
+        assert_eq!(mutations[0].value, Datum::set(["a", "b"]));
+        assert_eq!(mutations[1].value, Datum::map([("a", "1"), ("b", "2")]));
+    }
+}

@@ -1,0 +1,58 @@
+//! Every table and column that we name is in the schema of the installed OVN and Open vSwitch, with the type we take it for.
+
+use std::path::{Path, PathBuf};
+
+use ovn::{Kind, TableId};
+use serde_json::Value;
+
+fn schema(path: &Path, package: &str) -> Value {
+    let text = std::fs::read(path)
+        .unwrap_or_else(|e| panic!("{}: {e}; install it with: apt-get install {package}", path.display()));
+    serde_json::from_slice(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn is_map(ty: &Value) -> bool {
+    ty.get("value").is_some()
+}
+
+fn is_scalar(ty: &Value) -> bool {
+    ty.is_string() || !is_map(ty) && ty.get("max").is_none_or(|max| max == 1)
+}
+
+#[test]
+fn northbound_is_as_declared() {
+    // To check another version than the installed one, name its folder.
+    let dir = std::env::var_os("OVN_SCHEMA_DIR").map_or_else(|| PathBuf::from("/usr/share/ovn"), PathBuf::from);
+    let schema = schema(&dir.join("ovn-nb.ovsschema"), "ovn-central");
+    let tables = ovn::northbound();
+    for (id, monitored) in TableId::ALL.into_iter().zip(&tables) {
+        let known = id.descriptor();
+        assert_eq!((known.name, known.names), (monitored.name, monitored.columns));
+        let table = &schema["tables"][known.name];
+        assert!(table.is_object(), "no table {} in the schema", known.name);
+        assert_eq!(table["isRoot"].as_bool().unwrap_or(false), known.root, "{} isRoot", known.name);
+        for column in known.columns {
+            let ty = &table["columns"][column.name]["type"];
+            assert!(!ty.is_null(), "no column {}.{} in the schema", known.name, column.name);
+            let right = match column.kind {
+                Kind::Scalar => is_scalar(ty),
+                Kind::Set | Kind::Values => !is_scalar(ty) && !is_map(ty) && ty["key"].get("refTable").is_none(),
+                Kind::Map | Kind::Keys => is_map(ty),
+                Kind::References(to) => ty["key"]["refTable"] == to.name() && ty["max"] == "unlimited",
+            };
+            assert!(right, "{}.{} is not a {:?}: {ty}", known.name, column.name, column.kind);
+        }
+    }
+    assert_eq!(schema["tables"]["NB_Global"]["maxRows"], 1);
+}
+
+#[test]
+fn open_vswitch_is_as_declared() {
+    let schema = schema(Path::new("/usr/share/openvswitch/vswitch.ovsschema"), "openvswitch-common");
+    for table in ovn::local::open_vswitch() {
+        for column in table.columns {
+            let found = &schema["tables"][table.name]["columns"][column];
+            assert!(found.is_object(), "no column {}.{column} in the schema", table.name);
+        }
+    }
+}
