@@ -1,3 +1,3 @@
-//! The node agent: plugs pods into Open vSwitch and keeps the node's routes and rules.
+//! The node agent's program: arguments, logs, and [`cni_server`].
 
 fn main() {}

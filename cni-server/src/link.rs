@@ -1,0 +1,328 @@
+//! Links, addresses and routes of the node and of a pod's namespace, by rtnetlink.
+//!
+//! Owns no state: every call asks the kernel. Promise: nothing is forked, and what is right already is left alone.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use futures::TryStreamExt;
+use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
+use nix::errno::Errno;
+use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+use crate::netns::Netns;
+
+/// A request that the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {source}")]
+pub struct LinkError {
+    what: String,
+    source: rtnetlink::Error,
+}
+
+impl LinkError {
+    fn on(what: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Self {
+        let what = what.into();
+        move |source| Self { what, source }
+    }
+
+    /// The system's error number; `UnknownErrno` when there is none.
+    pub fn errno(&self) -> Errno {
+        match &self.source {
+            rtnetlink::Error::NetlinkError(message) => Errno::from_raw(message.raw_code().abs()),
+            _ => Errno::UnknownErrno,
+        }
+    }
+
+    /// Whether the object was not there.
+    pub fn is_absent(&self) -> bool {
+        matches!(self.errno(), Errno::ENODEV | Errno::ENOENT | Errno::ESRCH | Errno::EADDRNOTAVAIL)
+    }
+
+    /// Whether the object was there already.
+    pub fn is_present(&self) -> bool {
+        self.errno() == Errno::EEXIST
+    }
+}
+
+/// What we look at of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its index in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Administratively up.
+    pub up: bool,
+    /// In bytes.
+    pub mtu: u32,
+    /// Its hardware address; empty when it has none.
+    pub mac: Vec<u8>,
+}
+
+impl Link {
+    fn of(message: &LinkMessage) -> Self {
+        let mut link = Self {
+            index: message.header.index,
+            name: String::new(),
+            up: message.header.flags.contains(LinkFlags::Up),
+            mtu: 0,
+            mac: Vec::new(),
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Address(mac) => link.mac.clone_from(mac),
+                _ => {}
+            }
+        }
+        link
+    }
+}
+
+/// A route as we set it: a destination behind a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Route {
+    /// Where to.
+    pub to: IpNet,
+    /// Through which next hop on the link.
+    pub via: IpAddr,
+}
+
+/// The rtnetlink words that we use, in the namespace of the handle.
+#[derive(Clone, Debug)]
+pub struct Links(Handle);
+
+impl Links {
+    /// In the namespace of the calling thread; needs a tokio runtime.
+    pub fn here() -> std::io::Result<Self> {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        Ok(Self(handle))
+    }
+
+    /// On a handle that exists.
+    pub fn with(handle: Handle) -> Self {
+        Self(handle)
+    }
+
+    /// The link of this name, if there is one.
+    pub async fn find(&self, name: &str) -> Result<Option<Link>, LinkError> {
+        match self.0.link().get().match_name(name).execute().try_next().await {
+            Ok(message) => Ok(message.as_ref().map(Link::of)),
+            Err(source) => {
+                let error = LinkError::on(format!("look up link {name}"))(source);
+                if error.is_absent() { Ok(None) } else { Err(error) }
+            }
+        }
+    }
+
+    /// All links.
+    pub async fn all(&self) -> Result<Vec<Link>, LinkError> {
+        let messages = self.0.link().get().execute();
+        messages.map_ok(|m| Link::of(&m)).try_collect().await.map_err(LinkError::on("list links"))
+    }
+
+    /// Makes a veth pair in one request: the host end here and up, the peer in `netns` with its name, MAC and MTU. The
+    /// peer stays down, since a peer that is born up in another namespace is refused.
+    pub async fn add_veth(
+        &self,
+        host: &str,
+        netns: &Netns,
+        peer: &str,
+        mac: [u8; 6],
+        mtu: u32,
+    ) -> Result<(), LinkError> {
+        let inner = LinkMessageBuilder::<LinkUnspec>::new()
+            .name(peer)
+            .mtu(mtu)
+            .address(mac.to_vec())
+            .setns_by_fd(netns.raw_fd())
+            .build();
+        let veth = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+            .name(host)
+            .mtu(mtu)
+            .up()
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(inner)))
+            .build();
+        let what = format!("make veth {host} with {peer} in {}", netns.path());
+        self.0.link().add(veth).execute().await.map_err(LinkError::on(what))
+    }
+
+    /// Deletes the link of this name; one that is gone already is fine. Takes some 20 ms of the kernel's time for a veth.
+    pub async fn delete(&self, name: &str) -> Result<(), LinkError> {
+        let Some(link) = self.find(name).await? else { return Ok(()) };
+        match self.0.link().del(link.index).execute().await.map_err(LinkError::on(format!("delete link {name}"))) {
+            Err(error) if !error.is_absent() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sets MAC and MTU where they differ, and the link up.
+    pub async fn settle(&self, link: &Link, mac: Option<[u8; 6]>, mtu: u32) -> Result<(), LinkError> {
+        let mut change = LinkMessageBuilder::<LinkUnspec>::new().index(link.index);
+        let new_mac = mac.filter(|mac| mac.as_slice() != link.mac);
+        if let Some(mac) = new_mac {
+            change = change.address(mac.to_vec());
+        }
+        if link.mtu != mtu {
+            change = change.mtu(mtu);
+        }
+        if link.up && link.mtu == mtu && new_mac.is_none() {
+            return Ok(());
+        }
+        let what = format!("set link {} up with mtu {mtu}", link.name);
+        self.0.link().set(change.up().build()).execute().await.map_err(LinkError::on(what))
+    }
+
+    /// The addresses of a link, link-local IPv6 left out.
+    pub async fn addresses(&self, link: &Link) -> Result<BTreeSet<IpNet>, LinkError> {
+        let what = || format!("list addresses of {}", link.name);
+        let messages: Vec<_> = self
+            .0
+            .address()
+            .get()
+            .set_link_index_filter(link.index)
+            .execute()
+            .try_collect()
+            .await
+            .map_err(LinkError::on(what()))?;
+        let mut found = BTreeSet::new();
+        for message in messages {
+            for attribute in &message.attributes {
+                if let AddressAttribute::Address(address) = attribute
+                    && !is_link_local(*address)
+                    && let Ok(net) = IpNet::new(*address, message.header.prefix_len)
+                {
+                    found.insert(net);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Gives the link an address; IPv6 without duplicate detection, because the allocator answers for it and because an
+    /// address that is still tentative cannot be used. An address that is there already is fine.
+    pub async fn add_address(&self, link: &Link, address: IpNet) -> Result<(), LinkError> {
+        let mut request = self.0.address().add(link.index, address.addr(), address.prefix_len());
+        if address.addr().is_ipv6() {
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        }
+        match request.execute().await.map_err(LinkError::on(format!("add {address} to {}", link.name))) {
+            Err(error) if !error.is_present() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes an address away; one that is gone already is fine.
+    pub async fn delete_address(&self, link: &Link, address: IpNet) -> Result<(), LinkError> {
+        let what = format!("delete {address} of {}", link.name);
+        let mut add = self.0.address().add(link.index, address.addr(), address.prefix_len());
+        let message = add.message_mut().clone();
+        match self.0.address().del(message).execute().await.map_err(LinkError::on(what)) {
+            Err(error) if !error.is_absent() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds a route on the link, replacing none; the same one there already is fine.
+    pub async fn add_route(&self, link: &Link, route: &Route) -> Result<(), LinkError> {
+        let what = format!("add route {} via {} dev {}", route.to, route.via, link.name);
+        let Some(message) = message(link, route) else {
+            return Err(LinkError::on(format!("{what}: families differ"))(rtnetlink::Error::RequestFailed));
+        };
+        match self.0.route().add(message).execute().await.map_err(LinkError::on(what)) {
+            Err(error) if !error.is_present() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a route away; one that is gone already is fine.
+    pub async fn delete_route(&self, link: &Link, route: &Route) -> Result<(), LinkError> {
+        let what = format!("delete route {} via {} dev {}", route.to, route.via, link.name);
+        let Some(message) = message(link, route) else { return Ok(()) };
+        match self.0.route().del(message).execute().await.map_err(LinkError::on(what)) {
+            Err(error) if !error.is_absent() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The routes on the link that carry our mark (protocol `static`), both families.
+    pub async fn routes(&self, link: &Link) -> Result<BTreeSet<Route>, LinkError> {
+        let mut found = BTreeSet::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut filter = RouteMessage::default();
+            filter.header.address_family = family;
+            let messages: Vec<_> = self
+                .0
+                .route()
+                .get(filter)
+                .execute()
+                .try_collect()
+                .await
+                .map_err(LinkError::on(format!("list routes of {}", link.name)))?;
+            found.extend(messages.iter().filter_map(|m| read_route(m, link.index)));
+        }
+        Ok(found)
+    }
+}
+
+/// Whether an address is one that the kernel gave by itself.
+fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+fn message(link: &Link, route: &Route) -> Option<RouteMessage> {
+    match (route.to, route.via) {
+        (IpNet::V4(to), IpAddr::V4(via)) => Some(
+            RouteMessageBuilder::<std::net::Ipv4Addr>::new()
+                .destination_prefix(to.network(), to.prefix_len())
+                .gateway(via)
+                .output_interface(link.index)
+                .protocol(RouteProtocol::Static)
+                .build(),
+        ),
+        (IpNet::V6(to), IpAddr::V6(via)) => Some(
+            RouteMessageBuilder::<std::net::Ipv6Addr>::new()
+                .destination_prefix(to.network(), to.prefix_len())
+                .gateway(via)
+                .output_interface(link.index)
+                .protocol(RouteProtocol::Static)
+                .build(),
+        ),
+        _ => None,
+    }
+}
+
+fn read_route(message: &RouteMessage, index: u32) -> Option<Route> {
+    let (mut to, mut via, mut on_link) = (None, None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => to = read_address(address),
+            RouteAttribute::Gateway(address) => via = read_address(address),
+            RouteAttribute::Oif(oif) => on_link = *oif == index,
+            _ => {}
+        }
+    }
+    let to = to.or(match message.header.address_family {
+        AddressFamily::Inet => Some(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)),
+        AddressFamily::Inet6 => Some(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)),
+        _ => None,
+    })?;
+    let ours = on_link && message.header.protocol == RouteProtocol::Static;
+    let to = IpNet::new(to, message.header.destination_prefix_length).ok()?;
+    ours.then_some(Route { to, via: via? })
+}
+
+fn read_address(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    }
+}

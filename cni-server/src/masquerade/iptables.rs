@@ -1,0 +1,207 @@
+//! Our chains, and what `iptables-save` prints against them.
+//!
+//! Rules are written exactly as `iptables-save` prints them, so that comparing is comparing text.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// One chain of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chain {
+    table: &'static str,
+    name: &'static str,
+    /// The built-in chain that jumps to it first of all, with the jump's comment.
+    hook: Option<(&'static str, &'static str)>,
+    /// Without `-A <chain> `.
+    rules: Vec<String>,
+}
+
+impl Chain {
+    /// The jump, without `-A `.
+    fn jump(&self) -> Option<String> {
+        let (from, comment) = self.hook?;
+        Some(format!("{from} -m comment --comment \"{comment}\" -j {}", self.name))
+    }
+}
+
+/// All chains of a family; `sets` is the first part of its sets' names.
+pub(super) fn chains(sets: &str) -> Vec<Chain> {
+    let set = |name: &str, way: &str| format!("-m set --match-set {sets}{name} {way}");
+    let not = |name: &str, way: &str| format!("-m set ! --match-set {sets}{name} {way}");
+    let accept = || {
+        let each = ["subnets", "services"].into_iter().flat_map(|s| [(s, "src"), (s, "dst")]);
+        each.map(|(s, way)| format!("{} -j ACCEPT", set(s, way))).collect()
+    };
+    vec![
+        Chain {
+            table: "nat",
+            name: "OVN-PREROUTING",
+            hook: Some(("PREROUTING", "kube-ovn prerouting rules")),
+            rules: vec![format!(
+                "-i ovn0 {} {} -j MARK --set-xmark 0x4000/0x4000",
+                set("subnets", "src"),
+                set("services", "dst")
+            )],
+        },
+        Chain {
+            table: "nat",
+            name: "OVN-POSTROUTING",
+            hook: Some(("POSTROUTING", "kube-ovn postrouting rules")),
+            rules: vec![
+                "-m mark --mark 0x4000/0x4000 -j OVN-MASQUERADE".to_owned(),
+                format!("{} {} -j OVN-MASQUERADE", set("subnets-nat", "src"), not("subnets", "dst")),
+            ],
+        },
+        Chain {
+            table: "nat",
+            name: "OVN-MASQUERADE",
+            hook: None,
+            rules: vec!["-j MARK --set-xmark 0x0/0xffffffff".to_owned(), "-j MASQUERADE --random-fully".to_owned()],
+        },
+        Chain {
+            table: "filter",
+            name: "OVN-INPUT",
+            hook: Some(("INPUT", "kube-ovn input rules")),
+            rules: accept(),
+        },
+        Chain {
+            table: "filter",
+            name: "OVN-FORWARD",
+            hook: Some(("FORWARD", "kube-ovn forward rules")),
+            rules: accept(),
+        },
+    ]
+}
+
+/// The part of a save that is ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Saved {
+    /// (table, chain) to its rules in order; absent when the chain is.
+    rules: BTreeMap<(&'static str, &'static str), Vec<String>>,
+    /// (table, jump) to how often it is there.
+    jumps: BTreeMap<(&'static str, String), usize>,
+}
+
+impl Saved {
+    /// Picks our chains and their jumps out of what `iptables-save` printed.
+    pub(super) fn parse(chains: &[Chain], text: &str) -> Self {
+        let mut saved = Self::default();
+        let mut table = "";
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix('*') {
+                table = name;
+            } else if let Some(declared) = line.strip_prefix(':') {
+                let name = declared.split(' ').next().unwrap_or_default();
+                if let Some(chain) = chains.iter().find(|c| c.table == table && c.name == name) {
+                    saved.rules.entry((chain.table, chain.name)).or_default();
+                }
+            } else if let Some(rule) = line.strip_prefix("-A ") {
+                let rule = rule.trim_end();
+                for chain in chains.iter().filter(|c| c.table == table) {
+                    if let Some(own) = rule.strip_prefix(chain.name).and_then(|r| r.strip_prefix(' ')) {
+                        saved.rules.entry((chain.table, chain.name)).or_default().push(own.to_owned());
+                    } else if chain.jump().as_deref() == Some(rule) {
+                        *saved.jumps.entry((chain.table, rule.to_owned())).or_default() += 1;
+                    }
+                }
+            }
+        }
+        saved
+    }
+
+    /// The lines for `iptables-restore --noflush`; empty when nothing differs. A chain that differs is written anew, which
+    /// takes effect at the table's COMMIT as a whole; the others are not touched.
+    pub(super) fn batch(&self, chains: &[Chain]) -> String {
+        let mut lines = String::new();
+        for table in ["nat", "filter"] {
+            let ours = || chains.iter().filter(|c| c.table == table);
+            let (mut declared, mut rules) = (String::new(), String::new());
+            // Writing to a String cannot fail.
+            for chain in ours().filter(|c| self.rules.get(&(c.table, c.name)) != Some(&c.rules)) {
+                let _ = writeln!(declared, ":{} - [0:0]", chain.name);
+                for rule in &chain.rules {
+                    let _ = writeln!(rules, "-A {} {rule}", chain.name);
+                }
+            }
+            for jump in ours().filter_map(Chain::jump) {
+                let there = self.jumps.get(&(table, jump.clone())).copied().unwrap_or(0);
+                if there == 0 {
+                    let (from, rest) = jump.split_once(' ').unwrap_or_default();
+                    let _ = writeln!(rules, "-I {from} 1 {rest}");
+                }
+                for _ in 1..there {
+                    let _ = writeln!(rules, "-D {jump}");
+                }
+            }
+            if !(declared.is_empty() && rules.is_empty()) {
+                let _ = write!(lines, "*{table}\n{declared}{rules}COMMIT\n");
+            }
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    fn check(saved: &str, batch: expect_test::Expect) {
+        let chains = chains("ovn40");
+        batch.assert_eq(&Saved::parse(&chains, saved).batch(&chains));
+    }
+
+    #[test]
+    fn an_empty_node_gets_everything() {
+        check(
+            "",
+            expect![[r#"
+                *nat
+                :OVN-PREROUTING - [0:0]
+                :OVN-POSTROUTING - [0:0]
+                :OVN-MASQUERADE - [0:0]
+                -A OVN-PREROUTING -i ovn0 -m set --match-set ovn40subnets src -m set --match-set ovn40services dst -j MARK --set-xmark 0x4000/0x4000
+                -A OVN-POSTROUTING -m mark --mark 0x4000/0x4000 -j OVN-MASQUERADE
+                -A OVN-POSTROUTING -m set --match-set ovn40subnets-nat src -m set ! --match-set ovn40subnets dst -j OVN-MASQUERADE
+                -A OVN-MASQUERADE -j MARK --set-xmark 0x0/0xffffffff
+                -A OVN-MASQUERADE -j MASQUERADE --random-fully
+                -I PREROUTING 1 -m comment --comment "kube-ovn prerouting rules" -j OVN-PREROUTING
+                -I POSTROUTING 1 -m comment --comment "kube-ovn postrouting rules" -j OVN-POSTROUTING
+                COMMIT
+                *filter
+                :OVN-INPUT - [0:0]
+                :OVN-FORWARD - [0:0]
+                -A OVN-INPUT -m set --match-set ovn40subnets src -j ACCEPT
+                -A OVN-INPUT -m set --match-set ovn40subnets dst -j ACCEPT
+                -A OVN-INPUT -m set --match-set ovn40services src -j ACCEPT
+                -A OVN-INPUT -m set --match-set ovn40services dst -j ACCEPT
+                -A OVN-FORWARD -m set --match-set ovn40subnets src -j ACCEPT
+                -A OVN-FORWARD -m set --match-set ovn40subnets dst -j ACCEPT
+                -A OVN-FORWARD -m set --match-set ovn40services src -j ACCEPT
+                -A OVN-FORWARD -m set --match-set ovn40services dst -j ACCEPT
+                -I INPUT 1 -m comment --comment "kube-ovn input rules" -j OVN-INPUT
+                -I FORWARD 1 -m comment --comment "kube-ovn forward rules" -j OVN-FORWARD
+                COMMIT
+            "#]],
+        );
+    }
+
+    #[test]
+    fn one_wrong_chain_is_the_only_one_written() {
+        let chains = chains("ovn40");
+        let right = Saved::default().batch(&chains).replace("-I ", "-A ").replace("ROUTING 1 ", "ROUTING ");
+        let right = right.replace("INPUT 1 ", "INPUT ").replace("FORWARD 1 ", "FORWARD ");
+        check(&right, expect![""]);
+        let wrong = right.replace("-A OVN-MASQUERADE -j MASQUERADE --random-fully", "-A OVN-MASQUERADE -j MASQUERADE");
+        check(
+            &wrong,
+            expect![[r"
+                *nat
+                :OVN-MASQUERADE - [0:0]
+                -A OVN-MASQUERADE -j MARK --set-xmark 0x0/0xffffffff
+                -A OVN-MASQUERADE -j MASQUERADE --random-fully
+                COMMIT
+            "]],
+        );
+    }
+}
