@@ -1,0 +1,74 @@
+//! What an allocation costs: prints assignments per second in a well-filled /16, and the time of a rebuild from
+//! records. `cargo bench -p ipam`.
+
+#![allow(clippy::unwrap_used, clippy::cast_precision_loss)] // a bench may stop, and prints round figures
+
+use std::{hint::black_box, time::Instant};
+
+use ipam::{Ipam, Pool, Want};
+
+const RUNS: usize = 5;
+
+fn main() {
+    let pairs: Vec<f64> = (0..RUNS).map(|_| assign_release()).collect();
+    println!("assign+release at 60,000 used of a /16: {:.2} million/s (bar: 1)", median(pairs) / 1e6);
+    let rebuilds: Vec<f64> = (0..RUNS).map(|_| rebuild()).collect();
+    println!("rebuild from 100,000 records:           {:.1} ms (bar: 100)", median(rebuilds) * 1e3);
+    let ranges: Vec<f64> = (0..RUNS).map(|_| ranges()).collect();
+    println!("ranges of 60,000 used:                  {:.1} ms", median(ranges) * 1e3);
+}
+
+/// Pairs per second.
+fn assign_release() -> f64 {
+    const PAIRS: usize = 200_000;
+    let mut ipam = filled("10.16.0.0/16", 60_000);
+    let names: Vec<String> = (0..1000).map(|n| format!("new-pod-{n}.a-namespace")).collect();
+    let start = Instant::now();
+    for name in names.iter().cycle().take(PAIRS) {
+        black_box(ipam.assign("net", name, Want::any()).unwrap());
+        ipam.release(name);
+    }
+    PAIRS as f64 / start.elapsed().as_secs_f64()
+}
+
+/// Seconds.
+fn rebuild() -> f64 {
+    let ipam = filled("10.0.0.0/8", 100_000);
+    let records: Vec<_> = ipam.holders("net").map(|(holder, lease)| (holder.to_owned(), lease)).collect();
+    let mut new = Ipam::default();
+    new.set_subnet("net", &pool("10.0.0.0/8")).unwrap();
+    let start = Instant::now();
+    for (holder, lease) in &records {
+        new.restore("net", holder, *lease).unwrap();
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    assert_eq!(new.usage("net").unwrap().v4.used, 100_000);
+    seconds
+}
+
+/// Seconds.
+fn ranges() -> f64 {
+    let ipam = filled("10.16.0.0/16", 60_000);
+    let start = Instant::now();
+    black_box(ipam.ranges("net"));
+    start.elapsed().as_secs_f64()
+}
+
+fn filled(cidr: &str, used: usize) -> Ipam {
+    let mut ipam = Ipam::default();
+    ipam.set_subnet("net", &pool(cidr)).unwrap();
+    for n in 0..used {
+        ipam.assign("net", &format!("pod-{n}.a-namespace"), Want::any()).unwrap();
+    }
+    ipam
+}
+
+fn pool(cidr: &str) -> Pool {
+    let cidrs: api::Cidrs = cidr.parse().unwrap();
+    Pool { cidrs, gateway: cidrs.map(|cidr| cidr.first_usable()), exclude: Vec::new() }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

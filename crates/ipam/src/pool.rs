@@ -1,0 +1,59 @@
+//! What a subnet offers, and how much of it is in use.
+
+use api::{Addresses, Cidrs, IpRange, SubnetDef};
+
+/// The addresses of a subnet: its networks, less what is kept back.
+///
+/// Kept back for good are the gateway and, in a network of more than two addresses, the first and the last one. What
+/// `exclude` names is only not chosen: a pod that asks for such an address gets it, as in kube-ovn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// The networks.
+    pub cidrs: Cidrs,
+    /// The router's address in each.
+    pub gateway: Addresses,
+    /// Addresses that are never chosen; what lies outside the networks is ignored.
+    pub exclude: Vec<IpRange>,
+}
+
+impl From<&SubnetDef> for Pool {
+    fn from(subnet: &SubnetDef) -> Self {
+        Self { cidrs: subnet.cidrs, gateway: subnet.gateway, exclude: subnet.exclude.clone() }
+    }
+}
+
+/// How much of a subnet is in use; zero for a family that it lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// IPv4.
+    pub v4: Counts,
+    /// IPv6.
+    pub v6: Counts,
+}
+
+/// Addresses of one family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// How many are held.
+    pub used: u128,
+    /// How many can still be chosen; saturates at `u128::MAX`.
+    pub available: u128,
+}
+
+/// Which addresses of a subnet are in use and which are free.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ranges {
+    /// IPv4.
+    pub v4: FamilyRanges,
+    /// IPv6.
+    pub v6: FamilyRanges,
+}
+
+/// Addresses of one family, in order. `api::values::print_ranges` prints them as a Subnet's status does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FamilyRanges {
+    /// Those that are held.
+    pub using: Vec<IpRange>,
+    /// Those that can still be chosen.
+    pub free: Vec<IpRange>,
+}
