@@ -3,11 +3,17 @@
 //! What a transaction wrote is in the replica before [`Client::transact`](client::Client::transact) returns.
 //! Without the feature `client` only plain values remain, free of tokio.
 
+#[cfg(feature = "client")]
+pub mod client;
 mod op;
 mod replica;
 mod schema;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod value;
 
+#[cfg(feature = "client")]
+pub use client::{Change, Changes, Client, Config, Endpoint, EndpointError, OpReply, TransactError};
 pub use op::{Condition, Function, Mutation, Mutator, Op, Until, Where};
 pub use replica::{Replica, Row, Table, UpdateError, Updates};
 pub use schema::{ColumnType, Schema, SchemaError};

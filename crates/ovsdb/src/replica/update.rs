@@ -123,8 +123,8 @@ impl Replica {
         Ok(touched)
     }
 
-    /// Puts a snapshot in place of everything. Returns the rows that differ from before.
-    pub fn replace(&mut self, snapshot: Updates) -> Result<BTreeSet<(&'static str, Uuid)>, UpdateError> {
+    /// What the replica would be with this snapshot in place of everything, and the rows that differ.
+    pub fn snapshot(&self, snapshot: Updates) -> Result<(Replica, BTreeSet<(&'static str, Uuid)>), UpdateError> {
         let mut fresh = Replica::new(self.tables());
         for (fresh, rows) in fresh.tables.iter_mut().zip(&self.tables) {
             fresh.columns.clone_from(&rows.columns);
@@ -137,8 +137,7 @@ impl Replica {
             let differs = |(uuid, row): &(&Uuid, &Row)| old.rows.get(uuid) != Some(row);
             changed.extend(new.rows.iter().filter(differs).map(|(uuid, _)| (name, *uuid)));
         }
-        *self = fresh;
-        Ok(changed)
+        Ok((fresh, changed))
     }
 
     /// Everything that could be wrong with the updates, before the first of them is applied.

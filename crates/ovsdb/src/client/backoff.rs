@@ -1,0 +1,31 @@
+//! The pause between attempts to connect: doubling, bounded, with jitter so that clients do not come in step.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+#[derive(Debug)]
+pub(super) struct Backoff {
+    shortest: Duration,
+    longest: Duration,
+    next: Duration,
+}
+
+impl Backoff {
+    pub(super) fn new((shortest, longest): (Duration, Duration)) -> Backoff {
+        Backoff { shortest, longest, next: shortest }
+    }
+
+    /// After a success the next pause is the shortest again.
+    pub(super) fn reset(&mut self) {
+        self.next = self.shortest;
+    }
+
+    /// The next pause: between half and the whole of a time that doubles.
+    pub(super) fn pause(&mut self) -> Duration {
+        let whole = self.next.min(self.longest);
+        self.next = whole.saturating_mul(2);
+        let random = Uuid::new_v4().as_bytes()[0];
+        whole / 2 + (whole / 2) * u32::from(random) / 255
+    }
+}

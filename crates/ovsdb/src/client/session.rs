@@ -1,0 +1,194 @@
+//! One session after the other: connect, read the schema, monitor, stay until it ends, and again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonrpsee::core::client::{ClientBuilder, ClientT, Error as RpcError};
+use jsonrpsee::core::middleware::RpcServiceBuilder;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::backoff::Backoff;
+use super::frame::FrameError;
+use super::state::{Link, Live, State};
+use super::transport::{self, Stream};
+use super::wire::{MONITOR, Ticketed};
+use super::{Endpoint, transact::describe};
+use crate::{Schema, SchemaError, UpdateError};
+
+/// Why a session could not begin, or has ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SessionError {
+    #[error("the server has closed the connection")]
+    Closed,
+    #[error("connection: {0}")]
+    Io(#[from] std::io::Error),
+    #[error("no connection within {0:?}")]
+    ConnectTimeout(Duration),
+    #[error("a transaction has had no reply within {0:?}")]
+    ReplyTimeout(Duration),
+    #[error("the server has been silent for {0:?}")]
+    Silent(Duration),
+    #[error("{method}: {reason}")]
+    Refused { method: &'static str, reason: String },
+    #[error("the server has canceled the monitor, as the schema has changed")]
+    Canceled,
+    #[error("the server asks for echoes faster than it reads the answers")]
+    Echoes,
+    #[error("unreadable stream: {0}")]
+    Frame(#[from] FrameError),
+    #[error("message is not UTF-8: {0}")]
+    Utf8(#[from] std::str::Utf8Error),
+    #[error("unreadable message: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    #[error("the last handle is gone")]
+    Dropped,
+}
+
+/// Keeps a session until the last handle is gone.
+pub(super) async fn run(state: Arc<State>, mut handles: watch::Receiver<()>) {
+    tokio::select! {
+        () = keep(&state) => {}
+        // Nothing is ever sent: it returns when the sender is dropped.
+        _ = handles.changed() => {}
+    }
+}
+
+async fn keep(state: &Arc<State>) {
+    let database = state.config.database;
+    let mut backoff = Backoff::new(state.config.backoff);
+    let mut failures: Vec<Option<String>> = vec![None; state.config.endpoints.len()];
+    loop {
+        for (endpoint, failure) in state.config.endpoints.iter().zip(&mut failures) {
+            let (was_live, reason) = session(state, endpoint).await;
+            let reason = reason.to_string();
+            if was_live {
+                backoff.reset();
+                *failure = None;
+                tracing::warn!(database, %endpoint, reason, "disconnected");
+            } else if failure.as_ref() != Some(&reason) {
+                tracing::warn!(database, %endpoint, reason, "cannot connect, will try again");
+                *failure = Some(reason);
+            } else {
+                tracing::debug!(database, %endpoint, reason, "still cannot connect");
+            }
+        }
+        tokio::time::sleep(backoff.pause()).await;
+    }
+}
+
+/// Ends the session also when its future is dropped.
+struct Session<'a> {
+    state: &'a State,
+    link: Arc<Link>,
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        self.state.end(&self.link, SessionError::Dropped);
+    }
+}
+
+/// One session, from the attempt to connect to its end. Says whether it ever was live, and why it is no more.
+async fn session(state: &Arc<State>, endpoint: &Endpoint) -> (bool, Arc<SessionError>) {
+    let within = state.config.connect_timeout;
+    let stream = match timeout(within, connect(endpoint)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return (false, Arc::new(error.into())),
+        Err(_) => return (false, Arc::new(SessionError::ConnectTimeout(within))),
+    };
+    let session = Session { state, link: Arc::new(Link::new()) };
+    let link = &session.link;
+    let (sender, receiver) = transport::over(stream, link, state);
+    let rpc = ClientBuilder::default()
+        .set_rpc_middleware(RpcServiceBuilder::new())
+        .max_concurrent_requests(1024)
+        // Each caller has a clock of its own.
+        .request_timeout(Duration::from_secs(24 * 3600))
+        .build_with_tokio(sender, receiver);
+    let live = Arc::new(Live { rpc, link: link.clone() });
+
+    let mut was_live = false;
+    let life = async {
+        open(state, &live).await?;
+        state.begin(live.clone());
+        was_live = true;
+        tracing::info!(database = state.config.database, %endpoint, "connected");
+        watch_silence(state.config.inactivity, &live).await
+    };
+    let reason = tokio::select! {
+        biased;
+        reason = link.ended() => reason,
+        Err(error) = life => {
+            state.end(link, error);
+            link.ended().await
+        }
+    };
+    (was_live, reason)
+}
+
+async fn connect(endpoint: &Endpoint) -> std::io::Result<Box<dyn Stream>> {
+    Ok(match endpoint {
+        Endpoint::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        Endpoint::Tcp { host, port } => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            stream.set_nodelay(true)?;
+            Box::new(stream)
+        }
+    })
+}
+
+/// Reads the schema and starts the monitor. Afterwards the replica is current.
+async fn open(state: &State, live: &Live) -> Result<(), SessionError> {
+    let within = state.config.connect_timeout;
+    let schema = request::<Box<RawValue>>(live, "get_schema", vec![json!(state.config.database)]);
+    let schema = timeout(within, schema).await.map_err(|_| SessionError::ConnectTimeout(within))??;
+    state.adopt(&Schema::from_json(schema.get().as_bytes())?);
+
+    // A large snapshot takes as long as it takes, while the server shows signs of life.
+    let silence = watch_silence(state.config.inactivity, live);
+    tokio::select! {
+        monitored = request::<IgnoredAny>(live, MONITOR, state.monitor_params()) => monitored.map(drop),
+        silent = silence => silent,
+    }
+}
+
+async fn request<R: DeserializeOwned>(
+    live: &Live,
+    method: &'static str,
+    params: Vec<Value>,
+) -> Result<R, SessionError> {
+    let ticket = live.link.tickets.issue();
+    let reply = live.rpc.request(method, Ticketed { ticket: ticket.number(), params }).await;
+    reply.map_err(|error| match error {
+        RpcError::Call(error) => {
+            let (error, details) = describe(&error);
+            SessionError::Refused { method, reason: format!("{error} {details}").trim().to_owned() }
+        }
+        other => SessionError::Refused { method, reason: other.to_string() },
+    })
+}
+
+/// Asks a silent server for a sign of life; returns when it has given none.
+async fn watch_silence(limit: Duration, live: &Live) -> Result<(), SessionError> {
+    loop {
+        match limit.checked_sub(live.link.silence()) {
+            Some(rest) if !rest.is_zero() => tokio::time::sleep(rest).await,
+            _ => {
+                // Any byte will do, the reply or not: a server busy sending has no time for echoes.
+                let answered = timeout(limit, request::<IgnoredAny>(live, "echo", vec![])).await;
+                if answered.is_err() && live.link.silence() >= limit {
+                    return Err(SessionError::Silent(live.link.silence()));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What the handles, the session task and the transport share. Every lock here is held for moments, never across an await.
+//!
+//! Order matters and is kept here: a change is marked after the replica has it, `connected` becomes true after
+//! the snapshot is in, and false before anybody learns that the session has ended.
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Config;
+use super::changes::{Changes, Dirty};
+use super::session::SessionError;
+use super::ticket::Tickets;
+use super::wire::Monitored;
+use crate::{Replica, Schema, Table, Updates};
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) config: Config,
+    pub(super) connected: watch::Sender<bool>,
+    replica: RwLock<Replica>,
+    dirty: Arc<Dirty>,
+    /// The last transaction that the replica has; `None` when it needs a snapshot.
+    last_txn: Mutex<Option<String>>,
+    live: RwLock<Option<Arc<Live>>>,
+}
+
+/// A session that can carry transactions.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) rpc: Rpc,
+    pub(super) link: Arc<Link>,
+}
+
+pub(super) type Rpc = jsonrpsee::core::client::Client<jsonrpsee::core::client::async_client::RpcService>;
+
+/// One connection, from its start to its end.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) tickets: Tickets,
+    /// The id of the monitor request, while its reply is awaited.
+    pub(super) monitor: Mutex<Option<String>>,
+    heard: Mutex<Instant>,
+    end: watch::Sender<Option<Arc<SessionError>>>,
+}
+
+impl State {
+    pub(super) fn new(config: Config) -> (State, Changes) {
+        let dirty = Arc::new(Dirty::default());
+        let state = State {
+            connected: watch::Sender::new(false),
+            replica: RwLock::new(Replica::new(config.tables.iter().copied())),
+            dirty: dirty.clone(),
+            last_txn: Mutex::new(None),
+            live: RwLock::new(None),
+            config,
+        };
+        (state, Changes::new(dirty))
+    }
+
+    pub(super) fn replica(&self) -> RwLockReadGuard<'_, Replica> {
+        self.replica.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn live(&self) -> Option<Arc<Live>> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn tables(&self) -> &[Table] {
+        &self.config.tables
+    }
+
+    /// Takes on the schema of the server that a session has reached.
+    pub(super) fn adopt(&self, schema: &Schema) {
+        if !self.replica.write().unwrap_or_else(PoisonError::into_inner).adopt(schema) {
+            return;
+        }
+        self.forget_txn();
+        for table in self.tables() {
+            for column in table.columns {
+                if schema.column(table.name, column).is_none() {
+                    let (database, version) = (self.config.database, &schema.version);
+                    tracing::warn!(database, version, table = table.name, column, "the schema lacks a column we read");
+                }
+            }
+        }
+    }
+
+    /// The parameters that ask for every change since what the replica has.
+    pub(super) fn monitor_params(&self) -> Vec<Value> {
+        let replica = self.replica();
+        let monitored = self.tables().iter().filter_map(|table| {
+            let columns: Vec<_> = replica.columns(table.name).collect();
+            (!columns.is_empty()).then(|| (table.name.to_owned(), json!([{ "columns": columns }])))
+        });
+        let since = self.last_txn.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let since = since.unwrap_or_else(|| uuid::Uuid::nil().to_string());
+        let database = self.config.database;
+        vec![json!(database), json!(database), monitored.collect::<Map<_, _>>().into(), json!(since)]
+    }
+
+    /// Takes in the reply to the monitor request: a snapshot, or what has changed since the last session.
+    pub(super) fn monitored(&self, reply: &str) -> Result<(), SessionError> {
+        let Monitored { found, last_txn, updates } = serde_json::from_str(reply)?;
+        let updates = Updates::decode(self.tables(), updates)?;
+        if found {
+            self.apply(&last_txn, updates)
+        } else {
+            // Readers go on while the new replica is built.
+            let (fresh, changed) = self.replica().snapshot(updates)?;
+            let old = std::mem::replace(&mut *self.replica.write().unwrap_or_else(PoisonError::into_inner), fresh);
+            self.remember_txn(&last_txn);
+            self.dirty.mark(changed, true);
+            drop(old);
+            Ok(())
+        }
+    }
+
+    /// Takes in an update.
+    pub(super) fn updated(&self, last_txn: &str, updates: &serde_json::value::RawValue) -> Result<(), SessionError> {
+        let updates = Updates::decode(self.tables(), updates).inspect_err(|_| self.forget_txn())?;
+        self.apply(last_txn, updates)
+    }
+
+    fn apply(&self, last_txn: &str, updates: Updates) -> Result<(), SessionError> {
+        let applied = self.replica.write().unwrap_or_else(PoisonError::into_inner).apply(updates);
+        // What does not fit shows that the replica is not what the server thinks: only a snapshot helps.
+        let changed = applied.inspect_err(|_| self.forget_txn())?;
+        self.remember_txn(last_txn);
+        self.dirty.mark(changed, false);
+        Ok(())
+    }
+
+    fn remember_txn(&self, last_txn: &str) {
+        *self.last_txn.lock().unwrap_or_else(PoisonError::into_inner) = Some(last_txn.to_owned());
+    }
+
+    fn forget_txn(&self) {
+        *self.last_txn.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Opens the session to transactions, unless it has ended meanwhile.
+    pub(super) fn begin(&self, live: Arc<Live>) {
+        let link = live.link.clone();
+        link.end.send_if_modified(|end| {
+            if end.is_none() {
+                *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(live);
+                self.connected.send_replace(true);
+            }
+            false
+        });
+    }
+
+    /// Ends a session, for the first reason given.
+    pub(super) fn end(&self, link: &Link, reason: SessionError) {
+        link.end.send_if_modified(|end| {
+            let first = end.is_none();
+            if first {
+                *self.live.write().unwrap_or_else(PoisonError::into_inner) = None;
+                self.connected.send_replace(false);
+                *end = Some(Arc::new(reason));
+            }
+            first
+        });
+    }
+}
+
+impl Link {
+    pub(super) fn new() -> Link {
+        Link {
+            tickets: Tickets::default(),
+            monitor: Mutex::new(None),
+            heard: Mutex::new(Instant::now()),
+            end: watch::Sender::new(None),
+        }
+    }
+
+    /// Waits for the session's end, and says why.
+    pub(super) async fn ended(&self) -> Arc<SessionError> {
+        let mut end = self.end.subscribe();
+        let reason = end.wait_for(Option::is_some).await;
+        // The sender is in `self`, so that the error cannot be.
+        reason.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| Arc::new(SessionError::Closed))
+    }
+
+    /// The server has said something.
+    pub(super) fn hear(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// For how long the server has said nothing.
+    pub(super) fn silence(&self) -> Duration {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}

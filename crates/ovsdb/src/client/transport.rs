@@ -1,0 +1,184 @@
+//! The transport under jsonrpsee: it frames, translates, answers `echo`, and applies updates to the replica.
+//!
+//! The receive half applies snapshots and updates in the order of the wire, before jsonrpsee sees anything that came
+//! after them. That is why a transaction's reply finds its rows in the replica. It never waits for the write half,
+//! since a server with unread output stops reading and both would wait for ever.
+
+use std::sync::{Arc, PoisonError};
+
+use jsonrpsee::core::client::{ReceivedMessage, TransportReceiverT, TransportSenderT};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+
+use super::frame::Framer;
+use super::session::SessionError;
+use super::state::{Link, State};
+use super::wire::{self, Incoming, Request};
+
+/// Messages larger than this are read on a thread of their own, so that they hold up no other task.
+const LARGE: usize = 256 << 10;
+
+/// How many echo requests may wait for their answers. A server sends one and waits.
+const ECHOES: usize = 16;
+
+/// A connection that the server may end.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
+
+/// The session has ended; the link says why.
+#[derive(Debug, thiserror::Error)]
+#[error("the session has ended")]
+pub(super) struct Ended;
+
+pub(super) struct Sender {
+    link: Arc<Link>,
+    requests: mpsc::Sender<Request>,
+}
+
+pub(super) struct Receiver {
+    reader: Reader,
+    link: Arc<Link>,
+    state: Arc<State>,
+    framer: Framer,
+    echoes: mpsc::Sender<Vec<u8>>,
+}
+
+type Reader = tokio::io::ReadHalf<Box<dyn Stream>>;
+type Writer = tokio::io::WriteHalf<Box<dyn Stream>>;
+
+/// Makes the two halves for jsonrpsee and starts the task that writes.
+pub(super) fn over(stream: Box<dyn Stream>, link: &Arc<Link>, state: &Arc<State>) -> (Sender, Receiver) {
+    let (reader, writer) = tokio::io::split(stream);
+    let (requests, to_write) = mpsc::channel(1);
+    let (echoes, to_echo) = mpsc::channel(ECHOES);
+    tokio::spawn(write(writer, to_write, to_echo, link.clone(), state.clone()));
+    let framer = Framer::new(state.config.max_message);
+    let receiver = Receiver { reader, link: link.clone(), state: state.clone(), framer, echoes };
+    (Sender { link: link.clone(), requests }, receiver)
+}
+
+impl TransportSenderT for Sender {
+    type Error = Ended;
+
+    async fn send(&mut self, message: String) -> Result<(), Ended> {
+        // What is not a request of ours (jsonrpsee has its own for subscriptions) has no place on this wire.
+        let Ok(Some(request)) = wire::outgoing(&message) else { return Ok(()) };
+        if request.is_monitor {
+            *self.link.monitor.lock().unwrap_or_else(PoisonError::into_inner) = Some(request.id.clone());
+        }
+        self.requests.send(request).await.map_err(|_| Ended)
+    }
+}
+
+/// Writes requests whose tickets are still good, and answers to echoes first, until the session ends.
+async fn write(
+    mut writer: Writer,
+    mut requests: mpsc::Receiver<Request>,
+    mut echoes: mpsc::Receiver<Vec<u8>>,
+    link: Arc<Link>,
+    state: Arc<State>,
+) {
+    let work = async {
+        loop {
+            let json = tokio::select! {
+                biased;
+                Some(echo) = echoes.recv() => echo,
+                Some(request) = requests.recv() => {
+                    if !link.tickets.claim(request.ticket) {
+                        continue;
+                    }
+                    request.json
+                }
+                else => return Ok(()),
+            };
+            writer.write_all(&json).await?;
+            writer.flush().await?;
+        }
+    };
+    tokio::select! {
+        done = work => if let Err(error) = done {
+            state.end(&link, SessionError::Io(error));
+        },
+        _ = link.ended() => {}
+    }
+}
+
+impl TransportReceiverT for Receiver {
+    type Error = Ended;
+
+    async fn receive(&mut self) -> Result<ReceivedMessage, Ended> {
+        loop {
+            let taken = match self.read().await {
+                Ok(message) => self.take(message).await,
+                Err(error) => Err(error),
+            };
+            match taken {
+                Ok(Some(reply)) => return Ok(ReceivedMessage::Bytes(reply)),
+                Ok(None) => {}
+                Err(reason) => {
+                    self.state.end(&self.link, reason);
+                    return Err(Ended);
+                }
+            }
+        }
+    }
+}
+
+impl Receiver {
+    /// The next message on the wire.
+    async fn read(&mut self) -> Result<Vec<u8>, SessionError> {
+        loop {
+            if let Some(message) = self.framer.next_message()? {
+                return Ok(message);
+            }
+            let buffer = self.framer.buffer();
+            buffer.reserve(64 << 10);
+            let read = tokio::select! {
+                biased;
+                _ = self.link.ended() => return Err(SessionError::Closed),
+                read = self.reader.read_buf(buffer) => read?,
+            };
+            if read == 0 {
+                return Err(SessionError::Closed);
+            }
+            self.link.hear();
+        }
+    }
+
+    /// Takes in a message; returns what jsonrpsee is to see of it.
+    async fn take(&self, message: Vec<u8>) -> Result<Option<Vec<u8>>, SessionError> {
+        if message.len() < LARGE {
+            return take(&message, &self.state, &self.link, &self.echoes);
+        }
+        let (state, link, echoes) = (self.state.clone(), self.link.clone(), self.echoes.clone());
+        let taken = tokio::task::spawn_blocking(move || take(&message, &state, &link, &echoes)).await;
+        taken.unwrap_or(Err(SessionError::Closed))
+    }
+}
+
+fn take(
+    message: &[u8],
+    state: &State,
+    link: &Link,
+    echoes: &mpsc::Sender<Vec<u8>>,
+) -> Result<Option<Vec<u8>>, SessionError> {
+    let message = std::str::from_utf8(message)?;
+    match wire::incoming(message)? {
+        Incoming::Echo(reply) => echoes.try_send(reply).map(|()| None).map_err(|_| SessionError::Echoes),
+        Incoming::Update { last_txn, updates } => state.updated(&last_txn, updates).map(|()| None),
+        Incoming::Canceled => Err(SessionError::Canceled),
+        Incoming::Reply(mut reply) => {
+            let mut monitor = link.monitor.lock().unwrap_or_else(PoisonError::into_inner);
+            if monitor.as_deref() == Some(reply.id.get()) {
+                *monitor = None;
+                if reply.error.is_none() {
+                    // The snapshot is ours; jsonrpsee need only learn that there was one.
+                    state.monitored(reply.result.take().map_or("null", |result| result.get()))?;
+                }
+            }
+            Ok(Some(reply.to_jsonrpc()?))
+        }
+        Incoming::Other => Ok(None),
+    }
+}

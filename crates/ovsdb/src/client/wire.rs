@@ -1,0 +1,167 @@
+//! Between jsonrpsee's JSON-RPC 2.0 and the 1.0 that OVSDB speaks: pure translation of single messages.
+
+use std::borrow::Cow;
+
+use jsonrpsee::core::traits::ToRpcParams;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
+
+/// The method whose reply is a snapshot or a resumption.
+pub(super) const MONITOR: &str = "monitor_cond_since";
+
+/// The parameters of a request with its ticket, which the transport takes off again.
+#[derive(Serialize)]
+pub(super) struct Ticketed {
+    pub(super) ticket: u64,
+    pub(super) params: Vec<Value>,
+}
+
+impl ToRpcParams for Ticketed {
+    fn to_rpc_params(self) -> Result<Option<Box<RawValue>>, serde_json::Error> {
+        to_raw_value(&self).map(Some)
+    }
+}
+
+/// A request as it goes out.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) ticket: u64,
+    /// The id that the reply will carry, as JSON.
+    pub(super) id: String,
+    pub(super) is_monitor: bool,
+    pub(super) json: Vec<u8>,
+}
+
+/// Translates a request of jsonrpsee. `None` for what is no request of ours.
+pub(super) fn outgoing(message: &str) -> Result<Option<Request>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct From<'a> {
+        #[serde(borrow)]
+        id: Option<&'a RawValue>,
+        #[serde(borrow)]
+        method: Cow<'a, str>,
+        #[serde(borrow)]
+        params: Option<FromParams<'a>>,
+    }
+    #[derive(Deserialize)]
+    struct FromParams<'a> {
+        ticket: u64,
+        #[serde(borrow)]
+        params: &'a RawValue,
+    }
+    // No "jsonrpc" member, which the server would refuse, and always parameters, which it requires.
+    #[derive(Serialize)]
+    struct To<'a> {
+        id: &'a RawValue,
+        method: &'a str,
+        params: &'a RawValue,
+    }
+
+    let from: From<'_> = serde_json::from_str(message)?;
+    let (Some(id), Some(params)) = (from.id, from.params) else { return Ok(None) };
+    let json = serde_json::to_vec(&To { id, method: &from.method, params: params.params })?;
+    let is_monitor = from.method == MONITOR;
+    Ok(Some(Request { ticket: params.ticket, id: id.get().to_owned(), is_monitor, json }))
+}
+
+/// A message of the server.
+#[derive(Debug)]
+pub(super) enum Incoming<'a> {
+    /// It asks for a sign of life; this is the reply to send.
+    Echo(Vec<u8>),
+    /// Rows have changed.
+    Update { last_txn: Cow<'a, str>, updates: &'a RawValue },
+    /// It will send no more updates, as the schema has changed.
+    Canceled,
+    /// It replies to a request.
+    Reply(Reply<'a>),
+    /// Anything else, which a client may ignore (RFC 7047 section 4).
+    Other,
+}
+
+/// The reply to a request.
+#[derive(Debug)]
+pub(super) struct Reply<'a> {
+    pub(super) id: &'a RawValue,
+    /// Absent means null.
+    pub(super) result: Option<&'a RawValue>,
+    pub(super) error: Option<&'a RawValue>,
+}
+
+/// Reads a message of the server.
+pub(super) fn incoming(message: &str) -> Result<Incoming<'_>, serde_json::Error> {
+    // Serde reads null as `None`: what is null is absent.
+    #[derive(Deserialize)]
+    struct From<'a> {
+        #[serde(borrow)]
+        id: Option<&'a RawValue>,
+        #[serde(borrow)]
+        method: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        params: Option<&'a RawValue>,
+        #[serde(borrow)]
+        result: Option<&'a RawValue>,
+        #[serde(borrow)]
+        error: Option<&'a RawValue>,
+    }
+    #[derive(Serialize)]
+    struct EchoReply<'a> {
+        id: &'a RawValue,
+        result: Option<&'a RawValue>,
+        error: (),
+    }
+    #[derive(Deserialize)]
+    struct Update<'a>(IgnoredAny, #[serde(borrow)] Cow<'a, str>, #[serde(borrow)] &'a RawValue);
+    use serde::de::IgnoredAny;
+
+    let from: From<'_> = serde_json::from_str(message)?;
+    Ok(match (from.method.as_deref(), from.id) {
+        (Some("echo"), Some(id)) => {
+            Incoming::Echo(serde_json::to_vec(&EchoReply { id, result: from.params, error: () })?)
+        }
+        (Some("update3"), None) => {
+            let Update(_, last_txn, updates) = serde_json::from_str(from.params.map_or("null", RawValue::get))?;
+            Incoming::Update { last_txn, updates }
+        }
+        (Some("monitor_canceled"), None) => Incoming::Canceled,
+        (None, Some(id)) => Incoming::Reply(Reply { id, result: from.result, error: from.error }),
+        _ => Incoming::Other,
+    })
+}
+
+/// The result of [`MONITOR`].
+#[derive(Deserialize)]
+pub(super) struct Monitored<'a> {
+    /// Whether the updates are those since the transaction that was named, and not a snapshot.
+    pub(super) found: bool,
+    #[serde(borrow)]
+    pub(super) last_txn: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) updates: &'a RawValue,
+}
+
+impl Reply<'_> {
+    /// The reply as jsonrpsee wants it: a version, either result or error, and the error an object of its own shape.
+    pub(super) fn to_jsonrpc(&self) -> Result<Vec<u8>, serde_json::Error> {
+        #[derive(Serialize)]
+        struct To<'a> {
+            jsonrpc: &'static str,
+            id: &'a RawValue,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            error: Option<ToError<'a>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            result: Option<Option<&'a RawValue>>,
+        }
+        #[derive(Serialize)]
+        struct ToError<'a> {
+            code: i32,
+            message: &'static str,
+            data: &'a RawValue,
+        }
+
+        let error = self.error.map(|data| ToError { code: -32000, message: "refused by the database server", data });
+        let result = if error.is_some() { None } else { Some(self.result) };
+        serde_json::to_vec(&To { jsonrpc: "2.0", id: self.id, error, result })
+    }
+}
