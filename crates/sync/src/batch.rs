@@ -1,0 +1,103 @@
+//! Cuts a list of operations into transactions.
+//!
+//! Promise: no cut falls between a new row that lives by reference and what refers to it, for the database would collect
+//! it; and none falls before a set's mutation as long as that keeps a transaction below its limit, so that what is changed
+//! together becomes visible together.
+
+use std::collections::BTreeSet;
+
+use ovn::TableId;
+use ovsdb::{Atom, Datum, Mutator, Op, Uuid};
+
+/// From so many operations on a transaction ends at the next good place.
+const SOFT: usize = 400;
+
+/// The operations in order, in lists of at most `limit`, unless more have to stay together.
+pub(crate) fn batches(ops: Vec<Op>, limit: usize) -> Vec<Vec<Op>> {
+    let mut all = Vec::new();
+    let mut batch: Vec<Op> = Vec::new();
+    let mut unheld: BTreeSet<Uuid> = BTreeSet::new();
+    for op in ops {
+        let good = !matches!(op, Op::Mutate { .. });
+        if unheld.is_empty() && (batch.len() >= limit || good && batch.len() >= limit.min(SOFT)) {
+            all.push(std::mem::take(&mut batch));
+        }
+        match &op {
+            Op::Insert { table, uuid: Some(uuid), row } => {
+                row.values().for_each(|datum| held(&mut unheld, datum));
+                if is_collected(table) {
+                    unheld.insert(*uuid);
+                }
+            }
+            Op::Update { row, .. } => row.values().for_each(|datum| held(&mut unheld, datum)),
+            Op::Mutate { mutations, .. } => {
+                let inserted = mutations.iter().filter(|m| m.mutator == Mutator::Insert);
+                inserted.for_each(|mutation| held(&mut unheld, &mutation.value));
+            }
+            _ => {}
+        }
+        batch.push(op);
+    }
+    if !batch.is_empty() {
+        all.push(batch);
+    }
+    all
+}
+
+fn held(unheld: &mut BTreeSet<Uuid>, by: &Datum) {
+    if !unheld.is_empty() {
+        for id in by.atoms().filter_map(Atom::as_uuid) {
+            unheld.remove(&id);
+        }
+    }
+}
+
+fn is_collected(table: &str) -> bool {
+    TableId::ALL.iter().any(|id| id.name() == table && !id.descriptor().root)
+}
+
+#[cfg(test)]
+mod tests {
+    use ovn::{Fact, LogicalSwitch, LogicalSwitchPort, northbound};
+    use ovsdb::Replica;
+
+    use super::*;
+    use crate::{Facts, diff_all};
+
+    #[test]
+    fn a_new_port_and_its_place_in_the_switch_stay_together() {
+        let mut facts = Facts::new();
+        for switch in 0..4 {
+            let switch = format!("net-{switch}");
+            facts.add(LogicalSwitch { name: switch.clone(), ..Default::default() }.fact());
+            for port in 0..700 {
+                let name = format!("pod-{port}.{switch}");
+                facts.extend(LogicalSwitchPort { name, switch: switch.clone(), ..Default::default() }.facts());
+            }
+        }
+        let ops = diff_all(&facts, &Replica::new(northbound()));
+        let total = ops.len();
+        let all = batches(ops, 500);
+        assert_eq!(all.iter().map(Vec::len).sum::<usize>(), total);
+        for batch in &all {
+            assert!(batch.len() <= 500, "{}", batch.len());
+            let (mut made, mut held) = (BTreeSet::new(), BTreeSet::new());
+            for op in batch {
+                match op {
+                    Op::Insert { table: "Logical_Switch_Port", uuid, .. } => drop(made.insert(uuid.unwrap())),
+                    Op::Mutate { mutations, .. } => held.extend(mutations[0].value.uuids()),
+                    _ => {}
+                }
+            }
+            assert_eq!(made, held);
+        }
+        assert!((6..=9).contains(&all.len()), "{}", all.len());
+    }
+
+    #[test]
+    fn nothing_makes_no_batch() {
+        assert!(batches(Vec::new(), 500).is_empty());
+        let facts: Facts = std::iter::empty::<Fact>().collect();
+        assert!(diff_all(&facts, &Replica::new(northbound())).is_empty());
+    }
+}

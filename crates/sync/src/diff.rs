@@ -1,0 +1,295 @@
+//! What has to be done so that the database says what the facts say.
+//!
+//! [`diff`] looks at what was touched and at nothing else; [`diff_all`] looks at everything and also finds what nobody
+//! wants any more. Both ask the same two questions, of a row and of a set, so that they cannot disagree.
+
+mod ops;
+
+use std::collections::{BTreeSet, HashSet};
+
+use ovn::{Element, Kind, RowKey, TableId, ours};
+use ovsdb::{Atom, Datum, Mutation, Mutator, Op, Replica, Row, Uuid, Where};
+
+use crate::facts::{Facts, Touched, Variant};
+use crate::resolve::{Resolver, Stand};
+use ops::Ops;
+
+/// The operations that make the touched rows and members right. Takes time by what was touched, not by how large the sets
+/// are that it is in; only a row that is new, adopted from others or there twice has all of its members looked at.
+pub fn diff(facts: &Facts, touched: &Touched, replica: &Replica) -> Vec<Op> {
+    let mut diff = Diff::new(facts, replica);
+    diff.queue.extend(touched.rows.iter().cloned().map(Work::Row));
+    diff.queue.extend(touched.members.iter().cloned().map(|(of, column, element)| Work::Member(of, column, element)));
+    while let Some(work) = diff.queue.pop() {
+        match work {
+            Work::Row(key) => diff.row_and_around(&key),
+            Work::Member(of, column, element) => diff.member(&of, column, &element),
+        }
+    }
+    diff.ops.finish()
+}
+
+/// The operations that make everything right: what is wanted is there, and what carries our mark and is not wanted goes.
+pub fn diff_all(facts: &Facts, replica: &Replica) -> Vec<Op> {
+    let mut diff = Diff::new(facts, replica);
+    let mut kept = HashSet::new();
+    for (key, wanted) in facts.iter() {
+        if let Some(variant) = wanted.row()
+            && let Some(Stand::There(id)) = diff.row(key, variant)
+        {
+            kept.insert(id);
+        }
+    }
+    for (key, _) in facts.iter() {
+        if let Some(stand) = diff.on.stand(key) {
+            diff.sets(key, stand);
+            kept.insert(stand.id());
+        }
+    }
+    for table in TableId::ALL {
+        for (id, row) in replica.rows(table.name()).filter(|(id, _)| !kept.contains(id)) {
+            if !ours(row) {
+                diff.foreign_sets(table, id, row);
+            } else if table.descriptor().root {
+                diff.ops.delete(table, id);
+            }
+        }
+    }
+    diff.ops.finish()
+}
+
+enum Work {
+    Row(RowKey),
+    Member(RowKey, &'static str, Element),
+}
+
+struct Diff<'a> {
+    on: Resolver<'a>,
+    seen: HashSet<RowKey>,
+    queue: Vec<Work>,
+    ops: Ops,
+}
+
+impl<'a> Diff<'a> {
+    fn new(facts: &'a Facts, replica: &'a Replica) -> Self {
+        Self { on: Resolver::new(facts, replica), seen: HashSet::new(), queue: Vec::new(), ops: Ops::default() }
+    }
+
+    /// A row, and of the sets around it as many elements as may have changed with it.
+    fn row_and_around(&mut self, key: &RowKey) {
+        if !self.seen.insert(key.clone()) {
+            return;
+        }
+        match self.on.facts.row(key) {
+            Some(variant) => match self.row(key, variant) {
+                Some(Stand::New(id)) => self.sets(key, Stand::New(id)),
+                Some(Stand::There(id)) if !self.on.marked(key.table, id) || self.on.candidates(key).len() > 1 => {
+                    self.sets(key, Stand::There(id));
+                    self.evict(key, id);
+                }
+                _ => {}
+            },
+            None if key.table.descriptor().root => {
+                for id in self.on.candidates(key) {
+                    if self.on.marked(key.table, id) {
+                        self.ops.delete(key.table, id);
+                    }
+                }
+            }
+            None => {}
+        }
+        if let Some(wanted) = self.on.facts.get(key) {
+            let holders =
+                wanted.held_by().map(|(of, column)| Work::Member(of.clone(), column, Element::Row(key.clone())));
+            self.queue.extend(holders);
+        }
+    }
+
+    /// The columns of a wanted row that are not sets of members. Doubles of it that are ours go.
+    fn row(&mut self, key: &RowKey, variant: &Variant) -> Option<Stand> {
+        let stand = self.on.stand(key)?;
+        match stand {
+            Stand::New(id) => self.ops.insert(key, id, variant.columns.clone()),
+            Stand::There(id) => {
+                let row = self.on.get(key.table, id)?;
+                self.columns(key.table, id, &variant.columns, row);
+                if key.table.descriptor().root {
+                    for double in self.on.candidates(key) {
+                        if double != id && self.on.marked(key.table, double) {
+                            self.ops.delete(key.table, double);
+                        }
+                    }
+                }
+            }
+        }
+        Some(stand)
+    }
+
+    fn columns(&mut self, table: TableId, id: Uuid, wanted: &Row, there: &Row) {
+        let mut update = Row::new();
+        for (&column, want) in wanted {
+            let have = there.get(column);
+            if have == Some(want) || want.is_empty() && have.is_none_or(Datum::is_empty) {
+                continue;
+            }
+            if table.descriptor().kind(column) != Kind::Keys {
+                update.insert(column, want.clone());
+                continue;
+            }
+            let lookup = |key| match have {
+                Some(Datum::Map(map)) => map.get(key),
+                _ => None,
+            };
+            let stale =
+                Datum::set(want.pairs().filter(|(k, v)| lookup(k).is_some_and(|h| h != *v)).map(|(k, _)| k.clone()));
+            let missing = want.pairs().filter(|(k, v)| lookup(k) != Some(v));
+            let missing = Datum::map(missing.map(|(k, v)| (k.clone(), v.clone())));
+            let mut mutations = Vec::new();
+            if !stale.is_empty() {
+                mutations.push(Mutation { column, mutator: Mutator::Delete, value: stale });
+            }
+            if !missing.is_empty() {
+                mutations.push(Mutation { column, mutator: Mutator::Insert, value: missing });
+                self.ops.update(Op::Mutate { table: table.name(), on: Where::Row(id), mutations });
+            }
+        }
+        if !update.is_empty() {
+            self.ops.update(Op::Update { table: table.name(), on: Where::Row(id), row: update });
+        }
+    }
+
+    /// One element of one set.
+    fn member(&mut self, of: &RowKey, column: &'static str, element: &Element) {
+        let Some(holder) = self.on.stand(of) else { return };
+        let set = match holder {
+            Stand::There(id) => self.on.get(of.table, id).and_then(|row| row.get(column)),
+            Stand::New(_) => {
+                self.queue.push(Work::Row(of.clone()));
+                None
+            }
+        };
+        let has = |atom: &Atom| set.is_some_and(|set| set.contains(atom));
+        let wanted = self.on.facts.get(of).is_some_and(|w| w.has(column, element));
+        match element {
+            Element::Value(value) if wanted && !has(value) => {
+                self.ops.add(of.table, holder.id(), column, value.clone())
+            }
+            Element::Value(value) if !wanted && has(value) && self.on.facts.wants(of) => {
+                self.ops.del(of.table, holder.id(), column, value.clone());
+            }
+            Element::Value(_) => {}
+            Element::Row(row) => {
+                let stand = self.on.stand(row).filter(|_| wanted);
+                if let Some(stand) = stand {
+                    if let Stand::New(_) = stand {
+                        self.queue.push(Work::Row(row.clone()));
+                    }
+                    if !has(&stand.id().into()) {
+                        self.ops.add(of.table, holder.id(), column, stand.id().into());
+                    }
+                }
+                for other in self.on.candidates(row) {
+                    if Some(other) != stand.map(Stand::id) && has(&other.into()) && self.is_ours(row.table, other) {
+                        self.ops.del(of.table, holder.id(), column, other.into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Every element of every set of a row.
+    fn sets(&mut self, key: &RowKey, holder: Stand) {
+        let there = match holder {
+            Stand::There(id) => self.on.get(key.table, id),
+            Stand::New(_) => None,
+        };
+        for (column, to) in key.table.descriptor().member_columns() {
+            let mut wanted = BTreeSet::new();
+            let members = self.on.facts.get(key).into_iter().flat_map(|w| w.members()).filter(|(c, _)| *c == column);
+            for (_, element) in members {
+                match element {
+                    Element::Value(value) => drop(wanted.insert(value.clone())),
+                    Element::Row(row) => {
+                        let Some(stand) = self.on.stand(row) else { continue };
+                        if let Stand::New(_) = stand {
+                            self.queue.push(Work::Row(row.clone()));
+                        }
+                        wanted.insert(stand.id().into());
+                    }
+                }
+            }
+            let set = there.and_then(|row| row.get(column));
+            for atom in set.into_iter().flat_map(Datum::atoms).filter(|atom| !wanted.contains(atom)) {
+                if self.may_go(key, to, atom) {
+                    self.ops.del(key.table, holder.id(), column, atom.clone());
+                }
+            }
+            for atom in wanted {
+                if !set.is_some_and(|set| set.contains(&atom)) {
+                    self.ops.add(key.table, holder.id(), column, atom);
+                }
+            }
+        }
+    }
+
+    /// Whether an element that nobody wants may be removed from a set of `of`.
+    fn may_go(&mut self, of: &RowKey, to: Option<TableId>, atom: &Atom) -> bool {
+        match (to, atom.as_uuid()) {
+            (None, _) => self.on.facts.wants(of),
+            (Some(table), Some(id)) => self.is_ours(table, id),
+            (Some(_), None) => false,
+        }
+    }
+
+    /// Whether a row carries our mark, or will, because it is adopted.
+    fn is_ours(&mut self, table: TableId, id: Uuid) -> bool {
+        let Some(row) = self.on.get(table, id) else { return false };
+        if ours(row) {
+            return true;
+        }
+        let known = table.descriptor();
+        match (known.key)(row) {
+            Some(name) if known.scope.is_none() => {
+                let key = RowKey::new(table, name);
+                self.on.facts.wants(&key) && self.on.stand(&key) == Some(Stand::There(id))
+            }
+            _ => false,
+        }
+    }
+
+    /// A row of others that holds something of ours which nobody wants there.
+    fn foreign_sets(&mut self, table: TableId, id: Uuid, row: &Row) {
+        for (column, to) in table.descriptor().member_columns() {
+            let (Some(to), Some(set)) = (to, row.get(column)) else { continue };
+            for child in set.uuids() {
+                if self.is_ours(to, child) {
+                    self.ops.del(table, id, column, child.into());
+                }
+            }
+        }
+    }
+
+    /// A row taken over from others leaves the sets that they had it in.
+    fn evict(&mut self, key: &RowKey, id: Uuid) {
+        if key.table.descriptor().root {
+            return;
+        }
+        let wanted = self.on.facts.get(key);
+        let holders: Vec<(RowKey, &'static str)> =
+            wanted.into_iter().flat_map(|w| w.held_by()).map(|(of, column)| (of.clone(), column)).collect();
+        for (table, column) in key.table.descriptor().referrers() {
+            let right: Vec<Uuid> = holders
+                .iter()
+                .filter(|(of, c)| of.table == table && *c == column)
+                .filter_map(|(of, _)| self.on.stand(of))
+                .map(Stand::id)
+                .collect();
+            let holding = |row: &Row| row.get(column).is_some_and(|set| set.contains(&id.into()));
+            for (holder, _) in self.on.replica.rows(table.name()).filter(|(_, row)| holding(row)) {
+                if !right.contains(&holder) {
+                    self.ops.del(table, holder, column, id.into());
+                }
+            }
+        }
+    }
+}

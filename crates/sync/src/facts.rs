@@ -1,0 +1,283 @@
+//! What is wanted, counted: two owners may want the same fact, and it stays until both let go.
+//!
+//! Promises: what is wanted depends on the facts that were added and not removed, never on their order; every change is
+//! in the touched set until somebody takes it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ovn::{Element, Fact, RowKey};
+use ovsdb::Row;
+
+/// A counted multiset of facts, by row.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    rows: BTreeMap<RowKey, Wanted>,
+    conflicts: BTreeSet<RowKey>,
+    touched: Touched,
+}
+
+/// What changed since it was last taken. A member of a large set is named by itself, so that nobody has to look at the
+/// set's other members.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    pub(crate) rows: BTreeSet<RowKey>,
+    pub(crate) members: BTreeSet<(RowKey, &'static str, Element)>,
+}
+
+/// Everything that is known of one row.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    /// What the row shall hold, as its owners see it: in order, without doubles. The first one counts.
+    variants: Vec<Variant>,
+    /// The elements of its set columns.
+    members: BTreeMap<(&'static str, Element), u32>,
+    /// The sets that shall refer to it.
+    held_by: BTreeMap<(RowKey, &'static str), u32>,
+}
+
+/// One owner's view of a row.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Variant {
+    pub(crate) columns: Row,
+    pub(crate) seed: Arc<str>,
+    count: u32,
+}
+
+impl Facts {
+    /// Nothing wanted.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Wants a fact once more.
+    pub fn add(&mut self, fact: Fact) {
+        match fact {
+            Fact::Row { key, seed, columns } => {
+                let wanted = self.rows.entry(key.clone()).or_default();
+                let found = wanted.variants.binary_search_by(|v| (&v.columns, &v.seed).cmp(&(&columns, &seed)));
+                let before = wanted.variants.len();
+                match found {
+                    Ok(at) => wanted.variants[at].count += 1,
+                    Err(at) => wanted.variants.insert(at, Variant { columns, seed, count: 1 }),
+                }
+                if wanted.variants.len() != before {
+                    self.settle(key);
+                }
+            }
+            Fact::Member { of, column, element } => {
+                let wanted = self.rows.entry(of.clone()).or_default();
+                let count = wanted.members.entry((column, element.clone())).or_default();
+                *count += 1;
+                if *count == 1 {
+                    self.touched.members.insert((of.clone(), column, element.clone()));
+                }
+                if let Element::Row(row) = element {
+                    *self.rows.entry(row).or_default().held_by.entry((of, column)).or_default() += 1;
+                }
+            }
+        }
+    }
+
+    /// Wants a fact once less. Returns whether it was wanted at all.
+    pub fn remove(&mut self, fact: &Fact) -> bool {
+        match fact {
+            Fact::Row { key, seed, columns } => {
+                let Some(wanted) = self.rows.get_mut(key) else { return false };
+                let found = wanted.variants.binary_search_by(|v| (&v.columns, &v.seed).cmp(&(columns, seed)));
+                let Ok(at) = found else { return false };
+                wanted.variants[at].count -= 1;
+                if wanted.variants[at].count == 0 {
+                    wanted.variants.remove(at);
+                    self.settle(key.clone());
+                    self.forget(key);
+                }
+            }
+            Fact::Member { of, column, element } => {
+                let Some(wanted) = self.rows.get_mut(of) else { return false };
+                let member = (*column, element.clone());
+                let Some(count) = wanted.members.get_mut(&member) else { return false };
+                *count -= 1;
+                if *count == 0 {
+                    wanted.members.remove(&member);
+                    self.touched.members.insert((of.clone(), column, element.clone()));
+                    self.forget(of);
+                }
+                if let Element::Row(row) = element {
+                    self.release(row, of, column);
+                }
+            }
+        }
+        true
+    }
+
+    /// What changed since this was last called. If writing it fails, give it back with [`Facts::touch`].
+    pub fn take_touched(&mut self) -> Touched {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Marks these as changed.
+    pub fn touch(&mut self, touched: Touched) {
+        self.touched.merge(touched);
+    }
+
+    /// Whether there is nothing to take.
+    pub fn is_settled(&self) -> bool {
+        self.touched.is_empty()
+    }
+
+    /// The rows whose owners want different things. The least of what is wanted is written, whoever asked first.
+    pub fn conflicts(&self) -> impl Iterator<Item = &RowKey> {
+        self.conflicts.iter()
+    }
+
+    /// What the owners of a row want of it, what is written first. More than one only in a conflict.
+    pub fn variants(&self, key: &RowKey) -> impl Iterator<Item = &Row> {
+        let mut last = None;
+        let variants = self.rows.get(key).into_iter().flat_map(|wanted| &wanted.variants).map(|v| &v.columns);
+        variants.filter(move |columns| last.replace(*columns) != Some(*columns))
+    }
+
+    /// Whether the row is wanted.
+    pub fn wants(&self, key: &RowKey) -> bool {
+        self.row(key).is_some()
+    }
+
+    pub(crate) fn row(&self, key: &RowKey) -> Option<&Variant> {
+        self.rows.get(key)?.variants.first()
+    }
+
+    pub(crate) fn get(&self, key: &RowKey) -> Option<&Wanted> {
+        self.rows.get(key)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&RowKey, &Wanted)> {
+        self.rows.iter()
+    }
+
+    /// A row got or lost a variant.
+    fn settle(&mut self, key: RowKey) {
+        let conflict = self.variants(&key).nth(1).is_some();
+        if conflict {
+            self.conflicts.insert(key.clone());
+        } else {
+            self.conflicts.remove(&key);
+        }
+        self.touched.rows.insert(key);
+    }
+
+    fn release(&mut self, row: &RowKey, of: &RowKey, column: &'static str) {
+        let Some(wanted) = self.rows.get_mut(row) else { return };
+        let holder = (of.clone(), column);
+        if let Some(count) = wanted.held_by.get_mut(&holder) {
+            *count -= 1;
+            if *count == 0 {
+                wanted.held_by.remove(&holder);
+                self.forget(row);
+            }
+        }
+    }
+
+    fn forget(&mut self, key: &RowKey) {
+        let empty = |w: &Wanted| w.variants.is_empty() && w.members.is_empty() && w.held_by.is_empty();
+        if self.rows.get(key).is_some_and(empty) {
+            self.rows.remove(key);
+        }
+    }
+}
+
+impl Extend<Fact> for Facts {
+    fn extend<I: IntoIterator<Item = Fact>>(&mut self, facts: I) {
+        facts.into_iter().for_each(|fact| self.add(fact));
+    }
+}
+
+impl FromIterator<Fact> for Facts {
+    fn from_iter<I: IntoIterator<Item = Fact>>(facts: I) -> Self {
+        let mut all = Self::new();
+        all.extend(facts);
+        all
+    }
+}
+
+impl Wanted {
+    pub(crate) fn row(&self) -> Option<&Variant> {
+        self.variants.first()
+    }
+
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&'static str, &Element)> {
+        self.members.keys().map(|(column, element)| (*column, element))
+    }
+
+    pub(crate) fn has(&self, column: &'static str, element: &Element) -> bool {
+        self.members.contains_key(&(column, element.clone()))
+    }
+
+    pub(crate) fn held_by(&self) -> impl Iterator<Item = (&RowKey, &'static str)> {
+        self.held_by.keys().map(|(of, column)| (of, *column))
+    }
+}
+
+impl Touched {
+    /// Nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.members.is_empty()
+    }
+
+    /// How many rows and members changed.
+    pub fn len(&self) -> usize {
+        self.rows.len() + self.members.len()
+    }
+
+    /// Adds a row that may differ, because the database changed under it.
+    pub fn row(&mut self, key: RowKey) {
+        self.rows.insert(key);
+    }
+
+    /// Adds what changed elsewhere.
+    pub fn merge(&mut self, other: Self) {
+        self.rows.extend(other.rows);
+        self.members.extend(other.members);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ovn::{AddressSet, LogicalSwitch};
+
+    use super::*;
+
+    fn switch(other_config: &str) -> Fact {
+        let config = [("mcast_snoop".to_owned(), other_config.to_owned())].into();
+        LogicalSwitch { name: "net".into(), seed: "uid".into(), other_config: config }.fact()
+    }
+
+    #[test]
+    fn a_fact_stays_until_the_last_owner_lets_go() {
+        let mut facts: Facts =
+            [switch("true"), switch("true"), AddressSet::member("set", "10.0.0.1")].into_iter().collect();
+        let key = LogicalSwitch::key("net");
+        assert_eq!(facts.take_touched().len(), 2);
+        assert!(facts.remove(&switch("true")));
+        assert!(facts.is_settled() && facts.wants(&key));
+        assert!(facts.remove(&switch("true")));
+        assert!(!facts.wants(&key) && !facts.is_settled());
+        assert!(!facts.remove(&switch("true")), "it is not there any more");
+        assert!(facts.remove(&AddressSet::member("set", "10.0.0.1")));
+        assert_eq!(facts.iter().count(), 0, "nothing is kept of what is gone");
+    }
+
+    #[test]
+    fn a_conflict_is_told_and_decided_by_value() {
+        let key = LogicalSwitch::key("net");
+        for order in [["false", "true"], ["true", "false"]] {
+            let mut facts: Facts = order.map(switch).into_iter().collect();
+            assert_eq!(facts.conflicts().collect::<Vec<_>>(), [&key]);
+            assert_eq!(facts.row(&key).unwrap().columns["other_config"].get("mcast_snoop"), Some("false"));
+            assert_eq!(facts.variants(&key).count(), 2);
+            facts.remove(&switch("false"));
+            assert_eq!(facts.conflicts().count(), 0);
+            assert_eq!(facts.row(&key).unwrap().columns["other_config"].get("mcast_snoop"), Some("true"));
+        }
+    }
+}

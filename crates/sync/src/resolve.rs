@@ -1,0 +1,122 @@
+//! From a natural key to the row that stands for it: one that exists, or the one that will.
+
+use std::collections::HashMap;
+
+use ovn::{RowKey, TableId, ours, row_id};
+use ovsdb::{Replica, Row, Uuid};
+
+use crate::facts::Facts;
+
+/// The row that a key stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stand {
+    /// This row of the replica.
+    There(Uuid),
+    /// The row that has to be inserted with this id.
+    New(Uuid),
+}
+
+impl Stand {
+    pub(crate) fn id(self) -> Uuid {
+        match self {
+            Stand::There(id) | Stand::New(id) => id,
+        }
+    }
+}
+
+/// Facts and replica side by side, with the answers given so far.
+pub(crate) struct Resolver<'a> {
+    pub(crate) facts: &'a Facts,
+    pub(crate) replica: &'a Replica,
+    known: HashMap<RowKey, Option<Stand>>,
+}
+
+impl<'a> Resolver<'a> {
+    pub(crate) fn new(facts: &'a Facts, replica: &'a Replica) -> Self {
+        Self { facts, replica, known: HashMap::new() }
+    }
+
+    pub(crate) fn get(&self, table: TableId, id: Uuid) -> Option<&'a Row> {
+        self.replica.get(table.name(), id)
+    }
+
+    /// Whether a row of the replica carries our mark.
+    pub(crate) fn marked(&self, table: TableId, id: Uuid) -> bool {
+        self.get(table, id).is_some_and(ours)
+    }
+
+    /// The rows that have this natural key: those with our mark first, then by id.
+    pub(crate) fn candidates(&self, key: &RowKey) -> Vec<Uuid> {
+        let found = self.replica.find(key.table.name(), key.local());
+        let mut rows: Vec<Uuid> = match (key.table.descriptor().scope, key.scope()) {
+            (None, _) => found.collect(),
+            (Some(scope), Some((parent, _))) => {
+                let parent = self.candidates(&parent).first().and_then(|&id| self.get(scope.parent, id));
+                let Some(set) = parent.and_then(|row| row.get(scope.column)) else { return Vec::new() };
+                found.filter(|&id| set.contains(&id.into())).collect()
+            }
+            (Some(_), None) => Vec::new(),
+        };
+        if rows.len() > 1 {
+            rows.sort_by_key(|&id| (!self.marked(key.table, id), id));
+        }
+        rows
+    }
+
+    /// The row that the key stands for once the facts are written: the one that has the key, the one to be inserted, or
+    /// none, where nobody wants it or nothing would keep it alive. A row that nobody wants counts only if it is not ours.
+    pub(crate) fn stand(&mut self, key: &RowKey) -> Option<Stand> {
+        if let Some(known) = self.known.get(key) {
+            return *known;
+        }
+        let stand = self.find(key);
+        self.known.insert(key.clone(), stand);
+        stand
+    }
+
+    fn find(&mut self, key: &RowKey) -> Option<Stand> {
+        let there = self.candidates(key);
+        let Some(wanted) = self.facts.row(key) else {
+            return there.into_iter().find(|&id| !self.marked(key.table, id)).map(Stand::There);
+        };
+        if let Some(&id) = there.first() {
+            return Some(Stand::There(id));
+        }
+        if !key.table.descriptor().root {
+            let held = self.facts.get(key)?;
+            // Rows are held by rows of other tables only, so this ends.
+            held.held_by().find(|(of, _)| of.table != key.table && self.stand(of).is_some())?;
+        }
+        Some(self.fresh(key, &wanted.seed))
+    }
+
+    /// The id for a new row. It is taken already when somebody gave the row that had it another name; that row is taken
+    /// back if nobody wants it under its new name.
+    fn fresh(&self, key: &RowKey, seed: &str) -> Stand {
+        let id = row_id(key, seed);
+        let Some(row) = self.get(key.table, id) else { return Stand::New(id) };
+        if let Some(name) = self.name_of(key, id, row)
+            && !self.facts.wants(&name)
+        {
+            return Stand::There(id);
+        }
+        let mut seed = seed.to_owned();
+        loop {
+            seed.push('+');
+            let id = row_id(key, &seed);
+            if self.get(key.table, id).is_none() {
+                return Stand::New(id);
+            }
+        }
+    }
+
+    /// The natural key of a row, if it is in the scope of `like`.
+    fn name_of(&self, like: &RowKey, id: Uuid, row: &Row) -> Option<RowKey> {
+        let table = like.table.descriptor();
+        let local = (table.key)(row)?;
+        let Some(scope) = table.scope else { return Some(RowKey::new(like.table, local)) };
+        let (parent, _) = like.scope()?;
+        let set = self.get(scope.parent, *self.candidates(&parent).first()?)?.get(scope.column)?;
+        set.contains(&id.into()).then(|| RowKey::new(like.table, format!("{}/{local}", parent.name)))
+    }
+}
