@@ -57,6 +57,9 @@ pub const ROLE_LABEL: &str = "kube-ovn/role";
 
 /// Namespace: addresses never given out.
 pub const EXCLUDE_IPS: &str = "ovn.kubernetes.io/exclude_ips";
+/// Namespace: the value of `logical_switch` that the controller wrote last. As long as both agree, `logical_switch` is a
+/// result; once they differ, its author asks for another subnet.
+pub const BOUND_SUBNET: &str = "ovn.kubernetes.io/bound_subnet";
 /// Namespace: whether other subnets are kept out.
 pub const PRIVATE: &str = "ovn.kubernetes.io/private";
 /// Namespace: CIDRs that a private subnet talks with.

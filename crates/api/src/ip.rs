@@ -7,7 +7,10 @@
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::{Addresses, FieldError, Mac, subnet::null_is_default};
+use crate::{
+    Addresses, FieldError, Mac,
+    subnet::{null_is_default, plain},
+};
 
 /// Who holds which addresses.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +31,7 @@ use crate::{Addresses, FieldError, Mac, subnet::null_is_default};
     printcolumn(name = "Subnet", type_ = "string", json_path = ".spec.subnet")
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true), transform = plain)]
 pub struct IpSpec {
     /// The pod, or the node when `namespace` is empty.
     #[serde(default, deserialize_with = "null_is_default")]
@@ -41,7 +44,6 @@ pub struct IpSpec {
     pub subnet: String,
     /// Further subnets; always empty here.
     #[serde(default, deserialize_with = "null_is_default")]
-    #[schemars(with = "Option<Vec<String>>")]
     pub attach_subnets: Vec<String>,
     /// The node it runs on.
     #[serde(default, deserialize_with = "null_is_default")]
@@ -57,14 +59,12 @@ pub struct IpSpec {
     pub v6_ip_address: String,
     /// Addresses in further subnets; always empty here.
     #[serde(default, deserialize_with = "null_is_default")]
-    #[schemars(with = "Option<Vec<String>>")]
     pub attach_ips: Vec<String>,
     /// The MAC address.
     #[serde(default, deserialize_with = "null_is_default")]
     pub mac_address: String,
     /// MACs in further subnets; always empty here.
     #[serde(default, deserialize_with = "null_is_default")]
-    #[schemars(with = "Option<Vec<String>>")]
     pub attach_macs: Vec<String>,
     /// Unused, kept for kube-ovn's tools.
     #[serde(default, rename = "containerID", deserialize_with = "null_is_default")]

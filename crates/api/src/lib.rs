@@ -12,6 +12,9 @@ mod subnet_def;
 pub mod values;
 mod views;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
 pub use annotations::{NamespaceNet, NodeNet, PodIps, PodNet, PodWant};
 pub use error::FieldError;
 pub use ip::{Ip, IpSpec};
@@ -25,3 +28,8 @@ pub const GROUP: &str = "kubeovn.io";
 
 /// The finalizer on our CRDs' objects, as kube-ovn writes it.
 pub const FINALIZER: &str = "kubeovn.io/kube-ovn-controller";
+
+/// All our custom resources, each with the name of its file in `yamls/crds`.
+pub fn crds() -> Vec<(&'static str, CustomResourceDefinition)> {
+    vec![("kubeovn.io_subnets.yaml", Subnet::crd()), ("kubeovn.io_ips.yaml", Ip::crd())]
+}

@@ -6,11 +6,14 @@
 
 #![allow(unreachable_pub)] // KubeSchema copies the `pub` struct into a function body
 
+mod rules;
+
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 /// What a user asks of a subnet.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -40,7 +43,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
     printcolumn(name = "U2OInterconnectionIP", type_ = "string", json_path = ".status.u2oInterconnectionIP")
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true, "required" = ["cidrBlock"]))]
+#[schemars(transform = plain)]
+#[x_kube(validation = rules::GATEWAY_INSIDE)]
 pub struct SubnetSpec {
     /// Namespaces that are bound to no subnet use this one. One subnet of the cluster has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,33 +53,39 @@ pub struct SubnetSpec {
 
     /// `IPv4`, `IPv6` or `Dual`; follows from `cidrBlock` and is filled in by the controller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::PROTOCOL)]
     pub protocol: Option<String>,
 
     /// Namespaces whose pods get their addresses here.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Option<Vec<String>>")]
     pub namespaces: Vec<String>,
 
     /// Namespaces with these labels are bound as well.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Option<Vec<LabelSelector>>")]
     pub namespace_selectors: Vec<LabelSelector>,
 
     /// The network: one CIDR, or one IPv4 and one IPv6 CIDR with a comma between, e.g. `10.18.0.0/24,fd00:18::/64`.
     #[serde(default)]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = rules::CIDR)]
+    #[x_kube(validation = rules::CIDR_FAMILIES)]
     pub cidr_block: String,
 
     /// The router's address, one for each family; the first usable address when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = rules::GATEWAY)]
     pub gateway: Option<String>,
 
     /// Addresses never given to pods: single ones, or ranges like `10.17.0.1..10.17.0.10`.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Option<Vec<String>>")]
+    #[schemars(length(max = 1024), inner(length(max = 128)))]
+    #[x_kube(validation = rules::EXCLUDE_IPS)]
     pub exclude_ips: Vec<String>,
 
     /// Where pods leave the cluster: `distributed` (their own node, the default) or `centralized` (gateway nodes).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = rules::GATEWAY_TYPE)]
     pub gateway_type: Option<String>,
 
     /// The gateway nodes of a centralized subnet, in order of preference: `n1,n2`, or `n1:172.30.0.1,n2:172.30.0.2`.
@@ -83,7 +94,6 @@ pub struct SubnetSpec {
 
     /// The gateway nodes of a centralized subnet, by label.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Option<Vec<LabelSelector>>")]
     pub gateway_node_selectors: Vec<LabelSelector>,
 
     /// Whether traffic that leaves the cluster gets the node's address as its source.
@@ -96,7 +106,8 @@ pub struct SubnetSpec {
 
     /// CIDRs that a private subnet talks with.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Option<Vec<String>>")]
+    #[schemars(length(max = 1024), inner(length(max = 128)))]
+    #[x_kube(validation = rules::ALLOW_SUBNETS)]
     pub allow_subnets: Vec<String>,
 
     /// Who serves the subnet; `ovn` when empty.
@@ -109,6 +120,7 @@ pub struct SubnetSpec {
 
     /// MTU of its pods' interfaces in bytes; 0 or absent: the tunnel's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 65535))]
     pub mtu: Option<i64>,
 
     /// Whether Services answer its pods; absent: yes.
@@ -136,10 +148,10 @@ pub struct SubnetSpec {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+#[schemars(transform = plain)]
 pub struct SubnetStatus {
     /// `Validated`, `Ready` and `Error`.
     #[serde(default, deserialize_with = "null_is_default")]
-    #[schemars(with = "Option<Vec<SubnetCondition>>")]
     pub conditions: Vec<SubnetCondition>,
 
     /// IPv4 addresses that can still be given out. A float, since an IPv6 /64 has more than an integer holds.
@@ -211,6 +223,24 @@ impl Subnet {
 /// A stored object may say `null` where Go had an empty list or string.
 pub(crate) fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(d)?.unwrap_or_default())
+}
+
+/// Serde's defaults and `Option`s make any stored object readable. In the schema they would fill in fields that nobody
+/// wrote, and allow `null`, which kube-ovn's schema refuses and the rules would have to mind.
+pub(crate) fn plain(schema: &mut schemars::Schema) {
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for property in properties.into_iter().flat_map(|properties| properties.values_mut()) {
+        if let Some(property) = property.as_object_mut() {
+            property.remove("default");
+            if let Some(Value::Array(types)) = property.get("type")
+                && let [type_, Value::String(null)] = types.as_slice()
+                && null == "null"
+            {
+                let type_ = type_.clone();
+                property.insert("type".to_owned(), type_);
+            }
+        }
+    }
 }
 
 /// A count prints as an integer as long as a float holds it exactly: `250`, not `250.0`.

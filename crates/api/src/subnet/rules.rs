@@ -1,0 +1,43 @@
+//! What the API server itself checks of a Subnet, in CEL: (rule, message).
+//!
+//! The lists and strings that the rules read are bounded in the schema, as the API server's estimate of a rule's cost
+//! goes by the bounds. What CEL cannot say cheaply (the order of a range's ends, an overlap with another subnet) is
+//! left to [`crate::SubnetDef`] and the controller.
+
+type Rule = (&'static str, &'static str);
+
+pub(super) const CIDR: Rule = (
+    "self.split(',').size() <= 2 && self.split(',').all(c, isCIDR(c.trim()))",
+    "cidrBlock must be a CIDR such as 10.18.0.0/24, or one IPv4 and one IPv6 CIDR with a comma between",
+);
+
+pub(super) const CIDR_FAMILIES: Rule = (
+    "self.split(',').size() != 2 || !self.split(',').all(c, isCIDR(c.trim())) || \
+     cidr(self.split(',')[0].trim()).ip().family() != cidr(self.split(',')[1].trim()).ip().family()",
+    "cidrBlock must not have two CIDRs of one address family",
+);
+
+pub(super) const GATEWAY: Rule = (
+    "self == '' || (self.split(',').size() <= 2 && self.split(',').all(g, isIP(g.trim())))",
+    "gateway must be an address, or one IPv4 and one IPv6 address with a comma between",
+);
+
+pub(super) const GATEWAY_INSIDE: Rule = (
+    "!has(self.gateway) || !has(self.cidrBlock) || self.gateway.split(',').all(g, !isIP(g.trim()) || \
+     self.cidrBlock.split(',').exists(c, isCIDR(c.trim()) && cidr(c.trim()).containsIP(g.trim())))",
+    "gateway must lie inside cidrBlock",
+);
+
+pub(super) const EXCLUDE_IPS: Rule = (
+    "self.all(e, e.split('..').size() <= 2 && e.split('..').all(a, isIP(a.trim())))",
+    "excludeIps must be addresses, or ranges such as 10.17.0.1..10.17.0.10",
+);
+
+pub(super) const ALLOW_SUBNETS: Rule =
+    ("self.all(e, e.split(',').all(c, isCIDR(c.trim())))", "allowSubnets must be CIDRs such as 10.18.0.0/24");
+
+pub(super) const GATEWAY_TYPE: Rule =
+    ("self in ['', 'distributed', 'centralized']", "gatewayType must be distributed or centralized");
+
+pub(super) const PROTOCOL: Rule =
+    ("self in ['', 'IPv4', 'IPv6', 'Dual']", "protocol must be IPv4, IPv6 or Dual; it follows from cidrBlock");

@@ -1,0 +1,78 @@
+//! The committed CRDs are what the types say, and their rules refuse what is wrong.
+
+use std::{env, fs, path::Path};
+
+use api::Subnet;
+use kube::{CustomResourceExt, core::cel::Validator};
+use serde_json::{Value, json};
+
+#[test]
+fn committed_files_are_fresh() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../yamls/crds");
+    for (file, crd) in api::crds() {
+        let path = dir.join(file);
+        let yaml = serde_yaml_ng::to_string(&crd).unwrap();
+        if env::var_os("UPDATE_CRDS").is_some() {
+            fs::write(&path, &yaml).unwrap();
+        }
+        let committed = fs::read_to_string(&path).unwrap_or_default();
+        assert!(committed == yaml, "{} is stale: run `UPDATE_CRDS=1 cargo test -p api --test crds`", path.display());
+    }
+}
+
+/// What the rules say of a spec; empty when it is accepted.
+fn refusals(spec: &Value) -> String {
+    let crd = serde_json::to_value(Subnet::crd()).unwrap();
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let object = json!({"apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": "net"}, "spec": spec});
+    match Validator::new().validate(schema, &object, None) {
+        Ok(()) => String::new(),
+        Err(errors) => errors.to_string(),
+    }
+}
+
+fn accepted(spec: Value) {
+    let refusals = refusals(&spec);
+    assert!(refusals.is_empty(), "{spec} is refused: {refusals}");
+}
+
+fn refused(spec: Value, why: &str) {
+    let refusals = refusals(&spec);
+    assert!(refusals.contains(why), "{spec} is not refused for {why:?} but for {refusals:?}");
+}
+
+#[test]
+fn rules_accept_what_users_have() {
+    accepted(json!({"cidrBlock": "10.17.0.0/24"}));
+    accepted(json!({"cidrBlock": "10.17.0.0/24", "gateway": "", "gatewayNode": "", "gatewayType": "", "protocol": ""}));
+    accepted(json!({"cidrBlock": "10.17.0.1/24", "gatewayType": "distributed", "excludeIps": []}));
+    accepted(json!({"cidrBlock": "fd00::/8,10.0.0.0/8", "gateway": "fd00::1, 10.0.0.1", "protocol": "Dual"}));
+    accepted(json!({"cidrBlock": "10.17.0.0/24", "excludeIps": ["10.17.0.1..10.17.0.10", "10.17.0.20"]}));
+    accepted(json!({"cidrBlock": "10.17.0.0/32", "gateway": "10.17.0.0", "mtu": 0}));
+    accepted(json!({"cidrBlock": "10.17.0.0/24", "allowSubnets": ["10.1.0.0/16", "10.2.0.0/16,fd00::/64"]}));
+    accepted(json!({
+        "cidrBlock": "10.22.0.0/24", "default": false, "enableLb": true, "excludeIps": ["10.22.0.254"],
+        "gateway": "10.22.0.254", "gatewayNode": "n1,n2", "gatewayType": "centralized", "namespaces": ["egress"],
+        "natOutgoing": true, "private": false, "protocol": "IPv4", "provider": "ovn", "u2oFeatures": {},
+        "vpc": "ovn-cluster"
+    }));
+}
+
+#[test]
+fn rules_refuse_what_is_wrong() {
+    refused(json!({"cidrBlock": ""}), "cidrBlock must be a CIDR");
+    refused(json!({"cidrBlock": "10.0.0.0"}), "cidrBlock must be a CIDR");
+    refused(json!({"cidrBlock": "10.0.0.0/33"}), "cidrBlock must be a CIDR");
+    refused(json!({"cidrBlock": "10.0.0.0/24,"}), "cidrBlock must be a CIDR");
+    refused(json!({"cidrBlock": "10.0.0.0/24,fd00::/64,10.1.0.0/24"}), "cidrBlock must be a CIDR");
+    refused(json!({"cidrBlock": "10.0.0.0/24,10.1.0.0/24"}), "two CIDRs of one address family");
+    refused(json!({"cidrBlock": "10.0.0.0/24", "gateway": "10.0.0"}), "gateway must be an address");
+    refused(json!({"cidrBlock": "10.0.0.0/24", "gateway": "10.0.1.1"}), "gateway must lie inside cidrBlock");
+    refused(json!({"cidrBlock": "10.0.0.0/24", "gateway": "fd00::1"}), "gateway must lie inside cidrBlock");
+    refused(json!({"cidrBlock": "10.0.0.0/24", "excludeIps": ["10.0.0.1-10.0.0.9"]}), "excludeIps must be addresses");
+    refused(json!({"cidrBlock": "10.0.0.0/24", "excludeIps": ["10.0.0.1..x"]}), "excludeIps must be addresses");
+    refused(json!({"cidrBlock": "10.0.0.0/24", "excludeIps": [""]}), "excludeIps must be addresses");
+    refused(json!({"cidrBlock": "10.0.0.0/24", "allowSubnets": ["10.0.0.1"]}), "allowSubnets must be CIDRs");
+    refused(json!({"cidrBlock": "10.0.0.0/24", "gatewayType": "central"}), "gatewayType must be distributed or");
+    refused(json!({"cidrBlock": "10.0.0.0/24", "protocol": "ipv4"}), "protocol must be IPv4, IPv6 or Dual");
+}
