@@ -12,7 +12,7 @@ use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
 use nix::errno::Errno;
-use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{Error, Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::netns::Netns;
 
@@ -21,11 +21,11 @@ use crate::netns::Netns;
 #[error("{what}: {source}")]
 pub struct LinkError {
     what: String,
-    source: rtnetlink::Error,
+    source: Error,
 }
 
 impl LinkError {
-    fn on(what: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Self {
+    fn on(what: impl Into<String>) -> impl FnOnce(Error) -> Self {
         let what = what.into();
         move |source| Self { what, source }
     }
@@ -33,7 +33,7 @@ impl LinkError {
     /// The system's error number; `UnknownErrno` when there is none.
     pub fn errno(&self) -> Errno {
         match &self.source {
-            rtnetlink::Error::NetlinkError(message) => Errno::from_raw(message.raw_code().abs()),
+            Error::NetlinkError(message) => Errno::from_raw(message.raw_code().abs()),
             _ => Errno::UnknownErrno,
         }
     }
@@ -180,6 +180,12 @@ impl Links {
         self.0.link().set(change.up().build()).execute().await.map_err(LinkError::on(what))
     }
 
+    /// Sets the link up.
+    pub async fn set_up(&self, link: &Link) -> Result<(), LinkError> {
+        let up = LinkMessageBuilder::<LinkUnspec>::new().index(link.index).up().build();
+        self.0.link().set(up).execute().await.map_err(LinkError::on(format!("set link {} up", link.name)))
+    }
+
     /// The addresses of a link, link-local IPv6 left out.
     pub async fn addresses(&self, link: &Link) -> Result<BTreeSet<IpNet>, LinkError> {
         let what = || format!("list addresses of {}", link.name);
@@ -234,7 +240,7 @@ impl Links {
     pub async fn add_route(&self, link: &Link, route: &Route) -> Result<(), LinkError> {
         let what = format!("add route {} via {} dev {}", route.to, route.via, link.name);
         let Some(message) = message(link, route) else {
-            return Err(LinkError::on(format!("{what}: families differ"))(rtnetlink::Error::RequestFailed));
+            return Err(LinkError::on(format!("{what}: families differ"))(Error::RequestFailed));
         };
         match self.0.route().add(message).execute().await.map_err(LinkError::on(what)) {
             Err(error) if !error.is_present() => Err(error),
@@ -269,6 +275,30 @@ impl Links {
             found.extend(messages.iter().filter_map(|m| read_route(m, link.index)));
         }
         Ok(found)
+    }
+}
+
+/// Deletes the link of this name on a thread of its own, because the kernel keeps the thread that asks for some 20 ms
+/// (it waits until no packet is under way). One that is gone already is fine.
+pub async fn delete_aside(name: String) -> Result<(), LinkError> {
+    let runtime = tokio::runtime::Handle::current();
+    let what = format!("delete link {name}");
+    let work = move || {
+        runtime.block_on(async {
+            let (connection, handle, _) = rtnetlink::new_connection().map_err(|e| LinkError {
+                what: format!("delete link {name}"),
+                source: Error::NamespaceError(e.to_string()),
+            })?;
+            let links = Links(handle);
+            tokio::select! {
+                () = connection => Err(LinkError { what: format!("delete link {name}"), source: Error::RequestFailed }),
+                result = links.delete(&name) => result,
+            }
+        })
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(_) => Err(LinkError { what, source: Error::RequestFailed }),
     }
 }
 

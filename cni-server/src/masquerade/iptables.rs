@@ -58,12 +58,7 @@ pub(super) fn chains(sets: &str) -> Vec<Chain> {
             hook: None,
             rules: vec!["-j MARK --set-xmark 0x0/0xffffffff".to_owned(), "-j MASQUERADE --random-fully".to_owned()],
         },
-        Chain {
-            table: "filter",
-            name: "OVN-INPUT",
-            hook: Some(("INPUT", "kube-ovn input rules")),
-            rules: accept(),
-        },
+        Chain { table: "filter", name: "OVN-INPUT", hook: Some(("INPUT", "kube-ovn input rules")), rules: accept() },
         Chain {
             table: "filter",
             name: "OVN-FORWARD",

@@ -1,0 +1,157 @@
+//! The parts put together: who watches what, and when the node counts as ready.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::Context;
+use ipnet::IpNet;
+use kit::endpoint::{Endpoint, Readiness};
+use tokio::sync::watch;
+
+use crate::args::Args;
+use crate::attach::Attacher;
+use crate::attachments::Attachments;
+use crate::link::Links;
+use crate::masquerade::{self, Masquerade};
+use crate::node_net::{self, Subnets};
+use crate::node_port::NodePort;
+use crate::ovs::Ovs;
+use crate::seen::Cluster;
+use crate::socket;
+
+/// Runs until the process is asked to stop. Fails only when it cannot start: a socket or address that is taken, a
+/// kubeconfig that does not parse.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let readiness = Readiness::waiting_for("starting");
+    let registry = prometheus::Registry::new();
+    let endpoint = Endpoint::bind(args.metrics_address, registry, readiness.clone())
+        .await
+        .with_context(|| format!("listen on {}", args.metrics_address))?;
+    tokio::spawn(endpoint.serve());
+
+    let client = client(&args).await?;
+    let cluster = Cluster::watch(&client, &args.node_name);
+    let ovs = Ovs::connect(args.ovs_socket.clone());
+    let links = Links::here().context("open a netlink socket")?;
+    let node_port = NodePort {
+        name: args.node_name.clone(),
+        ovs: ovs.clone(),
+        links: links.clone(),
+        node: cluster.node.clone(),
+        subnets: cluster.subnets.clone(),
+        ifaces: args.ifaces(),
+        network_type: args.network_type,
+        mtu: args.mtu,
+    };
+    let node_port = node_port.spawn().context("listen to netlink")?;
+    let services = args.service_cluster_ip_range.iter().map(IpNet::trunc).collect();
+    let rules = keep_rules(cluster.subnets.clone(), services);
+
+    let attacher = Attacher {
+        ovs: ovs.clone(),
+        links,
+        pods: cluster.pods.clone(),
+        subnets: cluster.subnets.clone(),
+        mtu: node_port.mtu,
+        patience: args.patience(),
+    };
+    let listener = socket::bind(&args.bind_socket).with_context(|| format!("bind {}", args.bind_socket.display()))?;
+    let methods = socket::methods(Attachments::spawn(attacher)).context("register the agent's methods")?;
+    tokio::spawn(socket::serve(listener, methods));
+    tracing::info!(node = args.node_name, socket = %args.bind_socket.display(), "serving the plugin");
+
+    tokio::select! {
+        stopped = kit::signals::stop_requested() => stopped.context("listen for signals"),
+        never = ready(&args, cluster, &ovs, node_port.ready, rules, &readiness) => match never {},
+    }
+}
+
+async fn client(args: &Args) -> anyhow::Result<kube::Client> {
+    let config = match &args.kubeconfig {
+        None => kube::Config::incluster().context("the pod's own Kubernetes configuration")?,
+        Some(path) => {
+            let read = kube::config::Kubeconfig::read_from(path);
+            let file = read.with_context(|| format!("read {}", path.display()))?;
+            kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default())
+                .await
+                .with_context(|| format!("use {}", path.display()))?
+        }
+    };
+    kube::Client::try_from(config).context("make a Kubernetes client")
+}
+
+/// Says whether the node is ready, and installs the conflist the first time it is.
+async fn ready(
+    args: &Args,
+    mut cluster: Cluster,
+    ovs: &Ovs,
+    mut node_port: watch::Receiver<Result<(), String>>,
+    mut rules: watch::Receiver<Result<(), String>>,
+    readiness: &Readiness,
+) -> std::convert::Infallible {
+    readiness.not_ready("the API server has not answered yet");
+    cluster.synced().await;
+    let mut connected = ovs.connected();
+    let mut install = args.install();
+    loop {
+        let now = if *connected.borrow_and_update() { Ok(()) } else { Err("Open vSwitch is away".to_owned()) }
+            .and(node_port.borrow_and_update().clone())
+            .and(rules.borrow_and_update().clone());
+        match now {
+            Err(why) => readiness.not_ready(why),
+            Ok(()) => {
+                if let Some(files) = &install {
+                    match files.apply() {
+                        Ok(()) => {
+                            tracing::info!(dir = %files.conf_dir.display(), "conflist in place: the node takes pods");
+                            install = None;
+                        }
+                        Err(error) => tracing::error!(dir = %files.conf_dir.display(), %error, "conflist not written"),
+                    }
+                }
+                readiness.ready();
+            }
+        }
+        tokio::select! {
+            Ok(()) = connected.changed() => {}
+            Ok(()) = node_port.changed() => {}
+            Ok(()) = rules.changed() => {}
+            () = tokio::time::sleep(RECHECK) => {}
+        }
+    }
+}
+
+/// How often the rules are compared with the kernel's although nothing that we know of has changed: others write there
+/// too, and iptables announces nothing. Also how soon a file that could not be written is tried again.
+const RECHECK: Duration = Duration::from_secs(30);
+
+/// Starts the owner of the masquerade rules: says whether they are in place, or why not.
+fn keep_rules(mut subnets: watch::Receiver<Subnets>, services: BTreeSet<IpNet>) -> watch::Receiver<Result<(), String>> {
+    let (sender, receiver) = watch::channel(Err("masquerade rules are not written yet".to_owned()));
+    tokio::spawn(async move {
+        let mut masquerade = Masquerade::default();
+        loop {
+            let seen = subnets.borrow_and_update().clone();
+            if seen.synced {
+                let wanted = node_net::masquerade(&seen, &services);
+                let result = match masquerade::forward() {
+                    Ok(()) => masquerade.apply(&wanted).await.map_err(|error| error.to_string()),
+                    Err(error) => Err(format!("turn forwarding on: {error}")),
+                };
+                match &result {
+                    Ok(written) if *written == masquerade::Written::default() => {}
+                    Ok(written) => {
+                        tracing::info!(sets = written.sets, rules = written.rules, "masquerade rules written")
+                    }
+                    Err(why) => tracing::error!(why, "masquerade rules not in place"),
+                }
+                drop(sender.send_replace(result.map(drop)));
+            }
+            tokio::select! {
+                Ok(()) = subnets.changed() => {}
+                () = tokio::time::sleep(RECHECK) => {}
+            }
+        }
+    });
+    receiver
+}

@@ -1,0 +1,127 @@
+//! The agent's arguments: kube-ovn's names and defaults.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use ovsdb::client::Endpoint;
+
+use crate::conflist::Install;
+use crate::tunnel::NetworkType;
+
+/// The node agent of the pod network.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "kube-ovn-cni", version)]
+pub struct Args {
+    /// Name of this node in Kubernetes.
+    #[arg(long, env = "KUBE_NODE_NAME")]
+    pub node_name: String,
+    /// Interfaces for tunnels, in order of preference; when empty, the one with the node's address.
+    #[arg(long, env = "IFACE", value_delimiter = ',', default_value = "")]
+    pub iface: Vec<String>,
+    /// MTU of pods in bytes; 0: what the tunnel interface leaves.
+    #[arg(long, default_value_t = 0)]
+    pub mtu: u32,
+    /// How packets travel between nodes.
+    #[arg(long, value_enum, default_value_t = NetworkType::Geneve)]
+    pub network_type: NetworkType,
+    /// Unix socket to serve the plugin on.
+    #[arg(long, default_value = "/run/openvswitch/kube-ovn-daemon.sock")]
+    pub bind_socket: PathBuf,
+    /// Database of this node's Open vSwitch: a path or `unix:<path>`.
+    #[arg(long, default_value = "/run/openvswitch/db.sock", value_parser = ovs_socket)]
+    pub ovs_socket: Endpoint,
+    /// Kubernetes configuration; when absent, the pod's own.
+    #[arg(long, env = "KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Addresses of Services: a network for each family.
+    #[arg(long, default_value = "10.96.0.0/12", value_delimiter = ',')]
+    pub service_cluster_ip_range: Vec<IpNet>,
+    /// Write the conflist when ready: `true`, `false`, or the path of the plugin, which is then installed too.
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1)]
+    pub install_cni_config: String,
+    /// Where the conflist goes.
+    #[arg(long, default_value = "/etc/cni/net.d")]
+    pub cni_conf_dir: PathBuf,
+    /// The conflist's file name.
+    #[arg(long, default_value = "01-kube-ovn.conflist")]
+    pub cni_conf_name: String,
+    /// Where the plugin goes when it is installed.
+    #[arg(long, default_value = "/opt/cni/bin")]
+    pub cni_bin_dir: PathBuf,
+    /// Address of `/metrics`, `/healthz` and `/readyz`.
+    #[arg(long, default_value = "0.0.0.0:10665")]
+    pub metrics_address: SocketAddr,
+    /// How long an ADD may take in all, in seconds.
+    #[arg(long, default_value_t = 30)]
+    pub add_timeout: u64,
+    /// How log lines are written.
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: kit::logs::Format,
+    /// What is logged; `RUST_LOG` wins over it.
+    #[arg(long, default_value = "info")]
+    pub log_level: String,
+}
+
+impl Args {
+    /// The named tunnel interfaces.
+    pub fn ifaces(&self) -> Vec<String> {
+        self.iface.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+    }
+
+    /// What to install, if anything.
+    pub fn install(&self) -> Option<Install> {
+        let plugin = match self.install_cni_config.as_str() {
+            "false" | "" => return None,
+            "true" => None,
+            plugin => Some((plugin.into(), self.cni_bin_dir.clone())),
+        };
+        Some(Install {
+            conf_dir: self.cni_conf_dir.clone(),
+            conf_name: self.cni_conf_name.clone(),
+            socket: self.bind_socket.clone(),
+            plugin,
+        })
+    }
+
+    /// How long an ADD may take.
+    pub fn patience(&self) -> Duration {
+        Duration::from_secs(self.add_timeout)
+    }
+}
+
+fn ovs_socket(text: &str) -> Result<Endpoint, ovsdb::client::EndpointError> {
+    if text.starts_with('/') { Ok(Endpoint::Unix(text.into())) } else { text.parse() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn args(more: &[&str]) -> Args {
+        Args::try_parse_from(["kube-ovn-cni", "--node-name", "n1"].iter().chain(more)).unwrap()
+    }
+
+    #[test]
+    fn the_defaults_are_kube_ovns() {
+        let args = args(&[]);
+        assert_eq!(args.ifaces(), Vec::<String>::new());
+        assert_eq!(args.bind_socket, PathBuf::from("/run/openvswitch/kube-ovn-daemon.sock"));
+        assert!(args.install().is_none());
+    }
+
+    #[test]
+    fn a_list_is_read_and_a_plugin_installed() {
+        let args = args(&[
+            "--iface=eth1,br-phy",
+            "--service-cluster-ip-range=10.96.0.0/12,fd00:10:96::/112",
+            "--ovs-socket=unix:/run/db.sock",
+            "--install-cni-config=/kube-ovn/kube-ovn",
+        ]);
+        assert_eq!(args.ifaces(), ["eth1", "br-phy"]);
+        assert_eq!(args.service_cluster_ip_range.len(), 2);
+        assert_eq!(args.install().unwrap().plugin.unwrap().0, PathBuf::from("/kube-ovn/kube-ovn"));
+    }
+}

@@ -1,0 +1,210 @@
+//! One container's attachment: ADD and DEL.
+//!
+//! ADD: the pod's allocation (awaited), a veth whose peer is born in the container's namespace, addresses and routes
+//! there, a port on the integration bridge at the same time, and then ovn-controller's word that its flows are in place.
+//! Promise: each wait ends at the deadline with "try again"; a half-done ADD is undone; DEL of what is not there
+//! succeeds.
+
+mod error;
+mod inside;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use api::PodNet;
+use cni_wire::rpc::{Address, Attached, Attachment};
+use cni_wire::{CniError, Code};
+use ipnet::IpNet;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::link::Links;
+use crate::netns::Netns;
+use crate::ovs::{Ovs, PodPort};
+use crate::seen::{Pod, Seen};
+
+/// What attaching needs.
+#[derive(Clone, Debug)]
+pub struct Attacher {
+    /// The node's Open vSwitch.
+    pub ovs: Ovs,
+    /// The node's links.
+    pub links: Links,
+    /// This node's pods.
+    pub pods: watch::Receiver<Seen<Pod>>,
+    /// The cluster's subnets, for their MTU.
+    pub subnets: watch::Receiver<crate::node_net::Subnets>,
+    /// The node's MTU for pods in bytes, once it is known.
+    pub mtu: watch::Receiver<Option<u32>>,
+    /// How long an ADD may take in all.
+    pub patience: Duration,
+}
+
+/// The name of the host end: kube-ovn's, the first 12 bytes of the container's id and `_h`.
+pub fn host_ifname(container_id: &str) -> String {
+    let end = container_id.char_indices().nth(12).map_or(container_id.len(), |(at, _)| at);
+    format!("{}_h", &container_id[..end])
+}
+
+impl Attacher {
+    /// Plugs a container in.
+    pub async fn add(&self, attachment: &Attachment) -> Result<Attached, CniError> {
+        attachment.validate()?;
+        let deadline = Instant::now() + self.patience;
+        let path = attachment.netns.as_deref().unwrap_or_default();
+        let netns = Netns::open(path).map_err(error::environment)?;
+        let net = self.allocation(attachment, deadline).await?;
+        let mtu = self.mtu(&net, deadline).await?;
+        timeout_at(deadline, self.ovs.bridge()).await.map_err(|_| error::away("bridge br-int is not there"))?;
+
+        let host = host_ifname(&attachment.container_id);
+        // When this fails nothing was made: what is there belongs to an attachment that stands.
+        self.links.add_veth(&host, &netns, &attachment.ifname, net.mac.bytes(), mtu).await.map_err(error::plumbing)?;
+        match self.connect(attachment, &netns, &net, &host, deadline).await {
+            Ok(()) => Ok(attached(host, &net, mtu)),
+            Err(failure) => {
+                if let Err(undo) = self.remove(&attachment.container_id).await {
+                    tracing::warn!(container = attachment.container_id, error = %undo, "half-done ADD not undone");
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    /// Takes a container's attachment away. The namespace is not needed.
+    pub async fn del(&self, attachment: &Attachment) -> Result<(), CniError> {
+        cni_wire::ident::container_id(&attachment.container_id)?;
+        let patience = self.patience.min(Duration::from_secs(10));
+        let connected = async { self.ovs.connected().wait_for(|connected| *connected).await.map(drop) };
+        match tokio::time::timeout(patience, connected).await {
+            Ok(Ok(())) => self.remove(&attachment.container_id).await,
+            _ => Err(error::away("Open vSwitch is away")),
+        }
+    }
+
+    /// Port first, then the device, so that ovs-vswitchd never holds a port whose device is gone.
+    async fn remove(&self, container_id: &str) -> Result<(), CniError> {
+        let host = host_ifname(container_id);
+        let unplugged = self.ovs.unplug(container_id, &host).await.map_err(error::ovs);
+        // Deleting a veth keeps the calling thread for some 20 ms in the kernel.
+        let deleted = crate::link::delete_aside(host).await.map_err(error::plumbing);
+        unplugged.and(deleted)
+    }
+
+    /// Waits for what the controller gave the pod.
+    async fn allocation(&self, attachment: &Attachment, deadline: Instant) -> Result<PodNet, CniError> {
+        let name = format!("{}.{}", attachment.pod_name, attachment.pod_namespace);
+        let ours = |pod: &&Pod| attachment.pod_uid.as_deref().is_none_or(|uid| pod.has_uid(uid));
+        let mut pods = self.pods.clone();
+        let settled = |seen: &Seen<Pod>| {
+            let pod = seen.objects.get(&name).filter(ours);
+            pod.is_some_and(|pod| !matches!(pod.net, Ok(None)))
+        };
+        let found = match timeout_at(deadline, pods.wait_for(settled)).await {
+            Ok(Ok(seen)) => seen.objects.get(&name).map(|pod| pod.net.clone()),
+            _ => None,
+        };
+        match found {
+            Some(Ok(Some(net))) => Ok(net),
+            Some(Err(wrong)) => {
+                Err(CniError::new(Code::ALLOCATION, "the pod's annotations are not usable").details(wrong))
+            }
+            _ => {
+                let seen = self.pods.borrow();
+                let why = match seen.objects.get(&name) {
+                    _ if !seen.synced => "the pods of this node are not listed yet",
+                    None => "no such pod on this node",
+                    Some(pod) if !ours(&pod) => "a pod of this name with another uid is still there",
+                    Some(_) => "no address yet: see the pod's events",
+                };
+                Err(CniError::new(Code::TRY_AGAIN, format!("pod {name} has no network")).details(why))
+            }
+        }
+    }
+
+    /// The subnet's own MTU, or the node's.
+    async fn mtu(&self, net: &PodNet, deadline: Instant) -> Result<u32, CniError> {
+        if let Some(Ok(subnet)) = self.subnets.borrow().objects.get(&net.switch)
+            && let Some(mtu) = subnet.mtu
+        {
+            return Ok(mtu);
+        }
+        let mut mtu = self.mtu.clone();
+        match timeout_at(deadline, mtu.wait_for(Option::is_some)).await {
+            Ok(Ok(mtu)) => mtu.ok_or_else(|| error::away("the node's MTU is not known")),
+            _ => Err(error::away("the node's MTU is not known: its tunnel interface is not there")),
+        }
+    }
+
+    /// Both ends of a fresh veth: the inside configured, the outside on the bridge and installed.
+    async fn connect(
+        &self,
+        attachment: &Attachment,
+        netns: &Netns,
+        net: &PodNet,
+        host: &str,
+        deadline: Instant,
+    ) -> Result<(), CniError> {
+        let wanted = inside::Wanted {
+            ifname: attachment.ifname.clone(),
+            addresses: net.cidrs.each().filter_map(|(f, cidr)| host_net(*net.ips.get(f)?, cidr.prefix_len())).collect(),
+            gateways: net.gateway.iter().copied().collect(),
+            checksum: !self.ovs.userspace(),
+        };
+        let port = pod_port(attachment, net, host);
+        let outside = async {
+            self.ovs.plug(&port).await.map_err(error::ovs)?;
+            self.ovs.installed(host).await.map_err(error::ovs)
+        };
+        let outside = async {
+            timeout_at(deadline, outside).await.unwrap_or_else(|_| {
+                Err(error::away(&format!("port {host} is not connected")).details(self.ovs.explain(host)))
+            })
+        };
+        let (inside, outside) = tokio::join!(wanted.apply(netns), outside);
+        inside.and(outside)
+    }
+}
+
+fn pod_port(attachment: &Attachment, net: &PodNet, host: &str) -> PodPort {
+    let mut about = BTreeMap::from([
+        ("pod_name", attachment.pod_name.clone()),
+        ("pod_namespace", attachment.pod_namespace.clone()),
+        ("pod_netns", attachment.netns.clone().unwrap_or_default()),
+        ("ifname", attachment.ifname.clone()),
+        ("ip", net.ips.to_string()),
+        ("attached-mac", net.mac.to_string()),
+    ]);
+    about.extend(attachment.pod_uid.clone().map(|uid| ("pod_uid", uid)));
+    PodPort {
+        device: host.to_owned(),
+        container_id: attachment.container_id.clone(),
+        iface_id: format!("{}.{}", attachment.pod_name, attachment.pod_namespace),
+        about,
+    }
+}
+
+fn attached(host: String, net: &PodNet, mtu: u32) -> Attached {
+    let (mut ips, mut routes) = (Vec::new(), Vec::new());
+    for (family, cidr) in net.cidrs.each() {
+        if let (Some(ip), Some(gateway)) = (net.ips.get(family), net.gateway.get(family)) {
+            ips.push(Address { address: cidr.with_host(*ip), gateway: *gateway });
+            let dst = if ip.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+            routes.push(cni_wire::result::Route { dst: dst.to_owned(), gw: Some(*gateway) });
+        }
+    }
+    Attached { host_ifname: host, mac: net.mac.to_string(), mtu, ips, routes }
+}
+
+fn host_net(ip: std::net::IpAddr, prefix_len: u8) -> Option<IpNet> {
+    IpNet::new(ip, prefix_len).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_host_end_has_kube_ovns_name() {
+        assert_eq!(super::host_ifname("9688b4ab4bec4827ff6b"), "9688b4ab4bec_h");
+        assert_eq!(super::host_ifname("ab"), "ab_h");
+    }
+}

@@ -1,0 +1,31 @@
+//! Which CNI code a failure of the node has.
+
+use cni_wire::{CniError, Code};
+
+use crate::link::LinkError;
+use crate::netns::NetnsError;
+use crate::ovs::OvsError;
+
+/// Something that comes back by itself is missing: the runtime tries again.
+pub(super) fn away(what: &str) -> CniError {
+    CniError::new(Code::TRY_AGAIN, what)
+}
+
+/// The runtime named a namespace that is not one.
+pub(super) fn environment(error: NetnsError) -> CniError {
+    CniError::new(Code::ENVIRONMENT, "CNI_NETNS").details(error)
+}
+
+/// The kernel refused.
+pub(super) fn plumbing(error: LinkError) -> CniError {
+    CniError::new(Code::PLUMBING, "the pod's link").details(error)
+}
+
+/// Open vSwitch refused, or is away.
+pub(super) fn ovs(error: OvsError) -> CniError {
+    let code = match error {
+        OvsError::Transact { .. } => Code::PLUMBING,
+        OvsError::Away | OvsError::NoBridge | OvsError::Gone(_) => Code::TRY_AGAIN,
+    };
+    CniError::new(code, "the pod's port").details(error)
+}

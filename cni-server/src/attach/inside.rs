@@ -1,0 +1,77 @@
+//! The container's end: sysctls, checksum offload, addresses and default routes, in the container's namespace.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use cni_wire::{CniError, Code};
+use ipnet::IpNet;
+
+use super::error;
+use crate::link::{Links, Route};
+use crate::netns::{Netns, tx_checksum_off};
+
+/// What the container's interface shall be.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// Its name; it exists and is down.
+    pub(super) ifname: String,
+    /// Addresses with the subnet's prefix length.
+    pub(super) addresses: Vec<IpNet>,
+    /// The default route's next hops, one for each family.
+    pub(super) gateways: Vec<IpAddr>,
+    /// Whether checksums may be left to the other end.
+    pub(super) checksum: bool,
+}
+
+impl Wanted {
+    /// Makes it so. Everything goes over one netlink socket, made by one short-lived thread inside.
+    pub(super) async fn apply(&self, netns: &Netns) -> Result<(), CniError> {
+        let (ifname, checksum) = (self.ifname.clone(), self.checksum);
+        let prepared = netns.run(move || prepare(&ifname, checksum)).await.map_err(error::environment)?;
+        let (connection, handle) =
+            prepared.map_err(|e| CniError::new(Code::PLUMBING, "the pod's namespace").details(e))?;
+        tokio::spawn(connection);
+        let links = Links::with(handle);
+        self.configure(&links).await
+    }
+
+    async fn configure(&self, links: &Links) -> Result<(), CniError> {
+        let link = links.find(&self.ifname).await.map_err(error::plumbing)?;
+        let Some(link) = link else {
+            return Err(error::away(&format!("{} left the pod's namespace", self.ifname)));
+        };
+        links.set_up(&link).await.map_err(error::plumbing)?;
+        for address in &self.addresses {
+            links.add_address(&link, *address).await.map_err(error::plumbing)?;
+        }
+        for via in &self.gateways {
+            let any: IpAddr = match via {
+                IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+                IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+            };
+            let Ok(to) = IpNet::new(any, 0) else { continue };
+            links.add_route(&link, &Route { to, via: *via }).await.map_err(error::plumbing)?;
+        }
+        Ok(())
+    }
+}
+
+type Socket = (rtnetlink::proto::Connection<netlink_packet_route::RouteNetlinkMessage>, rtnetlink::Handle);
+
+/// Runs inside the namespace.
+fn prepare(ifname: &str, checksum: bool) -> std::io::Result<Socket> {
+    // Runtimes turn IPv6 off in new namespaces; a pod's addresses are given, never learnt from advertisements.
+    for (name, value) in [("disable_ipv6", "0"), ("accept_ra", "0")] {
+        for scope in ["all", "default", ifname] {
+            let path = format!("/proc/sys/net/ipv6/conf/{scope}/{name}");
+            if Path::new(&path).exists() {
+                std::fs::write(&path, value)?;
+            }
+        }
+    }
+    if !checksum {
+        tx_checksum_off(ifname)?;
+    }
+    let (connection, handle, _) = rtnetlink::new_connection()?;
+    Ok((connection, handle))
+}

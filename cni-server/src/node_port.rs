@@ -1,0 +1,285 @@
+//! `ovn0`: the node's own port on the join switch, by which the node and its pods reach each other.
+//!
+//! One task owns the port, its link, its addresses and routes, and the node's settings in Open vSwitch. It acts when what
+//! it depends on changes (the Node's annotations, Subnets, the OVS database, netlink events on the link) and on nothing
+//! else. Promise: what is right already is not written; routes of others on the link stay.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use api::NodeNet;
+use futures::StreamExt;
+use ipnet::IpNet;
+use netlink_packet_route::RouteNetlinkMessage;
+use ovn::local::{Interface, NewPort};
+use rtnetlink::MulticastGroup;
+use tokio::sync::watch;
+
+use crate::link::{Link, LinkError, Links};
+use crate::node_net::{self, Subnets};
+use crate::ovs::{Ovs, OvsError};
+use crate::seen::{Node, Seen};
+use crate::tunnel::{self, NetworkType, Tunnel};
+
+/// The device.
+pub const DEVICE: &str = "ovn0";
+
+/// What the owner of `ovn0` works with.
+#[derive(Debug)]
+pub struct NodePort {
+    /// The node's name in Kubernetes.
+    pub name: String,
+    /// The node's Open vSwitch.
+    pub ovs: Ovs,
+    /// The node's links.
+    pub links: Links,
+    /// The node's own object.
+    pub node: watch::Receiver<Seen<Node>>,
+    /// All Subnets.
+    pub subnets: watch::Receiver<Subnets>,
+    /// Tunnel interfaces in order of preference.
+    pub ifaces: Vec<String>,
+    /// How packets travel.
+    pub network_type: NetworkType,
+    /// MTU of the pods in bytes; 0: by itself.
+    pub mtu: u32,
+}
+
+/// What the others may know.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// MTU of the pods in bytes, once the tunnel interface is found.
+    pub mtu: watch::Receiver<Option<u32>>,
+    /// Whether `ovn0` is as it should be, or why not.
+    pub ready: watch::Receiver<Result<(), String>>,
+}
+
+/// Why `ovn0` is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum NodePortError {
+    /// The API has not told about this node yet.
+    #[error("node {0} is not known to Kubernetes yet")]
+    NoNode(String),
+    /// The controller has not given the node an address yet.
+    #[error("node {0} has no address on the join switch yet")]
+    NoAddress(String),
+    /// The node's annotations are malformed.
+    #[error(transparent)]
+    Annotations(#[from] api::FieldError),
+    /// No tunnel interface.
+    #[error("no tunnel interface: {0}")]
+    NoTunnel(String),
+    /// Open vSwitch.
+    #[error(transparent)]
+    Ovs(#[from] OvsError),
+    /// The kernel.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The checksum offload of `ovn0` cannot be turned off.
+    #[error("turn checksum offload of {DEVICE} off: {0}")]
+    Offload(std::io::Error),
+    /// ovs-vswitchd has not made the device yet.
+    #[error("device {DEVICE} is not there yet: {0}")]
+    NoDevice(String),
+}
+
+impl NodePort {
+    /// Starts the owner.
+    pub fn spawn(self) -> std::io::Result<State> {
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Ipv4Route,
+            MulticastGroup::Ipv6Route,
+        ];
+        let (connection, _, events) = rtnetlink::new_multicast_connection(&groups)?;
+        tokio::spawn(connection);
+        let (mtu_sender, mtu) = watch::channel(None);
+        let (ready_sender, ready) = watch::channel(Err("starting".to_owned()));
+        let events = events.map(|(message, _)| message.payload);
+        tokio::spawn(self.run(events, mtu_sender, ready_sender));
+        Ok(State { mtu, ready })
+    }
+
+    async fn run(
+        mut self,
+        mut events: impl futures::Stream<Item = Payload> + Unpin,
+        mtu: watch::Sender<Option<u32>>,
+        ready: watch::Sender<Result<(), String>>,
+    ) {
+        let mut changed = self.ovs.changed();
+        let mut pause = RETRY.0;
+        loop {
+            let result = self.reconcile(&mtu).await;
+            let index = result.as_ref().ok().copied();
+            pause = if result.is_ok() { RETRY.0 } else { (pause * 2).min(RETRY.1) };
+            report(&ready, result.map(drop).map_err(|error| error.to_string()));
+            // Wait for something that concerns us; a failure is tried again after a while too, since not everything that it
+            // may have failed of announces itself.
+            let retry = tokio::time::sleep(pause);
+            tokio::pin!(retry);
+            loop {
+                tokio::select! {
+                    () = &mut retry, if index.is_none() => break,
+                    Ok(()) = self.node.changed() => break,
+                    Ok(()) = self.subnets.changed() => break,
+                    Ok(()) = changed.changed() => {
+                        if index.is_none() || !self.plugged() {
+                            break;
+                        }
+                    }
+                    Some(event) = events.next() => {
+                        if index.is_none_or(|index| concerns(&event, index)) {
+                            break;
+                        }
+                    }
+                    else => return,
+                }
+            }
+            // What has queued up meanwhile is covered by the pass that follows.
+            while let Some(Some(_)) = futures::FutureExt::now_or_never(events.next()) {}
+        }
+    }
+
+    /// Whether our row is still there: cheap, for each change of the database.
+    fn plugged(&self) -> bool {
+        let wanted = format!("node-{}", self.name);
+        self.ovs.read(|replica| {
+            Interface::find(replica, DEVICE).is_some_and(|i| i.iface_id() == Some(&wanted) && i.ofport() > Some(0))
+        })
+    }
+
+    /// One pass; gives the index of the link.
+    async fn reconcile(&mut self, mtu: &watch::Sender<Option<u32>>) -> Result<u32, NodePortError> {
+        let node = self.node.borrow_and_update().objects.get(&self.name).cloned();
+        let subnets = self.subnets.borrow_and_update().clone();
+        let node = node.ok_or_else(|| NodePortError::NoNode(self.name.clone()))?;
+
+        let tunnel = self.tunnel(&node).await?;
+        mtu.send_if_modified(|known| std::mem::replace(known, Some(tunnel.mtu)) != Some(tunnel.mtu));
+        let address = tunnel.address.to_string();
+        let settings = [
+            ("ovn-monitor-all", "true"),
+            ("ovn-encap-ip", address.as_str()),
+            ("ovn-encap-type", self.network_type.as_str()),
+        ];
+        if self.ovs.settings(&settings).await? {
+            tracing::info!(
+                encap_ip = address,
+                encap_type = self.network_type.as_str(),
+                "told ovn-controller the tunnel"
+            );
+        }
+
+        let net = node.net?.ok_or_else(|| NodePortError::NoAddress(self.name.clone()))?;
+        if self.ovs.own_port(&port(&net, tunnel.mtu)).await? {
+            tracing::info!(port = net.port_name, ips = %net.ips, "wrote ovn0 to the bridge");
+        }
+        let link = self.links.find(DEVICE).await?;
+        let link = link.ok_or_else(|| NodePortError::NoDevice(self.ovs.explain(DEVICE)))?;
+        if self.ovs.userspace() {
+            crate::netns::tx_checksum_off(DEVICE).map_err(NodePortError::Offload)?;
+        }
+        self.links.settle(&link, Some(net.mac.bytes()), tunnel.mtu).await?;
+        self.addresses(&link, &net).await?;
+        self.routes(&link, &net, &subnets).await?;
+        Ok(link.index)
+    }
+
+    async fn tunnel(&self, node: &Node) -> Result<Tunnel, NodePortError> {
+        let ips = &node.internal_ips;
+        tunnel::find(&self.links, &self.ifaces, ips, self.network_type, self.mtu).await?.ok_or_else(|| {
+            let none = || format!("none has one of the node's addresses {ips:?}");
+            let named = || format!("{} has no address", self.ifaces.join(", "));
+            NodePortError::NoTunnel(if self.ifaces.is_empty() { none() } else { named() })
+        })
+    }
+
+    async fn addresses(&self, link: &Link, net: &NodeNet) -> Result<(), NodePortError> {
+        let wanted: BTreeSet<IpNet> =
+            net.cidrs.each().filter_map(|(f, c)| on(*net.ips.get(f)?, c.prefix_len())).collect();
+        let have = self.links.addresses(link).await?;
+        for address in wanted.difference(&have) {
+            self.links.add_address(link, *address).await?;
+            tracing::info!(%address, "added to ovn0");
+        }
+        for address in have.difference(&wanted) {
+            self.links.delete_address(link, *address).await?;
+            tracing::info!(%address, "removed from ovn0");
+        }
+        Ok(())
+    }
+
+    async fn routes(&self, link: &Link, net: &NodeNet, subnets: &Subnets) -> Result<(), NodePortError> {
+        // Before the first list nothing is known, which is not the same as no subnets.
+        if !subnets.synced {
+            return Ok(());
+        }
+        let wanted = node_net::routes(net, subnets);
+        let have = self.links.routes(link).await?;
+        for route in wanted.difference(&have) {
+            self.links.add_route(link, route).await?;
+            tracing::info!(to = %route.to, via = %route.via, "route added to ovn0");
+        }
+        for route in have.difference(&wanted) {
+            self.links.delete_route(link, route).await?;
+            tracing::info!(to = %route.to, via = %route.via, "route removed from ovn0");
+        }
+        Ok(())
+    }
+}
+
+/// The shortest and the longest pause before a failed pass is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+type Payload = rtnetlink::packet_core::NetlinkPayload<RouteNetlinkMessage>;
+
+fn report(ready: &watch::Sender<Result<(), String>>, now: Result<(), String>) {
+    ready.send_if_modified(|before| {
+        if *before == now {
+            return false;
+        }
+        match &now {
+            Ok(()) => tracing::info!("ovn0 is ready"),
+            Err(why) => tracing::warn!(why, "ovn0 is not ready"),
+        }
+        *before = now;
+        true
+    });
+}
+
+/// Whether a netlink event is about our link.
+fn concerns(event: &Payload, index: u32) -> bool {
+    use netlink_packet_route::route::RouteAttribute::Oif;
+    let rtnetlink::packet_core::NetlinkPayload::InnerMessage(message) = event else { return false };
+    match message {
+        RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => link.header.index == index,
+        RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
+            address.header.index == index
+        }
+        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+            route.attributes.iter().any(|a| matches!(a, Oif(oif) if *oif == index))
+        }
+        _ => false,
+    }
+}
+
+fn port(net: &NodeNet, mtu: u32) -> NewPort {
+    let mac = net.mac.to_string();
+    let ids =
+        [("iface-id", net.port_name.clone()), ("ip", net.ips.to_string()), (ovn::VENDOR.0, ovn::VENDOR.1.to_owned())];
+    NewPort {
+        name: DEVICE.to_owned(),
+        seed: net.port_name.clone(),
+        kind: "internal",
+        mac: Some(mac),
+        mtu: Some(mtu),
+        external_ids: ids.map(|(key, value)| (key.to_owned(), value)).into_iter().collect::<BTreeMap<_, _>>(),
+    }
+}
+
+fn on(ip: IpAddr, prefix_len: u8) -> Option<IpNet> {
+    IpNet::new(ip, prefix_len).ok()
+}

@@ -1,0 +1,106 @@
+//! The unix socket that the plugin talks to: newline-framed JSON-RPC, served by jsonrpsee's `RpcModule`.
+//!
+//! Promise: only root can connect (mode 0600); a stale socket is replaced; a line that is too long, not JSON or not a
+//! request is answered with an error or hung up on, and troubles no other connection.
+
+use std::io;
+use std::path::Path;
+
+use cni_wire::rpc::{self, Attachment, method};
+use cni_wire::{CniError, Code};
+use jsonrpsee::RpcModule;
+use jsonrpsee::core::RegisterMethodError;
+use jsonrpsee::types::{ErrorObjectOwned, Params};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::attachments::Attachments;
+
+/// Binds the socket. Nobody else may connect, from its first moment on: it is made under another name, closed to
+/// others, and renamed into place.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let new = path.with_extension("new");
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&new)?;
+    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&new, path)?;
+    Ok(listener)
+}
+
+/// The agent's methods.
+pub fn methods(attachments: Attachments) -> Result<RpcModule<Attachments>, RegisterMethodError> {
+    let mut module = RpcModule::new(attachments);
+    module.register_async_method(method::ADD, |params, attachments, _| async move {
+        attachments.add(read(&params)?).await.map_err(fault)
+    })?;
+    module.register_async_method(method::DEL, |params, attachments, _| async move {
+        attachments.del(read(&params)?).await.map_err(fault)
+    })?;
+    Ok(module)
+}
+
+/// Serves for ever.
+pub async fn serve(listener: UnixListener, module: RpcModule<Attachments>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let module = module.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = converse(stream, &module).await {
+                        tracing::debug!(%error, "connection ended");
+                    }
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: others must end first.
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// One connection: a request per line, answered in order.
+async fn converse(stream: UnixStream, module: &RpcModule<Attachments>) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut lines = BufReader::new(read);
+    loop {
+        let mut line = Vec::new();
+        (&mut lines).take(rpc::MAX_LINE as u64).read_until(b'\n', &mut line).await?;
+        if line.last() != Some(&b'\n') {
+            // The end of the stream, or a line beyond all measure.
+            return Ok(());
+        }
+        let mut answer = answer(&String::from_utf8_lossy(&line), module).await;
+        answer.push('\n');
+        write.write_all(answer.as_bytes()).await?;
+    }
+}
+
+async fn answer(request: &str, module: &RpcModule<Attachments>) -> String {
+    match module.raw_json_request(request, 1).await {
+        Ok((answer, _)) => answer.get().to_owned(),
+        Err(error) => {
+            let error = serde_json::json!({ "code": -32700, "message": "parse error", "data": error.to_string() });
+            serde_json::json!({ "jsonrpc": "2.0", "id": null, "error": error }).to_string()
+        }
+    }
+}
+
+fn read(params: &Params<'_>) -> Result<Attachment, ErrorObjectOwned> {
+    let attachment: Attachment = params.parse()?;
+    attachment.validate().map_err(fault)?;
+    Ok(attachment)
+}
+
+fn fault(error: CniError) -> ErrorObjectOwned {
+    let code = i32::try_from(error.code.0).unwrap_or(i32::try_from(Code::PLUMBING.0).unwrap_or_default());
+    ErrorObjectOwned::owned(code, error.msg, (!error.details.is_empty()).then_some(error.details))
+}
