@@ -1,3 +1,161 @@
-//! The lab: a real Kubernetes and OVN cluster on one machine.
+//! `lab`: brings a cluster up on this machine, lets you look around in it, and takes it down.
 
-fn main() {}
+use std::convert::Infallible;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use e2e::layout::{Node, OUTSIDE_NETNS, kubeconfig, state};
+use e2e::{down, kube, net, node, ours, process, rootfs, up};
+
+/// A real Kubernetes and OVN cluster on one machine.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Bring the cluster up and leave it running.
+    Up {
+        /// How many nodes, 1 to 3.
+        #[arg(long, default_value_t = 2)]
+        nodes: u8,
+        /// What not to start; only `kube-ovn`, our own programs, can be left out.
+        #[arg(long)]
+        without: Vec<String>,
+    },
+    /// Take it down; nothing of it stays, however far it came up.
+    Down,
+    /// Run a command on a node (n1..), on a controller's host (lab-c1, lab-c2), or outside of the cluster (lab-out).
+    Exec {
+        /// Where.
+        host: String,
+        /// What, with its arguments; of OVN and OVS it is the node's own version that runs.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
+    /// kubectl, as the cluster's admin.
+    #[command(disable_help_flag = true)]
+    Kubectl(Rest),
+    /// ovn-nbctl.
+    #[command(disable_help_flag = true)]
+    Nbctl(Rest),
+    /// ovn-sbctl.
+    #[command(disable_help_flag = true)]
+    Sbctl(Rest),
+    /// Restart `controller` (both replicas) or `agent` (all nodes) with what has been built since.
+    Restart {
+        /// `controller` or `agent`.
+        what: String,
+    },
+    /// Make a node's namespaces.
+    #[command(hide = true)]
+    NodeStart { node: String },
+    /// Be a node's process 1.
+    #[command(hide = true)]
+    NodeInit { node: String },
+    /// Run a command in the root file system of OVN and OVS.
+    #[command(hide = true)]
+    Chroot {
+        /// Where the directories that it shares are.
+        #[arg(long)]
+        from: PathBuf,
+        #[command(flatten)]
+        command: Rest,
+    },
+}
+
+#[derive(clap::Args)]
+struct Rest {
+    /// Its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().verb {
+        Verb::Up { nodes, without } => {
+            if let Some(other) = without.iter().find(|w| *w != "kube-ovn") {
+                bail!("--without {other}: only kube-ovn can be left out");
+            }
+            let start = Instant::now();
+            wait_for(up::up(up::Spec { nodes, kube_ovn: without.is_empty() }))??;
+            println!("{}", look_around(nodes, start));
+        }
+        Verb::Down => wait_for(down::down())??,
+        Verb::Restart { what } => wait_for(ours::restart(&what))??,
+        Verb::Exec { host, command } => match exec(&host, &command)? {},
+        Verb::Kubectl(rest) => {
+            let mut command = Command::new(kube::program("kubectl"));
+            command.env("KUBECONFIG", kubeconfig()).args(rest.arguments);
+            match become_it(command)? {}
+        }
+        Verb::Nbctl(rest) => {
+            match become_it(rootfs::central(&state("central"), "ovn-nbctl", &words(&rest.arguments))?)? {}
+        }
+        Verb::Sbctl(rest) => {
+            match become_it(rootfs::central(&state("central"), "ovn-sbctl", &words(&rest.arguments))?)? {}
+        }
+        // These change the namespaces of the process, so they must stay clear of a runtime's threads.
+        Verb::NodeStart { node } => node::start(named(&node)?)?,
+        Verb::NodeInit { node } => match node::init(named(&node)?)? {},
+        Verb::Chroot { from, command } => {
+            let (program, arguments) = command.arguments.split_first().context("chroot: no command")?;
+            match rootfs::enter(&from, program, arguments)? {}
+        }
+    }
+    Ok(())
+}
+
+fn wait_for<T>(future: impl Future<Output = T>) -> Result<T> {
+    Ok(tokio::runtime::Runtime::new()?.block_on(future))
+}
+
+fn named(node: &str) -> Result<Node> {
+    Node::named(node).with_context(|| format!("no node is called {node}"))
+}
+
+fn words(arguments: &[String]) -> Vec<&str> {
+    arguments.iter().map(String::as_str).collect()
+}
+
+fn exec(host: &str, command: &[String]) -> Result<Infallible> {
+    let arguments = words(command);
+    let (program, arguments) = arguments.split_first().context("exec: no command")?;
+    let hosts = net::CONTROLLERS.map(|c| c.0);
+    if hosts.contains(&host) || host == OUTSIDE_NETNS {
+        return become_it(process::in_netns(host, program, arguments));
+    }
+    let node = named(host)?;
+    if program.starts_with("ovs-") || program.starts_with("ovn-") || *program == "ovsdb-client" {
+        return become_it(rootfs::on(node, program, arguments)?);
+    }
+    become_it(process::on(node, program, arguments)?)
+}
+
+fn become_it(mut command: Command) -> Result<Infallible> {
+    Err(command.exec()).with_context(|| command.get_program().display().to_string())
+}
+
+fn look_around(nodes: u8, start: Instant) -> String {
+    let lab = std::env::current_exe().map_or_else(|_| "lab".to_owned(), |p| p.display().to_string());
+    let (took, config, logs) = (start.elapsed().as_secs_f32(), kubeconfig(), state("log"));
+    format!(
+        "A cluster of {nodes} nodes is up after {took:.1} s. To look around:
+  export KUBECONFIG={}            for a kubectl of your own, or
+  {lab} kubectl get nodes,pods -A -o wide
+  {lab} nbctl show                         what OVN is told
+  {lab} exec n1 ip address                 on a node
+  {lab} exec n1 ovs-vsctl show             with the node's own OVS
+  {lab} exec lab-out ping 172.30.0.1       from outside of the cluster
+  ls {}           what every process said
+  {lab} down                               to end it",
+        config.display(),
+        logs.display()
+    )
+}

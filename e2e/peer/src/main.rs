@@ -1,0 +1,80 @@
+//! What runs in the lab's pods and outside of the cluster, so that a test sees how a packet arrived.
+//!
+//! `lab-peer serve [NAME]` answers on every address of both families, with its name (the host's) and the client's address:
+//! HTTP on TCP port 8080 (any path), plain TCP on 8081, UDP on 8081 (the line, a space, and what was sent).
+//! `lab-peer pause` holds the namespaces of a pod: it does nothing but reap and wait for its end.
+//!
+//! Std only and static: it is the whole of an image but for some shell tools, and it starts in no time.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+use std::{env, fs, process, thread};
+
+const HTTP: u16 = 8080;
+const PLAIN: u16 = 8081;
+
+fn main() {
+    match env::args().nth(1).as_deref() {
+        Some("serve") => {
+            if let Err(e) = serve() {
+                eprintln!("lab-peer: {e}");
+                process::exit(1);
+            }
+        }
+        // Nothing is ever a child of it here (containers share no pid namespace with their sandbox), so parking is enough.
+        Some("pause") => loop {
+            thread::park();
+        },
+        _ => {
+            eprintln!("usage: lab-peer serve [NAME] | pause");
+            process::exit(2);
+        }
+    }
+}
+
+fn serve() -> io::Result<()> {
+    let name = env::args().nth(2).map_or_else(|| fs::read_to_string("/proc/sys/kernel/hostname"), Ok)?;
+    let name: &'static str = name.trim().to_owned().leak();
+    // `::` takes both families (the kernel's default, bindv6only=0); v4 clients appear as ::ffff:a.b.c.d.
+    let http = TcpListener::bind(("::", HTTP))?;
+    let plain = TcpListener::bind(("::", PLAIN))?;
+    let datagrams = UdpSocket::bind(("::", PLAIN))?;
+    thread::spawn(move || accept(&http, move |stream, from| answer_http(stream, &line(name, from))));
+    thread::spawn(move || accept(&plain, move |mut stream, from| writeln!(stream, "{}", line(name, from))));
+    let mut buffer = [0; 2048];
+    loop {
+        let Ok((n, from)) = datagrams.recv_from(&mut buffer) else { continue };
+        let reply = [line(name, from).as_bytes(), b" ", &buffer[..n]].concat();
+        let _ = datagrams.send_to(&reply, from);
+    }
+}
+
+/// One thread for each connection: a slow client holds up nobody.
+fn accept(listener: &TcpListener, answer: impl Fn(TcpStream, SocketAddr) -> io::Result<()> + Copy + Send + 'static) {
+    for stream in listener.incoming().flatten() {
+        let Ok(from) = stream.peer_addr() else { continue };
+        thread::spawn(move || answer(stream, from));
+    }
+}
+
+fn answer_http(mut stream: TcpStream, line: &str) -> io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut request = Vec::new();
+    let mut chunk = [0; 1024];
+    while !request.windows(4).any(|w| w == b"\r\n\r\n") && request.len() < 16 * 1024 {
+        match stream.read(&mut chunk)? {
+            0 => return Ok(()),
+            n => request.extend_from_slice(&chunk[..n]),
+        }
+    }
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{line}\n",
+        line.len() + 1
+    )
+}
+
+fn line(name: &str, from: SocketAddr) -> String {
+    format!("{name} {}", from.ip().to_canonical())
+}

@@ -1,0 +1,54 @@
+//! OVN's centre, on the control plane: northbound and southbound database and northd, each one process, no raft.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::net::TcpStream;
+
+use crate::layout::{CONTROL_PLANE, state};
+use crate::{process, rootfs};
+
+/// What listens where: process name, database and schema, TCP port.
+const DATABASES: [(&str, &str, u16); 2] = [("nb", "ovn-nb", 6641), ("sb", "ovn-sb", 6642)];
+
+/// Starts all three; both databases take connections when this returns.
+pub async fn up() -> Result<()> {
+    let dir = state("central");
+    for shared in rootfs::SHARED {
+        fs::create_dir_all(dir.join(shared.trim_start_matches('/')))?;
+    }
+    for sub in ["ovn", "openvswitch", "lock"] {
+        fs::create_dir_all(dir.join("run").join(sub))?;
+    }
+    for (name, schema, port) in DATABASES {
+        let (file, schema) = (format!("/var/lib/ovn/{name}.db"), format!("/usr/share/ovn/{schema}.ovsschema"));
+        process::run(rootfs::central(&dir, "ovsdb-tool", &["create", &file, &schema])?).await?;
+        let remotes =
+            [format!("--remote=punix:/run/ovn/ovn{name}_db.sock"), format!("--remote=ptcp:{port}:{CONTROL_PLANE}")];
+        let unixctl = format!("--unixctl=/run/ovn/ovn{name}_db.ctl");
+        process::start(name, rootfs::central(&dir, "ovsdb-server", &[&file, &remotes[0], &remotes[1], &unixctl])?)?;
+    }
+    for (name, _, port) in DATABASES {
+        process::ready(name, Duration::from_secs(10), || async {
+            Ok(TcpStream::connect((CONTROL_PLANE, port)).await.map(drop)?)
+        })
+        .await?;
+    }
+    let northd = [
+        "--ovnnb-db=unix:/run/ovn/ovnnb_db.sock",
+        "--ovnsb-db=unix:/run/ovn/ovnsb_db.sock",
+        "--unixctl=/run/ovn/northd.ctl",
+    ];
+    process::start("northd", rootfs::central(&dir, "ovn-northd", &northd)?)
+}
+
+/// `ovn-nbctl` with `arguments`; what it printed.
+pub async fn nbctl(arguments: &[&str]) -> Result<String> {
+    process::run(rootfs::central(&state("central"), "ovn-nbctl", arguments)?).await
+}
+
+/// `ovn-sbctl` with `arguments`; what it printed.
+pub async fn sbctl(arguments: &[&str]) -> Result<String> {
+    process::run(rootfs::central(&state("central"), "ovn-sbctl", arguments)?).await
+}

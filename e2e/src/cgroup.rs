@@ -1,0 +1,153 @@
+//! A control group subtree for each node, so that two kubelets never see each other's pods. Both versions of cgroups.
+//!
+//! A node's processes are moved there before its cgroup namespace is made; the namespace then shows that subtree as the root.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::mount::{MsFlags, mount};
+
+use crate::layout::Node;
+
+const ROOT: &str = "/sys/fs/cgroup";
+/// The lab's part of each hierarchy.
+const LAB: &str = "kube-ovn-lab";
+
+/// How this machine's control groups are mounted.
+pub enum Hierarchies {
+    /// Version 1: the directories under `/sys/fs/cgroup`, each named by its controllers.
+    V1(Vec<String>),
+    /// Version 2: one tree.
+    V2,
+}
+
+impl Hierarchies {
+    /// Reads it from this process's mounts.
+    pub fn here() -> Result<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        let mut v1 = Vec::new();
+        for line in mounts.lines() {
+            let Some((before, after)) = line.split_once(" - ") else { continue };
+            let Some(point) = before.split(' ').nth(4) else { continue };
+            match after.split(' ').next() {
+                Some("cgroup2") if point == ROOT => return Ok(Self::V2),
+                Some("cgroup") if !after.contains("name=") => {
+                    v1.extend(point.strip_prefix("/sys/fs/cgroup/").map(str::to_owned));
+                }
+                _ => {}
+            }
+        }
+        ensure!(!v1.is_empty(), "no control groups are mounted under {ROOT}");
+        Ok(Self::V1(v1))
+    }
+
+    /// The lab's directory in each hierarchy.
+    fn lab(&self) -> Vec<PathBuf> {
+        match self {
+            Self::V1(names) => names.iter().map(|n| Path::new(ROOT).join(n).join(LAB)).collect(),
+            Self::V2 => vec![Path::new(ROOT).join(LAB)],
+        }
+    }
+
+    /// Moves this process into the node's group, made if need be.
+    pub fn enter(&self, node: Node) -> Result<()> {
+        for lab in self.lab() {
+            let group = lab.join(node.name());
+            match self {
+                Self::V1(_) => {
+                    fs::create_dir_all(&group)?;
+                    for dir in [&lab, &group] {
+                        prepare_v1(dir)?;
+                    }
+                }
+                Self::V2 => {
+                    fs::create_dir_all(&lab)?;
+                    for dir in [Path::new(ROOT), &lab] {
+                        delegate(dir)?;
+                    }
+                    fs::create_dir_all(&group)?;
+                }
+            }
+            write(&group.join("cgroup.procs"), "0")?;
+        }
+        Ok(())
+    }
+
+    /// Inside of the node's cgroup namespace: mounts what the node sees as `/sys/fs/cgroup`.
+    pub fn mount(&self) -> Result<()> {
+        match self {
+            Self::V1(names) => {
+                mount(Some("tmpfs"), ROOT, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))?;
+                for name in names {
+                    let point = Path::new(ROOT).join(name);
+                    fs::create_dir_all(&point)?;
+                    mount(Some("cgroup"), &point, Some("cgroup"), MsFlags::empty(), Some(name.as_str()))
+                        .with_context(|| name.clone())?;
+                }
+            }
+            Self::V2 => {
+                mount(Some("cgroup2"), ROOT, Some("cgroup2"), MsFlags::empty(), None::<&str>)?;
+                // A group with controllers for its children may hold no process itself.
+                let own = Path::new(ROOT).join("system");
+                fs::create_dir_all(&own)?;
+                write(&own.join("cgroup.procs"), "0")?;
+                delegate(Path::new(ROOT))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the lab's groups. They must hold no process; the kernel takes a moment to see that.
+    pub fn remove(&self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        for lab in self.lab() {
+            while let Err(e) = remove_tree(&lab) {
+                ensure!(Instant::now() < deadline, "{}: {e}", lab.display());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Version 1 gives a new cpuset no processors and memory until it is told.
+fn prepare_v1(dir: &Path) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let (own, parent) = (dir.join(file), dir.parent().unwrap_or(Path::new("/")).join(file));
+        if own.exists() && fs::read_to_string(&own)?.trim().is_empty() {
+            write(&own, fs::read_to_string(parent)?.trim())?;
+        }
+    }
+    let clone = dir.join("cgroup.clone_children");
+    if dir.join("cpuset.cpus").exists() { write(&clone, "1") } else { Ok(()) }
+}
+
+/// Version 2: gives the children of `dir` all the controllers that it has itself.
+fn delegate(dir: &Path) -> Result<()> {
+    let controllers = fs::read_to_string(dir.join("cgroup.controllers"))?;
+    for controller in controllers.split_whitespace() {
+        write(&dir.join("cgroup.subtree_control"), &format!("+{controller}"))?;
+    }
+    Ok(())
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| format!("writing {text:?} to {}", file.display()))
+}
+
+fn remove_tree(dir: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        }
+    }
+    fs::remove_dir(dir)
+}

@@ -1,0 +1,124 @@
+//! The control plane of Kubernetes, as plain processes at 172.30.0.254: etcd, API server, controller manager, scheduler.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use crate::layout::{CONTROL_PLANE, SERVICES, cache, kubeconfig, state};
+use crate::pki::file;
+use crate::process;
+
+/// etcd's client port on the loopback; not its usual one, which may be in use by another.
+const ETCD: &str = "http://127.0.0.1:12379";
+
+/// One binary holds all of Kubernetes; the name that it is called by says what it is.
+pub const PROGRAMS: [&str; 6] =
+    ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
+
+/// The path of one of [`PROGRAMS`].
+pub fn program(name: &str) -> std::path::PathBuf {
+    state("bin").join(name)
+}
+
+/// Starts all of it. The API server is ready when this returns.
+pub async fn up() -> Result<()> {
+    fs::create_dir_all(state("bin"))?;
+    for name in PROGRAMS {
+        symlink(cache("bin/kube"), program(name))?;
+    }
+    etcd()?;
+    apiserver()?;
+    process::ready("kube-apiserver", Duration::from_mins(1), || async {
+        Ok(client().await?.apiserver_version().await.map(drop)?)
+    })
+    .await?;
+    for (name, own) in [("kube-controller-manager", "controller-manager"), ("kube-scheduler", "scheduler")] {
+        let conf = file(&format!("{own}.conf"));
+        let mut command = process::command(program(name), &["--leader-elect=false", "--bind-address=127.0.0.1"]);
+        for flag in ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"] {
+            command.arg(format!("--{flag}={conf}"));
+        }
+        command.args(["--kube-api-qps=500", "--kube-api-burst=1000"]);
+        if own == "controller-manager" {
+            command.args([
+                "--use-service-account-credentials",
+                "--allocate-node-cidrs=false",
+                &format!("--service-account-private-key-file={}", file("sa.key")),
+                &format!("--root-ca-file={}", file("ca.crt")),
+                &format!("--cluster-signing-cert-file={}", file("ca.crt")),
+                &format!("--cluster-signing-key-file={}", file("ca.key")),
+            ]);
+        }
+        process::start(name, command)?;
+    }
+    // Its own checks take a moment longer than its first answer: the bootstrap roles, without which kubelets are refused.
+    process::ready("kube-apiserver", Duration::from_secs(30), || async {
+        let request = http::Request::get("/readyz").body(Vec::new())?;
+        Ok(client().await?.request_text(request).await.map(drop)?)
+    })
+    .await
+}
+
+/// A client with the admin's rights.
+pub async fn client() -> Result<Client> {
+    let path = kubeconfig();
+    let config = Kubeconfig::read_from(&path).with_context(|| path.display().to_string())?;
+    let mut config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    Ok(Client::try_from(config)?)
+}
+
+fn etcd() -> Result<()> {
+    let data = format!("--data-dir={}", state("etcd").display());
+    let flags = [
+        &data,
+        "--unsafe-no-fsync", // the data lives as long as the lab
+        "--quota-backend-bytes=4294967296",
+        "--listen-peer-urls=http://127.0.0.1:12380",
+        &format!("--listen-client-urls={ETCD}"),
+        &format!("--advertise-client-urls={ETCD}"),
+    ];
+    process::start("etcd", process::command(cache("bin/etcd"), &flags))
+}
+
+fn apiserver() -> Result<()> {
+    let mut command = process::command(
+        program("kube-apiserver"),
+        &[
+            "--secure-port=6443",
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction",
+            "--allow-privileged=true",
+            "--kubelet-preferred-address-types=InternalIP",
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+            "--requestheader-allowed-names=front-proxy-client",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-username-headers=X-Remote-User",
+            "--max-requests-inflight=3000",
+            "--max-mutating-requests-inflight=1000",
+        ],
+    );
+    command.args([format!("--etcd-servers={ETCD}"), format!("--advertise-address={CONTROL_PLANE}")]);
+    command.arg(format!("--service-cluster-ip-range={SERVICES}"));
+    for (flag, name) in [
+        ("client-ca-file", "ca.crt"),
+        ("tls-cert-file", "apiserver.crt"),
+        ("tls-private-key-file", "apiserver.key"),
+        ("kubelet-certificate-authority", "ca.crt"),
+        ("kubelet-client-certificate", "kubelet-client.crt"),
+        ("kubelet-client-key", "kubelet-client.key"),
+        ("service-account-key-file", "sa.pub"),
+        ("service-account-signing-key-file", "sa.key"),
+        ("requestheader-client-ca-file", "front.crt"),
+        ("proxy-client-cert-file", "front-client.crt"),
+        ("proxy-client-key-file", "front-client.key"),
+    ] {
+        command.arg(format!("--{flag}={}", file(name)));
+    }
+    process::start("kube-apiserver", command)
+}

@@ -1,0 +1,96 @@
+//! The wires: two bridges of the host, a pair of cables to each node, and small hosts that are nothing but a network
+//! namespace. Every name begins with `lab`, or is a node's, so that `down` finds them without a record.
+
+use anyhow::Result;
+
+use crate::layout::{
+    BRIDGE, CONTROL_PLANE, CONTROL_PLANE_6, MAX_NODES, Node, OUTSIDE, OUTSIDE_6, OUTSIDE_NETNS, TUNNEL_BRIDGE, sibling,
+};
+use crate::process::{run, sh};
+
+/// The two controllers' hosts: network namespace, IPv4 and IPv6 address.
+pub const CONTROLLERS: [(&str, &str, &str); 2] =
+    [("lab-c1", "172.30.0.251", "fd00:30::fb"), ("lab-c2", "172.30.0.252", "fd00:30::fc")];
+
+/// Bridges, the host's own addresses, the controllers' hosts and the outside.
+pub async fn up() -> Result<()> {
+    for bridge in [BRIDGE, TUNNEL_BRIDGE] {
+        // No snooping: a bridge that learns who wants multicast drops the first neighbour solicitations.
+        sh(&format!("ip link add {bridge} type bridge mcast_snooping 0")).await?;
+        sh(&format!("ip link set {bridge} up")).await?;
+    }
+    sh(&format!("ip address add {CONTROL_PLANE}/24 dev {BRIDGE}")).await?;
+    sh(&format!("ip address add {CONTROL_PLANE_6}/64 dev {BRIDGE} nodad")).await?;
+    for (netns, ip4, ip6) in CONTROLLERS.into_iter().chain([(OUTSIDE_NETNS, OUTSIDE, OUTSIDE_6)]) {
+        namespace(netns).await?;
+        cable(netns, "eth0", &format!("v{netns}"), BRIDGE, &[ip4, ip6]).await?;
+    }
+    Ok(())
+}
+
+/// The node's network namespace with `eth0` on the node network, and `eth1` without an address for its tunnels.
+pub async fn plug(node: Node) -> Result<()> {
+    let name = node.name();
+    namespace(&name).await?;
+    cable(&name, "eth0", &format!("vlab-{name}"), BRIDGE, &[&node.ip4(), &node.ip6()]).await?;
+    for (family, via) in [("-4", CONTROL_PLANE), ("-6", CONTROL_PLANE_6)] {
+        sh(&format!("ip {family} -n {name} route add default via {via}")).await?;
+    }
+    cable(&name, "eth1", &format!("vlabt-{name}"), TUNNEL_BRIDGE, &[]).await
+}
+
+/// Removes all of it; what is not there is no error.
+pub async fn down() -> Vec<anyhow::Error> {
+    let mut lines = Vec::new();
+    let nodes = Node::first(MAX_NODES).map(Node::name);
+    let hosts = CONTROLLERS.iter().map(|c| c.0.to_owned()).chain([OUTSIDE_NETNS.to_owned()]);
+    for netns in nodes.chain(hosts) {
+        if std::path::Path::new("/run/netns").join(&netns).exists() {
+            lines.push(format!("ip netns delete {netns}"));
+        }
+    }
+    let mut errors = Vec::new();
+    for line in lines {
+        errors.extend(sh(&line).await.err());
+    }
+    // ip makes this a mount of its own for its first namespace; it stays, busy, while somebody else has one.
+    if std::fs::read_dir("/run/netns").is_ok_and(|mut d| d.next().is_none()) {
+        let _ = nix::mount::umount("/run/netns");
+    }
+    // A namespace goes when its last process is gone, a moment later, and its cables with it: here they go at once.
+    let devices: Vec<_> = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten().collect();
+    for device in devices {
+        let name = device.file_name().to_string_lossy().into_owned();
+        if [BRIDGE, TUNNEL_BRIDGE].contains(&name.as_str()) || name.starts_with("vlab") {
+            let gone = sh(&format!("ip link delete {name}")).await;
+            errors.extend(gone.err().filter(|_| device.path().exists()));
+        }
+    }
+    errors
+}
+
+async fn namespace(name: &str) -> Result<()> {
+    sh(&format!("ip netns add {name}")).await?;
+    sh(&format!("ip -n {name} link set lo up")).await.map(drop)
+}
+
+async fn cable(netns: &str, inside: &str, outside: &str, bridge: &str, addresses: &[&str]) -> Result<()> {
+    sh(&format!("ip link add {outside} type veth peer name {inside} netns {netns}")).await?;
+    sh(&format!("ip link set {outside} master {bridge} up")).await?;
+    for address in addresses {
+        let (length, nodad) = if address.contains(':') { (64, "nodad") } else { (24, "") };
+        sh(&format!("ip -n {netns} address add {address}/{length} dev {inside} {nodad}")).await?;
+    }
+    sh(&format!("ip -n {netns} link set {inside} up")).await.map(drop)
+}
+
+/// Starts what answers from outside of the cluster: `lab-peer serve`.
+pub fn outside() -> Result<()> {
+    let peer = sibling("static/lab-peer")?;
+    crate::process::start(OUTSIDE_NETNS, crate::process::in_netns(OUTSIDE_NETNS, peer, &["serve", "outside"]))
+}
+
+/// Runs `program` to its end in a host that is nothing but a network namespace, for example [`OUTSIDE_NETNS`].
+pub async fn on_host(netns: &str, program: &str, arguments: &[&str]) -> Result<String> {
+    run(crate::process::in_netns(netns, program, arguments)).await
+}

@@ -1,0 +1,173 @@
+//! Processes of the lab: started detached, logged, recorded by pid and start time, and ended by nothing but that record.
+//!
+//! A record is a file `pid/<name>` with the pid and the kernel's start time of it, so that a number used again by somebody
+//! else is never signalled. What runs inside of a node dies with the node's process 1 as well.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::future::Future;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::layout::{Node, state};
+
+/// A command with its arguments.
+pub fn command(program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir("/");
+    command
+}
+
+/// `program` as it would run on `node`: in all of its namespaces.
+pub fn on(node: Node, program: impl AsRef<OsStr>, arguments: &[&str]) -> Result<Command> {
+    let pid = node.pid().with_context(|| format!("{} does not run", node.name()))?.to_string();
+    let mut command = command(
+        "nsenter",
+        &["--target", &pid, "--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup", "--wd=/", "--"],
+    );
+    command.arg(program).args(arguments);
+    Ok(command)
+}
+
+/// `program` in a named network namespace.
+pub fn in_netns(netns: &str, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
+    let mut command = command("nsenter", &[&format!("--net=/run/netns/{netns}"), "--"]);
+    command.arg(program).args(arguments);
+    command
+}
+
+/// Runs to the end; what it printed, or an error with the command line and all it said.
+pub async fn run(command: Command) -> Result<String> {
+    let shown = shown(&command);
+    let mut command = tokio::process::Command::from(command);
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.with_context(|| shown.clone())?;
+    ensure!(
+        output.status.success(),
+        "{shown}: {}: {}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim(),
+        String::from_utf8_lossy(&output.stdout).trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// [`run`] for a command line without spaces in its words.
+pub async fn sh(line: &str) -> Result<String> {
+    let mut words = line.split_whitespace();
+    let program = words.next().unwrap_or_default();
+    run(command(program, &words.collect::<Vec<_>>())).await
+}
+
+/// Starts `command` as the process called `name`: detached from this terminal, its output appended to `log/<name>.log`.
+pub fn start(name: &str, mut command: Command) -> Result<()> {
+    let log = File::options().create(true).append(true).open(log(name))?;
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0)
+        .spawn()
+        .with_context(|| shown(&command))?;
+    record(&state("pid").join(name), child.id())
+}
+
+/// Writes the record of a running process.
+pub fn record(file: &Path, pid: u32) -> Result<()> {
+    let started = start_time(pid).with_context(|| format!("process {pid} ended at once"))?;
+    fs::write(file, format!("{pid} {started}\n")).with_context(|| file.display().to_string())
+}
+
+/// The pid in a record, if that very process still runs.
+pub fn recorded(file: &Path) -> Option<u32> {
+    let text = fs::read_to_string(file).ok()?;
+    let (pid, started) = text.trim().split_once(' ')?;
+    let pid = pid.parse().ok()?;
+    (start_time(pid)? == started).then_some(pid)
+}
+
+/// Whether the process called `name` runs.
+pub fn runs(name: &str) -> bool {
+    recorded(&state("pid").join(name)).is_some()
+}
+
+/// Field 22 of `/proc/<pid>/stat`; none for a process that is gone or a zombie.
+fn start_time(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in field 2 may hold anything, but not a `)` after its own.
+    let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    (fields.first() != Some(&"Z")).then(|| fields.get(19).map(ToString::to_string))?
+}
+
+/// Ends the process of a record: asks first, and after `grace` tells. Removes the record.
+pub async fn stop(file: &Path, grace: Duration) -> Result<()> {
+    if let Some(pid) = recorded(file) {
+        // Of what runs on a node we know the nsenter that waits for it: it is the child that must hear the signal.
+        let inside = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "nsenter");
+        let targets = if inside { children(pid) } else { vec![pid] };
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            for target in &targets {
+                let _ = kill(Pid::from_raw(i32::try_from(*target)?), signal); // gone is what we want
+            }
+            let patience = if signal == Signal::SIGKILL { Duration::from_secs(10) } else { grace };
+            let deadline = Instant::now() + patience;
+            while recorded(file).is_some() && Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        ensure!(recorded(file).is_none(), "process {pid} of {} does not end", file.display());
+    }
+    match fs::remove_file(file) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).with_context(|| file.display().to_string()),
+        _ => Ok(()),
+    }
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|p| p.parse().ok()).collect()
+}
+
+/// Waits until `check` gives a value, asking every 50 ms. An error says what the last answer was, and the end of the log of
+/// process `name`; it comes at once when that process is gone. Only for the start of processes, which have no better event.
+pub async fn ready<T, F: Future<Output = Result<T>>>(
+    name: &str,
+    patience: Duration,
+    mut check: impl FnMut() -> F,
+) -> Result<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let answer =
+            tokio::time::timeout(patience, check()).await.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer")));
+        match answer {
+            Ok(value) => return Ok(value),
+            Err(e) if runs(name) && Instant::now() < deadline => drop(e),
+            Err(e) => {
+                let said = fs::read_to_string(log(name)).unwrap_or_default();
+                let lines: Vec<_> = said.lines().collect();
+                let end = lines[lines.len().saturating_sub(8)..].join("\n  ");
+                bail!("{name} {}: {e:#}\n  {end}", if runs(name) { "is not ready" } else { "has ended" });
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Where the process called `name` writes what it says.
+pub fn log(name: &str) -> std::path::PathBuf {
+    state("log").join(format!("{name}.log"))
+}
+
+fn shown(command: &Command) -> String {
+    std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(OsStr::to_string_lossy)
+        .collect::<Vec<_>>()
+        .join(" ")
+}

@@ -1,0 +1,82 @@
+//! `lab up`: everything that does not need something else starts at the same time.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use ::kube::Api;
+use anyhow::{Context, Result, ensure};
+use futures::future::{try_join, try_join_all, try_join3};
+use k8s_openapi::api::core::v1::Node as NodeObject;
+
+use crate::layout::{MAX_NODES, Node, STATE, cache, rootfs, state};
+use crate::{central, kube, kubelet, net, node, ours, ovs, pki, process};
+
+/// What to bring up.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// 1 to [`MAX_NODES`].
+    pub nodes: u8,
+    /// Whether our own programs run in it; without them, the nodes stay `NotReady` and OVN idles.
+    pub kube_ovn: bool,
+}
+
+/// Brings it up. An error leaves what came up as it is, to be looked at; [`crate::down::down`] removes it.
+pub async fn up(spec: Spec) -> Result<()> {
+    preconditions(spec)?;
+    let nodes: Vec<_> = Node::first(spec.nodes).collect();
+    for dir in ["log", "pid", "nodes"] {
+        fs::create_dir_all(state(dir))?;
+    }
+    node::mount_points()?;
+    pki::make(&nodes)?;
+    net::up().await?;
+    let machines = try_join_all(nodes.iter().map(|node| async move {
+        node::up(*node).await?;
+        try_join(ovs::up(*node), kubelet::containerd(*node)).await
+    }));
+    try_join3(timed("control plane", kube::up()), timed("ovn central", central::up()), timed("nodes", machines))
+        .await?;
+    net::outside()?;
+    for node in &nodes {
+        kubelet::up(*node)?;
+    }
+    if spec.kube_ovn {
+        timed("kube-ovn", ours::up(&nodes)).await?;
+    }
+    timed("registration", registered(&nodes, spec.kube_ovn)).await
+}
+
+/// Says how long a part took: a lab that gets slow should say where.
+async fn timed<T>(what: &str, part: impl Future<Output = Result<T>>) -> Result<T> {
+    let start = Instant::now();
+    let value = part.await.with_context(|| what.to_owned())?;
+    eprintln!("lab: {what} after {:.1} s", start.elapsed().as_secs_f32());
+    Ok(value)
+}
+
+fn preconditions(spec: Spec) -> Result<()> {
+    ensure!((1..=MAX_NODES).contains(&spec.nodes), "a lab has 1 to {MAX_NODES} nodes");
+    ensure!(nix::unistd::geteuid().is_root(), "run this as root");
+    ensure!(!state("").exists(), "{STATE} exists: a lab is up, or was not taken down (lab down)");
+    for needed in [cache("bin/kube"), cache("bin/etcd"), cache("image.tar"), rootfs()] {
+        ensure!(needed.exists(), "{} is missing: run e2e/setup lab, and e2e/build", needed.display());
+    }
+    if spec.kube_ovn { ours::present() } else { Ok(()) }
+}
+
+/// Until every node is known to the API server, and Ready where a network is to be expected.
+async fn registered(nodes: &[Node], ready: bool) -> Result<()> {
+    let api: Api<NodeObject> = Api::all(kube::client().await?);
+    for node in nodes {
+        let name = node.name();
+        process::ready(&format!("kubelet-{name}"), Duration::from_mins(1), || async {
+            let object = api.get(&name).await?;
+            let conditions = object.status.unwrap_or_default().conditions.unwrap_or_default();
+            let condition = conditions.iter().find(|c| c.type_ == "Ready").context("no condition yet")?;
+            ensure!(!ready || condition.status == "True", "{}", condition.message.as_deref().unwrap_or_default());
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
