@@ -188,6 +188,16 @@ impl World {
         self.ports.get(name)
     }
 
+    /// The names of a subnet's ports.
+    pub fn ports_of(&self, subnet: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.ports_of.get(subnet).into_iter().flatten()
+    }
+
+    /// The names of all nodes.
+    pub fn node_names(&self) -> impl Iterator<Item = Arc<str>> {
+        self.nodes.keys().cloned()
+    }
+
     /// The keys whose facts may have changed since the last call.
     pub fn take_dirty(&mut self) -> BTreeSet<Key> {
         std::mem::take(&mut self.dirty)

@@ -1,0 +1,112 @@
+//! The command line: kube-ovn's names and defaults, so that its manifests keep working.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use api::{Addresses, Cidrs, IpRange};
+use clap::Parser;
+use ovsdb::Endpoint;
+
+/// Translates namespaces, subnets, nodes and pods into the OVN northbound database.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "kube-ovn-controller", version)]
+pub struct Args {
+    /// Path of a kubeconfig; in a cluster the service account is used.
+    #[arg(long, env = "KUBECONFIG")]
+    pub kubeconfig: Option<std::path::PathBuf>,
+
+    /// Northbound database: `tcp:HOST:PORT` or `unix:PATH`, several separated by commas.
+    #[arg(long, env = "OVN_NB_ADDR", value_delimiter = ',', required = true)]
+    pub ovn_nb_addr: Vec<Endpoint>,
+
+    /// Name of the default subnet, for namespaces bound to none.
+    #[arg(long, default_value = "ovn-default")]
+    pub default_ls: String,
+
+    /// CIDR of the default subnet when it has to be created; one, or one of each family.
+    #[arg(long, env = "POD_CIDR", default_value = "10.16.0.0/16")]
+    pub default_cidr: Cidrs,
+
+    /// Gateway of the default subnet; the first address when not given.
+    #[arg(long, env = "POD_GATEWAY")]
+    pub default_gateway: Option<Addresses>,
+
+    /// Addresses of the default subnet that are never given out: `a`, or `a..b`, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub default_exclude_ips: Vec<IpRange>,
+
+    /// Name of the logical router that ties the subnets together.
+    #[arg(long, default_value = "ovn-cluster")]
+    pub cluster_router: String,
+
+    /// Name of the subnet on which every node has its ovn0.
+    #[arg(long, default_value = "join")]
+    pub node_switch: String,
+
+    /// CIDR of the join subnet when it has to be created; one, or one of each family.
+    #[arg(long, env = "JOIN_CIDR", default_value = "100.64.0.0/16")]
+    pub node_switch_cidr: Cidrs,
+
+    /// Gateway of the join subnet; the first address when not given.
+    #[arg(long)]
+    pub node_switch_gateway: Option<Addresses>,
+
+    /// The API server's service range; no subnet may overlap it.
+    #[arg(long, env = "SVC_CIDR", default_value = "10.96.0.0/12")]
+    pub service_cluster_ip_range: Cidrs,
+
+    /// This replica's name in the Lease; the pod's name in a cluster.
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: Option<String>,
+
+    /// Namespace of the Lease.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "kube-system")]
+    pub pod_namespace: String,
+
+    /// How long the Lease holds without being renewed, in seconds.
+    #[arg(long, default_value = "15", value_parser = seconds)]
+    pub lease_duration: Duration,
+
+    /// Address of `/metrics`, `/healthz` and `/readyz`.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub metrics_address: IpAddr,
+
+    /// Port of `/metrics`, `/healthz` and `/readyz`.
+    #[arg(long, default_value_t = 10660)]
+    pub pprof_port: u16,
+
+    /// How log lines are written.
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: kit::logs::Format,
+
+    /// Which log lines are written, as a tracing filter; `RUST_LOG` wins.
+    #[arg(long, default_value = "info,kube_leader_election=warn")]
+    pub log_level: String,
+
+    /// Accepted for kube-ovn's manifests; work here is not split among workers.
+    #[arg(long, hide = true)]
+    pub worker_num: Option<u32>,
+}
+
+impl Args {
+    /// Where the health endpoint listens.
+    pub fn endpoint(&self) -> SocketAddr {
+        SocketAddr::new(self.metrics_address, self.pprof_port)
+    }
+
+    /// This replica's name in the Lease: the pod's, else one that no other process on this host has.
+    pub fn identity(&self) -> String {
+        self.pod_name.clone().unwrap_or_else(|| {
+            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            format!("{}-{}", host.trim(), std::process::id())
+        })
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.trim_end_matches('s').parse() {
+        Ok(seconds @ 2..=3600) => Ok(Duration::from_secs(seconds)),
+        Ok(other) => Err(format!("{other} s is not between 2 and 3600")),
+        Err(error) => Err(format!("{text:?} is not a number of seconds: {error}")),
+    }
+}

@@ -1,0 +1,216 @@
+//! What the API server says: every object that we read, as small as we need it.
+//!
+//! Every replica keeps this warm, leading or not. It holds no decision, only observations; [`Cluster::observe`] answers
+//! which objects changed, and that is all an event does.
+
+mod objects;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use api::Subnet;
+
+pub use objects::{IpRecord, Namespace, Node, Pod};
+
+use crate::watch::Seen;
+
+/// One thing that a watch saw.
+#[derive(Debug)]
+pub enum Event {
+    /// Of Namespaces.
+    Namespaces(Seen<Namespace>),
+    /// Of Subnets.
+    Subnets(Seen<Subnet>),
+    /// Of Nodes.
+    Nodes(Seen<Node>),
+    /// Of Pods that are bound to a node and want a network.
+    Pods(Seen<Pod>),
+    /// Of IPs.
+    Ips(Seen<IpRecord>),
+}
+
+/// The name of an object that something is to be decided about. The order is the order of deciding: what others depend on
+/// comes first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Object {
+    /// A Subnet by name.
+    Subnet(Arc<str>),
+    /// A Namespace by name.
+    Namespace(Arc<str>),
+    /// A Node by name.
+    Node(Arc<str>),
+    /// A Pod by its port's name.
+    Pod(Arc<str>),
+    /// An IP by name.
+    Ip(Arc<str>),
+}
+
+/// Every object that we read.
+#[derive(Debug, Default)]
+pub struct Cluster {
+    /// By name.
+    pub namespaces: BTreeMap<Arc<str>, Namespace>,
+    /// By name.
+    pub subnets: BTreeMap<Arc<str>, Subnet>,
+    /// By name.
+    pub nodes: BTreeMap<Arc<str>, Node>,
+    /// By port name.
+    pub pods: HashMap<Arc<str>, Pod>,
+    /// By name.
+    pub ips: HashMap<Arc<str>, IpRecord>,
+    /// Reverse index: the ports of each namespace's pods.
+    pods_of: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    synced: Synced,
+}
+
+/// Which kinds have been listed once.
+#[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // five independent facts
+struct Synced {
+    namespaces: bool,
+    subnets: bool,
+    nodes: bool,
+    pods: bool,
+    ips: bool,
+}
+
+impl Cluster {
+    /// Takes in what a watch saw; answers which objects are not what they were.
+    pub fn observe(&mut self, event: Event) -> Vec<Object> {
+        match event {
+            Event::Namespaces(seen) => {
+                self.synced.namespaces |= matches!(seen, Seen::Reset(_));
+                take_in(&mut self.namespaces, seen, |namespace| namespace.name.clone(), Object::Namespace)
+            }
+            Event::Subnets(seen) => {
+                self.synced.subnets |= matches!(seen, Seen::Reset(_));
+                let name = |subnet: &Subnet| subnet.metadata.name.as_deref().unwrap_or_default().into();
+                take_in(&mut self.subnets, seen, name, Object::Subnet)
+            }
+            Event::Nodes(seen) => {
+                self.synced.nodes |= matches!(seen, Seen::Reset(_));
+                take_in(&mut self.nodes, seen, |node| node.name.clone(), Object::Node)
+            }
+            Event::Ips(seen) => {
+                self.synced.ips |= matches!(seen, Seen::Reset(_));
+                take_in(&mut self.ips, seen, |ip| ip.name.clone(), Object::Ip)
+            }
+            Event::Pods(seen) => {
+                self.synced.pods |= matches!(seen, Seen::Reset(_));
+                let changed = take_in(&mut self.pods, seen, |pod| pod.port.clone(), Object::Pod);
+                changed.iter().for_each(|object| self.index_pod(object));
+                changed
+            }
+        }
+    }
+
+    /// Whether every kind has been listed, so that what is not here does not exist.
+    pub fn is_synced(&self) -> bool {
+        let Synced { namespaces, subnets, nodes, pods, ips } = self.synced;
+        namespaces && subnets && nodes && pods && ips
+    }
+
+    /// Every object there is.
+    pub fn objects(&self) -> impl Iterator<Item = Object> {
+        let subnets = self.subnets.keys().cloned().map(Object::Subnet);
+        let namespaces = self.namespaces.keys().cloned().map(Object::Namespace);
+        let nodes = self.nodes.keys().cloned().map(Object::Node);
+        let pods = self.pods.keys().cloned().map(Object::Pod);
+        let ips = self.ips.keys().cloned().map(Object::Ip);
+        subnets.chain(namespaces).chain(nodes).chain(pods).chain(ips)
+    }
+
+    /// The ports of a namespace's pods.
+    pub fn ports_of(&self, namespace: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.pods_of.get(namespace).into_iter().flatten()
+    }
+
+    fn index_pod(&mut self, object: &Object) {
+        let Object::Pod(port) = object else { return };
+        let Some((_, namespace)) = port.rsplit_once('.') else { return };
+        if self.pods.contains_key(port) {
+            self.pods_of.entry(namespace.into()).or_default().insert(Arc::clone(port));
+        } else if let Some(ports) = self.pods_of.get_mut(namespace) {
+            ports.remove(port);
+            if ports.is_empty() {
+                self.pods_of.remove(namespace);
+            }
+        }
+    }
+}
+
+/// The two maps that objects are kept in.
+trait Store<T> {
+    fn put(&mut self, name: Arc<str>, object: T) -> Option<T>;
+    fn remove(&mut self, name: &str) -> Option<T>;
+    fn get(&self, name: &str) -> Option<&T>;
+    fn names(&self) -> Vec<Arc<str>>;
+}
+
+impl<T> Store<T> for BTreeMap<Arc<str>, T> {
+    fn put(&mut self, name: Arc<str>, object: T) -> Option<T> {
+        self.insert(name, object)
+    }
+    fn remove(&mut self, name: &str) -> Option<T> {
+        self.remove(name)
+    }
+    fn get(&self, name: &str) -> Option<&T> {
+        self.get(name)
+    }
+    fn names(&self) -> Vec<Arc<str>> {
+        self.keys().cloned().collect()
+    }
+}
+
+impl<T> Store<T> for HashMap<Arc<str>, T> {
+    fn put(&mut self, name: Arc<str>, object: T) -> Option<T> {
+        self.insert(name, object)
+    }
+    fn remove(&mut self, name: &str) -> Option<T> {
+        self.remove(name)
+    }
+    fn get(&self, name: &str) -> Option<&T> {
+        self.get(name)
+    }
+    fn names(&self) -> Vec<Arc<str>> {
+        self.keys().cloned().collect()
+    }
+}
+
+fn take_in<T: PartialEq>(
+    store: &mut impl Store<T>,
+    seen: Seen<T>,
+    name_of: impl Fn(&T) -> Arc<str>,
+    object: impl Fn(Arc<str>) -> Object,
+) -> Vec<Object> {
+    let put = |store: &mut dyn Store<T>, name: Arc<str>, new: T| {
+        let same = store.get(&name) == Some(&new);
+        store.put(Arc::clone(&name), new);
+        (!same).then(|| object(name))
+    };
+    match seen {
+        Seen::Apply(new) => {
+            let name = name_of(&new);
+            put(store, name, new).into_iter().collect()
+        }
+        Seen::Delete(old) => {
+            let name = name_of(&old);
+            store.remove(&name).map(|_| object(name)).into_iter().collect()
+        }
+        Seen::Reset(all) => {
+            let mut gone: BTreeSet<Arc<str>> = store.names().into_iter().collect();
+            let mut changed = Vec::new();
+            for new in all {
+                let name = name_of(&new);
+                gone.remove(&name);
+                changed.extend(put(store, name, new));
+            }
+            for name in gone {
+                store.remove(&name);
+                changed.push(object(name));
+            }
+            changed
+        }
+    }
+}

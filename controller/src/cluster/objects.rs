@@ -1,0 +1,141 @@
+//! The objects as we keep them: what is read, parsed once, and nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use api::{FieldError, Ip, IpSpec, NamespaceNet, NamespaceView, NodeNet, NodeView, PodNet, PodView, PodWant};
+
+/// A Namespace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Namespace {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What its annotations say about its network.
+    pub net: Result<NamespaceNet, FieldError>,
+    /// Its uid.
+    pub uid: Arc<str>,
+    /// Our annotations as they are.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether its deletion has begun.
+    pub terminating: bool,
+}
+
+impl Namespace {
+    /// Keeps what we read.
+    pub fn from_view(view: &NamespaceView) -> Self {
+        let ours = |(key, _): &(&String, &String)| key.starts_with("ovn.kubernetes.io/");
+        Self {
+            name: view.name().into(),
+            uid: view.uid().into(),
+            net: NamespaceNet::parse(view),
+            annotations: view.annotations().iter().filter(ours).map(|(k, v)| (k.clone(), v.clone())).collect(),
+            terminating: view.is_terminating(),
+        }
+    }
+}
+
+/// A Node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its uid.
+    pub uid: Arc<str>,
+    /// Its own addresses.
+    pub internal: BTreeSet<IpAddr>,
+    /// The place on the join switch that its annotations name.
+    pub net: Result<Option<NodeNet>, FieldError>,
+}
+
+impl Node {
+    /// Keeps what we read.
+    pub fn from_view(view: &NodeView) -> Self {
+        Self {
+            name: view.name().into(),
+            uid: view.uid().into(),
+            internal: view.internal_ips().collect(),
+            net: NodeNet::parse(view),
+        }
+    }
+
+    /// The name of its port, its IP and its lease.
+    pub fn port(&self) -> Arc<str> {
+        format!("node-{}", self.name).into()
+    }
+}
+
+/// A Pod that is bound to a node and wants a network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pod {
+    /// The name of its port, its IP and its lease: `<pod>.<namespace>`.
+    pub port: Arc<str>,
+    /// Its namespace.
+    pub namespace: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its uid.
+    pub uid: Arc<str>,
+    /// The node that it is bound to.
+    pub node: Arc<str>,
+    /// Whether it has ended, so that its address is free.
+    pub done: bool,
+    /// `StatefulSet` when it belongs to one, else empty.
+    pub owner_kind: &'static str,
+    /// What its author wants.
+    pub want: Result<PodWant, FieldError>,
+    /// What its annotations say that it was given.
+    pub net: Result<Option<PodNet>, FieldError>,
+}
+
+impl Pod {
+    /// Keeps what we read; `None` for a pod on the host's network and for one that no node has been chosen for: a pod that
+    /// may never run must not hold an address.
+    pub fn from_view(view: &PodView) -> Option<Self> {
+        let node = view.node_name().filter(|_| view.wants_network())?;
+        Some(Self {
+            port: view.port_name().into(),
+            namespace: view.namespace().into(),
+            name: view.name().into(),
+            uid: view.uid().into(),
+            node: node.into(),
+            done: view.is_done(),
+            owner_kind: if view.stateful_set().is_some() { "StatefulSet" } else { "" },
+            want: PodWant::parse(view),
+            net: PodNet::parse(view),
+        })
+    }
+
+    /// `<namespace>/<name>`.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+/// An IP.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IpRecord {
+    /// Its name, a port's name.
+    pub name: Arc<str>,
+    /// What it says.
+    pub spec: IpSpec,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it has finalizers: those of another controller, or of a kube-ovn before us.
+    pub finalizers: bool,
+    /// Whether its deletion has begun.
+    pub terminating: bool,
+}
+
+impl IpRecord {
+    /// Keeps what we read.
+    pub fn from_object(ip: Ip) -> Self {
+        Self {
+            name: ip.metadata.name.unwrap_or_default().into(),
+            spec: ip.spec,
+            labels: ip.metadata.labels.unwrap_or_default(),
+            finalizers: ip.metadata.finalizers.is_some_and(|all| !all.is_empty()),
+            terminating: ip.metadata.deletion_timestamp.is_some(),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Who leads: the Lease `kube-ovn-controller`, by kube-leader-election.
+//!
+//! The library's patches carry no resourceVersion, so two replicas may believe for a moment that they hold the Lease. That
+//! is harmless here: holding it is only the right to raise the fence in the northbound database, and the database itself
+//! refuses whoever raised it earlier (see `sync`).
+//!
+//! A standby does not poll: it watches the Lease and tries when the Lease is free or when it would run out.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use kube_leader_election::{LeaseLock, LeaseLockParams, LeaseLockResult};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+/// Name of the Lease, as kube-ovn calls it.
+pub const LEASE: &str = "kube-ovn-controller";
+
+/// What this replica knows of its leadership. Each renewal counts up, so that a leader whose fence was raised by another
+/// can claim it again once it has seen itself confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Another replica holds the Lease, or nobody could be asked.
+    Standby,
+    /// This replica holds the Lease.
+    Leading {
+        /// How often the Lease was confirmed since the process started.
+        confirmed: u64,
+    },
+}
+
+/// Takes part in the election until `stop` fires, then gives the Lease back so that the next one need not wait.
+pub async fn run(
+    client: Client,
+    namespace: String,
+    identity: String,
+    ttl: Duration,
+    standing: watch::Sender<Standing>,
+    stop: impl Future<Output = ()>,
+) {
+    let params = LeaseLockParams { lease_name: LEASE.to_owned(), holder_id: identity.clone(), lease_ttl: ttl };
+    let lock = LeaseLock::new(client.clone(), &namespace, params);
+    tokio::select! {
+        () = campaign(&client, &namespace, &lock, ttl, &standing) => {}
+        () = stop => {}
+    }
+    let led = matches!(*standing.borrow(), Standing::Leading { .. });
+    drop(standing.send_replace(Standing::Standby));
+    if led && let Err(error) = lock.step_down().await {
+        tracing::warn!(%error, lease = LEASE, "the lease was not given back; it runs out by itself");
+    }
+}
+
+async fn campaign(
+    client: &Client,
+    namespace: &str,
+    lock: &LeaseLock,
+    ttl: Duration,
+    standing: &watch::Sender<Standing>,
+) {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    let config = watcher::Config::default().fields(&format!("metadata.name={LEASE}"));
+    let mut seen = std::pin::pin!(watcher(leases, config).default_backoff());
+    let mut confirmed = 0u64;
+    let mut valid_until = Instant::now();
+    loop {
+        let asked = Instant::now();
+        let mut next = match lock.try_acquire_or_renew().await {
+            Ok(LeaseLockResult::Acquired(_)) => {
+                confirmed += 1;
+                valid_until = asked + ttl;
+                if !matches!(*standing.borrow(), Standing::Leading { .. }) {
+                    tracing::info!(lease = LEASE, "leading");
+                }
+                drop(standing.send_replace(Standing::Leading { confirmed }));
+                asked + ttl / 3
+            }
+            Ok(LeaseLockResult::NotAcquired(lease)) => {
+                step_aside(standing, "another replica holds the lease");
+                asked + time_left(&lease)
+            }
+            Err(error) => {
+                tracing::warn!(%error, lease = LEASE, "the lease could not be read or written");
+                if Instant::now() >= valid_until {
+                    step_aside(standing, "the lease could not be renewed in time");
+                }
+                asked + (ttl / 6).max(Duration::from_millis(500))
+            }
+        };
+        let leading = matches!(*standing.borrow(), Standing::Leading { .. });
+        loop {
+            tokio::select! {
+                () = sleep_until(next) => break,
+                event = seen.next() => match event {
+                    Some(Ok(watcher::Event::Delete(_))) | None => break,
+                    // A standby tries at once when the holder has given the Lease back, and else waits for as long as
+                    // the renewal that it has just seen is good for.
+                    Some(Ok(watcher::Event::Apply(lease))) if !leading => match time_left(&lease) {
+                        Duration::ZERO => break,
+                        left => next = Instant::now() + left,
+                    },
+                    Some(_) => {}
+                },
+            }
+        }
+    }
+}
+
+/// How long a Lease still binds others, by its own clock and ours; zero when nobody holds it.
+fn time_left(lease: &Lease) -> Duration {
+    /// kube-leader-election asks for strictly later than the end.
+    const MARGIN: Duration = Duration::from_millis(20);
+    let Some(spec) = &lease.spec else { return Duration::ZERO };
+    let held = spec.holder_identity.as_deref().is_some_and(|holder| !holder.is_empty());
+    let (Some(renewed), Some(seconds), true) = (&spec.renew_time, spec.lease_duration_seconds, held) else {
+        return Duration::ZERO;
+    };
+    let age = jiff::Timestamp::now().duration_since(renewed.0);
+    let left = jiff::SignedDuration::from_secs(seconds.into()).saturating_sub(age);
+    Duration::try_from(left).map_or(Duration::ZERO, |left| left + MARGIN)
+}
+
+fn step_aside(standing: &watch::Sender<Standing>, why: &str) {
+    let changed = standing.send_if_modified(|now| {
+        let was_leading = matches!(now, Standing::Leading { .. });
+        *now = Standing::Standby;
+        was_leading
+    });
+    if changed {
+        tracing::warn!(lease = LEASE, why, "no longer leading");
+    }
+}

@@ -1,0 +1,187 @@
+//! The deciding half of a leader: who gets which address, and what the northbound database shall say.
+//!
+//! The engine is made anew when this replica starts to lead ([`Engine::recover`]) and thrown away when it stops. It takes
+//! names of changed objects ([`Engine::mark`]), decides about them ([`Engine::decide`]) and keeps the outcome as facts,
+//! ready for `sync`. What users are to see of it is told by [`crate::publish`]'s writes, made in `visible`.
+//!
+//! No I/O: everything it needs is in the [`Cluster`] it is shown. One object that makes no sense is refused with its name
+//! and field, and nothing else is held up by it.
+
+mod namespaces;
+mod nodes;
+mod pods;
+mod recover;
+mod subnets;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use api::{Addresses, Cidrs, IpRange, SubnetDef};
+use ipam::{Ipam, Lease};
+use ovn::Fact;
+use plan::{Key, Settings, World};
+use sync::Facts;
+
+use crate::cluster::{Cluster, Object};
+
+pub use namespaces::Wish;
+pub use pods::Refused;
+pub use subnets::Verdict;
+
+/// What the install chose, once and for all.
+#[derive(Debug, Clone)]
+pub struct Install {
+    /// The router's and the join switch's names.
+    pub settings: Settings,
+    /// The subnet of namespaces that are bound to none.
+    pub default_subnet: Arc<str>,
+    /// The service range, which no subnet may overlap.
+    pub services: Cidrs,
+    /// How the default subnet is made when it is missing.
+    pub default_net: NewSubnet,
+    /// How the join subnet is made when it is missing.
+    pub join_net: NewSubnet,
+}
+
+/// A subnet to make when it is missing.
+#[derive(Debug, Clone)]
+pub struct NewSubnet {
+    /// Its networks.
+    pub cidrs: Cidrs,
+    /// Its gateway, else the first address.
+    pub gateway: Option<Addresses>,
+    /// What it never gives out.
+    pub exclude: Vec<IpRange>,
+}
+
+/// A leader's decisions so far.
+#[derive(Debug)]
+pub struct Engine {
+    install: Install,
+    ipam: Ipam,
+    world: World,
+    facts: Facts,
+    /// The facts that each key wants now, so that they can be taken back.
+    compiled: HashMap<Key, Vec<Fact>>,
+    verdicts: BTreeMap<Arc<str>, Verdict>,
+    /// Which subnets list a namespace in `spec.namespaces`.
+    bound: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    /// Pods that have no address, and why.
+    refused: HashMap<Arc<str>, Refused>,
+    /// The ports that wait for something to change in a subnet.
+    waiting: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    undecided: BTreeSet<Object>,
+    decided: BTreeSet<Object>,
+}
+
+impl Engine {
+    fn new(install: Install) -> Self {
+        Self {
+            world: World::new(install.settings.clone()),
+            install,
+            ipam: Ipam::default(),
+            facts: Facts::default(),
+            compiled: HashMap::new(),
+            verdicts: BTreeMap::new(),
+            bound: BTreeMap::new(),
+            refused: HashMap::new(),
+            waiting: HashMap::new(),
+            undecided: BTreeSet::new(),
+            decided: BTreeSet::new(),
+        }
+    }
+
+    /// Something about this object changed.
+    pub fn mark(&mut self, object: Object) {
+        self.undecided.insert(object);
+    }
+
+    /// Whether anything waits for [`Engine::decide`].
+    pub fn is_idle(&self) -> bool {
+        self.undecided.is_empty()
+    }
+
+    /// Decides about everything marked, and about whatever that makes undecided in turn; then brings the facts up to date.
+    pub fn decide(&mut self, cluster: &Cluster) {
+        while let Some(object) = self.undecided.pop_first() {
+            match &object {
+                Object::Subnet(name) => self.decide_subnet(cluster, name),
+                Object::Namespace(name) => self.decide_namespace(cluster, name),
+                Object::Node(name) => self.decide_node(cluster, name),
+                Object::Pod(port) => self.decide_pod(cluster, port),
+                Object::Ip(_) => {}
+            }
+            self.decided.insert(object);
+        }
+        for key in self.world.take_dirty() {
+            let facts = self.world.compile(&key);
+            for fact in &facts {
+                self.facts.add(fact.clone());
+            }
+            let before = if facts.is_empty() { self.compiled.remove(&key) } else { self.compiled.insert(key, facts) };
+            for fact in before.into_iter().flatten() {
+                self.facts.remove(&fact);
+            }
+        }
+    }
+
+    /// The objects that were decided about since the last call: what users see of them may have to change. Only to be
+    /// shown after the database has taken the facts.
+    pub fn take_decided(&mut self) -> BTreeSet<Object> {
+        std::mem::take(&mut self.decided)
+    }
+
+    /// The facts, for `sync`.
+    pub fn facts(&mut self) -> &mut Facts {
+        &mut self.facts
+    }
+
+    /// What the install chose.
+    pub fn install(&self) -> &Install {
+        &self.install
+    }
+
+    /// A subnet in force.
+    pub fn subnet(&self, name: &str) -> Option<&SubnetDef> {
+        self.world.subnet(name)
+    }
+
+    /// What was found about a subnet.
+    pub fn verdict(&self, name: &str) -> Option<&Verdict> {
+        self.verdicts.get(name)
+    }
+
+    /// The address that a port holds, and the subnet it is from.
+    pub fn lease(&self, port: &str) -> Option<(&str, Lease)> {
+        self.ipam.lease(port)
+    }
+
+    /// Why a pod has no address.
+    pub fn refused(&self, port: &str) -> Option<&Refused> {
+        self.refused.get(port)
+    }
+
+    /// How full a subnet is, in numbers and in ranges; takes time by the number of addresses in use.
+    pub fn usage(&self, subnet: &str) -> Option<(ipam::Usage, ipam::Ranges)> {
+        Some((self.ipam.usage(subnet)?, self.ipam.ranges(subnet)?))
+    }
+
+    /// The subnet's gateway, CIDRs and all are seen by its pods and nodes: decide about all who wait for it.
+    fn wake(&mut self, subnet: &str) {
+        for port in self.waiting.remove(subnet).into_iter().flatten() {
+            self.undecided.insert(match port.strip_prefix("node-") {
+                Some(node) if !port.contains('.') => Object::Node(node.into()),
+                _ => Object::Pod(port),
+            });
+        }
+    }
+
+    /// Takes a port's address back and lets those try who wait for one.
+    fn release(&mut self, port: &str) {
+        self.world.remove_port(port);
+        if let Some((subnet, _)) = self.ipam.release(port) {
+            self.wake(&subnet);
+            self.decided.insert(Object::Subnet(subnet));
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! From nothing to a leader's state: addresses are read back before any is given out.
+//!
+//! The northbound database is trusted first, for it is where an allocation is committed; then the IP objects; then the
+//! annotations. What none of them has is given anew. Rows that nothing wants any more are found by the full diff that
+//! follows, so there is no other start-up, repair or garbage collection than this.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::{Addresses, Mac};
+use ipam::Lease;
+use ovn::TableId;
+use ovsdb::Replica;
+
+use super::{Engine, Install};
+use crate::cluster::{Cluster, Object};
+
+/// An address on record.
+struct Record {
+    subnet: String,
+    lease: Lease,
+    from: &'static str,
+}
+
+impl Engine {
+    /// A leader's state, from what the API server and the database say.
+    pub fn recover(install: Install, cluster: &Cluster, replica: &Replica) -> Self {
+        let mut engine = Self::new(install);
+        engine.undecided = cluster.subnets.keys().cloned().map(Object::Subnet).collect();
+        engine.decide(cluster);
+        for node in cluster.nodes.values() {
+            let annotated = || {
+                let net = node.net.as_ref().ok()?.as_ref()?;
+                Some(Record {
+                    subnet: net.switch.clone(),
+                    lease: Lease { ips: net.ips, mac: net.mac },
+                    from: "annotations",
+                })
+            };
+            let join = engine.install.settings.node_switch.to_string();
+            engine.read_back(cluster, replica, &node.port(), Some(&join), annotated);
+        }
+        // In a fixed order, so that two records of one address are settled the same way every time.
+        let living: BTreeSet<&Arc<str>> =
+            cluster.pods.iter().filter(|(_, pod)| !pod.done).map(|(port, _)| port).collect();
+        for port in living {
+            let Some(pod) = cluster.pods.get(port) else { continue };
+            let annotated = || {
+                let net = pod.net.as_ref().ok()?.as_ref()?;
+                Some(Record {
+                    subnet: net.switch.clone(),
+                    lease: Lease { ips: net.ips, mac: net.mac },
+                    from: "annotations",
+                })
+            };
+            engine.read_back(cluster, replica, port, None, annotated);
+        }
+        engine.undecided.extend(cluster.objects());
+        engine.undecided.extend(engine.install_subnets());
+        engine.decide(cluster);
+        engine
+    }
+
+    /// Takes the most trusted record of a port that no other port's record contradicts.
+    fn read_back(
+        &mut self,
+        cluster: &Cluster,
+        replica: &Replica,
+        port: &str,
+        only_subnet: Option<&str>,
+        annotated: impl FnOnce() -> Option<Record>,
+    ) {
+        let records = [northbound(replica, port, only_subnet), ip_object(cluster, port), annotated()];
+        for record in records.into_iter().flatten() {
+            match self.ipam.restore(&record.subnet, port, record.lease) {
+                Ok(()) => return,
+                Err(refusal) => {
+                    tracing::warn!(port, from = record.from, ip = %record.lease.ips, %refusal, "a recorded address is not taken over");
+                }
+            }
+        }
+    }
+
+    /// The default and the join subnet are looked after even while they do not exist.
+    fn install_subnets(&self) -> [Object; 2] {
+        [&self.install.default_subnet, &self.install.settings.node_switch].map(|name| Object::Subnet(Arc::clone(name)))
+    }
+}
+
+/// What the port's row says. Nodes' rows name no switch; theirs is the join switch.
+fn northbound(replica: &Replica, port: &str, only_subnet: Option<&str>) -> Option<Record> {
+    let table = TableId::LogicalSwitchPort.name();
+    let uuid = replica.find(table, port).next()?;
+    let row = replica.get(table, uuid)?;
+    if !ovn::ours(row) {
+        return None;
+    }
+    let subnet = match only_subnet {
+        Some(subnet) => subnet,
+        None => row.get("external_ids")?.get("ls")?,
+    };
+    let (mac, ips) = row.get("addresses")?.strs().next()?.split_once(' ')?;
+    let lease = Lease { ips: ips.replace(' ', ",").parse::<Addresses>().ok()?, mac: mac.parse::<Mac>().ok()? };
+    Some(Record { subnet: subnet.to_owned(), lease, from: "the northbound database" })
+}
+
+fn ip_object(cluster: &Cluster, port: &str) -> Option<Record> {
+    let ip = cluster.ips.get(port)?;
+    let lease = Lease { ips: ip.spec.ip_address.parse().ok()?, mac: ip.spec.mac_address.parse().ok()? };
+    Some(Record { subnet: ip.spec.subnet.clone(), lease, from: "its IP object" })
+}

@@ -1,0 +1,69 @@
+//! What `/metrics` tells about the controller.
+
+use std::time::Duration;
+
+use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, Opts, Registry};
+
+/// The controller's metrics. Cloning shares them.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    leader: Gauge,
+    operations: IntCounter,
+    commits: Histogram,
+    used: GaugeVec,
+    available: GaugeVec,
+}
+
+impl Metrics {
+    /// Makes and registers them. Fails only when a name is registered twice.
+    pub fn new(registry: &Registry) -> prometheus::Result<Self> {
+        let metrics = Self {
+            leader: Gauge::new("kube_ovn_controller_leader", "1 while this replica leads")?,
+            operations: IntCounter::new(
+                "kube_ovn_nb_operations_total",
+                "operations committed to the northbound database",
+            )?,
+            commits: Histogram::with_opts(
+                HistogramOpts::new("kube_ovn_nb_commit_seconds", "time from a comparison to its last commit")
+                    .buckets(prometheus::exponential_buckets(0.0005, 2.0, 14)?),
+            )?,
+            used: GaugeVec::new(Opts::new("subnet_used_ip_count", "addresses in use"), &["subnet_name", "protocol"])?,
+            available: GaugeVec::new(
+                Opts::new("subnet_available_ip_count", "addresses that can be given out"),
+                &["subnet_name", "protocol"],
+            )?,
+        };
+        registry.register(Box::new(metrics.leader.clone()))?;
+        registry.register(Box::new(metrics.operations.clone()))?;
+        registry.register(Box::new(metrics.commits.clone()))?;
+        registry.register(Box::new(metrics.used.clone()))?;
+        registry.register(Box::new(metrics.available.clone()))?;
+        Ok(metrics)
+    }
+
+    pub(crate) fn leading(&self, leading: bool) {
+        self.leader.set(if leading { 1.0 } else { 0.0 });
+    }
+
+    pub(crate) fn committed(&self, operations: usize, took: Duration) {
+        if operations > 0 {
+            self.operations.inc_by(operations as u64);
+            self.commits.observe(took.as_secs_f64());
+        }
+    }
+
+    /// A subnet's usage; `None` when it is gone.
+    #[allow(clippy::cast_precision_loss)] // a gauge is a float
+    pub(crate) fn subnet(&self, name: &str, usage: Option<ipam::Usage>) {
+        for family in ["IPv4", "IPv6"] {
+            let Some(usage) = &usage else {
+                let _ = self.used.remove_label_values(&[name, family]);
+                let _ = self.available.remove_label_values(&[name, family]);
+                continue;
+            };
+            let counts = if family == "IPv4" { &usage.v4 } else { &usage.v6 };
+            self.used.with_label_values(&[name, family]).set(counts.used as f64);
+            self.available.with_label_values(&[name, family]).set(counts.available as f64);
+        }
+    }
+}

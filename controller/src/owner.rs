@@ -1,0 +1,278 @@
+//! The owner: the one task that everything flows through, and the only one that decides.
+//!
+//! Events only mark; a few milliseconds later all that was marked is decided at once, compared with the replica, and
+//! written in one fenced transaction. **The commit is the allocation's commit point**: only then are annotations, IP
+//! objects and counts published. Every replica keeps its view of the cluster and of the database warm; only the leader has
+//! an [`Engine`].
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kit::endpoint::Readiness;
+use ovsdb::client::{Change, Changes, Client};
+use sync::{CommitError, Writer};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use crate::cluster::{Cluster, Event, Object};
+use crate::election::Standing;
+use crate::engine::{Engine, Install};
+use crate::metrics::Metrics;
+use crate::notices::{Notice, Notices};
+use crate::publish::{Done, Write};
+use crate::visible;
+
+/// How long the first change waits for company. Long enough to make one transaction of a burst, short enough to be lost in
+/// the time that a pod takes to start.
+const GATHER: Duration = Duration::from_millis(5);
+/// A Subnet's counts are told at most this often.
+const STATUS_PACE: Duration = Duration::from_secs(1);
+/// How long to wait before a transaction that the database refused is made anew.
+const AFTER_REFUSAL: Duration = Duration::from_secs(1);
+/// Everything is compared with everything this often, whatever happened in between.
+const COMPARE_ALL: Duration = Duration::from_secs(300);
+/// Events taken in at once.
+const EVENTS: usize = 4096;
+
+/// What the owner listens to.
+#[derive(Debug)]
+pub struct Inputs {
+    /// What the watches saw.
+    pub events: mpsc::Receiver<Event>,
+    /// Whether this replica leads.
+    pub standing: watch::Receiver<Standing>,
+    /// What changed in the database.
+    pub changes: Changes,
+    /// How writes to the API server ended.
+    pub done: mpsc::UnboundedReceiver<Done>,
+}
+
+/// The owner's state.
+#[derive(Debug)]
+pub struct Owner {
+    install: Install,
+    cluster: Cluster,
+    engine: Option<Engine>,
+    writer: Writer,
+    northbound: Client,
+    writes: mpsc::UnboundedSender<Write>,
+    notices: Notices,
+    metrics: Metrics,
+    readiness: Readiness,
+    /// The next transaction compares everything, not only what changed.
+    compare_all: bool,
+    /// When to decide next, if anything is to be decided.
+    decide_at: Option<Instant>,
+    /// Subnets whose status may be out of date, and when to look.
+    stale: BTreeSet<Arc<str>>,
+    tell_status_at: Instant,
+    /// How often the Lease had been confirmed when another replica raised the fence: until it is confirmed again, ours is
+    /// not to be raised.
+    fenced_at: Option<u64>,
+}
+
+impl Owner {
+    /// An owner that has seen nothing yet.
+    pub fn new(
+        install: Install,
+        northbound: Client,
+        writes: mpsc::UnboundedSender<Write>,
+        notices: mpsc::UnboundedSender<Notice>,
+        metrics: Metrics,
+        readiness: Readiness,
+    ) -> Self {
+        Self {
+            install,
+            cluster: Cluster::default(),
+            engine: None,
+            writer: Writer::new(northbound.clone()),
+            northbound,
+            writes,
+            notices: Notices::new(notices),
+            metrics,
+            readiness,
+            compare_all: true,
+            decide_at: None,
+            stale: BTreeSet::new(),
+            tell_status_at: Instant::now(),
+            fenced_at: None,
+        }
+    }
+
+    /// Runs until the watches end.
+    pub async fn run(mut self, inputs: Inputs) {
+        let Inputs { mut events, mut standing, mut changes, mut done } = inputs;
+        let mut connected = self.northbound.connected();
+        let mut compare_all_at = Instant::now() + COMPARE_ALL;
+        let mut seen = Vec::with_capacity(EVENTS);
+        loop {
+            let decide_at = self.decide_at;
+            let tell_status_at = self.tell_status_at;
+            tokio::select! {
+                count = events.recv_many(&mut seen, EVENTS) => {
+                    if count == 0 {
+                        return;
+                    }
+                    self.observe(&mut seen);
+                }
+                change = changes.next() => self.northbound_changed(&change),
+                _ = standing.changed() => self.soon(),
+                _ = connected.changed() => self.soon(),
+                Some(done) = done.recv() => Self::settled(&done),
+                () = sleep_until(decide_at.unwrap_or(tell_status_at)), if decide_at.is_some() => {
+                    self.decide_at = None;
+                    let standing = *standing.borrow_and_update();
+                    self.turn(standing).await;
+                }
+                () = sleep_until(tell_status_at), if !self.stale.is_empty() => self.tell_status(),
+                () = sleep_until(compare_all_at) => {
+                    compare_all_at = Instant::now() + COMPARE_ALL;
+                    self.compare_all = true;
+                    self.soon();
+                }
+            }
+        }
+    }
+
+    fn observe(&mut self, seen: &mut Vec<Event>) {
+        for event in seen.drain(..) {
+            let changed = self.cluster.observe(event);
+            if let Some(engine) = &mut self.engine {
+                changed.into_iter().for_each(|object| engine.mark(object));
+            }
+        }
+        self.soon();
+    }
+
+    fn northbound_changed(&mut self, change: &Change) {
+        if change.reset {
+            self.compare_all = true;
+        }
+        self.soon();
+    }
+
+    fn settled(done: &Done) {
+        if let Some(why) = &done.refused {
+            tracing::info!(target = ?done.target, why, "the API server refused a write; what its watch says next decides");
+        }
+    }
+
+    fn soon(&mut self) {
+        self.decide_at.get_or_insert_with(|| Instant::now() + GATHER);
+    }
+
+    /// One turn: lead or not, decide, commit, publish.
+    async fn turn(&mut self, standing: Standing) {
+        self.tell_readiness();
+        let Standing::Leading { confirmed } = standing else {
+            self.stop_leading();
+            return;
+        };
+        if !self.cluster.is_synced() || !*self.northbound.connected().borrow() {
+            return;
+        }
+        if self.engine.is_none() && !self.take_over(confirmed).await {
+            return;
+        }
+        let Some(engine) = &mut self.engine else { return };
+        engine.decide(&self.cluster);
+        let touched = engine.facts().take_touched();
+        let compare_all = std::mem::replace(&mut self.compare_all, false);
+        let facts = engine.facts();
+        let ops = self.northbound.read(|replica| {
+            if compare_all { sync::diff_all(facts, replica) } else { sync::diff(facts, &touched, replica) }
+        });
+        let count = ops.len();
+        let began = Instant::now();
+        match self.writer.commit(ops).await {
+            Ok(()) => {
+                self.metrics.committed(count, began.elapsed());
+                self.publish();
+            }
+            Err(CommitError::Fenced) => {
+                tracing::warn!("another replica has raised the fence: this one stops leading");
+                self.fenced_at = Some(confirmed);
+                self.stop_leading();
+            }
+            // Whether it was written or not, the next comparison finds out. It comes with the connection.
+            Err(error @ (CommitError::Disconnected | CommitError::Unknown)) => {
+                tracing::warn!(%error, "the northbound database did not answer");
+                self.compare_all = true;
+            }
+            Err(error @ CommitError::Refused { .. }) => {
+                tracing::error!(%error, "the northbound database refused a transaction");
+                self.compare_all = true;
+                self.decide_at = Some(Instant::now() + AFTER_REFUSAL);
+            }
+        }
+    }
+
+    /// Raises the fence and reads back what was decided before. False when that was not possible now.
+    async fn take_over(&mut self, confirmed: u64) -> bool {
+        if self.fenced_at.is_some_and(|fenced_at| confirmed <= fenced_at) {
+            return false;
+        }
+        let began = Instant::now();
+        let epoch = match self.writer.raise_epoch().await {
+            Ok(epoch) => epoch,
+            Err(error) => {
+                tracing::warn!(%error, "the fence could not be raised; trying again");
+                self.decide_at = Some(Instant::now() + AFTER_REFUSAL);
+                return false;
+            }
+        };
+        self.fenced_at = None;
+        let engine = self.northbound.read(|replica| Engine::recover(self.install.clone(), &self.cluster, replica));
+        self.engine = Some(engine);
+        self.compare_all = true;
+        self.metrics.leading(true);
+        tracing::info!(epoch, pods = self.cluster.pods.len(), took = ?began.elapsed(), "took over");
+        true
+    }
+
+    fn stop_leading(&mut self) {
+        if self.engine.take().is_some() {
+            self.stale.clear();
+            self.metrics.leading(false);
+        }
+    }
+
+    /// After the commit: what users see.
+    fn publish(&mut self) {
+        let Some(engine) = &mut self.engine else { return };
+        let decided = engine.take_decided();
+        for object in &decided {
+            for write in visible::writes(engine, &self.cluster, object) {
+                // The receiver lives as long as the process; without it nothing could be published anyway.
+                let _ = self.writes.send(write);
+            }
+            self.notices.about(engine, &self.cluster, object);
+            if let Object::Subnet(name) = object {
+                self.stale.insert(Arc::clone(name));
+            }
+        }
+    }
+
+    fn tell_status(&mut self) {
+        self.tell_status_at = Instant::now() + STATUS_PACE;
+        let Some(engine) = &self.engine else { return };
+        let now = jiff::Timestamp::now();
+        for name in std::mem::take(&mut self.stale) {
+            if let Some(write) = visible::status(engine, &self.cluster, &name, now) {
+                let _ = self.writes.send(write);
+            }
+            self.metrics.subnet(&name, engine.usage(&name).map(|(usage, _)| usage));
+        }
+    }
+
+    fn tell_readiness(&self) {
+        if !self.cluster.is_synced() {
+            self.readiness.not_ready("waiting for the API server's objects");
+        } else if *self.northbound.connected().borrow() {
+            self.readiness.ready();
+        } else {
+            self.readiness.not_ready("waiting for the northbound database");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! One request to the API server for one write.
+
+use api::{Ip, Subnet};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Error, Resource};
+use serde_json::Value;
+
+use super::{Action, Target, Write};
+
+/// Tries the write once.
+pub(super) async fn once(client: &Client, write: &Write) -> Result<(), Error> {
+    let client = client.clone();
+    match &write.target {
+        Target::Pod { namespace, name } => {
+            metadata(&Api::<Pod>::namespaced(client, namespace), name, &write.action).await
+        }
+        Target::Node(name) => metadata(&Api::<Node>::all(client), name, &write.action).await,
+        Target::Namespace(name) => metadata(&Api::<Namespace>::all(client), name, &write.action).await,
+        Target::Subnet(name) => whole(&Api::<Subnet>::all(client), name, &write.action).await,
+        Target::SubnetStatus(name) => status(&Api::<Subnet>::all(client), name, &write.action).await,
+        Target::Ip(name) => whole(&Api::<Ip>::all(client), name, &write.action).await,
+    }
+}
+
+/// Whether trying again can not help: the object is gone or another one, or the request itself is wrong.
+pub(super) fn is_final(error: &Error) -> bool {
+    match error {
+        Error::Api(status) => matches!(status.code, 400 | 403 | 404 | 409 | 410 | 422),
+        Error::SerdeError(_) | Error::BuildRequest(_) => true,
+        _ => false,
+    }
+}
+
+/// Patches metadata alone; the answer is metadata too, a tenth of the object.
+async fn metadata<K>(api: &Api<K>, name: &str, action: &Action) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    if let Action::Merge(patch) = action {
+        api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    }
+    Ok(())
+}
+
+async fn status(api: &Api<Subnet>, name: &str, action: &Action) -> Result<(), Error> {
+    if let Action::Merge(patch) = action {
+        api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    }
+    Ok(())
+}
+
+async fn whole<K>(api: &Api<K>, name: &str, action: &Action) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + serde::Serialize + std::fmt::Debug,
+{
+    match action {
+        Action::Merge(patch) => drop(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?),
+        Action::Create(object) => drop(api.create(&PostParams::default(), &from_value(object)?).await?),
+        Action::Delete => match api.delete(name, &DeleteParams::default()).await {
+            Err(Error::Api(status)) if status.code == 404 => {}
+            other => drop(other?),
+        },
+    }
+    Ok(())
+}
+
+fn from_value<K: serde::de::DeserializeOwned>(object: &Value) -> Result<K, Error> {
+    K::deserialize(object).map_err(Error::SerdeError)
+}

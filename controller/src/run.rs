@@ -1,0 +1,111 @@
+//! The wiring: which task talks to which.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use api::{Ip, NamespaceView, NodeView, PodView, Subnet};
+use kit::endpoint::{Endpoint, Readiness};
+use kube::{Api, Client, Config};
+use prometheus::Registry;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::args::Args;
+use crate::cluster::{Event, IpRecord, Namespace, Node, Pod};
+use crate::election::{self, Standing};
+use crate::engine::{Install, NewSubnet};
+use crate::metrics::Metrics;
+use crate::owner::{Inputs, Owner};
+use crate::watch::follow;
+use crate::{notices, publish};
+
+/// Runs the controller until it is asked to stop.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let identity = args.identity();
+    let registry = Registry::new();
+    let metrics = Metrics::new(&registry).context("register metrics")?;
+    let readiness = Readiness::waiting_for("the API server's objects");
+    let endpoint = Endpoint::bind(args.endpoint(), registry, readiness.clone())
+        .await
+        .with_context(|| format!("listen on {} for metrics and health", args.endpoint()))?;
+    let client = kubernetes(&args).await?;
+    let (northbound, changes) = ovsdb::client::Client::spawn(ovsdb::client::Config::new(
+        args.ovn_nb_addr.clone(),
+        "OVN_Northbound",
+        ovn::northbound(),
+    ));
+
+    let (events_in, events) = mpsc::channel(1 << 14);
+    let (writes_in, writes) = mpsc::unbounded_channel();
+    let (done_in, done) = mpsc::unbounded_channel();
+    let (notices_in, notices) = mpsc::unbounded_channel();
+    let (standing_in, standing) = watch::channel(Standing::Standby);
+    let (stop, stopped) = oneshot::channel::<()>();
+
+    let owner = Owner::new(install(&args), northbound, writes_in, notices_in, metrics, readiness);
+    let owner = tokio::spawn(owner.run(Inputs { events, standing, changes, done }));
+    tokio::spawn(publish::run(client.clone(), writes, done_in));
+    tokio::spawn(notices::run(client.clone(), Arc::from(identity.as_str()), notices));
+    tokio::spawn(endpoint.serve());
+    watches(&client, &events_in);
+    let election = tokio::spawn(election::run(
+        client,
+        args.pod_namespace.clone(),
+        identity.clone(),
+        args.lease_duration,
+        standing_in,
+        async { drop(stopped.await) },
+    ));
+    tracing::info!(identity, version = env!("CARGO_PKG_VERSION"), "started");
+
+    tokio::select! {
+        stop = kit::signals::stop_requested() => stop.context("listen for signals")?,
+        ended = owner => anyhow::bail!("the owner task ended: {ended:?}"),
+    }
+    drop(stop);
+    // Giving the Lease back takes two requests; a replica that cannot reach the API server must not hang on it.
+    let _ = tokio::time::timeout(Duration::from_secs(5), election).await;
+    Ok(())
+}
+
+async fn kubernetes(args: &Args) -> anyhow::Result<Client> {
+    let config = match &args.kubeconfig {
+        Some(path) => {
+            let kubeconfig = kube::config::Kubeconfig::read_from(path)
+                .with_context(|| format!("read kubeconfig {}", path.display()))?;
+            Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?
+        }
+        None => Config::infer().await.context("find the API server")?,
+    };
+    Client::try_from(config).context("make a client for the API server")
+}
+
+fn watches(client: &Client, owner: &mpsc::Sender<Event>) {
+    let namespaces = Api::<NamespaceView>::all(client.clone());
+    let nodes = Api::<NodeView>::all(client.clone());
+    let pods = Api::<PodView>::all(client.clone());
+    let subnets = Api::<Subnet>::all(client.clone());
+    let ips = Api::<Ip>::all(client.clone());
+    tokio::spawn(follow(namespaces, |seen| Some(Namespace::from_view(&seen)), Event::Namespaces, owner.clone()));
+    tokio::spawn(follow(nodes, |seen| Some(Node::from_view(&seen)), Event::Nodes, owner.clone()));
+    tokio::spawn(follow(pods, |seen| Pod::from_view(&seen), Event::Pods, owner.clone()));
+    tokio::spawn(follow(subnets, Some, Event::Subnets, owner.clone()));
+    tokio::spawn(follow(ips, |seen| Some(IpRecord::from_object(seen)), Event::Ips, owner.clone()));
+}
+
+fn install(args: &Args) -> Install {
+    Install {
+        settings: plan::Settings {
+            router: args.cluster_router.as_str().into(),
+            node_switch: args.node_switch.as_str().into(),
+        },
+        default_subnet: args.default_ls.as_str().into(),
+        services: args.service_cluster_ip_range,
+        default_net: NewSubnet {
+            cidrs: args.default_cidr,
+            gateway: args.default_gateway,
+            exclude: args.default_exclude_ips.clone(),
+        },
+        join_net: NewSubnet { cidrs: args.node_switch_cidr, gateway: args.node_switch_gateway, exclude: Vec::new() },
+    }
+}

@@ -1,0 +1,28 @@
+//! What users see: for each object the writes that make the API server say what has been decided and committed.
+//!
+//! Each function compares what should be said with what the watch last saw, and answers only with the difference. So a
+//! write that was lost, undone by hand, or left over by a crashed leader is found the same way as a new one.
+
+mod conditions;
+mod ip;
+mod namespace;
+mod node;
+mod pod;
+mod subnet;
+
+use crate::cluster::{Cluster, Object};
+use crate::engine::Engine;
+use crate::publish::Write;
+
+pub use subnet::status;
+
+/// The writes for one object, Subnet status apart: that one changes with every pod and is told at its own pace.
+pub fn writes(engine: &Engine, cluster: &Cluster, object: &Object) -> Vec<Write> {
+    match object {
+        Object::Subnet(name) => subnet::write(engine, cluster, name),
+        Object::Namespace(name) => namespace::writes(engine, cluster, name),
+        Object::Node(name) => node::write(engine, cluster, name).into_iter().collect(),
+        Object::Pod(port) => pod::write(engine, cluster, port).into_iter().collect(),
+        Object::Ip(name) => ip::write(engine, cluster, name).into_iter().collect(),
+    }
+}

@@ -1,0 +1,73 @@
+//! IP objects: one for each port that holds an address, and none besides.
+
+use std::collections::BTreeMap;
+
+use api::annotations::{IP_RESERVED_LABEL, NODE_NAME_LABEL, SUBNET_LABEL};
+use api::{GROUP, IpSpec};
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, IpRecord};
+use crate::engine::Engine;
+use crate::publish::{Action, Target, Write};
+
+pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Write> {
+    let seen = cluster.ips.get(name);
+    let action = match (wanted(engine, cluster, name), seen) {
+        (Some((spec, labels)), None) => Action::Create(json!({
+            "apiVersion": format!("{GROUP}/v1"), "kind": "IP",
+            "metadata": { "name": name, "labels": labels }, "spec": spec,
+        })),
+        // A record that somebody deleted while it holds is let go; it is made again once it is gone.
+        (_, Some(seen)) if seen.terminating && seen.finalizers => without_finalizers(),
+        (Some(_), Some(seen)) if seen.terminating => return None,
+        (Some((spec, labels)), Some(seen)) if seen.spec != spec || !has(&seen.labels, &labels) => {
+            Action::Merge(json!({ "metadata": { "labels": labels }, "spec": spec }))
+        }
+        (None, Some(seen)) if !seen.terminating && is_ours(seen) => Action::Delete,
+        _ => return None,
+    };
+    Some(Write { target: Target::Ip(name.into()), action })
+}
+
+/// What the IP shall say; `None` when no port of that name holds an address.
+fn wanted(engine: &Engine, cluster: &Cluster, name: &str) -> Option<(IpSpec, BTreeMap<String, String>)> {
+    let (subnet, lease) = engine.lease(name)?;
+    let holder = match cluster.pods.get(name) {
+        Some(pod) => IpSpec {
+            pod_name: pod.name.to_string(),
+            namespace: pod.namespace.to_string(),
+            node_name: pod.node.to_string(),
+            pod_type: pod.owner_kind.to_owned(),
+            ..IpSpec::default()
+        },
+        None => {
+            let node = name.strip_prefix("node-").filter(|node| cluster.nodes.contains_key(*node))?;
+            IpSpec { pod_name: node.to_owned(), node_name: node.to_owned(), ..IpSpec::default() }
+        }
+    };
+    let labels = [
+        (subnet, ""),
+        (SUBNET_LABEL, subnet),
+        (NODE_NAME_LABEL, holder.node_name.as_str()),
+        (IP_RESERVED_LABEL, "false"),
+    ];
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let spec = IpSpec { subnet: subnet.to_owned(), ..holder }.with_addresses(&lease.ips, lease.mac);
+    Some((spec, labels))
+}
+
+/// Records of other shapes (another provider's, a virtual address) are none of ours and stay.
+fn is_ours(seen: &IpRecord) -> bool {
+    let IpSpec { pod_name, namespace, node_name, .. } = &seen.spec;
+    let pod_shape = !namespace.is_empty() && *seen.name == *format!("{pod_name}.{namespace}");
+    let node_shape = namespace.is_empty() && *seen.name == *format!("node-{node_name}");
+    pod_shape || node_shape
+}
+
+fn has(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+fn without_finalizers() -> Action {
+    Action::Merge(json!({ "metadata": { "finalizers": Value::Null } }))
+}

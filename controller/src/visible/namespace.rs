@@ -1,0 +1,62 @@
+//! A Namespace: the Subnet that it asks for, made or bound; and its annotations, which say what it is bound to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use api::annotations::{BOUND_SUBNET, LOGICAL_SWITCH, bound_to};
+use api::{FINALIZER, GROUP};
+use serde_json::json;
+
+use crate::cluster::{Cluster, Namespace};
+use crate::engine::{Engine, Wish};
+use crate::publish::{Action, Target, Write};
+
+pub(super) fn writes(engine: &Engine, cluster: &Cluster, name: &str) -> Vec<Write> {
+    let Some(namespace) = cluster.namespaces.get(name) else { return Vec::new() };
+    if let Some(wish) = engine.open_wish(namespace) {
+        return grant(cluster, namespace, &wish).into_iter().collect();
+    }
+    annotate(engine, cluster, namespace).into_iter().collect()
+}
+
+/// Makes the Subnet that a namespace asks for, or has the one that exists list the namespace.
+fn grant(cluster: &Cluster, namespace: &Namespace, wish: &Wish) -> Option<Write> {
+    let target = Target::Subnet(Arc::clone(&wish.subnet));
+    let Some(subnet) = cluster.subnets.get(&wish.subnet) else {
+        let mut spec = wish.spec.clone()?;
+        spec.namespaces = vec![namespace.name.to_string()];
+        tracing::info!(
+            subnet = &*wish.subnet,
+            namespace = &*namespace.name,
+            "making the subnet that the namespace asks for"
+        );
+        let object = json!({
+            "apiVersion": format!("{GROUP}/v1"), "kind": "Subnet",
+            "metadata": { "name": &*wish.subnet, "finalizers": [FINALIZER] }, "spec": spec,
+        });
+        return Some(Write { target, action: Action::Create(object) });
+    };
+    let mut namespaces = subnet.spec.namespaces.clone();
+    namespaces.push(namespace.name.to_string());
+    // With the version, so that a list which somebody edits at this moment is not overwritten.
+    let version = &subnet.metadata.resource_version;
+    let patch = json!({ "metadata": { "resourceVersion": version }, "spec": { "namespaces": namespaces } });
+    Some(Write { target, action: Action::Merge(patch) })
+}
+
+/// Says what the namespace is bound to. A namespace whose annotations cannot be read is left as its author wrote it.
+fn annotate(engine: &Engine, cluster: &Cluster, namespace: &Namespace) -> Option<Write> {
+    if namespace.terminating {
+        return None;
+    }
+    let subnet = engine.subnet_of(cluster, &namespace.name).ok()?;
+    let mut said: BTreeMap<String, String> = bound_to(&[engine.subnet(&subnet)?]);
+    if let Some(switch) = said.get(LOGICAL_SWITCH).cloned() {
+        said.insert(BOUND_SUBNET.to_owned(), switch);
+    }
+    if said.iter().all(|(key, value)| namespace.annotations.get(key) == Some(value)) {
+        return None;
+    }
+    let patch = json!({ "metadata": { "annotations": said } });
+    Some(Write { target: Target::Namespace(Arc::clone(&namespace.name)), action: Action::Merge(patch) })
+}

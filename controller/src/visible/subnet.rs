@@ -1,0 +1,128 @@
+//! A Subnet: what the controller fills in, the finalizer that holds it while addresses are in use, and its status.
+
+use std::sync::Arc;
+
+use api::values::print_ranges;
+use api::{FINALIZER, GROUP, Subnet, SubnetSpec, SubnetStatus};
+use serde_json::{Map, Value, json};
+
+use super::conditions;
+use crate::cluster::Cluster;
+use crate::engine::{Engine, NewSubnet, Verdict};
+use crate::publish::{Action, Target, Write};
+
+/// The writes to a Subnet's metadata and spec.
+pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &Arc<str>) -> Vec<Write> {
+    let action = match cluster.subnets.get(name) {
+        None => missing(engine, name).map(Action::Create),
+        Some(subnet) => amend(engine, subnet).map(Action::Merge),
+    };
+    action.map(|action| Write { target: Target::Subnet(Arc::clone(name)), action }).into_iter().collect()
+}
+
+/// The default and the join subnet are made when they are missing.
+fn missing(engine: &Engine, name: &str) -> Option<Value> {
+    let install = engine.install();
+    let (net, default) = if *name == *install.default_subnet {
+        (&install.default_net, true)
+    } else if *name == *install.settings.node_switch {
+        (&install.join_net, false)
+    } else {
+        return None;
+    };
+    tracing::info!(subnet = name, cidr = %net.cidrs, "making the subnet, which is missing");
+    Some(json!({
+        "apiVersion": format!("{GROUP}/v1"), "kind": "Subnet",
+        "metadata": { "name": name, "finalizers": [FINALIZER] }, "spec": spec_of(net, default),
+    }))
+}
+
+fn spec_of(net: &NewSubnet, default: bool) -> SubnetSpec {
+    SubnetSpec {
+        default: Some(default),
+        protocol: Some(net.cidrs.protocol().to_owned()),
+        cidr_block: net.cidrs.to_string(),
+        gateway: net.gateway.map(|gateway| gateway.to_string()),
+        exclude_ips: net.exclude.iter().map(ToString::to_string).collect(),
+        gateway_type: Some("distributed".to_owned()),
+        nat_outgoing: Some(default),
+        private: Some(false),
+        ..SubnetSpec::default()
+    }
+}
+
+/// The finalizer, put on or taken off, and the fields of the spec that its author left open.
+fn amend(engine: &Engine, subnet: &Subnet) -> Option<Value> {
+    let name = subnet.metadata.name.as_deref()?;
+    let finalizers = subnet.metadata.finalizers.clone().unwrap_or_default();
+    let ours = finalizers.iter().any(|finalizer| finalizer == FINALIZER);
+    let mut metadata = Map::new();
+    let mut spec = Map::new();
+    match engine.verdict(name)? {
+        Verdict::Foreign | Verdict::Held { .. } => return None,
+        Verdict::Released if ours => {
+            let others: Vec<&String> = finalizers.iter().filter(|finalizer| *finalizer != FINALIZER).collect();
+            metadata.insert("finalizers".into(), json!(others));
+        }
+        Verdict::Released => return None,
+        Verdict::Valid | Verdict::Invalid { .. } => {
+            if !ours {
+                metadata.insert("finalizers".into(), json!([finalizers, vec![FINALIZER.to_owned()]].concat()));
+            }
+            if let Some(def) = engine.subnet(name).filter(|_| engine.verdict(name) == Some(&Verdict::Valid)) {
+                fill(&mut spec, "protocol", subnet.spec.protocol.as_deref(), def.cidrs.protocol());
+                fill(&mut spec, "gateway", subnet.spec.gateway.as_deref(), &def.gateway.to_string());
+                fill(&mut spec, "gatewayType", subnet.spec.gateway_type.as_deref(), &def.gateway_type.to_string());
+                fill(&mut spec, "provider", subnet.spec.provider.as_deref(), &def.provider);
+                fill(&mut spec, "vpc", subnet.spec.vpc.as_deref(), &def.vpc);
+            }
+        }
+    }
+    if metadata.is_empty() && spec.is_empty() {
+        return None;
+    }
+    if metadata.contains_key("finalizers") {
+        metadata.insert("resourceVersion".into(), json!(subnet.metadata.resource_version));
+    }
+    Some(json!({ "metadata": metadata, "spec": spec }))
+}
+
+/// Sets a field that is empty; what its author wrote stays.
+fn fill(spec: &mut Map<String, Value>, field: &str, written: Option<&str>, value: &str) {
+    if written.is_none_or(str::is_empty) {
+        spec.insert(field.to_owned(), json!(value));
+    }
+}
+
+/// The write that brings a Subnet's status up to date, if it is not. `now` dates the conditions that change.
+pub fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::Timestamp) -> Option<Write> {
+    let subnet = cluster.subnets.get(name)?;
+    let verdict = engine.verdict(name).filter(|verdict| **verdict != Verdict::Foreign)?;
+    let before = subnet.status.clone().unwrap_or_default();
+    let mut status = SubnetStatus {
+        conditions: conditions::of(verdict, &before.conditions, now),
+        activate_gateway: before.activate_gateway.clone(),
+        ..SubnetStatus::default()
+    };
+    if let Some((usage, ranges)) = engine.usage(name) {
+        status.v4_using_ips = count(usage.v4.used);
+        status.v4_available_ips = count(usage.v4.available);
+        status.v6_using_ips = count(usage.v6.used);
+        status.v6_available_ips = count(usage.v6.available);
+        status.v4_using_ip_range = print_ranges(&ranges.v4.using);
+        status.v4_available_ip_range = print_ranges(&ranges.v4.free);
+        status.v6_using_ip_range = print_ranges(&ranges.v6.using);
+        status.v6_available_ip_range = print_ranges(&ranges.v6.free);
+    }
+    if status == before {
+        return None;
+    }
+    let patch = json!({ "status": status });
+    Some(Write { target: Target::SubnetStatus(name.into()), action: Action::Merge(patch) })
+}
+
+/// The API has floats here: an IPv6 network has more addresses than an integer of JSON holds.
+#[allow(clippy::cast_precision_loss)]
+fn count(addresses: u128) -> f64 {
+    addresses as f64
+}
