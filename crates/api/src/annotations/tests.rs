@@ -1,1 +1,250 @@
 //! Annotations of real objects, of hostile ones, and back.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{GatewayType, NamespaceView, NodeView, PodView, Subnet, SubnetDef};
+
+const P: &str = "ovn.kubernetes.io/";
+
+/// An object with annotations whose names lack the prefix, unless they have one.
+fn object<T: serde::de::DeserializeOwned>(mut metadata: Value, annotations: &[(&str, &str)]) -> T {
+    let full = |name: &str| if name.contains('/') { name.to_owned() } else { format!("{P}{name}") };
+    let annotations: BTreeMap<_, _> = annotations.iter().map(|(name, value)| (full(name), *value)).collect();
+    metadata["annotations"] = json!(annotations);
+    serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+}
+
+fn pod(annotations: &[(&str, &str)]) -> PodView {
+    object(json!({"name": "a", "namespace": "test-ns"}), annotations)
+}
+
+fn member(ordinal: usize, annotations: &[(&str, &str)]) -> PodView {
+    let owner = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "", "controller": true}]);
+    object(json!({"name": format!("db-{ordinal}"), "namespace": "test-ns", "ownerReferences": owner}), annotations)
+}
+
+fn namespace(annotations: &[(&str, &str)]) -> NamespaceView {
+    object(json!({"name": "test-ns"}), annotations)
+}
+
+const RESULT: [(&str, &str); 7] = [
+    ("allocated", "true"),
+    ("routed", "true"),
+    ("logical_switch", "dual-net"),
+    ("ip_address", "10.23.0.2,fd00:23::2"),
+    ("mac_address", "66:dc:b2:f4:2e:e3"),
+    ("cidr", "10.23.0.0/24,fd00:23::/112"),
+    ("gateway", "10.23.0.1,fd00:23::1"),
+];
+
+#[test]
+fn a_pod_s_result_goes_round() {
+    let pod = pod(&RESULT);
+    let net = PodNet::parse(&pod).unwrap().unwrap();
+    assert_eq!(net.switch, "dual-net");
+    assert!(net.routed);
+    assert_eq!(&net.to_annotations(), pod.annotations());
+}
+
+#[test]
+fn a_result_that_lacks_something_is_an_error() {
+    assert_eq!(PodNet::parse(&pod(&[])), Ok(None));
+    assert_eq!(PodNet::parse(&pod(&RESULT[1..])), Ok(None), "not allocated");
+    for missing in 2..RESULT.len() {
+        let rest: Vec<_> = RESULT.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, pair)| *pair).collect();
+        let error = PodNet::parse(&pod(&rest)).unwrap_err().to_string();
+        let expected = format!("pod test-ns/a: annotation {P}{}: missing on an allocated object", RESULT[missing].0);
+        assert_eq!(error, expected);
+    }
+}
+
+#[test]
+fn a_node_s_result_goes_round() {
+    let annotations = [
+        ("allocated", "true"),
+        ("logical_switch", "join"),
+        ("ip_address", "100.64.0.2"),
+        ("mac_address", "b6:ea:86:6a:a5:9b"),
+        ("cidr", "100.64.0.0/16"),
+        ("gateway", "100.64.0.1"),
+        ("port_name", "node-n1"),
+    ];
+    let node: NodeView = object(json!({"name": "n1"}), &annotations);
+    let net = NodeNet::parse(&node).unwrap().unwrap();
+    assert_eq!(net.port_name, node.port_name());
+    assert_eq!(&net.to_annotations(), node.annotations());
+    assert_eq!(NodeNet::parse(&object(json!({"name": "n1"}), &[])), Ok(None));
+}
+
+#[test]
+fn a_static_wish_is_told_from_a_result() {
+    let wish = [("ip_address", "10.17.0.50"), ("mac_address", "00:00:00:AA:BB:CC"), ("logical_switch", "net")];
+    let want = PodWant::parse(&pod(&wish)).unwrap();
+    assert_eq!(want.ips, PodIps::Exact("10.17.0.50".parse().unwrap()));
+    assert_eq!(want.mac, Some("00:00:00:aa:bb:cc".parse().unwrap()));
+    assert_eq!(want.switch.as_deref(), Some("net"));
+
+    assert_eq!(PodWant::parse(&pod(&RESULT)), Ok(PodWant::default()));
+}
+
+#[test]
+fn rates_and_switches_of_a_pod() {
+    let want = PodWant::parse(&pod(&[
+        ("ingress_rate", "10"),
+        ("egress_rate", "0"),
+        ("ingress_burst", "8"),
+        ("kubernetes.io/ingress-bandwidth", "7M"),
+        ("kubernetes.io/egress-bandwidth", "7M"),
+        ("mirror", "true"),
+        ("port_security", "true"),
+    ]))
+    .unwrap();
+    let mbit = |text: &str| crate::Rate::parse_mbit(text).unwrap();
+    assert_eq!(want.ingress, mbit("10"), "ours goes before Kubernetes' own");
+    assert_eq!(want.egress, None, "0 lifts the limit");
+    assert_eq!(want.ingress_burst, mbit("8"));
+    assert_eq!((want.mirror, want.port_security), (Some(true), true));
+    let want = PodWant::parse(&pod(&[("kubernetes.io/egress-bandwidth", "7M"), ("mirror", "")])).unwrap();
+    assert_eq!((want.egress, want.mirror), (mbit("7"), None));
+}
+
+#[test]
+fn pools_of_addresses() {
+    let list = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
+    let pool = |text: &str| PodWant::parse(&pod(&[("ip_pool", text)])).map(|want| want.ips);
+    let member = |n, text: &str| PodWant::parse(&member(n, &[("ip_pool", text)])).map(|want| want.ips);
+    let exact = |text: &str| Ok(PodIps::Exact(text.parse().unwrap()));
+
+    assert_eq!(pool("10.0.0.5,10.0.0.6"), Ok(PodIps::FirstFree(list(&["10.0.0.5", "10.0.0.6"]))));
+    assert_eq!(pool("10.0.0.5, fd00::5; 10.0.0.6,fd00::6;").map(|ips| format!("{ips:?}")).unwrap(), {
+        format!("{:?}", PodIps::FirstFree(list(&["10.0.0.5,fd00::5", "10.0.0.6,fd00::6"])))
+    });
+    assert_eq!(pool("10.0.0.5,fd00::5"), Ok(PodIps::FirstFree(list(&["10.0.0.5,fd00::5"]))));
+    assert_eq!(pool("shop-pool"), Ok(PodIps::Pool("shop-pool".into())));
+    assert_eq!(pool("fd00::5"), Ok(PodIps::FirstFree(list(&["fd00::5"]))));
+    assert_eq!(member(1, "10.0.0.5,10.0.0.6"), exact("10.0.0.6"));
+    assert_eq!(member(0, "10.0.0.5,fd00::5;10.0.0.6,fd00::6"), exact("10.0.0.5,fd00::5"));
+    let error = member(2, "10.0.0.5,10.0.0.6").unwrap_err().to_string();
+    assert!(error.contains("ip_pool: it has 2 addresses, none for number 2 of stateful set db"), "{error}");
+    for bad in ["10.0.0.5,", ",", ";", "10.0.0.5,x", "10.0.0.5;10.0.0.6,10.0.0.7", "10.0.0.1..10.0.0.5", "Shop"] {
+        match pool(bad) {
+            // A trailing separator is forgiven.
+            Ok(ips) => assert_eq!((bad, ips), ("10.0.0.5,", PodIps::FirstFree(list(&["10.0.0.5"])))),
+            Err(e) => assert!(e.to_string().starts_with("pod test-ns/a: annotation ovn.kubernetes.io/ip_pool:"), "{e}"),
+        }
+    }
+}
+
+#[test]
+fn errors_name_pod_and_annotation() {
+    let error = |name: &str, value: &str| PodWant::parse(&pod(&[(name, value)])).unwrap_err().to_string();
+    let prefix = |name: &str| format!("pod test-ns/a: annotation {P}{name}: ");
+    for (name, value) in [
+        ("ip_address", "10.0.0.300"),
+        ("ip_address", "10.0.0.1,10.0.0.2"),
+        ("mac_address", "ff:ff:ff:ff:ff:ff"),
+        ("ingress_rate", "ten"),
+        ("egress_rate", "-5"),
+        ("egress_burst", "5M"),
+        ("mirror", "yes"),
+        ("port_security", "1"),
+    ] {
+        let error = error(name, value);
+        assert!(error.starts_with(&prefix(name)) && error.contains(value), "{error}");
+    }
+}
+
+#[test]
+fn a_namespace_asks_for_a_subnet() {
+    let net = NamespaceNet::parse(&namespace(&[
+        ("logical_switch", "test-ns-subnet"),
+        ("cidr", "10.17.0.0/24"),
+        ("gateway", "10.17.0.1"),
+        ("exclude_ips", "10.17.0.1..10.17.0.10"),
+        ("private", "true"),
+        ("allow", "10.16.0.0/16,10.18.0.0/16"),
+        ("gateway_type", "centralized"),
+        ("gateway_node", "n1"),
+        ("gateway_nat", "false"),
+    ]))
+    .unwrap();
+    assert_eq!(net.switches, ["test-ns-subnet"]);
+    let subnet = Subnet::new("test-ns-subnet", net.wanted.unwrap());
+    let def = SubnetDef::parse(&subnet).unwrap();
+    assert_eq!(def.cidrs.to_string(), "10.17.0.0/24");
+    assert_eq!(def.gateway.to_string(), "10.17.0.1");
+    assert_eq!(def.exclude.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.17.0.1..10.17.0.10"]);
+    assert_eq!(def.namespaces, ["test-ns"]);
+    assert_eq!(def.gateway_type, GatewayType::Centralized);
+    assert_eq!(def.gateway_nodes[0].node, "n1");
+    assert_eq!(def.allow_subnets.len(), 2);
+    assert_eq!((def.private, def.nat_outgoing, def.default), (true, false, false));
+}
+
+#[test]
+fn a_namespace_may_ask_for_little_or_nothing() {
+    assert_eq!(NamespaceNet::parse(&namespace(&[])), Ok(NamespaceNet::default()));
+    let net = NamespaceNet::parse(&namespace(&[("logical_switch", "net")])).unwrap();
+    assert_eq!((net.switches, net.wanted), (vec!["net".to_owned()], None));
+    let net = NamespaceNet::parse(&namespace(&[("logical_switch", "net"), ("cidr", "fd00::/64")])).unwrap();
+    let wanted = net.wanted.unwrap();
+    assert_eq!((wanted.protocol.as_deref(), wanted.nat_outgoing), (Some("IPv6"), Some(true)));
+    let joined = [("logical_switch", "a,b"), ("cidr", "10.1.0.0/24;10.2.0.0/24"), ("exclude_ips", "10.1.0.1;10.2.0.1")];
+    let net = NamespaceNet::parse(&namespace(&joined)).unwrap();
+    assert_eq!((net.switches.len(), net.wanted), (2, None));
+}
+
+#[test]
+fn errors_name_namespace_and_annotation() {
+    let base = [("logical_switch", "net"), ("cidr", "10.17.0.0/24")];
+    for (name, value, why) in [
+        ("cidr", "10.17.0.0/33", "longer than the address"),
+        ("cidr", "10.17.0.0/24;10.18.0.0/24", "not a number"),
+        ("gateway", "10.18.0.1", "10.18.0.1 is outside 10.17.0.0/24"),
+        ("gateway", "fd00::1", "fd00::1 is outside 10.17.0.0/24"),
+        ("exclude_ips", "10.17.0.9..10.17.0.1", "ends before it starts"),
+        ("exclude_ips", "10.17.0.9,10.18.0.1", "10.18.0.1 is not inside 10.17.0.0/24"),
+        ("private", "ja", "neither true nor false"),
+        ("allow", "10.17.0.1", "no prefix length"),
+        ("gateway_type", "central", "neither distributed nor centralized"),
+        ("gateway_nat", "no", "neither true nor false"),
+        ("logical_switch", "Net_1", "cannot be the name of a subnet"),
+        ("logical_switch", "net,-a", "cannot be the name of a subnet"),
+    ] {
+        let mut annotations: Vec<_> = base.iter().copied().filter(|(have, _)| *have != name).collect();
+        annotations.push((name, value));
+        let error = NamespaceNet::parse(&namespace(&annotations)).unwrap_err().to_string();
+        let prefix = format!("namespace test-ns: annotation {P}{name}: ");
+        assert!(error.starts_with(&prefix) && error.contains(why), "{error}");
+    }
+    let error = NamespaceNet::parse(&namespace(&[("cidr", "10.17.0.0/24")])).unwrap_err().to_string();
+    assert!(error.contains("given without ovn.kubernetes.io/logical_switch"), "{error}");
+}
+
+#[test]
+fn a_bound_namespace_says_so() {
+    let def = |name: &str, cidr: &str, exclude: &[&str]| {
+        let mut subnet = Subnet::new(name, crate::SubnetSpec { cidr_block: cidr.into(), ..Default::default() });
+        subnet.spec.exclude_ips = exclude.iter().map(ToString::to_string).collect();
+        SubnetDef::parse(&subnet).unwrap()
+    };
+    let shop = def("shop-net", "10.20.0.0/24", &["10.20.0.1..10.20.0.9", "10.20.0.200"]);
+    let dual = def("dual-net", "10.23.0.0/24,fd00:23::/112", &[]);
+    let printed = |subnets: &[&SubnetDef]| {
+        let lines = bound_to(subnets).into_iter().map(|(name, value)| format!("{}={value}", &name[P.len()..]));
+        lines.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        printed(&[&shop]),
+        ["cidr=10.20.0.0/24", "exclude_ips=10.20.0.1..10.20.0.9,10.20.0.200", "logical_switch=shop-net"]
+    );
+    assert_eq!(
+        printed(&[&shop, &dual]),
+        [
+            "cidr=10.20.0.0/24;10.23.0.0/24,fd00:23::/112",
+            "exclude_ips=10.20.0.1..10.20.0.9,10.20.0.200;",
+            "logical_switch=shop-net,dual-net"
+        ]
+    );
+}
