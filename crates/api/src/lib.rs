@@ -7,6 +7,7 @@
 pub mod annotations;
 mod error;
 mod ip;
+mod selector;
 mod subnet;
 mod subnet_def;
 pub mod values;
@@ -18,6 +19,7 @@ use kube::CustomResourceExt;
 pub use annotations::{NamespaceNet, NodeNet, PodIps, PodNet, PodWant};
 pub use error::FieldError;
 pub use ip::{Ip, IpSpec};
+pub use selector::selects;
 pub use subnet::{Subnet, SubnetCondition, SubnetSpec, SubnetStatus};
 pub use subnet_def::{GatewayNode, GatewayType, SubnetDef};
 pub use values::{Addresses, Cidr, Cidrs, Families, Family, IpRange, Mac, Rate, ValueError};

@@ -1,10 +1,10 @@
 //! A subnet that has been checked: what [`crate::Subnet`] says, as values.
 
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::{Addresses, Cidr, Cidrs, FieldError, IpRange, Subnet, values::parse_address};
+use crate::{Addresses, Cidr, Cidrs, FieldError, IpRange, Subnet, selects, values::parse_address};
 
 /// Where a subnet's pods leave the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -146,6 +146,20 @@ impl SubnetDef {
         })
     }
 
+    /// Whether the namespace is bound here, by name or by its labels.
+    pub fn binds(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.namespaces.iter().any(|name| name == namespace)
+            || self.namespace_selectors.iter().any(|selector| selects(selector, labels))
+    }
+
+    /// Which choice the node is as a gateway of a centralized subnet: 0 is the first. Nodes named by label come after
+    /// those named by name, all alike.
+    pub fn gateway_rank(&self, node: &str, labels: &BTreeMap<String, String>) -> Option<usize> {
+        let named = self.gateway_nodes.iter().position(|gateway| gateway.node == node);
+        let selected = || self.gateway_node_selectors.iter().any(|selector| selects(selector, labels));
+        named.or_else(|| selected().then_some(self.gateway_nodes.len()))
+    }
+
     /// The router's addresses with prefix lengths, as a router port wants them: `10.17.0.1/24`.
     pub fn gateway_networks(&self) -> Vec<String> {
         self.cidrs
@@ -202,3 +216,6 @@ fn gateway_nodes(text: &str) -> Result<Vec<GatewayNode>, String> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

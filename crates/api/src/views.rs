@@ -238,3 +238,6 @@ impl NodeView {
         conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
     }
 }
+
+#[cfg(test)]
+mod tests;

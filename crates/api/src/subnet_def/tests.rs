@@ -1,0 +1,147 @@
+//! Subnets as a running kube-ovn left them, and subnets that are wrong.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn parse(spec: Value) -> Result<SubnetDef, FieldError> {
+    let metadata = json!({"name": "test-ns-subnet", "uid": "f44789ed"});
+    SubnetDef::parse(&serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap())
+}
+
+#[track_caller]
+fn refused(spec: Value, expected: &str) {
+    assert_eq!(parse(spec).unwrap_err().to_string(), format!("subnet test-ns-subnet: spec.{expected}"));
+}
+
+#[test]
+fn what_kube_ovn_left() {
+    let subnet: Subnet = serde_yaml_ng::from_str(
+        "
+        apiVersion: kubeovn.io/v1
+        kind: Subnet
+        metadata:
+          finalizers: [kubeovn.io/kube-ovn-controller]
+          name: dual-net
+          uid: 363c6193-1416-4eca-82ef-35e6812f37c3
+        spec:
+          cidrBlock: 10.23.0.0/24,fd00:23::/112
+          default: false
+          enableLb: true
+          excludeIps:
+          - 10.23.0.1
+          - fd00:23::1
+          gateway: 10.23.0.1,fd00:23::1
+          gatewayNode: ''
+          gatewayType: distributed
+          namespaces:
+          - dual
+          natOutgoing: true
+          private: false
+          protocol: Dual
+          provider: ovn
+          u2oFeatures: {}
+          vpc: ovn-cluster
+        status:
+          activateGateway: ''
+          conditions:
+          - lastTransitionTime: '2026-11-21T02:28:11Z'
+            lastUpdateTime: '2026-11-21T02:28:11Z'
+            message: Not Observed
+            reason: Init
+            status: Unknown
+            type: Error
+          dhcpV4OptionsUUID: ''
+          natOutgoingPolicyRules: []
+          v4availableIPrange: 10.23.0.4-10.23.0.76,10.23.0.78-10.23.0.254
+          v4availableIPs: 250
+          v4usingIPrange: 10.23.0.2-10.23.0.3,10.23.0.77
+          v4usingIPs: 3
+          v6availableIPs: 65530
+        ",
+    )
+    .unwrap();
+    let def = SubnetDef::parse(&subnet).unwrap();
+    assert_eq!(def.name, "dual-net");
+    assert_eq!(def.cidrs.to_string(), "10.23.0.0/24,fd00:23::/112");
+    assert_eq!(def.gateway_networks(), ["10.23.0.1/24", "fd00:23::1/112"]);
+    assert_eq!(def.exclude.len(), 2);
+    assert_eq!((def.gateway_type, def.gateway_nodes.len()), (GatewayType::Distributed, 0));
+    assert_eq!((def.nat_outgoing, def.private, def.default, def.enable_lb), (true, false, false, true));
+
+    let status = subnet.status.unwrap();
+    assert!((status.v6_available_ips - 65530.0).abs() < f64::EPSILON);
+    assert_eq!(status.v4_using_ip_range, "10.23.0.2-10.23.0.3,10.23.0.77");
+    let printed = serde_json::to_string(&status).unwrap();
+    assert!(printed.contains(r#""v6availableIPs":65530,"#), "an integer, not 65530.0: {printed}");
+    let huge = crate::SubnetStatus { v6_available_ips: 2_f64.powi(64), ..Default::default() };
+    assert!(serde_json::to_string(&huge).unwrap().contains(r#""v6availableIPs":1.8446744073709552e"#));
+}
+
+#[test]
+fn little_is_enough() {
+    let def = parse(json!({"cidrBlock": "fd00:18::/64,10.18.0.1/24"})).unwrap();
+    assert_eq!(def.cidrs.to_string(), "10.18.0.0/24,fd00:18::/64");
+    assert_eq!(def.gateway.to_string(), "10.18.0.1,fd00:18::1");
+    assert_eq!((def.enable_lb, def.nat_outgoing, def.mtu), (true, false, None));
+    assert_eq!((def.provider.as_str(), def.vpc.as_str()), ("ovn", "ovn-cluster"));
+    let nulls = json!({"cidrBlock": "10.18.0.0/24", "excludeIps": null, "namespaces": null, "gateway": null});
+    assert_eq!(parse(nulls).unwrap().gateway.to_string(), "10.18.0.1");
+    let one = parse(json!({"cidrBlock": "10.18.0.0/24,fd00:18::/64", "gateway": "10.18.0.254"})).unwrap();
+    assert_eq!(one.gateway.to_string(), "10.18.0.254,fd00:18::1", "the family left out gets its first address");
+    assert_eq!(parse(json!({"cidrBlock": "10.18.0.8/31"})).unwrap().gateway.to_string(), "10.18.0.8");
+}
+
+#[test]
+fn gateways_of_a_centralized_subnet() {
+    let def = parse(json!({
+        "cidrBlock": "10.22.0.0/24", "gatewayType": "centralized", "gatewayNode": "n1, n2:172.30.0.2,",
+        "gatewayNodeSelectors": [{"matchLabels": {"gw": "yes"}}],
+        "namespaceSelectors": [{"matchLabels": {"team": "gw"}}], "namespaces": ["egress"]
+    }))
+    .unwrap();
+    assert_eq!(def.gateway_type, GatewayType::Centralized);
+    assert_eq!(def.gateway_nodes[1], GatewayNode { node: "n2".into(), address: "172.30.0.2".parse().ok() });
+    let labels = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    let none = BTreeMap::new();
+    assert_eq!(def.gateway_rank("n2", &none), Some(1));
+    assert_eq!(def.gateway_rank("n3", &none), None);
+    assert_eq!(def.gateway_rank("n3", &labels("gw", "yes")), Some(2));
+    assert!(def.binds("egress", &none) && def.binds("other", &labels("team", "gw")) && !def.binds("other", &none));
+}
+
+#[test]
+fn errors_name_object_and_field() {
+    refused(json!({}), r#"cidrBlock: "" is not a CIDR: no prefix length, as in 10.16.0.0/16"#);
+    refused(
+        json!({"cidrBlock": "10.0.0.0/33"}),
+        r#"cidrBlock: "10.0.0.0/33" is not a CIDR: the prefix is longer than the address"#,
+    );
+    let with = |field: &str, value: Value| json!({"cidrBlock": "10.0.0.0/24", field: value});
+    refused(with("gateway", json!("10.0.1.1")), "gateway: 10.0.1.1 is outside 10.0.0.0/24");
+    refused(with("gateway", json!("10.0.0.0")), "gateway: 10.0.0.0 is the first or the last address of 10.0.0.0/24");
+    refused(
+        with("gateway", json!("10.0.0.255")),
+        "gateway: 10.0.0.255 is the first or the last address of 10.0.0.0/24",
+    );
+    refused(with("gateway", json!("fd00::1")), "gateway: fd00::1: the subnet has no IPv6 network");
+    refused(with("gateway", json!("x")), r#"gateway: "x" is not an IP address: neither IPv4 nor IPv6"#);
+    refused(
+        with("excludeIps", json!(["10.0.0.250..10.0.1.5"])),
+        "excludeIps: 10.0.0.250..10.0.1.5 is not inside 10.0.0.0/24",
+    );
+    refused(with("excludeIps", json!(["fd00::1"])), "excludeIps: fd00::1: the subnet has no IPv6 network");
+    refused(
+        with("excludeIps", json!(["10.0.0.9..10.0.0.1"])),
+        r#"excludeIps: "10.0.0.9..10.0.0.1" is not an address range: it ends before it starts"#,
+    );
+    refused(with("gatewayType", json!("both")), r#"gatewayType: "both" is neither distributed nor centralized"#);
+    refused(with("gatewayNode", json!("n1,:1.2.3.4")), r#"gatewayNode: ":1.2.3.4" names no node"#);
+    refused(with("gatewayNode", json!("n1:x")), r#"gatewayNode: "x" is not an IP address: neither IPv4 nor IPv6"#);
+    refused(
+        with("allowSubnets", json!(["10.1.0.0"])),
+        r#"allowSubnets: "10.1.0.0" is not a CIDR: no prefix length, as in 10.16.0.0/16"#,
+    );
+    refused(with("mtu", json!(-1)), "mtu: -1 is not between 68 and 65535");
+    refused(with("mtu", json!(66000)), "mtu: 66000 is not between 68 and 65535");
+}
