@@ -17,7 +17,7 @@ use ops::Ops;
 /// The operations that make the touched rows and members right. Takes time by what was touched, not by how large the sets
 /// are that it is in; only a row that is new, adopted from others or there twice has all of its members looked at.
 pub fn diff(facts: &Facts, touched: &Touched, replica: &Replica) -> Vec<Op> {
-    let mut diff = Diff::new(facts, replica);
+    let mut diff = Diff::new(facts, replica, false);
     diff.queue.extend(touched.rows.iter().cloned().map(Work::Row));
     diff.queue.extend(touched.members.iter().cloned().map(|(of, column, element)| Work::Member(of, column, element)));
     while let Some(work) = diff.queue.pop() {
@@ -31,7 +31,7 @@ pub fn diff(facts: &Facts, touched: &Touched, replica: &Replica) -> Vec<Op> {
 
 /// The operations that make everything right: what is wanted is there, and what carries our mark and is not wanted goes.
 pub fn diff_all(facts: &Facts, replica: &Replica) -> Vec<Op> {
-    let mut diff = Diff::new(facts, replica);
+    let mut diff = Diff::new(facts, replica, true);
     let mut kept = HashSet::new();
     for (key, wanted) in facts.iter() {
         if let Some(variant) = wanted.row()
@@ -67,12 +67,15 @@ struct Diff<'a> {
     on: Resolver<'a>,
     seen: HashSet<RowKey>,
     queue: Vec<Work>,
+    /// Whether every row is looked at anyway.
+    everything: bool,
     ops: Ops,
 }
 
 impl<'a> Diff<'a> {
-    fn new(facts: &'a Facts, replica: &'a Replica) -> Self {
-        Self { on: Resolver::new(facts, replica), seen: HashSet::new(), queue: Vec::new(), ops: Ops::default() }
+    fn new(facts: &'a Facts, replica: &'a Replica, everything: bool) -> Self {
+        let on = Resolver::new(facts, replica);
+        Self { on, seen: HashSet::new(), queue: Vec::new(), everything, ops: Ops::default() }
     }
 
     /// A row, and of the sets around it as many elements as may have changed with it.
@@ -94,6 +97,10 @@ impl<'a> Diff<'a> {
                     if self.on.marked(key.table, id) {
                         self.ops.delete(key.table, id);
                     }
+                }
+                // A row of others with the same name comes to light.
+                if let Some(stand) = self.on.stand(key) {
+                    self.sets(key, stand);
                 }
             }
             None => {}
@@ -211,7 +218,7 @@ impl<'a> Diff<'a> {
                     Element::Value(value) => drop(wanted.insert(value.clone())),
                     Element::Row(row) => {
                         let Some(stand) = self.on.stand(row) else { continue };
-                        if let Stand::New(_) = stand {
+                        if !self.everything {
                             self.queue.push(Work::Row(row.clone()));
                         }
                         wanted.insert(stand.id().into());

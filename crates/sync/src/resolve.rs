@@ -46,12 +46,12 @@ impl<'a> Resolver<'a> {
     }
 
     /// The rows that have this natural key: those with our mark first, then by id.
-    pub(crate) fn candidates(&self, key: &RowKey) -> Vec<Uuid> {
+    pub(crate) fn candidates(&mut self, key: &RowKey) -> Vec<Uuid> {
         let found = self.replica.find(key.table.name(), key.local());
         let mut rows: Vec<Uuid> = match (key.table.descriptor().scope, key.scope()) {
             (None, _) => found.collect(),
             (Some(scope), Some((parent, _))) => {
-                let parent = self.candidates(&parent).first().and_then(|&id| self.get(scope.parent, id));
+                let parent = self.stand(&parent).and_then(|stand| self.get(scope.parent, stand.id()));
                 let Some(set) = parent.and_then(|row| row.get(scope.column)) else { return Vec::new() };
                 found.filter(|&id| set.contains(&id.into())).collect()
             }
@@ -92,7 +92,7 @@ impl<'a> Resolver<'a> {
 
     /// The id for a new row. It is taken already when somebody gave the row that had it another name; that row is taken
     /// back if nobody wants it under its new name.
-    fn fresh(&self, key: &RowKey, seed: &str) -> Stand {
+    fn fresh(&mut self, key: &RowKey, seed: &str) -> Stand {
         let id = row_id(key, seed);
         let Some(row) = self.get(key.table, id) else { return Stand::New(id) };
         if let Some(name) = self.name_of(key, id, row)
@@ -111,12 +111,12 @@ impl<'a> Resolver<'a> {
     }
 
     /// The natural key of a row, if it is in the scope of `like`.
-    fn name_of(&self, like: &RowKey, id: Uuid, row: &Row) -> Option<RowKey> {
+    fn name_of(&mut self, like: &RowKey, id: Uuid, row: &Row) -> Option<RowKey> {
         let table = like.table.descriptor();
         let local = (table.key)(row)?;
         let Some(scope) = table.scope else { return Some(RowKey::new(like.table, local)) };
         let (parent, _) = like.scope()?;
-        let set = self.get(scope.parent, *self.candidates(&parent).first()?)?.get(scope.column)?;
+        let set = self.stand(&parent).and_then(|stand| self.get(scope.parent, stand.id()))?.get(scope.column)?;
         set.contains(&id.into()).then(|| RowKey::new(like.table, format!("{}/{local}", parent.name)))
     }
 }

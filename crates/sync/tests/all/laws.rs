@@ -1,0 +1,252 @@
+//! The two laws.
+//!
+//! 1. Whatever is in the database and whatever is wanted: after one diff of everything the database says exactly what is
+//!    wanted, what others wrote is as it was, rows keep their ids, and a second diff is empty.
+//! 2. Whatever is wanted more or less, in any order and in steps of any size: looking only at what was touched gets to where
+//!    looking at everything gets.
+
+use std::collections::BTreeSet;
+
+use ovn::{Element, Fact, Kind, RowKey, TableId, ours};
+use ovsdb::{Atom, Datum, Replica, Row, Uuid};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use sync::{Facts, diff, diff_all, text::describe};
+
+use crate::model::{self, apply, references};
+use crate::random::{Want, database, found, want};
+
+/// What is wanted, worked out from the list of facts in the most plain way.
+pub(crate) struct Desired {
+    rows: Vec<(RowKey, Row)>,
+    members: BTreeSet<(RowKey, &'static str, Element)>,
+}
+
+impl Desired {
+    pub(crate) fn of(facts: &[Fact], db: &Replica) -> Self {
+        let wanted: BTreeSet<&RowKey> = facts.iter().filter(|f| matches!(f, Fact::Row { .. })).map(Fact::key).collect();
+        let foreign = |key: &RowKey| {
+            !wanted.contains(key) && named(db, key).iter().any(|id| !ours(db.get(key.table.name(), *id).unwrap()))
+        };
+        let there = |key: &RowKey| {
+            let held = |fact: &Fact| match fact {
+                Fact::Member { of, element: Element::Row(row), .. } => {
+                    row == key && (wanted.contains(of) || foreign(of))
+                }
+                _ => false,
+            };
+            let exists = key.table.descriptor().root || facts.iter().any(held);
+            wanted.contains(key) && exists || foreign(key)
+        };
+        let mut rows: Vec<(RowKey, Row)> = Vec::new();
+        for key in wanted.iter().filter(|key| there(key)) {
+            let variants = facts.iter().filter_map(|fact| match fact {
+                Fact::Row { key: k, columns, .. } if k == *key => Some(columns),
+                _ => None,
+            });
+            rows.push(((*key).clone(), variants.min().unwrap().clone()));
+        }
+        let members = facts.iter().filter_map(|fact| match fact {
+            Fact::Member { of, column, element } if there(of) => match element {
+                Element::Row(row) if !there(row) => None,
+                _ => Some((of.clone(), *column, element.clone())),
+            },
+            _ => None,
+        });
+        Self { rows, members: members.collect() }
+    }
+
+    /// Panics unless `db` says this and nothing else of ours.
+    pub(crate) fn check(&self, db: &Replica) {
+        let mut right = BTreeSet::new();
+        for (key, columns) in &self.rows {
+            let ids = named(db, key);
+            let mine: Vec<&Uuid> = match key.table {
+                TableId::NbGlobal => ids.iter().collect(),
+                _ => ids.iter().filter(|id| ours(db.get(key.table.name(), **id).unwrap())).collect(),
+            };
+            assert_eq!(mine.len(), 1, "rows that are {key}: {ids:?}");
+            let row = db.get(key.table.name(), *mine[0]).unwrap();
+            right.insert((key.table, *mine[0]));
+            for (column, want) in columns {
+                let have = row.get(column).cloned().unwrap_or_else(Datum::empty);
+                let same = match key.table.descriptor().kind(column) {
+                    Kind::Keys => want.pairs().all(|(k, v)| have.pairs().any(|(hk, hv)| (hk, hv) == (k, v))),
+                    _ => have == *want || have.is_empty() && want.is_empty(),
+                };
+                assert!(same, "{key} {column}: {have}, wanted {want}");
+            }
+            for (column, to) in key.table.descriptor().member_columns() {
+                let have = row.get(column).cloned().unwrap_or_else(Datum::empty);
+                self.check_set(db, key, column, to, &have);
+            }
+        }
+        for table in TableId::ALL {
+            for (id, row) in db.rows(table.name()).filter(|(_, row)| ours(row)) {
+                assert!(right.contains(&(table, id)), "{table} {id} carries our mark and is not wanted: {row:?}");
+            }
+        }
+    }
+
+    fn check_set(&self, db: &Replica, of: &RowKey, column: &'static str, to: Option<TableId>, have: &Datum) {
+        let wanted = self.members.iter().filter(|(o, c, _)| o == of && *c == column).map(|(_, _, element)| element);
+        let wanted: BTreeSet<Atom> = wanted
+            .map(|element| match element {
+                Element::Value(value) => value.clone(),
+                Element::Row(row) => {
+                    let wanted = self.rows.iter().any(|(key, _)| key == row);
+                    let right = |id: &Uuid| ours(db.get(row.table.name(), *id).unwrap()) == wanted;
+                    named(db, row).into_iter().find(right).expect("a wanted element").into()
+                }
+            })
+            .collect();
+        let mine = |atom: &&Atom| match to {
+            None => true,
+            Some(to) => wanted.contains(*atom) || ours(db.get(to.name(), atom.as_uuid().unwrap()).unwrap()),
+        };
+        let have: BTreeSet<Atom> = have.atoms().filter(mine).cloned().collect();
+        assert_eq!(have, wanted, "{of} {column}");
+    }
+}
+
+/// The rows with this natural key; those of scoped keys under any parent of the name.
+fn named(db: &Replica, key: &RowKey) -> Vec<Uuid> {
+    let held = references(db);
+    let in_scope = |id: &Uuid| match key.scope() {
+        None => true,
+        Some((parent, _)) => {
+            let parents = held.get(&(key.table, *id)).into_iter().flatten();
+            parents.into_iter().any(|(table, holder)| {
+                *table == parent.table && db.find(table.name(), &parent.name).any(|id| id == *holder)
+            })
+        }
+    };
+    db.find(key.table.name(), key.local()).filter(in_scope).collect()
+}
+
+/// What others wrote is as it was: rows that nobody wants by their name, and their places in rows that still are there.
+fn check_foreign(before: &Replica, after: &Replica, facts: &Facts) {
+    let held = references(before);
+    let foreign = |table: TableId, id: Uuid| {
+        let row = before.get(table.name(), id).unwrap();
+        let key = (table.descriptor().key)(row).unwrap();
+        let scoped = table.descriptor().scope.is_some();
+        !ours(row) && (scoped || !facts.wants(&RowKey::new(table, key)))
+    };
+    for table in TableId::ALL {
+        for (id, row) in before.rows(table.name()).filter(|(id, _)| foreign(table, *id)) {
+            let holders = held.get(&(table, id)).into_iter().flatten();
+            let kept = table.descriptor().root
+                || holders.into_iter().any(|(table, holder)| after.get(table.name(), *holder).is_some());
+            if !kept {
+                continue;
+            }
+            let Some(now) = after.get(table.name(), id) else { panic!("{table} {id} was not ours: {row:?}") };
+            for column in table.descriptor().columns {
+                let (old, new) = (row.get(column.name), now.get(column.name));
+                match column.kind {
+                    Kind::References(to) => {
+                        let stay = old.into_iter().flat_map(Datum::uuids).filter(|child| foreign(to, *child));
+                        for child in stay {
+                            assert!(new.is_some_and(|new| new.contains(&child.into())), "{table} {id} lost {child}");
+                        }
+                    }
+                    Kind::Values => {
+                        let mut old = old.into_iter().flat_map(Datum::atoms);
+                        assert!(old.all(|atom| new.is_some_and(|new| new.contains(atom))), "{table} {id} lost a value");
+                    }
+                    // A scoped row of others may have been taken over.
+                    _ if table.descriptor().scope.is_some() && ours(now) => {}
+                    _ => assert_eq!(old, new, "{table} {id} {}", column.name),
+                }
+            }
+        }
+    }
+}
+
+fn check_ids(before: &Replica, after: &Replica, facts: &[Fact]) {
+    for fact in facts.iter().filter(|f| matches!(f, Fact::Row { .. }) && f.key().scope().is_none()) {
+        let (old, new) = (named(before, fact.key()), named(after, fact.key()));
+        assert!(
+            old.is_empty() || new.is_empty() || new.iter().any(|id| old.contains(id)),
+            "{} got a new id",
+            fact.key()
+        );
+    }
+}
+
+fn facts_of(wants: &[Want]) -> Vec<Fact> {
+    wants.iter().flat_map(Want::facts).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn one_diff_of_everything_makes_everything_right(wants in vec(want(), 0..24), rows in vec(found(), 0..24)) {
+        let before = database(rows);
+        let list = facts_of(&wants);
+        let facts: Facts = list.iter().cloned().collect();
+        let desired = Desired::of(&list, &before);
+        let mut after = before.clone();
+        let ops = diff_all(&facts, &before);
+        apply(&mut after, &ops);
+        desired.check(&after);
+        check_foreign(&before, &after, &facts);
+        check_ids(&before, &after, &list);
+        let again = diff_all(&facts, &after);
+        prop_assert!(again.is_empty(), "a second diff: {:#?}", describe(&again, &after));
+    }
+
+    #[test]
+    fn steps_get_where_a_diff_of_everything_gets(
+        rows in vec(found(), 0..16),
+        start in vec(want(), 0..16),
+        steps in vec(vec((any::<prop::sample::Index>(), want(), any::<bool>()), 1..4), 1..12),
+    ) {
+        let mut wants = start;
+        let mut facts: Facts = facts_of(&wants).into_iter().collect();
+        let mut db = database(rows);
+        let ops = diff_all(&facts, &db);
+        apply(&mut db, &ops);
+        facts.take_touched();
+        for step in steps {
+            for (at, want, add) in step {
+                if add || wants.is_empty() {
+                    facts.extend(want.facts());
+                    wants.push(want);
+                } else {
+                    let gone = wants.swap_remove(at.index(wants.len()));
+                    for fact in gone.facts() {
+                        prop_assert!(facts.remove(&fact));
+                    }
+                }
+            }
+            let desired = Desired::of(&facts_of(&wants), &db);
+            let touched = facts.take_touched();
+            let ops = diff(&facts, &touched, &db);
+            let before = db.clone();
+            apply(&mut db, &ops);
+            desired.check(&db);
+            check_foreign(&before, &db, &facts);
+            let rest = diff_all(&facts, &db);
+            prop_assert!(rest.is_empty(), "left over by {:#?}: {:#?}", describe(&ops, &before), describe(&rest, &db));
+        }
+        let from_scratch: Facts = facts_of(&wants).into_iter().collect();
+        prop_assert!(diff_all(&from_scratch, &db).is_empty());
+    }
+}
+
+#[test]
+fn a_row_renamed_by_others_is_taken_back() {
+    let facts: Facts = Want::Switch { name: 0, config: 0 }.facts().into_iter().collect();
+    let mut db = model::empty();
+    let ops = diff_all(&facts, &db);
+    apply(&mut db, &ops);
+    let (id, row) = db.rows("Logical_Switch").next().map(|(id, row)| (id, row.clone())).unwrap();
+    db.insert("Logical_Switch", id, Row::from_iter(row.into_iter().chain([("name", "renamed".into())])));
+    let ops = diff_all(&facts, &db);
+    apply(&mut db, &ops);
+    assert_eq!(db.find("Logical_Switch", "s0").collect::<Vec<_>>(), [id]);
+    assert_eq!(db.len("Logical_Switch"), 1);
+}

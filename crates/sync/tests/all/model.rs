@@ -1,0 +1,97 @@
+//! A small model of a northbound database: applies operations to a replica the way ovsdb-server does (RFC 7047, 5.2),
+//! collects rows that nothing refers to, and panics where the server would refuse.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ovn::{Kind, TableId};
+use ovsdb::{Datum, Mutation, Mutator, Op, Replica, Row, Uuid, Where};
+
+/// Columns that the schema keeps unique.
+const UNIQUE: [TableId; 3] = [TableId::LogicalSwitchPort, TableId::LogicalRouterPort, TableId::AddressSet];
+
+/// An empty database.
+pub(crate) fn empty() -> Replica {
+    Replica::new(ovn::northbound())
+}
+
+/// One transaction.
+pub(crate) fn apply(db: &mut Replica, ops: &[Op]) {
+    for op in ops {
+        match op {
+            Op::Insert { table, uuid: Some(id), row } => {
+                assert!(db.get(table, *id).is_none(), "duplicate uuid {id} in {table}");
+                db.insert(table, *id, row.clone());
+            }
+            Op::Update { table, on: Where::Row(id), row } => {
+                assert!(!row.is_empty(), "an update of nothing");
+                let mut there = db.get(table, *id).expect("a row to update").clone();
+                there.extend(row.clone());
+                db.insert(table, *id, there);
+            }
+            Op::Mutate { table, on: Where::Row(id), mutations } => {
+                let mut there = db.get(table, *id).unwrap_or_else(|| panic!("no {table} {id} to mutate")).clone();
+                mutations.iter().for_each(|mutation| mutate(&mut there, mutation));
+                db.insert(table, *id, there);
+            }
+            Op::Delete { table, on: Where::Row(id) } => {
+                db.remove(table, *id).expect("a row to delete");
+            }
+            other => panic!("the model does not know {other:?}"),
+        }
+    }
+    commit(db);
+}
+
+fn mutate(row: &mut Row, Mutation { column, mutator, value }: &Mutation) {
+    assert!(!value.is_empty(), "a mutation of nothing");
+    let there = row.entry(column).or_insert_with(|| match value {
+        Datum::Set(_) => Datum::empty(),
+        Datum::Map(_) => Datum::empty_map(),
+    });
+    match (there, mutator, value) {
+        (Datum::Set(there), Mutator::Insert, Datum::Set(value)) => there.extend(value.iter().cloned()),
+        (Datum::Set(there), Mutator::Delete, Datum::Set(value)) => there.retain(|atom| !value.contains(atom)),
+        (Datum::Map(there), Mutator::Delete, Datum::Set(keys)) => there.retain(|key, _| !keys.contains(key)),
+        (Datum::Map(there), Mutator::Insert, Datum::Map(pairs)) => {
+            for (key, value) in pairs {
+                there.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        (there, mutator, value) => panic!("{column}: {there} {mutator:?} {value}"),
+    }
+}
+
+/// What happens at the end of a transaction: rows without a reference are collected, references and names are checked.
+pub(crate) fn commit(db: &mut Replica) {
+    let held = references(db);
+    for table in TableId::ALL.into_iter().filter(|t| !t.descriptor().root) {
+        let lost: Vec<Uuid> =
+            db.rows(table.name()).map(|(id, _)| id).filter(|id| !held.contains_key(&(table, *id))).collect();
+        for id in lost {
+            db.remove(table.name(), id);
+        }
+    }
+    for (table, id) in held.keys() {
+        assert!(db.get(table.name(), *id).is_some(), "a reference to {table} {id}, which does not exist");
+    }
+    for table in UNIQUE {
+        let names: Vec<String> = db.rows(table.name()).filter_map(|(_, row)| (table.descriptor().key)(row)).collect();
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "two {table} of one name: {names:?}");
+    }
+}
+
+/// Every row that is referred to, with the rows that do.
+pub(crate) fn references(db: &Replica) -> BTreeMap<(TableId, Uuid), Vec<(TableId, Uuid)>> {
+    let mut held: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for table in TableId::ALL {
+        for column in table.descriptor().columns {
+            let Kind::References(to) = column.kind else { continue };
+            for (id, row) in db.rows(table.name()) {
+                for child in row.get(column.name).into_iter().flat_map(Datum::uuids) {
+                    held.entry((to, child)).or_default().push((table, id));
+                }
+            }
+        }
+    }
+    held
+}
