@@ -17,6 +17,7 @@ use crate::watch::Seen;
 
 /// One thing that a watch saw.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // a Subnet is large and rare; boxing it would cost every pod an allocation
 pub enum Event {
     /// Of Namespaces.
     Namespaces(Seen<Namespace>),
@@ -99,7 +100,9 @@ impl Cluster {
             Event::Pods(seen) => {
                 self.synced.pods |= matches!(seen, Seen::Reset(_));
                 let changed = take_in(&mut self.pods, seen, |pod| pod.port.clone(), Object::Pod);
-                changed.iter().for_each(|object| self.index_pod(object));
+                for object in &changed {
+                    self.index_pod(object);
+                }
                 changed
             }
         }

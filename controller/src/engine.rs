@@ -96,11 +96,6 @@ impl Engine {
         self.undecided.insert(object);
     }
 
-    /// Whether anything waits for [`Engine::decide`].
-    pub fn is_idle(&self) -> bool {
-        self.undecided.is_empty()
-    }
-
     /// Decides about everything marked, and about whatever that makes undecided in turn; then brings the facts up to date.
     pub fn decide(&mut self, cluster: &Cluster) {
         while let Some(object) = self.undecided.pop_first() {
@@ -181,7 +176,13 @@ impl Engine {
         self.world.remove_port(port);
         if let Some((subnet, _)) = self.ipam.release(port) {
             self.wake(&subnet);
-            self.decided.insert(Object::Subnet(subnet));
+            // A subnet that is on its way out may have waited for just this one.
+            let settled = self.verdicts.get(&subnet) == Some(&Verdict::Valid);
+            let objects = if settled { &mut self.decided } else { &mut self.undecided };
+            objects.insert(Object::Subnet(subnet));
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

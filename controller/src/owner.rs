@@ -31,7 +31,7 @@ const STATUS_PACE: Duration = Duration::from_secs(1);
 /// How long to wait before a transaction that the database refused is made anew.
 const AFTER_REFUSAL: Duration = Duration::from_secs(1);
 /// Everything is compared with everything this often, whatever happened in between.
-const COMPARE_ALL: Duration = Duration::from_secs(300);
+const COMPARE_ALL: Duration = Duration::from_mins(5);
 /// Events taken in at once.
 const EVENTS: usize = 4096;
 
@@ -139,7 +139,9 @@ impl Owner {
         for event in seen.drain(..) {
             let changed = self.cluster.observe(event);
             if let Some(engine) = &mut self.engine {
-                changed.into_iter().for_each(|object| engine.mark(object));
+                for object in changed {
+                    engine.mark(object);
+                }
             }
         }
         self.soon();

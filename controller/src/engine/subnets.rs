@@ -37,7 +37,13 @@ impl Engine {
         let Some(subnet) = cluster.subnets.get(name) else {
             self.bind(name, &[]);
             self.verdicts.remove(name);
-            self.retire_subnet(name);
+            if let Err(holders) = self.retire_subnet(name) {
+                tracing::warn!(
+                    subnet = &**name,
+                    holders,
+                    "the subnet vanished while in use; its pods keep their network"
+                );
+            }
             return;
         };
         if is_foreign(subnet) {

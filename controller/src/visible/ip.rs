@@ -32,19 +32,7 @@ pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Wr
 /// What the IP shall say; `None` when no port of that name holds an address.
 fn wanted(engine: &Engine, cluster: &Cluster, name: &str) -> Option<(IpSpec, BTreeMap<String, String>)> {
     let (subnet, lease) = engine.lease(name)?;
-    let holder = match cluster.pods.get(name) {
-        Some(pod) => IpSpec {
-            pod_name: pod.name.to_string(),
-            namespace: pod.namespace.to_string(),
-            node_name: pod.node.to_string(),
-            pod_type: pod.owner_kind.to_owned(),
-            ..IpSpec::default()
-        },
-        None => {
-            let node = name.strip_prefix("node-").filter(|node| cluster.nodes.contains_key(*node))?;
-            IpSpec { pod_name: node.to_owned(), node_name: node.to_owned(), ..IpSpec::default() }
-        }
-    };
+    let holder = pod_holder(cluster, name).or_else(|| node_holder(cluster, name))?;
     let labels = [
         (subnet, ""),
         (SUBNET_LABEL, subnet),
@@ -54,6 +42,22 @@ fn wanted(engine: &Engine, cluster: &Cluster, name: &str) -> Option<(IpSpec, BTr
     let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     let spec = IpSpec { subnet: subnet.to_owned(), ..holder }.with_addresses(&lease.ips, lease.mac);
     Some((spec, labels))
+}
+
+fn pod_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {
+    let pod = cluster.pods.get(name)?;
+    Some(IpSpec {
+        pod_name: pod.name.to_string(),
+        namespace: pod.namespace.to_string(),
+        node_name: pod.node.to_string(),
+        pod_type: pod.owner_kind.to_owned(),
+        ..IpSpec::default()
+    })
+}
+
+fn node_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {
+    let node = name.strip_prefix("node-").filter(|node| cluster.nodes.contains_key(*node))?;
+    Some(IpSpec { pod_name: node.to_owned(), node_name: node.to_owned(), ..IpSpec::default() })
 }
 
 /// Records of other shapes (another provider's, a virtual address) are none of ours and stay.

@@ -59,12 +59,11 @@ fn amend(engine: &Engine, subnet: &Subnet) -> Option<Value> {
     let mut metadata = Map::new();
     let mut spec = Map::new();
     match engine.verdict(name)? {
-        Verdict::Foreign | Verdict::Held { .. } => return None,
         Verdict::Released if ours => {
             let others: Vec<&String> = finalizers.iter().filter(|finalizer| *finalizer != FINALIZER).collect();
             metadata.insert("finalizers".into(), json!(others));
         }
-        Verdict::Released => return None,
+        Verdict::Foreign | Verdict::Held { .. } | Verdict::Released => return None,
         Verdict::Valid | Verdict::Invalid { .. } => {
             if !ours {
                 metadata.insert("finalizers".into(), json!([finalizers, vec![FINALIZER.to_owned()]].concat()));

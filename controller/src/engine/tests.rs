@@ -1,0 +1,148 @@
+//! The engine on small clusters: objects in as JSON, decisions out. No API server, no database.
+
+mod pods;
+mod recovery;
+mod subnets;
+
+use api::{Ip, NamespaceView, NodeView, PodView, Subnet};
+use ovsdb::Replica;
+use serde_json::{Value, json};
+
+use super::{Engine, Install, NewSubnet};
+use crate::cluster::{Cluster, Event, IpRecord, Namespace, Node, Object, Pod};
+use crate::watch::Seen;
+
+/// A cluster and the engine that leads it.
+struct Scene {
+    cluster: Cluster,
+    engine: Engine,
+}
+
+impl Scene {
+    /// A cluster with the two subnets of every install, and nothing else.
+    fn new() -> Self {
+        let mut cluster = Cluster::default();
+        for event in [
+            Event::Subnets(Seen::Reset(vec![
+                subnet("ovn-default", json!({ "cidrBlock": "10.16.0.0/16", "default": true })),
+                subnet("join", json!({ "cidrBlock": "100.64.0.0/16" })),
+            ])),
+            Event::Namespaces(Seen::Reset(vec![namespace("default", json!({}))])),
+            Event::Nodes(Seen::Reset(Vec::new())),
+            Event::Pods(Seen::Reset(Vec::new())),
+            Event::Ips(Seen::Reset(Vec::new())),
+        ] {
+            cluster.observe(event);
+        }
+        let engine = Engine::recover(install(), &cluster, &Replica::new(ovn::northbound()));
+        Self { cluster, engine }
+    }
+
+    /// Something happens, and is decided about.
+    fn happens(&mut self, event: Event) {
+        for object in self.cluster.observe(event) {
+            self.engine.mark(object);
+        }
+        self.engine.decide(&self.cluster);
+    }
+
+    fn subnet(&mut self, name: &str, spec: Value) {
+        self.happens(Event::Subnets(Seen::Apply(subnet(name, spec))));
+    }
+
+    fn namespace(&mut self, name: &str, annotations: Value) {
+        self.happens(Event::Namespaces(Seen::Apply(namespace(name, annotations))));
+    }
+
+    /// A pod, `namespace/name`, appears on node n1; answers its address or why it has none.
+    fn pod(&mut self, path: &str, annotations: Value) -> String {
+        self.happens(Event::Pods(Seen::Apply(pod(path, "uid-1", annotations))));
+        self.outcome(path)
+    }
+
+    fn pod_gone(&mut self, path: &str) {
+        self.happens(Event::Pods(Seen::Delete(pod(path, "uid-1", json!({})))));
+    }
+
+    fn outcome(&self, path: &str) -> String {
+        let (namespace, name) = path.split_once('/').unwrap();
+        let port = format!("{name}.{namespace}");
+        match (self.engine.lease(&port), self.engine.refused(&port)) {
+            (Some((subnet, lease)), None) => format!("{} of {subnet}", lease.ips),
+            (None, Some(refused)) => format!("refused: {}", refused.message),
+            (None, None) => "nothing".to_owned(),
+            (Some(_), Some(_)) => panic!("{path} has an address and is refused one"),
+        }
+    }
+
+    /// The facts that mention a word, as lines.
+    fn facts_about(&mut self, word: &str) -> Vec<String> {
+        let compiled = self.engine.compiled.values().flatten();
+        let mut lines: Vec<String> = compiled.map(ToString::to_string).filter(|line| line.contains(word)).collect();
+        lines.sort();
+        lines
+    }
+}
+
+fn install() -> Install {
+    let net = |cidr: &str| NewSubnet { cidrs: cidr.parse().unwrap(), gateway: None, exclude: Vec::new() };
+    Install {
+        settings: plan::Settings::default(),
+        default_subnet: "ovn-default".into(),
+        services: "10.96.0.0/12".parse().unwrap(),
+        default_net: net("10.16.0.0/16"),
+        join_net: net("100.64.0.0/16"),
+    }
+}
+
+fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+fn subnet(name: &str, spec: Value) -> Subnet {
+    object(json!({
+        "apiVersion": "kubeovn.io/v1", "kind": "Subnet",
+        "metadata": { "name": name, "uid": format!("uid-of-{name}") }, "spec": spec,
+    }))
+}
+
+fn deleting(name: &str, spec: Value) -> Subnet {
+    let mut subnet = subnet(name, spec);
+    subnet.metadata.deletion_timestamp = Some(object(json!("2026-01-01T00:00:00Z")));
+    subnet
+}
+
+fn namespace(name: &str, annotations: Value) -> Namespace {
+    let view: NamespaceView = object(json!({ "metadata": { "name": name, "uid": name, "annotations": annotations } }));
+    Namespace::from_view(&view)
+}
+
+fn node(name: &str, address: &str) -> Node {
+    let addresses = json!([{ "type": "InternalIP", "address": address }]);
+    let view: NodeView =
+        object(json!({ "metadata": { "name": name, "uid": name }, "status": { "addresses": addresses } }));
+    Node::from_view(&view)
+}
+
+fn pod_on(path: &str, uid: &str, annotations: Value, phase: &str) -> Pod {
+    let (namespace, name) = path.split_once('/').unwrap();
+    let view: PodView = object(json!({
+        "metadata": { "name": name, "namespace": namespace, "uid": uid, "annotations": annotations },
+        "spec": { "nodeName": "n1" }, "status": { "phase": phase },
+    }));
+    Pod::from_view(&view).unwrap()
+}
+
+fn pod(path: &str, uid: &str, annotations: Value) -> Pod {
+    pod_on(path, uid, annotations, "Pending")
+}
+
+fn ip(name: &str, pod: &str, namespace: &str, subnet: &str, address: &str, mac: &str) -> IpRecord {
+    let spec = json!({
+        "podName": pod, "namespace": namespace, "subnet": subnet, "ipAddress": address, "macAddress": mac,
+    });
+    let ip: Ip = object(json!({
+        "apiVersion": "kubeovn.io/v1", "kind": "IP", "metadata": { "name": name }, "spec": spec,
+    }));
+    IpRecord::from_object(ip)
+}

@@ -1,0 +1,104 @@
+//! Pods: who gets which address, and who does not.
+
+use super::*;
+
+#[test]
+fn a_namespace_with_a_cidr_gets_its_subnet_and_the_first_pods_get_11_and_12() {
+    let mut scene = Scene::new();
+    let wish = json!({
+        "ovn.kubernetes.io/logical_switch": "test-ns-subnet", "ovn.kubernetes.io/cidr": "10.17.0.0/24",
+        "ovn.kubernetes.io/gateway": "10.17.0.1", "ovn.kubernetes.io/exclude_ips": "10.17.0.1..10.17.0.10",
+    });
+    scene.namespace("test-ns", wish);
+    assert!(
+        scene.pod("test-ns/a", json!({})).contains("there is no such subnet"),
+        "it waits, it does not go elsewhere"
+    );
+    let asked = scene.engine.open_wish(&scene.cluster.namespaces["test-ns"]).unwrap();
+    let made = serde_json::to_value(asked.spec.unwrap()).unwrap();
+    scene.subnet(&asked.subnet, made);
+    assert_eq!(scene.outcome("test-ns/a"), "10.17.0.11 of test-ns-subnet");
+    assert_eq!(scene.pod("test-ns/b", json!({})), "10.17.0.12 of test-ns-subnet");
+    assert_eq!(scene.pod("default/c", json!({})), "10.16.0.2 of ovn-default");
+}
+
+#[test]
+fn a_pod_whose_namespace_was_not_seen_yet_waits_for_it() {
+    let mut scene = Scene::new();
+    assert!(scene.pod("late/a", json!({})).starts_with("refused: namespace late: metadata"));
+    scene.namespace("late", json!({}));
+    assert_eq!(scene.outcome("late/a"), "10.16.0.2 of ovn-default");
+}
+
+#[test]
+fn a_rebound_namespace_moves_new_pods_only() {
+    let mut scene = Scene::new();
+    scene.namespace("shop", json!({}));
+    scene.subnet("one", json!({ "cidrBlock": "10.21.0.0/24", "namespaces": ["shop", "default"] }));
+    assert_eq!(scene.pod("shop/old", json!({})), "10.21.0.2 of one");
+    scene.subnet("one", json!({ "cidrBlock": "10.21.0.0/24", "namespaces": ["default"] }));
+    scene.subnet("two", json!({ "cidrBlock": "10.22.0.0/24", "namespaces": ["shop"] }));
+    assert_eq!(scene.outcome("shop/old"), "10.21.0.2 of one");
+    assert_eq!(scene.pod("shop/new", json!({})), "10.22.0.2 of two");
+    assert_eq!(scene.pod("default/other", json!({})), "10.21.0.3 of one");
+}
+
+#[test]
+fn what_was_written_back_is_not_a_wish() {
+    let mut scene = Scene::new();
+    let written = json!({
+        "ovn.kubernetes.io/logical_switch": "gone", "ovn.kubernetes.io/cidr": "10.30.0.0/24",
+        "ovn.kubernetes.io/bound_subnet": "gone",
+    });
+    scene.namespace("shop", written);
+    assert_eq!(scene.engine.open_wish(&scene.cluster.namespaces["shop"]), None);
+    assert_eq!(scene.pod("shop/a", json!({})), "10.16.0.2 of ovn-default");
+}
+
+#[test]
+fn a_full_subnet_refuses_and_a_freed_address_goes_to_who_waits() {
+    let mut scene = Scene::new();
+    scene.namespace("tiny", json!({}));
+    scene.subnet("tiny-net", json!({ "cidrBlock": "10.23.0.0/30", "namespaces": ["tiny"] }));
+    assert_eq!(scene.pod("tiny/a", json!({})), "10.23.0.2 of tiny-net");
+    let refused = scene.pod("tiny/b", json!({}));
+    assert!(refused.contains("subnet tiny-net") && refused.contains("IPv4"), "{refused}");
+    assert_eq!(scene.pod("default/c", json!({})), "10.16.0.2 of ovn-default", "others are served");
+    scene.pod_gone("tiny/a");
+    assert_eq!(scene.outcome("tiny/b"), "10.23.0.2 of tiny-net");
+}
+
+#[test]
+fn a_completed_pod_frees_its_address_and_its_port() {
+    let mut scene = Scene::new();
+    scene.pod("default/job", json!({}));
+    assert!(!scene.facts_about("job.default").is_empty());
+    scene.happens(Event::Pods(Seen::Apply(pod_on("default/job", "uid-1", json!({}), "Succeeded"))));
+    assert_eq!(scene.outcome("default/job"), "nothing");
+    assert!(scene.facts_about("job.default").is_empty());
+}
+
+#[test]
+fn a_namesake_is_another_pod() {
+    let mut scene = Scene::new();
+    scene.pod("default/db", json!({}));
+    scene.happens(Event::Pods(Seen::Apply(pod("default/db", "uid-2", json!({})))));
+    assert_eq!(scene.outcome("default/db"), "10.16.0.3 of ovn-default", "the first one's address is reused last");
+}
+
+#[test]
+fn a_malformed_annotation_is_named_and_holds_up_nobody() {
+    let mut scene = Scene::new();
+    let refused = scene.pod("default/bad", json!({ "ovn.kubernetes.io/ip_address": "10.16.0.300" }));
+    assert!(refused.contains("pod default/bad") && refused.contains("ovn.kubernetes.io/ip_address"), "{refused}");
+    assert_eq!(scene.pod("default/good", json!({})), "10.16.0.2 of ovn-default");
+}
+
+#[test]
+fn an_unknown_subnet_is_waited_for() {
+    let mut scene = Scene::new();
+    let refused = scene.pod("default/a", json!({ "ovn.kubernetes.io/logical_switch": "nowhere" }));
+    assert_eq!(refused, "refused: subnet nowhere: metadata.name: there is no such subnet");
+    scene.subnet("nowhere", json!({ "cidrBlock": "10.24.0.0/24" }));
+    assert_eq!(scene.outcome("default/a"), "10.24.0.2 of nowhere");
+}

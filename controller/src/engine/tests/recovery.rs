@@ -1,0 +1,64 @@
+//! Taking over: addresses are read back, from the most trusted record first.
+
+use super::*;
+use ovsdb::Datum;
+
+/// A cluster with pods of which each record is known or not, and a database with ports.
+fn recovered(pods: Vec<Pod>, ips: Vec<IpRecord>, ports: &[(&str, &str)]) -> Scene {
+    let mut scene = Scene::new();
+    scene.cluster.observe(Event::Pods(Seen::Reset(pods)));
+    scene.cluster.observe(Event::Ips(Seen::Reset(ips)));
+    let mut replica = Replica::new(ovn::northbound());
+    for (index, (name, addresses)) in ports.iter().enumerate() {
+        let ids = Datum::map([("vendor", "kube-ovn"), ("ls", "ovn-default")]);
+        let row = [("name", Datum::from(*name)), ("addresses", Datum::from(*addresses)), ("external_ids", ids)];
+        replica.insert("Logical_Switch_Port", ovsdb::Uuid::from_u128(index as u128 + 1), row.into());
+    }
+    scene.engine = Engine::recover(install(), &scene.cluster, &replica);
+    scene
+}
+
+fn allocated(address: &str) -> Value {
+    json!({
+        "ovn.kubernetes.io/allocated": "true", "ovn.kubernetes.io/ip_address": address,
+        "ovn.kubernetes.io/mac_address": "0a:00:00:00:00:0a", "ovn.kubernetes.io/cidr": "10.16.0.0/16",
+        "ovn.kubernetes.io/gateway": "10.16.0.1", "ovn.kubernetes.io/logical_switch": "ovn-default",
+    })
+}
+
+#[test]
+fn the_database_is_trusted_first_then_the_ip_object_then_the_annotations() {
+    let pods = || vec![pod("default/a", "uid-1", allocated("10.16.0.30"))];
+    let ips = || vec![ip("a.default", "a", "default", "ovn-default", "10.16.0.20", "0a:00:00:00:00:0b")];
+    let ports: &[(&str, &str)] = &[("a.default", "0a:00:00:00:00:0c 10.16.0.10")];
+    assert_eq!(recovered(pods(), ips(), ports).outcome("default/a"), "10.16.0.10 of ovn-default");
+    assert_eq!(recovered(pods(), ips(), &[]).outcome("default/a"), "10.16.0.20 of ovn-default");
+    assert_eq!(recovered(pods(), vec![], &[]).outcome("default/a"), "10.16.0.30 of ovn-default");
+}
+
+#[test]
+fn one_address_on_two_records_has_one_holder() {
+    let pods =
+        vec![pod("default/a", "uid-1", allocated("10.16.0.30")), pod("default/b", "uid-2", allocated("10.16.0.30"))];
+    let scene = recovered(pods, vec![], &[]);
+    assert_eq!(scene.outcome("default/a"), "10.16.0.30 of ovn-default");
+    assert_eq!(scene.outcome("default/b"), "10.16.0.2 of ovn-default");
+}
+
+#[test]
+fn a_new_pod_does_not_get_an_address_on_record() {
+    let pods = vec![pod("default/a", "uid-1", json!({})), pod("default/z", "uid-2", allocated("10.16.0.2"))];
+    let scene = recovered(pods, vec![], &[]);
+    assert_eq!(scene.outcome("default/a"), "10.16.0.3 of ovn-default");
+    assert_eq!(scene.outcome("default/z"), "10.16.0.2 of ovn-default");
+}
+
+#[test]
+fn nobody_holds_what_is_on_record_for_a_pod_that_is_gone() {
+    let ips = vec![ip("gone.default", "gone", "default", "ovn-default", "10.16.0.2", "0a:00:00:00:00:0b")];
+    let scene =
+        recovered(vec![pod("default/a", "uid-1", json!({}))], ips, &[("gone.default", "0a:00:00:00:00:0b 10.16.0.2")]);
+    assert_eq!(scene.outcome("default/a"), "10.16.0.2 of ovn-default");
+    let writes = crate::visible::writes(&scene.engine, &scene.cluster, &Object::Ip("gone.default".into()));
+    assert!(matches!(writes.as_slice(), [crate::publish::Write { action: crate::publish::Action::Delete, .. }]));
+}
