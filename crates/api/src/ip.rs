@@ -3,6 +3,7 @@
 //! It is a published result, written by the controller, and the durable record from which addresses are read back.
 
 #![allow(unreachable_pub)] // KubeSchema copies the `pub` struct into a function body
+#![allow(clippy::duplicated_attributes)] // printer columns of one type are no duplicates
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};

@@ -5,6 +5,7 @@
 //! What is read here is only text; [`crate::SubnetDef`] is the checked form that the rest of the house uses.
 
 #![allow(unreachable_pub)] // KubeSchema copies the `pub` struct into a function body
+#![allow(clippy::duplicated_attributes)] // printer columns of one type are no duplicates
 
 mod rules;
 

@@ -36,6 +36,7 @@ pub struct GatewayNode {
 
 /// A valid subnet. All parts agree: the gateway lies in the CIDR of its family, excluded addresses lie inside.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::struct_excessive_bools)] // each is a switch of its own in the spec
 pub struct SubnetDef {
     /// Its name, which is the switch's name too.
     pub name: String,

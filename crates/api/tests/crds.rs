@@ -1,5 +1,8 @@
 //! The committed CRDs are what the types say, and their rules refuse what is wrong.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+#![allow(clippy::needless_pass_by_value)] // reads better with json!(..) at the call
+
 use std::{env, fs, path::Path};
 
 use api::Subnet;

@@ -306,17 +306,18 @@ impl Subnet {
     }
 
     fn first_free(&self, name: &Arc<str>, list: &[Addresses]) -> Result<Addresses, Refusal> {
-        let mut last = Refusal::EmptyList { subnet: Arc::clone(name) };
+        let mut refused = None;
         for ips in list {
             match self.check(name, ips) {
                 Ok(()) => return Ok(*ips),
-                Err(refusal) => last = refusal,
+                Err(refusal) => refused = Some(Box::new(refusal)),
             }
         }
-        match last {
-            last @ Refusal::EmptyList { .. } => Err(last),
-            last => Err(Refusal::NoneOfList { subnet: Arc::clone(name), count: list.len(), last: Box::new(last) }),
-        }
+        let subnet = Arc::clone(name);
+        Err(match refused {
+            Some(why) => Refusal::NoneOfList { subnet, count: list.len(), last: why },
+            None => Refusal::EmptyList { subnet },
+        })
     }
 
     /// `given`, and the next address of every family that it lacks.

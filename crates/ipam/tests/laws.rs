@@ -1,5 +1,7 @@
 //! The laws, under random orders of calls, held against a model that keeps plain lists and looks at every address.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 use std::{collections::BTreeMap, net::IpAddr};
 
 use api::{Addresses, Cidr, Family, IpRange, Mac};

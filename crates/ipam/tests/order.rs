@@ -1,5 +1,7 @@
 //! Which address comes next.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 use ipam::{Ipam, Pool, Refusal, Want};
 
 fn ipam(cidrs: &str, gateway: &str, exclude: &[&str]) -> Ipam {

@@ -1,5 +1,7 @@
 //! Every refusal: what it says, and that nothing has changed.
 
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
 use api::{Addresses, Mac};
 use ipam::{Ipam, Lease, Pool, Refusal, Want, WantIps};
 

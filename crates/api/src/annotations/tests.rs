@@ -51,10 +51,10 @@ fn a_pod_s_result_goes_round() {
 fn a_result_that_lacks_something_is_an_error() {
     assert_eq!(PodNet::parse(&pod(&[])), Ok(None));
     assert_eq!(PodNet::parse(&pod(&RESULT[1..])), Ok(None), "not allocated");
-    for missing in 2..RESULT.len() {
-        let rest: Vec<_> = RESULT.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, pair)| *pair).collect();
+    for (missing, _) in &RESULT[2..] {
+        let rest: Vec<_> = RESULT.iter().copied().filter(|(name, _)| name != missing).collect();
         let error = PodNet::parse(&pod(&rest)).unwrap_err().to_string();
-        let expected = format!("pod test-ns/a: annotation {P}{}: missing on an allocated object", RESULT[missing].0);
+        let expected = format!("pod test-ns/a: annotation {P}{missing}: missing on an allocated object");
         assert_eq!(error, expected);
     }
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+#[allow(clippy::needless_pass_by_value)] // reads better with json!(..) at the call
 fn parse(spec: Value) -> Result<SubnetDef, FieldError> {
     let metadata = json!({"name": "test-ns-subnet", "uid": "f44789ed"});
     SubnetDef::parse(&serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap())

@@ -28,7 +28,7 @@ impl Rate {
         self.0
     }
 
-    /// kbit/s, rounded up, at least one: the unit of OVN's QoS and of tc.
+    /// kbit/s, rounded up, at least one: the unit of OVN's quality of service rows.
     pub fn kbits(self) -> u64 {
         self.0.div_ceil(1000)
     }
