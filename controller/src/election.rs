@@ -48,7 +48,7 @@ pub async fn run(
         () = stop => {}
     }
     let led = matches!(*standing.borrow(), Standing::Leading { .. });
-    drop(standing.send_replace(Standing::Standby));
+    standing.send_replace(Standing::Standby);
     if led && let Err(error) = lock.step_down().await {
         tracing::warn!(%error, lease = LEASE, "the lease was not given back; it runs out by itself");
     }
@@ -75,7 +75,7 @@ async fn campaign(
                 if !matches!(*standing.borrow(), Standing::Leading { .. }) {
                     tracing::info!(lease = LEASE, "leading");
                 }
-                drop(standing.send_replace(Standing::Leading { confirmed }));
+                standing.send_replace(Standing::Leading { confirmed });
                 asked + ttl / 3
             }
             Ok(LeaseLockResult::NotAcquired(lease)) => {

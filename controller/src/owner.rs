@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use kit::endpoint::Readiness;
 use ovsdb::client::{Change, Changes, Client};
-use sync::{CommitError, Writer};
+use sync::{CommitError, Drift, Writer};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -54,6 +54,8 @@ pub struct Owner {
     install: Install,
     cluster: Cluster,
     engine: Option<Engine>,
+    /// Which of our rows others have changed.
+    drift: Drift,
     writer: Writer,
     northbound: Client,
     writes: mpsc::UnboundedSender<Write>,
@@ -86,6 +88,7 @@ impl Owner {
             install,
             cluster: Cluster::default(),
             engine: None,
+            drift: Drift::default(),
             writer: Writer::new(northbound.clone()),
             northbound,
             writes,
@@ -148,8 +151,12 @@ impl Owner {
     }
 
     fn northbound_changed(&mut self, change: &Change) {
+        let Some(engine) = &mut self.engine else { return };
         if change.reset {
             self.compare_all = true;
+            self.drift = self.northbound.read(Drift::learn);
+        } else {
+            engine.facts().touch(self.northbound.read(|replica| self.drift.follow(replica, change)));
         }
         self.soon();
     }
@@ -225,8 +232,10 @@ impl Owner {
             }
         };
         self.fenced_at = None;
-        let engine = self.northbound.read(|replica| Engine::recover(self.install.clone(), &self.cluster, replica));
-        self.engine = Some(engine);
+        self.northbound.read(|replica| {
+            self.engine = Some(Engine::recover(self.install.clone(), &self.cluster, replica));
+            self.drift = Drift::learn(replica);
+        });
         self.compare_all = true;
         self.metrics.leading(true);
         tracing::info!(epoch, pods = self.cluster.pods.len(), took = ?began.elapsed(), "took over");

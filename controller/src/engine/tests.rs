@@ -1,5 +1,7 @@
 //! The engine on small clusters: objects in as JSON, decisions out. No API server, no database.
 
+#![allow(clippy::needless_pass_by_value)] // `json!` values read best where they are made
+
 mod pods;
 mod recovery;
 mod subnets;

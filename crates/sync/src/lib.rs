@@ -12,11 +12,13 @@
 
 mod batch;
 mod diff;
+mod drift;
 mod facts;
 mod resolve;
 pub mod text;
 mod writer;
 
 pub use diff::{diff, diff_all};
+pub use drift::Drift;
 pub use facts::{Facts, Touched};
 pub use writer::{BATCH, CommitError, EPOCH_KEY, FenceError, Writer};

@@ -1,0 +1,45 @@
+# kube-ovn-rs. Two commands for a fresh Debian machine as root: `make demo` and `make test`.
+# Every target installs what it needs by e2e/setup, which does nothing when there is nothing to do.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down test check e2e bench lab-up lab-down
+
+NODES ?= 2
+LAB = target/debug/lab
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: lab-up ## Bring a two-node cluster up and show what it does, with real pods
+	@$(LAB) demo
+
+demo-down: lab-down ## Take the demo's cluster down again
+
+test: ## Everything: check, then every e2e test on a cluster of its own
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory e2e
+
+check: ## Formatting, lints, licences and all tests that need no cluster
+	@e2e/setup check deny
+	cargo fmt --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo deny --offline --log-level error check bans licenses sources
+	cargo test --workspace --exclude e2e --quiet
+
+e2e: ## The tests on a real cluster; E2E=name for those whose name contains it
+	@e2e/setup lab
+	@e2e/run $(E2E)
+
+bench: ## Print what the parts can do on this machine
+	@e2e/setup lab
+	@e2e/bench
+
+lab-up: ## Bring the lab up and leave it running; NODES=1 to 3
+	@e2e/setup lab
+	@e2e/build
+	@$(LAB) up --nodes $(NODES)
+
+lab-down: ## Take the lab down; nothing of it stays
+	@if [ -x $(LAB) ]; then $(LAB) down; fi

@@ -1,0 +1,123 @@
+//! What others did to our rows: from the ids that the database reports as changed back to the keys that facts know.
+//!
+//! Promise: a row that somebody changed, renamed or removed is named, whether it is still there or not, in time by what
+//! changed. Our own writes are named too; comparing them once more finds nothing. An element that somebody took out of a
+//! set of plain values is not named: that is for the next comparison of everything.
+
+use std::collections::HashMap;
+
+use ovn::{RowKey, TableId};
+use ovsdb::client::Change;
+use ovsdb::{Replica, Uuid};
+
+use crate::facts::Touched;
+
+/// The key of every row, as it was when it was last looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Drift {
+    keys: HashMap<Uuid, RowKey>,
+}
+
+impl Drift {
+    /// Learns every row that there is.
+    pub fn learn(replica: &Replica) -> Self {
+        let mut drift = Self::default();
+        for table in TableId::ALL {
+            for (id, _) in replica.rows(table.name()) {
+                drift.look(replica, table, id, &mut Touched::default());
+            }
+        }
+        drift
+    }
+
+    /// The rows that a change may have made differ from the facts.
+    pub fn follow(&mut self, replica: &Replica, change: &Change) -> Touched {
+        let mut touched = Touched::default();
+        for &(name, id) in &change.rows {
+            if let Some(table) = TableId::ALL.into_iter().find(|table| table.name() == name) {
+                self.look(replica, table, id, &mut touched);
+            }
+        }
+        touched
+    }
+
+    fn look(&mut self, replica: &Replica, table: TableId, id: Uuid, touched: &mut Touched) {
+        let now = key_of(replica, table, id);
+        let before = match &now {
+            Some(key) => self.keys.insert(id, key.clone()),
+            None => self.keys.remove(&id),
+        };
+        for key in [before, now].into_iter().flatten() {
+            touched.row(key);
+        }
+    }
+}
+
+/// The natural key of a row; `None` when it is gone, or has no parent that would complete its key.
+fn key_of(replica: &Replica, table: TableId, id: Uuid) -> Option<RowKey> {
+    let known = table.descriptor();
+    let local = (known.key)(replica.get(table.name(), id)?)?;
+    let Some(scope) = known.scope else { return Some(RowKey::new(table, local)) };
+    let parent = scope.parent.descriptor();
+    let holds = |row: &ovsdb::Row| row.get(scope.column).is_some_and(|set| set.contains(&id.into()));
+    let (_, row) = replica.rows(parent.name).find(|(_, row)| holds(row))?;
+    Some(RowKey::new(table, format!("{}/{local}", (parent.key)(row)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use ovn::{Action, LogicalRouter, RouterPolicy, northbound};
+    use ovsdb::{Datum, Row};
+
+    use super::*;
+    use crate::{Facts, diff};
+
+    fn policy() -> RouterPolicy {
+        let match_ = "ip4.dst == 10.0.0.0/8".to_owned();
+        RouterPolicy { router: "r".into(), seed: "s".into(), priority: 1, match_, action: Action::Allow }
+    }
+
+    /// The rows of a router with one policy, put into the replica as the database would.
+    fn written(facts: &Facts) -> (Replica, Uuid, Uuid) {
+        let mut replica = Replica::new(northbound());
+        let columns = |key: &RowKey| -> Row { facts.variants(key).next().unwrap().clone() };
+        let (router, policy) = (LogicalRouter::key("r"), policy().key());
+        let (router_id, policy_id) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let mut row = columns(&router);
+        row.insert("policies", Datum::from(policy_id));
+        replica.insert("Logical_Router", router_id, row);
+        replica.insert("Logical_Router_Policy", policy_id, columns(&policy));
+        (replica, router_id, policy_id)
+    }
+
+    #[test]
+    fn a_row_that_others_removed_is_named_and_written_again() {
+        let router = LogicalRouter { name: "r".into(), seed: "s".into(), ..LogicalRouter::default() };
+        let mut facts: Facts = policy().facts().into_iter().chain([router.fact()]).collect();
+        facts.take_touched();
+        let (mut replica, router_id, policy_id) = written(&facts);
+        let mut drift = Drift::learn(&replica);
+
+        let mut row = replica.remove("Logical_Router", router_id).unwrap();
+        row.insert("policies", Datum::empty());
+        replica.insert("Logical_Router", router_id, row);
+        replica.remove("Logical_Router_Policy", policy_id);
+        let rows = [("Logical_Router", router_id), ("Logical_Router_Policy", policy_id)].into();
+        let touched = drift.follow(&replica, &Change { rows, reset: false });
+
+        assert!(!touched.is_empty());
+        let ops = diff(&facts, &touched, &replica);
+        assert_eq!(ops.len(), 2, "the policy, and its place in the router: {ops:?}");
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_costs_a_look_and_no_write() {
+        let router = LogicalRouter { name: "r".into(), seed: "s".into(), ..LogicalRouter::default() };
+        let facts: Facts = policy().facts().into_iter().chain([router.fact()]).collect();
+        let (replica, _, policy_id) = written(&facts);
+        let rows = [("Logical_Router_Policy", policy_id)].into();
+        let touched = Drift::learn(&replica).follow(&replica, &Change { rows, reset: false });
+        assert_eq!(touched.len(), 1, "named once, before and after alike");
+        assert!(diff(&facts, &touched, &replica).is_empty());
+    }
+}
