@@ -2,6 +2,7 @@
 //!
 //! A node's processes are moved there before its cgroup namespace is made; the namespace then shows that subtree as the root.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -98,6 +99,19 @@ impl Hierarchies {
             }
         }
         Ok(())
+    }
+
+    /// Every process in the lab's groups: all that runs on its nodes, and nothing else.
+    pub fn processes(&self) -> BTreeSet<i32> {
+        let mut groups = self.lab();
+        let mut found = BTreeSet::new();
+        while let Some(group) = groups.pop() {
+            let text = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+            found.extend(text.lines().filter_map(|l| l.parse::<i32>().ok()).filter(|p| *p > 0));
+            let entries = fs::read_dir(group).into_iter().flatten().flatten();
+            groups.extend(entries.map(|e| e.path()).filter(|p| p.is_dir()));
+        }
+        found
     }
 
     /// Removes the lab's groups. They must hold no process; the kernel takes a moment to see that.

@@ -1,4 +1,118 @@
-//! The lab as tests see it.
+//! The lab as tests see it: a [`Cluster`] that is up, a [`Scene`] of what one test makes in it, and [`Place`]s that packets
+//! are sent from.
+//!
+//! ```no_run
+//! # async fn test() -> anyhow::Result<()> {
+//! let cluster = e2e::Cluster::running().await?;
+//! let scene = cluster.scene("a1").await?;
+//! scene.namespace("shop", &[("ovn.kubernetes.io/cidr", "10.17.0.0/24")]).await?;
+//! let (web, db) = tokio::try_join!(scene.pod("shop", "web").on("n1").ready(), scene.pod("shop", "db").on("n2").ready())?;
+//! web.place().ping(&db.ip4()?).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! Waiting is watching, each wait with a bound and an error that says what was there instead.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use k8s_openapi::api::core::v1::Node as NodeObject;
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+
+use crate::layout::{Node, OUTSIDE_NETNS, kubeconfig};
+
+pub mod nb;
+pub mod place;
+pub mod pod;
+pub mod scene;
+
+pub use place::Place;
+pub use pod::Pod;
+pub use scene::Scene;
+
+/// How long a wait waits: far beyond what anything takes, so that running out of it always means something.
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A lab that is up.
-pub struct Cluster;
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+}
+
+impl Cluster {
+    /// The lab that is up on this machine.
+    pub async fn running() -> Result<Self> {
+        ensure!(kubeconfig().exists(), "no lab is up: run `make lab-up`, as root");
+        let client = crate::kube::client().await?;
+        client
+            .apiserver_version()
+            .await
+            .context("a lab was brought up, but does not answer: run `make lab-down lab-up`")?;
+        Ok(Self { client })
+    }
+
+    /// A Kubernetes client with the admin's rights.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The nodes, `n1` first.
+    pub fn nodes(&self) -> Vec<Node> {
+        Node::running()
+    }
+
+    /// One of the nodes as a place: its own network namespace, not a pod's.
+    pub fn node(&self, name: &str) -> Result<Place> {
+        Node::named(name).filter(|n| n.pid().is_some()).map(Place::Node).with_context(|| format!("no node {name} runs"))
+    }
+
+    /// A host that is no part of the cluster, on the nodes' network. `lab-peer` answers there, see [`crate::layout::OUTSIDE`].
+    pub fn outside(&self) -> Place {
+        Place::Host(OUTSIDE_NETNS)
+    }
+
+    /// The Node object of a node.
+    pub async fn node_object(&self, name: &str) -> Result<NodeObject> {
+        Ok(Api::all(self.client()).get(name).await?)
+    }
+
+    /// An empty scene of that name; what an earlier run of it has left is removed first.
+    pub async fn scene(&self, name: &'static str) -> Result<Scene> {
+        Scene::empty(self.clone(), name).await
+    }
+
+    /// Watches the object until `check` says nothing is amiss any more, and returns it. `check` says what is.
+    pub async fn until<K>(&self, api: Api<K>, name: &str, check: impl Fn(&K) -> Result<()> + Send + Sync) -> Result<K>
+    where
+        K: Resource<DynamicType: Default> + Clone + Debug + Send + Sync + DeserializeOwned + 'static,
+    {
+        let kind = K::kind(&K::DynamicType::default()).into_owned();
+        let wait = await_condition(api.clone(), name, |object: Option<&K>| object.is_some_and(|o| check(o).is_ok()));
+        match tokio::time::timeout(PATIENCE, Box::pin(wait)).await {
+            Ok(object) => object?.with_context(|| format!("{kind} {name} has gone")),
+            Err(_) => match api.get_opt(name).await? {
+                None => bail!("{kind} {name} is not there after {PATIENCE:?}"),
+                Some(object) => {
+                    let amiss = check(&object).err().unwrap_or_else(|| anyhow!("right at the last moment"));
+                    Err(amiss.context(format!("{kind} {name} after {PATIENCE:?}")))
+                }
+            },
+        }
+    }
+
+    /// Watches until there is no such object.
+    pub async fn until_gone<K>(&self, api: Api<K>, name: &str) -> Result<()>
+    where
+        K: Resource<DynamicType: Default> + Clone + Debug + Send + Sync + DeserializeOwned + 'static,
+    {
+        let wait = await_condition(api, name, |object: Option<&K>| object.is_none());
+        let kind = K::kind(&K::DynamicType::default()).into_owned();
+        tokio::time::timeout(PATIENCE, Box::pin(wait))
+            .await
+            .with_context(|| format!("{kind} {name} is still there after {PATIENCE:?}"))??;
+        Ok(())
+    }
+}

@@ -4,6 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use futures::future::join_all;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::cgroup::Hierarchies;
 use crate::layout::{STATE, state};
@@ -14,16 +17,15 @@ use crate::{net, node, process};
 pub async fn down() -> Result<()> {
     let mut errors = Vec::new();
     let records: Vec<_> = fs::read_dir(state("pid")).into_iter().flatten().flatten().map(|e| e.path()).collect();
-    // A node's process 1 takes everything on the node with it, and nothing of it needs a farewell.
-    let (inits, others): (Vec<_>, Vec<_>) = records
-        .into_iter()
-        .partition(|p| p.file_name().is_some_and(|n| crate::layout::Node::named(&n.to_string_lossy()).is_some()));
-    let ends = inits.iter().map(|r| process::stop(r, Duration::ZERO)).collect::<Vec<_>>();
-    errors.extend(futures::future::join_all(ends).await.into_iter().filter_map(Result::err));
-    let ends = others.iter().map(|r| process::stop(r, Duration::from_secs(3))).collect::<Vec<_>>();
-    errors.extend(futures::future::join_all(ends).await.into_iter().filter_map(Result::err));
+    // Nothing needs a farewell: what would be saved is removed. A node's process 1 takes all that runs on the node with it.
+    let ends = records.iter().map(|r| process::stop(r, Duration::ZERO));
+    errors.extend(join_all(ends).await.into_iter().filter_map(Result::err));
+    let groups = Hierarchies::here()?;
+    for process in groups.processes() {
+        let _ = kill(Pid::from_raw(process), Signal::SIGKILL); // on a node that failed before it was recorded
+    }
     errors.extend(net::down().await);
-    errors.extend(Hierarchies::here().and_then(|h| h.remove()).err());
+    errors.extend(groups.remove().err());
     if fs::read_to_string("/proc/self/mountinfo")?.contains(STATE) {
         bail!("something is mounted under {STATE}; unmount it before its files are removed");
     }

@@ -5,8 +5,9 @@ use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kube::Client;
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client};
 
 use crate::layout::{CONTROL_PLANE, SERVICES, cache, kubeconfig, state};
 use crate::pki::file;
@@ -32,8 +33,10 @@ pub async fn up() -> Result<()> {
     }
     etcd()?;
     apiserver()?;
+    // Ready, not only answering: before its bootstrap roles are there, it refuses all the others for good.
     process::ready("kube-apiserver", Duration::from_mins(1), || async {
-        Ok(client().await?.apiserver_version().await.map(drop)?)
+        let request = http::Request::get("/readyz").body(Vec::new())?;
+        Ok(client().await?.request_text(request).await.map(drop)?)
     })
     .await?;
     for (name, own) in [("kube-controller-manager", "controller-manager"), ("kube-scheduler", "scheduler")] {
@@ -55,10 +58,14 @@ pub async fn up() -> Result<()> {
         }
         process::start(name, command)?;
     }
-    // Its own checks take a moment longer than its first answer: the bootstrap roles, without which kubelets are refused.
-    process::ready("kube-apiserver", Duration::from_secs(30), || async {
-        let request = http::Request::get("/readyz").body(Vec::new())?;
-        Ok(client().await?.request_text(request).await.map(drop)?)
+    Ok(())
+}
+
+/// Waits until pods can be created: the controller manager has given the default namespace its service account.
+pub async fn settled() -> Result<()> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client().await?, "default");
+    process::ready("kube-controller-manager", Duration::from_secs(30), || async {
+        Ok(accounts.get("default").await.map(drop)?)
     })
     .await
 }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -77,7 +77,17 @@ struct Rest {
     arguments: Vec<String>,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match act() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("lab: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn act() -> Result<()> {
     match Arguments::parse().verb {
         Verb::Up { nodes, without } => {
             if let Some(other) = without.iter().find(|w| *w != "kube-ovn") {

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -75,18 +76,23 @@ pub fn start(node: Node) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     let log = File::create(process::log(&node.name()))?;
-    let init = Command::new(std::env::current_exe()?)
+    let mut init = Command::new(std::env::current_exe()?)
         .args(["node-init", &node.name()])
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
         .stderr(log)
         .process_group(0)
         .spawn()?;
-    process::record(&state("pid").join(node.name()), init.id())
+    // It shares our mounts, and waits for this word before it changes them: what is recorded here is read from our /proc.
+    process::record(&state("pid").join(node.name()), init.id())?;
+    init.stdin.take().context("a pipe")?.write_all(b"go")?;
+    Ok(())
 }
 
 /// `lab node-init`: process 1 of the node. Gives it its directories, then reaps orphans for as long as the node lives.
 pub fn init(node: Node) -> Result<Infallible> {
+    let mut word = [0; 2];
+    std::io::stdin().read_exact(&mut word).context("not recorded")?;
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
     children.thread_block()?;

@@ -66,7 +66,7 @@ fn agent(node: Node) -> Result<()> {
     fs::rename(&new, &installed)?;
     let flags = [
         format!("--node-name={name}"),
-        "--iface=eth1".to_owned(),
+        "--iface=br-phy".to_owned(),
         "--ovs-socket=unix:/run/openvswitch/db.sock".to_owned(),
         "--bind-socket=/run/openvswitch/kube-ovn-daemon.sock".to_owned(),
         format!("--kubeconfig={}", kubeconfig().display()),

@@ -97,6 +97,14 @@ pub fn runs(name: &str) -> bool {
     recorded(&state("pid").join(name)).is_some()
 }
 
+/// An error naming every process of the lab that has ended by itself.
+pub fn all_run() -> Result<()> {
+    let records = fs::read_dir(state("pid"))?.flatten().map(|e| e.path());
+    let ended: Vec<_> = records.filter(|r| recorded(r).is_none()).map(|r| r.display().to_string()).collect();
+    ensure!(ended.is_empty(), "ended by themselves: {}; see {}", ended.join(", "), state("log").display());
+    Ok(())
+}
+
 /// Field 22 of `/proc/<pid>/stat`; none for a process that is gone or a zombie.
 fn start_time(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -43,7 +43,8 @@ pub async fn up(spec: Spec) -> Result<()> {
     if spec.kube_ovn {
         timed("kube-ovn", ours::up(&nodes)).await?;
     }
-    timed("registration", registered(&nodes, spec.kube_ovn)).await
+    timed("registration", try_join(kube::settled(), registered(&nodes, spec.kube_ovn))).await?;
+    process::all_run()
 }
 
 /// Says how long a part took: a lab that gets slow should say where.

@@ -1,0 +1,175 @@
+//! Pods of a scene.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::{Event, Pod as PodObject};
+use kube::Api;
+use kube::api::ListParams;
+use serde_json::{Map, Value, json};
+
+use super::{Cluster, Place, Scene};
+use crate::layout::IMAGE;
+
+/// A pod that is to be created: what it runs answers on the ports of [`super::place`].
+#[must_use]
+pub struct Builder<'a> {
+    scene: &'a Scene,
+    namespace: String,
+    name: String,
+    node: Option<String>,
+    annotations: Map<String, Value>,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(scene: &'a Scene, namespace: &str, name: &str) -> Self {
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        Self { scene, namespace, name, node: None, annotations: Map::new() }
+    }
+
+    /// Bound to that node, past the scheduler.
+    pub fn on(mut self, node: &str) -> Self {
+        self.node = Some(node.to_owned());
+        self
+    }
+
+    /// With that annotation.
+    pub fn annotation(mut self, key: &str, value: &str) -> Self {
+        self.annotations.insert(key.to_owned(), json!(value));
+        self
+    }
+
+    /// Creates it and leaves it at that.
+    pub async fn create(self) -> Result<Pod> {
+        let manifest = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"namespace": self.namespace, "name": self.name, "annotations": self.annotations},
+            "spec": {
+                "nodeName": self.node,
+                "terminationGracePeriodSeconds": 0,
+                "tolerations": [{"operator": "Exists"}],
+                "containers": [{"name": "peer", "image": IMAGE, "imagePullPolicy": "Never", "args": ["serve"]}],
+            },
+        });
+        let object: PodObject = self.scene.create(manifest).await?.try_parse()?;
+        Ok(Pod { cluster: self.scene.cluster().clone(), object })
+    }
+
+    /// Creates it and waits until it is Ready.
+    pub async fn ready(self) -> Result<Pod> {
+        self.create().await?.ready().await
+    }
+}
+
+/// A pod, as it was when last looked at.
+#[derive(Clone)]
+pub struct Pod {
+    cluster: Cluster,
+    /// The object.
+    pub object: PodObject,
+}
+
+impl Pod {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.object.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        self.object.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// The node it is on.
+    pub fn node(&self) -> Option<&str> {
+        self.object.spec.as_ref()?.node_name.as_deref()
+    }
+
+    /// One of its annotations.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.object.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
+
+    /// Its addresses as Kubernetes says them.
+    pub fn ips(&self) -> Vec<IpAddr> {
+        let ips = self.object.status.as_ref().and_then(|s| s.pod_ips.clone()).unwrap_or_default();
+        ips.iter().filter_map(|i| i.ip.parse().ok()).collect()
+    }
+
+    /// Its IPv4 address.
+    pub fn ip4(&self) -> Result<String> {
+        self.ip(IpAddr::is_ipv4)
+    }
+
+    /// Its IPv6 address.
+    pub fn ip6(&self) -> Result<String> {
+        self.ip(IpAddr::is_ipv6)
+    }
+
+    fn ip(&self, family: fn(&IpAddr) -> bool) -> Result<String> {
+        let found = self.ips().into_iter().find(family).map(|ip| ip.to_string());
+        found.with_context(|| {
+            format!("pod {}/{} has no such address, but {:?}", self.namespace(), self.name(), self.ips())
+        })
+    }
+
+    /// The inside of it.
+    pub fn place(&self) -> Place {
+        Place::Pod { namespace: self.namespace().to_owned(), name: self.name().to_owned() }
+    }
+
+    /// Its objects' API.
+    pub fn api(&self) -> Api<PodObject> {
+        Api::namespaced(self.cluster.client(), self.namespace())
+    }
+
+    /// Waits until it is Ready. The error has the pod's events, which usually say it.
+    pub async fn ready(mut self) -> Result<Self> {
+        match self.cluster.until(self.api(), self.name(), is_ready).await {
+            Ok(object) => {
+                self.object = object;
+                Ok(self)
+            }
+            Err(e) => Err(e.context(self.events().await.unwrap_or_default())),
+        }
+    }
+
+    /// Waits until it has that annotation, whatever else becomes of it.
+    pub async fn annotated(mut self, key: &str, value: &str) -> Result<Self> {
+        let right = |object: &PodObject| {
+            let annotations = object.metadata.annotations.as_ref();
+            let found = annotations.and_then(|a| a.get(key));
+            ensure!(found.is_some_and(|v| v == value), "annotation {key} is {found:?}, not {value:?}");
+            Ok(())
+        };
+        self.object = self.cluster.until(self.api(), self.name(), right).await?;
+        Ok(self)
+    }
+
+    /// Deletes it and waits until it is gone.
+    pub async fn delete(self) -> Result<()> {
+        self.api().delete(self.name(), &kube::api::DeleteParams::default()).await?;
+        self.cluster.until_gone(self.api(), self.name()).await
+    }
+
+    /// What happened to it, one line for each event.
+    pub async fn events(&self) -> Result<String> {
+        let events: Api<Event> = Api::namespaced(self.cluster.client(), self.namespace());
+        let selector = format!("involvedObject.name={}", self.name());
+        let list = events.list(&ListParams::default().fields(&selector)).await?;
+        let lines = list
+            .items
+            .into_iter()
+            .map(|e| format!("{}: {}", e.reason.unwrap_or_default(), e.message.unwrap_or_default()));
+        Ok(format!("events of pod {}:\n  {}", self.name(), lines.collect::<Vec<_>>().join("\n  ")))
+    }
+}
+
+fn is_ready(pod: &PodObject) -> Result<()> {
+    let status = pod.status.as_ref().context("no status yet")?;
+    let condition = status.conditions.iter().flatten().find(|c| c.type_ == "Ready");
+    match condition {
+        Some(c) if c.status == "True" => Ok(()),
+        other => bail!("phase {:?}, Ready condition {other:?}", status.phase),
+    }
+}

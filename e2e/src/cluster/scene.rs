@@ -1,0 +1,92 @@
+//! What one test makes. Everything carries the label `e2e=<scene>`; by it the scene is cleared at its end, however the test
+//! ends, and once more before it begins again.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use kube::Api;
+use kube::api::{DynamicObject, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use serde_json::{Value, json};
+
+use super::{Cluster, pod};
+use crate::layout::kubeconfig;
+use crate::{kube as control_plane, process};
+
+/// The label.
+pub const LABEL: &str = "e2e";
+/// What a scene can hold besides what is in its namespaces, in the order of removal: no subnet goes before its pods.
+const KINDS: [&str; 2] = ["namespaces", "subnets.kubeovn.io"];
+
+/// The things of one test; they go when it is dropped.
+pub struct Scene {
+    cluster: Cluster,
+    name: &'static str,
+}
+
+impl Scene {
+    pub(super) async fn empty(cluster: Cluster, name: &'static str) -> Result<Self> {
+        let scene = Self { cluster, name };
+        for command in scene.removals() {
+            process::run(command).await?;
+        }
+        Ok(scene)
+    }
+
+    /// The cluster it is in.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Creates any object, given as the JSON of its manifest.
+    pub async fn create(&self, mut manifest: Value) -> Result<DynamicObject> {
+        manifest["metadata"]["labels"][LABEL] = json!(self.name);
+        let object: DynamicObject =
+            serde_json::from_value(manifest).context("a manifest has apiVersion, kind and metadata")?;
+        let types = object.types.clone().context("a manifest has apiVersion and kind")?;
+        let resource = ApiResource::from_gvk(&GroupVersionKind::try_from(&types)?);
+        let api: Api<DynamicObject> = match &object.metadata.namespace {
+            Some(namespace) => Api::namespaced_with(self.cluster.client(), namespace, &resource),
+            None => Api::all_with(self.cluster.client(), &resource),
+        };
+        let name = object.metadata.name.clone().unwrap_or_default();
+        api.create(&PostParams::default(), &object).await.with_context(|| format!("creating {} {name}", types.kind))
+    }
+
+    /// Creates a namespace; pods can be created in it when this returns.
+    pub async fn namespace(&self, name: &str, annotations: &[(&str, &str)]) -> Result<()> {
+        let annotations: Value =
+            annotations.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect::<serde_json::Map<_, _>>().into();
+        let metadata = json!({"name": name, "annotations": annotations});
+        self.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).await?;
+        let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(self.cluster.client(), name);
+        self.cluster.until(accounts, "default", |_| Ok(())).await.map(drop)
+    }
+
+    /// A pod to be; see [`pod::Builder`].
+    pub fn pod(&self, namespace: &str, name: &str) -> pod::Builder<'_> {
+        pod::Builder::new(self, namespace, name)
+    }
+
+    /// The commands that remove all of it, and wait until it is gone.
+    fn removals(&self) -> Vec<Command> {
+        let selector = format!("--selector={LABEL}={}", self.name);
+        let kubeconfig = format!("--kubeconfig={}", kubeconfig().display());
+        let delete = |kind| [&kubeconfig, "delete", kind, &selector, "--timeout=60s"].map(str::to_owned);
+        let kubectl = control_plane::program("kubectl");
+        KINDS.map(|kind| process::command(&kubectl, &delete(kind).each_ref().map(String::as_str))).into()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        // What fails here fails the next run of the scene, loudly; a second panic now would hide why the test failed.
+        for mut command in self.removals() {
+            if let Ok(output) = command.output()
+                && !output.status.success()
+            {
+                eprintln!("clearing {}: {}", self.name, String::from_utf8_lossy(&output.stderr));
+            }
+        }
+    }
+}
