@@ -97,20 +97,19 @@ async fn ready(
         let now = if *connected.borrow_and_update() { Ok(()) } else { Err("Open vSwitch is away".to_owned()) }
             .and(node_port.borrow_and_update().clone())
             .and(rules.borrow_and_update().clone());
-        match now {
-            Err(why) => readiness.not_ready(why),
-            Ok(()) => {
-                if let Some(files) = &install {
-                    match files.apply() {
-                        Ok(()) => {
-                            tracing::info!(dir = %files.conf_dir.display(), "conflist in place: the node takes pods");
-                            install = None;
-                        }
-                        Err(error) => tracing::error!(dir = %files.conf_dir.display(), %error, "conflist not written"),
+        if let Err(why) = now {
+            readiness.not_ready(why);
+        } else {
+            if let Some(files) = &install {
+                match files.apply() {
+                    Ok(()) => {
+                        tracing::info!(dir = %files.conf_dir.display(), "conflist in place: the node takes pods");
+                        install = None;
                     }
+                    Err(error) => tracing::error!(dir = %files.conf_dir.display(), %error, "conflist not written"),
                 }
-                readiness.ready();
             }
+            readiness.ready();
         }
         tokio::select! {
             Ok(()) = connected.changed() => {}
@@ -141,7 +140,7 @@ fn keep_rules(mut subnets: watch::Receiver<Subnets>, services: BTreeSet<IpNet>) 
                 match &result {
                     Ok(written) if *written == masquerade::Written::default() => {}
                     Ok(written) => {
-                        tracing::info!(sets = written.sets, rules = written.rules, "masquerade rules written")
+                        tracing::info!(sets = written.sets, rules = written.rules, "masquerade rules written");
                     }
                     Err(why) => tracing::error!(why, "masquerade rules not in place"),
                 }

@@ -158,7 +158,7 @@ impl NodePort {
         let node = node.ok_or_else(|| NodePortError::NoNode(self.name.clone()))?;
 
         let tunnel = self.tunnel(&node).await?;
-        mtu.send_if_modified(|known| std::mem::replace(known, Some(tunnel.mtu)) != Some(tunnel.mtu));
+        mtu.send_if_modified(|known| known.replace(tunnel.mtu) != Some(tunnel.mtu));
         let address = tunnel.address.to_string();
         let settings = [
             ("ovn-monitor-all", "true"),
@@ -191,9 +191,9 @@ impl NodePort {
     async fn tunnel(&self, node: &Node) -> Result<Tunnel, NodePortError> {
         let ips = &node.internal_ips;
         tunnel::find(&self.links, &self.ifaces, ips, self.network_type, self.mtu).await?.ok_or_else(|| {
-            let none = || format!("none has one of the node's addresses {ips:?}");
+            let unnamed = || format!("none has one of the node's addresses {ips:?}");
             let named = || format!("{} has no address", self.ifaces.join(", "));
-            NodePortError::NoTunnel(if self.ifaces.is_empty() { none() } else { named() })
+            NodePortError::NoTunnel(if self.ifaces.is_empty() { unnamed() } else { named() })
         })
     }
 

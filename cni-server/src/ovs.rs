@@ -65,9 +65,9 @@ pub struct PodPort {
 impl Ovs {
     /// Starts the session; it connects, and connects again, for ever.
     pub fn connect(endpoint: Endpoint) -> Self {
-        let (client, changes) = Client::spawn(Config::new(vec![endpoint], "Open_vSwitch", local::open_vswitch()));
+        let (client, stream) = Client::spawn(Config::new(vec![endpoint], "Open_vSwitch", local::open_vswitch()));
         let (sender, changed) = watch::channel(0);
-        tokio::spawn(forward(changes, sender));
+        tokio::spawn(forward(stream, sender));
         Self { client, changed }
     }
 

@@ -141,7 +141,7 @@ mod tests {
     use super::*;
     use expect_test::expect;
 
-    fn check(saved: &str, batch: expect_test::Expect) {
+    fn check(saved: &str, batch: &expect_test::Expect) {
         let chains = chains("ovn40");
         batch.assert_eq(&Saved::parse(&chains, saved).batch(&chains));
     }
@@ -150,7 +150,7 @@ mod tests {
     fn an_empty_node_gets_everything() {
         check(
             "",
-            expect![[r#"
+            &expect![[r#"
                 *nat
                 :OVN-PREROUTING - [0:0]
                 :OVN-POSTROUTING - [0:0]
@@ -186,11 +186,11 @@ mod tests {
         let chains = chains("ovn40");
         let right = Saved::default().batch(&chains).replace("-I ", "-A ").replace("ROUTING 1 ", "ROUTING ");
         let right = right.replace("INPUT 1 ", "INPUT ").replace("FORWARD 1 ", "FORWARD ");
-        check(&right, expect![""]);
+        check(&right, &expect![""]);
         let wrong = right.replace("-A OVN-MASQUERADE -j MASQUERADE --random-fully", "-A OVN-MASQUERADE -j MASQUERADE");
         check(
             &wrong,
-            expect![[r"
+            &expect![[r"
                 *nat
                 :OVN-MASQUERADE - [0:0]
                 -A OVN-MASQUERADE -j MARK --set-xmark 0x0/0xffffffff

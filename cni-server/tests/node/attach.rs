@@ -1,0 +1,243 @@
+//! ADD and DEL.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use api::PodNet;
+use cni_server::attach::{Attacher, host_ifname};
+use cni_server::attachments::Attachments;
+use cni_server::link::Links;
+use cni_server::seen::{Pod, Seen};
+use cni_wire::Code;
+use cni_wire::rpc::Attachment;
+use tokio::sync::watch;
+
+use crate::room::{PodNs, Room, in_netns, run};
+
+pub fn net(n: u8) -> PodNet {
+    PodNet {
+        switch: "ovn-default".to_owned(),
+        ips: format!("10.16.0.{n},fd00:16::{n}").parse().unwrap(),
+        mac: format!("0a:00:00:00:00:{n:02x}").parse().unwrap(),
+        cidrs: "10.16.0.0/16,fd00:16::/64".parse().unwrap(),
+        gateway: "10.16.0.1,fd00:16::1".parse().unwrap(),
+        routed: true,
+    }
+}
+
+pub fn pods(nets: impl IntoIterator<Item = (u8, Option<PodNet>)>) -> Seen<Pod> {
+    let objects = nets
+        .into_iter()
+        .map(|(n, net)| (format!("pod-{n}.ns"), Pod { uid: format!("uid-{n}"), config_hash: None, net: Ok(net) }));
+    Seen { synced: true, objects: objects.collect() }
+}
+
+pub fn attachment(n: u8, netns: &PodNs) -> Attachment {
+    Attachment {
+        cni_version: "1.0.0".to_owned(),
+        container_id: format!("{n:02x}cafe0123456789abcdef"),
+        netns: Some(netns.path()),
+        ifname: "eth0".to_owned(),
+        pod_name: format!("pod-{n}"),
+        pod_namespace: "ns".to_owned(),
+        pod_uid: Some(format!("uid-{n}")),
+    }
+}
+
+pub fn attacher(room: &Room, pods: watch::Receiver<Seen<Pod>>, patience: Duration) -> Attacher {
+    Attacher {
+        ovs: room.ovs(),
+        links: Links::here().unwrap(),
+        pods,
+        subnets: watch::channel(Seen::default()).1,
+        mtu: watch::channel(Some(1400)).1,
+        patience,
+    }
+}
+
+fn links() -> Vec<String> {
+    run("ip", &["-br", "link"])
+        .lines()
+        .filter_map(|l| l.split('@').next())
+        .filter(|n| n.ends_with("_h"))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn add_plugs_a_pod_and_del_leaves_nothing() {
+    in_netns(|| async {
+        let room = Room::new();
+        room.play_ovn_controller();
+        let (_pods, seen) = watch::channel(pods([(5, Some(net(5)))]));
+        let attacher = attacher(&room, seen, Duration::from_secs(20));
+        let pod = PodNs::new();
+        let attachment = attachment(5, &pod);
+        let host = host_ifname(&attachment.container_id);
+
+        let reply = attacher.add(&attachment).await.unwrap();
+        assert_eq!(reply.ips[0].address, "10.16.0.5/16");
+        assert_eq!(reply.ips[1].address, "fd00:16::5/64");
+        assert_eq!(reply.routes.len(), 2);
+
+        let link = pod.run("ip", &["link", "show", "eth0"]).await;
+        assert!(link.contains("mtu 1400") && link.contains("0a:00:00:00:00:05") && link.contains(",UP"), "{link}");
+        let addresses = pod.run("ip", &["address", "show", "eth0"]).await;
+        assert!(addresses.contains("inet 10.16.0.5/16") && addresses.contains("inet6 fd00:16::5/64"), "{addresses}");
+        assert!(!addresses.contains("tentative") || addresses.matches("tentative").count() == 1, "{addresses}");
+        assert!(pod.run("ip", &["route"]).await.contains("default via 10.16.0.1 dev eth0"));
+        assert!(pod.run("ip", &["-6", "route"]).await.contains("default via fd00:16::1 dev eth0"));
+        let offload = pod.run("ethtool", &["-k", "eth0"]).await;
+        assert!(offload.contains("tx-checksumming: off"), "{offload}");
+        assert_eq!(pod.run("cat", &["/proc/sys/net/ipv6/conf/eth0/accept_ra"]).await.trim(), "0");
+
+        assert_eq!(room.ports(), std::slice::from_ref(&host));
+        let ids = room.external_ids(&host);
+        let expect = BTreeMap::from([
+            ("iface-id", "pod-5.ns"),
+            ("vendor", "kube-ovn"),
+            ("pod_name", "pod-5"),
+            ("pod_namespace", "ns"),
+            ("pod_uid", "uid-5"),
+            ("container_id", attachment.container_id.as_str()),
+            ("attached-mac", "0a:00:00:00:00:05"),
+            ("ip", "10.16.0.5,fd00:16::5"),
+            ("ovn-installed", "true"),
+        ]);
+        for (key, value) in expect {
+            assert_eq!(ids.get(key).map(String::as_str), Some(value), "{key}");
+        }
+
+        // A second ADD is refused and harms nothing.
+        assert_eq!(attacher.add(&attachment).await.unwrap_err().code, Code::PLUMBING);
+        assert_eq!((room.ports().len(), links().len()), (1, 1));
+
+        attacher.del(&attachment).await.unwrap();
+        attacher.del(&Attachment { netns: None, ..attachment }).await.unwrap();
+        assert_eq!((room.ports().len(), links().len()), (0, 0));
+    });
+}
+
+#[test]
+fn a_recreated_pod_replaces_the_port_of_its_predecessor() {
+    in_netns(|| async {
+        let room = Room::new();
+        room.play_ovn_controller();
+        let (_pods, seen) = watch::channel(pods([(5, Some(net(5)))]));
+        let attacher = attacher(&room, seen, Duration::from_secs(20));
+        let (old, new) = (PodNs::new(), PodNs::new());
+        let first = attachment(5, &old);
+        let second = Attachment { container_id: "ffff0123456789ab".to_owned(), ..attachment(5, &new) };
+        attacher.add(&first).await.unwrap();
+        attacher.add(&second).await.unwrap();
+        assert_eq!(room.ports(), [host_ifname(&second.container_id)]);
+        // The runtime's late DEL of the first container does not touch the second.
+        attacher.del(&first).await.unwrap();
+        assert_eq!(links(), [host_ifname(&second.container_id)]);
+        attacher.del(&second).await.unwrap();
+        assert!(links().is_empty());
+    });
+}
+
+#[test]
+fn an_add_waits_for_the_address_and_gives_up_in_time() {
+    in_netns(|| async {
+        let room = Room::new();
+        let (sender, seen) = watch::channel(pods([(5, None)]));
+        let quick = attacher(&room, seen, Duration::from_millis(700));
+        let pod = PodNs::new();
+        let error = quick.add(&attachment(5, &pod)).await.unwrap_err();
+        assert_eq!(error.code, Code::TRY_AGAIN);
+        assert!(error.details.contains("no address yet"), "{error}");
+        let error = quick.add(&attachment(6, &pod)).await.unwrap_err();
+        assert!(error.details.contains("no such pod"), "{error}");
+        let missing = Attachment { netns: Some("/run/netns/absent".to_owned()), ..attachment(5, &pod) };
+        assert_eq!(quick.add(&missing).await.unwrap_err().code, Code::ENVIRONMENT);
+        let no_netns = Attachment { netns: Some("/etc/hostname".to_owned()), ..attachment(5, &pod) };
+
+        // The address comes, but nobody installs the flows: what was made is undone.
+        sender.send_replace(pods([(5, Some(net(5)))]));
+        assert!(quick.add(&no_netns).await.is_err());
+        let error = quick.add(&attachment(5, &pod)).await.unwrap_err();
+        assert_eq!(error.code, Code::TRY_AGAIN);
+        assert!(error.details.contains("ovn-controller"), "{error}");
+        assert_eq!((room.ports().len(), links().len()), (0, 0));
+        assert!(!pod.run("ip", &["-br", "link"]).await.contains("eth0"));
+
+        // Another pod of the same name does not count.
+        let other = Attachment { pod_uid: Some("uid-old".to_owned()), ..attachment(5, &pod) };
+        assert!(quick.add(&other).await.unwrap_err().details.contains("another uid"));
+
+        room.play_ovn_controller();
+        quick.add(&attachment(5, &pod)).await.unwrap();
+    });
+}
+
+#[test]
+fn ovs_away_is_try_again() {
+    in_netns(|| async {
+        let mut room = Room::new();
+        room.play_ovn_controller();
+        let (_pods, seen) = watch::channel(pods([(5, Some(net(5)))]));
+        let attacher = attacher(&room, seen, Duration::from_secs(2));
+        attacher.ovs.bridge().await;
+        room.kill_database();
+        let mut connected = attacher.ovs.connected();
+        connected.wait_for(|connected| !connected).await.unwrap();
+        let pod = PodNs::new();
+        let attachment = attachment(5, &pod);
+        assert_eq!(attacher.add(&attachment).await.unwrap_err().code, Code::TRY_AGAIN);
+        assert_eq!(attacher.del(&attachment).await.unwrap_err().code, Code::TRY_AGAIN);
+        assert!(links().is_empty());
+        room.start_database();
+        connected.wait_for(|connected| *connected).await.unwrap();
+        attacher.add(&attachment).await.unwrap();
+        attacher.del(&attachment).await.unwrap();
+    });
+}
+
+#[test]
+fn adds_run_at_once_and_dels_leave_nothing() {
+    in_netns(|| async {
+        const PODS: u8 = 40;
+        let room = Room::new();
+        room.play_ovn_controller();
+        let (_pods, seen) = watch::channel(pods((11..PODS + 11).map(|n| (n, Some(net(n))))));
+        let attachments = Attachments::spawn(attacher(&room, seen, Duration::from_secs(20)));
+        let namespaces: Vec<_> = (11..PODS + 11).map(|_| PodNs::new()).collect();
+        let requests: Vec<_> = (11..PODS + 11).zip(&namespaces).map(|(n, ns)| attachment(n, ns)).collect();
+
+        let (serial, at_once) = requests.split_at(usize::from(PODS) / 2);
+        let mut adds = Vec::new();
+        let mut dels = Vec::new();
+        for request in serial {
+            let start = Instant::now();
+            attachments.add(request.clone()).await.unwrap();
+            adds.push(start.elapsed());
+        }
+        for chunk in at_once.chunks(10) {
+            let start = Instant::now();
+            let all = chunk.iter().map(|request| {
+                let (attachments, request) = (attachments.clone(), request.clone());
+                tokio::spawn(async move {
+                    attachments.add(request).await.unwrap();
+                    start.elapsed()
+                })
+            });
+            let mut times: Vec<_> = futures::future::join_all(all).await.into_iter().map(Result::unwrap).collect();
+            times.sort();
+            println!("ADD ten at once: p50 {:?}, last {:?}", times[5], times[9]);
+        }
+        assert_eq!(room.ports().len(), usize::from(PODS));
+        for request in &requests {
+            let start = Instant::now();
+            attachments.del(request.clone()).await.unwrap();
+            dels.push(start.elapsed());
+        }
+        adds.sort();
+        dels.sort();
+        println!("ADD serial: p50 {:?}, max {:?}", adds[adds.len() / 2], adds.last());
+        println!("DEL serial: p50 {:?}, max {:?}", dels[dels.len() / 2], dels.last());
+        assert_eq!((room.ports().len(), links().len()), (0, 0));
+    });
+}

@@ -1,0 +1,118 @@
+//! The node's own port.
+
+use std::time::Duration;
+
+use api::{NodeNet, Subnet, SubnetDef, SubnetSpec};
+use cni_server::link::Links;
+use cni_server::node_net::Subnets;
+use cni_server::node_port::NodePort;
+use cni_server::seen::{Node, Seen};
+use cni_server::tunnel::NetworkType;
+use tokio::sync::watch;
+
+use crate::room::{Room, in_netns, run};
+
+fn subnets(list: &[(&str, &str)]) -> Subnets {
+    let objects = list.iter().map(|(name, cidr)| {
+        let spec = SubnetSpec { cidr_block: (*cidr).to_owned(), ..SubnetSpec::default() };
+        ((*name).to_owned(), SubnetDef::parse(&Subnet::new(name, spec)))
+    });
+    Seen { synced: true, objects: objects.collect() }
+}
+
+fn node() -> Seen<Node> {
+    let net = NodeNet {
+        switch: "join".to_owned(),
+        ips: "100.64.0.2,fd00:64::2".parse().unwrap(),
+        mac: "0a:00:00:00:00:02".parse().unwrap(),
+        cidrs: "100.64.0.0/16,fd00:64::/64".parse().unwrap(),
+        gateway: "100.64.0.1,fd00:64::1".parse().unwrap(),
+        port_name: "node-n1".to_owned(),
+    };
+    let node = Node { net: Ok(Some(net)), internal_ips: vec!["172.31.0.1".parse().unwrap()] };
+    Seen { synced: true, objects: [("n1".to_owned(), node)].into() }
+}
+
+/// Polls the kernel until it says what is expected: the kernel is what is under test, so it cannot tell us.
+async fn eventually(what: &str, is: impl Fn() -> bool) {
+    for _ in 0..200 {
+        if is() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("never: {what}");
+}
+
+fn routes() -> String {
+    run("ip", &["route", "show", "dev", "ovn0"])
+        + &run("ip", &["-6", "route", "show", "dev", "ovn0", "proto", "static"])
+}
+
+#[test]
+fn ovn0_follows_the_cluster_and_heals() {
+    in_netns(|| async {
+        let room = Room::new();
+        run("ip", &["link", "add", "eth1", "mtu", "1500", "type", "veth", "peer", "name", "far"]);
+        run("ip", &["address", "add", "172.31.0.1/24", "dev", "eth1"]);
+        run("ip", &["link", "set", "eth1", "up"]);
+        let (_node, node) = watch::channel(node());
+        let join = ("join", "100.64.0.0/16,fd00:64::/64");
+        let (subnet_sender, seen) = watch::channel(subnets(&[join, ("a", "10.16.0.0/16,fd00:16::/64")]));
+        let port = NodePort {
+            name: "n1".to_owned(),
+            ovs: room.ovs(),
+            links: Links::here().unwrap(),
+            node,
+            subnets: seen,
+            ifaces: Vec::new(),
+            network_type: NetworkType::Geneve,
+            mtu: 0,
+        };
+        let mut state = port.spawn().unwrap();
+        state.ready.wait_for(Result::is_ok).await.unwrap();
+        assert_eq!(*state.mtu.borrow(), Some(1400));
+
+        let shown = run("ip", &["address", "show", "ovn0"]);
+        for part in ["mtu 1400", "0a:00:00:00:00:02", "inet 100.64.0.2/16", "inet6 fd00:64::2/64"] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        assert!(run("ethtool", &["-k", "ovn0"]).contains("tx-checksumming: off"));
+        assert!(routes().contains("10.16.0.0/16 via 100.64.0.1") && routes().contains("fd00:16::/64 via fd00:64::1"));
+        assert_eq!(room.external_ids("ovn0").get("iface-id").map(String::as_str), Some("node-n1"));
+        let settings = room.vsctl(&["get", "open_vswitch", ".", "external_ids"]);
+        for part in ["ovn-monitor-all=\"true\"", "ovn-encap-ip=\"172.31.0.1\"", "ovn-encap-type=geneve"] {
+            assert!(settings.contains(part), "{part}: {settings}");
+        }
+
+        subnet_sender.send_replace(subnets(&[join, ("b", "10.17.0.0/16")]));
+        eventually("the new subnet's route instead of the old one's", || {
+            let routes = routes();
+            routes.contains("10.17.0.0/16 via") && !routes.contains("10.16.0.0/16") && !routes.contains("fd00:16::")
+        })
+        .await;
+        // A route of someone else on the link stays, ours comes back.
+        run("ip", &["route", "add", "10.99.0.0/16", "via", "100.64.0.1", "dev", "ovn0", "proto", "42"]);
+        run("ip", &["route", "del", "10.17.0.0/16", "dev", "ovn0"]);
+        eventually("the deleted route back", || routes().contains("10.17.0.0/16 via")).await;
+        run("ip", &["address", "del", "100.64.0.2/16", "dev", "ovn0"]);
+        eventually("address and route back", || {
+            run("ip", &["address", "show", "ovn0"]).contains("100.64.0.2/16") && routes().contains("10.17.0.0/16 via")
+        })
+        .await;
+        run("ip", &["link", "set", "ovn0", "down"]);
+        eventually("the link up and its route back", || {
+            run("ip", &["link", "show", "ovn0"]).contains(",UP") && routes().contains("10.17.0.0/16 via")
+        })
+        .await;
+        room.vsctl(&["del-port", "ovn0"]);
+        eventually("the port back", || {
+            room.ports().contains(&"ovn0".to_owned()) && std::fs::exists("/proc/self/fd").unwrap() && {
+                let links = run("ip", &["-br", "address"]);
+                links.lines().any(|l| l.starts_with("ovn0") && l.contains("100.64.0.2/16"))
+                    && routes().contains("10.17.0.0/16 via")
+            }
+        })
+        .await;
+    });
+}

@@ -1,0 +1,171 @@
+//! A namespace with an Open vSwitch in it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use cni_server::ovs::Ovs;
+use nix::sched::{CloneFlags, unshare};
+use ovn::local::{self, Interface};
+use ovsdb::client::{Client, Config, Endpoint};
+
+/// Runs a test in a fresh network namespace, on a runtime whose threads all live in it.
+pub fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    let thread = std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).expect("no network namespace: run this test as root");
+        run("ip", &["link", "set", "lo", "up"]);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async { tokio::time::timeout(Duration::from_mins(1), test()).await.expect("the test hangs") });
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Runs a program in the namespace of the calling thread; its standard output.
+pub fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output();
+    let output = output.unwrap_or_else(|e| panic!("{program} cannot be run: {e}; install iproute2 and ethtool"));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {args:?}: {stderr}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A pod's namespace, held open; its path is good in this process.
+pub struct PodNs {
+    file: File,
+}
+
+impl PodNs {
+    pub fn new() -> Self {
+        let make = || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            File::open("/proc/thread-self/ns/net").unwrap()
+        };
+        Self { file: std::thread::spawn(make).join().unwrap() }
+    }
+
+    pub fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.file.as_raw_fd())
+    }
+
+    /// Runs a program inside.
+    pub async fn run(&self, program: &'static str, args: &'static [&'static str]) -> String {
+        let netns = cni_server::netns::Netns::open(&self.path()).unwrap();
+        netns.run(move || run(program, args)).await.unwrap()
+    }
+}
+
+/// ovsdb-server and ovs-vswitchd with a bridge `br-int`. They end with it, and with the test's thread however that ends.
+pub struct Room {
+    dir: tempfile::TempDir,
+    server: Child,
+    vswitchd: Child,
+}
+
+impl Room {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (db, ctl) = (dir.path().join("conf.db"), dir.path().join("vswitchd.ctl"));
+        let db = db.to_str().unwrap();
+        run("ovsdb-tool", &["create", db, "/usr/share/openvswitch/vswitch.ovsschema"]);
+        let server = serve(dir.path());
+        let endpoint = endpoint(dir.path()).to_string();
+        let vswitchd = daemon("ovs-vswitchd", dir.path(), &[&endpoint, &format!("--unixctl={}", ctl.display())]);
+        let room = Self { dir, server, vswitchd };
+        room.vsctl(&["--no-wait", "init"]);
+        room.vsctl(&["add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev", "fail-mode=secure"]);
+        room
+    }
+
+    /// Ends ovsdb-server.
+    pub fn kill_database(&mut self) {
+        self.server.kill().unwrap();
+        self.server.wait().unwrap();
+    }
+
+    /// Starts it again on the same file.
+    pub fn start_database(&mut self) {
+        self.server = serve(self.dir.path());
+    }
+
+    pub fn endpoint(&self) -> Endpoint {
+        endpoint(self.dir.path())
+    }
+
+    pub fn vsctl(&self, args: &[&str]) -> String {
+        let db = format!("--db={}", self.endpoint());
+        run("ovs-vsctl", &[&[db.as_str(), "--timeout=20", "--retry"], args].concat())
+    }
+
+    pub fn ovs(&self) -> Ovs {
+        Ovs::connect(self.endpoint())
+    }
+
+    /// Says of every interface that ovs-vswitchd has opened that its flows are installed.
+    pub fn play_ovn_controller(&self) {
+        let config = Config::new(vec![self.endpoint()], "Open_vSwitch", local::open_vswitch());
+        let (client, mut changes) = Client::spawn(config);
+        tokio::spawn(async move {
+            loop {
+                changes.next().await;
+                let ops: Vec<_> = client.read(|replica| {
+                    let waiting = Interface::all(replica)
+                        .filter(|i| i.iface_id().is_some() && i.ofport() > Some(0) && !i.ovn_installed());
+                    let tell =
+                        |i: Interface<'_>| local::set_external_ids(local::INTERFACE, i.id, [("ovn-installed", "true")]);
+                    waiting.map(tell).collect()
+                });
+                if !ops.is_empty() {
+                    let _ = client.transact(&ops).await;
+                }
+            }
+        });
+    }
+
+    /// The names of all ports of the bridge.
+    pub fn ports(&self) -> Vec<String> {
+        self.vsctl(&["list-ports", "br-int"]).lines().map(str::to_owned).collect()
+    }
+
+    pub fn external_ids(&self, interface: &str) -> BTreeMap<String, String> {
+        let json =
+            self.vsctl(&["--format=json", "--columns=external_ids", "find", "interface", &format!("name={interface}")]);
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let pairs = value["data"][0][0][1].as_array().cloned().unwrap_or_default();
+        let text = |v: &serde_json::Value| v.as_str().unwrap().to_owned();
+        pairs.iter().map(|pair| (text(&pair[0]), text(&pair[1]))).collect()
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        for child in [&mut self.vswitchd, &mut self.server] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn endpoint(dir: &Path) -> Endpoint {
+    Endpoint::Unix(dir.join("db.sock"))
+}
+
+fn serve(dir: &Path) -> Child {
+    let remote = format!("--remote=p{}", endpoint(dir));
+    let (db, ctl) = (dir.join("conf.db").display().to_string(), format!("--unixctl={}", dir.join("db.ctl").display()));
+    daemon("ovsdb-server", dir, &[&db, &remote, &ctl])
+}
+
+fn daemon(program: &str, dir: &Path, args: &[&str]) -> Child {
+    Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", program])
+        .args(args)
+        .args(["--no-chdir", "-vconsole:off", "-vsyslog:off"])
+        .env("OVS_RUNDIR", dir)
+        .spawn()
+        .unwrap_or_else(|e| panic!("{program} does not start: {e}; install openvswitch-switch"))
+}

@@ -1,0 +1,44 @@
+//! Masquerade rules.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use cni_server::masquerade::{Masquerade, Wanted, Written};
+use ipnet::IpNet;
+
+use crate::room::{in_netns, run};
+
+fn nets(list: &[&str]) -> BTreeSet<IpNet> {
+    list.iter().map(|net| net.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_second_apply_writes_nothing() {
+    in_netns(|| async {
+        run("iptables", &["-t", "nat", "-A", "POSTROUTING", "-s", "192.0.2.0/24", "-j", "MASQUERADE"]);
+        let mut wanted = Wanted {
+            subnets: nets(&["10.16.0.0/16", "100.64.0.0/16", "fd00:16::/64"]),
+            nat: nets(&["10.16.0.0/16", "fd00:16::/64"]),
+            services: nets(&["10.96.0.0/12", "fd00:10:96::/112"]),
+        };
+        let mut masquerade = Masquerade::default();
+        let start = Instant::now();
+        let first = masquerade.apply(&wanted).await.unwrap();
+        println!("first apply: {first:?} in {:?}", start.elapsed());
+        assert!(first.sets > 0 && first.rules > 0);
+        let start = Instant::now();
+        assert_eq!(masquerade.apply(&wanted).await.unwrap(), Written::default());
+        println!("nothing to do: {:?}", start.elapsed());
+        // Another agent, a restarted one, finds everything right as well.
+        assert_eq!(Masquerade::default().apply(&wanted).await.unwrap(), Written::default());
+
+        wanted.subnets.extend(nets(&["10.17.0.0/24"]));
+        assert_eq!(masquerade.apply(&wanted).await.unwrap(), Written { sets: 1, rules: 0 });
+        run("iptables", &["-t", "nat", "-D", "OVN-MASQUERADE", "-j", "MASQUERADE", "--random-fully"]);
+        assert!(masquerade.apply(&wanted).await.unwrap().rules > 0);
+        assert_eq!(masquerade.apply(&wanted).await.unwrap(), Written::default());
+        let nat = run("iptables-save", &["-t", "nat"]);
+        assert!(nat.contains("-A POSTROUTING -s 192.0.2.0/24 -j MASQUERADE"), "{nat}");
+        assert_eq!(nat.matches("-j OVN-POSTROUTING").count(), 1, "{nat}");
+    });
+}

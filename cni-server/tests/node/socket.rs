@@ -1,0 +1,73 @@
+//! The words on the socket, hostile ones among them.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use cni_server::attachments::Attachments;
+use cni_server::socket;
+use cni_wire::rpc::{self, Attached};
+use cni_wire::{CniError, Code};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+
+use crate::attach::{attacher, attachment, net, pods};
+use crate::room::{PodNs, Room, in_netns};
+
+/// Sends one line, reads one; `None` when the agent hangs up.
+async fn say(path: &std::path::Path, line: &[u8]) -> Option<String> {
+    let mut stream = UnixStream::connect(path).await.unwrap();
+    stream.write_all(line).await.unwrap();
+    let mut answer = String::new();
+    let _ = BufReader::new(stream).read_line(&mut answer).await;
+    Some(answer).filter(|answer| !answer.is_empty())
+}
+
+#[test]
+fn the_socket_serves_and_survives_what_comes() {
+    in_netns(|| async {
+        let room = Room::new();
+        room.play_ovn_controller();
+        let (_pods, seen) = watch::channel(pods([(5, Some(net(5)))]));
+        let attachments = Attachments::spawn(attacher(&room, seen, Duration::from_secs(10)));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/agent.sock");
+        // A stale socket of an earlier process is replaced.
+        drop(socket::bind(&path).unwrap());
+        let listener = socket::bind(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        tokio::spawn(socket::serve(listener, socket::methods(attachments).unwrap()));
+
+        let fault = |line: &'static [u8]| {
+            let path = path.clone();
+            async move {
+                let answer = say(&path, line).await.unwrap();
+                rpc::reply::<serde_json::Value>(answer.as_bytes()).unwrap_err()
+            }
+        };
+        assert_eq!(fault(b"nonsense\n").await.code, Code::PROTOCOL);
+        assert_eq!(fault(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"fly\"}\n").await.code, Code::VERB);
+        assert_eq!(
+            fault(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"add\",\"params\":{}}\n").await.code,
+            Code::PROTOCOL
+        );
+        assert_eq!(fault(b"\xff\xfe\n").await.code, Code::PROTOCOL);
+        let mut long = vec![b'x'; rpc::MAX_LINE + 10];
+        long.push(b'\n');
+        assert_eq!(say(&path, &long).await, None);
+
+        let pod = PodNs::new();
+        let good = attachment(5, &pod);
+        let walk = rpc::Attachment { container_id: "../../x".to_owned(), ..good.clone() };
+        let answer = say(&path, rpc::request("add", &walk).unwrap().as_bytes()).await.unwrap();
+        let error: CniError = rpc::reply::<Attached>(answer.as_bytes()).unwrap_err();
+        assert_eq!((error.code, error.msg.contains("CNI_CONTAINERID")), (Code::ENVIRONMENT, true));
+
+        let answer = say(&path, rpc::request("add", &good).unwrap().as_bytes()).await.unwrap();
+        let reply: Attached = rpc::reply(answer.as_bytes()).unwrap();
+        assert_eq!(reply.mac, "0a:00:00:00:00:05");
+        let answer = say(&path, rpc::request("del", &good).unwrap().as_bytes()).await.unwrap();
+        rpc::reply::<()>(answer.as_bytes()).unwrap();
+        assert!(room.ports().is_empty());
+    });
+}
