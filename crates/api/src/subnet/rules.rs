@@ -1,7 +1,8 @@
 //! What the API server itself checks of a Subnet, in CEL: (rule, message).
 //!
 //! The lists and strings that the rules read are bounded in the schema, as the API server's estimate of a rule's cost
-//! goes by the bounds. What CEL cannot say cheaply (the order of a range's ends, an overlap with another subnet) is
+//! goes by the bounds; inside a list, a nested `all` over a split string would exceed its budget, so these rules look at
+//! the first and the last part. What CEL cannot say cheaply (the order of a range's ends, an overlap with another subnet) is
 //! left to [`crate::SubnetDef`] and the controller.
 
 type Rule = (&'static str, &'static str);
@@ -29,12 +30,16 @@ pub(super) const GATEWAY_INSIDE: Rule = (
 );
 
 pub(super) const EXCLUDE_IPS: Rule = (
-    "self.all(e, e.split('..').size() <= 2 && e.split('..').all(a, isIP(a.trim())))",
+    "self.all(e, [e.split('..')].all(ends, ends.size() <= 2 && isIP(ends[0].trim()) && \
+     isIP(ends[ends.size() - 1].trim())))",
     "excludeIps must be addresses, or ranges such as 10.17.0.1..10.17.0.10",
 );
 
-pub(super) const ALLOW_SUBNETS: Rule =
-    ("self.all(e, e.split(',').all(c, isCIDR(c.trim())))", "allowSubnets must be CIDRs such as 10.18.0.0/24");
+pub(super) const ALLOW_SUBNETS: Rule = (
+    "self.all(e, [e.split(',')].all(pair, pair.size() <= 2 && isCIDR(pair[0].trim()) && \
+     isCIDR(pair[pair.size() - 1].trim())))",
+    "allowSubnets must be CIDRs such as 10.18.0.0/24",
+);
 
 pub(super) const GATEWAY_TYPE: Rule =
     ("self in ['', 'distributed', 'centralized']", "gatewayType must be distributed or centralized");
