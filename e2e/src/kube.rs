@@ -1,6 +1,5 @@
 //! The control plane of Kubernetes, as plain processes at 172.30.0.254: etcd, API server, controller manager, scheduler.
 
-use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
@@ -27,7 +26,6 @@ pub fn program(name: &str) -> std::path::PathBuf {
 
 /// Starts all of it. The API server is ready when this returns.
 pub async fn up() -> Result<()> {
-    fs::create_dir_all(state("bin"))?;
     for name in PROGRAMS {
         symlink(cache("bin/kube"), program(name))?;
     }

@@ -48,6 +48,11 @@ pub fn cache(relative: impl AsRef<Path>) -> PathBuf {
     Path::new(&env::var_os("KUBE_OVN_CACHE").unwrap_or_else(|| "/var/cache/kube-ovn-rs".into())).join(relative)
 }
 
+/// The `lab` binary that brought the lab up; it has subcommands of its own that others, tests too, start commands with.
+pub fn lab() -> PathBuf {
+    state("bin/lab")
+}
+
 /// The root file system that OVN and OVS run from.
 pub fn rootfs() -> PathBuf {
     cache("rootfs")

@@ -19,7 +19,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::sethostname;
 
 use crate::cgroup::Hierarchies;
-use crate::layout::{Node, state};
+use crate::layout::{Node, lab, state};
 use crate::{net, process, rootfs};
 
 /// What a kubelet, a container runtime and a CNI plugin write to, besides what OVN and OVS do.
@@ -61,8 +61,7 @@ pub fn remove_mount_points() {
 pub async fn up(node: Node) -> Result<()> {
     net::plug(node).await?;
     fs::create_dir_all(node.dir())?;
-    let exe = std::env::current_exe()?;
-    process::run(process::command(exe, &["node-start", &node.name()])).await?;
+    process::run(process::command(lab(), &["node-start", &node.name()])).await?;
     let ready = node.dir().join("ready");
     process::ready(&node.name(), Duration::from_secs(10), || async {
         fs::metadata(&ready).map(drop).with_context(|| ready.display().to_string())
@@ -76,7 +75,7 @@ pub fn start(node: Node) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     let log = File::create(process::log(&node.name()))?;
-    let mut init = Command::new(std::env::current_exe()?)
+    let mut init = Command::new(lab())
         .args(["node-init", &node.name()])
         .stdin(Stdio::piped())
         .stdout(log.try_clone()?)

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::layout::{Node, rootfs};
+use crate::layout::{Node, lab, rootfs};
 use crate::process;
 
 /// What OVN and OVS read and write besides their programs.
@@ -21,14 +21,14 @@ pub const SHARED: [&str; 6] =
 
 /// A command of OVN or OVS on a node.
 pub fn on(node: Node, program: &str, arguments: &[&str]) -> Result<Command> {
-    let mut command = process::on(node, std::env::current_exe()?, &["chroot", "--from", "/"])?;
+    let mut command = process::on(node, lab(), &["chroot", "--from", "/"])?;
     command.arg("--").arg(program).args(arguments);
     Ok(command)
 }
 
 /// A command of OVN on the control plane, with its directories under `from`.
 pub fn central(from: &Path, program: &str, arguments: &[&str]) -> Result<Command> {
-    let mut command = process::command(std::env::current_exe()?, &["chroot", "--from"]);
+    let mut command = process::command(lab(), &["chroot", "--from"]);
     command.arg(from).arg("--").arg(program).args(arguments);
     Ok(command)
 }

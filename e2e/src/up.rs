@@ -1,6 +1,7 @@
 //! `lab up`: everything that does not need something else starts at the same time.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
 use ::kube::Api;
@@ -8,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use futures::future::{try_join, try_join_all, try_join3};
 use k8s_openapi::api::core::v1::Node as NodeObject;
 
-use crate::layout::{MAX_NODES, Node, STATE, cache, rootfs, state};
+use crate::layout::{MAX_NODES, Node, STATE, cache, lab, rootfs, state};
 use crate::{central, kube, kubelet, net, node, ours, ovs, pki, process};
 
 /// What to bring up.
@@ -24,9 +25,10 @@ pub struct Spec {
 pub async fn up(spec: Spec) -> Result<()> {
     preconditions(spec)?;
     let nodes: Vec<_> = Node::first(spec.nodes).collect();
-    for dir in ["log", "pid", "nodes"] {
+    for dir in ["bin", "log", "pid", "nodes"] {
         fs::create_dir_all(state(dir))?;
     }
+    symlink(std::env::current_exe()?, lab())?;
     node::mount_points()?;
     pki::make(&nodes)?;
     net::up().await?;
