@@ -46,7 +46,7 @@ use serde_json::Value;
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true, "required" = ["cidrBlock"]))]
 #[schemars(transform = plain)]
-#[x_kube(validation = rules::GATEWAY_INSIDE)]
+#[x_kube(validation = rules::GATEWAY_INSIDE, validation = rules::EXCLUDE_INSIDE)]
 pub struct SubnetSpec {
     /// Namespaces that are bound to no subnet use this one. One subnet of the cluster has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -51,6 +51,7 @@ fn rules_accept_what_users_have() {
     accepted(json!({"cidrBlock": "10.17.0.1/24", "gatewayType": "distributed", "excludeIps": []}));
     accepted(json!({"cidrBlock": "fd00::/8,10.0.0.0/8", "gateway": "fd00::1, 10.0.0.1", "protocol": "Dual"}));
     accepted(json!({"cidrBlock": "10.17.0.0/24", "excludeIps": ["10.17.0.1..10.17.0.10", "10.17.0.20"]}));
+    accepted(json!({"cidrBlock": "fd00::/64,10.17.0.0/24", "excludeIps": ["10.17.0.1", "fd00::1..fd00::ff"]}));
     accepted(json!({"cidrBlock": "10.17.0.0/32", "gateway": "10.17.0.0", "mtu": 0}));
     accepted(json!({"cidrBlock": "10.17.0.0/24", "allowSubnets": ["10.1.0.0/16", "10.2.0.0/16,fd00::/64"]}));
     accepted(json!({
@@ -75,6 +76,9 @@ fn rules_refuse_what_is_wrong() {
     refused(json!({"cidrBlock": "10.0.0.0/24", "excludeIps": ["10.0.0.1-10.0.0.9"]}), "excludeIps must be addresses");
     refused(json!({"cidrBlock": "10.0.0.0/24", "excludeIps": ["10.0.0.1..x"]}), "excludeIps must be addresses");
     refused(json!({"cidrBlock": "10.0.0.0/24", "excludeIps": [""]}), "excludeIps must be addresses");
+    refused(json!({"cidrBlock": "10.0.0.0/24", "excludeIps": ["10.0.1.1"]}), "excludeIps must lie inside");
+    refused(json!({"cidrBlock": "10.0.0.0/24", "excludeIps": ["10.0.0.9..10.0.1.1"]}), "excludeIps must lie inside");
+    refused(json!({"cidrBlock": "10.0.0.0/24,fd00::/64", "excludeIps": ["fd01::1"]}), "excludeIps must lie inside");
     refused(json!({"cidrBlock": "10.0.0.0/24", "allowSubnets": ["10.0.0.1"]}), "allowSubnets must be CIDRs");
     refused(json!({"cidrBlock": "10.0.0.0/24", "gatewayType": "central"}), "gatewayType must be distributed or");
     refused(json!({"cidrBlock": "10.0.0.0/24", "protocol": "ipv4"}), "protocol must be IPv4, IPv6 or Dual");
