@@ -67,7 +67,7 @@ impl Config {
             tables,
             inactivity: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
-            request_timeout: Duration::from_secs(60),
+            request_timeout: Duration::from_mins(1),
             backoff: (Duration::from_millis(50), Duration::from_secs(5)),
             max_message: frame::MAX_MESSAGE,
         }

@@ -15,7 +15,7 @@ mod value;
 #[cfg(feature = "client")]
 pub use client::{Change, Changes, Client, Config, Endpoint, EndpointError, OpReply, TransactError};
 pub use op::{Condition, Function, Mutation, Mutator, Op, Until, Where};
-pub use replica::{Replica, Row, Table, UpdateError, Updates};
+pub use replica::{Replica, Row, RowId, Table, UpdateError, Updates};
 pub use schema::{ColumnType, Schema, SchemaError};
 pub use uuid::Uuid;
 pub use value::{Atom, Datum, Real};

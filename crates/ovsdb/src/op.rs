@@ -264,3 +264,6 @@ impl Until {
 fn row_json(row: &Row) -> Value {
     row.iter().map(|(column, value)| ((*column).to_owned(), json!(value))).collect::<Map<_, _>>().into()
 }
+
+#[cfg(test)]
+mod tests;

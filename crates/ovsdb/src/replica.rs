@@ -16,6 +16,9 @@ pub use update::{UpdateError, Updates};
 /// Column -> value, for the columns that were asked for. The row's id is not among them.
 pub type Row = BTreeMap<&'static str, Datum>;
 
+/// A row of some table: the table's name and the row's id.
+pub type RowId = (&'static str, Uuid);
+
 /// A table to keep a copy of.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
@@ -30,11 +33,11 @@ pub struct Table {
 /// The copy of some tables of one database.
 #[derive(Clone, Debug, Default)]
 pub struct Replica {
-    tables: Vec<Rows>,
+    tables: Vec<TableCopy>,
 }
 
 #[derive(Clone, Debug)]
-struct Rows {
+struct TableCopy {
     table: Table,
     /// Those of the table's columns that the server has, with their types. Empty until a schema is adopted.
     columns: BTreeMap<&'static str, crate::ColumnType>,
@@ -45,7 +48,7 @@ struct Rows {
 impl Replica {
     /// An empty copy of these tables.
     pub fn new(tables: impl IntoIterator<Item = Table>) -> Replica {
-        let tables = tables.into_iter().map(|table| Rows {
+        let tables = tables.into_iter().map(|table| TableCopy {
             table,
             columns: BTreeMap::new(),
             rows: HashMap::new(),
@@ -89,11 +92,14 @@ impl Replica {
         self.table_mut(table)?.take(uuid)
     }
 
-    fn table(&self, name: &str) -> Option<&Rows> {
+    fn table(&self, name: &str) -> Option<&TableCopy> {
         self.tables.iter().find(|rows| rows.table.name == name)
     }
 
-    fn table_mut(&mut self, name: &str) -> Option<&mut Rows> {
+    fn table_mut(&mut self, name: &str) -> Option<&mut TableCopy> {
         self.tables.iter_mut().find(|rows| rows.table.name == name)
     }
 }
+
+#[cfg(test)]
+mod tests;

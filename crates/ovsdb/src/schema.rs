@@ -129,3 +129,31 @@ fn default_atom(name: &str) -> Atom {
         _ => Atom::from(""),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_give_defaults_and_how_changes_come() {
+        let nil = Datum::from(Uuid::nil());
+        for (json, default, many) in [
+            (r#""string""#, Datum::from(""), false),
+            (r#""integer""#, Datum::from(0), false),
+            (r#""real""#, Datum::from(0), false),
+            (r#""boolean""#, Datum::from(false), false),
+            (r#"{"key":"uuid"}"#, nil.clone(), false),
+            (r#"{"key":{"type":"uuid","refTable":"Good"}}"#, nil, false),
+            (r#"{"key":"string","min":0}"#, Datum::empty(), false),
+            (r#"{"key":{"type":"string","enum":["set",["a"]]},"min":0,"max":1}"#, Datum::empty(), false),
+            (r#"{"key":"string","min":0,"max":"unlimited"}"#, Datum::empty(), true),
+            (r#"{"key":"string","min":1,"max":3}"#, Datum::from(""), true),
+            (r#"{"key":"string","value":"integer","min":0,"max":"unlimited"}"#, Datum::empty_map(), true),
+            (r#"{"key":"string","value":"integer"}"#, Datum::map([("", 0)]), false),
+        ] {
+            let schema = format!(r#"{{"version":"1","tables":{{"T":{{"columns":{{"c":{{"type":{json}}}}}}}}}}}"#);
+            let schema = Schema::from_json(schema.as_bytes()).unwrap();
+            assert_eq!(schema.column("T", "c"), Some(&ColumnType { default, many }), "{json}");
+        }
+    }
+}

@@ -8,11 +8,15 @@ use std::process::{Child, Command, Stdio};
 
 use crate::Endpoint;
 
+/// Starts the server, says its process id, and kills it when the input ends: with the handle, or with this process.
+const KEEP: &str = r#""$@" 2>&1 & echo $!; exec >/dev/null; cat; exec 2>&1; kill -9 $!; wait $!"#;
+
 /// A server of one database.
 #[derive(Debug)]
 pub struct OvsdbServer {
     dir: tempfile::TempDir,
     child: Option<Child>,
+    pid: String,
     port: u16,
 }
 
@@ -44,7 +48,8 @@ impl OvsdbServer {
     /// Ends it with SIGKILL. Does nothing when it is not running.
     pub fn kill(&mut self) -> io::Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        child.kill()?;
+        // The end of its input.
+        drop(child.stdin.take());
         child.wait().map(drop)
     }
 
@@ -57,7 +62,7 @@ impl OvsdbServer {
     /// Stops it with SIGSTOP: connections stay, nothing is answered.
     pub fn pause(&self) -> io::Result<()> {
         self.signal("STOP")?;
-        let stat = format!("/proc/{}/stat", self.pid()?);
+        let stat = format!("/proc/{}/stat", self.pid);
         while !std::fs::read_to_string(&stat)?.contains(") T ") {
             std::thread::yield_now();
         }
@@ -76,7 +81,7 @@ impl OvsdbServer {
 
     fn create(schema: &str, args: impl Fn(&Path, &Path) -> Vec<PathBuf>) -> io::Result<OvsdbServer> {
         let dir = tempfile::tempdir()?;
-        let mut server = OvsdbServer { dir, child: None, port: 0 };
+        let mut server = OvsdbServer { dir, child: None, pid: String::new(), port: 0 };
         let file = server.path("db.ovsschema");
         std::fs::write(&file, schema)?;
         let made = Command::new("ovsdb-tool")
@@ -91,37 +96,38 @@ impl OvsdbServer {
         Ok(server)
     }
 
-    /// `--run` starts its command once the server listens, and ends the server with it:
-    /// the first line says that it is ready, and the end of our end of its input that it shall go.
     fn run(&mut self) -> io::Result<()> {
-        let mut child = Command::new("ovsdb-server")
-            .env("PATH", search_path())
+        let mut child = Command::new("sh")
+            .args(["-c", KEEP, "sh"])
+            .arg("ovsdb-server")
             .arg(self.path("db"))
             .arg(format!("--remote=punix:{}", self.path("db.sock").display()))
             .arg(format!("--remote=ptcp:{}:127.0.0.1", self.port))
             .arg(format!("--unixctl={}", self.path("ctl").display()))
             .arg(format!("--log-file={}", self.path("log").display()))
-            .args(["-vconsole:off", "-vfile:info", "--run=echo ready; exec cat"])
+            .env("PATH", search_path())
             .env("OVS_RUNDIR", self.dir.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| not_installed("ovsdb-server", &error))?;
-        let mut ready = String::new();
-        if let Some(stdout) = child.stdout.take() {
-            BufReader::new(stdout).read_line(&mut ready)?;
-        }
-        if ready != "ready\n" {
-            let said = child.wait_with_output()?.stderr;
-            return Err(io::Error::other(format!("ovsdb-server: {}", String::from_utf8_lossy(&said))));
+            .spawn()?;
+        let mut said = String::new();
+        let mut lines = BufReader::new(child.stdout.take().ok_or_else(|| io::Error::other("no output"))?).lines();
+        self.pid = lines.next().transpose()?.unwrap_or_default();
+        loop {
+            let Some(line) = lines.next().transpose()? else {
+                child.wait()?;
+                return Err(not_installed("ovsdb-server", &io::Error::other(said)));
+            };
+            if let Some((_, port)) = line.rsplit_once("listening on port ") {
+                self.port = port.parse().map_err(io::Error::other)?;
+            }
+            // It names its version once it serves.
+            if line.contains("(Open vSwitch)") {
+                break;
+            }
+            said = said + &line + "\n";
         }
         self.child = Some(child);
-        if self.port == 0 {
-            let log = self.log()?;
-            let port = log.lines().find_map(|line| line.rsplit_once("listening on port ")?.1.trim().parse().ok());
-            self.port = port.ok_or_else(|| io::Error::other(format!("ovsdb-server names no port: {log}")))?;
-        }
         Ok(())
     }
 
@@ -129,12 +135,8 @@ impl OvsdbServer {
         self.dir.path().join(name)
     }
 
-    fn pid(&self) -> io::Result<u32> {
-        self.child.as_ref().map(Child::id).ok_or_else(|| io::Error::other("ovsdb-server is not running"))
-    }
-
     fn signal(&self, name: &str) -> io::Result<()> {
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.pid()?)).status()?;
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {}", self.pid)).status()?;
         if sent.success() { Ok(()) } else { Err(io::Error::other(format!("kill -{name}: {sent}"))) }
     }
 }

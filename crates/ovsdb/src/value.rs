@@ -223,10 +223,10 @@ impl From<i64> for Atom {
 impl From<f64> for Atom {
     /// A number without a fraction becomes an [`Atom::Int`], so that equal numbers are equal atoms.
     fn from(number: f64) -> Atom {
-        /// 2^53: up to here every integer is an `f64`.
-        const EXACT: f64 = 9_007_199_254_740_992.0;
-        if number.fract() == 0.0 && number.abs() <= EXACT {
-            #[allow(clippy::cast_possible_truncation, reason = "it is an integer within ±2^53")]
+        /// 2^63
+        const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+        if number.fract() == 0.0 && number.abs() < LIMIT {
+            #[allow(clippy::cast_possible_truncation, reason = "it is an integer and in range")]
             return Atom::Int(number as i64);
         }
         Atom::Real(Real(number))

@@ -1,5 +1,7 @@
 //! The client against a real `ovsdb-server`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::time::Duration;
 
 use ovsdb::testing::OvsdbServer;
@@ -236,7 +238,9 @@ async fn a_lost_reply_is_unknown_and_never_sent_again() {
         async move { client.transact(&[shelf("a")]).await }
     });
     // The session is still live, and the request on its way to a server that will never read it.
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
     assert!(!lost.is_finished());
     server.kill().unwrap();
     assert_eq!(lost.await.unwrap(), Err(TransactError::Unknown));
@@ -275,4 +279,32 @@ async fn the_servers_echo_is_answered() {
     // The server asks TCP clients after 5 s and gives up on them after 5 more.
     let idle = tokio::time::timeout(Duration::from_secs(12), connected.wait_for(|connected| !connected)).await.is_err();
     assert!(idle, "the server has closed the connection: {}", server.log().unwrap());
+}
+
+#[tokio::test]
+async fn a_cluster_resumes_without_a_snapshot() {
+    let server = OvsdbServer::start_clustered(SCHEMA).unwrap();
+    let inactivity = Duration::from_millis(200);
+    let (one, mut changes) = Client::spawn(Config { inactivity, ..config(server.endpoint()) });
+    let (two, _) = Client::spawn(config(server.endpoint()));
+    one.synced().await;
+    two.synced().await;
+    one.transact(&[shelf("a")]).await.unwrap();
+    assert!(changes.next().await.reset);
+
+    // The first client gives the silent server up, the second does not.
+    server.pause().unwrap();
+    one.connected().wait_for(|connected| !connected).await.unwrap();
+    let written = tokio::spawn(async move { two.transact(&[shelf("b")]).await });
+    server.resume().unwrap();
+    written.await.unwrap().unwrap();
+    one.synced().await;
+    let mut rows = changes.next().await;
+    while !rows.rows.contains(&("Shelf", id("b"))) {
+        let more = changes.next().await;
+        rows.rows.extend(more.rows);
+        rows.reset |= more.reset;
+    }
+    assert!(!rows.reset, "the cluster has sent a snapshot");
+    assert_eq!(one.read(|replica| replica.len("Shelf")), 2);
 }

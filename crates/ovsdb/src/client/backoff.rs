@@ -29,3 +29,20 @@ impl Backoff {
         whole / 2 + (whole / 2) * u32::from(random) / 255
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_start_again_after_a_success() {
+        let ms = Duration::from_millis;
+        let mut backoff = Backoff::new((ms(50), ms(300)));
+        for whole in [50, 100, 200, 300, 300] {
+            let pause = backoff.pause();
+            assert!(pause >= ms(whole / 2) && pause <= ms(whole), "{pause:?} of {whole} ms");
+        }
+        backoff.reset();
+        assert!(backoff.pause() <= ms(50));
+    }
+}

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
-use uuid::Uuid;
+
+use crate::RowId;
 
 /// The changes of the replica, for one owner.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub struct Changes {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
     /// Rows that came, changed or went.
-    pub rows: BTreeSet<(&'static str, Uuid)>,
+    pub rows: BTreeSet<RowId>,
     /// A full snapshot has replaced the replica. `rows` are those that differ from before, so nothing is missed,
     /// but what happened in between is not known.
     pub reset: bool,
@@ -62,7 +63,7 @@ impl Drop for Changes {
 
 impl Dirty {
     /// Marks rows. The replica must already have them.
-    pub(super) fn mark(&self, rows: BTreeSet<(&'static str, Uuid)>, reset: bool) {
+    pub(super) fn mark(&self, rows: BTreeSet<RowId>, reset: bool) {
         if self.deaf.load(Ordering::Relaxed) || (rows.is_empty() && !reset) {
             return;
         }

@@ -79,3 +79,42 @@ impl fmt::Display for Endpoint {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_read_as_they_are_written() {
+        for text in [
+            "unix:/run/openvswitch/db.sock",
+            "unix:relative",
+            "tcp:10.0.0.1:6641",
+            "tcp:[fd00::1]:6641",
+            "tcp:ovn-nb.kube-system:6641",
+        ] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+        }
+        assert_eq!(Endpoint::parse_list("tcp:a:1, tcp:b:2").unwrap().len(), 2);
+    }
+
+    #[test]
+    fn bad_endpoints_say_what_is_wrong() {
+        for (text, error) in [
+            ("", "expected unix:<path> or tcp:<host>:<port>"),
+            ("10.0.0.1:6641", "expected unix:<path> or tcp:<host>:<port>"),
+            ("unix:", "the path is empty"),
+            ("tcp:", "expected a port from 1 to 65535"),
+            ("tcp:10.0.0.1", "expected a port from 1 to 65535"),
+            ("tcp:10.0.0.1:0", "expected a port from 1 to 65535"),
+            ("tcp:10.0.0.1:65536", "expected a port from 1 to 65535"),
+            ("tcp::6641", "expected a host, an IPv4 address or an IPv6 address in brackets"),
+            ("tcp:fd00::1:6641", "expected a host, an IPv4 address or an IPv6 address in brackets"),
+            ("tcp:[fd00::1:6641", "expected a host, an IPv4 address or an IPv6 address in brackets"),
+            ("tcp:[10.0.0.1]:6641", "expected a host, an IPv4 address or an IPv6 address in brackets"),
+            ("ssl:10.0.0.1:6641", "ssl is not supported yet, use tcp: or unix:"),
+        ] {
+            assert_eq!(text.parse::<Endpoint>().unwrap_err().to_string(), format!("endpoint {text:?}: {error}"));
+        }
+    }
+}

@@ -8,6 +8,9 @@ pub(super) const MAX_MESSAGE: usize = 512 << 20;
 /// The deepest nesting of objects; a schema, the deepest message there is, needs seven.
 const MAX_DEPTH: u32 = 64;
 
+/// The buffer of this many bytes is used again.
+const KEPT: usize = 128 << 10;
+
 /// Cuts a stream of bytes into JSON objects.
 #[derive(Debug)]
 pub struct Framer {
@@ -93,12 +96,106 @@ impl Framer {
     }
 
     fn cut(&mut self) -> Vec<u8> {
-        if self.start == 0 && self.scanned == self.buf.len() {
+        // A large message that fills the buffer goes without a copy; the buffer stays for small ones.
+        if self.start == 0 && self.scanned == self.buf.len() && self.scanned > KEPT {
             self.scanned = 0;
             return std::mem::take(&mut self.buf);
         }
         let message = self.buf[self.start..self.scanned].to_vec();
         self.start = self.scanned;
         message
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Feeds the chunks in turn; returns the messages up to the first error.
+    fn frames<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<String>, Option<FrameError>) {
+        let mut framer = Framer::new(64);
+        let mut messages = Vec::new();
+        for chunk in chunks {
+            framer.buffer().extend_from_slice(chunk);
+            loop {
+                match framer.next_message() {
+                    Ok(Some(message)) => messages.push(String::from_utf8(message).unwrap()),
+                    Ok(None) => break,
+                    Err(error) => return (messages, Some(error)),
+                }
+            }
+        }
+        (messages, None)
+    }
+
+    #[test]
+    fn streams_are_cut_at_the_closing_brace() {
+        for (stream, expected) in [
+            ("", vec![]),
+            (" \r\n\t", vec![]),
+            ("{}", vec!["{}"]),
+            ("{}{}", vec!["{}", "{}"]),
+            ("\n{} \n {\"a\":1}\n{", vec!["{}", "{\"a\":1}"]),
+            (r#"{"a":{"b":{}}}{"c":[{}]}"#, vec![r#"{"a":{"b":{}}}"#, r#"{"c":[{}]}"#]),
+            (r#"{"}{":"{"}{}"#, vec![r#"{"}{":"{"}"#, "{}"]),
+            (r#"{"\"}":"\\"}{}"#, vec![r#"{"\"}":"\\"}"#, "{}"]),
+            (r#"{"é":"\u007d"}"#, vec![r#"{"é":"\u007d"}"#]),
+            (r#"{"open":"}"#, vec![]),
+        ] {
+            assert_eq!(
+                frames([stream.as_bytes()]),
+                (expected.into_iter().map(str::to_owned).collect(), None),
+                "{stream}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_sequence_of_objects_is_an_error() {
+        let deep = "{".repeat(65);
+        let long = format!("{{{}", " ".repeat(64));
+        for (stream, messages, error) in [
+            ("}", 0, FrameError::Between(b'}')),
+            ("[1]", 0, FrameError::Between(b'[')),
+            ("{}\"{}\"", 1, FrameError::Between(b'"')),
+            ("{}\0", 1, FrameError::Between(0)),
+            (&deep, 0, FrameError::TooDeep),
+            (&long, 0, FrameError::TooLarge(64)),
+        ] {
+            let (before, found) = frames([stream.as_bytes()]);
+            assert_eq!((before.len(), found), (messages, Some(error)), "{stream}");
+        }
+    }
+
+    #[test]
+    fn the_limit_is_for_one_message_and_not_for_the_stream() {
+        let stream = r#"{"a":"0123456789"} "#.repeat(1000);
+        assert_eq!(frames([stream.as_bytes()]).0.len(), 1000);
+    }
+
+    proptest! {
+        #[test]
+        fn however_a_stream_is_cut_the_messages_are_the_same(
+            texts in prop::collection::vec(r#"[{}"\\\[\] a-cé]{0,12}"#, 0..6),
+            cuts in prop::collection::vec(0_usize..100, 0..12),
+        ) {
+            let messages: Vec<_> = texts.iter().map(|text| serde_json::json!({ text: [text] }).to_string()).collect();
+            let stream = messages.join("\n").into_bytes();
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
+            cuts.extend([0, stream.len()]);
+            cuts.sort_unstable();
+            prop_assert_eq!(frames(cuts.windows(2).map(|ends| &stream[ends[0]..ends[1]])), (messages, None));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..8)) {
+            let mut framer = Framer::new(64);
+            for chunk in &chunks {
+                framer.buffer().extend_from_slice(chunk);
+                while let Ok(Some(_)) = framer.next_message() {}
+            }
+        }
     }
 }

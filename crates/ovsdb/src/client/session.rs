@@ -112,12 +112,12 @@ async fn session(state: &Arc<State>, endpoint: &Endpoint) -> (bool, Arc<SessionE
         .set_rpc_middleware(RpcServiceBuilder::new())
         .max_concurrent_requests(1024)
         // Each caller has a clock of its own.
-        .request_timeout(Duration::from_secs(24 * 3600))
+        .request_timeout(Duration::from_hours(24))
         .build_with_tokio(sender, receiver);
     let live = Arc::new(Live { rpc, link: link.clone() });
 
     let mut was_live = false;
-    let life = async {
+    let stay = async {
         open(state, &live).await?;
         state.begin(live.clone());
         was_live = true;
@@ -127,7 +127,7 @@ async fn session(state: &Arc<State>, endpoint: &Endpoint) -> (bool, Arc<SessionE
     let reason = tokio::select! {
         biased;
         reason = link.ended() => reason,
-        Err(error) = life => {
+        Err(error) = stay => {
             state.end(link, error);
             link.ended().await
         }
@@ -184,9 +184,10 @@ async fn watch_silence(limit: Duration, live: &Live) -> Result<(), SessionError>
             Some(rest) if !rest.is_zero() => tokio::time::sleep(rest).await,
             _ => {
                 // Any byte will do, the reply or not: a server busy sending has no time for echoes.
-                let answered = timeout(limit, request::<IgnoredAny>(live, "echo", vec![])).await;
-                if answered.is_err() && live.link.silence() >= limit {
-                    return Err(SessionError::Silent(live.link.silence()));
+                match timeout(limit, request::<IgnoredAny>(live, "echo", vec![])).await {
+                    Ok(answered) => drop(answered?),
+                    Err(_) if live.link.silence() < limit => {}
+                    Err(_) => return Err(SessionError::Silent(live.link.silence())),
                 }
             }
         }

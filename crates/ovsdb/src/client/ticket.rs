@@ -58,3 +58,22 @@ impl Drop for Ticket<'_> {
         self.void();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_first_decides() {
+        let book = Tickets::default();
+        let (written, given_up, dropped) = (book.issue(), book.issue(), book.issue());
+        assert!(book.claim(written.number()));
+        assert!(!written.void());
+        assert!(given_up.void());
+        assert!(!book.claim(given_up.number()));
+        let number = dropped.number();
+        drop(dropped);
+        assert!(!book.claim(number));
+        assert!(!book.claim(99));
+    }
+}

@@ -72,6 +72,7 @@ impl TransportSenderT for Sender {
 }
 
 /// Writes requests whose tickets are still good, and answers to echoes first, until the session ends.
+/// jsonrpsee drops both of its halves when it cannot go on; then the session ends here.
 async fn write(
     mut writer: Writer,
     mut requests: mpsc::Receiver<Request>,
@@ -97,9 +98,7 @@ async fn write(
         }
     };
     tokio::select! {
-        done = work => if let Err(error) = done {
-            state.end(&link, SessionError::Io(error));
-        },
+        done = work => state.end(&link, done.map_or_else(SessionError::Io, |()| SessionError::Closed)),
         _ = link.ended() => {}
     }
 }

@@ -148,10 +148,14 @@ impl Reply<'_> {
         struct To<'a> {
             jsonrpc: &'static str,
             id: &'a RawValue,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            error: Option<ToError<'a>>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            result: Option<Option<&'a RawValue>>,
+            #[serde(flatten)]
+            outcome: Outcome<'a>,
+        }
+        #[derive(Serialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Outcome<'a> {
+            Error(ToError<'a>),
+            Result(Option<&'a RawValue>),
         }
         #[derive(Serialize)]
         struct ToError<'a> {
@@ -160,8 +164,101 @@ impl Reply<'_> {
             data: &'a RawValue,
         }
 
-        let error = self.error.map(|data| ToError { code: -32000, message: "refused by the database server", data });
-        let result = if error.is_some() { None } else { Some(self.result) };
-        serde_json::to_vec(&To { jsonrpc: "2.0", id: self.id, error, result })
+        let outcome = match self.error {
+            Some(data) => Outcome::Error(ToError { code: -32000, message: "refused by the database server", data }),
+            None => Outcome::Result(self.result),
+        };
+        serde_json::to_vec(&To { jsonrpc: "2.0", id: self.id, outcome })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check_out(message: &str, expected: &Expect) {
+        expected.assert_eq(&match outgoing(message) {
+            Ok(Some(Request { ticket, id, is_monitor, json })) => {
+                format!("ticket {ticket} id {id} monitor {is_monitor}: {}", String::from_utf8(json).unwrap())
+            }
+            Ok(None) => "nothing".to_owned(),
+            Err(error) => error.to_string(),
+        });
+    }
+
+    #[test]
+    fn requests_lose_their_version_and_ticket() {
+        check_out(
+            r#"{"jsonrpc":"2.0","id":3,"method":"transact","params":{"ticket":7,"params":["db",{"op":"abort"}]}}"#,
+            &expect![[r#"ticket 7 id 3 monitor false: {"id":3,"method":"transact","params":["db",{"op":"abort"}]}"#]],
+        );
+        check_out(
+            r#"{"jsonrpc":"2.0","id":"x","method":"monitor_cond_since","params":{"ticket":1,"params":[]}}"#,
+            &expect![[r#"ticket 1 id "x" monitor true: {"id":"x","method":"monitor_cond_since","params":[]}"#]],
+        );
+        check_out(r#"{"jsonrpc":"2.0","method":"unsubscribe"}"#, &expect!["nothing"]);
+    }
+
+    fn check_in(message: &str, expected: &Expect) {
+        expected.assert_eq(&match incoming(message) {
+            Ok(Incoming::Echo(reply)) => format!("echo {}", String::from_utf8(reply).unwrap()),
+            Ok(Incoming::Update { last_txn, updates }) => format!("update {last_txn} {updates}"),
+            Ok(Incoming::Canceled) => "canceled".to_owned(),
+            Ok(Incoming::Reply(reply)) => format!("reply {}", String::from_utf8(reply.to_jsonrpc().unwrap()).unwrap()),
+            Ok(Incoming::Other) => "other".to_owned(),
+            Err(error) => error.to_string(),
+        });
+    }
+
+    #[test]
+    fn messages_of_the_server_are_told_apart() {
+        check_in(
+            r#"{"id":"echo","method":"echo","params":[1]}"#,
+            &expect![[r#"echo {"id":"echo","result":[1],"error":null}"#]],
+        );
+        check_in(
+            r#"{"id":null,"method":"update3","params":["Shop","t1",{"Shelf":{}}]}"#,
+            &expect![[r#"update t1 {"Shelf":{}}"#]],
+        );
+        check_in(
+            r#"{"id":null,"method":"update3","params":["Shop","t1"]}"#,
+            &expect!["invalid length 2, expected tuple struct Update with 3 elements at line 1 column 13"],
+        );
+        check_in(r#"{"id":null,"method":"monitor_canceled","params":["Shop"]}"#, &expect!["canceled"]);
+        check_in(r#"{"id":null,"method":"stolen","params":["lock"]}"#, &expect!["other"]);
+        check_in(r#"{"id":null,"result":[],"error":null}"#, &expect!["other"]);
+        check_in("{", &expect!["EOF while parsing an object at line 1 column 1"]);
+    }
+
+    #[test]
+    fn replies_get_a_version_and_one_outcome() {
+        check_in(
+            r#"{"id":1,"result":[{}],"error":null}"#,
+            &expect![[r#"reply {"jsonrpc":"2.0","id":1,"result":[{}]}"#]],
+        );
+        check_in(r#"{"id":1,"result":null}"#, &expect![[r#"reply {"jsonrpc":"2.0","id":1,"result":null}"#]]);
+        check_in(
+            r#"{"id":1,"result":null,"error":"not owner"}"#,
+            &expect![[
+                r#"reply {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"refused by the database server","data":"not owner"}}"#
+            ]],
+        );
+        check_in(
+            r#"{"id":1,"error":{"error":"unknown database","details":"x"}}"#,
+            &expect![[
+                r#"reply {"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"refused by the database server","data":{"error":"unknown database","details":"x"}}}"#
+            ]],
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in r#"[{}\[\]",:a-z0-9 \\]{0,60}"#) {
+            let _ = incoming(&text);
+            let _ = outgoing(&text);
+        }
     }
 }

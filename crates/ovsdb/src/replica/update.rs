@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{Replica, Row, Rows, Table};
+use super::{Replica, Row, RowId, Table, TableCopy};
 use crate::{ColumnType, Datum, Schema};
 
 /// The rows that an update or a snapshot is about, read but not yet applied.
@@ -101,7 +101,7 @@ impl Replica {
     }
 
     /// Applies the changes since the replica's state. Returns the rows they name.
-    pub fn apply(&mut self, updates: Updates) -> Result<BTreeSet<(&'static str, Uuid)>, UpdateError> {
+    pub fn apply(&mut self, updates: Updates) -> Result<BTreeSet<RowId>, UpdateError> {
         self.check(&updates)?;
         let mut touched = BTreeSet::new();
         for (name, updates) in updates.tables {
@@ -124,7 +124,7 @@ impl Replica {
     }
 
     /// What the replica would be with this snapshot in place of everything, and the rows that differ.
-    pub fn snapshot(&self, snapshot: Updates) -> Result<(Replica, BTreeSet<(&'static str, Uuid)>), UpdateError> {
+    pub fn snapshot(&self, snapshot: Updates) -> Result<(Replica, BTreeSet<RowId>), UpdateError> {
         let mut fresh = Replica::new(self.tables());
         for (fresh, rows) in fresh.tables.iter_mut().zip(&self.tables) {
             fresh.columns.clone_from(&rows.columns);
@@ -160,7 +160,7 @@ impl Replica {
     }
 }
 
-impl Rows {
+impl TableCopy {
     /// A whole row: what is given, and the defaults of the rest.
     fn whole(&self, given: Columns) -> Row {
         let mut row: Row = self.columns.iter().map(|(name, column)| (*name, column.default.clone())).collect();

@@ -138,3 +138,90 @@ fn second<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(mut seq: A) -> Result<T, 
     }
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn values_have_the_json_of_the_rfc() {
+        let uuid: Uuid = "6d1d2a60-9a0f-4e3f-8e1c-0f3a54d4f0aa".parse().unwrap();
+        for (value, json) in [
+            (Datum::from("a\"b"), r#""a\"b""#),
+            (Datum::from(7), "7"),
+            (Datum::from(i64::MIN), "-9223372036854775808"),
+            (Datum::from(1.5), "1.5"),
+            (Datum::from(true), "true"),
+            (Datum::from(uuid), r#"["uuid","6d1d2a60-9a0f-4e3f-8e1c-0f3a54d4f0aa"]"#),
+            (Datum::empty(), r#"["set",[]]"#),
+            (Datum::set(["b", "a"]), r#"["set",["a","b"]]"#),
+            (Datum::empty_map(), r#"["map",[]]"#),
+            (Datum::map([("k", "v"), ("j", "")]), r#"["map",[["j",""],["k","v"]]]"#),
+            (Datum::map([(1, true)]), r#"["map",[[1,true]]]"#),
+        ] {
+            assert_eq!(serde_json::to_string(&value).unwrap(), json);
+            assert_eq!(serde_json::from_str::<Datum>(json).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn one_value_has_one_form() {
+        for (json, value) in [
+            (r#"["set",["a"]]"#, Datum::from("a")),
+            (r#"["set",["a","a"]]"#, Datum::from("a")),
+            ("2.0", Datum::from(2)),
+            ("1e3", Datum::from(1000)),
+            ("-0.0", Datum::from(0)),
+            (r#"["map",[["k","v"],["k","w"]]]"#, Datum::map([("k", "w")])),
+        ] {
+            assert_eq!(serde_json::from_str::<Datum>(json).unwrap(), value, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_value_is_an_error() {
+        for json in [
+            "null",
+            "{}",
+            "[]",
+            r#"["set"]"#,
+            r#"["set","a"]"#,
+            r#"["set",[],1]"#,
+            r#"["bag",[]]"#,
+            r#"["named-uuid","x"]"#,
+            r#"["uuid","x"]"#,
+            r#"["uuid",7]"#,
+            r#"["map",[["k"]]]"#,
+            r#"["map",[["k","v","w"]]]"#,
+            r#"["set",[["set",[]]]]"#,
+            "18446744073709551615",
+        ] {
+            assert!(serde_json::from_str::<Datum>(json).is_err(), "{json}");
+        }
+    }
+
+    fn atom() -> impl Strategy<Value = Atom> {
+        prop_oneof![
+            any::<i64>().prop_map(Atom::from),
+            (-1e18..1e18).prop_map(Atom::from),
+            any::<bool>().prop_map(Atom::from),
+            ".*".prop_map(Atom::from),
+            any::<u128>().prop_map(|bits| Atom::from(Uuid::from_u128(bits))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_comes_back(
+            set in prop::collection::btree_set(atom(), 0..4),
+            map in prop::collection::btree_map(atom(), atom(), 0..4),
+        ) {
+            for datum in [Datum::Set(set), Datum::Map(map)] {
+                let json = serde_json::to_string(&datum).unwrap();
+                prop_assert_eq!(serde_json::from_str::<Datum>(&json).unwrap(), datum);
+            }
+        }
+    }
+}

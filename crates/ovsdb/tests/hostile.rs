@@ -1,0 +1,324 @@
+//! The client against servers that say what no server should, in the order that no server would.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+use std::time::Duration;
+
+use ovsdb::client::Framer;
+use ovsdb::{Change, Changes, Client, Config, Endpoint, Op, Row, Table, TransactError, Uuid};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+
+const SCHEMA: &str = include_str!("shop.ovsschema");
+const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
+
+/// A server whose every word the test chooses.
+struct Script {
+    dir: tempfile::TempDir,
+    listener: UnixListener,
+}
+
+/// One connection to it.
+struct Connection {
+    stream: UnixStream,
+    framer: Framer,
+}
+
+impl Script {
+    fn new() -> Script {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("db.sock")).unwrap();
+        Script { dir, listener }
+    }
+
+    fn client(&self) -> (Client, Changes) {
+        self.client_with(Duration::from_mins(1))
+    }
+
+    fn client_with(&self, request_timeout: Duration) -> (Client, Changes) {
+        let tables = vec![Table { name: "Shelf", columns: &["name", "count"], key: None }];
+        Client::spawn(Config {
+            max_message: 1 << 20,
+            request_timeout,
+            ..Config::new(vec![Endpoint::Unix(self.dir.path().join("db.sock"))], "Shop", tables)
+        })
+    }
+
+    async fn accept(&self) -> Connection {
+        let (stream, _) = self.listener.accept().await.unwrap();
+        Connection { stream, framer: Framer::new(1 << 26) }
+    }
+
+    /// Accepts, gives the schema and the reply to the monitor request, which is returned.
+    async fn open(&self, reply: Value) -> (Connection, Value) {
+        let mut connection = self.accept().await;
+        connection.give_schema().await;
+        let request = connection.request("monitor_cond_since").await;
+        connection.say(&json!({"id": request["id"], "result": reply, "error": null})).await;
+        (connection, request)
+    }
+}
+
+impl Connection {
+    async fn request(&mut self, method: &str) -> Value {
+        loop {
+            if let Some(message) = self.framer.next_message().unwrap() {
+                let message: Value = serde_json::from_slice(&message).unwrap();
+                assert_eq!(message["method"], method);
+                assert!(message.get("jsonrpc").is_none());
+                return message;
+            }
+            assert_ne!(self.stream.read_buf(self.framer.buffer()).await.unwrap(), 0, "closed before {method}");
+        }
+    }
+
+    async fn give_schema(&mut self) {
+        let request = self.request("get_schema").await;
+        let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+        self.say(&json!({"id": request["id"], "result": schema})).await;
+    }
+
+    async fn say(&mut self, message: &Value) {
+        self.raw(message.to_string().as_bytes()).await;
+    }
+
+    async fn raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.unwrap();
+    }
+
+    /// Waits until the client has closed the connection.
+    async fn closed(mut self) {
+        // A reset is as good an end as any.
+        while self.stream.read_buf(&mut Vec::new()).await.is_ok_and(|read| read > 0) {}
+    }
+}
+
+fn a() -> Uuid {
+    A.parse().unwrap()
+}
+
+fn count(client: &Client) -> Option<i64> {
+    client.read(|replica| replica.get("Shelf", a())?["count"].as_int())
+}
+
+fn snapshot(count: i64) -> Value {
+    json!([false, "t1", {"Shelf": {A: {"initial": {"name": "a", "count": count}}}}])
+}
+
+fn update(txn: &str, count: i64) -> Value {
+    let rows = json!({"Shelf": {A: {"modify": {"count": count}}}});
+    json!({"id": null, "method": "update3", "params": ["Shop", txn, rows]})
+}
+
+#[tokio::test]
+async fn a_snapshot_never_overtakes_the_update_behind_it() {
+    let server = Script::new();
+    let (client, _changes) = server.client();
+    let mut connection = server.accept().await;
+    connection.give_schema().await;
+    let request = connection.request("monitor_cond_since").await;
+    // Both in one write.
+    let both = format!("{}{}", json!({"id": request["id"], "result": snapshot(1)}), update("t2", 2));
+    connection.raw(both.as_bytes()).await;
+    client.synced().await;
+    let pending = tokio::spawn({
+        let client = client.clone();
+        async move { client.transact(&[Op::Abort]).await }
+    });
+    let request = connection.request("transact").await;
+    let both = format!("{}{}", update("t3", 3), json!({"id": request["id"], "result": [{}]}));
+    connection.raw(both.as_bytes()).await;
+    pending.await.unwrap().unwrap();
+    assert_eq!(count(&client), Some(3));
+}
+
+#[tokio::test]
+async fn a_session_resumes_by_the_last_transaction() {
+    let server = Script::new();
+    let (client, mut changes) = server.client();
+    let (mut connection, request) = server.open(snapshot(1)).await;
+    assert_eq!(request["params"][3], json!(Uuid::nil()));
+    assert_eq!(changes.next().await, Change { rows: [("Shelf", a())].into(), reset: true });
+    connection.say(&update("t2", 2)).await;
+    assert_eq!(changes.next().await, Change { rows: [("Shelf", a())].into(), reset: false });
+    drop(connection);
+
+    let missed = json!([true, "t3", {"Shelf": {A: {"modify": {"count": 3}}}}]);
+    let (_connection, request) = server.open(missed).await;
+    assert_eq!(request["params"][3], "t2");
+    assert_eq!(changes.next().await, Change { rows: [("Shelf", a())].into(), reset: false });
+    assert_eq!(count(&client), Some(3));
+}
+
+#[tokio::test]
+async fn an_update_that_does_not_fit_brings_a_new_snapshot() {
+    let server = Script::new();
+    let (client, mut changes) = server.client();
+    let (mut connection, _) = server.open(snapshot(1)).await;
+    changes.next().await;
+    let rows = json!({"Shelf": {Uuid::nil().to_string(): {"modify": {"count": 9}}}});
+    connection.say(&json!({"id": null, "method": "update3", "params": ["Shop", "t2", rows]})).await;
+    connection.closed().await;
+
+    let (_connection, request) = server.open(snapshot(5)).await;
+    assert_eq!(request["params"][3], json!(Uuid::nil()));
+    assert_eq!(changes.next().await, Change { rows: [("Shelf", a())].into(), reset: true });
+    assert_eq!(count(&client), Some(5));
+}
+
+#[tokio::test]
+async fn nothing_said_on_the_wire_ends_more_than_the_session() {
+    let server = Script::new();
+    let (client, _changes) = server.client();
+    let huge = format!("{{\"id\":\"{}", "x".repeat(1 << 20));
+    for (i, words) in [
+        "}",
+        "hello",
+        "[]",
+        "{}}",
+        "{\"id\":",
+        "{]}",
+        "{\"id\":\"\u{1}\"}",
+        r#"{"id":4711,"result":[]}"#,
+        r#"{"id":{"a":[]},"result":[]}"#,
+        r#"{"id":null,"method":"update3","params":null}"#,
+        r#"{"id":null,"method":"update3","params":["Shop","t",{"Shelf":7}]}"#,
+        r#"{"id":null,"method":"monitor_canceled","params":["Shop"]}"#,
+        &"{\"a\":".repeat(1000),
+        &huge,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let number = i64::try_from(i).unwrap() + 1;
+        let (mut connection, _) = server.open(snapshot(number)).await;
+        client.synced().await;
+        assert_eq!(count(&client), Some(number));
+        // The client may hang up before it has heard everything.
+        let _ = connection.stream.write_all(words.as_bytes()).await;
+        if words == "{\"id\":" {
+            drop(connection);
+        } else {
+            connection.closed().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_end_the_session() {
+    let server = Script::new();
+    let (client, _changes) = server.client();
+    let (mut connection, _) = server.open(snapshot(1)).await;
+    client.synced().await;
+    connection.raw(b"{\"\xff\":1}").await;
+    connection.closed().await;
+    server.open(snapshot(2)).await;
+}
+
+#[tokio::test]
+async fn a_refused_monitor_is_tried_again() {
+    let server = Script::new();
+    let (client, _changes) = server.client();
+    for error in [json!("not allowed"), json!({"error": "syntax error", "details": "x"})] {
+        let mut connection = server.accept().await;
+        connection.give_schema().await;
+        let request = connection.request("monitor_cond_since").await;
+        connection.say(&json!({"id": request["id"], "result": null, "error": error})).await;
+        connection.closed().await;
+        assert!(!*client.connected().borrow());
+    }
+    let _connection = server.open(snapshot(1)).await;
+    client.synced().await;
+}
+
+#[tokio::test]
+async fn what_was_not_written_is_disconnected_and_what_was_is_unknown() {
+    let server = Script::new();
+    let (client, _changes) = server.client();
+    let (mut connection, _) = server.open(snapshot(1)).await;
+    client.synced().await;
+    let transact = |size: usize| {
+        let client = client.clone();
+        tokio::spawn(async move { client.transact(&[Op::Comment("x".repeat(size))]).await })
+    };
+    // Too much for the socket's buffer: once the first bytes are there the writer is in the middle of it.
+    let written = transact(8 << 20);
+    connection.stream.read_exact(&mut [0; 16]).await.unwrap();
+    let waiting = transact(1);
+    tokio::task::yield_now().await;
+    let mut connected = client.connected();
+    drop(connection);
+    connected.wait_for(|connected| !connected).await.unwrap();
+    assert_eq!(written.await.unwrap(), Err(TransactError::Unknown));
+    assert_eq!(waiting.await.unwrap(), Err(TransactError::Disconnected));
+}
+
+#[tokio::test]
+async fn a_request_that_was_given_up_is_not_written() {
+    let server = Script::new();
+    let (client, _changes) = server.client();
+    let (mut connection, _) = server.open(snapshot(1)).await;
+    client.synced().await;
+    let send = |text: String| {
+        let client = client.clone();
+        tokio::spawn(async move { client.transact(&[Op::Comment(text)]).await })
+    };
+    let first = send("x".repeat(8 << 20));
+    connection.stream.read_exact(&mut [0; 1]).await.unwrap();
+    connection.framer.buffer().push(b'{');
+    let given_up = send("given up".into());
+    tokio::task::yield_now().await;
+    given_up.abort();
+    assert!(given_up.await.unwrap_err().is_cancelled());
+    let third = send("third".into());
+
+    for (request, id) in [(first, 'x'), (third, 't')] {
+        let message = connection.request("transact").await;
+        assert!(message["params"][1]["comment"].as_str().unwrap().starts_with(id), "{message:.100}");
+        connection.say(&json!({"id": message["id"], "result": [{}]})).await;
+        request.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_transaction_without_reply_ends_the_session() {
+    let server = Script::new();
+    let (client, _changes) = server.client_with(Duration::from_millis(50));
+    let (connection, _) = server.open(snapshot(1)).await;
+    client.synced().await;
+    assert_eq!(client.transact(&[Op::Abort]).await, Err(TransactError::Unknown));
+    connection.closed().await;
+    assert!(!*client.connected().borrow());
+}
+
+#[tokio::test]
+async fn senseless_replies_are_protocol_errors() {
+    let server = Script::new();
+    let (client, _changes) = server.client();
+    let (mut connection, _) = server.open(snapshot(1)).await;
+    client.synced().await;
+    for reply in [json!(null), json!(7), json!([]), json!([null]), json!([{"count": -1}]), json!([{"rows": 1}])] {
+        let client = client.clone();
+        let insert = Op::Insert { table: "Shelf", uuid: None, row: Row::new() };
+        let pending = tokio::spawn(async move { client.transact(&[insert]).await });
+        let request = connection.request("transact").await;
+        connection.say(&json!({"id": request["id"], "result": reply, "error": null})).await;
+        let outcome = pending.await.unwrap();
+        assert!(matches!(outcome, Err(TransactError::Protocol(_))), "{reply}: {outcome:?}");
+    }
+    assert!(*client.connected().borrow());
+}
+
+#[tokio::test]
+async fn the_session_ends_with_the_last_handle() {
+    let server = Script::new();
+    let (client, _changes) = server.client();
+    let (connection, _) = server.open(snapshot(1)).await;
+    client.synced().await;
+    let clone = client.clone();
+    drop(client);
+    assert_eq!(count(&clone), Some(1));
+    drop(clone);
+    connection.closed().await;
+}
