@@ -91,9 +91,14 @@ impl Node {
         Self::first(MAX_NODES).filter(|n| n.pid().is_some()).collect()
     }
 
-    /// Its name in Kubernetes, its host name and its network namespace's name.
+    /// Its name in Kubernetes, and its host name.
     pub fn name(self) -> String {
         format!("n{}", self.0)
+    }
+
+    /// The name of its network namespace.
+    pub fn netns(self) -> String {
+        format!("lab-n{}", self.0)
     }
 
     /// Its IPv4 address on `eth0`.

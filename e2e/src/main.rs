@@ -156,7 +156,7 @@ fn look_around(nodes: u8, start: Instant) -> String {
     let lab = std::env::current_exe().map_or_else(|_| "lab".to_owned(), |p| p.display().to_string());
     let (took, config, logs) = (start.elapsed().as_secs_f32(), kubeconfig(), state("log"));
     format!(
-        "A cluster of {nodes} nodes is up after {took:.1} s. To look around:
+        "A cluster with {nodes} node(s) is up after {took:.1} s. To look around:
   export KUBECONFIG={}            for a kubectl of your own, or
   {lab} kubectl get nodes,pods -A -o wide
   {lab} nbctl show                         what OVN is told

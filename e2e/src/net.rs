@@ -1,5 +1,5 @@
 //! The wires: two bridges of the host, a pair of cables to each node, and small hosts that are nothing but a network
-//! namespace. Every name begins with `lab`, or is a node's, so that `down` finds them without a record.
+//! namespace. Every name begins with `lab` or `vlab`, so that `down` finds them without a record.
 
 use anyhow::Result;
 
@@ -30,19 +30,19 @@ pub async fn up() -> Result<()> {
 
 /// The node's network namespace with `eth0` on the node network, and `eth1` without an address for its tunnels.
 pub async fn plug(node: Node) -> Result<()> {
-    let name = node.name();
-    namespace(&name).await?;
-    cable(&name, "eth0", &format!("vlab-{name}"), BRIDGE, &[&node.ip4(), &node.ip6()]).await?;
+    let netns = node.netns();
+    namespace(&netns).await?;
+    cable(&netns, "eth0", &format!("v{netns}"), BRIDGE, &[&node.ip4(), &node.ip6()]).await?;
     for (family, via) in [("-4", CONTROL_PLANE), ("-6", CONTROL_PLANE_6)] {
-        sh(&format!("ip {family} -n {name} route add default via {via}")).await?;
+        sh(&format!("ip {family} -n {netns} route add default via {via}")).await?;
     }
-    cable(&name, "eth1", &format!("vlabt-{name}"), TUNNEL_BRIDGE, &[]).await
+    cable(&netns, "eth1", &format!("v{netns}t"), TUNNEL_BRIDGE, &[]).await
 }
 
 /// Removes all of it; what is not there is no error.
 pub async fn down() -> Vec<anyhow::Error> {
     let mut lines = Vec::new();
-    let nodes = Node::first(MAX_NODES).map(Node::name);
+    let nodes = Node::first(MAX_NODES).map(Node::netns);
     let hosts = CONTROLLERS.iter().map(|c| c.0.to_owned()).chain([OUTSIDE_NETNS.to_owned()]);
     for netns in nodes.chain(hosts) {
         if std::path::Path::new("/run/netns").join(&netns).exists() {

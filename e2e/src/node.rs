@@ -71,7 +71,7 @@ pub async fn up(node: Node) -> Result<()> {
 
 /// `lab node-start`: makes the namespaces, and in them the node's process 1, which stays when this is done.
 pub fn start(node: Node) -> Result<()> {
-    setns(File::open(format!("/run/netns/{}", node.name()))?, CloneFlags::CLONE_NEWNET)?;
+    setns(File::open(Path::new("/run/netns").join(node.netns()))?, CloneFlags::CLONE_NEWNET)?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     let log = File::create(process::log(&node.name()))?;
