@@ -180,8 +180,6 @@ fn facts_of(wants: &[Want]) -> Vec<Fact> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-
     #[test]
     fn one_diff_of_everything_makes_everything_right(wants in vec(want(), 0..24), rows in vec(found(), 0..24)) {
         let before = database(rows);

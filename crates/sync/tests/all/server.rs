@@ -1,1 +1,298 @@
-//! On a real server.
+//! The laws, adoption and the fence on a real `ovsdb-server` with the real northbound schema.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use ovn::{Action, Fact, LogicalRouter, LogicalSwitch, LogicalSwitchPort, RouterPolicy, TableId};
+use ovsdb::testing::OvsdbServer;
+use ovsdb::{Client, Config, Datum, Mutation, Mutator, Op, Replica, Uuid, Where};
+use proptest::collection::vec;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config as Proptest, RngAlgorithm, TestRng, TestRunner};
+use sync::{BATCH, CommitError, EPOCH_KEY, Facts, Writer, diff, diff_all, text::describe};
+
+use crate::laws::Desired;
+use crate::random::{Want, database, found, want};
+
+const SCHEMA: &str = "/usr/share/ovn/ovn-nb.ovsschema";
+
+/// A northbound database and a writer that has taken it over.
+struct Northbound {
+    server: OvsdbServer,
+    writer: Writer,
+}
+
+impl Northbound {
+    async fn start() -> Self {
+        let schema = std::fs::read_to_string(SCHEMA)
+            .unwrap_or_else(|e| panic!("{SCHEMA}: {e}; install it with: apt-get install ovn-central"));
+        let server = OvsdbServer::start(&schema).unwrap();
+        let writer = Self::writer(&server).await;
+        let mut nb = Self { server, writer };
+        assert_eq!(nb.writer.raise_epoch().await, Ok(1));
+        nb
+    }
+
+    async fn writer(server: &OvsdbServer) -> Writer {
+        let config = Config::new(vec![server.endpoint()], "OVN_Northbound", ovn::northbound());
+        let (client, changes) = Client::spawn(config);
+        drop(changes);
+        client.synced().await;
+        Writer::new(client)
+    }
+
+    fn replica(&self) -> Replica {
+        self.writer.client().read(Replica::clone)
+    }
+
+    /// Makes everything right, and expects that nothing is left to do then.
+    async fn write_all(&self, facts: &Facts) {
+        let ops = diff_all(facts, &self.replica());
+        self.writer.commit(ops).await.unwrap();
+        self.expect_done(facts);
+    }
+
+    fn expect_done(&self, facts: &Facts) {
+        let rest = diff_all(facts, &self.replica());
+        assert!(rest.is_empty(), "left over: {:#?}", describe(&rest, &self.replica()));
+    }
+
+    async fn nbctl(&self, args: &[&str]) -> String {
+        let mut command = Command::new("ovn-nbctl");
+        command.arg(format!("--db={}", self.server.endpoint())).args(["--no-leader-only", "--timeout=10"]).args(args);
+        let done = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
+        let done = done.unwrap_or_else(|e| panic!("ovn-nbctl: {e}; install it with: apt-get install ovn-common"));
+        assert!(done.status.success(), "ovn-nbctl {args:?}: {}", String::from_utf8_lossy(&done.stderr));
+        // What it wrote is in the replica once a later transaction of ours is.
+        self.writer.client().transact(&[Op::Comment("seen".into())]).await.unwrap();
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    }
+
+    fn id(&self, table: &str, key: &str) -> Uuid {
+        let found: Vec<Uuid> = self.replica().find(table, key).collect();
+        assert_eq!(found.len(), 1, "{table} {key}: {found:?}");
+        found[0]
+    }
+
+    fn ids(&self) -> BTreeMap<(TableId, String), Uuid> {
+        let replica = self.replica();
+        let rows = TableId::ALL.into_iter().filter(|t| *t != TableId::NbGlobal).flat_map(|table| {
+            let key = table.descriptor().key;
+            replica.rows(table.name()).map(move |(id, row)| ((table, key(row).unwrap()), id)).collect::<Vec<_>>()
+        });
+        rows.collect()
+    }
+}
+
+fn cluster() -> Vec<Fact> {
+    let switch = LogicalSwitch { name: "shop-net".into(), seed: "uid of shop-net".into(), ..Default::default() };
+    let router = LogicalRouter { name: "ovn-cluster".into(), seed: "vpc".into(), ..Default::default() };
+    let policy = RouterPolicy {
+        router: "ovn-cluster".into(),
+        seed: "uid of shop-net".into(),
+        priority: 31000,
+        match_: "ip4.dst == 10.20.0.0/24".into(),
+        action: Action::Allow,
+    };
+    [switch.fact(), router.fact()].into_iter().chain(pod("web-0", "10.20.0.2")).chain(policy.facts()).collect()
+}
+
+fn pod(name: &str, address: &str) -> [Fact; 2] {
+    LogicalSwitchPort {
+        name: format!("{name}.shop"),
+        switch: "shop-net".into(),
+        seed: format!("uid of {name}").into(),
+        addresses: vec![format!("00:00:00:20:00:51 {address}")],
+        ..Default::default()
+    }
+    .facts()
+}
+
+#[tokio::test]
+async fn a_writer_that_was_overtaken_is_refused() {
+    let mut nb = Northbound::start().await;
+    let facts: Facts = cluster().into_iter().collect();
+    nb.write_all(&facts).await;
+
+    let mut other = Northbound::writer(&nb.server).await;
+    assert_eq!(other.commit(vec![Op::Comment("too early".into())]).await, Err(CommitError::Fenced));
+    assert_eq!(other.raise_epoch().await, Ok(2));
+
+    let ops = diff_all(&Facts::new(), &nb.replica());
+    assert!(!ops.is_empty());
+    assert_eq!(nb.writer.commit(ops).await, Err(CommitError::Fenced));
+    nb.expect_done(&facts);
+
+    // Keys of others stay while the epoch goes on, and do not hold it up.
+    nb.nbctl(&["set", "NB_Global", ".", "external_ids:note=kept"]).await;
+    assert_eq!(nb.writer.raise_epoch().await, Ok(3));
+    assert_eq!(nb.nbctl(&["get", "NB_Global", ".", "external_ids:note"]).await, "kept");
+    assert_eq!(nb.nbctl(&["get", "NB_Global", ".", &format!("external_ids:{EPOCH_KEY}")]).await, "\"3\"");
+    nb.writer.commit(vec![Op::Comment("again".into())]).await.unwrap();
+    assert_eq!(other.commit(vec![Op::Comment("too late".into())]).await, Err(CommitError::Fenced));
+}
+
+#[tokio::test]
+async fn a_hundred_takeovers_at_once_get_a_hundred_epochs() {
+    let nb = Northbound::start().await;
+    let mut tasks = Vec::new();
+    for _ in 0..10 {
+        let mut writer = Northbound::writer(&nb.server).await;
+        tasks.push(tokio::spawn(async move {
+            let mut epochs = Vec::new();
+            while epochs.len() < 10 {
+                match writer.raise_epoch().await {
+                    Ok(epoch) => epochs.push(epoch),
+                    Err(sync::FenceError::Contended) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            epochs
+        }));
+    }
+    let mut epochs = Vec::new();
+    for task in tasks {
+        epochs.extend(task.await.unwrap());
+    }
+    epochs.sort_unstable();
+    assert_eq!(epochs, (2..=101).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn rows_that_others_wrote_are_taken_over_as_they_are() {
+    let nb = Northbound::start().await;
+    nb.nbctl(&["ls-add", "shop-net"]).await;
+    nb.nbctl(&["lsp-add", "shop-net", "web-0.shop", "--", "lsp-set-addresses", "web-0.shop", "dynamic"]).await;
+    nb.nbctl(&["lsp-add", "shop-net", "theirs"]).await;
+    nb.nbctl(&["set", "Logical_Switch_Port", "web-0.shop", "external_ids:note=kept"]).await;
+    nb.nbctl(&[
+        "lr-add",
+        "ovn-cluster",
+        "--",
+        "lr-policy-add",
+        "ovn-cluster",
+        "31000",
+        "ip4.dst == 10.20.0.0/24",
+        "drop",
+    ])
+    .await;
+    nb.nbctl(&["lr-policy-add", "ovn-cluster", "5", "ip4", "allow"]).await;
+    // Left by an earlier installation of ours.
+    nb.nbctl(&["ls-add", "old-net", "--", "set", "Logical_Switch", "old-net", "external_ids:vendor=kube-ovn"]).await;
+    nb.nbctl(&["ls-add", "their-net"]).await;
+    let before = nb.ids();
+
+    let facts: Facts = cluster().into_iter().collect();
+    nb.write_all(&facts).await;
+
+    let mut expected = before;
+    expected.remove(&(TableId::LogicalSwitch, "old-net".to_owned()));
+    assert_eq!(nb.ids(), expected);
+    let port = nb.replica().get("Logical_Switch_Port", nb.id("Logical_Switch_Port", "web-0.shop")).unwrap().clone();
+    assert_eq!(port["external_ids"], Datum::map([("note", "kept"), ("vendor", "kube-ovn")]));
+    assert_eq!(port["addresses"], Datum::from("00:00:00:20:00:51 10.20.0.2"));
+    assert_eq!(
+        nb.nbctl(&["--bare", "--columns=action", "find", "Logical_Router_Policy", "priority=31000"]).await,
+        "allow"
+    );
+}
+
+#[tokio::test]
+async fn a_database_that_was_emptied_gets_the_same_ids_again() {
+    let mut nb = Northbound::start().await;
+    let facts: Facts = cluster().into_iter().collect();
+    nb.write_all(&facts).await;
+    let before = nb.ids();
+    assert_eq!(before.len(), 4);
+
+    let roots = TableId::ALL.into_iter().filter(|table| table.descriptor().root);
+    let wipe: Vec<Op> = roots.map(|table| Op::Delete { table: table.name(), on: Where::All }).collect();
+    nb.writer.client().transact(&wipe).await.unwrap();
+    assert!(nb.ids().is_empty());
+
+    let ops = diff_all(&facts, &nb.replica());
+    assert_eq!(nb.writer.commit(ops.clone()).await, Err(CommitError::Fenced));
+    assert_eq!(nb.writer.raise_epoch().await, Ok(2), "an epoch of ours never comes back");
+    nb.writer.commit(ops).await.unwrap();
+    nb.expect_done(&facts);
+    assert_eq!(nb.ids(), before);
+}
+
+#[tokio::test]
+async fn thousands_of_ports_are_written_in_batches_and_none_is_lost() {
+    let nb = Northbound::start().await;
+    let mut facts: Facts = cluster().into_iter().collect();
+    let ports = 5 * BATCH;
+    facts.extend((0..ports).flat_map(|at| pod(&format!("pod-{at}"), "10.20.0.9")));
+    nb.write_all(&facts).await;
+    assert_eq!(nb.replica().len("Logical_Switch_Port"), ports + 1);
+
+    facts.take_touched();
+    pod("pod-7", "10.20.0.9").iter().for_each(|fact| assert!(facts.remove(fact)));
+    facts.extend(pod("pod-8", "10.20.0.10"));
+    assert_eq!(facts.conflicts().count(), 1);
+    let touched = facts.take_touched();
+    let ops = diff(&facts, &touched, &nb.replica());
+    nb.writer.commit(ops).await.unwrap();
+    nb.expect_done(&facts);
+    assert_eq!(nb.replica().len("Logical_Switch_Port"), ports);
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_operation() {
+    let nb = Northbound::start().await;
+    let facts: Facts = cluster().into_iter().collect();
+    nb.write_all(&facts).await;
+    let id = nb.id("Logical_Switch", "shop-net");
+    let mutation = Mutation { column: "ports", mutator: Mutator::Insert, value: Datum::from("no id") };
+    let bad = Op::Mutate { table: "Logical_Switch", on: Where::Row(id), mutations: vec![mutation] };
+    match nb.writer.commit(vec![bad]).await {
+        Err(CommitError::Refused { op: Some(op), .. }) => {
+            assert!(op.starts_with("mutate Logical_Switch shop-net"), "{op}")
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Both laws, for some seeds.
+#[tokio::test]
+async fn the_laws_hold_on_a_real_server() {
+    for seed in 0..20_u8 {
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
+        let mut runner = TestRunner::new_with_rng(Proptest::default(), rng);
+        let mut draw = || vec(want(), 12..24).new_tree(&mut runner).unwrap().current();
+        let (start, steps) = (draw(), draw());
+        let rows = vec(found(), 8..24).new_tree(&mut runner).unwrap().current();
+
+        let nb = Northbound::start().await;
+        let before = database(rows);
+        let fill: Vec<Op> = TableId::ALL
+            .into_iter()
+            .filter(|table| *table != TableId::NbGlobal)
+            .flat_map(|table| before.rows(table.name()).map(move |(id, row)| (table.name(), id, row)))
+            .map(|(table, id, row)| Op::Insert { table, uuid: Some(id), row: row.clone() })
+            .collect();
+        nb.writer.client().transact(&fill).await.unwrap();
+
+        let list = |wants: &[Want]| wants.iter().flat_map(Want::facts).collect::<Vec<Fact>>();
+        let mut wants = start;
+        let mut facts: Facts = list(&wants).into_iter().collect();
+        let desired = Desired::of(&list(&wants), &nb.replica());
+        nb.write_all(&facts).await;
+        desired.check(&nb.replica());
+        facts.take_touched();
+
+        for (at, new) in steps.into_iter().enumerate() {
+            let gone = wants.swap_remove(at * 7 % wants.len());
+            gone.facts().iter().for_each(|fact| assert!(facts.remove(fact)));
+            facts.extend(new.facts());
+            wants.push(new);
+            let desired = Desired::of(&list(&wants), &nb.replica());
+            let touched = facts.take_touched();
+            let ops = diff(&facts, &touched, &nb.replica());
+            nb.writer.commit(ops).await.unwrap();
+            desired.check(&nb.replica());
+            nb.expect_done(&facts);
+        }
+    }
+}
