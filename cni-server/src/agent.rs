@@ -11,19 +11,22 @@ use tokio::sync::watch;
 use crate::args::Args;
 use crate::attach::Attacher;
 use crate::attachments::Attachments;
+use crate::leftovers;
 use crate::link::Links;
 use crate::masquerade::{self, Masquerade};
+use crate::metrics::Metrics;
 use crate::node_net::{self, Subnets};
 use crate::node_port::NodePort;
 use crate::ovs::Ovs;
 use crate::seen::Cluster;
-use crate::socket;
+use crate::socket::{self, Agent};
 
 /// Runs until the process is asked to stop. Fails only when it cannot start: a socket or address that is taken, a
 /// kubeconfig that does not parse.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let readiness = Readiness::waiting_for("starting");
     let registry = prometheus::Registry::new();
+    let metrics = Metrics::register(&registry, &args.node_name).context("register metrics")?;
     let endpoint = Endpoint::bind(args.metrics_address, registry, readiness.clone())
         .await
         .with_context(|| format!("listen on {}", args.metrics_address))?;
@@ -49,20 +52,52 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     let attacher = Attacher {
         ovs: ovs.clone(),
-        links,
+        links: links.clone(),
         pods: cluster.pods.clone(),
         subnets: cluster.subnets.clone(),
         mtu: node_port.mtu,
         patience: args.patience(),
+        metrics,
     };
-    let listener = socket::bind(&args.bind_socket).with_context(|| format!("bind {}", args.bind_socket.display()))?;
-    let methods = socket::methods(Attachments::spawn(attacher)).context("register the agent's methods")?;
-    tokio::spawn(socket::serve(listener, methods));
-    tracing::info!(node = args.node_name, socket = %args.bind_socket.display(), "serving the plugin");
-
+    let agent = Agent { attachments: Attachments::spawn(attacher), ovs: ovs.clone(), readiness: readiness.clone() };
     tokio::select! {
         stopped = kit::signals::stop_requested() => stopped.context("listen for signals"),
-        never = ready(&args, cluster, &ovs, node_port.ready, rules, &readiness) => match never {},
+        failed = serve(&args, agent, &links, &cluster) => failed,
+        never = ready(&args, cluster.clone(), &ovs, node_port.ready, rules, &readiness) => match never {},
+    }
+}
+
+/// Clears away what an earlier time left, then serves the plugin. Before Open vSwitch is there no ADD could work, and
+/// the plugin tells the runtime to try again as long as there is no socket.
+async fn serve(args: &Args, agent: Agent, links: &Links, cluster: &Cluster) -> anyhow::Result<()> {
+    let path = args.bind_socket.display();
+    agent.ovs.bridge().await;
+    if let Err(error) = leftovers::delete_orphans(&agent.ovs, links).await {
+        tracing::warn!(%error, "host ends without a port were not all deleted");
+    }
+    let listener = socket::bind(&args.bind_socket).with_context(|| format!("bind {path}"))?;
+    let methods = socket::methods(agent.clone()).context("register the agent's methods")?;
+    tracing::info!(node = args.node_name, socket = %path, "serving the plugin");
+    tokio::join!(socket::serve(listener, methods), clear(agent, links, cluster.clone()));
+    Ok(())
+}
+
+/// Unplugs what is dead, once the pods of this node are known.
+async fn clear(agent: Agent, links: &Links, mut cluster: Cluster) {
+    cluster.synced().await;
+    let names = match links.all().await {
+        Ok(all) => all.into_iter().map(|link| link.name).collect(),
+        Err(error) => {
+            tracing::warn!(%error, "dead ports are not looked for");
+            return;
+        }
+    };
+    let plugged = agent.ovs.read(leftovers::plugged);
+    let dead = leftovers::dead(plugged, &names, &cluster.pods.borrow());
+    for port in dead {
+        tracing::info!(device = port.device, pod = port.attachment.pod_name, "unplugging a dead port");
+        // Its failure is logged where it happens.
+        let _ = agent.attachments.del(port.attachment).await;
     }
 }
 

@@ -5,6 +5,7 @@
 //! Promise: each wait ends at the deadline with "try again"; a half-done ADD is undone; DEL of what is not there
 //! succeeds.
 
+mod check;
 mod error;
 mod inside;
 
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::link::Links;
+use crate::metrics::Metrics;
 use crate::netns::Netns;
 use crate::ovs::{Ovs, PodPort};
 use crate::seen::{Pod, Seen};
@@ -38,6 +40,8 @@ pub struct Attacher {
     pub mtu: watch::Receiver<Option<u32>>,
     /// How long an ADD may take in all.
     pub patience: Duration,
+    /// Where waits are counted.
+    pub metrics: Metrics,
 }
 
 /// The name of the host end: kube-ovn's, the first 12 bytes of the container's id and `_h`.
@@ -53,7 +57,10 @@ impl Attacher {
         let deadline = Instant::now() + self.patience;
         let path = attachment.netns.as_deref().unwrap_or_default();
         let netns = Netns::open(path).map_err(error::environment)?;
-        let net = self.allocation(attachment, deadline).await?;
+        let start = std::time::Instant::now();
+        let net = self.allocation(attachment, deadline).await;
+        self.metrics.waited_for_address(start);
+        let net = net?;
         let mtu = self.mtu(&net, deadline).await?;
         timeout_at(deadline, self.ovs.bridge()).await.map_err(|_| error::away("bridge br-int is not there"))?;
 
@@ -156,12 +163,14 @@ impl Attacher {
             self.ovs.plug(&port).await.map_err(error::ovs)?;
             self.ovs.installed(host).await.map_err(error::ovs)
         };
+        let start = std::time::Instant::now();
         let outside = async {
             timeout_at(deadline, outside).await.unwrap_or_else(|_| {
                 Err(error::away(&format!("port {host} is not connected")).details(self.ovs.explain(host)))
             })
         };
         let (inside, outside) = tokio::join!(wanted.apply(netns), outside);
+        self.metrics.waited_for_flows(start);
         inside.and(outside)
     }
 }

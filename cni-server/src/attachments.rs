@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 use cni_wire::rpc::{Attached, Attachment};
 use cni_wire::{CniError, Code};
@@ -13,47 +14,58 @@ use tokio::task::JoinSet;
 
 use crate::attach::Attacher;
 
-/// A request with the place its answer goes to.
+/// What is asked, with the place its answer goes to.
 #[derive(Debug)]
-pub enum Request {
-    /// Plug in.
-    Add(Attachment, oneshot::Sender<Result<Attached, CniError>>),
-    /// Take away.
-    Del(Attachment, oneshot::Sender<Result<(), CniError>>),
+enum Work {
+    Add(oneshot::Sender<Result<Attached, CniError>>),
+    Del(oneshot::Sender<Result<(), CniError>>),
+    Check(oneshot::Sender<Result<(), CniError>>),
+}
+
+/// One request about one container.
+#[derive(Debug)]
+struct Request {
+    attachment: Attachment,
+    work: Work,
 }
 
 impl Request {
-    fn container_id(&self) -> &str {
-        match self {
-            Self::Add(attachment, _) | Self::Del(attachment, _) => &attachment.container_id,
-        }
-    }
-
     /// Does it and answers. Nobody may be listening any more: the work is finished all the same, so that the record is
-    /// whole when the runtime comes back with a DEL.
+    /// whole when the runtime comes back with a DEL. Gives the container's id.
     async fn serve(self, attacher: Arc<Attacher>) -> String {
-        match self {
-            Self::Add(attachment, answer) => {
+        let attachment = self.attachment;
+        let start = Instant::now();
+        let done = |method: &str, error: Option<&CniError>| {
+            log(method, &attachment, error);
+            attacher.metrics.operation(method, error.map_or(0, |e| e.code.0), start.elapsed());
+        };
+        // The receiver is gone when the plugin was ended by its runtime.
+        match self.work {
+            Work::Add(answer) => {
                 let result = attacher.add(&attachment).await;
-                log("ADD", &attachment, result.as_ref().err());
+                done("add", result.as_ref().err());
                 let _ = answer.send(result);
-                attachment.container_id
             }
-            Self::Del(attachment, answer) => {
+            Work::Del(answer) => {
                 let result = attacher.del(&attachment).await;
-                log("DEL", &attachment, result.as_ref().err());
+                done("del", result.as_ref().err());
                 let _ = answer.send(result);
-                attachment.container_id
+            }
+            Work::Check(answer) => {
+                let result = attacher.check(&attachment).await;
+                done("check", result.as_ref().err());
+                let _ = answer.send(result);
             }
         }
+        attachment.container_id
     }
 }
 
-fn log(verb: &str, a: &Attachment, error: Option<&CniError>) {
+fn log(method: &str, a: &Attachment, error: Option<&CniError>) {
     let (pod, namespace, container) = (&a.pod_name, &a.pod_namespace, &a.container_id);
     match error {
-        None => tracing::info!(pod, namespace, container, "{verb} done"),
-        Some(error) => tracing::warn!(pod, namespace, container, %error, "{verb} failed"),
+        None => tracing::info!(pod, namespace, container, "{method} done"),
+        Some(error) => tracing::warn!(pod, namespace, container, %error, "{method} failed"),
     }
 }
 
@@ -71,21 +83,27 @@ impl Attachments {
 
     /// ADD.
     pub async fn add(&self, attachment: Attachment) -> Result<Attached, CniError> {
-        self.ask(|answer| Request::Add(attachment, answer)).await
+        self.ask(attachment, Work::Add).await
     }
 
     /// DEL.
     pub async fn del(&self, attachment: Attachment) -> Result<(), CniError> {
-        self.ask(|answer| Request::Del(attachment, answer)).await
+        self.ask(attachment, Work::Del).await
+    }
+
+    /// CHECK.
+    pub async fn check(&self, attachment: Attachment) -> Result<(), CniError> {
+        self.ask(attachment, Work::Check).await
     }
 
     async fn ask<T>(
         &self,
-        request: impl FnOnce(oneshot::Sender<Result<T, CniError>>) -> Request,
+        attachment: Attachment,
+        work: impl FnOnce(oneshot::Sender<Result<T, CniError>>) -> Work,
     ) -> Result<T, CniError> {
         let stopping = || CniError::new(Code::TRY_AGAIN, "the agent is stopping");
         let (answer, result) = oneshot::channel();
-        self.0.send(request(answer)).await.map_err(|_| stopping())?;
+        self.0.send(Request { attachment, work: work(answer) }).await.map_err(|_| stopping())?;
         result.await.map_err(|_| stopping())?
     }
 }
@@ -97,7 +115,7 @@ async fn run(mut requests: mpsc::Receiver<Request>, attacher: Arc<Attacher>) {
         tokio::select! {
             request = requests.recv() => {
                 let Some(request) = request else { return };
-                match waiting.entry(request.container_id().to_owned()) {
+                match waiting.entry(request.attachment.container_id.clone()) {
                     std::collections::hash_map::Entry::Occupied(mut queue) => queue.get_mut().push_back(request),
                     std::collections::hash_map::Entry::Vacant(free) => {
                         free.insert(VecDeque::new());

@@ -7,15 +7,17 @@
 //! - [`masquerade`]: ipsets and iptables rules;
 //! - [`attachments`]: the queues of ADD and DEL requests, which [`socket`] takes in and [`attach`] carries out.
 //!
-//! [`agent`] puts them together. Promise: no input ends the process, and nothing that is right already is written.
+//! [`leftovers`] finds what lost DELs left; [`agent`] puts them together. Promise: no input ends the process, and nothing that is right already is written.
 
 pub mod agent;
 pub mod args;
 pub mod attach;
 pub mod attachments;
 pub mod conflist;
+pub mod leftovers;
 pub mod link;
 pub mod masquerade;
+pub mod metrics;
 pub mod netns;
 pub mod node_net;
 pub mod node_port;

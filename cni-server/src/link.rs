@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
 use nix::errno::Errno;
 use rtnetlink::{Error, Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
@@ -62,6 +62,8 @@ pub struct Link {
     pub mtu: u32,
     /// Its hardware address; empty when it has none.
     pub mac: Vec<u8>,
+    /// Whether it is one end of a veth pair.
+    pub veth: bool,
 }
 
 impl Link {
@@ -72,12 +74,14 @@ impl Link {
             up: message.header.flags.contains(LinkFlags::Up),
             mtu: 0,
             mac: Vec::new(),
+            veth: false,
         };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Address(mac) => link.mac.clone_from(mac),
+                LinkAttribute::LinkInfo(infos) => link.veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth)),
                 _ => {}
             }
         }

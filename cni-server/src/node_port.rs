@@ -219,13 +219,14 @@ impl NodePort {
         }
         let wanted = node_net::routes(net, subnets);
         let have = self.links.routes(link).await?;
-        for route in wanted.difference(&have) {
-            self.links.add_route(link, route).await?;
-            tracing::info!(to = %route.to, via = %route.via, "route added to ovn0");
-        }
+        // First away, then there: a destination has one next hop.
         for route in have.difference(&wanted) {
             self.links.delete_route(link, route).await?;
             tracing::info!(to = %route.to, via = %route.via, "route removed from ovn0");
+        }
+        for route in wanted.difference(&have) {
+            self.links.add_route(link, route).await?;
+            tracing::info!(to = %route.to, via = %route.via, "route added to ovn0");
         }
         Ok(())
     }

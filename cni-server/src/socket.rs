@@ -6,15 +6,19 @@
 use std::io;
 use std::path::Path;
 
-use cni_wire::rpc::{self, Attachment, method};
+use cni_wire::conf::ValidAttachment;
+use cni_wire::rpc::{self, Attachment, Keep, method};
 use cni_wire::{CniError, Code};
 use jsonrpsee::RpcModule;
 use jsonrpsee::core::RegisterMethodError;
 use jsonrpsee::types::{ErrorObjectOwned, Params};
+use kit::endpoint::Readiness;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::attachments::Attachments;
+use crate::leftovers;
+use crate::ovs::Ovs;
 
 /// Binds the socket. Nobody else may connect, from its first moment on: it is made under another name, closed to
 /// others, and renamed into place.
@@ -34,20 +38,58 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// What the methods work with.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// The queues.
+    pub attachments: Attachments,
+    /// The node's database, for GC.
+    pub ovs: Ovs,
+    /// Whether an ADD would work now.
+    pub readiness: Readiness,
+}
+
 /// The agent's methods.
-pub fn methods(attachments: Attachments) -> Result<RpcModule<Attachments>, RegisterMethodError> {
-    let mut module = RpcModule::new(attachments);
-    module.register_async_method(method::ADD, |params, attachments, _| async move {
-        attachments.add(read(&params)?).await.map_err(fault)
+pub fn methods(agent: Agent) -> Result<RpcModule<Agent>, RegisterMethodError> {
+    let mut module = RpcModule::new(agent);
+    module.register_async_method(method::ADD, |params, agent, _| async move {
+        agent.attachments.add(read(&params)?).await.map_err(fault)
     })?;
-    module.register_async_method(method::DEL, |params, attachments, _| async move {
-        attachments.del(read(&params)?).await.map_err(fault)
+    module.register_async_method(method::DEL, |params, agent, _| async move {
+        agent.attachments.del(params.parse()?).await.map_err(fault)
+    })?;
+    module.register_async_method(method::CHECK, |params, agent, _| async move {
+        agent.attachments.check(read(&params)?).await.map_err(fault)
+    })?;
+    module.register_async_method(method::STATUS, |_, agent, _| async move {
+        let unavailable = |why: String| fault(CniError::new(Code::NOT_AVAILABLE, "the node is not ready").details(why));
+        agent.readiness.state().map_err(unavailable)
+    })?;
+    module.register_async_method(method::GC, |params, agent, _| async move {
+        agent.collect(&params.parse()?).await.map_err(fault)
     })?;
     Ok(module)
 }
 
+impl Agent {
+    /// Takes away every attachment that is not to be kept; goes on after an error and reports the last one.
+    async fn collect(&self, keep: &Keep) -> Result<(), CniError> {
+        if !*self.ovs.connected().borrow() {
+            return Err(CniError::new(Code::TRY_AGAIN, "Open vSwitch is away"));
+        }
+        let mut result = Ok(());
+        for port in self.ovs.read(leftovers::plugged) {
+            let kept = |v: &ValidAttachment| v.container_id == port.attachment.container_id;
+            if !keep.valid_attachments.iter().any(kept) {
+                result = self.attachments.del(port.attachment).await.and(result);
+            }
+        }
+        result
+    }
+}
+
 /// Serves for ever.
-pub async fn serve(listener: UnixListener, module: RpcModule<Attachments>) {
+pub async fn serve(listener: UnixListener, module: RpcModule<Agent>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -68,7 +110,7 @@ pub async fn serve(listener: UnixListener, module: RpcModule<Attachments>) {
 }
 
 /// One connection: a request per line, answered in order.
-async fn converse(stream: UnixStream, module: &RpcModule<Attachments>) -> io::Result<()> {
+async fn converse(stream: UnixStream, module: &RpcModule<Agent>) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read);
     loop {
@@ -84,7 +126,7 @@ async fn converse(stream: UnixStream, module: &RpcModule<Attachments>) -> io::Re
     }
 }
 
-async fn answer(request: &str, module: &RpcModule<Attachments>) -> String {
+async fn answer(request: &str, module: &RpcModule<Agent>) -> String {
     match module.raw_json_request(request, 1).await {
         Ok((answer, _)) => answer.get().to_owned(),
         Err(error) => {

@@ -7,6 +7,7 @@ use api::PodNet;
 use cni_server::attach::{Attacher, host_ifname};
 use cni_server::attachments::Attachments;
 use cni_server::link::Links;
+use cni_server::metrics::Metrics;
 use cni_server::seen::{Pod, Seen};
 use cni_wire::Code;
 use cni_wire::rpc::Attachment;
@@ -52,6 +53,7 @@ pub fn attacher(room: &Room, pods: watch::Receiver<Seen<Pod>>, patience: Duratio
         subnets: watch::channel(Seen::default()).1,
         mtu: watch::channel(Some(1400)).1,
         patience,
+        metrics: Metrics::register(&prometheus::Registry::new(), "n1").unwrap(),
     }
 }
 
@@ -107,6 +109,11 @@ fn add_plugs_a_pod_and_del_leaves_nothing() {
         for (key, value) in expect {
             assert_eq!(ids.get(key).map(String::as_str), Some(value), "{key}");
         }
+
+        attacher.check(&attachment).await.unwrap();
+        pod.run("ip", &["address", "del", "fd00:16::5/64", "dev", "eth0"]).await;
+        let error = attacher.check(&attachment).await.unwrap_err();
+        assert_eq!((error.code, error.msg.as_str()), (Code::DIFFERS, "eth0 does not have address fd00:16::5"));
 
         // A second ADD is refused and harms nothing.
         assert_eq!(attacher.add(&attachment).await.unwrap_err().code, Code::PLUMBING);

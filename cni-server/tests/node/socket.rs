@@ -4,9 +4,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use cni_server::attachments::Attachments;
-use cni_server::socket;
+use cni_server::socket::{self, Agent};
 use cni_wire::rpc::{self, Attached};
 use cni_wire::{CniError, Code};
+use kit::endpoint::Readiness;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
@@ -30,13 +31,15 @@ fn the_socket_serves_and_survives_what_comes() {
         room.play_ovn_controller();
         let (_pods, seen) = watch::channel(pods([(5, Some(net(5)))]));
         let attachments = Attachments::spawn(attacher(&room, seen, Duration::from_secs(10)));
+        let readiness = Readiness::waiting_for("ovn0");
+        let agent = Agent { attachments, ovs: room.ovs(), readiness: readiness.clone() };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/agent.sock");
         // A stale socket of an earlier process is replaced.
         drop(socket::bind(&path).unwrap());
         let listener = socket::bind(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        tokio::spawn(socket::serve(listener, socket::methods(attachments).unwrap()));
+        tokio::spawn(socket::serve(listener, socket::methods(agent).unwrap()));
 
         let fault = |line: &'static [u8]| {
             let path = path.clone();
@@ -66,6 +69,24 @@ fn the_socket_serves_and_survives_what_comes() {
         let answer = say(&path, rpc::request("add", &good).unwrap().as_bytes()).await.unwrap();
         let reply: Attached = rpc::reply(answer.as_bytes()).unwrap();
         assert_eq!(reply.mac, "0a:00:00:00:00:05");
+        let keep = |list: &[&str]| {
+            let valid =
+                list.iter().map(|id| serde_json::json!({ "containerID": id, "ifname": "eth0" })).collect::<Vec<_>>();
+            rpc::request("gc", &serde_json::json!({ "valid_attachments": valid })).unwrap()
+        };
+        let answer = say(&path, keep(&[&good.container_id]).as_bytes()).await.unwrap();
+        rpc::reply::<()>(answer.as_bytes()).unwrap();
+        assert_eq!(room.ports().len(), 1);
+        let answer = say(&path, keep(&[]).as_bytes()).await.unwrap();
+        rpc::reply::<()>(answer.as_bytes()).unwrap();
+        assert_eq!(room.ports().len(), 0);
+
+        let status = rpc::request("status", &[(); 0]).unwrap();
+        let answer = say(&path, status.as_bytes()).await.unwrap();
+        assert_eq!(rpc::reply::<()>(answer.as_bytes()).unwrap_err().code, Code::NOT_AVAILABLE);
+        readiness.ready();
+        rpc::reply::<()>(say(&path, status.as_bytes()).await.unwrap().as_bytes()).unwrap();
+
         let answer = say(&path, rpc::request("del", &good).unwrap().as_bytes()).await.unwrap();
         rpc::reply::<()>(answer.as_bytes()).unwrap();
         assert!(room.ports().is_empty());

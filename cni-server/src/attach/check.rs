@@ -1,0 +1,105 @@
+//! CHECK: is a container's attachment still what ADD made?
+//!
+//! The record is the Interface row; the kernel is compared with it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use api::{Addresses, Mac};
+use cni_wire::rpc::Attachment;
+use cni_wire::{CniError, Code};
+use ipnet::IpNet;
+use ovn::local::Interface;
+
+use super::{Attacher, error, host_ifname};
+use crate::link::{Link, Links, Route};
+use crate::netns::Netns;
+
+/// What the row says.
+struct Record {
+    container: bool,
+    installed: bool,
+    ips: Option<Addresses>,
+    mac: Option<Mac>,
+}
+
+/// What the kernel says.
+struct Inside {
+    link: Option<Link>,
+    addresses: BTreeSet<IpNet>,
+    routes: BTreeSet<Route>,
+}
+
+impl Attacher {
+    /// Compares; the first difference is error 104.
+    pub async fn check(&self, attachment: &Attachment) -> Result<(), CniError> {
+        attachment.validate()?;
+        if !*self.ovs.connected().borrow() {
+            return Err(error::away("Open vSwitch is away"));
+        }
+        let host = host_ifname(&attachment.container_id);
+        let record = self.ovs.read(|replica| {
+            let row = Interface::find(replica, &host)?;
+            Some(Record {
+                container: row.external_id("container_id") == Some(&attachment.container_id),
+                installed: row.ovn_installed(),
+                ips: row.external_id("ip").and_then(|ips| ips.parse().ok()),
+                mac: row.external_id("attached-mac").and_then(|mac| mac.parse().ok()),
+            })
+        });
+        let Some(record) = record.filter(|record| record.container) else {
+            return differs(&format!("container {} has no port", attachment.container_id));
+        };
+        if !record.installed {
+            return differs(&format!("port {host} has no flows: {}", self.ovs.explain(&host)));
+        }
+        if self.links.find(&host).await.map_err(error::plumbing)?.is_none() {
+            return differs(&format!("{host} is gone"));
+        }
+        let netns = Netns::open(attachment.netns.as_deref().unwrap_or_default()).map_err(error::environment)?;
+        let inside = look(&netns, &attachment.ifname).await?;
+        compare(&attachment.ifname, &record, &inside)
+    }
+}
+
+async fn look(netns: &Netns, ifname: &str) -> Result<Inside, CniError> {
+    let socket = netns.run(rtnetlink::new_connection).await.map_err(error::environment)?;
+    let socket = socket.map_err(|e| CniError::new(Code::PLUMBING, "the pod's namespace").details(e));
+    let (connection, handle, _) = socket?;
+    tokio::spawn(connection);
+    let links = Links::with(handle);
+    let Some(link) = links.find(ifname).await.map_err(error::plumbing)? else {
+        return Ok(Inside { link: None, addresses: BTreeSet::new(), routes: BTreeSet::new() });
+    };
+    let addresses = links.addresses(&link).await.map_err(error::plumbing)?;
+    let routes = links.routes(&link).await.map_err(error::plumbing)?;
+    Ok(Inside { link: Some(link), addresses, routes })
+}
+
+fn compare(ifname: &str, record: &Record, inside: &Inside) -> Result<(), CniError> {
+    let Some(link) = &inside.link else { return differs(&format!("{ifname} is gone")) };
+    if !link.up {
+        return differs(&format!("{ifname} is down"));
+    }
+    if let Some(mac) = record.mac
+        && link.mac != mac.bytes()
+    {
+        return differs(&format!("{ifname} does not have MAC {mac}"));
+    }
+    let has = |ip: &IpAddr| inside.addresses.iter().any(|net| net.addr() == *ip);
+    let leads_out =
+        |ip: &IpAddr| inside.routes.iter().any(|r| r.to.prefix_len() == 0 && r.via.is_ipv4() == ip.is_ipv4());
+    for ip in record.ips.iter().flat_map(Addresses::iter) {
+        if !has(ip) {
+            return differs(&format!("{ifname} does not have address {ip}"));
+        }
+        if !leads_out(ip) {
+            return differs(&format!("{ifname} has no default route for {ip}"));
+        }
+    }
+    Ok(())
+}
+
+fn differs(what: &str) -> Result<(), CniError> {
+    Err(CniError::new(Code::DIFFERS, what))
+}

@@ -1,0 +1,127 @@
+//! What containers of another time left behind: found from the Interface rows, the kernel's links and the API.
+//!
+//! A runtime may lose a DEL: the node was restarted, or its own record was. Promise: only what is certainly dead goes. A
+//! port is dead when its device is gone, or when both its pod (by uid) and its namespace are; a host end is dead when it
+//! has no port.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use cni_wire::rpc::Attachment;
+use ovn::local::Interface;
+use ovsdb::Replica;
+
+use crate::link::{LinkError, Links};
+use crate::ovs::Ovs;
+use crate::seen::{Pod, Seen};
+
+/// A pod's port as its row records it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plugged {
+    /// The device.
+    pub device: String,
+    /// Whose it is.
+    pub attachment: Attachment,
+}
+
+/// Every port of ours that belongs to a container.
+pub fn plugged(replica: &Replica) -> Vec<Plugged> {
+    let ours = Interface::all(replica).filter(|row| row.external_id(ovn::VENDOR.0) == Some(ovn::VENDOR.1));
+    ours.filter_map(|row| {
+        let text = |key| row.external_id(key).map(str::to_owned);
+        Some(Plugged {
+            device: row.name()?.to_owned(),
+            attachment: Attachment {
+                cni_version: String::new(),
+                container_id: text("container_id")?,
+                netns: text("pod_netns"),
+                ifname: text("ifname").unwrap_or_default(),
+                pod_name: text("pod_name").unwrap_or_default(),
+                pod_namespace: text("pod_namespace").unwrap_or_default(),
+                pod_uid: text("pod_uid"),
+            },
+        })
+    })
+    .collect()
+}
+
+/// The ports that are dead, given the names of the kernel's links and this node's pods.
+pub fn dead(plugged: Vec<Plugged>, links: &BTreeSet<String>, pods: &Seen<Pod>) -> Vec<Plugged> {
+    let lives = |port: &Plugged| {
+        let a = &port.attachment;
+        let name = format!("{}.{}", a.pod_name, a.pod_namespace);
+        let known = |pod: &Pod| a.pod_uid.as_deref().is_none_or(|uid| pod.has_uid(uid));
+        let pod = !pods.synced || pods.objects.get(&name).is_some_and(known);
+        links.contains(&port.device) && (pod || a.netns.as_ref().is_some_and(|path| Path::new(path).exists()))
+    };
+    plugged.into_iter().filter(|port| !lives(port)).collect()
+}
+
+/// Deletes host ends that have no port. Only before the first ADD: one that is under way has a device before it has a
+/// port. The caller has seen the session come up.
+pub async fn delete_orphans(ovs: &Ovs, links: &Links) -> Result<usize, LinkError> {
+    let with_port: BTreeSet<String> =
+        ovs.read(|replica| Interface::all(replica).filter_map(|row| row.name().map(str::to_owned)).collect());
+    let mut deleted = 0;
+    for link in links.all().await? {
+        if link.veth && is_host_end(&link.name) && !with_port.contains(&link.name) {
+            tracing::info!(link = link.name, "deleting a host end without a port");
+            links.delete(&link.name).await?;
+            deleted += 1;
+        }
+    }
+    Ok(deleted)
+}
+
+/// Whether a name is one of [`crate::attach::host_ifname`].
+fn is_host_end(name: &str) -> bool {
+    let hex = |id: &str| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    name.strip_suffix("_h").is_some_and(hex)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(pod: &str, netns: &str) -> Plugged {
+        Plugged {
+            device: format!("{pod}_h"),
+            attachment: Attachment {
+                cni_version: String::new(),
+                container_id: pod.to_owned(),
+                netns: Some(netns.to_owned()),
+                ifname: "eth0".to_owned(),
+                pod_name: pod.to_owned(),
+                pod_namespace: "ns".to_owned(),
+                pod_uid: Some(format!("uid-{pod}")),
+            },
+        }
+    }
+
+    #[test]
+    fn only_what_is_certainly_dead_goes() {
+        let pod = |uid: &str| Pod { uid: uid.to_owned(), config_hash: None, net: Ok(None) };
+        let pods = [("a.ns".to_owned(), pod("uid-a")), ("reborn.ns".to_owned(), pod("another"))];
+        let pods = Seen { synced: true, objects: pods.into() };
+        let all = vec![
+            port("a", "/nonexistent"),
+            port("gone", "/nonexistent"),
+            port("forced", "/proc/self/ns/net"),
+            port("reborn", "/nonexistent"),
+            port("unplugged", "/proc/self/ns/net"),
+        ];
+        let links = ["a_h", "gone_h", "forced_h", "reborn_h"].map(str::to_owned).into();
+        let names = |dead: Vec<Plugged>| dead.into_iter().map(|p| p.attachment.pod_name).collect::<Vec<_>>();
+        assert_eq!(names(dead(all.clone(), &links, &pods)), ["gone", "reborn", "unplugged"]);
+        // Nothing is known of the pods yet: only the device counts.
+        assert_eq!(names(dead(all, &links, &Seen::default())), ["unplugged"]);
+    }
+
+    #[test]
+    fn foreign_links_are_no_host_ends() {
+        assert!(is_host_end("9688b4ab4bec_h"));
+        for other in ["eth0", "veth_h", "9688b4ab4be_h", "9688b4ab4bec_c", "zzzzzzzzzzzz_h"] {
+            assert!(!is_host_end(other), "{other}");
+        }
+    }
+}

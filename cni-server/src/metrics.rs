@@ -1,0 +1,54 @@
+//! What the agent counts, under kube-ovn's names.
+
+use std::time::{Duration, Instant};
+
+use prometheus::{CounterVec, HistogramOpts, HistogramVec, Opts, Registry};
+
+/// The agent's metrics, all labelled with the node. Clones count into the same.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    node: String,
+    operations: HistogramVec,
+    wait_address: CounterVec,
+    wait_connectivity: CounterVec,
+}
+
+impl Metrics {
+    /// Registers them.
+    pub fn register(registry: &Registry, node: &str) -> prometheus::Result<Self> {
+        let operations = HistogramOpts::new("cni_op_latency_seconds", "How long CNI operations took.")
+            .buckets(vec![0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0]);
+        let metrics = Self {
+            node: node.to_owned(),
+            operations: HistogramVec::new(operations, &["node_name", "method", "status_code"])?,
+            wait_address: CounterVec::new(
+                Opts::new("cni_wait_address_seconds_total", "Time that ADDs waited for the pod's address."),
+                &["node_name"],
+            )?,
+            wait_connectivity: CounterVec::new(
+                Opts::new("cni_wait_connectivity_seconds_total", "Time that ADDs waited for the port's flows."),
+                &["node_name"],
+            )?,
+        };
+        registry.register(Box::new(metrics.operations.clone()))?;
+        registry.register(Box::new(metrics.wait_address.clone()))?;
+        registry.register(Box::new(metrics.wait_connectivity.clone()))?;
+        Ok(metrics)
+    }
+
+    /// An operation ended with this CNI code; 0 is success.
+    pub fn operation(&self, method: &str, code: u32, took: Duration) {
+        let labels = [self.node.as_str(), method, &code.to_string()];
+        self.operations.with_label_values(&labels).observe(took.as_secs_f64());
+    }
+
+    /// An ADD has its address, or has given up waiting.
+    pub fn waited_for_address(&self, since: Instant) {
+        self.wait_address.with_label_values(&[&self.node]).inc_by(since.elapsed().as_secs_f64());
+    }
+
+    /// A port is connected, or its ADD has given up waiting.
+    pub fn waited_for_flows(&self, since: Instant) {
+        self.wait_connectivity.with_label_values(&[&self.node]).inc_by(since.elapsed().as_secs_f64());
+    }
+}
