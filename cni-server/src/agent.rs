@@ -42,7 +42,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         links: links.clone(),
         node: cluster.node.clone(),
         subnets: cluster.subnets.clone(),
-        ifaces: args.ifaces(),
+        ifaces: args.iface.clone(),
         network_type: args.network_type,
         mtu: args.mtu,
     };

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use ovsdb::client::Endpoint;
 
 use crate::conflist::Install;
-use crate::tunnel::NetworkType;
+use crate::tunnel::{Names, NetworkType};
 
 /// The node agent of the pod network.
 #[derive(Clone, Debug, clap::Parser)]
@@ -17,9 +17,9 @@ pub struct Args {
     /// Name of this node in Kubernetes.
     #[arg(long, env = "KUBE_NODE_NAME")]
     pub node_name: String,
-    /// Interfaces for tunnels, in order of preference; when empty, the one with the node's address.
-    #[arg(long, env = "IFACE", value_delimiter = ',', default_value = "")]
-    pub iface: Vec<String>,
+    /// Interfaces for tunnels, names or expressions, in order of preference; when empty, the one with the node's address.
+    #[arg(long, env = "IFACE", default_value = "", value_parser = ifaces)]
+    pub iface: Names,
     /// MTU of pods in bytes; 0: what the tunnel interface leaves.
     #[arg(long, default_value_t = 0)]
     pub mtu: u32,
@@ -65,11 +65,6 @@ pub struct Args {
 }
 
 impl Args {
-    /// The named tunnel interfaces.
-    pub fn ifaces(&self) -> Vec<String> {
-        self.iface.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
-    }
-
     /// What to install, if anything.
     pub fn install(&self) -> Option<Install> {
         let plugin = match self.install_cni_config.as_str() {
@@ -91,6 +86,10 @@ impl Args {
     }
 }
 
+fn ifaces(text: &str) -> Result<Names, regex::Error> {
+    Names::parse(text.split(','))
+}
+
 fn ovs_socket(text: &str) -> Result<Endpoint, ovsdb::client::EndpointError> {
     if text.starts_with('/') { Ok(Endpoint::Unix(text.into())) } else { text.parse() }
 }
@@ -107,7 +106,7 @@ mod tests {
     #[test]
     fn the_defaults_are_kube_ovns() {
         let args = args(&[]);
-        assert_eq!(args.ifaces(), Vec::<String>::new());
+        assert_eq!(args.iface.to_string(), "");
         assert_eq!(args.bind_socket, PathBuf::from("/run/openvswitch/kube-ovn-daemon.sock"));
         assert!(args.install().is_none());
     }
@@ -120,7 +119,7 @@ mod tests {
             "--ovs-socket=unix:/run/db.sock",
             "--install-cni-config=/kube-ovn/kube-ovn",
         ]);
-        assert_eq!(args.ifaces(), ["eth1", "br-phy"]);
+        assert_eq!(args.iface.to_string(), "eth1, br-phy");
         assert_eq!(args.service_cluster_ip_range.len(), 2);
         assert_eq!(args.install().unwrap().plugin.unwrap().0, PathBuf::from("/kube-ovn/kube-ovn"));
     }

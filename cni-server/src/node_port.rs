@@ -20,7 +20,7 @@ use crate::link::{Link, LinkError, Links};
 use crate::node_net::{self, Subnets};
 use crate::ovs::{Ovs, OvsError};
 use crate::seen::{Node, Seen};
-use crate::tunnel::{self, NetworkType, Tunnel};
+use crate::tunnel::{self, Names, NetworkType, Tunnel};
 
 /// The device.
 pub const DEVICE: &str = "ovn0";
@@ -39,7 +39,7 @@ pub struct NodePort {
     /// All Subnets.
     pub subnets: watch::Receiver<Subnets>,
     /// Tunnel interfaces in order of preference.
-    pub ifaces: Vec<String>,
+    pub ifaces: Names,
     /// How packets travel.
     pub network_type: NetworkType,
     /// MTU of the pods in bytes; 0: by itself.
@@ -115,14 +115,15 @@ impl NodePort {
             let result = self.reconcile(&mtu).await;
             let index = result.as_ref().ok().copied();
             pause = if result.is_ok() { RETRY.0 } else { (pause * 2).min(RETRY.1) };
+            let latest = if result.is_ok() { RECHECK } else { pause };
             report(&ready, result.map(drop).map_err(|error| error.to_string()));
             // Wait for something that concerns us; a failure is tried again after a while too, since not everything that it
             // may have failed of announces itself.
-            let retry = tokio::time::sleep(pause);
-            tokio::pin!(retry);
+            let again = tokio::time::sleep(latest);
+            tokio::pin!(again);
             loop {
                 tokio::select! {
-                    () = &mut retry, if index.is_none() => break,
+                    () = &mut again => break,
                     Ok(()) = self.node.changed() => break,
                     Ok(()) = self.subnets.changed() => break,
                     Ok(()) = changed.changed() => {
@@ -135,7 +136,6 @@ impl NodePort {
                             break;
                         }
                     }
-                    else => return,
                 }
             }
             // What has queued up meanwhile is covered by the pass that follows.
@@ -191,9 +191,11 @@ impl NodePort {
     async fn tunnel(&self, node: &Node) -> Result<Tunnel, NodePortError> {
         let ips = &node.internal_ips;
         tunnel::find(&self.links, &self.ifaces, ips, self.network_type, self.mtu).await?.ok_or_else(|| {
-            let unnamed = || format!("none has one of the node's addresses {ips:?}");
-            let named = || format!("{} has no address", self.ifaces.join(", "));
-            NodePortError::NoTunnel(if self.ifaces.is_empty() { unnamed() } else { named() })
+            let wanted = self.ifaces.to_string();
+            NodePortError::NoTunnel(match wanted.as_str() {
+                "" => format!("none has one of the node's addresses {ips:?}"),
+                names => format!("{names} is not there or has no address"),
+            })
         })
     }
 
@@ -232,6 +234,9 @@ impl NodePort {
     }
 }
 
+/// How soon everything is looked at although nothing was announced: the kernel drops events when it must.
+const RECHECK: Duration = Duration::from_mins(1);
+
 /// The shortest and the longest pause before a failed pass is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
@@ -254,7 +259,12 @@ fn report(ready: &watch::Sender<Result<(), String>>, now: Result<(), String>) {
 /// Whether a netlink event is about our link.
 fn concerns(event: &Payload, index: u32) -> bool {
     use netlink_packet_route::route::RouteAttribute::Oif;
-    let rtnetlink::packet_core::NetlinkPayload::InnerMessage(message) = event else { return false };
+    let message = match event {
+        Payload::InnerMessage(message) => message,
+        // Some events were lost.
+        Payload::Overrun(_) => return true,
+        _ => return false,
+    };
     match message {
         RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => link.header.index == index,
         RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {

@@ -7,7 +7,7 @@ use cni_server::link::Links;
 use cni_server::node_net::Subnets;
 use cni_server::node_port::NodePort;
 use cni_server::seen::{Node, Seen};
-use cni_server::tunnel::NetworkType;
+use cni_server::tunnel::{Names, NetworkType};
 use tokio::sync::watch;
 
 use crate::room::{Room, in_netns, run};
@@ -65,7 +65,7 @@ fn ovn0_follows_the_cluster_and_heals() {
             links: Links::here().unwrap(),
             node,
             subnets: seen,
-            ifaces: Vec::new(),
+            ifaces: Names::default(),
             network_type: NetworkType::Geneve,
             mtu: 0,
         };
