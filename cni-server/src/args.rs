@@ -59,8 +59,8 @@ pub struct Args {
     /// How log lines are written.
     #[arg(long, value_enum, default_value_t)]
     pub log_format: kit::logs::Format,
-    /// What is logged; `RUST_LOG` wins over it.
-    #[arg(long, default_value = "info")]
+    /// What is logged; `RUST_LOG` wins over it. The client's own errors come again in our words.
+    #[arg(long, default_value = "info,kube_client=off")]
     pub log_level: String,
 }
 

@@ -151,7 +151,8 @@ fn an_add_waits_for_the_address_and_gives_up_in_time() {
     in_netns(|| async {
         let room = Room::new();
         let (sender, seen) = watch::channel(pods([(5, None)]));
-        let quick = attacher(&room, seen, Duration::from_millis(700));
+        let quick = attacher(&room, seen.clone(), Duration::from_secs(2));
+        quick.ovs.bridge().await;
         let pod = PodNs::new();
         let error = quick.add(&attachment(5, &pod)).await.unwrap_err();
         assert_eq!(error.code, Code::TRY_AGAIN);
@@ -176,7 +177,8 @@ fn an_add_waits_for_the_address_and_gives_up_in_time() {
         assert!(quick.add(&other).await.unwrap_err().details.contains("another uid"));
 
         room.play_ovn_controller();
-        quick.add(&attachment(5, &pod)).await.unwrap();
+        let patient = attacher(&room, seen, Duration::from_secs(20));
+        patient.add(&attachment(5, &pod)).await.unwrap();
     });
 }
 
