@@ -1,4 +1,4 @@
-//! Typed rows of the OVN northbound and Open_vSwitch tables, their natural keys, and the facts made of them.
+//! Typed rows of the OVN northbound and `Open_vSwitch` tables, their natural keys, and the facts made of them.
 //!
 //! Promises: a row is known by its natural key ([`RowKey`]), declared once for each table ([`Descriptor`]); a new row gets
 //! an id that depends on nothing but that key and its owner ([`row_id`]); a typed row cannot be turned into facts without

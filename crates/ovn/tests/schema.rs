@@ -1,5 +1,7 @@
 //! Every table and column that we name is in the schema of the installed OVN and Open vSwitch, with the type we take it for.
 
+#![allow(clippy::panic, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 
 use ovn::{Kind, TableId};

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use ovn::{Fact, LogicalSwitch, LogicalSwitchPort, northbound};
-use ovsdb::{Mutator, Op, Replica, Where};
+use ovsdb::{Datum, Mutator, Op, Replica, Where};
 use sync::{Facts, diff, diff_all};
 
 const SWITCHES: usize = 10;
@@ -36,8 +36,8 @@ fn fill(db: &mut Replica, ops: &[Op]) {
             Op::Mutate { table, on: Where::Row(id), mutations } => {
                 let Some(mut row) = db.remove(table, *id) else { continue };
                 for mutation in mutations.iter().filter(|m| m.mutator == Mutator::Insert) {
-                    let atoms = row.get(mutation.column).into_iter().flat_map(|set| set.atoms());
-                    let set = ovsdb::Datum::set(atoms.chain(mutation.value.atoms()).cloned().collect::<Vec<_>>());
+                    let atoms = row.get(mutation.column).into_iter().flat_map(Datum::atoms);
+                    let set = Datum::set(atoms.chain(mutation.value.atoms()).cloned().collect::<Vec<_>>());
                     row.insert(mutation.column, set);
                 }
                 db.insert(table, *id, row);
@@ -72,7 +72,9 @@ fn main() {
     let nothing = median((0..5).map(|_| timed(|| assert!(diff_all(&facts, &db).is_empty())).0).collect());
     let event = |facts: &mut Facts, at: usize, gone: &str, come: &str| {
         timed(|| {
-            pod(at, gone).iter().for_each(|fact| drop(facts.remove(fact)));
+            for fact in pod(at, gone) {
+                assert!(facts.remove(&fact));
+            }
             facts.extend(pod(at, come));
             let touched = facts.take_touched();
             assert_eq!(black_box(diff(facts, &touched, &db)).len(), 1);

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use ovn::TableId;
-use ovsdb::{Atom, Datum, Mutator, Op, Uuid};
+use ovsdb::{Datum, Mutator, Op, Uuid};
 
 /// From so many operations on a transaction ends at the next good place.
 const SOFT: usize = 400;
@@ -24,15 +24,15 @@ pub(crate) fn batches(ops: Vec<Op>, limit: usize) -> Vec<Vec<Op>> {
         }
         match &op {
             Op::Insert { table, uuid: Some(uuid), row } => {
-                row.values().for_each(|datum| held(&mut unheld, datum));
+                held(&mut unheld, row.values());
                 if is_collected(table) {
                     unheld.insert(*uuid);
                 }
             }
-            Op::Update { row, .. } => row.values().for_each(|datum| held(&mut unheld, datum)),
+            Op::Update { row, .. } => held(&mut unheld, row.values()),
             Op::Mutate { mutations, .. } => {
-                let inserted = mutations.iter().filter(|m| m.mutator == Mutator::Insert);
-                inserted.for_each(|mutation| held(&mut unheld, &mutation.value));
+                let inserted = mutations.iter().filter(|mutation| mutation.mutator == Mutator::Insert);
+                held(&mut unheld, inserted.map(|mutation| &mutation.value));
             }
             _ => {}
         }
@@ -44,9 +44,9 @@ pub(crate) fn batches(ops: Vec<Op>, limit: usize) -> Vec<Vec<Op>> {
     all
 }
 
-fn held(unheld: &mut BTreeSet<Uuid>, by: &Datum) {
+fn held<'a>(unheld: &mut BTreeSet<Uuid>, by: impl Iterator<Item = &'a Datum>) {
     if !unheld.is_empty() {
-        for id in by.atoms().filter_map(Atom::as_uuid) {
+        for id in by.flat_map(Datum::uuids) {
             unheld.remove(&id);
         }
     }

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashSet};
 use ovn::{Element, Kind, RowKey, TableId, ours};
 use ovsdb::{Atom, Datum, Mutation, Mutator, Op, Replica, Row, Uuid, Where};
 
-use crate::facts::{Facts, Touched, Variant};
+use crate::facts::{Facts, Touched, Variant, Wanted};
 use crate::resolve::{Resolver, Stand};
 use ops::Ops;
 
@@ -34,19 +34,17 @@ pub fn diff_all(facts: &Facts, replica: &Replica) -> Vec<Op> {
     let mut diff = Diff::new(facts, replica, true);
     let mut kept = HashSet::new();
     for (key, wanted) in facts.iter() {
-        if let Some(variant) = wanted.row()
-            && let Some(Stand::There(id)) = diff.row(key, variant)
-        {
-            kept.insert(id);
+        if let Some(variant) = wanted.row() {
+            diff.row(key, variant);
         }
     }
-    for (key, _) in facts.iter() {
+    for (key, _) in facts.iter().filter(|(key, _)| is_looked_through(key.table)) {
         if let Some(stand) = diff.on.stand(key) {
             diff.sets(key, stand);
             kept.insert(stand.id());
         }
     }
-    for table in TableId::ALL {
+    for table in TableId::ALL.into_iter().filter(|table| is_looked_through(*table)) {
         for (id, row) in replica.rows(table.name()).filter(|(id, _)| !kept.contains(id)) {
             if !ours(row) {
                 diff.foreign_sets(table, id, row);
@@ -56,6 +54,11 @@ pub fn diff_all(facts: &Facts, replica: &Replica) -> Vec<Op> {
         }
     }
     diff.ops.finish()
+}
+
+/// Whether rows of this table go by themselves or take others with them; all others go with their references.
+fn is_looked_through(table: TableId) -> bool {
+    table.descriptor().root || table.descriptor().member_columns().next().is_some()
 }
 
 enum Work {
@@ -179,7 +182,7 @@ impl<'a> Diff<'a> {
         let wanted = self.on.facts.get(of).is_some_and(|w| w.has(column, element));
         match element {
             Element::Value(value) if wanted && !has(value) => {
-                self.ops.add(of.table, holder.id(), column, value.clone())
+                self.ops.add(of.table, holder.id(), column, value.clone());
             }
             Element::Value(value) if !wanted && has(value) && self.on.facts.wants(of) => {
                 self.ops.del(of.table, holder.id(), column, value.clone());
@@ -212,7 +215,7 @@ impl<'a> Diff<'a> {
         };
         for (column, to) in key.table.descriptor().member_columns() {
             let mut wanted = BTreeSet::new();
-            let members = self.on.facts.get(key).into_iter().flat_map(|w| w.members()).filter(|(c, _)| *c == column);
+            let members = self.on.facts.get(key).into_iter().flat_map(Wanted::members).filter(|(c, _)| *c == column);
             for (_, element) in members {
                 match element {
                     Element::Value(value) => drop(wanted.insert(value.clone())),
@@ -283,7 +286,7 @@ impl<'a> Diff<'a> {
         }
         let wanted = self.on.facts.get(key);
         let holders: Vec<(RowKey, &'static str)> =
-            wanted.into_iter().flat_map(|w| w.held_by()).map(|(of, column)| (of.clone(), column)).collect();
+            wanted.into_iter().flat_map(Wanted::held_by).map(|(of, column)| (of.clone(), column)).collect();
         for (table, column) in key.table.descriptor().referrers() {
             let right: Vec<Uuid> = holders
                 .iter()

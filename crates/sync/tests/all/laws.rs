@@ -242,7 +242,7 @@ fn a_row_renamed_by_others_is_taken_back() {
     let ops = diff_all(&facts, &db);
     apply(&mut db, &ops);
     let (id, row) = db.rows("Logical_Switch").next().map(|(id, row)| (id, row.clone())).unwrap();
-    db.insert("Logical_Switch", id, Row::from_iter(row.into_iter().chain([("name", "renamed".into())])));
+    db.insert("Logical_Switch", id, row.into_iter().chain([("name", "renamed".into())]).collect::<Row>());
     let ops = diff_all(&facts, &db);
     apply(&mut db, &ops);
     assert_eq!(db.find("Logical_Switch", "s0").collect::<Vec<_>>(), [id]);

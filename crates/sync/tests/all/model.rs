@@ -30,7 +30,9 @@ pub(crate) fn apply(db: &mut Replica, ops: &[Op]) {
             }
             Op::Mutate { table, on: Where::Row(id), mutations } => {
                 let mut there = db.get(table, *id).unwrap_or_else(|| panic!("no {table} {id} to mutate")).clone();
-                mutations.iter().for_each(|mutation| mutate(&mut there, mutation));
+                for mutation in mutations {
+                    mutate(&mut there, mutation);
+                }
                 db.insert(table, *id, there);
             }
             Op::Delete { table, on: Where::Row(id) } => {

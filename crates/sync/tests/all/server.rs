@@ -228,7 +228,9 @@ async fn thousands_of_ports_are_written_in_batches_and_none_is_lost() {
     assert_eq!(nb.replica().len("Logical_Switch_Port"), ports + 1);
 
     facts.take_touched();
-    pod("pod-7", "10.20.0.9").iter().for_each(|fact| assert!(facts.remove(fact)));
+    for fact in pod("pod-7", "10.20.0.9") {
+        assert!(facts.remove(&fact));
+    }
     facts.extend(pod("pod-8", "10.20.0.10"));
     assert_eq!(facts.conflicts().count(), 1);
     let touched = facts.take_touched();
@@ -248,7 +250,7 @@ async fn a_refusal_names_the_operation() {
     let bad = Op::Mutate { table: "Logical_Switch", on: Where::Row(id), mutations: vec![mutation] };
     match nb.writer.commit(vec![bad]).await {
         Err(CommitError::Refused { op: Some(op), .. }) => {
-            assert!(op.starts_with("mutate Logical_Switch shop-net"), "{op}")
+            assert!(op.starts_with("mutate Logical_Switch shop-net"), "{op}");
         }
         other => panic!("{other:?}"),
     }
@@ -284,7 +286,9 @@ async fn the_laws_hold_on_a_real_server() {
 
         for (at, new) in steps.into_iter().enumerate() {
             let gone = wants.swap_remove(at * 7 % wants.len());
-            gone.facts().iter().for_each(|fact| assert!(facts.remove(fact)));
+            for fact in gone.facts() {
+                assert!(facts.remove(&fact));
+            }
             facts.extend(new.facts());
             wants.push(new);
             let desired = Desired::of(&list(&wants), &nb.replica());
