@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ovsdb::testing::OvsdbServer;
@@ -307,4 +309,52 @@ async fn a_cluster_resumes_without_a_snapshot() {
     }
     assert!(!rows.reset, "the cluster has sent a snapshot");
     assert_eq!(one.read(|replica| replica.len("Shelf")), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outcomes_are_true_however_often_the_server_is_killed() {
+    let (mut server, client, _changes) = shop().await;
+    client.transact(&[shelf("sum")]).await.unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers = (0..8).map(|writer| {
+        let (client, stop) = (client.clone(), stop.clone());
+        tokio::spawn(async move {
+            let mut outcomes = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let name = format!("{writer}-{}", outcomes.len());
+                let outcome = client.transact(&[shelf(&name), mutate("sum", "count", Mutator::Add, 1.into())]).await;
+                if outcome.is_err() {
+                    client.synced().await;
+                }
+                outcomes.push((name, outcome));
+            }
+            outcomes
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    for _ in 0..5 {
+        let written = client.read(|replica| replica.len("Shelf")) + 100;
+        while client.read(|replica| replica.len("Shelf")) < written {
+            tokio::task::yield_now().await;
+        }
+        server.restart().unwrap();
+        client.synced().await;
+    }
+    stop.store(true, Ordering::Relaxed);
+
+    let mut unknown = 0;
+    for writer in writers {
+        for (name, outcome) in writer.await.unwrap() {
+            let there = client.read(|replica| replica.get("Shelf", id(&name)).is_some());
+            match outcome {
+                Ok(_) => assert!(there, "{name} was committed and is gone"),
+                Err(TransactError::Disconnected) => assert!(!there, "{name} was surely not sent and is there"),
+                Err(TransactError::Unknown) => unknown += 1,
+                Err(other) => assert_eq!(other, TransactError::Unknown, "{name}"),
+            }
+        }
+    }
+    assert!(unknown > 0, "no reply was lost, so that nothing was tested");
+    let rows = client.read(|replica| replica.len("Shelf"));
+    assert_eq!(read(&client, "sum", "count").as_int(), i64::try_from(rows - 1).ok(), "something was written twice");
 }

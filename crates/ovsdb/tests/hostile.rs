@@ -61,16 +61,21 @@ impl Script {
 }
 
 impl Connection {
-    async fn request(&mut self, method: &str) -> Value {
+    async fn message(&mut self) -> Value {
         loop {
             if let Some(message) = self.framer.next_message().unwrap() {
-                let message: Value = serde_json::from_slice(&message).unwrap();
-                assert_eq!(message["method"], method);
-                assert!(message.get("jsonrpc").is_none());
-                return message;
+                return serde_json::from_slice(&message).unwrap();
             }
-            assert_ne!(self.stream.read_buf(self.framer.buffer()).await.unwrap(), 0, "closed before {method}");
+            assert_ne!(self.stream.read_buf(self.framer.buffer()).await.unwrap(), 0, "closed too early");
         }
+    }
+
+    /// The next request, which must be of this method.
+    async fn request(&mut self, method: &str) -> Value {
+        let message = self.message().await;
+        assert_eq!(message["method"], method);
+        assert!(message.get("jsonrpc").is_none());
+        message
     }
 
     async fn give_schema(&mut self) {
@@ -321,4 +326,84 @@ async fn the_session_ends_with_the_last_handle() {
     assert_eq!(count(&clone), Some(1));
     drop(clone);
     connection.closed().await;
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_read_is_still_heard() {
+    let server = Script::new();
+    let (client, mut changes) = server.client();
+    let (mut connection, _) = server.open(snapshot(1)).await;
+    client.synced().await;
+    changes.next().await;
+    let text = "x".repeat(8 << 20);
+    let pending = tokio::spawn({
+        let (client, text) = (client.clone(), text.clone());
+        async move { client.transact(&[Op::Comment(text)]).await }
+    });
+    // Like ovsdb-server with unread output: it reads no more until all of this is taken, echo requests included.
+    for i in 0..=10 {
+        connection.say(&json!({"id": "echo", "method": "echo", "params": []})).await;
+        connection.say(&update("t", i)).await;
+        changes.next().await;
+        assert_eq!(count(&client), Some(i));
+    }
+    let message = connection.request("transact").await;
+    assert_eq!(message["params"][1]["comment"].as_str().map(str::len), Some(text.len()));
+    connection.say(&json!({"id": message["id"], "result": [{}]})).await;
+    pending.await.unwrap().unwrap();
+    for _ in 0..11 {
+        assert_eq!(connection.message().await, json!({"id": "echo", "result": [], "error": null}));
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_echo_requests_ends_the_session() {
+    let server = Script::new();
+    let (client, _changes) = server.client();
+    let (mut connection, _) = server.open(snapshot(1)).await;
+    client.synced().await;
+    let flood = r#"{"id":"echo","method":"echo","params":[]}"#.repeat(100_000);
+    // It hangs up in the middle, rather than keep answers for somebody who does not read them.
+    assert!(connection.stream.write_all(flood.as_bytes()).await.is_err());
+    let _connection = server.open(snapshot(2)).await;
+    client.synced().await;
+}
+
+#[tokio::test]
+async fn every_endpoint_is_tried_in_turn() {
+    let (first, second) = (Script::new(), Script::new());
+    let endpoints = [&first, &second].map(|server| Endpoint::Unix(server.dir.path().join("db.sock")));
+    let tables = vec![Table { name: "Shelf", columns: &["name", "count"], key: None }];
+    let (client, _changes) = Client::spawn(Config::new(endpoints.to_vec(), "Shop", tables));
+    for _ in 0..2 {
+        // The first one hangs up before it says anything.
+        drop(first.accept().await);
+        let (connection, _) = second.open(snapshot(1)).await;
+        client.synced().await;
+        drop(connection);
+    }
+}
+
+#[tokio::test]
+async fn changes_coalesce_until_they_are_asked_for() {
+    let server = Script::new();
+    let (client, mut changes) = server.client();
+    let (mut connection, _) = server.open(snapshot(0)).await;
+    client.synced().await;
+    for i in 1..=100 {
+        connection.say(&update(&format!("t{i}"), i)).await;
+    }
+    // The reply to this comes after all of them.
+    let pending = tokio::spawn({
+        let client = client.clone();
+        async move { client.transact(&[Op::Abort]).await }
+    });
+    let request = connection.request("transact").await;
+    connection.say(&json!({"id": request["id"], "result": [{}]})).await;
+    pending.await.unwrap().unwrap();
+    assert_eq!(changes.next().await, Change { rows: [("Shelf", a())].into(), reset: true });
+    assert_eq!(changes.try_next(), None);
+    assert!(tokio::time::timeout(Duration::from_millis(10), changes.next()).await.is_err());
+    connection.say(&update("t101", 101)).await;
+    assert_eq!(changes.next().await, Change { rows: [("Shelf", a())].into(), reset: false });
 }
