@@ -17,6 +17,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use api::Subnet;
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, Resource};
@@ -115,4 +116,12 @@ impl Cluster {
             .with_context(|| format!("{kind} {name} is still there after {PATIENCE:?}"))??;
         Ok(())
     }
+}
+
+/// For [`Cluster::until`]: the subnet is in force.
+pub fn subnet_ready(subnet: &Subnet) -> Result<()> {
+    let conditions = subnet.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
+    let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+    ensure!(ready, "not Ready: {:?}", conditions.iter().map(|c| (&c.type_, &c.status, &c.message)).collect::<Vec<_>>());
+    Ok(())
 }

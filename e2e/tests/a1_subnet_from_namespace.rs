@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use api::Subnet;
 use e2e::Cluster;
-use e2e::cluster::nb;
+use e2e::cluster::{nb, subnet_ready};
 use kube::Api;
 
 /// The namespace of mission A1.
@@ -21,15 +21,8 @@ async fn a1_namespace_annotations_make_a_subnet() -> Result<()> {
     scene.namespace("a1", &ANNOTATIONS).await?;
 
     let subnets: Api<Subnet> = Api::all(cluster.client());
-    let subnet = cluster
-        .until(subnets, "test-ns-subnet", |s: &Subnet| {
-            s.status
-                .as_ref()
-                .and_then(|s| s.conditions.iter().find(|c| c.type_ == "Ready" && c.status == "True"))
-                .context("not Ready")
-                .map(drop)
-        })
-        .await?;
+    let subnet = cluster.until(subnets.clone(), "test-ns-subnet", subnet_ready).await?;
+    scene.adopt(&subnets, "test-ns-subnet").await?;
     assert_eq!(subnet.spec.cidr_block, "10.17.0.0/24");
     assert_eq!(subnet.spec.gateway.as_deref(), Some("10.17.0.1"));
     assert_eq!(subnet.spec.namespaces, ["a1"]);

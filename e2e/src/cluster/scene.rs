@@ -1,12 +1,14 @@
 //! What one test makes. Everything carries the label `e2e=<scene>`; by it the scene is cleared at its end, however the test
 //! ends, and once more before it begins again.
 
+use std::fmt::Debug;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 use kube::Api;
-use kube::api::{DynamicObject, PostParams};
+use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{Cluster, pod};
@@ -61,6 +63,18 @@ impl Scene {
         self.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).await?;
         let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(self.cluster.client(), name);
         self.cluster.until(accounts, "default", |_| Ok(())).await.map(drop)
+    }
+
+    /// Takes over what our controller has made for the scene, such as a namespace's subnet: it goes with the rest.
+    pub async fn adopt<K>(&self, api: &Api<K>, name: &str) -> Result<()>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
+        let patch = json!({"metadata": {"labels": {LABEL: self.name}}});
+        api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .with_context(|| format!("adopting {name}"))
+            .map(drop)
     }
 
     /// A pod to be; see [`pod::Builder`].

@@ -1,0 +1,43 @@
+//! A6: a subnet with a CIDR of each family gives its pods both addresses, and both are routed and masqueraded.
+
+use anyhow::Result;
+use api::Subnet;
+use e2e::Cluster;
+use e2e::cluster::subnet_ready;
+use e2e::layout::{OUTSIDE, OUTSIDE_6};
+use kube::Api;
+use serde_json::json;
+
+#[tokio::test]
+async fn a6_both_families_are_routed_and_masqueraded() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("a6").await?;
+    scene
+        .create(json!({
+            "apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": "a6"},
+            "spec": {"cidrBlock": "10.18.0.0/24,fd00:18::/64", "namespaces": ["a6"], "natOutgoing": true},
+        }))
+        .await?;
+    let subnets: Api<Subnet> = Api::all(cluster.client());
+    cluster.until(subnets, "a6", subnet_ready).await?;
+    scene.namespace("a6", &[]).await?;
+    scene.namespace("a6-elsewhere", &[]).await?;
+    let one = scene.pod("a6", "one").on("n1").ready().await?;
+    let two = scene.pod("a6", "two").on("n2").ready().await?;
+    let other = scene.pod("a6-elsewhere", "other").on("n2").ready().await?;
+
+    assert_eq!(one.ips().len(), 2, "Kubernetes says {:?}", one.ips());
+    assert!(one.ip4()?.starts_with("10.18.0."), "{}", one.ip4()?);
+    assert!(one.ip6()?.starts_with("fd00:18::"), "{}", one.ip6()?);
+
+    for (from, to) in [(&one, &two), (&two, &one), (&one, &other), (&other, &one)] {
+        for (ip, own) in [(to.ip4()?, from.ip4()?), (to.ip6()?, from.ip6()?)] {
+            from.place().ping(&ip).await?;
+            assert_eq!(from.place().tcp(&ip).await?.seen.to_string(), own, "between pods nothing is translated");
+        }
+    }
+    for (outside, expected) in [(OUTSIDE, "172.30.0.1"), (OUTSIDE_6, "fd00:30::1")] {
+        assert_eq!(one.place().tcp(outside).await?.seen.to_string(), expected, "masqueraded as its node");
+    }
+    Ok(())
+}
