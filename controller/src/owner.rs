@@ -20,7 +20,7 @@ use crate::election::Standing;
 use crate::engine::{Engine, Install};
 use crate::metrics::Metrics;
 use crate::notices::{Notice, Notices};
-use crate::publish::{Done, Write};
+use crate::publish::{Done, Outbox, Write};
 use crate::visible;
 
 /// How long the first change waits for company. Long enough to make one transaction of a burst, short enough to be lost in
@@ -58,7 +58,7 @@ pub struct Owner {
     drift: Drift,
     writer: Writer,
     northbound: Client,
-    writes: mpsc::UnboundedSender<Write>,
+    outbox: Outbox,
     notices: Notices,
     metrics: Metrics,
     readiness: Readiness,
@@ -91,7 +91,7 @@ impl Owner {
             drift: Drift::default(),
             writer: Writer::new(northbound.clone()),
             northbound,
-            writes,
+            outbox: Outbox::new(writes),
             notices: Notices::new(notices),
             metrics,
             readiness,
@@ -122,7 +122,7 @@ impl Owner {
                 change = changes.next() => self.northbound_changed(&change),
                 _ = standing.changed() => self.soon(),
                 _ = connected.changed() => self.soon(),
-                Some(done) = done.recv() => Self::settled(&done),
+                Some(done) = done.recv() => self.ended(&done),
                 () = sleep_until(decide_at.unwrap_or(tell_status_at)), if decide_at.is_some() => {
                     self.decide_at = None;
                     let standing = *standing.borrow_and_update();
@@ -140,9 +140,9 @@ impl Owner {
 
     fn observe(&mut self, seen: &mut Vec<Event>) {
         for event in seen.drain(..) {
-            let changed = self.cluster.observe(event);
-            if let Some(engine) = &mut self.engine {
-                for object in changed {
+            for object in self.cluster.observe(event) {
+                self.outbox.seen(&object);
+                if let Some(engine) = &mut self.engine {
                     engine.mark(object);
                 }
             }
@@ -161,7 +161,8 @@ impl Owner {
         self.soon();
     }
 
-    fn settled(done: &Done) {
+    fn ended(&mut self, done: &Done) {
+        self.outbox.ended(done);
         if let Some(why) = &done.refused {
             tracing::info!(target = ?done.target, why, "the API server refused a write; what its watch says next decides");
         }
@@ -245,6 +246,7 @@ impl Owner {
     fn stop_leading(&mut self) {
         if self.engine.take().is_some() {
             self.stale.clear();
+            self.outbox.clear();
             self.metrics.leading(false);
         }
     }
@@ -254,10 +256,7 @@ impl Owner {
         let Some(engine) = &mut self.engine else { return };
         let decided = engine.take_decided();
         for object in &decided {
-            for write in visible::writes(engine, &self.cluster, object) {
-                // The receiver lives as long as the process; without it nothing could be published anyway.
-                let _ = self.writes.send(write);
-            }
+            self.outbox.put(object, visible::writes(engine, &self.cluster, object));
             self.notices.about(engine, &self.cluster, object);
             if let Object::Subnet(name) = object {
                 self.stale.insert(Arc::clone(name));
@@ -271,7 +270,7 @@ impl Owner {
         let now = jiff::Timestamp::now();
         for name in std::mem::take(&mut self.stale) {
             if let Some(write) = visible::status(engine, &self.cluster, &name, now) {
-                let _ = self.writes.send(write);
+                self.outbox.send(write);
             }
             self.metrics.subnet(&name, engine.usage(&name).map(|(usage, _)| usage));
         }

@@ -5,6 +5,7 @@
 //! again with backoff; one that can never succeed is reported back, and the owner decides anew from what its watch says.
 //! Nothing here decides: losing this queue loses nothing, since the next leader finds the same differences again.
 
+mod outbox;
 mod send;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -15,6 +16,8 @@ use kube::Client;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+
+pub use outbox::Outbox;
 
 /// Writes in flight at once. Enough to keep an API server busy, few enough not to be throttled by its fairness queues.
 const IN_FLIGHT: usize = 48;

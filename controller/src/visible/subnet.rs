@@ -74,6 +74,15 @@ fn amend(engine: &Engine, subnet: &Subnet) -> Option<Value> {
                 fill(&mut spec, "gatewayType", subnet.spec.gateway_type.as_deref(), &def.gateway_type.to_string());
                 fill(&mut spec, "provider", subnet.spec.provider.as_deref(), &def.provider);
                 fill(&mut spec, "vpc", subnet.spec.vpc.as_deref(), &def.vpc);
+                for (field, written, value) in [
+                    ("default", subnet.spec.default, def.default),
+                    ("natOutgoing", subnet.spec.nat_outgoing, def.nat_outgoing),
+                    ("private", subnet.spec.private, def.private),
+                ] {
+                    if written.is_none() {
+                        spec.insert(field.to_owned(), json!(value));
+                    }
+                }
             }
         }
     }
