@@ -17,8 +17,9 @@ use crate::{kube as control_plane, process};
 
 /// The label.
 pub const LABEL: &str = "e2e";
-/// What a scene can hold besides what is in its namespaces, in the order of removal: no subnet goes before its pods.
-const KINDS: [&str; 2] = ["namespaces", "subnets.kubeovn.io"];
+/// What a scene can hold, in the order of removal: no subnet goes before its pods, and a namespace that still has pods when
+/// it is deleted takes seconds longer.
+const KINDS: [&str; 3] = ["pods", "namespaces", "subnets.kubeovn.io"];
 
 /// The things of one test; they go when it is dropped.
 pub struct Scene {
@@ -86,7 +87,8 @@ impl Scene {
     fn removals(&self) -> Vec<Command> {
         let selector = format!("--selector={LABEL}={}", self.name);
         let kubeconfig = format!("--kubeconfig={}", kubeconfig().display());
-        let delete = |kind| [&kubeconfig, "delete", kind, &selector, "--timeout=60s"].map(str::to_owned);
+        let delete =
+            |kind| [&kubeconfig, "delete", kind, "--all-namespaces", &selector, "--timeout=60s"].map(str::to_owned);
         let kubectl = control_plane::program("kubectl");
         KINDS.map(|kind| process::command(&kubectl, &delete(kind).each_ref().map(String::as_str))).into()
     }
