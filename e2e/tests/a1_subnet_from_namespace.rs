@@ -54,5 +54,6 @@ async fn a1_namespace_annotations_make_a_subnet() -> Result<()> {
         );
         assert_eq!(from.place().udp(&ip).await?.who, to.name());
     }
-    Ok(())
+    // And what nobody has does not answer.
+    first.place().no_ping("10.17.0.200").await
 }
