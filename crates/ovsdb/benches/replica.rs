@@ -13,7 +13,7 @@ const SCHEMA: &str = include_str!("../tests/shop.ovsschema");
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
-    let rows = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(20_000);
+    let rows = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(20_000);
     let server = OvsdbServer::start(SCHEMA).unwrap();
     let key = |row: &Row| row["name"].as_str().map(str::to_owned);
     let columns = &["name", "goods", "tags", "labels", "count", "open", "weight", "note"];

@@ -14,6 +14,7 @@ mod transact;
 mod transport;
 mod wire;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,16 +51,23 @@ pub struct Config {
 }
 
 /// A handle to the database. Clones share one session, which ends with the last of them.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
     state: Arc<State>,
     /// Its only use is to be dropped with the last handle.
     _alive: Arc<watch::Sender<()>>,
 }
 
+/// Only what it is connected to: the replica may be large.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("database", &self.state.config.database).finish_non_exhaustive()
+    }
+}
+
 impl Config {
     /// A configuration with the usual times: 30 s of inactivity, 10 s to connect, 60 s for a transaction,
-    /// pauses from 50 ms to 5 s, messages of up to 512 MiB.
+    /// pauses from 50 ms to 2 s, messages of up to 512 MiB.
     pub fn new(endpoints: Vec<Endpoint>, database: &'static str, tables: Vec<Table>) -> Config {
         Config {
             endpoints,
@@ -68,7 +76,7 @@ impl Config {
             inactivity: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_mins(1),
-            backoff: (Duration::from_millis(50), Duration::from_secs(5)),
+            backoff: (Duration::from_millis(50), Duration::from_secs(2)),
             max_message: frame::MAX_MESSAGE,
         }
     }

@@ -3,14 +3,16 @@
 //! It promises that the key index always says what the rows say, and that a change that does not fit is an error
 //! which leaves the copy as it was.
 
+mod index;
 mod update;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
 use crate::Datum;
 
+use index::Index;
 pub use update::{UpdateError, Updates};
 
 /// Column -> value, for the columns that were asked for. The row's id is not among them.
@@ -42,7 +44,7 @@ struct TableCopy {
     /// Those of the table's columns that the server has, with their types. Empty until a schema is adopted.
     columns: BTreeMap<&'static str, crate::ColumnType>,
     rows: HashMap<Uuid, Row>,
-    index: HashMap<String, BTreeSet<Uuid>>,
+    index: Index,
 }
 
 impl Replica {
@@ -52,7 +54,7 @@ impl Replica {
             table,
             columns: BTreeMap::new(),
             rows: HashMap::new(),
-            index: HashMap::new(),
+            index: Index::default(),
         });
         Replica { tables: tables.collect() }
     }
@@ -63,13 +65,13 @@ impl Replica {
     }
 
     /// Every row of a table, in no order.
-    pub fn rows(&self, table: &str) -> impl Iterator<Item = (Uuid, &Row)> {
+    pub fn rows<'a>(&'a self, table: &str) -> impl Iterator<Item = (Uuid, &'a Row)> + use<'a> {
         self.table(table).into_iter().flat_map(|rows| &rows.rows).map(|(uuid, row)| (*uuid, row))
     }
 
     /// The rows whose declared key is this one, in the order of their ids. Nothing for a table without a key.
-    pub fn find(&self, table: &str, key: &str) -> impl Iterator<Item = Uuid> + '_ {
-        self.table(table).and_then(|rows| rows.index.get(key)).into_iter().flatten().copied()
+    pub fn find<'a>(&'a self, table: &str, key: &str) -> impl Iterator<Item = Uuid> + use<'a> {
+        self.table(table).map(|rows| rows.index.find(key)).into_iter().flatten()
     }
 
     /// The number of rows of a table.

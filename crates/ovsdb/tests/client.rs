@@ -257,12 +257,12 @@ async fn a_lost_reply_is_unknown_and_never_sent_again() {
 #[tokio::test]
 async fn a_silent_server_is_given_up() {
     let server = OvsdbServer::start(SCHEMA).unwrap();
-    let inactivity = Duration::from_millis(200);
+    let inactivity = Duration::from_millis(500);
     let (client, _changes) = Client::spawn(Config { inactivity, ..config(server.endpoint()) });
     client.synced().await;
     let mut connected = client.connected();
     // It answers our echoes, so the session outlives many times the limit.
-    let idle = tokio::time::timeout(inactivity * 10, connected.wait_for(|connected| !connected)).await.is_err();
+    let idle = tokio::time::timeout(inactivity * 6, connected.wait_for(|connected| !connected)).await.is_err();
     assert!(idle, "an idle session has ended");
 
     server.pause().unwrap();
@@ -286,7 +286,7 @@ async fn the_servers_echo_is_answered() {
 #[tokio::test]
 async fn a_cluster_resumes_without_a_snapshot() {
     let server = OvsdbServer::start_clustered(SCHEMA).unwrap();
-    let inactivity = Duration::from_millis(200);
+    let inactivity = Duration::from_millis(500);
     let (one, mut changes) = Client::spawn(Config { inactivity, ..config(server.endpoint()) });
     let (two, _) = Client::spawn(config(server.endpoint()));
     one.synced().await;

@@ -79,12 +79,12 @@ impl State {
             return;
         }
         self.forget_txn();
+        let (database, version) = (self.config.database, &schema.version);
         for table in self.tables() {
-            for column in table.columns {
-                if schema.column(table.name, column).is_none() {
-                    let (database, version) = (self.config.database, &schema.version);
-                    tracing::warn!(database, version, table = table.name, column, "the schema lacks a column we read");
-                }
+            let lacking = table.columns.iter().filter(|column| schema.column(table.name, column).is_none());
+            let columns = lacking.copied().collect::<Vec<_>>().join(" ");
+            if !columns.is_empty() {
+                tracing::warn!(database, version, table = table.name, columns, "the schema lacks columns that we read");
             }
         }
     }

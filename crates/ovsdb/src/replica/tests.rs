@@ -1,6 +1,6 @@
 //! The replica against a model: whatever the rows become, the differences bring the copy there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use serde_json::value::{RawValue, to_raw_value};

@@ -96,7 +96,7 @@ impl Replica {
     }
 
     /// The declared columns of a table that the adopted schema has.
-    pub fn columns(&self, table: &str) -> impl Iterator<Item = &'static str> + '_ {
+    pub fn columns<'a>(&'a self, table: &str) -> impl Iterator<Item = &'static str> + use<'a> {
         self.table(table).into_iter().flat_map(|rows| rows.columns.keys().copied())
     }
 
@@ -171,7 +171,7 @@ impl TableCopy {
     pub(super) fn put(&mut self, uuid: Uuid, row: Row) -> Option<Row> {
         let old = self.take(uuid);
         if let Some(key) = self.key(&row) {
-            self.index.entry(key).or_default().insert(uuid);
+            self.index.link(key, uuid);
         }
         self.rows.insert(uuid, row);
         old
@@ -180,7 +180,7 @@ impl TableCopy {
     pub(super) fn take(&mut self, uuid: Uuid) -> Option<Row> {
         let old = self.rows.remove(&uuid)?;
         if let Some(key) = self.key(&old) {
-            self.unlink(&key, uuid);
+            self.index.unlink(&key, uuid);
         }
         Some(old)
     }
@@ -199,25 +199,16 @@ impl TableCopy {
         let after = self.table.key.and_then(|key| key(row));
         if before != after {
             if let Some(key) = before {
-                self.unlink(&key, uuid);
+                self.index.unlink(&key, uuid);
             }
             if let Some(key) = after {
-                self.index.entry(key).or_default().insert(uuid);
+                self.index.link(key, uuid);
             }
         }
     }
 
     fn key(&self, row: &Row) -> Option<String> {
         self.table.key.and_then(|key| key(row))
-    }
-
-    fn unlink(&mut self, key: &str, uuid: Uuid) {
-        if let Some(uuids) = self.index.get_mut(key) {
-            uuids.remove(&uuid);
-            if uuids.is_empty() {
-                self.index.remove(key);
-            }
-        }
     }
 }
 
