@@ -10,6 +10,7 @@ mod error;
 mod inside;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::PodNet;
@@ -19,7 +20,7 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::link::Links;
+use crate::link::{self, Links};
 use crate::metrics::Metrics;
 use crate::netns::Netns;
 use crate::ovs::{Ovs, PodPort};
@@ -44,6 +45,9 @@ pub struct Attacher {
     pub metrics: Metrics,
 }
 
+/// How long taking a port away may take.
+const UNPLUG: Duration = Duration::from_secs(10);
+
 /// The name of the host end: kube-ovn's, the first 12 bytes of the container's id and `_h`.
 pub fn host_ifname(container_id: &str) -> String {
     let end = container_id.char_indices().nth(12).map_or(container_id.len(), |(at, _)| at);
@@ -56,7 +60,7 @@ impl Attacher {
         attachment.validate()?;
         let deadline = Instant::now() + self.patience;
         let path = attachment.netns.as_deref().unwrap_or_default();
-        let netns = Netns::open(path).map_err(error::environment)?;
+        let netns = Arc::new(Netns::open(path).map_err(error::environment)?);
         let start = std::time::Instant::now();
         let net = self.allocation(attachment, deadline).await;
         self.metrics.waited_for_address(start);
@@ -66,7 +70,9 @@ impl Attacher {
 
         let host = host_ifname(&attachment.container_id);
         // When this fails nothing was made: what is there belongs to an attachment that stands.
-        self.links.add_veth(&host, &netns, &attachment.ifname, net.mac.bytes(), mtu).await.map_err(error::plumbing)?;
+        let (device, ifname, mac, inner) = (host.clone(), attachment.ifname.clone(), net.mac.bytes(), netns.clone());
+        let add = async move |links: Links| links.add_veth(&device, &inner, &ifname, mac, mtu).await;
+        link::aside("make the pod's link", add).await.map_err(error::plumbing)?;
         match self.connect(attachment, &netns, &net, &host, deadline).await {
             Ok(()) => Ok(attached(host, &net, mtu)),
             Err(failure) => {
@@ -78,24 +84,27 @@ impl Attacher {
         }
     }
 
-    /// Takes a container's attachment away. The namespace is not needed.
-    pub async fn del(&self, attachment: &Attachment) -> Result<(), CniError> {
+    /// Takes a container's attachment away; whether there was one. The namespace is not needed.
+    pub async fn del(&self, attachment: &Attachment) -> Result<bool, CniError> {
         cni_wire::ident::container_id(&attachment.container_id)?;
-        let patience = self.patience.min(Duration::from_secs(10));
-        let connected = async { self.ovs.connected().wait_for(|connected| *connected).await.map(drop) };
-        match tokio::time::timeout(patience, connected).await {
-            Ok(Ok(())) => self.remove(&attachment.container_id).await,
-            _ => Err(error::away("Open vSwitch is away")),
-        }
+        self.remove(&attachment.container_id).await
     }
 
-    /// Port first, then the device, so that ovs-vswitchd never holds a port whose device is gone.
-    async fn remove(&self, container_id: &str) -> Result<(), CniError> {
+    /// Port first, then the device, so that ovs-vswitchd never holds a port whose device is gone. The device goes even when
+    /// Open vSwitch is away: what is left of the port is then cleared by the next DEL or at the next start.
+    async fn remove(&self, container_id: &str) -> Result<bool, CniError> {
         let host = host_ifname(container_id);
-        let unplugged = self.ovs.unplug(container_id, &host).await.map_err(error::ovs);
-        // Deleting a veth keeps the calling thread for some 20 ms in the kernel.
-        let deleted = crate::link::delete_aside(host).await.map_err(error::plumbing);
-        unplugged.and(deleted)
+        let unplug = async {
+            // Before the session is live the replica says nothing about what is there.
+            let _ = self.ovs.connected().wait_for(|connected| *connected).await;
+            self.ovs.unplug(container_id, &host).await.map_err(error::ovs)
+        };
+        let unplugged = tokio::time::timeout(self.patience.min(UNPLUG), unplug)
+            .await
+            .unwrap_or_else(|_| Err(error::away("Open vSwitch is away")));
+        let delete = async move |links: Links| links.delete(&host).await;
+        let deleted = link::aside("take the pod's link away", delete).await.map_err(error::plumbing)?;
+        unplugged.map(|ports| deleted || !ports.is_empty())
     }
 
     /// Waits for what the controller gave the pod.
@@ -159,17 +168,25 @@ impl Attacher {
             checksum: !self.ovs.userspace(),
         };
         let port = pod_port(attachment, net, host);
+        let start = std::time::Instant::now();
         let outside = async {
             self.ovs.plug(&port).await.map_err(error::ovs)?;
-            self.ovs.installed(host).await.map_err(error::ovs)
+            tracing::debug!(host, after = ?start.elapsed(), "port written");
+            self.ovs.installed(host).await.map_err(error::ovs)?;
+            tracing::debug!(host, after = ?start.elapsed(), "port connected");
+            Ok(())
         };
-        let start = std::time::Instant::now();
         let outside = async {
             timeout_at(deadline, outside).await.unwrap_or_else(|_| {
                 Err(error::away(&format!("port {host} is not connected")).details(self.ovs.explain(host)))
             })
         };
-        let (inside, outside) = tokio::join!(wanted.apply(netns), outside);
+        let inside = async {
+            let result = wanted.apply(netns).await;
+            tracing::debug!(host, after = ?start.elapsed(), "inside configured");
+            result
+        };
+        let (inside, outside) = tokio::join!(inside, outside);
         self.metrics.waited_for_flows(start);
         inside.and(outside)
     }

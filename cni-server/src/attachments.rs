@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cni_wire::rpc::{Attached, Attachment};
 use cni_wire::{CniError, Code};
@@ -36,7 +36,7 @@ impl Request {
         let attachment = self.attachment;
         let start = Instant::now();
         let done = |method: &str, error: Option<&CniError>| {
-            log(method, &attachment, error);
+            log(method, &attachment, start.elapsed(), error);
             attacher.metrics.operation(method, error.map_or(0, |e| e.code.0), start.elapsed());
         };
         // The receiver is gone when the plugin was ended by its runtime.
@@ -48,8 +48,13 @@ impl Request {
             }
             Work::Del(answer) => {
                 let result = attacher.del(&attachment).await;
-                done("del", result.as_ref().err());
-                let _ = answer.send(result);
+                // Runtimes ask again and again until their own record is gone.
+                if matches!(result, Ok(false)) {
+                    tracing::debug!(container = attachment.container_id, "del: nothing there");
+                } else {
+                    done("del", result.as_ref().err());
+                }
+                let _ = answer.send(result.map(drop));
             }
             Work::Check(answer) => {
                 let result = attacher.check(&attachment).await;
@@ -61,11 +66,11 @@ impl Request {
     }
 }
 
-fn log(method: &str, a: &Attachment, error: Option<&CniError>) {
+fn log(method: &str, a: &Attachment, took: Duration, error: Option<&CniError>) {
     let (pod, namespace, container) = (&a.pod_name, &a.pod_namespace, &a.container_id);
     match error {
-        None => tracing::info!(pod, namespace, container, "{method} done"),
-        Some(error) => tracing::warn!(pod, namespace, container, %error, "{method} failed"),
+        None => tracing::info!(pod, namespace, container, ?took, "{method} done"),
+        Some(error) => tracing::warn!(pod, namespace, container, ?took, %error, "{method} failed"),
     }
 }
 

@@ -110,11 +110,6 @@ impl Links {
         Ok(Self(handle))
     }
 
-    /// On a handle that exists.
-    pub fn with(handle: Handle) -> Self {
-        Self(handle)
-    }
-
     /// The link of this name, if there is one.
     pub async fn find(&self, name: &str) -> Result<Option<Link>, LinkError> {
         match self.0.link().get().match_name(name).execute().try_next().await {
@@ -158,12 +153,12 @@ impl Links {
         self.0.link().add(veth).execute().await.map_err(LinkError::on(what))
     }
 
-    /// Deletes the link of this name; one that is gone already is fine. Takes some 20 ms of the kernel's time for a veth.
-    pub async fn delete(&self, name: &str) -> Result<(), LinkError> {
-        let Some(link) = self.find(name).await? else { return Ok(()) };
+    /// Deletes the link of this name; whether it was there. Takes some 20 ms of the kernel's time for a veth.
+    pub async fn delete(&self, name: &str) -> Result<bool, LinkError> {
+        let Some(link) = self.find(name).await? else { return Ok(false) };
         match self.0.link().del(link.index).execute().await.map_err(LinkError::on(format!("delete link {name}"))) {
-            Err(error) if !error.is_absent() => Err(error),
-            _ => Ok(()),
+            Err(error) if error.is_absent() => Ok(false),
+            other => other.map(|()| true),
         }
     }
 
@@ -282,28 +277,34 @@ impl Links {
     }
 }
 
-/// Deletes the link of this name on a thread of its own, because the kernel keeps the thread that asks for some 20 ms
-/// (it waits until no packet is under way). One that is gone already is fine.
-pub async fn delete_aside(name: String) -> Result<(), LinkError> {
-    let runtime = tokio::runtime::Handle::current();
-    let what = format!("delete link {name}");
-    let work = move || {
-        runtime.block_on(async {
-            let (connection, handle, _) = rtnetlink::new_connection().map_err(|e| LinkError {
-                what: format!("delete link {name}"),
-                source: Error::NamespaceError(e.to_string()),
-            })?;
-            let links = Links(handle);
-            tokio::select! {
-                () = connection => Err(LinkError { what: format!("delete link {name}"), source: Error::RequestFailed }),
-                result = links.delete(&name) => result,
-            }
-        })
+/// Runs `work` over a netlink socket of its own, in the namespace of the calling thread, and keeps that thread till it is
+/// done.
+///
+/// The kernel carries a request out on the thread that sends it and may keep that thread for many milliseconds: waiting
+/// for its one lock over all links, or until no packet is under way. A few of them on the runtime's own threads would
+/// hold up everything else.
+pub fn alone<T>(work: impl AsyncFnOnce(Links) -> T) -> std::io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    runtime.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        tokio::select! {
+            () = connection => Err(std::io::ErrorKind::BrokenPipe.into()),
+            result = work(Links(handle)) => Ok(result),
+        }
+    })
+}
+
+/// The same in the process's namespace, on a thread of its own.
+pub async fn aside<T: Send + 'static>(
+    what: &str,
+    work: impl AsyncFnOnce(Links) -> Result<T, LinkError> + Send + 'static,
+) -> Result<T, LinkError> {
+    let failed = |error: std::io::Error| LinkError {
+        what: format!("{what}: open a netlink socket"),
+        source: Error::NamespaceError(error.to_string()),
     };
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(_) => Err(LinkError { what, source: Error::RequestFailed }),
-    }
+    let result = tokio::task::spawn_blocking(move || alone(work)).await;
+    result.map_err(|e| failed(e.into())).and_then(|result| result.map_err(failed)).flatten()
 }
 
 /// Whether an address is one that the kernel gave by itself.

@@ -1,7 +1,7 @@
 //! Work inside another network namespace, and the one ioctl that has no rtnetlink word.
 //!
-//! A task never changes its namespace: what must happen inside runs on a thread of its own that ends with it. A netlink
-//! socket keeps the namespace it was made in, so the thread may hand one back. All `unsafe` of the project is here.
+//! A task never changes its namespace: what must happen inside runs on a thread of its own that ends with it. All
+//! `unsafe` of the project is here.
 
 use std::fs::File;
 use std::io;
@@ -55,16 +55,14 @@ impl Netns {
         self.file.as_raw_fd()
     }
 
-    /// Runs `work` inside, on a thread of its own that knows the caller's tokio runtime (so that it can make sockets).
+    /// Runs `work` inside, on a thread of its own, which it may keep.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, NetnsError> {
         let failed = |source| NetnsError::Enter { path: self.path.clone(), source };
         let inside = self.file.try_clone().map_err(failed)?;
-        let runtime = tokio::runtime::Handle::current();
         let (done, result) = tokio::sync::oneshot::channel();
         std::thread::Builder::new()
             .name("netns".to_owned())
             .spawn(move || {
-                let _runtime = runtime.enter();
                 let entered = setns(inside.as_fd(), CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
                 // The receiver is gone only when the caller was cancelled.
                 let _ = done.send(entered.map(|()| work()));

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use ovn::local::Interface;
 
 use super::{Attacher, error, host_ifname};
-use crate::link::{Link, Links, Route};
+use crate::link::{self, Link, Links, Route};
 use crate::netns::Netns;
 
 /// What the row says.
@@ -63,17 +63,17 @@ impl Attacher {
 }
 
 async fn look(netns: &Netns, ifname: &str) -> Result<Inside, CniError> {
-    let socket = netns.run(rtnetlink::new_connection).await.map_err(error::environment)?;
-    let socket = socket.map_err(|e| CniError::new(Code::PLUMBING, "the pod's namespace").details(e));
-    let (connection, handle, _) = socket?;
-    tokio::spawn(connection);
-    let links = Links::with(handle);
-    let Some(link) = links.find(ifname).await.map_err(error::plumbing)? else {
-        return Ok(Inside { link: None, addresses: BTreeSet::new(), routes: BTreeSet::new() });
+    let ifname = ifname.to_owned();
+    let look = async move |links: Links| {
+        let Some(link) = links.find(&ifname).await? else {
+            return Ok(Inside { link: None, addresses: BTreeSet::new(), routes: BTreeSet::new() });
+        };
+        let (addresses, routes) = (links.addresses(&link).await?, links.routes(&link).await?);
+        Ok(Inside { link: Some(link), addresses, routes })
     };
-    let addresses = links.addresses(&link).await.map_err(error::plumbing)?;
-    let routes = links.routes(&link).await.map_err(error::plumbing)?;
-    Ok(Inside { link: Some(link), addresses, routes })
+    let result = netns.run(|| link::alone(look)).await.map_err(error::environment)?;
+    let result = result.map_err(|e| CniError::new(Code::PLUMBING, "the pod's namespace").details(e))?;
+    result.map_err(error::plumbing)
 }
 
 fn compare(ifname: &str, record: &Record, inside: &Inside) -> Result<(), CniError> {

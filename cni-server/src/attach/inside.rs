@@ -7,11 +7,11 @@ use cni_wire::{CniError, Code};
 use ipnet::IpNet;
 
 use super::error;
-use crate::link::{Links, Route};
+use crate::link::{self, Links, Route};
 use crate::netns::{Netns, tx_checksum_off};
 
 /// What the container's interface shall be.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Wanted {
     /// Its name; it exists and is down.
     pub(super) ifname: String,
@@ -24,15 +24,32 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// Makes it so. Everything goes over one netlink socket, made by one short-lived thread inside.
+    /// Makes it so, on one short-lived thread inside.
     pub(super) async fn apply(&self, netns: &Netns) -> Result<(), CniError> {
-        let (ifname, checksum) = (self.ifname.clone(), self.checksum);
-        let prepared = netns.run(move || prepare(&ifname, checksum)).await.map_err(error::environment)?;
-        let (connection, handle) =
-            prepared.map_err(|e| CniError::new(Code::PLUMBING, "the pod's namespace").details(e))?;
-        tokio::spawn(connection);
-        let links = Links::with(handle);
-        self.configure(&links).await
+        let wanted = self.clone();
+        let work = move || {
+            let failed = |e| CniError::new(Code::PLUMBING, "the pod's namespace").details(e);
+            wanted.prepare().map_err(failed)?;
+            link::alone(async move |links: Links| wanted.configure(&links).await).map_err(failed)?
+        };
+        netns.run(work).await.map_err(error::environment)?
+    }
+
+    /// What is not set by netlink.
+    fn prepare(&self) -> std::io::Result<()> {
+        // Runtimes turn IPv6 off in new namespaces; a pod's addresses are given, never learnt from advertisements.
+        for (name, value) in [("disable_ipv6", "0"), ("accept_ra", "0")] {
+            for scope in ["all", "default", &self.ifname] {
+                let path = format!("/proc/sys/net/ipv6/conf/{scope}/{name}");
+                if Path::new(&path).exists() {
+                    std::fs::write(&path, value)?;
+                }
+            }
+        }
+        if !self.checksum {
+            tx_checksum_off(&self.ifname)?;
+        }
+        Ok(())
     }
 
     async fn configure(&self, links: &Links) -> Result<(), CniError> {
@@ -54,24 +71,4 @@ impl Wanted {
         }
         Ok(())
     }
-}
-
-type Socket = (rtnetlink::proto::Connection<netlink_packet_route::RouteNetlinkMessage>, rtnetlink::Handle);
-
-/// Runs inside the namespace.
-fn prepare(ifname: &str, checksum: bool) -> std::io::Result<Socket> {
-    // Runtimes turn IPv6 off in new namespaces; a pod's addresses are given, never learnt from advertisements.
-    for (name, value) in [("disable_ipv6", "0"), ("accept_ra", "0")] {
-        for scope in ["all", "default", ifname] {
-            let path = format!("/proc/sys/net/ipv6/conf/{scope}/{name}");
-            if Path::new(&path).exists() {
-                std::fs::write(&path, value)?;
-            }
-        }
-    }
-    if !checksum {
-        tx_checksum_off(ifname)?;
-    }
-    let (connection, handle, _) = rtnetlink::new_connection()?;
-    Ok((connection, handle))
 }

@@ -5,6 +5,11 @@
 //! They need root, and the packages openvswitch-switch, iproute2, iptables and ipset.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+/// `RUST_LOG=debug` shows what the agent does.
+fn logs() {
+    let _ = kit::logs::init(kit::logs::Format::Text, "off");
+}
+
 mod attach;
 mod ovn0;
 mod room;

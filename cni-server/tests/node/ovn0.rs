@@ -59,17 +59,17 @@ fn ovn0_follows_the_cluster_and_heals() {
         let (_node, node) = watch::channel(node());
         let join = ("join", "100.64.0.0/16,fd00:64::/64");
         let (subnet_sender, seen) = watch::channel(subnets(&[join, ("a", "10.16.0.0/16,fd00:16::/64")]));
-        let port = NodePort {
+        let agent = || NodePort {
             name: "n1".to_owned(),
             ovs: room.ovs(),
             links: Links::here().unwrap(),
-            node,
-            subnets: seen,
+            node: node.clone(),
+            subnets: seen.clone(),
             ifaces: Names::default(),
             network_type: NetworkType::Geneve,
             mtu: 0,
         };
-        let mut state = port.spawn().unwrap();
+        let mut state = agent().spawn().unwrap();
         state.ready.wait_for(Result::is_ok).await.unwrap();
         assert_eq!(*state.mtu.borrow(), Some(1400));
 
@@ -84,6 +84,16 @@ fn ovn0_follows_the_cluster_and_heals() {
         for part in ["ovn-monitor-all=\"true\"", "ovn-encap-ip=\"172.31.0.1\"", "ovn-encap-type=geneve"] {
             assert!(settings.contains(part), "{part}: {settings}");
         }
+
+        // An agent that starts anew finds everything right and writes nothing: neither a transaction nor a route.
+        let watcher = room.ovs();
+        watcher.bridge().await;
+        let mut quiet = watcher.changed();
+        quiet.borrow_and_update();
+        let (before, link) = (routes(), run("ip", &["link", "show", "ovn0"]));
+        agent().spawn().unwrap().ready.wait_for(Result::is_ok).await.unwrap();
+        assert!(!quiet.has_changed().unwrap(), "a restart wrote to Open vSwitch");
+        assert_eq!((routes(), run("ip", &["link", "show", "ovn0"])), (before, link));
 
         subnet_sender.send_replace(subnets(&[join, ("b", "10.17.0.0/16")]));
         eventually("the new subnet's route instead of the old one's", || {

@@ -14,6 +14,7 @@ use ovsdb::client::{Client, Config, Endpoint};
 
 /// Runs a test in a fresh network namespace, on a runtime whose threads all live in it.
 pub fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
+    crate::logs();
     let thread = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("no network namespace: run this test as root");
         run("ip", &["link", "set", "lo", "up"]);
