@@ -109,15 +109,19 @@ impl Attacher {
 
     /// Waits for what the controller gave the pod.
     async fn allocation(&self, attachment: &Attachment, deadline: Instant) -> Result<PodNet, CniError> {
-        let name = format!("{}.{}", attachment.pod_name, attachment.pod_namespace);
-        let ours = |pod: &&Pod| attachment.pod_uid.as_deref().is_none_or(|uid| pod.has_uid(uid));
+        let name = pod_key(attachment);
         let mut pods = self.pods.clone();
-        let settled = |seen: &Seen<Pod>| {
-            let pod = seen.objects.get(&name).filter(ours);
-            pod.is_some_and(|pod| !matches!(pod.net, Ok(None)))
+        let mut met = false;
+        let settled = |seen: &Seen<Pod>| match find(seen, &name, attachment) {
+            // Once seen and then gone: there is nothing to wait for.
+            None => met,
+            Some(pod) => {
+                met = true;
+                !matches!(pod.net, Ok(None))
+            }
         };
         let found = match timeout_at(deadline, pods.wait_for(settled)).await {
-            Ok(Ok(seen)) => seen.objects.get(&name).map(|pod| pod.net.clone()),
+            Ok(Ok(seen)) => find(&seen, &name, attachment).map(|pod| pod.net.clone()),
             _ => None,
         };
         match found {
@@ -129,12 +133,24 @@ impl Attacher {
                 let seen = self.pods.borrow();
                 let why = match seen.objects.get(&name) {
                     _ if !seen.synced => "the pods of this node are not listed yet",
+                    None if met => "the pod was deleted",
                     None => "no such pod on this node",
-                    Some(pod) if !ours(&pod) => "a pod of this name with another uid is still there",
+                    Some(_) if find(&seen, &name, attachment).is_none() => {
+                        "a pod of this name with another uid is still there"
+                    }
                     Some(_) => "no address yet: see the pod's events",
                 };
-                Err(CniError::new(Code::TRY_AGAIN, format!("pod {name} has no network")).details(why))
+                Err(error::away(&format!("pod {name} has no network")).details(why))
             }
+        }
+    }
+
+    /// Resolves when the pod is no longer there: an ADD for it need not go on.
+    async fn deleted(&self, attachment: &Attachment) {
+        let name = pod_key(attachment);
+        let mut pods = self.pods.clone();
+        if pods.wait_for(|seen| seen.synced && find(seen, &name, attachment).is_none()).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -177,9 +193,11 @@ impl Attacher {
             Ok(())
         };
         let outside = async {
-            timeout_at(deadline, outside).await.unwrap_or_else(|_| {
-                Err(error::away(&format!("port {host} is not connected")).details(self.ovs.explain(host)))
-            })
+            let failed = |why: String| Err(error::away(&format!("port {host} is not connected")).details(why));
+            tokio::select! {
+                result = timeout_at(deadline, outside) => result.unwrap_or_else(|_| failed(self.ovs.explain(host))),
+                () = self.deleted(attachment) => failed("the pod was deleted".to_owned()),
+            }
         };
         let inside = async {
             let result = wanted.apply(netns).await;
@@ -190,6 +208,17 @@ impl Attacher {
         self.metrics.waited_for_flows(start);
         inside.and(outside)
     }
+}
+
+/// The key of [`Seen`], which is the port's name too.
+fn pod_key(attachment: &Attachment) -> String {
+    format!("{}.{}", attachment.pod_name, attachment.pod_namespace)
+}
+
+/// The pod that the runtime means, if it is there.
+fn find<'a>(seen: &'a Seen<Pod>, name: &str, attachment: &Attachment) -> Option<&'a Pod> {
+    let ours = |pod: &&Pod| attachment.pod_uid.as_deref().is_none_or(|uid| pod.has_uid(uid));
+    seen.objects.get(name).filter(ours)
 }
 
 fn pod_port(attachment: &Attachment, net: &PodNet, host: &str) -> PodPort {
@@ -205,7 +234,7 @@ fn pod_port(attachment: &Attachment, net: &PodNet, host: &str) -> PodPort {
     PodPort {
         device: host.to_owned(),
         container_id: attachment.container_id.clone(),
-        iface_id: format!("{}.{}", attachment.pod_name, attachment.pod_namespace),
+        iface_id: pod_key(attachment),
         about,
     }
 }

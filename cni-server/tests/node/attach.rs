@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use api::PodNet;
 use cni_server::attach::{Attacher, host_ifname};
 use cni_server::attachments::Attachments;
+use cni_server::leftovers;
 use cni_server::link::Links;
 use cni_server::metrics::Metrics;
 use cni_server::seen::{Pod, Seen};
@@ -176,9 +177,53 @@ fn an_add_waits_for_the_address_and_gives_up_in_time() {
         let other = Attachment { pod_uid: Some("uid-old".to_owned()), ..attachment(5, &pod) };
         assert!(quick.add(&other).await.unwrap_err().details.contains("another uid"));
 
+        // A pod that is deleted while its ADD waits is not waited for.
+        let patient = attacher(&room, seen.clone(), Duration::from_secs(20));
+        for before in [None, Some(net(5))] {
+            sender.send_replace(pods([(5, before)]));
+            let start = Instant::now();
+            let request = attachment(5, &pod);
+            let add = tokio::spawn({
+                let patient = patient.clone();
+                async move { patient.add(&request).await }
+            });
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            sender.send_replace(pods([]));
+            let error = add.await.unwrap().unwrap_err();
+            assert!(error.details.contains("deleted") && start.elapsed() < Duration::from_secs(10), "{error}");
+            assert_eq!((room.ports().len(), links().len()), (0, 0));
+        }
+        sender.send_replace(pods([(5, Some(net(5)))]));
+
         room.play_ovn_controller();
         let patient = attacher(&room, seen, Duration::from_secs(20));
         patient.add(&attachment(5, &pod)).await.unwrap();
+    });
+}
+
+#[test]
+fn what_lost_dels_left_is_found() {
+    in_netns(|| async {
+        let room = Room::new();
+        room.play_ovn_controller();
+        let (_pods, seen) = watch::channel(pods([5, 6, 7].map(|n| (n, Some(net(n))))));
+        let attacher = attacher(&room, seen, Duration::from_secs(20));
+        let namespaces = [5, 6, 7].map(|n| (n, PodNs::new()));
+        for (n, ns) in &namespaces {
+            attacher.add(&attachment(*n, ns)).await.unwrap();
+        }
+        // 5 loses its device (its node was restarted), 6 its port, and a veth of someone else has neither.
+        run("ip", &["link", "del", "05cafe012345_h"]);
+        room.vsctl(&["del-port", "06cafe012345_h"]);
+        run("ip", &["link", "add", "veth0", "type", "veth", "peer", "name", "veth1"]);
+        let ovs = room.ovs();
+        ovs.bridge().await;
+        let links = Links::here().unwrap();
+        assert_eq!(leftovers::delete_orphans(&ovs, &links).await.unwrap(), 1);
+        let names = links.all().await.unwrap().into_iter().map(|link| link.name).collect();
+        let dead = leftovers::dead(ovs.read(leftovers::plugged), &names, &attacher.pods.borrow());
+        assert_eq!(dead.iter().map(|port| port.device.as_str()).collect::<Vec<_>>(), ["05cafe012345_h"]);
+        assert!(names.contains("veth0") && names.contains("07cafe012345_h") && !names.contains("06cafe012345_h"));
     });
 }
 
@@ -200,6 +245,8 @@ fn ovs_away_is_try_again() {
         assert!(links().is_empty());
         room.start_database();
         connected.wait_for(|connected| *connected).await.unwrap();
+        // ovs-vswitchd takes its time to come back to its database.
+        let attacher = Attacher { patience: Duration::from_secs(20), ..attacher };
         attacher.add(&attachment).await.unwrap();
         attacher.del(&attachment).await.unwrap();
     });
