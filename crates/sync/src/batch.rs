@@ -2,12 +2,12 @@
 //!
 //! Promise: no cut falls between a new row that lives by reference and what refers to it, for the database would collect
 //! it; and none falls before a set's mutation as long as that keeps a transaction below its limit, so that what is changed
-//! together becomes visible together.
+//! together becomes visible together. Only a refused transaction is taken apart further ([`units`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ovn::TableId;
-use ovsdb::{Datum, Mutator, Op, Uuid};
+use ovsdb::{Atom, Datum, Mutation, Mutator, Op, Uuid, Where};
 
 /// From so many operations on a transaction ends at the next good place.
 const SOFT: usize = 400;
@@ -42,6 +42,47 @@ pub(crate) fn batches(ops: Vec<Op>, limit: usize) -> Vec<Vec<Op>> {
         all.push(batch);
     }
     all
+}
+
+/// The smallest parts of a transaction that make sense by themselves, in order: a new row with what refers to it, or one
+/// other operation.
+pub(crate) fn units(batch: Vec<Op>) -> Vec<Vec<Op>> {
+    let mut units: Vec<Vec<Op>> = Vec::new();
+    let mut new: BTreeMap<Atom, usize> = BTreeMap::new();
+    for op in batch {
+        match op {
+            Op::Insert { table, uuid: Some(id), .. } if is_collected(table) => {
+                new.insert(id.into(), units.len());
+                units.push(vec![op]);
+            }
+            Op::Mutate { table, on: Where::Row(id), mutations } if is_insert(&mutations) => {
+                for Mutation { column, mutator, value } in mutations {
+                    let mutate = |atoms| Op::Mutate {
+                        table,
+                        on: Where::Row(id),
+                        mutations: vec![Mutation { column, mutator, value: Datum::Set(atoms) }],
+                    };
+                    let (held, rest): (BTreeSet<_>, _) =
+                        value.atoms().cloned().partition(|atom| new.contains_key(atom));
+                    for atom in held {
+                        if let Some(unit) = new.get(&atom).and_then(|at| units.get_mut(*at)) {
+                            unit.push(mutate([atom].into()));
+                        }
+                    }
+                    if !rest.is_empty() {
+                        units.push(vec![mutate(rest)]);
+                    }
+                }
+            }
+            other => units.push(vec![other]),
+        }
+    }
+    units
+}
+
+/// Whether this adds elements to sets and does nothing else.
+fn is_insert(mutations: &[Mutation]) -> bool {
+    mutations.iter().all(|m| m.mutator == Mutator::Insert && matches!(m.value, Datum::Set(_)))
 }
 
 fn held<'a>(unheld: &mut BTreeSet<Uuid>, by: impl Iterator<Item = &'a Datum>) {
@@ -92,6 +133,27 @@ mod tests {
             assert_eq!(made, held);
         }
         assert!((6..=9).contains(&all.len()), "{}", all.len());
+    }
+
+    #[test]
+    fn units_are_ports_with_their_places() {
+        let mut facts: Facts =
+            [LogicalSwitch { name: "net".into(), ..Default::default() }.fact()].into_iter().collect();
+        for name in ["a", "b"] {
+            facts.extend(LogicalSwitchPort { name: name.into(), switch: "net".into(), ..Default::default() }.facts());
+        }
+        let replica = Replica::new(northbound());
+        let units = units(diff_all(&facts, &replica));
+        let shape: Vec<Vec<&str>> = units.iter().map(|unit| unit.iter().map(|op| kind(op)).collect()).collect();
+        assert_eq!(shape, [vec!["insert"], vec!["insert", "mutate"], vec!["insert", "mutate"]]);
+    }
+
+    fn kind(op: &Op) -> &'static str {
+        match op {
+            Op::Insert { .. } => "insert",
+            Op::Mutate { .. } => "mutate",
+            _ => "other",
+        }
     }
 
     #[test]

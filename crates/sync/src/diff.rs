@@ -56,6 +56,15 @@ pub fn diff_all(facts: &Facts, replica: &Replica) -> Vec<Op> {
     diff.ops.finish()
 }
 
+/// Whether the database has what is wanted of this row and of its places in sets; `false` where nobody wants it. It tells
+/// what may be announced after a commit of which a part was refused.
+pub fn holds(facts: &Facts, key: &RowKey, replica: &Replica) -> bool {
+    let there = matches!(Resolver::new(facts, replica).stand(key), Some(Stand::There(_)));
+    let mut touched = Touched::default();
+    touched.row(key.clone());
+    facts.wants(key) && there && diff(facts, &touched, replica).is_empty()
+}
+
 /// Whether rows of this table go by themselves or take others with them; all others go with their references.
 fn is_looked_through(table: TableId) -> bool {
     table.descriptor().root || table.descriptor().member_columns().next().is_some()

@@ -18,7 +18,7 @@ mod resolve;
 pub mod text;
 mod writer;
 
-pub use diff::{diff, diff_all};
+pub use diff::{diff, diff_all, holds};
 pub use drift::Drift;
 pub use facts::{Facts, Touched};
-pub use writer::{BATCH, CommitError, EPOCH_KEY, FenceError, Writer};
+pub use writer::{BATCH, CommitError, EPOCH_KEY, FenceError, Refusal, Writer};

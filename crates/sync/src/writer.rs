@@ -4,13 +4,14 @@
 //! transaction begins by asking for the epoch that its writer has raised. A writer that was paused while another took over
 //! is thus refused by the database itself.
 //!
-//! Promise: nothing is ever sent twice. What became of a transaction whose reply was lost is for the caller to find out,
-//! by comparing again.
+//! Promises: nothing whose outcome is unknown is ever sent again; what became of a transaction whose reply was lost is for
+//! the caller to find out, by comparing again. And what the database refuses holds nothing else up: a refused transaction,
+//! of which nothing was written, is taken apart until only the bad part of it is left.
 
 use ovsdb::client::{Client, TransactError};
 use ovsdb::{Condition, Datum, Function, Mutation, Mutator, Op, Row, Until, Where};
 
-use crate::batch::batches;
+use crate::batch::{batches, units};
 use crate::text::describe;
 
 /// The key of the epoch in `NB_Global.external_ids`.
@@ -45,16 +46,26 @@ pub enum CommitError {
     /// The reply was lost: the transaction may or may not be written. Compare again once synced.
     #[error("northbound: the reply was lost, the transaction may or may not be written")]
     Unknown,
-    /// The database refused the transaction; nothing of it was written.
-    #[error("northbound: refused: {error}: {details}{}", op.as_ref().map_or_else(String::new, |op| format!(" (in: {op})")))]
+    /// The database refused some of it. Everything else is written.
+    #[error("northbound: refused: {first}{}", if *others == 0 { String::new() } else { format!(" (and {others} more)") })]
     Refused {
-        /// The kind of error, as the database names it.
-        error: String,
-        /// The database's explanation.
-        details: String,
-        /// The operation that it is about, if it is about one.
-        op: Option<String>,
+        /// The first refusal.
+        first: Refusal,
+        /// How many more there were.
+        others: usize,
     },
+}
+
+/// What the database refused, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{op}: {error}{}{details}", if details.is_empty() { "" } else { ": " })]
+pub struct Refusal {
+    /// The operation, as [`describe`] tells it.
+    pub op: String,
+    /// The kind of error (RFC 7047 section 5.2), such as `constraint violation`.
+    pub error: String,
+    /// The database's explanation; may be empty.
+    pub details: String,
 }
 
 /// Why the epoch is not known to be raised.
@@ -135,28 +146,58 @@ impl Writer {
         Err(FenceError::Contended)
     }
 
-    /// Writes the operations in order, in as few transactions as [`BATCH`] allows, each of them behind the fence. On an
-    /// error the transactions before it are written; the caller compares again.
+    /// Writes the operations in order, in as few transactions as [`BATCH`] allows, each of them behind the fence. On
+    /// [`CommitError::Refused`] everything else is written, on another error the transactions before it; the caller
+    /// compares again.
     pub async fn commit(&self, ops: Vec<Op>) -> Result<(), CommitError> {
-        let Some(epoch) = self.epoch else { return if ops.is_empty() { Ok(()) } else { Err(CommitError::Fenced) } };
-        for mut batch in batches(ops, BATCH) {
-            batch.insert(0, fence(epoch));
-            self.client.transact(&batch).await.map_err(|error| self.explain(error, &batch))?;
+        if ops.is_empty() {
+            return Ok(());
+        }
+        let epoch = self.epoch.ok_or(CommitError::Fenced)?;
+        let mut refusals = Vec::new();
+        for batch in batches(ops, BATCH) {
+            self.batch(epoch, batch, &mut refusals).await?;
+        }
+        let others = refusals.len().saturating_sub(1);
+        match refusals.into_iter().next() {
+            None => Ok(()),
+            Some(first) => Err(CommitError::Refused { first, others }),
+        }
+    }
+
+    /// One transaction, or as many as are needed to keep what is refused apart from the rest.
+    async fn batch(&self, epoch: u64, batch: Vec<Op>, refusals: &mut Vec<Refusal>) -> Result<(), CommitError> {
+        let mut left = vec![batch];
+        while let Some(mut ops) = left.pop() {
+            ops.insert(0, fence(epoch));
+            match self.client.transact(&ops).await {
+                Ok(_) => {}
+                Err(TransactError::Disconnected) => return Err(CommitError::Disconnected),
+                Err(TransactError::Unknown | TransactError::Protocol(_)) => return Err(CommitError::Unknown),
+                Err(TransactError::Refused { index: Some(0), error, .. }) if error == "timed out" => {
+                    return Err(CommitError::Fenced);
+                }
+                Err(TransactError::Refused { index, error, details }) => {
+                    let op = self.client.read(|nb| describe(&ops, nb)).into_iter().nth(index.unwrap_or(1));
+                    ops.remove(0);
+                    let mut first = if is_about_content(&error) { units(ops) } else { vec![ops] };
+                    if first.len() > 1 {
+                        let rest = first.split_off(first.len() / 2);
+                        left.extend([rest.concat(), first.concat()]);
+                    } else {
+                        refusals.push(Refusal { op: op.unwrap_or_default(), error, details });
+                    }
+                }
+            }
         }
         Ok(())
     }
+}
 
-    fn explain(&self, error: TransactError, batch: &[Op]) -> CommitError {
-        match error {
-            TransactError::Disconnected => CommitError::Disconnected,
-            TransactError::Unknown | TransactError::Protocol(_) => CommitError::Unknown,
-            TransactError::Refused { index: Some(0), error, .. } if error == "timed out" => CommitError::Fenced,
-            TransactError::Refused { index, error, details } => {
-                let op = index.and_then(|at| self.client.read(|nb| describe(batch, nb).into_iter().nth(at)));
-                CommitError::Refused { error, details, op }
-            }
-        }
-    }
+/// Whether a smaller transaction could fare better: not if the disk is full, or the server does not take any.
+fn is_about_content(error: &str) -> bool {
+    !["I/O error", "resources exhausted", "timed out", "aborted", "not owner", "not allowed", "permission error"]
+        .contains(&error)
 }
 
 /// Refused with "timed out" unless a row has this epoch: waits for 0 ms until there is not no such row.

@@ -5,16 +5,14 @@ use std::process::Command;
 
 use ovn::{Action, Fact, LogicalRouter, LogicalSwitch, LogicalSwitchPort, RouterPolicy, TableId};
 use ovsdb::testing::OvsdbServer;
-use ovsdb::{Client, Config, Datum, Mutation, Mutator, Op, Replica, Uuid, Where};
+use ovsdb::{Client, Config, Datum, Op, Replica, Uuid, Where};
 use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config as Proptest, RngAlgorithm, TestRng, TestRunner};
-use sync::{BATCH, CommitError, EPOCH_KEY, Facts, Writer, diff, diff_all, text::describe};
+use sync::{BATCH, CommitError, EPOCH_KEY, Facts, Writer, diff, diff_all, holds, text::describe};
 
 use crate::laws::Desired;
 use crate::random::{Want, database, found, want};
-
-const SCHEMA: &str = "/usr/share/ovn/ovn-nb.ovsschema";
 
 /// A northbound database and a writer that has taken it over.
 struct Northbound {
@@ -24,8 +22,11 @@ struct Northbound {
 
 impl Northbound {
     async fn start() -> Self {
-        let schema = std::fs::read_to_string(SCHEMA)
-            .unwrap_or_else(|e| panic!("{SCHEMA}: {e}; install it with: apt-get install ovn-central"));
+        // To test with another version than the installed one, name its folder.
+        let dir = std::env::var("OVN_SCHEMA_DIR").unwrap_or_else(|_| "/usr/share/ovn".to_owned());
+        let file = format!("{dir}/ovn-nb.ovsschema");
+        let schema = std::fs::read_to_string(&file)
+            .unwrap_or_else(|e| panic!("{file}: {e}; install it with: apt-get install ovn-central"));
         let server = OvsdbServer::start(&schema).unwrap();
         let writer = Self::writer(&server).await;
         let mut nb = Self { server, writer };
@@ -241,19 +242,35 @@ async fn thousands_of_ports_are_written_in_batches_and_none_is_lost() {
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_operation() {
+async fn what_is_refused_is_named_and_holds_nothing_up() {
     let nb = Northbound::start().await;
-    let facts: Facts = cluster().into_iter().collect();
-    nb.write_all(&facts).await;
-    let id = nb.id("Logical_Switch", "shop-net");
-    let mutation = Mutation { column: "ports", mutator: Mutator::Insert, value: Datum::from("no id") };
-    let bad = Op::Mutate { table: "Logical_Switch", on: Where::Row(id), mutations: vec![mutation] };
-    match nb.writer.commit(vec![bad]).await {
-        Err(CommitError::Refused { op: Some(op), .. }) => {
-            assert!(op.starts_with("mutate Logical_Switch shop-net"), "{op}");
+    let mut facts: Facts = cluster().into_iter().collect();
+    facts.extend((0..1000).flat_map(|at| pod(&format!("pod-{at}"), "10.20.0.9")));
+    let bad = |priority| RouterPolicy {
+        router: "ovn-cluster".into(),
+        seed: "bad".into(),
+        priority,
+        match_: "ip4".into(),
+        action: Action::Drop,
+    };
+    // The schema allows priorities up to 32767.
+    facts.extend([40_000, 40_001].into_iter().flat_map(|priority| bad(priority).facts()));
+    let ops = diff_all(&facts, &nb.replica());
+    match nb.writer.commit(ops).await {
+        Err(CommitError::Refused { first, others: 1 }) => {
+            assert!(first.op.starts_with("insert Logical_Router_Policy 4000"), "{first}");
+            assert_eq!(first.error, "constraint violation");
         }
         other => panic!("{other:?}"),
     }
+    assert_eq!(nb.replica().len("Logical_Switch_Port"), 1001);
+    assert!(holds(&facts, &LogicalSwitchPort::key("pod-7.shop"), &nb.replica()));
+    assert!(!holds(&facts, &bad(40_000).key(), &nb.replica()));
+    assert!(!holds(&facts, &LogicalSwitchPort::key("nobody"), &nb.replica()));
+    for fact in [40_000, 40_001].into_iter().flat_map(|priority| bad(priority).facts()) {
+        assert!(facts.remove(&fact));
+    }
+    nb.expect_done(&facts);
 }
 
 /// Both laws, for some seeds.
