@@ -9,7 +9,15 @@ use std::process::{Child, Command, Stdio};
 use crate::Endpoint;
 
 /// Starts the server, says its process id, and kills it when the input ends: with the handle, or with this process.
-const KEEP: &str = r#""$@" 2>&1 & echo $!; exec >/dev/null; cat; exec 2>&1; kill -9 $!; wait $!"#;
+/// The inner shell becomes the server, so that its id is the first thing said.
+const KEEP: &str = r#"
+    sh -c 'echo $$; exec "$0" "$@"' "$@" 2>&1 &
+    exec >/dev/null
+    cat
+    exec 2>&1
+    kill -9 $!
+    wait $!
+"#;
 
 /// A server of one database.
 #[derive(Debug)]
