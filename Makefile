@@ -8,6 +8,7 @@ SHELL := /bin/bash
 
 NODES ?= 2
 LAB = target/debug/lab
+CACHE = $(or $(KUBE_OVN_CACHE),/var/cache/kube-ovn-rs)
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -25,8 +26,9 @@ check: ## Formatting, lints, licences and all tests that need no cluster
 	@e2e/setup check deny
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	cargo deny --offline --log-level error check bans licenses sources
+	PATH="$(CACHE)/cargo-deny/bin:$$PATH" cargo deny --offline --log-level error check bans licenses sources
 	cargo test --workspace --exclude e2e --quiet
+	cargo test -p e2e --lib --bins --quiet
 
 e2e: ## The tests on a real cluster; E2E=name for those whose name contains it
 	@e2e/setup lab

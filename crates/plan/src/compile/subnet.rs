@@ -47,8 +47,7 @@ fn router_port(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
 /// subnet is made again. `0e:` is locally administered and is not used for pods.
 fn mac_of(port: &str) -> String {
     let id = row_id(&LogicalRouterPort::key(port), "");
-    let [a, b, c, d, e, ..] = id.into_bytes();
-    format!("0e:{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}")
+    id.as_bytes().iter().take(5).fold("0e".to_owned(), |mac, byte| format!("{mac}:{byte:02x}"))
 }
 
 /// Traffic to the subnet is routed by the connected route; no gateway policy may take it out of the cluster.
