@@ -26,7 +26,7 @@ check: ## Formatting, lints, licences and all tests that need no cluster
 	@e2e/setup check deny
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
-	PATH="$(CACHE)/cargo-deny/bin:$$PATH" cargo deny --offline --log-level error check bans licenses sources
+	PATH="$(CACHE)/cargo-deny/bin:$$PATH" cargo deny --log-level error check bans licenses sources
 	cargo test --workspace --exclude e2e --quiet
 	cargo test -p e2e --lib --bins --quiet
 

@@ -126,6 +126,11 @@ impl Engine {
         std::mem::take(&mut self.decided)
     }
 
+    /// Objects that cannot be shown yet, to be shown after a later commit.
+    pub fn put_back(&mut self, decided: impl IntoIterator<Item = Object>) {
+        self.decided.extend(decided);
+    }
+
     /// The facts, for `sync`.
     pub fn facts(&mut self) -> &mut Facts {
         &mut self.facts

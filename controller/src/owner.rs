@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kit::endpoint::Readiness;
+use ovn::{LogicalSwitchPort, RowKey};
 use ovsdb::client::{Change, Changes, Client};
 use sync::{CommitError, Drift, Writer};
 use tokio::sync::{mpsc, watch};
@@ -28,8 +29,9 @@ use crate::visible;
 const GATHER: Duration = Duration::from_millis(5);
 /// A Subnet's counts are told at most this often.
 const STATUS_PACE: Duration = Duration::from_secs(1);
-/// How long to wait before a transaction that the database refused is made anew.
+/// How long to wait before what the database refused is tried again; it doubles up to [`LONGEST_REFUSAL`].
 const AFTER_REFUSAL: Duration = Duration::from_secs(1);
+const LONGEST_REFUSAL: Duration = Duration::from_mins(1);
 /// Everything is compared with everything this often, whatever happened in between.
 const COMPARE_ALL: Duration = Duration::from_mins(5);
 /// Events taken in at once.
@@ -72,6 +74,8 @@ pub struct Owner {
     /// How often the Lease had been confirmed when another replica raised the fence: until it is confirmed again, ours is
     /// not to be raised.
     fenced_at: Option<u64>,
+    /// The next wait after a refusal.
+    patience: Duration,
 }
 
 impl Owner {
@@ -100,6 +104,7 @@ impl Owner {
             stale: BTreeSet::new(),
             tell_status_at: Instant::now(),
             fenced_at: None,
+            patience: AFTER_REFUSAL,
         }
     }
 
@@ -197,13 +202,21 @@ impl Owner {
         let began = Instant::now();
         match self.writer.commit(ops).await {
             Ok(()) => {
+                self.patience = AFTER_REFUSAL;
                 self.metrics.committed(count, began.elapsed());
                 self.publish();
             }
-            Err(CommitError::Fenced) => {
+            Err(CommitError::Fenced) if self.writer.overtaken() => {
                 tracing::warn!("another replica has raised the fence: this one stops leading");
                 self.fenced_at = Some(confirmed);
                 self.stop_leading();
+            }
+            Err(CommitError::Fenced) => {
+                tracing::warn!("the northbound database was replaced: writing everything again");
+                self.compare_all = true;
+                if self.raise_fence().await {
+                    self.soon();
+                }
             }
             // Whether it was written or not, the next comparison finds out. It comes with the connection.
             Err(error @ (CommitError::Disconnected | CommitError::Unknown)) => {
@@ -211,9 +224,11 @@ impl Owner {
                 self.compare_all = true;
             }
             Err(error @ CommitError::Refused { .. }) => {
-                tracing::error!(%error, "the northbound database refused a transaction");
+                tracing::error!(%error, "the northbound database refused a part; all else is written");
+                self.publish_what_holds();
                 self.compare_all = true;
-                self.decide_at = Some(Instant::now() + AFTER_REFUSAL);
+                self.decide_at = Some(Instant::now() + self.patience);
+                self.patience = (self.patience * 2).min(LONGEST_REFUSAL);
             }
         }
     }
@@ -224,23 +239,33 @@ impl Owner {
             return false;
         }
         let began = Instant::now();
-        let epoch = match self.writer.raise_epoch().await {
-            Ok(epoch) => epoch,
-            Err(error) => {
-                tracing::warn!(%error, "the fence could not be raised; trying again");
-                self.decide_at = Some(Instant::now() + AFTER_REFUSAL);
-                return false;
-            }
-        };
-        self.fenced_at = None;
+        if !self.raise_fence().await {
+            return false;
+        }
         self.northbound.read(|replica| {
             self.engine = Some(Engine::recover(self.install.clone(), &self.cluster, replica));
             self.drift = Drift::learn(replica);
         });
         self.compare_all = true;
         self.metrics.leading(true);
+        let epoch = self.writer.epoch();
         tracing::info!(epoch, pods = self.cluster.pods.len(), took = ?began.elapsed(), "took over");
         true
+    }
+
+    /// From now on the database refuses everybody else. False when that was not possible now; it is tried again.
+    async fn raise_fence(&mut self) -> bool {
+        match self.writer.raise_epoch().await {
+            Ok(_) => {
+                self.fenced_at = None;
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the fence could not be raised; trying again");
+                self.decide_at = Some(Instant::now() + AFTER_REFUSAL);
+                false
+            }
+        }
     }
 
     fn stop_leading(&mut self) {
@@ -251,11 +276,26 @@ impl Owner {
         }
     }
 
+    /// After a commit of which a part was refused: what users see of those whose ports the database has.
+    fn publish_what_holds(&mut self) {
+        let Some(engine) = &mut self.engine else { return };
+        let decided = engine.take_decided();
+        let (held, rest): (BTreeSet<Object>, BTreeSet<Object>) = self.northbound.read(|replica| {
+            let facts = engine.facts();
+            let holds = |key: RowKey| !facts.wants(&key) || sync::holds(facts, &key, replica);
+            decided.into_iter().partition(|object| port_of(object).is_none_or(holds))
+        });
+        engine.put_back(held);
+        self.publish();
+        if let Some(engine) = &mut self.engine {
+            engine.put_back(rest);
+        }
+    }
+
     /// After the commit: what users see.
     fn publish(&mut self) {
         let Some(engine) = &mut self.engine else { return };
-        let decided = engine.take_decided();
-        for object in &decided {
+        for object in &engine.take_decided() {
             self.outbox.put(object, visible::writes(engine, &self.cluster, object));
             self.notices.about(engine, &self.cluster, object);
             if let Object::Subnet(name) = object {
@@ -284,5 +324,14 @@ impl Owner {
         } else {
             self.readiness.not_ready("waiting for the northbound database");
         }
+    }
+}
+
+/// The row without which an object has no network.
+fn port_of(object: &Object) -> Option<RowKey> {
+    match object {
+        Object::Pod(port) | Object::Ip(port) => Some(LogicalSwitchPort::key(port)),
+        Object::Node(name) => Some(LogicalSwitchPort::key(&format!("node-{name}"))),
+        Object::Subnet(_) | Object::Namespace(_) => None,
     }
 }

@@ -101,6 +101,16 @@ impl Writer {
         self.epoch
     }
 
+    /// Whether another writer has raised the epoch above ours, as far as the replica knows. [`CommitError::Fenced`] without
+    /// this means that the database was replaced by one that knows nothing of us.
+    pub fn overtaken(&self) -> bool {
+        let there = self.client.read(|nb| {
+            let (_, row) = nb.rows(NB_GLOBAL).next()?;
+            row.get("external_ids")?.get(EPOCH_KEY)?.parse::<u64>().ok()
+        });
+        there > self.epoch
+    }
+
     /// Takes over: from now on others are refused. Makes the `NB_Global` row when the database is empty. Returns the epoch.
     pub async fn raise_epoch(&mut self) -> Result<u64, FenceError> {
         for _ in 0..ATTEMPTS {
