@@ -18,17 +18,19 @@ demo: lab-up ## Bring a two-node cluster up and show what it does, with real pod
 
 demo-down: lab-down ## Take the demo's cluster down again
 
-test: ## Everything: check, then every e2e test on a cluster of its own
+test: ## Everything: check, the agent on real Open vSwitch, then every e2e test on a cluster of its own
 	@$(MAKE) --no-print-directory check
+	@e2e/setup node
+	cargo test --package kube-ovn-cni --test node --quiet
 	@$(MAKE) --no-print-directory e2e
 
-check: ## Formatting, lints, licences and all tests that need no cluster
+check: ## Formatting, lints, licences and all tests that need neither root nor a cluster
 	@e2e/setup check deny
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	PATH="$(CACHE)/cargo-deny/bin:$$PATH" cargo deny --log-level error check bans licenses sources
-	cargo test --workspace --exclude e2e --quiet
-	cargo test -p e2e --lib --bins --quiet
+	cargo test --workspace --exclude e2e --exclude kube-ovn-cni --quiet
+	cargo test --package e2e --package kube-ovn-cni --lib --bins --quiet
 
 e2e: ## The tests on a real cluster; E2E=name for those whose name contains it
 	@e2e/setup lab
