@@ -5,8 +5,7 @@
 
 mod objects;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::Hash;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::Subnet;
@@ -57,11 +56,11 @@ pub struct Cluster {
     /// By name.
     pub nodes: BTreeMap<Arc<str>, Node>,
     /// By port name.
-    pub pods: HashMap<Arc<str>, Pod>,
+    pub pods: BTreeMap<Arc<str>, Pod>,
     /// By name.
-    pub ips: HashMap<Arc<str>, IpRecord>,
+    pub ips: BTreeMap<Arc<str>, IpRecord>,
     /// Reverse index: the ports of each namespace's pods.
-    pods_of: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    pods_of: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     synced: Synced,
 }
 
@@ -143,71 +142,34 @@ impl Cluster {
     }
 }
 
-/// The two maps that objects are kept in.
-trait Store<T> {
-    fn put(&mut self, name: Arc<str>, object: T) -> Option<T>;
-    fn remove(&mut self, name: &str) -> Option<T>;
-    fn get(&self, name: &str) -> Option<&T>;
-    fn names(&self) -> Vec<Arc<str>>;
-}
-
-impl<T> Store<T> for BTreeMap<Arc<str>, T> {
-    fn put(&mut self, name: Arc<str>, object: T) -> Option<T> {
-        self.insert(name, object)
-    }
-    fn remove(&mut self, name: &str) -> Option<T> {
-        self.remove(name)
-    }
-    fn get(&self, name: &str) -> Option<&T> {
-        self.get(name)
-    }
-    fn names(&self) -> Vec<Arc<str>> {
-        self.keys().cloned().collect()
-    }
-}
-
-impl<T> Store<T> for HashMap<Arc<str>, T> {
-    fn put(&mut self, name: Arc<str>, object: T) -> Option<T> {
-        self.insert(name, object)
-    }
-    fn remove(&mut self, name: &str) -> Option<T> {
-        self.remove(name)
-    }
-    fn get(&self, name: &str) -> Option<&T> {
-        self.get(name)
-    }
-    fn names(&self) -> Vec<Arc<str>> {
-        self.keys().cloned().collect()
-    }
-}
-
+/// Brings one kind up to date; answers whose objects are not what they were.
 fn take_in<T: PartialEq>(
-    store: &mut impl Store<T>,
+    store: &mut BTreeMap<Arc<str>, T>,
     seen: Seen<T>,
     name_of: impl Fn(&T) -> Arc<str>,
     object: impl Fn(Arc<str>) -> Object,
 ) -> Vec<Object> {
-    let put = |store: &mut dyn Store<T>, name: Arc<str>, new: T| {
+    let put = |store: &mut BTreeMap<Arc<str>, T>, new: T| {
+        let name = name_of(&new);
         let same = store.get(&name) == Some(&new);
-        store.put(Arc::clone(&name), new);
-        (!same).then(|| object(name))
+        store.insert(Arc::clone(&name), new);
+        (name, !same)
     };
     match seen {
         Seen::Apply(new) => {
-            let name = name_of(&new);
-            put(store, name, new).into_iter().collect()
+            let (name, changed) = put(store, new);
+            changed.then(|| object(name)).into_iter().collect()
         }
-        Seen::Delete(old) => {
-            let name = name_of(&old);
-            store.remove(&name).map(|_| object(name)).into_iter().collect()
-        }
+        Seen::Delete(old) => store.remove_entry(&name_of(&old)).map(|(name, _)| object(name)).into_iter().collect(),
         Seen::Reset(all) => {
-            let mut gone: BTreeSet<Arc<str>> = store.names().into_iter().collect();
+            let mut gone: BTreeSet<Arc<str>> = store.keys().cloned().collect();
             let mut changed = Vec::new();
             for new in all {
-                let name = name_of(&new);
+                let (name, differs) = put(store, new);
                 gone.remove(&name);
-                changed.extend(put(store, name, new));
+                if differs {
+                    changed.push(object(name));
+                }
             }
             for name in gone {
                 store.remove(&name);

@@ -4,7 +4,6 @@
 //! annotations. What none of them has is given anew. Rows that nothing wants any more are found by the full diff that
 //! follows, so there is no other start-up, repair or garbage collection than this.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::{Addresses, Mac};
@@ -29,30 +28,15 @@ impl Engine {
         engine.undecided = cluster.subnets.keys().cloned().map(Object::Subnet).collect();
         engine.decide(cluster);
         for node in cluster.nodes.values() {
-            let annotated = || {
-                let net = node.net.as_ref().ok()?.as_ref()?;
-                Some(Record {
-                    subnet: net.switch.clone(),
-                    lease: Lease { ips: net.ips, mac: net.mac },
-                    from: "annotations",
-                })
-            };
+            let net = node.net.as_ref().ok().and_then(Option::as_ref);
+            let annotated = net.map(|net| annotated(&net.switch, net.ips, net.mac));
             let join = engine.install.settings.node_switch.to_string();
             engine.read_back(cluster, replica, &node.port(), Some(&join), annotated);
         }
-        // In a fixed order, so that two records of one address are settled the same way every time.
-        let living: BTreeSet<&Arc<str>> =
-            cluster.pods.iter().filter(|(_, pod)| !pod.done).map(|(port, _)| port).collect();
-        for port in living {
-            let Some(pod) = cluster.pods.get(port) else { continue };
-            let annotated = || {
-                let net = pod.net.as_ref().ok()?.as_ref()?;
-                Some(Record {
-                    subnet: net.switch.clone(),
-                    lease: Lease { ips: net.ips, mac: net.mac },
-                    from: "annotations",
-                })
-            };
+        // By name, so that two records of one address are settled the same way every time.
+        for (port, pod) in cluster.pods.iter().filter(|(_, pod)| !pod.done) {
+            let net = pod.net.as_ref().ok().and_then(Option::as_ref);
+            let annotated = net.map(|net| annotated(&net.switch, net.ips, net.mac));
             engine.read_back(cluster, replica, port, None, annotated);
         }
         engine.undecided.extend(cluster.objects());
@@ -68,9 +52,9 @@ impl Engine {
         replica: &Replica,
         port: &str,
         only_subnet: Option<&str>,
-        annotated: impl FnOnce() -> Option<Record>,
+        annotated: Option<Record>,
     ) {
-        let records = [northbound(replica, port, only_subnet), ip_object(cluster, port), annotated()];
+        let records = [northbound(replica, port, only_subnet), ip_object(cluster, port), annotated];
         for record in records.into_iter().flatten() {
             match self.ipam.restore(&record.subnet, port, record.lease) {
                 Ok(()) => return,
@@ -102,6 +86,10 @@ fn northbound(replica: &Replica, port: &str, only_subnet: Option<&str>) -> Optio
     let (mac, ips) = row.get("addresses")?.strs().next()?.split_once(' ')?;
     let lease = Lease { ips: ips.replace(' ', ",").parse::<Addresses>().ok()?, mac: mac.parse::<Mac>().ok()? };
     Some(Record { subnet: subnet.to_owned(), lease, from: "the northbound database" })
+}
+
+fn annotated(subnet: &str, ips: Addresses, mac: Mac) -> Record {
+    Record { subnet: subnet.to_owned(), lease: Lease { ips, mac }, from: "annotations" }
 }
 
 fn ip_object(cluster: &Cluster, port: &str) -> Option<Record> {
