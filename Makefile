@@ -14,7 +14,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: lab-up ## Bring a two-node cluster up and show what it does, with real pods
-	@$(LAB) demo
+	@e2e/demo
 
 demo-down: lab-down ## Take the demo's cluster down again
 
