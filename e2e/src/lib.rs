@@ -6,6 +6,7 @@
 //!
 //! It is a tool for people at a terminal, so its errors are `anyhow` chains to be read, not values to be matched.
 
+pub mod bench;
 pub mod central;
 pub mod cgroup;
 pub mod cluster;

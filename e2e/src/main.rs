@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use e2e::layout::{Node, OUTSIDE_NETNS, kubeconfig, state};
-use e2e::{down, kube, net, node, ours, process, rootfs, up};
+use e2e::{bench, down, kube, net, node, ours, process, rootfs, up};
 
 /// A real Kubernetes and OVN cluster on one machine.
 #[derive(Parser)]
@@ -53,6 +53,11 @@ enum Verb {
         /// `controller` or `agent`.
         what: String,
     },
+    /// Measure, on the lab that is up.
+    Bench(bench::Options),
+    /// Run the CNI plugin for pods, here, and print how long it took.
+    #[command(hide = true)]
+    BenchPlugin(bench::plugin::Call),
     /// Make a node's namespaces.
     #[command(hide = true)]
     NodeStart { node: String },
@@ -111,6 +116,8 @@ fn act() -> Result<()> {
         Verb::Sbctl(rest) => {
             match become_it(rootfs::central(&state("central"), "ovn-sbctl", &words(&rest.arguments))?)? {}
         }
+        Verb::Bench(options) => wait_for(bench::run(options))??,
+        Verb::BenchPlugin(call) => println!("{}", bench::plugin::call(&call)?),
         // These change the namespaces of the process, so they must stay clear of a runtime's threads.
         Verb::NodeStart { node } => node::start(named(&node)?)?,
         Verb::NodeInit { node } => match node::init(named(&node)?)? {},

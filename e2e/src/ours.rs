@@ -42,9 +42,14 @@ pub async fn up(nodes: &[Node]) -> Result<()> {
     Ok(())
 }
 
+/// What the controllers' processes are called, in the order of [`net::CONTROLLERS`].
+pub fn controllers() -> [String; 2] {
+    [1, 2].map(|replica| format!("kube-ovn-controller-{replica}"))
+}
+
 fn controller(replica: usize) -> Result<()> {
     let (host, ..) = net::CONTROLLERS.get(replica).context("no such replica")?;
-    let name = format!("kube-ovn-controller-{}", replica + 1);
+    let name = &controllers()[replica];
     let flags = [
         format!("--kubeconfig={}", kubeconfig().display()),
         format!("--ovn-nb-addr=tcp:{CONTROL_PLANE}:6641"),
@@ -54,7 +59,7 @@ fn controller(replica: usize) -> Result<()> {
         format!("--pod-name={name}"),
     ];
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
-    process::start(&name, process::in_netns(host, sibling(DAEMONS[0])?, &flags))
+    process::start(name, process::in_netns(host, sibling(DAEMONS[0])?, &flags))
 }
 
 fn agent(node: Node) -> Result<()> {
@@ -83,8 +88,8 @@ pub async fn restart(what: &str) -> Result<()> {
     let grace = Duration::from_secs(10);
     match what {
         "controller" => {
-            for replica in 0..net::CONTROLLERS.len() {
-                process::stop(&state("pid").join(format!("kube-ovn-controller-{}", replica + 1)), grace).await?;
+            for (replica, name) in controllers().into_iter().enumerate() {
+                process::stop(&state("pid").join(name), grace).await?;
                 controller(replica)?;
             }
         }

@@ -116,13 +116,13 @@ fn start_time(pid: u32) -> Option<String> {
 /// Ends the process of a record: asks first, and after `grace` tells. Removes the record.
 pub async fn stop(file: &Path, grace: Duration) -> Result<()> {
     if let Some(pid) = recorded(file) {
-        // Of what runs on a node we know the nsenter that waits for it: it is the child that must hear the signal.
-        let inside = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "nsenter");
-        let targets = if inside { children(pid) } else { vec![pid] };
+        let targets = itself(pid);
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             for target in &targets {
                 let _ = kill(Pid::from_raw(i32::try_from(*target)?), signal); // gone is what we want
             }
+            // An nsenter whose child was stopped has stopped itself, and would never see it end.
+            let _ = kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGCONT);
             let patience = if signal == Signal::SIGKILL { Duration::from_secs(10) } else { grace };
             let deadline = Instant::now() + patience;
             while recorded(file).is_some() && Instant::now() < deadline {
@@ -135,6 +135,12 @@ pub async fn stop(file: &Path, grace: Duration) -> Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).with_context(|| file.display().to_string()),
         _ => Ok(()),
     }
+}
+
+/// The process itself behind a recorded pid: of what runs on a node we know the nsenter that waits for it.
+pub fn itself(pid: u32) -> Vec<u32> {
+    let inside = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "nsenter");
+    if inside { children(pid) } else { vec![pid] }
 }
 
 fn children(pid: u32) -> Vec<u32> {

@@ -1,0 +1,85 @@
+//! What the API server takes of the same writes when no controller of ours is there: for each pod its creation, one IP
+//! object and one patch of its annotations, as many at a time as our controller sends.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use api::{Ip, PodView};
+use futures::channel::mpsc;
+use futures::future::try_join;
+use futures::{StreamExt, TryStreamExt};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+
+use super::bed::Bed;
+use super::pods::Template;
+use super::usage;
+
+/// Pods of which the controller's writes are on their way at the same time, two for each.
+const WRITERS: usize = 24;
+/// The label of IP objects that are ours to delete.
+const MARK: &str = "bench";
+
+/// Many at once.
+#[derive(Clone, Debug)]
+pub struct Alone {
+    /// Pods per second.
+    pub per_second: f64,
+    /// Processor time by process.
+    pub cpu: Vec<(String, Duration)>,
+}
+
+/// The writes for `count` pods; then removes everything again.
+#[allow(clippy::cast_precision_loss)] // a count of pods
+pub async fn burst(bed: &Bed, count: usize, template: &Template) -> Result<Alone> {
+    let names = Bed::names(count);
+    let (created, taken) = mpsc::unbounded();
+    let before = usage::cpu()?;
+    let start = Instant::now();
+    let creations = async {
+        let creations = bed.create_all(&names, |name| {
+            let _ = created.unbounded_send(name.to_owned()); // if nobody takes it, the other half has the error
+        });
+        let result = creations.await;
+        created.close_channel();
+        result
+    };
+    let writes = taken.map(|name| {
+        let (client, namespace, template) = (bed.client(), bed.namespace().to_owned(), template.clone());
+        tokio::spawn(async move { write(client, &namespace, &name, &template).await })
+    });
+    let writes =
+        writes.buffer_unordered(WRITERS).map_err(anyhow::Error::from).try_for_each(|written| async { written });
+    try_join(creations, writes).await?;
+    bed.pods.count(count).await.context("annotated pods")?;
+    bed.ips.count(count).await.context("IP objects")?;
+    let took = start.elapsed();
+    let cpu = usage::spent(&before, &usage::cpu()?);
+    clear(bed).await?;
+    Ok(Alone { per_second: count as f64 / took.as_secs_f64(), cpu })
+}
+
+async fn write(client: Client, namespace: &str, name: &str, template: &Template) -> Result<()> {
+    let (ips, pods) = (Api::<Ip>::all(client.clone()), Api::<PodView>::namespaced(client, namespace));
+    let mut ip = json!({
+        "apiVersion": "kubeovn.io/v1", "kind": "IP",
+        "metadata": {"name": format!("{name}.{namespace}"), "labels": template.labels}, "spec": template.spec,
+    });
+    ip["metadata"]["labels"][MARK] = json!("true");
+    let ip: Ip = serde_json::from_value(ip)?;
+    let (patch, creation) = (json!({"metadata": {"annotations": template.annotations}}), PostParams::default());
+    let (patch, parameters) = (Patch::Merge(patch), PatchParams::default());
+    let recorded = async { ips.create(&creation, &ip).await.map_err(anyhow::Error::from) };
+    let patched = async { pods.patch_metadata(name, &parameters, &patch).await.map_err(anyhow::Error::from) };
+    try_join(recorded, patched).await.with_context(|| format!("writing about pod {name}")).map(drop)
+}
+
+async fn clear(bed: &Bed) -> Result<()> {
+    let (ips, pods) = (Api::<Ip>::all(bed.client()), Api::<PodView>::namespaced(bed.client(), bed.namespace()));
+    let (now, all) = (DeleteParams::default().grace_period(0), ListParams::default());
+    pods.delete_collection(&now, &all).await?;
+    ips.delete_collection(&now, &all.labels(&format!("{MARK}=true"))).await?;
+    bed.pods.count(0).await?;
+    bed.ips.count(0).await
+}

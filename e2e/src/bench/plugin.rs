@@ -1,0 +1,205 @@
+//! The CNI plugin, from its start to its end, for pods that have their address already.
+//!
+//! The pods are bound to a real node whose kubelet is stopped meanwhile, so that nobody but this program plugs them: it
+//! makes a network namespace for each and runs the plugin as a container runtime does.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use api::PodView;
+use kube::Api;
+use kube::api::ListParams;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::bed::Bed;
+use super::stats::Times;
+use super::usage;
+use crate::cluster::Scene;
+use crate::layout::{Node, lab, state};
+use crate::process;
+
+/// The namespace of these pods, and their node.
+const NAMESPACE: &str = "bench-plugin";
+const NODE: &str = "n1";
+/// Calls at the same time, besides those one after the other.
+const AT_ONCE: usize = 10;
+
+/// How long each call took.
+#[derive(Clone, Debug)]
+pub struct Plugged {
+    /// ADDs and DELs one after the other.
+    pub serial: [Times; 2],
+    /// The same, ten at once.
+    pub at_once: [Times; 2],
+    /// Processor time by process over all of it.
+    pub cpu: Vec<(String, Duration)>,
+    /// How many calls that were.
+    pub calls: usize,
+}
+
+/// Makes `count` pods on the node, and has the plugin run for each of them there.
+pub async fn measure(scene: &Scene, count: usize) -> Result<Plugged> {
+    scene.namespace(NAMESPACE, &[]).await?;
+    let _stopped = Stopped::kubelet(NODE)?;
+    let bed = Bed::new(scene.cluster(), NAMESPACE, NODE).await?;
+    let names = Bed::names(count);
+    bed.create_all(&names, |_| ()).await?;
+    bed.pods.count(count).await.context("annotated pods")?;
+    let pods = Api::<PodView>::namespaced(bed.client(), NAMESPACE).list(&ListParams::default()).await?;
+    let uids = pods.items.into_iter().filter_map(|p| Some(format!("{}={}", p.metadata.name?, p.metadata.uid?)));
+    let uids: Vec<_> = uids.collect();
+
+    let node = Node::named(NODE).context("a node")?;
+    let before = usage::cpu()?;
+    let mut arguments = vec!["bench-plugin", NAMESPACE];
+    arguments.extend(uids.iter().map(String::as_str));
+    let printed = process::run(process::on(node, lab(), &arguments)?).await?;
+    let cpu = usage::spent(&before, &usage::cpu()?);
+    let printed: Printed = serde_json::from_str(&printed).with_context(|| printed.clone())?;
+    let times = |micros: Vec<u64>| micros.into_iter().map(Duration::from_micros).collect();
+    let calls = printed.serial.iter().chain(&printed.at_once).map(Vec::len).sum();
+    bed.clear().await?;
+    Ok(Plugged { serial: printed.serial.map(times), at_once: printed.at_once.map(times), cpu, calls })
+}
+
+/// A kubelet that does nothing until this is dropped; what starts it on its node, last, stops and goes on with it.
+struct Stopped(Vec<Pid>);
+
+impl Stopped {
+    fn kubelet(node: &str) -> Result<Self> {
+        let pid = process::recorded(&state("pid").join(format!("kubelet-{node}"))).context("its kubelet has ended")?;
+        let pids = process::itself(pid).into_iter().chain([pid]);
+        let stopped = Self(pids.filter_map(|pid| i32::try_from(pid).ok().map(Pid::from_raw)).collect());
+        kill(*stopped.0.first().context("its kubelet has ended")?, Signal::SIGSTOP)?;
+        Ok(stopped)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            let _ = kill(*pid, Signal::SIGCONT); // one that has ended needs nothing
+        }
+    }
+}
+
+/// `lab bench-plugin`: on a node, where the plugin is.
+#[derive(clap::Args, Debug)]
+pub struct Call {
+    /// Their namespace.
+    namespace: String,
+    /// Pods, as `name=uid`.
+    pods: Vec<String>,
+}
+
+/// What it prints: microseconds of ADDs and of DELs.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Printed {
+    serial: [Vec<u64>; 2],
+    at_once: [Vec<u64>; 2],
+}
+
+/// Plugs and unplugs each pod, first one after the other, then several at once; JSON for [`measure`]. The first call that
+/// fails ends it, with what the plugin said.
+pub fn call(call: &Call) -> Result<String> {
+    let conf = conf()?;
+    let pods = call.pods.iter().enumerate().map(|(at, pod)| Container::of(at, &call.namespace, pod));
+    let pods: Vec<_> = pods.collect::<Result<_>>()?;
+    let mut printed = Printed::default();
+    for pod in &pods {
+        pod.netns("add")?;
+    }
+    for (verb, times) in ["ADD", "DEL"].into_iter().zip(&mut printed.serial) {
+        for pod in &pods {
+            times.push(pod.plugin(verb, &conf)?);
+        }
+    }
+    for group in pods.chunks_exact(AT_ONCE) {
+        for (verb, times) in ["ADD", "DEL"].into_iter().zip(&mut printed.at_once) {
+            times.extend(all_at_once(group, verb, &conf)?);
+        }
+    }
+    for pod in &pods {
+        pod.netns("delete")?;
+    }
+    Ok(serde_json::to_string(&printed)?)
+}
+
+fn all_at_once(group: &[Container], verb: &str, conf: &str) -> Result<Vec<u64>> {
+    let (sender, results) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for pod in group {
+            let sender = sender.clone();
+            scope.spawn(move || sender.send(pod.plugin(verb, conf)));
+        }
+    });
+    drop(sender);
+    results.into_iter().collect()
+}
+
+/// The first plugin's part of the conflist, as the runtime hands it over.
+fn conf() -> Result<String> {
+    let path = "/etc/cni/net.d/01-kube-ovn.conflist";
+    let list: Value = serde_json::from_slice(&std::fs::read(path).context(path)?)?;
+    let mut conf = list["plugins"][0].clone();
+    ensure!(conf["type"] == "kube-ovn", "the first plugin of {path} is {}", conf["type"]);
+    for key in ["cniVersion", "name"] {
+        conf[key] = list[key].clone();
+    }
+    Ok(json!(conf).to_string())
+}
+
+#[derive(Debug)]
+struct Container {
+    id: String,
+    netns: String,
+    arguments: String,
+}
+
+impl Container {
+    fn of(at: usize, namespace: &str, pod: &str) -> Result<Self> {
+        let (name, uid) = pod.split_once('=').context("a pod is name=uid")?;
+        Ok(Self {
+            // The host's end of the link has its name from the first twelve.
+            id: format!("be{at:010x}{:052}", 0),
+            netns: format!("bench-{at}"),
+            arguments: format!("K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name};K8S_POD_UID={uid}"),
+        })
+    }
+
+    fn netns(&self, verb: &str) -> Result<()> {
+        let status = Command::new("ip").args(["netns", verb, &self.netns]).status()?;
+        ensure!(status.success(), "ip netns {verb} {}: {status}", self.netns);
+        Ok(())
+    }
+
+    /// Runs the plugin; microseconds from its start to its end.
+    fn plugin(&self, verb: &str, conf: &str) -> Result<u64> {
+        let mut command = Command::new("/opt/cni/bin/kube-ovn");
+        command
+            .env_clear()
+            .env("CNI_COMMAND", verb)
+            .env("CNI_CONTAINERID", &self.id)
+            .env("CNI_NETNS", format!("/run/netns/{}", self.netns))
+            .env("CNI_IFNAME", "eth0")
+            .env("CNI_ARGS", &self.arguments)
+            .env("CNI_PATH", "/opt/cni/bin")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let start = Instant::now();
+        let mut plugin = command.spawn().context("/opt/cni/bin/kube-ovn")?;
+        plugin.stdin.take().context("a pipe")?.write_all(conf.as_bytes())?;
+        let output = plugin.wait_with_output()?;
+        let took = start.elapsed();
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{verb} of {}: {}: {said}", self.arguments, output.status);
+        Ok(u64::try_from(took.as_micros())?)
+    }
+}

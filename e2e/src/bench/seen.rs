@@ -1,0 +1,95 @@
+//! When a watch first showed each object as it shall be.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use futures::TryStreamExt;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// Far beyond what anything takes.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// Objects by name, with that time. Its watch ends when it is dropped.
+#[derive(Debug)]
+pub struct Seen {
+    state: watch::Receiver<State>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    synced: bool,
+    when: HashMap<String, Instant>,
+}
+
+impl Seen {
+    /// Begins to watch, and has seen all that is there when it returns. `right` answers whether an object is as it shall be.
+    pub async fn follow<K>(api: Api<K>, right: impl Fn(&K) -> bool + Send + Sync + 'static) -> Result<Self>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let (sender, mut state) = watch::channel(State::default());
+        let task = tokio::spawn(async move {
+            let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+            loop {
+                let event = match events.try_next().await {
+                    Ok(Some(event)) => event,
+                    Ok(None) => return,
+                    Err(_) => continue, // taken up again, with backoff
+                };
+                let now = Instant::now();
+                sender.send_if_modified(|state| match event {
+                    watcher::Event::InitDone => !std::mem::replace(&mut state.synced, true),
+                    watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
+                        let name = object.meta().name.clone().unwrap_or_default();
+                        let fresh = right(&object) && !state.when.contains_key(&name);
+                        fresh && state.when.insert(name, now).is_none()
+                    }
+                    watcher::Event::Delete(object) => {
+                        state.when.remove(object.meta().name.as_deref().unwrap_or_default()).is_some()
+                    }
+                    watcher::Event::Init => false,
+                });
+            }
+        });
+        let synced = tokio::time::timeout(PATIENCE, state.wait_for(|state| state.synced)).await;
+        synced.context("the API server does not list")??;
+        Ok(Self { state, task })
+    }
+
+    /// How many are there now.
+    pub fn len(&self) -> usize {
+        self.state.borrow().when.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Waits until exactly so many are there.
+    pub async fn count(&self, count: usize) -> Result<()> {
+        let mut state = self.state.clone();
+        let wait = async { state.wait_for(|state| state.when.len() == count).await.map(drop) };
+        let ended = tokio::time::timeout(PATIENCE, wait).await;
+        ended.with_context(|| format!("{} of {count} after {PATIENCE:?}", self.len()))?.context("the watch has ended")
+    }
+
+    /// When each of `names` was seen, in the same order; an error names one that was not.
+    pub fn when(&self, names: &[String]) -> Result<Vec<Instant>> {
+        let state = self.state.borrow();
+        names.iter().map(|name| state.when.get(name).copied().with_context(|| format!("{name} was not seen"))).collect()
+    }
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,62 @@
+//! Medians and percentiles.
+
+use std::time::Duration;
+
+/// Durations in order.
+#[derive(Clone, Debug, Default)]
+pub struct Times(Vec<Duration>);
+
+impl FromIterator<Duration> for Times {
+    fn from_iter<T: IntoIterator<Item = Duration>>(times: T) -> Self {
+        let mut times: Vec<_> = times.into_iter().collect();
+        times.sort_unstable();
+        Self(times)
+    }
+}
+
+impl Times {
+    /// The smallest that at least `percent` of all do not exceed; zero when there are none.
+    pub fn percentile(&self, percent: usize) -> Duration {
+        let rank = (self.0.len() * percent).div_ceil(100).saturating_sub(1);
+        self.0.get(rank).copied().unwrap_or_default()
+    }
+
+    /// Each of them, smallest first.
+    pub fn iter(&self) -> impl Iterator<Item = Duration> {
+        self.0.iter().copied()
+    }
+
+    /// `p50 / p99` in milliseconds.
+    pub fn shown(&self) -> String {
+        let [half, most] = [50, 99].map(|p| millis(self.percentile(p)));
+        let digits = usize::from(half < 100.0);
+        format!("{half:.digits$} / {most:.digits$} ms")
+    }
+}
+
+/// Milliseconds.
+pub fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The middle one; of an even number the upper of the two.
+pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.into_iter().collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_of_the_nearest_rank() {
+        let times: Times = (1..=100).rev().map(Duration::from_millis).collect();
+        assert_eq!([50, 99, 100].map(|p| times.percentile(p).as_millis()), [50, 99, 100]);
+        let one: Times = [Duration::from_millis(7)].into_iter().collect();
+        assert_eq!(one.percentile(99).as_millis(), 7);
+        assert_eq!(Times::default().percentile(50), Duration::ZERO);
+        assert!((median([3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+    }
+}
