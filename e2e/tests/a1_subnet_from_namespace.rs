@@ -6,7 +6,7 @@ use e2e::Cluster;
 use e2e::cluster::{nb, subnet_ready};
 use kube::Api;
 
-/// The namespace of mission A1.
+/// The namespace of row A1.
 const ANNOTATIONS: [(&str, &str); 4] = [
     ("ovn.kubernetes.io/logical_switch", "test-ns-subnet"),
     ("ovn.kubernetes.io/cidr", "10.17.0.0/24"),

@@ -1,0 +1,63 @@
+//! The user's documentation: every example in `docs/subnets.md` does what the page says.
+
+use anyhow::{Context, Result, ensure};
+use api::Subnet;
+use e2e::Cluster;
+use e2e::cluster::subnet_ready;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use serde_json::Value;
+
+const PAGE: &str = include_str!("../../docs/subnets.md");
+
+/// The YAML documents of the page, in order.
+fn examples() -> Result<Vec<Value>> {
+    let blocks = PAGE.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks
+        .flat_map(|block| block.split("---\n"))
+        .map(|yaml| serde_yaml_ng::from_str(yaml).context(yaml.to_owned()))
+        .collect()
+}
+
+fn address_in(range: &'static str) -> impl Fn(&Pod) -> Result<()> {
+    move |pod| {
+        let annotations = pod.metadata.annotations.as_ref();
+        let address = annotations.and_then(|a| a.get("ovn.kubernetes.io/ip_address")).map_or("", String::as_str);
+        ensure!(address.starts_with(range), "it has the address {address:?}, not one of {range}*");
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn docs_every_example_does_what_the_page_says() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("docs").await?;
+    let subnets: Api<Subnet> = Api::all(cluster.client());
+    let examples = examples()?;
+    ensure!(examples.len() == 5, "the page has {} examples, and this test knows of 5", examples.len());
+    for mut manifest in examples {
+        match manifest["kind"].as_str() {
+            Some("Namespace") => {
+                let annotations = manifest["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+                let annotations: Vec<(&str, &str)> =
+                    annotations.iter().map(|(k, v)| (k.as_str(), v.as_str().unwrap_or_default())).collect();
+                let name = manifest["metadata"]["name"].as_str().context("a namespace without a name")?;
+                scene.namespace(name, &annotations).await?;
+            }
+            kind => {
+                if kind == Some("Pod") {
+                    // Only so that clearing the scene takes no half minute.
+                    manifest["spec"]["terminationGracePeriodSeconds"] = 0.into();
+                }
+                scene.create(manifest).await?;
+            }
+        }
+    }
+    cluster.until(subnets.clone(), "docs-team-net", subnet_ready).await?;
+    scene.adopt(&subnets, "docs-team-net").await?;
+    cluster.until(subnets, "docs-shared", subnet_ready).await?;
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), "docs-shop");
+    cluster.until(pods.clone(), "web", address_in("10.41.0.")).await?;
+    cluster.until(pods, "guest", address_in("10.40.0.11")).await?;
+    Ok(())
+}
