@@ -107,6 +107,11 @@ fn count(client: &Client) -> Option<i64> {
     client.read(|replica| replica.get("Shelf", a())?["count"].as_int())
 }
 
+/// A change of the one row.
+fn told(reset: bool, connected: bool) -> Change {
+    Change { rows: [("Shelf", a())].into(), reset, connected }
+}
+
 fn snapshot(count: i64) -> Value {
     json!([false, "t1", {"Shelf": {A: {"initial": {"name": "a", "count": count}}}}])
 }
@@ -144,15 +149,15 @@ async fn a_session_resumes_by_the_last_transaction() {
     let (client, mut changes) = server.client();
     let (mut connection, request) = server.open(snapshot(1)).await;
     assert_eq!(request["params"][3], json!(Uuid::nil()));
-    assert_eq!(changes.next().await, Change { rows: [("Shelf", a())].into(), reset: true });
+    assert_eq!(changes.next().await, told(true, true));
     connection.say(&update("t2", 2)).await;
-    assert_eq!(changes.next().await, Change { rows: [("Shelf", a())].into(), reset: false });
+    assert_eq!(changes.next().await, told(false, false));
     drop(connection);
 
     let missed = json!([true, "t3", {"Shelf": {A: {"modify": {"count": 3}}}}]);
     let (_connection, request) = server.open(missed).await;
     assert_eq!(request["params"][3], "t2");
-    assert_eq!(changes.next().await, Change { rows: [("Shelf", a())].into(), reset: false });
+    assert_eq!(changes.next().await, told(false, true));
     assert_eq!(count(&client), Some(3));
 }
 
@@ -168,7 +173,7 @@ async fn an_update_that_does_not_fit_brings_a_new_snapshot() {
 
     let (_connection, request) = server.open(snapshot(5)).await;
     assert_eq!(request["params"][3], json!(Uuid::nil()));
-    assert_eq!(changes.next().await, Change { rows: [("Shelf", a())].into(), reset: true });
+    assert_eq!(changes.next().await, told(true, true));
     assert_eq!(count(&client), Some(5));
 }
 
@@ -385,6 +390,43 @@ async fn every_endpoint_is_tried_in_turn() {
 }
 
 #[tokio::test]
+async fn whoever_hears_of_the_first_change_can_write() {
+    let server = Script::new();
+    let (client, mut changes) = server.client();
+    let writer = tokio::spawn({
+        let client = client.clone();
+        async move {
+            changes.next().await;
+            client.transact(&[Op::Abort]).await
+        }
+    });
+    let (mut connection, _) = server.open(snapshot(1)).await;
+    let answer = async {
+        let request = connection.request("transact").await;
+        connection.say(&json!({"id": request["id"], "result": [{}]})).await;
+    };
+    tokio::select! {
+        outcome = writer => panic!("{outcome:?}, and the server was not asked"),
+        () = answer => {}
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_begins_is_told_though_no_row_has_changed() {
+    let server = Script::new();
+    let (client, mut changes) = server.client();
+    let (connection, _) = server.open(snapshot(1)).await;
+    assert_eq!(changes.next().await, told(true, true));
+    let mut connected = client.connected();
+    drop(connection);
+    connected.wait_for(|connected| !connected).await.unwrap();
+    assert_eq!(client.transact(&[Op::Abort]).await, Err(TransactError::Disconnected));
+
+    let _connection = server.open(json!([true, "t1", {}])).await;
+    assert_eq!(changes.next().await, Change { connected: true, ..Change::default() });
+}
+
+#[tokio::test]
 async fn changes_coalesce_until_they_are_asked_for() {
     let server = Script::new();
     let (client, mut changes) = server.client();
@@ -401,9 +443,9 @@ async fn changes_coalesce_until_they_are_asked_for() {
     let request = connection.request("transact").await;
     connection.say(&json!({"id": request["id"], "result": [{}]})).await;
     pending.await.unwrap().unwrap();
-    assert_eq!(changes.next().await, Change { rows: [("Shelf", a())].into(), reset: true });
+    assert_eq!(changes.next().await, told(true, true));
     assert_eq!(changes.try_next(), None);
     assert!(tokio::time::timeout(Duration::from_millis(10), changes.next()).await.is_err());
     connection.say(&update("t101", 101)).await;
-    assert_eq!(changes.next().await, Change { rows: [("Shelf", a())].into(), reset: false });
+    assert_eq!(changes.next().await, told(false, false));
 }

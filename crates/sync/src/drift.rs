@@ -103,7 +103,7 @@ mod tests {
         replica.insert("Logical_Router", router_id, row);
         replica.remove("Logical_Router_Policy", policy_id);
         let rows = [("Logical_Router", router_id), ("Logical_Router_Policy", policy_id)].into();
-        let touched = drift.follow(&replica, &Change { rows, reset: false });
+        let touched = drift.follow(&replica, &Change { rows, ..Change::default() });
 
         assert!(!touched.is_empty());
         let ops = diff(&facts, &touched, &replica);
@@ -116,7 +116,7 @@ mod tests {
         let facts: Facts = policy().facts().into_iter().chain([router.fact()]).collect();
         let (replica, _, policy_id) = written(&facts);
         let rows = [("Logical_Router_Policy", policy_id)].into();
-        let touched = Drift::learn(&replica).follow(&replica, &Change { rows, reset: false });
+        let touched = Drift::learn(&replica).follow(&replica, &Change { rows, ..Change::default() });
         assert_eq!(touched.len(), 1, "named once, before and after alike");
         assert!(diff(&facts, &touched, &replica).is_empty());
     }

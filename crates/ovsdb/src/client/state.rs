@@ -1,8 +1,9 @@
 //! What the handles, the session task and the transport share. Every lock here is held for moments, never across an await.
 //!
 //! Order matters and is kept here: a change is marked after the replica has it, `connected` becomes true after
-//! the snapshot is in, and false before anybody learns that the session has ended.
+//! the snapshot is in and before its changes are told, and false before anybody learns that the session has ended.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::changes::{Changes, Dirty};
 use super::session::SessionError;
 use super::ticket::Tickets;
 use super::wire::Monitored;
-use crate::{Replica, Schema, Table, Updates};
+use crate::{Replica, RowId, Schema, Table, Updates};
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -107,31 +108,34 @@ impl State {
         let Monitored { found, last_txn, updates } = serde_json::from_str(reply)?;
         let updates = Updates::decode(self.tables(), updates)?;
         if found {
-            self.apply(&last_txn, updates)
+            let changed = self.apply(&last_txn, updates)?;
+            self.dirty.hold(changed, false);
         } else {
             // Readers go on while the new replica is built.
             let (fresh, changed) = self.replica().snapshot(updates)?;
             let old = std::mem::replace(&mut *self.replica.write().unwrap_or_else(PoisonError::into_inner), fresh);
             self.remember_txn(&last_txn);
-            self.dirty.mark(changed, true);
+            self.dirty.hold(changed, true);
             drop(old);
-            Ok(())
         }
+        Ok(())
     }
 
     /// Takes in an update.
     pub(super) fn updated(&self, last_txn: &str, updates: &serde_json::value::RawValue) -> Result<(), SessionError> {
         let updates = Updates::decode(self.tables(), updates).inspect_err(|_| self.forget_txn())?;
-        self.apply(last_txn, updates)
+        let changed = self.apply(last_txn, updates)?;
+        self.dirty.mark(changed);
+        Ok(())
     }
 
-    fn apply(&self, last_txn: &str, updates: Updates) -> Result<(), SessionError> {
+    /// Gives the rows that have changed, to be marked.
+    fn apply(&self, last_txn: &str, updates: Updates) -> Result<BTreeSet<RowId>, SessionError> {
         let applied = self.replica.write().unwrap_or_else(PoisonError::into_inner).apply(updates);
         // What does not fit shows that the replica is not what the server thinks: only a snapshot helps.
         let changed = applied.inspect_err(|_| self.forget_txn())?;
         self.remember_txn(last_txn);
-        self.dirty.mark(changed, false);
-        Ok(())
+        Ok(changed)
     }
 
     fn remember_txn(&self, last_txn: &str) {
@@ -149,6 +153,7 @@ impl State {
             if end.is_none() {
                 *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(live);
                 self.connected.send_replace(true);
+                self.dirty.begin();
             }
             false
         });
