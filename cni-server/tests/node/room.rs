@@ -121,10 +121,24 @@ impl Room {
                     waiting.map(tell).collect()
                 });
                 if !ops.is_empty() {
-                    let _ = client.transact(&ops).await;
+                    // Without a session it is told again when there is one.
+                    if let Err(error) = client.transact(&ops).await {
+                        tracing::warn!(%error, "the stand-in for ovn-controller did not write");
+                    }
                 }
             }
         });
+    }
+
+    /// Waits until ovs-vswitchd has carried out what the database asks of it, and has written back what it keeps.
+    pub fn settle(&self) {
+        self.vsctl(&["set", "open_vswitch", ".", &format!("other_config:settled={}", self.written())]);
+    }
+
+    /// How much has been written to the database, in bytes of its log. What ovs-vswitchd reports of the kernel's links
+    /// (`link_state`, `mtu`, `mac_in_use`), whenever it gets to it, is ephemeral and not in there.
+    pub fn written(&self) -> u64 {
+        std::fs::metadata(self.dir.path().join("conf.db")).unwrap().len()
     }
 
     /// The names of all ports of the bridge.
