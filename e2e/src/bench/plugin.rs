@@ -29,12 +29,16 @@ const NAMESPACE: &str = "bench-plugin";
 const NODE: &str = "n1";
 /// Calls at the same time, besides those one after the other.
 const AT_ONCE: usize = 10;
+/// In this order.
+const VERBS: [&str; 2] = ["ADD", "DEL"];
 
 /// How long each call took.
 #[derive(Clone, Debug)]
 pub struct Plugged {
-    /// ADDs and DELs one after the other.
+    /// ADDs and DELs one after the other, each pod unplugged before the next is plugged.
     pub serial: [Times; 2],
+    /// The same, all plugged before the first is unplugged.
+    pub filling: [Times; 2],
     /// The same, ten at once.
     pub at_once: [Times; 2],
     /// Processor time by process over all of it.
@@ -63,9 +67,11 @@ pub async fn measure(scene: &Scene, count: usize) -> Result<Plugged> {
     let cpu = usage::spent(&before, &usage::cpu()?);
     let printed: Printed = serde_json::from_str(&printed).with_context(|| printed.clone())?;
     let times = |micros: Vec<u64>| micros.into_iter().map(Duration::from_micros).collect();
-    let calls = printed.serial.iter().chain(&printed.at_once).map(Vec::len).sum();
+    let all = [&printed.serial, &printed.filling, &printed.at_once];
+    let calls = all.into_iter().flatten().map(Vec::len).sum();
     bed.clear().await?;
-    Ok(Plugged { serial: printed.serial.map(times), at_once: printed.at_once.map(times), cpu, calls })
+    let [serial, filling, at_once] = [printed.serial, printed.filling, printed.at_once].map(|both| both.map(times));
+    Ok(Plugged { serial, filling, at_once, cpu, calls })
 }
 
 /// A kubelet that does nothing until this is dropped; what starts it on its node, last, stops and goes on with it.
@@ -102,10 +108,11 @@ pub struct Call {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Printed {
     serial: [Vec<u64>; 2],
+    filling: [Vec<u64>; 2],
     at_once: [Vec<u64>; 2],
 }
 
-/// Plugs and unplugs each pod, first one after the other, then several at once; JSON for [`measure`]. The first call that
+/// Plugs and unplugs each pod: alone on the node, beside all the others, and several at once; JSON for [`measure`]. The first call that
 /// fails ends it, with what the plugin said.
 pub fn call(call: &Call) -> Result<String> {
     let conf = conf()?;
@@ -115,13 +122,12 @@ pub fn call(call: &Call) -> Result<String> {
     for pod in &pods {
         pod.netns("add")?;
     }
-    for (verb, times) in ["ADD", "DEL"].into_iter().zip(&mut printed.serial) {
-        for pod in &pods {
-            times.push(pod.plugin(verb, &conf)?);
-        }
+    for pod in pods.chunks(1) {
+        one_by_one(pod, &conf, &mut printed.serial)?;
     }
+    one_by_one(&pods, &conf, &mut printed.filling)?;
     for group in pods.chunks_exact(AT_ONCE) {
-        for (verb, times) in ["ADD", "DEL"].into_iter().zip(&mut printed.at_once) {
+        for (verb, times) in VERBS.into_iter().zip(&mut printed.at_once) {
             times.extend(all_at_once(group, verb, &conf)?);
         }
     }
@@ -129,6 +135,15 @@ pub fn call(call: &Call) -> Result<String> {
         pod.netns("delete")?;
     }
     Ok(serde_json::to_string(&printed)?)
+}
+
+fn one_by_one(pods: &[Container], conf: &str, times: &mut [Vec<u64>; 2]) -> Result<()> {
+    for (verb, times) in VERBS.into_iter().zip(times) {
+        for pod in pods {
+            times.push(pod.plugin(verb, conf)?);
+        }
+    }
+    Ok(())
 }
 
 fn all_at_once(group: &[Container], verb: &str, conf: &str) -> Result<Vec<u64>> {

@@ -92,11 +92,14 @@ pub fn alone(count: usize, ours: f64, runs: &[Alone]) {
 /// The plugin.
 pub fn plugged(plugged: &Plugged) {
     let [add, del] = &plugged.serial;
+    let [filling, emptying] = &plugged.filling;
     let [adds, dels] = &plugged.at_once;
     heading("the CNI plugin, from its start to its end, pod annotated");
     row("ADD one after the other, p50 / p99", &add.shown(), "136 / 162 ms (by default 5.4 s)");
+    row("ADD one after the other, none unplugged meanwhile, p50 / p99", &filling.shown(), "");
     row("ADD ten at once, p50 / p99", &adds.shown(), "684 / 724 ms");
     row("DEL one after the other, p50 / p99", &del.shown(), "92 / 107 ms");
+    row("DEL one after the other, after all ADDs, p50 / p99", &emptying.shown(), "");
     row("DEL ten at once, p50 / p99", &dels.shown(), "");
     table("CPU, per call of the plugin", &plugged.cpu, plugged.calls);
 }
