@@ -78,27 +78,9 @@ async fn serve(args: &Args, agent: Agent, links: &Links, cluster: &Cluster) -> a
     let listener = socket::bind(&args.bind_socket).with_context(|| format!("bind {path}"))?;
     let methods = socket::methods(agent.clone()).context("register the agent's methods")?;
     tracing::info!(node = args.node_name, socket = %path, "serving the plugin");
-    tokio::join!(socket::serve(listener, methods), clear(agent, links, cluster.clone()));
+    let clear = leftovers::clear(&agent.attachments, &agent.ovs, links, cluster.pods.clone(), RECHECK);
+    tokio::join!(socket::serve(listener, methods), clear);
     Ok(())
-}
-
-/// Unplugs what is dead, once the pods of this node are known.
-async fn clear(agent: Agent, links: &Links, mut cluster: Cluster) {
-    cluster.synced().await;
-    let names = match links.all().await {
-        Ok(all) => all.into_iter().map(|link| link.name).collect(),
-        Err(error) => {
-            tracing::warn!(%error, "dead ports are not looked for");
-            return;
-        }
-    };
-    let plugged = agent.ovs.read(leftovers::plugged);
-    let dead = leftovers::dead(plugged, &names, &cluster.pods.borrow());
-    for port in dead {
-        tracing::info!(device = port.device, pod = port.attachment.pod_name, "unplugging a dead port");
-        // Its failure is logged where it happens.
-        let _ = agent.attachments.del(port.attachment).await;
-    }
 }
 
 async fn client(args: &Args) -> anyhow::Result<kube::Client> {
@@ -155,8 +137,8 @@ async fn ready(
     }
 }
 
-/// How often the rules are compared with the kernel's although nothing that we know of has changed: others write there
-/// too, and iptables announces nothing. Also how soon a file that could not be written is tried again.
+/// How often rules and ports are compared with the kernel although nothing that we know of has changed: others write
+/// there too, and neither iptables nor a namespace announces anything. Also how soon a file that could not be written is tried again.
 const RECHECK: Duration = Duration::from_secs(30);
 
 /// Starts the owner of the masquerade rules: says whether they are in place, or why not.

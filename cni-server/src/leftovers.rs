@@ -3,14 +3,20 @@
 //! A runtime may lose a DEL: the node was restarted, or its own record was. Promise: only what is certainly dead goes. A
 //! port is dead when its device is gone, or when both its pod (by uid) and its namespace are; a host end is dead when it
 //! has no port.
+//!
+//! Ports are looked at when a pod of this node goes, and all is compared with the kernel once in a while: it announces
+//! neither that a namespace has gone nor whose a device was.
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 
 use cni_wire::rpc::Attachment;
 use ovn::local::Interface;
 use ovsdb::Replica;
+use tokio::sync::watch;
 
+use crate::attachments::Attachments;
 use crate::link::{LinkError, Links};
 use crate::ovs::Ovs;
 use crate::seen::{Pod, Seen};
@@ -45,16 +51,53 @@ pub fn plugged(replica: &Replica) -> Vec<Plugged> {
     .collect()
 }
 
-/// The ports that are dead, given the names of the kernel's links and this node's pods.
-pub fn dead(plugged: Vec<Plugged>, links: &BTreeSet<String>, pods: &Seen<Pod>) -> Vec<Plugged> {
+/// The ports that are dead, given this node's pods and, when they were looked at, the names of the kernel's links. The
+/// links are looked at after the ports, since a port is written when its device is there.
+pub fn dead(plugged: Vec<Plugged>, links: Option<&BTreeSet<String>>, pods: &Seen<Pod>) -> Vec<Plugged> {
     let lives = |port: &Plugged| {
         let a = &port.attachment;
         let name = format!("{}.{}", a.pod_name, a.pod_namespace);
         let known = |pod: &Pod| a.pod_uid.as_deref().is_none_or(|uid| pod.has_uid(uid));
         let pod = !pods.synced || pods.objects.get(&name).is_some_and(known);
-        links.contains(&port.device) && (pod || a.netns.as_ref().is_some_and(|path| Path::new(path).exists()))
+        let device = links.is_none_or(|links| links.contains(&port.device));
+        device && (pod || a.netns.as_ref().is_some_and(|path| Path::new(path).exists()))
     };
     plugged.into_iter().filter(|port| !lives(port)).collect()
+}
+
+/// Unplugs what is dead, for ever: with the kernel's links at first and every `recheck`, and as soon as a pod goes.
+/// Begins when the pods are known.
+pub async fn clear(
+    attachments: &Attachments,
+    ovs: &Ovs,
+    links: &Links,
+    mut pods: watch::Receiver<Seen<Pod>>,
+    recheck: Duration,
+) {
+    // The sender lives as long as the process.
+    let _ = pods.wait_for(|seen| seen.synced).await;
+    let mut again = tokio::time::interval(recheck);
+    again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let thorough = tokio::select! {
+            _ = again.tick() => true,
+            Ok(()) = pods.changed() => false,
+        };
+        let plugged = ovs.read(plugged);
+        let names = if thorough { names(links).await } else { None };
+        let dead = dead(plugged, names.as_ref(), &pods.borrow_and_update());
+        for port in dead {
+            tracing::info!(device = port.device, pod = port.attachment.pod_name, "unplugging a dead port");
+            // Its failure is logged where it happens, and it is found dead again.
+            let _ = attachments.del(port.attachment).await;
+        }
+    }
+}
+
+async fn names(links: &Links) -> Option<BTreeSet<String>> {
+    let all =
+        links.all().await.inspect_err(|error| tracing::warn!(%error, "ports without a device are not looked for"));
+    Some(all.ok()?.into_iter().map(|link| link.name).collect())
 }
 
 /// Deletes host ends that have no port. Only before the first ADD: one that is under way has a device before it has a
@@ -112,9 +155,11 @@ mod tests {
         ];
         let links = ["a_h", "gone_h", "forced_h", "reborn_h"].map(str::to_owned).into();
         let names = |dead: Vec<Plugged>| dead.into_iter().map(|p| p.attachment.pod_name).collect::<Vec<_>>();
-        assert_eq!(names(dead(all.clone(), &links, &pods)), ["gone", "reborn", "unplugged"]);
+        assert_eq!(names(dead(all.clone(), Some(&links), &pods)), ["gone", "reborn", "unplugged"]);
         // Nothing is known of the pods yet: only the device counts.
-        assert_eq!(names(dead(all, &links, &Seen::default())), ["unplugged"]);
+        assert_eq!(names(dead(all.clone(), Some(&links), &Seen::default())), ["unplugged"]);
+        // The kernel was not asked: only pods and namespaces count.
+        assert_eq!(names(dead(all, None, &pods)), ["gone", "reborn"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! ADD and DEL.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use api::PodNet;
@@ -221,9 +221,65 @@ fn what_lost_dels_left_is_found() {
         let links = Links::here().unwrap();
         assert_eq!(leftovers::delete_orphans(&ovs, &links).await.unwrap(), 1);
         let names = links.all().await.unwrap().into_iter().map(|link| link.name).collect();
-        let dead = leftovers::dead(ovs.read(leftovers::plugged), &names, &attacher.pods.borrow());
+        let dead = leftovers::dead(ovs.read(leftovers::plugged), Some(&names), &attacher.pods.borrow());
         assert_eq!(dead.iter().map(|port| port.device.as_str()).collect::<Vec<_>>(), ["05cafe012345_h"]);
         assert!(names.contains("veth0") && names.contains("07cafe012345_h") && !names.contains("06cafe012345_h"));
+    });
+}
+
+#[test]
+fn a_pod_that_goes_without_a_del_is_unplugged() {
+    in_netns(|| async {
+        let room = Room::new();
+        room.play_ovn_controller();
+        let (sender, seen) = watch::channel(pods([5, 6, 7, 8].map(|n| (n, Some(net(n))))));
+        let attacher = attacher(&room, seen.clone(), Duration::from_secs(20));
+        let attachments = Attachments::spawn(attacher.clone());
+        // A namespace's path, which goes before the namespace.
+        let dir = tempfile::tempdir().unwrap();
+        let path = |n: u8| dir.path().join(n.to_string());
+        let namespaces = [5, 6, 7, 8].map(|n| (n, PodNs::new()));
+        let requests = namespaces.each_ref().map(|(n, ns)| {
+            std::os::unix::fs::symlink(ns.path(), path(*n)).unwrap();
+            Attachment { netns: Some(path(*n).to_str().unwrap().to_owned()), ..attachment(*n, ns) }
+        });
+        for request in &requests {
+            attachments.add(request.clone()).await.unwrap();
+        }
+        let ovs = &attacher.ovs;
+        let plugged = async |expected: &[u8]| {
+            let mut changed = ovs.changed();
+            let pods = || ovs.read(leftovers::plugged).into_iter().map(|port| port.attachment.pod_name);
+            while pods().collect::<BTreeSet<_>>() != expected.iter().map(|n| format!("pod-{n}")).collect() {
+                changed.changed().await.unwrap();
+            }
+        };
+        let clear = |recheck| leftovers::clear(&attachments, ovs, &attacher.links, seen.clone(), recheck);
+        // Pods are deleted and their namespaces gone. What is found at the start may be the first, not the second.
+        let by_event = async {
+            for (n, rest) in [(5, [6, 7, 8].as_slice()), (6, &[7, 8])] {
+                std::fs::remove_file(path(n)).unwrap();
+                sender.send_replace(pods(rest.iter().map(|n| (*n, Some(net(*n))))));
+                plugged(rest).await;
+            }
+        };
+        tokio::select! {
+            () = clear(Duration::from_hours(1)) => {}
+            () = by_event => {}
+        }
+        // A pod is deleted by force, so that its DEL is still to come; then its namespace goes without one.
+        let in_the_end = async {
+            sender.send_replace(pods([(8, Some(net(8)))]));
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            attachments.check(requests[2].clone()).await.unwrap();
+            std::fs::remove_file(path(7)).unwrap();
+            plugged(&[8]).await;
+        };
+        tokio::select! {
+            () = clear(Duration::from_millis(100)) => {}
+            () = in_the_end => {}
+        }
+        attachments.check(requests[3].clone()).await.unwrap();
     });
 }
 
