@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use cni_wire::rpc::{Attached, Attachment};
 use cni_wire::{CniError, Code};
+use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -19,7 +20,7 @@ use crate::attach::Attacher;
 enum Work {
     Add(oneshot::Sender<Result<Attached, CniError>>),
     Del(oneshot::Sender<Result<(), CniError>>),
-    Check(oneshot::Sender<Result<(), CniError>>),
+    Check(Vec<IpNet>, oneshot::Sender<Result<(), CniError>>),
 }
 
 /// One request about one container.
@@ -56,8 +57,8 @@ impl Request {
                 }
                 let _ = answer.send(result.map(drop));
             }
-            Work::Check(answer) => {
-                let result = attacher.check(&attachment).await;
+            Work::Check(promised, answer) => {
+                let result = attacher.check(&attachment, &promised).await;
                 done("check", result.as_ref().err());
                 let _ = answer.send(result);
             }
@@ -96,9 +97,9 @@ impl Attachments {
         self.ask(attachment, Work::Del).await
     }
 
-    /// CHECK.
-    pub async fn check(&self, attachment: Attachment) -> Result<(), CniError> {
-        self.ask(attachment, Work::Check).await
+    /// CHECK; `promised` are addresses that the runtime was told of.
+    pub async fn check(&self, attachment: Attachment, promised: Vec<IpNet>) -> Result<(), CniError> {
+        self.ask(attachment, |answer| Work::Check(promised, answer)).await
     }
 
     async fn ask<T>(

@@ -9,9 +9,10 @@ use std::path::Path;
 use cni_wire::conf::ValidAttachment;
 use cni_wire::rpc::{self, Attachment, Keep, method};
 use cni_wire::{CniError, Code};
+use ipnet::IpNet;
 use jsonrpsee::RpcModule;
 use jsonrpsee::core::RegisterMethodError;
-use jsonrpsee::types::{ErrorObjectOwned, Params};
+use jsonrpsee::types::ErrorObjectOwned;
 use kit::endpoint::Readiness;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -53,13 +54,15 @@ pub struct Agent {
 pub fn methods(agent: Agent) -> Result<RpcModule<Agent>, RegisterMethodError> {
     let mut module = RpcModule::new(agent);
     module.register_async_method(method::ADD, |params, agent, _| async move {
-        agent.attachments.add(read(&params)?).await.map_err(fault)
+        agent.attachments.add(valid(params.parse()?)?).await.map_err(fault)
     })?;
     module.register_async_method(method::DEL, |params, agent, _| async move {
         agent.attachments.del(params.parse()?).await.map_err(fault)
     })?;
     module.register_async_method(method::CHECK, |params, agent, _| async move {
-        agent.attachments.check(read(&params)?).await.map_err(fault)
+        let rpc::Check { attachment, promised } = params.parse()?;
+        let promised = promised.iter().map(|text| address(text)).collect::<Result<_, _>>()?;
+        agent.attachments.check(valid(attachment)?, promised).await.map_err(fault)
     })?;
     module.register_async_method(method::STATUS, |_, agent, _| async move {
         let unavailable = |why: String| fault(CniError::new(Code::NOT_AVAILABLE, "the node is not ready").details(why));
@@ -136,10 +139,14 @@ async fn answer(request: &str, module: &RpcModule<Agent>) -> String {
     }
 }
 
-fn read(params: &Params<'_>) -> Result<Attachment, ErrorObjectOwned> {
-    let attachment: Attachment = params.parse()?;
+fn valid(attachment: Attachment) -> Result<Attachment, ErrorObjectOwned> {
     attachment.validate().map_err(fault)?;
     Ok(attachment)
+}
+
+fn address(text: &str) -> Result<IpNet, ErrorObjectOwned> {
+    let wrong = |error| CniError::new(Code::CONFIG, format!("prevResult.ips: {text:?} is no address")).details(error);
+    text.parse().map_err(|error: ipnet::AddrParseError| fault(wrong(error)))
 }
 
 fn fault(error: CniError) -> ErrorObjectOwned {

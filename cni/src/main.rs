@@ -51,7 +51,12 @@ fn run(version: &mut Version) -> Result<String, CniError> {
             Ok(result.to_json(conf.version))
         }
         Call::Del(attachment) => agent::ask::<()>(&conf.server_socket, rpc::method::DEL, &attachment).map(quiet),
-        Call::Check(attachment) => agent::ask::<()>(&conf.server_socket, rpc::method::CHECK, &attachment).map(quiet),
+        Call::Check(attachment) => {
+            let promised = conf.prev_result.iter().flat_map(|result| result.addresses_of(&attachment.ifname));
+            let promised = promised.map(str::to_owned).collect();
+            let check = rpc::Check { attachment, promised };
+            agent::ask::<()>(&conf.server_socket, rpc::method::CHECK, &check).map(quiet)
+        }
         Call::Status => match agent::ask::<()>(&conf.server_socket, rpc::method::STATUS, &[(); 0]) {
             // The specification's word for "the agent is away" is another one here.
             Err(error) if error.code == Code::TRY_AGAIN => Err(CniError { code: Code::NOT_AVAILABLE, ..error }),

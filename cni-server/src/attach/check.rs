@@ -1,6 +1,6 @@
 //! CHECK: is a container's attachment still what ADD made?
 //!
-//! The record is the Interface row; the kernel is compared with it.
+//! The record is the Interface row; the kernel is compared with it, and with what the runtime was promised.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -31,8 +31,8 @@ struct Inside {
 }
 
 impl Attacher {
-    /// Compares; the first difference is error 104.
-    pub async fn check(&self, attachment: &Attachment) -> Result<(), CniError> {
+    /// Compares; the first difference is error 104. `promised` are the addresses of `prevResult`.
+    pub async fn check(&self, attachment: &Attachment, promised: &[IpNet]) -> Result<(), CniError> {
         attachment.validate()?;
         if !*self.ovs.connected().borrow() {
             return Err(error::away("Open vSwitch is away"));
@@ -58,7 +58,11 @@ impl Attacher {
         }
         let netns = Netns::open(attachment.netns.as_deref().unwrap_or_default()).map_err(error::environment)?;
         let inside = look(&netns, &attachment.ifname).await?;
-        compare(&attachment.ifname, &record, &inside)
+        compare(&attachment.ifname, &record, &inside)?;
+        match promised.iter().find(|address| !inside.addresses.contains(address)) {
+            Some(missing) => differs(&format!("{} does not have address {missing} of prevResult", attachment.ifname)),
+            None => Ok(()),
+        }
     }
 }
 

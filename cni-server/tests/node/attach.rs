@@ -111,9 +111,16 @@ fn add_plugs_a_pod_and_del_leaves_nothing() {
             assert_eq!(ids.get(key).map(String::as_str), Some(value), "{key}");
         }
 
-        attacher.check(&attachment).await.unwrap();
+        attacher.check(&attachment, &[]).await.unwrap();
+        let promised = ["10.16.0.5/16", "fd00:16::5/64"].map(|text| text.parse().unwrap());
+        attacher.check(&attachment, &promised).await.unwrap();
+        for other in ["10.16.0.6/16", "10.16.0.5/24", "fd00:16::6/64"] {
+            let error = attacher.check(&attachment, &[other.parse().unwrap()]).await.unwrap_err();
+            let expected = format!("eth0 does not have address {other} of prevResult");
+            assert_eq!((error.code, error.msg), (Code::DIFFERS, expected));
+        }
         pod.run("ip", &["address", "del", "fd00:16::5/64", "dev", "eth0"]).await;
-        let error = attacher.check(&attachment).await.unwrap_err();
+        let error = attacher.check(&attachment, &[]).await.unwrap_err();
         assert_eq!((error.code, error.msg.as_str()), (Code::DIFFERS, "eth0 does not have address fd00:16::5"));
 
         // A second ADD is refused and harms nothing.
@@ -271,7 +278,7 @@ fn a_pod_that_goes_without_a_del_is_unplugged() {
         let in_the_end = async {
             sender.send_replace(pods([(8, Some(net(8)))]));
             tokio::time::sleep(Duration::from_millis(300)).await;
-            attachments.check(requests[2].clone()).await.unwrap();
+            attachments.check(requests[2].clone(), vec![]).await.unwrap();
             std::fs::remove_file(path(7)).unwrap();
             plugged(&[8]).await;
         };
@@ -279,7 +286,7 @@ fn a_pod_that_goes_without_a_del_is_unplugged() {
             () = clear(Duration::from_millis(100)) => {}
             () = in_the_end => {}
         }
-        attachments.check(requests[3].clone()).await.unwrap();
+        attachments.check(requests[3].clone(), vec![]).await.unwrap();
     });
 }
 

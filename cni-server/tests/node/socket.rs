@@ -69,6 +69,16 @@ fn the_socket_serves_and_survives_what_comes() {
         let answer = say(&path, rpc::request("add", &good).unwrap().as_bytes()).await.unwrap();
         let reply: Attached = rpc::reply(answer.as_bytes()).unwrap();
         assert_eq!(reply.mac, "0a:00:00:00:00:05");
+        for (promised, code) in
+            [("10.16.0.5/16", None), ("10.16.0.6/16", Some(Code::DIFFERS)), ("x", Some(Code::CONFIG))]
+        {
+            let check = rpc::Check { attachment: good.clone(), promised: vec![promised.to_owned()] };
+            let answer = say(&path, rpc::request("check", &check).unwrap().as_bytes()).await.unwrap();
+            assert_eq!(rpc::reply::<()>(answer.as_bytes()).err().map(|error| error.code), code, "{promised}");
+        }
+        // A plugin of an earlier version says nothing of them.
+        let answer = say(&path, rpc::request("check", &good).unwrap().as_bytes()).await.unwrap();
+        rpc::reply::<()>(answer.as_bytes()).unwrap();
         let keep = |list: &[&str]| {
             let valid =
                 list.iter().map(|id| serde_json::json!({ "containerID": id, "ifname": "eth0" })).collect::<Vec<_>>();

@@ -64,6 +64,14 @@ pub struct Route {
 }
 
 impl CniResult {
+    /// The addresses of a container's interface, as address and prefix length. Those that name no interface are left
+    /// out: nobody says whose they are.
+    pub fn addresses_of(&self, ifname: &str) -> impl Iterator<Item = &str> {
+        let inside = move |interface: &Interface| interface.name == ifname && !interface.sandbox.is_empty();
+        let interface = |ip: &Ip| ip.interface.and_then(|at| self.interfaces.get(at));
+        self.ips.iter().filter(move |ip| interface(ip).is_some_and(inside)).map(|ip| ip.address.as_str())
+    }
+
     /// This result with ours behind it, as a chained plugin passes it on. Our interface numbers are moved along.
     #[must_use]
     pub fn followed_by(mut self, ours: Self) -> Self {
@@ -128,6 +136,29 @@ mod tests {
         let new: Value = serde_json::from_str(&ours().to_json(Version::V1_1_0)).unwrap();
         assert_eq!((&new["ips"][0]["version"], &new["interfaces"][0]["mtu"]), (&Value::Null, &json!(1400)));
         assert_eq!(new["dns"], json!({}));
+    }
+
+    #[test]
+    fn addresses_are_those_of_the_containers_interface() {
+        let interface = |name: &str, sandbox: &str| Interface {
+            name: name.to_owned(),
+            sandbox: sandbox.to_owned(),
+            ..Interface::default()
+        };
+        let ip = |address: &str, interface| Ip { address: address.to_owned(), gateway: None, interface };
+        let result = CniResult {
+            interfaces: vec![interface("eth0", ""), interface("eth0", "/ns"), interface("net1", "/ns")],
+            ips: vec![
+                ip("10.0.0.1/8", Some(0)),
+                ip("10.0.0.2/8", Some(1)),
+                ip("10.0.0.3/8", Some(2)),
+                ip("10.0.0.4/8", None),
+                ip("10.0.0.5/8", Some(9)),
+                ip("fd00::2/64", Some(1)),
+            ],
+            ..CniResult::default()
+        };
+        assert_eq!(result.addresses_of("eth0").collect::<Vec<_>>(), ["10.0.0.2/8", "fd00::2/64"]);
     }
 
     #[test]

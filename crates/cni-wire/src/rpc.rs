@@ -1,6 +1,7 @@
 //! What plugin and agent say to each other: one JSON-RPC 2.0 object per line over a unix socket.
 //!
-//! Methods: `add`, `del`, `check`, `status` and `gc`. The parameters of all but `status` and `gc` are an [`Attachment`].
+//! Methods: `add`, `del`, `check`, `status` and `gc`. The parameters of `add` and `del` are an [`Attachment`],
+//! those of `check` a [`Check`].
 //! `add` answers an [`Attached`], the others `null`. An error's `code` is the CNI code ([`Code`]), its `message` the CNI
 //! `msg`, its `data` the CNI `details`; the codes below zero that JSON-RPC itself defines mean a fault in the protocol.
 
@@ -66,6 +67,17 @@ impl Attachment {
         }
         Ok(())
     }
+}
+
+/// The parameters of `check`: an attachment's members, and more.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Check {
+    /// Whose.
+    #[serde(flatten)]
+    pub attachment: Attachment,
+    /// The addresses that `prevResult` says the interface has, as address and prefix length.
+    #[serde(default)]
+    pub promised: Vec<String>,
 }
 
 /// The parameters of `gc`.
