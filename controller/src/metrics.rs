@@ -46,10 +46,8 @@ impl Metrics {
     }
 
     pub(crate) fn committed(&self, operations: usize, took: Duration) {
-        if operations > 0 {
-            self.operations.inc_by(operations as u64);
-            self.commits.observe(took.as_secs_f64());
-        }
+        self.operations.inc_by(operations as u64);
+        self.commits.observe(took.as_secs_f64());
     }
 
     /// A subnet's usage; `None` when it is gone.

@@ -1,7 +1,7 @@
 //! The owner: the one task that everything flows through, and the only one that decides.
 //!
-//! Events only mark; a few milliseconds later all that was marked is decided at once, compared with the replica, and
-//! written in one fenced transaction. **The commit is the allocation's commit point**: only then are annotations, IP
+//! Events only mark; all that was marked is decided together, compared with the replica, and written in one fenced
+//! transaction: at once when nothing was written a moment ago, and in a burst at a steady pace. **The commit is the allocation's commit point**: only then are annotations, IP
 //! objects and counts published. Every replica keeps its view of the cluster and of the database warm; only the leader has
 //! an [`Engine`].
 
@@ -24,9 +24,9 @@ use crate::notices::{Notice, Notices};
 use crate::publish::{Done, Outbox, Write};
 use crate::visible;
 
-/// How long the first change waits for company. Long enough to make one transaction of a burst, short enough to be lost in
-/// the time that a pod takes to start.
-const GATHER: Duration = Duration::from_millis(5);
+/// The time from one commit to the next, at least. A change that comes alone is decided at once; in a burst, those that come
+/// while one transaction is written and published make up the next one.
+const PACE: Duration = Duration::from_millis(50);
 /// A Subnet's counts are told at most this often.
 const STATUS_PACE: Duration = Duration::from_secs(1);
 /// How long to wait before what the database refused is tried again; it doubles up to [`LONGEST_REFUSAL`].
@@ -68,6 +68,8 @@ pub struct Owner {
     compare_all: bool,
     /// When to decide next, if anything is to be decided.
     decide_at: Option<Instant>,
+    /// When the database was last written to.
+    committed_at: Option<Instant>,
     /// Subnets whose status may be out of date, and when to look.
     stale: BTreeSet<Arc<str>>,
     tell_status_at: Instant,
@@ -101,6 +103,7 @@ impl Owner {
             readiness,
             compare_all: true,
             decide_at: None,
+            committed_at: None,
             stale: BTreeSet::new(),
             tell_status_at: Instant::now(),
             fenced_at: None,
@@ -174,7 +177,9 @@ impl Owner {
     }
 
     fn soon(&mut self) {
-        self.decide_at.get_or_insert_with(|| Instant::now() + GATHER);
+        let now = Instant::now();
+        let next = self.committed_at.map_or(now, |committed_at| now.max(committed_at + PACE));
+        self.decide_at.get_or_insert(next);
     }
 
     /// One turn: lead or not, decide, commit, publish.
@@ -203,7 +208,10 @@ impl Owner {
         match self.writer.commit(ops).await {
             Ok(()) => {
                 self.patience = AFTER_REFUSAL;
-                self.metrics.committed(count, began.elapsed());
+                if count > 0 {
+                    self.committed_at = Some(Instant::now());
+                    self.metrics.committed(count, began.elapsed());
+                }
                 self.publish();
             }
             Err(CommitError::Fenced) if self.writer.overtaken() => {

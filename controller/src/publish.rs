@@ -1,7 +1,8 @@
 //! Writes to the API server: what the owner decided and the database has committed becomes visible to users.
 //!
 //! The owner hands over one [`Write`] per object; a newer one for the same object replaces one that has not started. At
-//! most one write per object is in flight, at most [`IN_FLIGHT`] in all. A write that fails for a passing reason is tried
+//! most one write per object is in flight, at most [`IN_FLIGHT`] in all, and those that a starting pod or node waits for go
+//! first. A write that fails for a passing reason is tried
 //! again with backoff; one that can never succeed is reported back, and the owner decides anew from what its watch says.
 //! Nothing here decides: losing this queue loses nothing, since the next leader finds the same differences again.
 
@@ -126,7 +127,8 @@ async fn until_settled(client: Client, write: Write) -> Done {
 /// What waits, newest per target, in order of first arrival; and what runs.
 #[derive(Debug, Default)]
 struct Queue {
-    order: VecDeque<Target>,
+    urgent: VecDeque<Target>,
+    others: VecDeque<Target>,
     waiting: HashMap<Target, Action>,
     running: HashSet<Target>,
 }
@@ -134,12 +136,12 @@ struct Queue {
 impl Queue {
     fn put(&mut self, write: Write) {
         if self.waiting.insert(write.target.clone(), write.action).is_none() && !self.running.contains(&write.target) {
-            self.order.push_back(write.target);
+            self.line_up(write.target);
         }
     }
 
     fn take(&mut self) -> Option<Write> {
-        let target = self.order.pop_front()?;
+        let target = self.urgent.pop_front().or_else(|| self.others.pop_front())?;
         let action = self.waiting.remove(&target)?;
         self.running.insert(target.clone());
         Some(Write { target, action })
@@ -148,7 +150,14 @@ impl Queue {
     fn ended(&mut self, target: &Target) {
         self.running.remove(target);
         if self.waiting.contains_key(target) {
-            self.order.push_back(target.clone());
+            self.line_up(target.clone());
+        }
+    }
+
+    fn line_up(&mut self, target: Target) {
+        match target {
+            Target::Pod { .. } | Target::Node(_) | Target::Subnet(_) => self.urgent.push_back(target),
+            Target::Ip(_) | Target::Namespace(_) | Target::SubnetStatus(_) => self.others.push_back(target),
         }
     }
 }
@@ -173,5 +182,14 @@ mod tests {
         assert_eq!(queue.take(), None, "`a` runs, so its next write waits");
         queue.ended(&Target::Ip("a".into()));
         assert_eq!(queue.take(), Some(ip("a", Action::Create(Value::Null))));
+    }
+
+    #[test]
+    fn what_a_pod_waits_for_goes_before_records() {
+        let mut queue = Queue::default();
+        let pod = Target::Pod { namespace: "ns".into(), name: "a".into() };
+        queue.put(ip("a", Action::Delete));
+        queue.put(Write { target: pod.clone(), action: Action::Merge(Value::Null) });
+        assert_eq!(queue.take().map(|write| write.target), Some(pod));
     }
 }
