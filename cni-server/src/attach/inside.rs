@@ -39,13 +39,18 @@ impl Wanted {
     fn prepare(&self) -> std::io::Result<()> {
         // Runtimes turn IPv6 off in new namespaces; a pod's addresses are given, never learnt from advertisements.
         for (name, value) in [("disable_ipv6", "0"), ("accept_ra", "0")] {
-            for scope in ["all", "default", &self.ifname] {
-                let path = format!("/proc/sys/net/ipv6/conf/{scope}/{name}");
-                if Path::new(&path).exists() {
-                    std::fs::write(&path, value)?;
-                }
+            for scope in ["all", "default"] {
+                set(scope, name, value)?;
             }
         }
+        // What an interface says of itself when it comes up (duplicate address detection, listener reports) is flooded to
+        // every port of the subnet, and its addresses are nobody else's.
+        let quiet = [("accept_ra", "0"), ("accept_dad", "0"), ("dad_transmits", "0"), ("router_solicitations", "0")];
+        for (name, value) in quiet {
+            set(&self.ifname, name, value)?;
+        }
+        let off = if self.addresses.iter().any(|address| address.addr().is_ipv6()) { "0" } else { "1" };
+        set(&self.ifname, "disable_ipv6", off)?;
         if !self.checksum {
             tx_checksum_off(&self.ifname)?;
         }
@@ -71,4 +76,10 @@ impl Wanted {
         }
         Ok(())
     }
+}
+
+/// Sets one of the IPv6 sysctls of the namespace; a kernel without IPv6 has none.
+fn set(scope: &str, name: &str, value: &str) -> std::io::Result<()> {
+    let path = format!("/proc/sys/net/ipv6/conf/{scope}/{name}");
+    if Path::new(&path).exists() { std::fs::write(&path, value) } else { Ok(()) }
 }
