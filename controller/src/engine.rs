@@ -22,7 +22,7 @@ use ovn::Fact;
 use plan::{Key, Settings, World};
 use sync::Facts;
 
-use crate::cluster::{Cluster, Object};
+use crate::cluster::{Cluster, Object, Pod};
 
 pub use namespaces::Wish;
 pub use pods::Refused;
@@ -68,8 +68,8 @@ pub struct Engine {
     bound: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     /// Pods that have no address, and why.
     refused: HashMap<Arc<str>, Refused>,
-    /// The ports that wait for something to change in a subnet.
-    waiting: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    /// The pods and nodes that wait for something to change in a subnet.
+    waiting: HashMap<Arc<str>, BTreeSet<Object>>,
     undecided: BTreeSet<Object>,
     decided: BTreeSet<Object>,
 }
@@ -156,6 +156,11 @@ impl Engine {
         self.ipam.lease(port)
     }
 
+    /// The address that this very pod holds, not a namesake of it, and the subnet it is from.
+    pub fn lease_of(&self, pod: &Pod) -> Option<(&str, Lease)> {
+        self.world.port(&pod.port).filter(|port| port.uid == pod.uid).and_then(|_| self.lease(&pod.port))
+    }
+
     /// Why a pod has no address.
     pub fn refused(&self, port: &str) -> Option<&Refused> {
         self.refused.get(port)
@@ -166,14 +171,9 @@ impl Engine {
         Some((self.ipam.usage(subnet)?, self.ipam.ranges(subnet)?))
     }
 
-    /// The subnet's gateway, CIDRs and all are seen by its pods and nodes: decide about all who wait for it.
+    /// Something changed in a subnet: who waits for it is decided about again.
     fn wake(&mut self, subnet: &str) {
-        for port in self.waiting.remove(subnet).into_iter().flatten() {
-            self.undecided.insert(match port.strip_prefix("node-") {
-                Some(node) if !port.contains('.') => Object::Node(node.into()),
-                _ => Object::Pod(port),
-            });
-        }
+        self.undecided.extend(self.waiting.remove(subnet).into_iter().flatten());
     }
 
     /// Takes a port's address back and lets those try who wait for one.

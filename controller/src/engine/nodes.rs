@@ -36,8 +36,8 @@ impl Engine {
                 if self.refused.get(&port) != Some(&refused) {
                     tracing::warn!(node = &**name, %refusal, "the node got no address on the join subnet");
                 }
-                self.refused.insert(Arc::clone(&port), refused);
-                self.waiting.entry(join).or_default().insert(port);
+                self.refused.insert(port, refused);
+                self.waiting.entry(join).or_default().insert(Object::Node(Arc::clone(name)));
             }
         }
     }

@@ -39,13 +39,16 @@ impl Engine {
         self.decided.insert(Object::Ip(Arc::clone(port)));
         let Some(pod) = cluster.pods.get(port).filter(|pod| !pod.done) else {
             self.refused.remove(port);
-            self.release(port);
+            if self.world.port(port).is_some() {
+                self.release(port);
+            }
             return;
         };
         if self.world.port(port).is_some_and(|before| before.uid != pod.uid) {
             self.release(port);
         }
-        match self.address_for(cluster, pod) {
+        let outcome = no_node_is_called_so(cluster, pod).and_then(|()| self.address_for(cluster, pod));
+        match outcome {
             Ok((subnet, lease)) => {
                 self.refused.remove(port);
                 self.decided.insert(Object::Subnet(Arc::clone(&subnet)));
@@ -66,7 +69,7 @@ impl Engine {
                 }
                 self.refused.insert(Arc::clone(port), refused);
                 if let Some(subnet) = why.subnet {
-                    self.waiting.entry(subnet).or_default().insert(Arc::clone(port));
+                    self.waiting.entry(subnet).or_default().insert(Object::Pod(Arc::clone(port)));
                 }
             }
         }
@@ -114,6 +117,17 @@ impl Engine {
                 Some(format!("subnet {subnet}: metadata.deletionTimestamp: it is being deleted"))
             }
             Some(Verdict::Foreign) => Some(format!("subnet {subnet}: spec.provider: it is not served here")),
+        }
+    }
+}
+
+/// A pod `node-a` in a namespace `b` would have the port of a node `a.b`, and with it that node's address.
+fn no_node_is_called_so(cluster: &Cluster, pod: &Pod) -> Result<(), NotNow> {
+    match pod.port.strip_prefix("node-").filter(|node| cluster.nodes.contains_key(*node)) {
+        None => Ok(()),
+        Some(node) => {
+            let why = format!("its port would be called {}, as that of node {node} is", pod.port);
+            Err(FieldError::new(format!("pod {}", pod.path()), "metadata.name", why).into())
         }
     }
 }

@@ -6,11 +6,12 @@
 
 use std::sync::Arc;
 
-use api::{Addresses, Mac};
+use api::{Addresses, Mac, Subnet, SubnetSpec};
 use ipam::Lease;
 use ovn::TableId;
 use ovsdb::Replica;
 
+use super::subnets::is_foreign;
 use super::{Engine, Install};
 use crate::cluster::{Cluster, Object};
 
@@ -25,8 +26,14 @@ impl Engine {
     /// A leader's state, from what the API server and the database say.
     pub fn recover(install: Install, cluster: &Cluster, replica: &Replica) -> Self {
         let mut engine = Self::new(install);
-        engine.undecided = cluster.subnets.keys().cloned().map(Object::Subnet).collect();
-        engine.decide(cluster);
+        let ours = || cluster.subnets.values().filter(|subnet| !is_foreign(subnet));
+        for subnet in ours() {
+            engine.keep_in_force(replica, subnet);
+        }
+        for subnet in ours() {
+            // What is wrong with it is said when it is decided about; who lives in it comes first.
+            let _ = engine.enforce(subnet);
+        }
         for node in cluster.nodes.values() {
             let net = node.net.as_ref().ok().and_then(Option::as_ref);
             let annotated = net.map(|net| annotated(&net.switch, net.ips, net.mac));
@@ -43,6 +50,26 @@ impl Engine {
         engine.undecided.extend(engine.install_subnets());
         engine.decide(cluster);
         engine
+    }
+
+    /// Puts a subnet in force as the database has it, before its object is looked at. An object that has been edited into
+    /// nonsense, or into the range of another subnet, is thus refused after a change of leaders as it was before, and
+    /// running pods keep their network.
+    fn keep_in_force(&mut self, replica: &Replica, subnet: &Subnet) {
+        let name = subnet.metadata.name.as_deref().unwrap_or_default();
+        let port = format!("{}-{name}", self.install.settings.router);
+        let Some(networks) = router_port_networks(replica, &port) else { return };
+        let gateway: Vec<&str> = networks.iter().filter_map(|net| net.split_once('/')).map(|(ip, _)| ip).collect();
+        let mut before = subnet.clone();
+        before.spec = SubnetSpec {
+            cidr_block: networks.join(","),
+            gateway: Some(gateway.join(",")),
+            nat_outgoing: subnet.spec.nat_outgoing,
+            ..SubnetSpec::default()
+        };
+        if let Err((_, why)) = self.enforce(&before) {
+            tracing::error!(subnet = name, why, "what the database has of the subnet cannot stay in force");
+        }
     }
 
     /// Takes the most trusted record of a port that no other port's record contradicts.
@@ -86,6 +113,14 @@ fn northbound(replica: &Replica, port: &str, only_subnet: Option<&str>) -> Optio
     let (mac, ips) = row.get("addresses")?.strs().next()?.split_once(' ')?;
     let lease = Lease { ips: ips.replace(' ', ",").parse::<Addresses>().ok()?, mac: mac.parse::<Mac>().ok()? };
     Some(Record { subnet: subnet.to_owned(), lease, from: "the northbound database" })
+}
+
+/// The addresses of a router port of ours, with their prefix lengths.
+fn router_port_networks(replica: &Replica, port: &str) -> Option<Vec<String>> {
+    let table = TableId::LogicalRouterPort.name();
+    let row = replica.get(table, replica.find(table, port).next()?)?;
+    let networks: Vec<String> = row.get("networks")?.strs().map(ToOwned::to_owned).collect();
+    (ovn::ours(row) && !networks.is_empty()).then_some(networks)
 }
 
 fn annotated(subnet: &str, ips: Addresses, mac: Mac) -> Record {

@@ -70,7 +70,7 @@ impl Engine {
     }
 
     /// Puts a subnet in force, as far as it agrees with itself and with the others.
-    fn enforce(&mut self, subnet: &Subnet) -> Result<(), (&'static str, String)> {
+    pub(super) fn enforce(&mut self, subnet: &Subnet) -> Result<(), (&'static str, String)> {
         let invalid = |error: FieldError| ("ValidateSubnetFailed", error.to_string());
         let def = SubnetDef::parse(subnet).map_err(invalid)?;
         for cidr in def.cidrs.iter() {
@@ -145,7 +145,7 @@ impl Engine {
 }
 
 /// Subnets of another provider (underlay, another NIC) or of a VPC of its own are none of ours.
-fn is_foreign(subnet: &Subnet) -> bool {
+pub(super) fn is_foreign(subnet: &Subnet) -> bool {
     let other = |value: &Option<String>, ours: &str| value.as_deref().is_some_and(|v| !v.is_empty() && v != ours);
     other(&subnet.spec.provider, "ovn") || other(&subnet.spec.vpc, "ovn-cluster")
 }

@@ -32,7 +32,7 @@ pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Wr
 /// What the IP shall say; `None` when no port of that name holds an address.
 fn wanted(engine: &Engine, cluster: &Cluster, name: &str) -> Option<(IpSpec, BTreeMap<String, String>)> {
     let (subnet, lease) = engine.lease(name)?;
-    let holder = pod_holder(cluster, name).or_else(|| node_holder(cluster, name))?;
+    let holder = node_holder(cluster, name).or_else(|| pod_holder(cluster, name))?;
     let labels = [
         (subnet, ""),
         (SUBNET_LABEL, subnet),

@@ -9,7 +9,7 @@ use crate::publish::{Action, Target, Write};
 
 pub(super) fn write(engine: &Engine, cluster: &Cluster, port: &str) -> Option<Write> {
     let pod = cluster.pods.get(port).filter(|pod| !pod.done)?;
-    let (subnet, lease) = engine.lease(port)?;
+    let (subnet, lease) = engine.lease_of(pod)?;
     let subnet = engine.subnet(subnet)?;
     let net = PodNet {
         switch: subnet.name.clone(),

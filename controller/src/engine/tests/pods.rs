@@ -102,3 +102,17 @@ fn an_unknown_subnet_is_waited_for() {
     scene.subnet("nowhere", json!({ "cidrBlock": "10.24.0.0/24" }));
     assert_eq!(scene.outcome("default/a"), "10.24.0.2 of nowhere");
 }
+
+#[test]
+fn a_pod_cannot_take_the_place_of_a_node() {
+    let mut scene = Scene::new();
+    scene.happens(Event::Nodes(Seen::Apply(node("n1.com", "172.30.0.1"))));
+    scene.namespace("com", json!({}));
+    scene.happens(Event::Pods(Seen::Apply(pod("com/node-n1", "uid-1", json!({})))));
+    let refused = scene.engine.refused("node-n1.com").map(|refused| refused.message.clone()).unwrap_or_default();
+    assert!(refused.contains("pod com/node-n1: metadata.name"), "{refused}");
+    let told = crate::visible::writes(&scene.engine, &scene.cluster, &Object::Pod("node-n1.com".into()));
+    assert!(told.is_empty(), "the pod is not told the node's address: {told:?}");
+    scene.pod_gone("com/node-n1");
+    assert_eq!(scene.engine.lease("node-n1.com").map(|(subnet, _)| subnet.to_owned()), Some("join".to_owned()));
+}

@@ -62,3 +62,43 @@ fn nobody_holds_what_is_on_record_for_a_pod_that_is_gone() {
     let writes = crate::visible::writes(&scene.engine, &scene.cluster, &Object::Ip("gone.default".into()));
     assert!(matches!(writes.as_slice(), [crate::publish::Write { action: crate::publish::Action::Delete, .. }]));
 }
+
+#[test]
+fn a_subnet_that_was_edited_into_nonsense_keeps_its_pods_over_a_change_of_leaders() {
+    let mut scene = Scene::new();
+    scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
+    let on_it = json!({ "ovn.kubernetes.io/logical_switch": "net" });
+    assert_eq!(scene.pod("default/a", on_it), "10.33.0.2 of net");
+    let mut replica = Replica::new(ovn::northbound());
+    let rows = scene.engine.compiled.values().flatten().filter_map(|fact| match fact {
+        ovn::Fact::Row { key, columns, .. } => Some((key.table.name(), columns.clone())),
+        ovn::Fact::Member { .. } => None,
+    });
+    for (index, (table, columns)) in rows.enumerate() {
+        replica.insert(table, ovsdb::Uuid::from_u128(index as u128 + 1), columns);
+    }
+    let before = scene.facts_about("net");
+    scene.subnet("net", json!({ "cidrBlock": "10.16.0.0/24" }));
+    scene.engine = Engine::recover(install(), &scene.cluster, &replica);
+    assert_eq!(scene.outcome("default/a"), "10.33.0.2 of net");
+    assert_eq!(scene.facts_about("net"), before);
+    assert!(
+        matches!(scene.engine.verdict("net"), Some(crate::engine::Verdict::Invalid { .. })),
+        "and it still says so"
+    );
+}
+
+#[test]
+fn a_subnet_on_its_way_out_is_held_over_a_change_of_leaders() {
+    let mut scene = Scene::new();
+    let on_it = json!({
+        "ovn.kubernetes.io/allocated": "true", "ovn.kubernetes.io/ip_address": "10.33.0.7",
+        "ovn.kubernetes.io/mac_address": "0a:00:00:00:00:0a", "ovn.kubernetes.io/cidr": "10.33.0.0/24",
+        "ovn.kubernetes.io/gateway": "10.33.0.1", "ovn.kubernetes.io/logical_switch": "net",
+    });
+    scene.cluster.observe(Event::Subnets(Seen::Apply(deleting("net", json!({ "cidrBlock": "10.33.0.0/24" })))));
+    scene.cluster.observe(Event::Pods(Seen::Apply(pod("default/a", "uid-1", on_it))));
+    scene.engine = Engine::recover(install(), &scene.cluster, &Replica::new(ovn::northbound()));
+    assert_eq!(scene.outcome("default/a"), "10.33.0.7 of net");
+    assert!(matches!(scene.engine.verdict("net"), Some(crate::engine::Verdict::Held { .. })));
+}
