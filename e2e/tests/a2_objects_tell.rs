@@ -22,7 +22,7 @@ async fn a2_subnets_and_ips_tell_what_is_used() -> Result<()> {
     scene.namespace("a2", &[]).await?;
     let pod = scene.pod("a2", "web").on("n1").ready().await?;
 
-    let ip = ips.get("web.a2").await?;
+    let ip = cluster.until(ips.clone(), "web.a2", |_| Ok(())).await?;
     assert_eq!(ip.spec.v4_ip_address, pod.ip4()?);
     assert_eq!((ip.spec.subnet.as_str(), ip.spec.node_name.as_str()), ("a2", "n1"));
     assert_eq!(Some(ip.spec.mac_address.as_str()), pod.annotation("ovn.kubernetes.io/mac_address"));

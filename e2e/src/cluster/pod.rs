@@ -1,14 +1,17 @@
 //! Pods of a scene.
 
 use std::net::IpAddr;
+use std::pin::pin;
 
 use anyhow::{Context, Result, bail, ensure};
+use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::{Event, Pod as PodObject};
 use kube::Api;
 use kube::api::ListParams;
+use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Map, Value, json};
 
-use super::{Cluster, Place, Scene};
+use super::{Cluster, PATIENCE, Place, Scene};
 use crate::layout::IMAGE;
 
 /// A pod that is to be created: what it runs answers on the ports of [`super::place`].
@@ -150,6 +153,30 @@ impl Pod {
     pub async fn delete(self) -> Result<()> {
         self.api().delete(self.name(), &kube::api::DeleteParams::default()).await?;
         self.cluster.until_gone(self.api(), self.name()).await
+    }
+
+    /// Waits until it is told something: an event with this reason whose message has all of these words.
+    pub async fn told(&self, reason: &str, words: &[&str]) -> Result<()> {
+        let events: Api<Event> = Api::namespaced(self.cluster.client(), self.namespace());
+        let uid = self.object.metadata.uid.as_deref().unwrap_or_default();
+        let config = watcher::Config::default().fields(&format!("involvedObject.uid={uid},reason={reason}"));
+        let said = |event: &Event| {
+            let message = event.message.as_deref().unwrap_or_default();
+            words.iter().all(|word| message.contains(word))
+        };
+        let mut heard = pin!(watcher(events, config).applied_objects());
+        let wait = async {
+            while let Some(event) = heard.try_next().await? {
+                if said(&event) {
+                    return Ok(());
+                }
+            }
+            bail!("the watch ended")
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(heard) => heard,
+            Err(_) => bail!("no event {reason} with {words:?} after {PATIENCE:?}; {}", self.events().await?),
+        }
     }
 
     /// What happened to it, one line for each event.
