@@ -1,9 +1,9 @@
 //! The owner: the one task that everything flows through, and the only one that decides.
 //!
 //! Events only mark; all that was marked is decided together, compared with the replica, and written in one fenced
-//! transaction: at once when nothing was written a moment ago, and in a burst at a steady pace. **The commit is the allocation's commit point**: only then are annotations, IP
-//! objects and counts published. Every replica keeps its view of the cluster and of the database warm; only the leader has
-//! an [`Engine`].
+//! transaction: at once when nothing was written a moment ago, and in a burst at a steady pace. **The commit is the
+//! allocation's commit point**: only then are annotations, IP objects and counts published. Every replica keeps its view of
+//! the cluster and of the database warm; only the leader has an [`Engine`].
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,9 +29,8 @@ use crate::visible;
 const PACE: Duration = Duration::from_millis(50);
 /// A Subnet's counts are told at most this often.
 const STATUS_PACE: Duration = Duration::from_secs(1);
-/// How long to wait before what the database refused is tried again; it doubles up to [`LONGEST_REFUSAL`].
+/// How long to wait before what the database refused is tried again; it doubles up to [`COMPARE_ALL`].
 const AFTER_REFUSAL: Duration = Duration::from_secs(1);
-const LONGEST_REFUSAL: Duration = Duration::from_mins(1);
 /// Everything is compared with everything this often, whatever happened in between.
 const COMPARE_ALL: Duration = Duration::from_mins(5);
 /// Events taken in at once.
@@ -68,8 +67,12 @@ pub struct Owner {
     compare_all: bool,
     /// When to decide next, if anything is to be decided.
     decide_at: Option<Instant>,
-    /// When the database was last written to.
-    committed_at: Option<Instant>,
+    /// Nothing is decided before this.
+    not_before: Instant,
+    /// When everything is compared next.
+    compare_all_at: Instant,
+    /// Objects whose ports the database has refused so far: not to be shown.
+    withheld: BTreeSet<Object>,
     /// Subnets whose status may be out of date, and when to look.
     stale: BTreeSet<Arc<str>>,
     tell_status_at: Instant,
@@ -103,7 +106,9 @@ impl Owner {
             readiness,
             compare_all: true,
             decide_at: None,
-            committed_at: None,
+            not_before: Instant::now(),
+            compare_all_at: Instant::now() + COMPARE_ALL,
+            withheld: BTreeSet::new(),
             stale: BTreeSet::new(),
             tell_status_at: Instant::now(),
             fenced_at: None,
@@ -115,11 +120,10 @@ impl Owner {
     pub async fn run(mut self, inputs: Inputs) {
         let Inputs { mut events, mut standing, mut changes, mut done } = inputs;
         let mut connected = self.northbound.connected();
-        let mut compare_all_at = Instant::now() + COMPARE_ALL;
         let mut seen = Vec::with_capacity(EVENTS);
         loop {
             let decide_at = self.decide_at;
-            let tell_status_at = self.tell_status_at;
+            let (tell_status_at, compare_all_at) = (self.tell_status_at, self.compare_all_at);
             tokio::select! {
                 count = events.recv_many(&mut seen, EVENTS) => {
                     if count == 0 {
@@ -138,7 +142,7 @@ impl Owner {
                 }
                 () = sleep_until(tell_status_at), if !self.stale.is_empty() => self.tell_status(),
                 () = sleep_until(compare_all_at) => {
-                    compare_all_at = Instant::now() + COMPARE_ALL;
+                    self.compare_all_at = Instant::now() + COMPARE_ALL;
                     self.compare_all = true;
                     self.soon();
                 }
@@ -177,9 +181,7 @@ impl Owner {
     }
 
     fn soon(&mut self) {
-        let now = Instant::now();
-        let next = self.committed_at.map_or(now, |committed_at| now.max(committed_at + PACE));
-        self.decide_at.get_or_insert(next);
+        self.decide_at.get_or_insert(self.not_before.max(Instant::now()));
     }
 
     /// One turn: lead or not, decide, commit, publish.
@@ -207,9 +209,12 @@ impl Owner {
         let began = Instant::now();
         match self.writer.commit(ops).await {
             Ok(()) => {
-                self.patience = AFTER_REFUSAL;
+                if compare_all {
+                    self.patience = AFTER_REFUSAL;
+                    engine.put_back(std::mem::take(&mut self.withheld));
+                }
                 if count > 0 {
-                    self.committed_at = Some(Instant::now());
+                    self.not_before = Instant::now() + PACE;
                     self.metrics.committed(count, began.elapsed());
                 }
                 self.publish();
@@ -233,10 +238,10 @@ impl Owner {
             }
             Err(error @ CommitError::Refused { .. }) => {
                 tracing::error!(%error, "the northbound database refused a part; all else is written");
+                self.not_before = Instant::now() + PACE;
+                self.compare_all_at = Instant::now() + self.patience;
+                self.patience = (self.patience * 2).min(COMPARE_ALL);
                 self.publish_what_holds();
-                self.compare_all = true;
-                self.decide_at = Some(Instant::now() + self.patience);
-                self.patience = (self.patience * 2).min(LONGEST_REFUSAL);
             }
         }
     }
@@ -270,7 +275,8 @@ impl Owner {
             }
             Err(error) => {
                 tracing::warn!(%error, "the fence could not be raised; trying again");
-                self.decide_at = Some(Instant::now() + AFTER_REFUSAL);
+                self.not_before = Instant::now() + AFTER_REFUSAL;
+                self.soon();
                 false
             }
         }
@@ -279,6 +285,7 @@ impl Owner {
     fn stop_leading(&mut self) {
         if self.engine.take().is_some() {
             self.stale.clear();
+            self.withheld.clear();
             self.outbox.clear();
             self.metrics.leading(false);
         }
@@ -287,23 +294,22 @@ impl Owner {
     /// After a commit of which a part was refused: what users see of those whose ports the database has.
     fn publish_what_holds(&mut self) {
         let Some(engine) = &mut self.engine else { return };
-        let decided = engine.take_decided();
-        let (held, rest): (BTreeSet<Object>, BTreeSet<Object>) = self.northbound.read(|replica| {
+        let mut decided = engine.take_decided();
+        decided.append(&mut self.withheld);
+        let (held, withheld): (BTreeSet<Object>, BTreeSet<Object>) = self.northbound.read(|replica| {
             let facts = engine.facts();
             let holds = |key: RowKey| !facts.wants(&key) || sync::holds(facts, &key, replica);
             decided.into_iter().partition(|object| port_of(object).is_none_or(holds))
         });
         engine.put_back(held);
+        self.withheld = withheld;
         self.publish();
-        if let Some(engine) = &mut self.engine {
-            engine.put_back(rest);
-        }
     }
 
     /// After the commit: what users see.
     fn publish(&mut self) {
         let Some(engine) = &mut self.engine else { return };
-        for object in &engine.take_decided() {
+        for object in engine.take_decided().difference(&self.withheld) {
             self.outbox.put(object, visible::writes(engine, &self.cluster, object));
             self.notices.about(engine, &self.cluster, object);
             if let Object::Subnet(name) = object {
