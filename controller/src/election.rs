@@ -12,7 +12,7 @@ use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
-use kube_leader_election::{LeaseLock, LeaseLockParams, LeaseLockResult};
+use kube_leader_election::{Error, LeaseLock, LeaseLockParams, LeaseLockResult};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -82,6 +82,7 @@ async fn campaign(
                 step_aside(standing, "another replica holds the lease");
                 asked + time_left(&lease)
             }
+            Err(Error::CreateLease(kube::Error::Api(status))) if status.code == 409 => asked, // another was faster
             Err(error) => {
                 tracing::warn!(%error, lease = LEASE, "the lease could not be read or written");
                 if Instant::now() >= valid_until {

@@ -47,7 +47,8 @@ pub fn controllers() -> [String; 2] {
     [1, 2].map(|replica| format!("kube-ovn-controller-{replica}"))
 }
 
-fn controller(replica: usize) -> Result<()> {
+/// Starts one of them; it must not run.
+pub fn controller(replica: usize) -> Result<()> {
     let (host, ..) = net::CONTROLLERS.get(replica).context("no such replica")?;
     let name = &controllers()[replica];
     let flags = [

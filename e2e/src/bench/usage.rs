@@ -132,7 +132,7 @@ fn transactions() -> Result<usize> {
 }
 
 /// The leader's name, and what its `/metrics` say.
-async fn leader() -> Result<(String, String)> {
+pub async fn leader() -> Result<(String, String)> {
     for ((_, address, _), name) in net::CONTROLLERS.into_iter().zip(ours::controllers()) {
         let Ok(metrics) = metrics(address).await else { continue };
         if value(&metrics, "kube_ovn_controller_leader") == Some(1.0) {

@@ -1,0 +1,95 @@
+//! D2: one controller leads, the other is warm. Nothing is lost or given out twice when the leader dies, or wakes up after
+//! the other has taken over.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use e2e::bench::bed::Bed;
+use e2e::bench::usage::leader;
+use e2e::cluster::Scene;
+use e2e::layout::state;
+use e2e::{Cluster, ours, process};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+/// The Lease holds for 15 s; after that the other one has to read back everything and write what is missing.
+const TAKEN_OVER: Duration = Duration::from_secs(20);
+
+/// A namespace whose pods are bound to a node that has no kubelet, so that only the controllers have to do with them.
+async fn bed(cluster: &Cluster, scene: &Scene, name: &str) -> Result<Bed> {
+    scene.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await?;
+    scene.namespace(name, &[]).await?;
+    Bed::new(cluster, name, name).await
+}
+
+fn signal(controller: &str, signal: Signal) -> Result<()> {
+    let pid = process::recorded(&state("pid").join(controller)).context("it does not run")?;
+    kill(Pid::from_raw(i32::try_from(pid)?), signal).with_context(|| format!("{signal} to {controller}"))
+}
+
+#[tokio::test]
+async fn d2_a_leader_that_dies_amid_a_burst_loses_nothing() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("d2-killed").await?;
+    let bed = bed(&cluster, &scene, "d2-killed").await?;
+    let (dying, _) = leader().await?;
+
+    let names = Bed::names(200);
+    let taken = AtomicUsize::new(0);
+    let killed = std::sync::OnceLock::new();
+    bed.create_all(&names, |_| {
+        if taken.fetch_add(1, Ordering::Relaxed) == 100 {
+            let _ = killed.set(signal(&dying, Signal::SIGKILL).map(|()| Instant::now()));
+        }
+    })
+    .await?;
+    let killed = killed.into_inner().context("it was not killed")??;
+    bed.pods.count(names.len()).await?;
+    let took = killed.elapsed();
+    bed.ips.count(names.len()).await?;
+    bed.audit(&names).await?;
+    let (other, _) = leader().await?;
+    ensure!(other != dying, "{dying} leads, and it was killed");
+    ensure!(took < TAKEN_OVER, "the last of the pods was served {took:?} after the leader died");
+
+    // What is there again is a standby, and what is deleted meanwhile goes.
+    let replica = ours::controllers().iter().position(|name| *name == dying).context("no such controller")?;
+    ours::controller(replica)?;
+    bed.clear().await.map(drop)
+}
+
+#[tokio::test]
+async fn d2_a_leader_that_wakes_up_too_late_writes_nothing() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("d2-paused").await?;
+    let bed = bed(&cluster, &scene, "d2-paused").await?;
+    let (paused, _) = leader().await?;
+
+    signal(&paused, Signal::SIGSTOP)?;
+    let names = Bed::names(40);
+    let served = async {
+        bed.create_all(&names, |_| {}).await?;
+        bed.pods.count(names.len()).await
+    };
+    let served = tokio::time::timeout(TAKEN_OVER, served).await;
+    // Whatever comes of it, the others need it awake. It has events of 40 pods to act on, and believes that it leads.
+    signal(&paused, Signal::SIGCONT)?;
+    served.context("nobody took over")??;
+    let not_any_more = || async {
+        let (leads, _) = leader().await?;
+        ensure!(leads != paused, "it leads, and it slept");
+        Ok(())
+    };
+    process::ready(&paused, Duration::from_secs(5), not_any_more).await?;
+    bed.ips.count(names.len()).await?;
+    bed.audit(&names).await?;
+    bed.clear().await?;
+    let more = Bed::names(10);
+    bed.create_all(&more, |_| {}).await?;
+    bed.pods.count(more.len()).await?;
+    bed.ips.count(more.len()).await?;
+    bed.audit(&more).await?;
+    bed.clear().await.map(drop)
+}
