@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tokio::net::TcpStream;
 
 use crate::layout::{CONTROL_PLANE, state};
@@ -21,19 +21,8 @@ pub async fn up() -> Result<()> {
     for sub in ["ovn", "openvswitch", "lock"] {
         fs::create_dir_all(dir.join("run").join(sub))?;
     }
-    for (name, schema, port) in DATABASES {
-        let (file, schema) = (format!("/var/lib/ovn/{name}.db"), format!("/usr/share/ovn/{schema}.ovsschema"));
-        process::run(rootfs::central(&dir, "ovsdb-tool", &["create", &file, &schema])?).await?;
-        let remotes =
-            [format!("--remote=punix:/run/ovn/ovn{name}_db.sock"), format!("--remote=ptcp:{port}:{CONTROL_PLANE}")];
-        let unixctl = format!("--unixctl=/run/ovn/ovn{name}_db.ctl");
-        process::start(name, rootfs::central(&dir, "ovsdb-server", &[&file, &remotes[0], &remotes[1], &unixctl])?)?;
-    }
-    for (name, _, port) in DATABASES {
-        process::ready(name, Duration::from_secs(10), || async {
-            Ok(TcpStream::connect((CONTROL_PLANE, port)).await.map(drop)?)
-        })
-        .await?;
+    for database in DATABASES {
+        start(database).await?;
     }
     let northd = [
         "--ovnnb-db=unix:/run/ovn/ovnnb_db.sock",
@@ -41,6 +30,34 @@ pub async fn up() -> Result<()> {
         "--unixctl=/run/ovn/northd.ctl",
     ];
     process::start("northd", rootfs::central(&dir, "ovn-northd", &northd)?)
+}
+
+/// Starts a database, an empty one where there is none; it takes connections when this returns.
+async fn start((name, schema, port): (&str, &str, u16)) -> Result<()> {
+    let dir = state("central");
+    let (file, schema) = (format!("/var/lib/ovn/{name}.db"), format!("/usr/share/ovn/{schema}.ovsschema"));
+    if !dir.join(file.trim_start_matches('/')).exists() {
+        process::run(rootfs::central(&dir, "ovsdb-tool", &["create", &file, &schema])?).await?;
+    }
+    let remotes =
+        [format!("--remote=punix:/run/ovn/ovn{name}_db.sock"), format!("--remote=ptcp:{port}:{CONTROL_PLANE}")];
+    let unixctl = format!("--unixctl=/run/ovn/ovn{name}_db.ctl");
+    process::start(name, rootfs::central(&dir, "ovsdb-server", &[&file, &remotes[0], &remotes[1], &unixctl])?)?;
+    let connects = || async { Ok(TcpStream::connect((CONTROL_PLANE, port)).await.map(drop)?) };
+    process::ready(name, Duration::from_secs(10), connects).await
+}
+
+/// Ends the northbound database, and starts it again after `meanwhile`: on its file, or on an empty one.
+pub async fn restart_northbound(keep: bool, meanwhile: impl Future<Output = Result<()>>) -> Result<()> {
+    let [northbound, _] = DATABASES;
+    process::stop(&state("pid").join(northbound.0), Duration::from_secs(5)).await?;
+    let outcome = meanwhile.await;
+    if !keep {
+        let file = state("central").join("var/lib/ovn").join(format!("{}.db", northbound.0));
+        fs::remove_file(&file).with_context(|| file.display().to_string())?;
+    }
+    start(northbound).await?;
+    outcome
 }
 
 /// `ovn-nbctl` with `arguments`; what it printed.

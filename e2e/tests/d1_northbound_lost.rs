@@ -1,0 +1,69 @@
+//! D1, as far as one member goes: the northbound database can be away, and can be lost.
+
+use anyhow::Result;
+use e2e::cluster::nb;
+use e2e::{Cluster, central};
+use serde_json::Value;
+
+/// The rows of a scene's ports as the database has them: id, name, addresses.
+async fn ports(names: &[&str]) -> Result<Vec<(Value, Value, Value)>> {
+    let mut found = Vec::new();
+    for name in names {
+        for mut row in nb::find("Logical_Switch_Port", &[&format!("name={name}")]).await? {
+            let mut take = |column: &str| row.remove(column).unwrap_or_default();
+            found.push((take("_uuid"), take("name"), take("addresses")));
+        }
+    }
+    Ok(found)
+}
+
+#[tokio::test]
+async fn d1_a_pod_that_starts_while_northbound_is_away_is_served_when_it_is_back() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("d1-away").await?;
+    scene.namespace("d1-away", &[]).await?;
+    let (one, two) =
+        tokio::try_join!(scene.pod("d1-away", "one").on("n1").ready(), scene.pod("d1-away", "two").on("n2").ready())?;
+    let before = ports(&["one.d1-away", "two.d1-away"]).await?;
+    let away = async {
+        let late = scene.pod("d1-away", "late").on("n1").create().await?;
+        one.place().ping(&two.ip4()?).await?;
+        assert_eq!(late.annotation("ovn.kubernetes.io/allocated"), None, "nothing is given out that is not written");
+        Ok(())
+    };
+    central::restart_northbound(true, away).await?;
+    let pods = one.api();
+    let late = cluster
+        .until(pods, "late", |pod| {
+            let ready = pod.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+            anyhow::ensure!(ready.into_iter().any(|c| c.type_ == "Ready" && c.status == "True"), "it is not Ready");
+            Ok(())
+        })
+        .await?;
+    let late = late.status.and_then(|status| status.pod_ip).unwrap_or_default();
+    one.place().ping(&late).await?;
+    assert_eq!(ports(&["one.d1-away", "two.d1-away"]).await?, before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn d1_a_lost_northbound_database_is_written_again_as_it_was() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("d1-lost").await?;
+    scene.namespace("d1-lost", &[]).await?;
+    let (one, two) =
+        tokio::try_join!(scene.pod("d1-lost", "one").on("n1").ready(), scene.pod("d1-lost", "two").on("n2").ready())?;
+    let names = ["one.d1-lost", "two.d1-lost", "node-n1", "node-n2"];
+    let before = ports(&names).await?;
+    assert_eq!(before.len(), names.len());
+
+    central::restart_northbound(false, async { Ok(()) }).await?;
+    nb::until("Logical_Switch_Port", "two.d1-lost", &["up=true"]).await?;
+    assert_eq!(ports(&names).await?, before, "the same ids, names and addresses");
+    one.place().ping(&two.ip4()?).await?;
+    cluster.node("n1")?.ping(&two.ip4()?).await?;
+    // And the next pod gets an address that nobody has.
+    let next = scene.pod("d1-lost", "next").on("n1").ready().await?;
+    assert!(next.ip4()? != one.ip4()? && next.ip4()? != two.ip4()?);
+    next.place().ping(&one.ip4()?).await
+}
