@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use api::Subnet;
 
-pub use objects::{IpRecord, Namespace, Node, Pod};
+pub use objects::{IpRecord, Member, Namespace, Node, Pod, STATEFUL_SET, StatefulSet};
 
 use crate::watch::Seen;
 
@@ -26,6 +26,8 @@ pub enum Event {
     Nodes(Seen<Node>),
     /// Of Pods that are bound to a node and want a network.
     Pods(Seen<Pod>),
+    /// Of stateful sets.
+    StatefulSets(Seen<StatefulSet>),
     /// Of IPs.
     Ips(Seen<IpRecord>),
 }
@@ -40,6 +42,8 @@ pub enum Object {
     Namespace(Arc<str>),
     /// A Node by name.
     Node(Arc<str>),
+    /// A stateful set, `<namespace>/<name>`.
+    StatefulSet(Arc<str>),
     /// A Pod by its port's name.
     Pod(Arc<str>),
     /// An IP by name.
@@ -55,6 +59,8 @@ pub struct Cluster {
     pub subnets: BTreeMap<Arc<str>, Subnet>,
     /// By name.
     pub nodes: BTreeMap<Arc<str>, Node>,
+    /// By `<namespace>/<name>`.
+    pub stateful_sets: BTreeMap<Arc<str>, StatefulSet>,
     /// By port name.
     pub pods: BTreeMap<Arc<str>, Pod>,
     /// By name.
@@ -66,12 +72,13 @@ pub struct Cluster {
 
 /// Which kinds have been listed once.
 #[derive(Debug, Default)]
-#[allow(clippy::struct_excessive_bools)] // five independent facts
+#[allow(clippy::struct_excessive_bools)] // six independent facts
 struct Synced {
     namespaces: bool,
     subnets: bool,
     nodes: bool,
     pods: bool,
+    stateful_sets: bool,
     ips: bool,
 }
 
@@ -92,6 +99,10 @@ impl Cluster {
                 self.synced.nodes |= matches!(seen, Seen::Reset(_));
                 take_in(&mut self.nodes, seen, |node| node.name.clone(), Object::Node)
             }
+            Event::StatefulSets(seen) => {
+                self.synced.stateful_sets |= matches!(seen, Seen::Reset(_));
+                take_in(&mut self.stateful_sets, seen, |set| set.path.clone(), Object::StatefulSet)
+            }
             Event::Ips(seen) => {
                 self.synced.ips |= matches!(seen, Seen::Reset(_));
                 take_in(&mut self.ips, seen, |ip| ip.name.clone(), Object::Ip)
@@ -109,8 +120,8 @@ impl Cluster {
 
     /// Whether every kind has been listed, so that what is not here does not exist.
     pub fn is_synced(&self) -> bool {
-        let Synced { namespaces, subnets, nodes, pods, ips } = self.synced;
-        namespaces && subnets && nodes && pods && ips
+        let Synced { namespaces, subnets, nodes, pods, stateful_sets, ips } = self.synced;
+        namespaces && subnets && nodes && pods && stateful_sets && ips
     }
 
     /// Every object there is.
@@ -121,6 +132,11 @@ impl Cluster {
         let pods = self.pods.keys().cloned().map(Object::Pod);
         let ips = self.ips.keys().cloned().map(Object::Ip);
         subnets.chain(namespaces).chain(nodes).chain(pods).chain(ips)
+    }
+
+    /// Whether a pod is expected to come back to this place.
+    pub fn expects(&self, member: &Member) -> bool {
+        self.stateful_sets.get(&member.set).is_some_and(|set| set.ordinals.contains(&member.ordinal))
     }
 
     /// The ports of a namespace's pods.

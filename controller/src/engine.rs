@@ -11,6 +11,7 @@ mod namespaces;
 mod nodes;
 mod pods;
 mod recover;
+mod retention;
 mod subnets;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,7 +23,7 @@ use ovn::Fact;
 use plan::{Key, Settings, World};
 use sync::Facts;
 
-use crate::cluster::{Cluster, Object, Pod};
+use crate::cluster::{Cluster, Member, Object, Pod};
 
 pub use namespaces::Wish;
 pub use pods::Refused;
@@ -68,6 +69,10 @@ pub struct Engine {
     bound: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     /// Pods that have no address, and why.
     refused: HashMap<Arc<str>, Refused>,
+    /// The places in stateful sets whose pods hold an address, or held one and are expected back.
+    members: HashMap<Arc<str>, Member>,
+    /// The ports of each stateful set among them.
+    ports_of_set: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
     /// The pods and nodes that wait for something to change in a subnet.
     waiting: HashMap<Arc<str>, BTreeSet<Object>>,
     undecided: BTreeSet<Object>,
@@ -85,6 +90,8 @@ impl Engine {
             verdicts: BTreeMap::new(),
             bound: BTreeMap::new(),
             refused: HashMap::new(),
+            members: HashMap::new(),
+            ports_of_set: HashMap::new(),
             waiting: HashMap::new(),
             undecided: BTreeSet::new(),
             decided: BTreeSet::new(),
@@ -103,8 +110,9 @@ impl Engine {
                 Object::Subnet(name) => self.decide_subnet(cluster, name),
                 Object::Namespace(name) => self.decide_namespace(cluster, name),
                 Object::Node(name) => self.decide_node(cluster, name),
+                Object::StatefulSet(path) => self.decide_stateful_set(path),
                 Object::Pod(port) => self.decide_pod(cluster, port),
-                Object::Ip(_) => {}
+                Object::Ip(name) => self.decide_ip(cluster, name),
             }
             self.decided.insert(object);
         }
@@ -179,6 +187,7 @@ impl Engine {
     /// Takes a port's address back and lets those try who wait for one.
     fn release(&mut self, port: &str) {
         self.world.remove_port(port);
+        self.forget_member(port);
         if let Some((subnet, _)) = self.ipam.release(port) {
             self.wake(&subnet);
             // A subnet that is on its way out may have waited for just this one.

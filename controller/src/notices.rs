@@ -67,7 +67,7 @@ fn complaint(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<(Obj
             let error = namespace.net.as_ref().err()?;
             Some((reference("Namespace", name, None, &namespace.uid), "ValidateNamespaceFailed", error.to_string()))
         }
-        Object::Subnet(_) | Object::Ip(_) => None,
+        Object::Subnet(_) | Object::StatefulSet(_) | Object::Ip(_) => None,
     }
 }
 

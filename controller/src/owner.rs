@@ -346,6 +346,6 @@ fn port_of(object: &Object) -> Option<RowKey> {
     match object {
         Object::Pod(port) | Object::Ip(port) => Some(LogicalSwitchPort::key(port)),
         Object::Node(name) => Some(LogicalSwitchPort::key(&format!("node-{name}"))),
-        Object::Subnet(_) | Object::Namespace(_) => None,
+        Object::Subnet(_) | Object::Namespace(_) | Object::StatefulSet(_) => None,
     }
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use api::{Ip, NamespaceView, NodeView, PodView, Subnet};
+use api::{Ip, NamespaceView, NodeView, PodView, StatefulSetView, Subnet};
 use kit::endpoint::{Endpoint, Readiness};
 use kube::{Api, Client, Config};
 use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::args::Args;
-use crate::cluster::{Event, IpRecord, Namespace, Node, Pod};
+use crate::cluster::{Event, IpRecord, Namespace, Node, Pod, StatefulSet};
 use crate::election::{self, Standing};
 use crate::engine::{Install, NewSubnet};
 use crate::metrics::Metrics;
@@ -84,11 +84,13 @@ fn watches(client: &Client, owner: &mpsc::Sender<Event>) {
     let namespaces = Api::<NamespaceView>::all(client.clone());
     let nodes = Api::<NodeView>::all(client.clone());
     let pods = Api::<PodView>::all(client.clone());
+    let sets = Api::<StatefulSetView>::all(client.clone());
     let subnets = Api::<Subnet>::all(client.clone());
     let ips = Api::<Ip>::all(client.clone());
     tokio::spawn(follow(namespaces, |seen| Some(Namespace::from_view(&seen)), Event::Namespaces, owner.clone()));
     tokio::spawn(follow(nodes, |seen| Some(Node::from_view(&seen)), Event::Nodes, owner.clone()));
     tokio::spawn(follow(pods, |seen| Pod::from_view(&seen), Event::Pods, owner.clone()));
+    tokio::spawn(follow(sets, |seen| Some(StatefulSet::from_view(&seen)), Event::StatefulSets, owner.clone()));
     tokio::spawn(follow(subnets, Some, Event::Subnets, owner.clone()));
     tokio::spawn(follow(ips, |seen| Some(IpRecord::from_object(seen)), Event::Ips, owner.clone()));
 }

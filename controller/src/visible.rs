@@ -21,6 +21,7 @@ pub fn writes(engine: &Engine, cluster: &Cluster, object: &Object) -> Vec<Write>
     match object {
         Object::Subnet(name) => subnet::write(engine, cluster, name),
         Object::Namespace(name) => namespace::writes(engine, cluster, name),
+        Object::StatefulSet(_) => Vec::new(),
         Object::Node(name) => node::write(engine, cluster, name).into_iter().collect(),
         Object::Pod(port) => pod::write(engine, cluster, port).into_iter().collect(),
         Object::Ip(name) => ip::write(engine, cluster, name).into_iter().collect(),

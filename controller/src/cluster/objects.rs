@@ -2,9 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
-use api::{FieldError, Ip, IpSpec, NamespaceNet, NamespaceView, NodeNet, NodeView, PodNet, PodView, PodWant};
+use api::{
+    FieldError, Ip, IpSpec, NamespaceNet, NamespaceView, NodeNet, NodeView, PodNet, PodView, PodWant, StatefulSetView,
+};
+
+/// `spec.podType` of an IP that outlives its pod.
+pub const STATEFUL_SET: &str = "StatefulSet";
 
 /// A Namespace.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,8 +86,8 @@ pub struct Pod {
     pub node: Arc<str>,
     /// Whether it has ended, so that its address is free.
     pub done: bool,
-    /// `StatefulSet` when it belongs to one, else empty.
-    pub owner_kind: &'static str,
+    /// The stateful set that it belongs to, `<namespace>/<name>`, and its number there.
+    pub member: Option<Member>,
     /// What its author wants.
     pub want: Result<PodWant, FieldError>,
     /// What its annotations say that it was given.
@@ -100,7 +106,9 @@ impl Pod {
             uid: view.uid().into(),
             node: node.into(),
             done: view.is_done(),
-            owner_kind: if view.stateful_set().is_some() { "StatefulSet" } else { "" },
+            member: view
+                .stateful_set()
+                .map(|(set, ordinal)| Member { set: format!("{}/{set}", view.namespace()).into(), ordinal }),
             want: PodWant::parse(view),
             net: PodNet::parse(view),
         })
@@ -109,6 +117,32 @@ impl Pod {
     /// `<namespace>/<name>`.
     pub fn path(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A place in a stateful set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// `<namespace>/<name>` of the set.
+    pub set: Arc<str>,
+    /// The number in it.
+    pub ordinal: usize,
+}
+
+/// A stateful set: whose pods are expected to come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatefulSet {
+    /// `<namespace>/<name>`.
+    pub path: Arc<str>,
+    /// The numbers of its pods.
+    pub ordinals: Range<usize>,
+}
+
+impl StatefulSet {
+    /// Keeps what we read. One that is being deleted expects no pod back.
+    pub fn from_view(view: &StatefulSetView) -> Self {
+        let path = format!("{}/{}", view.namespace(), view.name()).into();
+        Self { path, ordinals: if view.is_terminating() { 0..0 } else { view.ordinals() } }
     }
 }
 
@@ -128,6 +162,12 @@ pub struct IpRecord {
 }
 
 impl IpRecord {
+    /// The place in a stateful set whose pod's address it records.
+    pub fn member(&self) -> Option<Member> {
+        let (set, ordinal) = self.spec.pod_name.rsplit_once('-').filter(|_| self.spec.pod_type == STATEFUL_SET)?;
+        Some(Member { set: format!("{}/{set}", self.spec.namespace).into(), ordinal: ordinal.parse().ok()? })
+    }
+
     /// Keeps what we read.
     pub fn from_object(ip: Ip) -> Self {
         Self {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::annotations::IP_POOL;
 use api::{FieldError, PodIps};
 use ipam::{Lease, Want, WantIps};
 use plan::Port;
@@ -39,18 +40,23 @@ impl Engine {
         self.decided.insert(Object::Ip(Arc::clone(port)));
         let Some(pod) = cluster.pods.get(port).filter(|pod| !pod.done) else {
             self.refused.remove(port);
-            if self.world.port(port).is_some() {
+            let ours = self.world.port(port).is_some() || self.is_reserved(port);
+            if ours && !self.reserve(cluster, port) {
                 self.release(port);
             }
             return;
         };
-        if self.world.port(port).is_some_and(|before| before.uid != pod.uid) {
+        let namesake = self.world.port(port).is_some_and(|before| before.uid != pod.uid);
+        if namesake && !self.reserve(cluster, port) {
             self.release(port);
         }
         let outcome = no_node_is_called_so(cluster, pod).and_then(|()| self.address_for(cluster, pod));
         match outcome {
             Ok((subnet, lease)) => {
                 self.refused.remove(port);
+                if let Some(member) = &pod.member {
+                    self.remember_member(port, member);
+                }
                 self.decided.insert(Object::Subnet(Arc::clone(&subnet)));
                 self.world.set_port(Port {
                     name: Arc::clone(port),
@@ -78,7 +84,12 @@ impl Engine {
     /// The address that the pod holds, or one for it: a running pod keeps its own, whatever its namespace is bound to now.
     fn address_for(&mut self, cluster: &Cluster, pod: &Pod) -> Result<(Arc<str>, Lease), NotNow> {
         if let Some((subnet, lease)) = self.ipam.lease(&pod.port) {
-            return Ok((subnet.into(), lease));
+            let subnet: Arc<str> = subnet.into();
+            let settled = self.world.port(&pod.port).is_some() || matches!(pod.net, Ok(Some(_)));
+            if settled || self.still_fits(pod, &subnet) {
+                return Ok((subnet, lease));
+            }
+            self.release(&pod.port);
         }
         let want = pod.want.clone()?;
         let subnet = match &want.switch {
@@ -89,13 +100,8 @@ impl Engine {
         if let Some(unusable) = self.unusable(&subnet) {
             return Err(not_now(unusable));
         }
-        let ips = match want.ips {
-            PodIps::Any => WantIps::Any,
-            PodIps::Exact(ips) => WantIps::Exact(ips),
-            PodIps::FirstFree(list) => WantIps::FirstFree(list),
-            PodIps::Pool(name) => {
-                return Err(not_now(format!("pod {}: annotation ip_pool: no IPPool {name}", pod.path())));
-            }
+        let Some(ips) = wanted_ips(&want.ips) else {
+            return Err(not_now(format!("pod {}: annotation {IP_POOL}: there is no such IPPool", pod.path())));
         };
         match self.ipam.assign(&subnet, &pod.port, Want { ips, mac: want.mac }) {
             Ok(lease) => {
@@ -104,6 +110,14 @@ impl Engine {
             }
             Err(refusal) => Err(not_now(refusal.to_string())),
         }
+    }
+
+    /// Whether the address that was kept for a pod is what its author asks for now.
+    fn still_fits(&mut self, pod: &Pod, subnet: &str) -> bool {
+        let Ok(want) = &pod.want else { return false };
+        let named = want.switch.as_deref().is_none_or(|switch| switch == subnet);
+        let Some(ips) = wanted_ips(&want.ips) else { return false };
+        named && self.ipam.assign(subnet, &pod.port, Want { ips, mac: want.mac }).is_ok()
     }
 
     /// Why a subnet gives out no address, if it does not.
@@ -118,6 +132,16 @@ impl Engine {
             }
             Some(Verdict::Foreign) => Some(format!("subnet {subnet}: spec.provider: it is not served here")),
         }
+    }
+}
+
+/// What to ask of the allocator; `None` for an `IPPool`, of which there are none yet.
+fn wanted_ips(ips: &PodIps) -> Option<WantIps> {
+    match ips {
+        PodIps::Any => Some(WantIps::Any),
+        PodIps::Exact(ips) => Some(WantIps::Exact(*ips)),
+        PodIps::FirstFree(list) => Some(WantIps::FirstFree(list.clone())),
+        PodIps::Pool(_) => None,
     }
 }
 

@@ -46,6 +46,7 @@ impl Engine {
             let annotated = net.map(|net| annotated(&net.switch, net.ips, net.mac));
             engine.read_back(cluster, replica, port, None, annotated);
         }
+        engine.keep_reserved(cluster);
         engine.undecided.extend(cluster.objects());
         engine.undecided.extend(engine.install_subnets());
         engine.decide(cluster);
@@ -89,6 +90,18 @@ impl Engine {
                     tracing::warn!(port, from = record.from, ip = %record.lease.ips, %refusal, "a recorded address is not taken over");
                 }
             }
+        }
+    }
+
+    /// Addresses that are kept for pods which are gone and expected back: their IP objects are the only record.
+    fn keep_reserved(&mut self, cluster: &Cluster) {
+        for (port, ip) in &cluster.ips {
+            let Some(member) = ip.member().filter(|member| cluster.expects(member)) else { continue };
+            if cluster.pods.contains_key(port) {
+                continue;
+            }
+            self.read_back(cluster, &Replica::new([]), port, None, None);
+            self.remember_member(port, &member);
         }
     }
 

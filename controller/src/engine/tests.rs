@@ -4,6 +4,7 @@
 
 mod pods;
 mod recovery;
+mod retention;
 mod subnets;
 
 use api::{Ip, NamespaceView, NodeView, PodView, Subnet};
@@ -32,6 +33,7 @@ impl Scene {
             Event::Namespaces(Seen::Reset(vec![namespace("default", json!({}))])),
             Event::Nodes(Seen::Reset(Vec::new())),
             Event::Pods(Seen::Reset(Vec::new())),
+            Event::StatefulSets(Seen::Reset(Vec::new())),
             Event::Ips(Seen::Reset(Vec::new())),
         ] {
             cluster.observe(event);

@@ -84,6 +84,7 @@ fn targets(object: &Object) -> Vec<Target> {
         Object::Namespace(name) => vec![Target::Namespace(Arc::clone(name))],
         Object::Node(name) => vec![Target::Node(Arc::clone(name))],
         Object::Ip(name) => vec![Target::Ip(Arc::clone(name))],
+        Object::StatefulSet(_) => Vec::new(),
         Object::Pod(port) => match port.rsplit_once('.') {
             Some((name, namespace)) => vec![Target::Pod { namespace: namespace.into(), name: name.into() }],
             None => Vec::new(),

@@ -6,12 +6,18 @@ use api::annotations::{IP_RESERVED_LABEL, NODE_NAME_LABEL, SUBNET_LABEL};
 use api::{GROUP, IpSpec};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, IpRecord};
+use crate::cluster::{Cluster, IpRecord, STATEFUL_SET};
 use crate::engine::Engine;
 use crate::publish::{Action, Target, Write};
 
 pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Write> {
     let seen = cluster.ips.get(name);
+    if engine.is_reserved(name) {
+        // The pod is gone, and what the record says of it is kept as it was.
+        let labelled = seen?.labels.get(IP_RESERVED_LABEL).is_some_and(|value| value == "true");
+        let patch = json!({ "metadata": { "labels": { IP_RESERVED_LABEL: "true" } } });
+        return (!labelled).then(|| Write { target: Target::Ip(name.into()), action: Action::Merge(patch) });
+    }
     let action = match (wanted(engine, cluster, name), seen) {
         (Some((spec, labels)), None) => Action::Create(json!({
             "apiVersion": format!("{GROUP}/v1"), "kind": "IP",
@@ -50,7 +56,7 @@ fn pod_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {
         pod_name: pod.name.to_string(),
         namespace: pod.namespace.to_string(),
         node_name: pod.node.to_string(),
-        pod_type: pod.owner_kind.to_owned(),
+        pod_type: pod.member.as_ref().map_or_else(String::new, |_| STATEFUL_SET.to_owned()),
         ..IpSpec::default()
     })
 }

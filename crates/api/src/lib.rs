@@ -23,7 +23,7 @@ pub use selector::selects;
 pub use subnet::{Subnet, SubnetCondition, SubnetSpec, SubnetStatus};
 pub use subnet_def::{GatewayNode, GatewayType, SubnetDef};
 pub use values::{Addresses, Cidr, Cidrs, Families, Family, IpRange, Mac, Rate, ValueError};
-pub use views::{NamespaceView, NodeAddress, NodeCondition, NodeView, PodView};
+pub use views::{NamespaceView, NodeAddress, NodeCondition, NodeView, PodView, StatefulSetView};
 
 /// The API group of our CRDs.
 pub const GROUP: &str = "kubeovn.io";

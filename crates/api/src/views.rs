@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use k8s_openapi::{
+    api::apps::v1::StatefulSet,
     api::core::v1::{Namespace, Node, Pod},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
@@ -54,6 +55,30 @@ pub struct NamespaceView {
     /// Name, labels, annotations.
     #[serde(default)]
     pub metadata: ObjectMeta,
+}
+
+/// A stateful set.
+#[derive(kube::Resource, Clone, Debug, Default, PartialEq, Deserialize)]
+#[resource(inherit = StatefulSet)]
+pub struct StatefulSetView {
+    /// Name, namespace.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    #[serde(default, deserialize_with = "null_is_default")]
+    spec: StatefulSetSpecView,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct StatefulSetSpecView {
+    replicas: Option<u32>,
+    ordinals: Option<OrdinalsView>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+struct OrdinalsView {
+    start: u32,
 }
 
 /// A node.
@@ -146,6 +171,20 @@ static EMPTY: BTreeMap<String, String> = BTreeMap::new();
 metadata!(PodView);
 metadata!(NamespaceView);
 metadata!(NodeView);
+metadata!(StatefulSetView);
+
+impl StatefulSetView {
+    /// The namespace; empty when there is none.
+    pub fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// The numbers of its pods: `replicas` of them (one when it does not say), from `ordinals.start` on.
+    pub fn ordinals(&self) -> std::ops::Range<usize> {
+        let start = self.spec.ordinals.as_ref().map_or(0, |ordinals| ordinals.start);
+        start as usize..start.saturating_add(self.spec.replicas.unwrap_or(1)) as usize
+    }
+}
 
 impl PodView {
     /// The namespace; empty when there is none.

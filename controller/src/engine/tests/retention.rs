@@ -1,0 +1,122 @@
+//! Static addresses, and addresses that are kept for a stateful set's pods.
+
+use super::*;
+use crate::cluster::StatefulSet;
+
+fn set(replicas: usize) -> Event {
+    Event::StatefulSets(Seen::Apply(StatefulSet { path: "default/db".into(), ordinals: 0..replicas }))
+}
+
+/// A pod of the stateful set `default/db`.
+fn member(ordinal: usize, uid: &str, annotations: Value) -> Event {
+    let view: PodView = object(json!({
+        "metadata": {
+            "name": format!("db-{ordinal}"), "namespace": "default", "uid": uid, "annotations": annotations,
+            "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "s", "controller": true }],
+        },
+        "spec": { "nodeName": "n1" },
+    }));
+    Event::Pods(Seen::Apply(Pod::from_view(&view).unwrap()))
+}
+
+fn gone(event: Event) -> Event {
+    let Event::Pods(Seen::Apply(pod)) = event else { panic!("not a pod") };
+    Event::Pods(Seen::Delete(pod))
+}
+
+#[test]
+fn a_static_address_has_one_holder_and_the_refusal_names_it() {
+    let mut scene = Scene::new();
+    let fixed =
+        json!({ "ovn.kubernetes.io/ip_address": "10.16.0.77", "ovn.kubernetes.io/mac_address": "00:00:00:AA:BB:CC" });
+    assert_eq!(scene.pod("default/a", fixed.clone()), "10.16.0.77 of ovn-default");
+    assert_eq!(
+        scene.engine.lease("a.default").map(|(_, lease)| lease.mac.to_string()),
+        Some("00:00:00:aa:bb:cc".into())
+    );
+    let other = json!({ "ovn.kubernetes.io/ip_address": "10.16.0.77" });
+    let refused = scene.pod("default/b", other);
+    assert!(refused.contains("10.16.0.77") && refused.contains("a.default"), "{refused}");
+    scene.pod_gone("default/a");
+    assert_eq!(scene.outcome("default/b"), "10.16.0.77 of ovn-default", "it waited for just this one");
+    assert!(scene.pod("default/a", fixed).contains("b.default"));
+}
+
+#[test]
+fn a_list_gives_any_free_one_and_a_stateful_set_the_one_of_its_number() {
+    let mut scene = Scene::new();
+    let list = json!({ "ovn.kubernetes.io/ip_pool": "10.16.0.60,10.16.0.61" });
+    assert_eq!(scene.pod("default/a", list.clone()), "10.16.0.60 of ovn-default");
+    assert_eq!(scene.pod("default/b", list.clone()), "10.16.0.61 of ovn-default");
+    assert!(scene.pod("default/c", list).starts_with("refused"));
+    scene.happens(member(1, "uid-1", json!({ "ovn.kubernetes.io/ip_pool": "10.16.0.70,10.16.0.71" })));
+    assert_eq!(scene.outcome("default/db-1"), "10.16.0.71 of ovn-default");
+}
+
+#[test]
+fn a_stateful_sets_pod_gets_its_address_back_and_nobody_else_does() {
+    let mut scene = Scene::new();
+    scene.happens(set(2));
+    scene.happens(member(0, "uid-1", json!({})));
+    assert_eq!(scene.outcome("default/db-0"), "10.16.0.2 of ovn-default");
+    scene.happens(gone(member(0, "uid-1", json!({}))));
+    assert!(scene.facts_about("db-0.default").is_empty(), "the port goes with the pod");
+    assert!(scene.engine.is_reserved("db-0.default"));
+    assert_eq!(scene.pod("default/other", json!({})), "10.16.0.3 of ovn-default");
+    scene.happens(member(0, "uid-2", json!({})));
+    assert_eq!(scene.outcome("default/db-0"), "10.16.0.2 of ovn-default");
+    // Without a deletion in between, as after a relist.
+    scene.happens(member(0, "uid-3", json!({})));
+    assert_eq!(scene.outcome("default/db-0"), "10.16.0.2 of ovn-default");
+}
+
+#[test]
+fn a_reserved_address_is_freed_by_scaling_down_by_deleting_the_set_and_by_deleting_its_record() {
+    for free in [
+        |scene: &mut Scene| scene.happens(set(0)),
+        |scene: &mut Scene| {
+            let set = StatefulSet { path: "default/db".into(), ordinals: 0..1 };
+            scene.happens(Event::StatefulSets(Seen::Delete(set)));
+        },
+        |scene: &mut Scene| {
+            let record = || ip("db-0.default", "db-0", "default", "ovn-default", "10.16.0.2", "0a:58:0a:10:00:02");
+            scene.happens(Event::Ips(Seen::Apply(record())));
+            assert!(scene.engine.is_reserved("db-0.default"));
+            scene.happens(Event::Ips(Seen::Delete(record())));
+        },
+    ] {
+        let mut scene = Scene::new();
+        scene.happens(set(1));
+        scene.happens(member(0, "uid-1", json!({})));
+        scene.happens(gone(member(0, "uid-1", json!({}))));
+        assert!(scene.engine.is_reserved("db-0.default"));
+        free(&mut scene);
+        assert_eq!(scene.engine.lease("db-0.default"), None);
+    }
+}
+
+#[test]
+fn a_reserved_address_is_kept_over_a_change_of_leaders() {
+    let mut scene = Scene::new();
+    scene.cluster.observe(set(1));
+    let mut record = ip("db-0.default", "db-0", "default", "ovn-default", "10.16.0.9", "0a:58:0a:10:00:09");
+    record.spec.pod_type = "StatefulSet".to_owned();
+    scene.cluster.observe(Event::Ips(Seen::Apply(record)));
+    scene.engine = Engine::recover(install(), &scene.cluster, &Replica::new(ovn::northbound()));
+    assert!(scene.engine.is_reserved("db-0.default"));
+    let writes = crate::visible::writes(&scene.engine, &scene.cluster, &Object::Ip("db-0.default".into()));
+    let deleted = |write: &crate::publish::Write| write.action == crate::publish::Action::Delete;
+    assert!(!writes.iter().any(deleted), "the record stays: {writes:?}");
+    scene.happens(member(0, "uid-2", json!({})));
+    assert_eq!(scene.outcome("default/db-0"), "10.16.0.9 of ovn-default");
+}
+
+#[test]
+fn a_kept_address_gives_way_to_a_new_wish() {
+    let mut scene = Scene::new();
+    scene.happens(set(1));
+    scene.happens(member(0, "uid-1", json!({})));
+    scene.happens(gone(member(0, "uid-1", json!({}))));
+    scene.happens(member(0, "uid-2", json!({ "ovn.kubernetes.io/ip_pool": "10.16.0.70,10.16.0.71" })));
+    assert_eq!(scene.outcome("default/db-0"), "10.16.0.70 of ovn-default");
+}

@@ -1,0 +1,104 @@
+//! A4: a pod gets exactly the address that it asks for, and a stateful set's pod gets its own back.
+
+use anyhow::{Context, Result, ensure};
+use api::{Ip, Subnet};
+use e2e::Cluster;
+use e2e::cluster::{Place, Scene, subnet_ready};
+use e2e::layout::IMAGE;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+
+async fn subnet(cluster: &Cluster, scene: &Scene, name: &str, cidr: &str) -> Result<()> {
+    let spec = json!({"cidrBlock": cidr, "namespaces": [name]});
+    scene
+        .create(json!({"apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": name}, "spec": spec}))
+        .await?;
+    cluster.until(Api::<Subnet>::all(cluster.client()), name, subnet_ready).await?;
+    scene.namespace(name, &[]).await
+}
+
+#[tokio::test]
+async fn a4_a_static_address_has_one_holder_at_a_time() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("a4").await?;
+    subnet(&cluster, &scene, "a4", "10.42.0.0/24").await?;
+    let fixed = |name: &str, node: &str| {
+        scene.pod("a4", name).on(node).annotation("ovn.kubernetes.io/ip_address", "10.42.0.50")
+    };
+    let first = fixed("first", "n1").annotation("ovn.kubernetes.io/mac_address", "00:00:00:AA:BB:CC").ready().await?;
+    assert_eq!(first.ip4()?, "10.42.0.50");
+    let mac = first.place().run("cat", &["/sys/class/net/eth0/address"]).await?;
+    assert_eq!(mac.trim(), "00:00:00:aa:bb:cc");
+
+    let second = fixed("second", "n2").create().await?;
+    second.told("AcquireAddressFailed", &["10.42.0.50", "first.a4"]).await?;
+    let list = |name| scene.pod("a4", name).on("n2").annotation("ovn.kubernetes.io/ip_pool", "10.42.0.60,10.42.0.61");
+    let (one, two) = tokio::try_join!(list("one").ready(), list("two").ready())?;
+    let mut listed = [one.ip4()?, two.ip4()?];
+    listed.sort();
+    assert_eq!(listed, ["10.42.0.60", "10.42.0.61"]);
+    one.place().ping("10.42.0.50").await?;
+
+    first.delete().await?;
+    let second = second.ready().await?;
+    assert_eq!(second.ip4()?, "10.42.0.50");
+    one.place().ping("10.42.0.50").await?;
+    assert_eq!(two.place().tcp("10.42.0.50").await?.who, "second");
+    Ok(())
+}
+
+/// For `until`: Ready, and not the pod of this uid.
+fn ready_again(before: Option<String>) -> impl Fn(&Pod) -> Result<()> {
+    move |pod| {
+        ensure!(pod.metadata.uid != before, "it is the old one still");
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+        ensure!(conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True"), "it is not Ready");
+        Ok(())
+    }
+}
+
+fn ip_of(pod: &Pod) -> Result<String> {
+    pod.status.as_ref().and_then(|status| status.pod_ip.clone()).context("it has no address")
+}
+
+#[tokio::test]
+async fn a4_a_stateful_sets_pod_comes_back_with_its_address() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("a4-set").await?;
+    subnet(&cluster, &scene, "a4-set", "10.43.0.0/24").await?;
+    let pod = json!({
+        "terminationGracePeriodSeconds": 0, "tolerations": [{"operator": "Exists"}],
+        "containers": [{"name": "peer", "image": IMAGE, "imagePullPolicy": "Never", "args": ["serve"]}],
+    });
+    scene
+        .create(json!({
+            "apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db", "namespace": "a4-set"},
+            "spec": {
+                "serviceName": "db", "replicas": 2, "podManagementPolicy": "Parallel",
+                "selector": {"matchLabels": {"app": "db"}},
+                "template": {"metadata": {"labels": {"app": "db"}}, "spec": pod},
+            },
+        }))
+        .await?;
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), "a4-set");
+    let first = cluster.until(pods.clone(), "db-0", ready_again(None)).await?;
+    let other = cluster.until(pods.clone(), "db-1", ready_again(None)).await?;
+
+    pods.delete("db-0", &DeleteParams::default()).await?;
+    let back = cluster.until(pods.clone(), "db-0", ready_again(first.metadata.uid.clone())).await?;
+    assert_eq!(ip_of(&back)?, ip_of(&first)?);
+    let place = Place::Pod { namespace: "a4-set".into(), name: "db-1".into() };
+    place.ping(&ip_of(&back)?).await?;
+
+    // Scaled down, the set expects nobody back, and the address is free.
+    let ips: Api<Ip> = Api::all(cluster.client());
+    ips.get("db-1.a4-set").await?;
+    let sets: Api<StatefulSet> = Api::namespaced(cluster.client(), "a4-set");
+    sets.patch("db", &PatchParams::default(), &Patch::Merge(json!({"spec": {"replicas": 1}}))).await?;
+    cluster.until_gone(ips, "db-1.a4-set").await?;
+    ensure!(ip_of(&other)? != ip_of(&back)?, "they never had the same");
+    Ok(())
+}
