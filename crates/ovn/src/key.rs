@@ -26,11 +26,13 @@ pub enum TableId {
     LogicalRouterPolicy,
     /// A router's static routes.
     LogicalRouterStaticRoute,
+    /// What may pass through a switch.
+    Acl,
 }
 
 impl TableId {
     /// Every table, in order.
-    pub const ALL: [TableId; 8] = [
+    pub const ALL: [TableId; 9] = [
         TableId::NbGlobal,
         TableId::LogicalSwitch,
         TableId::LogicalRouter,
@@ -39,6 +41,7 @@ impl TableId {
         TableId::LogicalRouterPort,
         TableId::LogicalRouterPolicy,
         TableId::LogicalRouterStaticRoute,
+        TableId::Acl,
     ];
 
     /// What is known of this table: its columns, its key, who refers to it.
@@ -61,7 +64,8 @@ impl fmt::Display for TableId {
 /// A row's natural key.
 ///
 /// The name is the row's own one where the table has names. Policies and static routes have none; theirs is scoped by
-/// their router: `<router>/<priority>/<match>` and `<router>/<policy>/<prefix>/<nexthop>`.
+/// their router: `<router>/<priority>/<match>` and `<router>/<policy>/<prefix>/<nexthop>`. So is that of ACLs, by their
+/// switch: `<switch>/<direction>/<priority>/<match>`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RowKey {
     /// The table.

@@ -17,7 +17,7 @@ pub mod text;
 pub use fact::{Element, Fact};
 pub use key::{RowKey, TableId, row_id};
 pub use rows::{
-    Action, AddressSet, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal, RouterPolicy,
-    StaticRoute,
+    Acl, Action, AddressSet, Direction, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal,
+    RouterPolicy, StaticRoute, Verdict,
 };
 pub use table::{Column, Descriptor, Kind, Scope, VENDOR, northbound, ours};

@@ -1,5 +1,6 @@
 //! The typed rows. Each turns into facts that carry our mark and the membership that keeps the row alive.
 
+mod acl;
 mod global;
 mod router;
 mod set;
@@ -7,6 +8,7 @@ mod switch;
 #[cfg(test)]
 mod tests;
 
+pub use acl::{Acl, Direction, Verdict};
 pub use global::NbGlobal;
 pub use router::{Action, LogicalRouter, LogicalRouterPort, RouterPolicy, StaticRoute};
 pub use set::AddressSet;

@@ -118,7 +118,7 @@ macro_rules! table {
 }
 
 /// In the order of [`TableId`].
-static TABLES: [Descriptor; 8] = [
+static TABLES: [Descriptor; 9] = [
     table!(NbGlobal = "NB_Global", root: true, key: |_| Some(".".to_owned()), scope: None, {
         "options": Kind::Keys,
         "external_ids": Kind::Keys,
@@ -126,6 +126,7 @@ static TABLES: [Descriptor; 8] = [
     table!(LogicalSwitch = "Logical_Switch", root: true, key: name, scope: None, {
         "name": Kind::Scalar,
         "ports": Kind::References(TableId::LogicalSwitchPort),
+        "acls": Kind::References(TableId::Acl),
         "other_config": Kind::Map,
         "external_ids": Kind::Keys,
     }),
@@ -176,6 +177,19 @@ static TABLES: [Descriptor; 8] = [
         "output_port": Kind::Scalar,
         "external_ids": Kind::Keys,
     }),
+    table!(Acl = "ACL", root: false, key: acl,
+        scope: Some(Scope { parent: TableId::LogicalSwitch, column: "acls" }), {
+        "direction": Kind::Scalar,
+        "priority": Kind::Scalar,
+        "match": Kind::Scalar,
+        "action": Kind::Scalar,
+        "log": Kind::Scalar,
+        "severity": Kind::Scalar,
+        "name": Kind::Scalar,
+        "tier": Kind::Scalar,
+        "options": Kind::Map,
+        "external_ids": Kind::Keys,
+    }),
 ];
 
 fn text<'a>(row: &'a Row, column: &str) -> Option<&'a str> {
@@ -188,6 +202,10 @@ fn name(row: &Row) -> Option<String> {
 
 fn policy(row: &Row) -> Option<String> {
     Some(format!("{}/{}", row.get("priority")?.as_int()?, text(row, "match")?))
+}
+
+fn acl(row: &Row) -> Option<String> {
+    Some(format!("{}/{}/{}", text(row, "direction")?, row.get("priority")?.as_int()?, text(row, "match")?))
 }
 
 /// An absent policy means `dst-ip` (ovn-nb(5), `Logical_Router_Static_Route`); a route of another table than the main one

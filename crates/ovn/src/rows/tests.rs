@@ -3,8 +3,8 @@
 use expect_test::{Expect, expect};
 
 use crate::{
-    Action, AddressSet, Fact, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal,
-    RouterPolicy, StaticRoute,
+    Acl, Action, AddressSet, Direction, Fact, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort,
+    NbGlobal, RouterPolicy, StaticRoute, Verdict,
 };
 
 fn check(facts: impl IntoIterator<Item = Fact>, expect: &Expect) {
@@ -87,6 +87,28 @@ fn policies_and_routes() {
             Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.20.0.0/24
             Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1 external_ids={vendor=kube-ovn} ip_prefix="0.0.0.0/0" nexthop="100.64.0.1" policy=dst-ip
             Logical_Router ovn-cluster static_routes += Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1"#]],
+    );
+}
+
+#[test]
+fn rules_of_a_switch() {
+    let rule = |direction, action| Acl {
+        switch: "shop-net".into(),
+        seed: "uid".into(),
+        direction,
+        priority: 1000,
+        match_: "ip".into(),
+        action,
+        log: false,
+    };
+    let rules = [rule(Direction::ToLport, Verdict::Drop), rule(Direction::FromLport, Verdict::AllowRelated)];
+    check(
+        rules.iter().flat_map(Acl::facts),
+        &expect![[r#"
+        ACL shop-net/to-lport/1000/ip action=drop direction=to-lport external_ids={vendor=kube-ovn} log=false match=ip priority=1000
+        Logical_Switch shop-net acls += ACL shop-net/to-lport/1000/ip
+        ACL shop-net/from-lport/1000/ip action=allow-related direction=from-lport external_ids={vendor=kube-ovn} log=false match=ip priority=1000
+        Logical_Switch shop-net acls += ACL shop-net/from-lport/1000/ip"#]],
     );
 }
 
