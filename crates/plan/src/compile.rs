@@ -3,6 +3,7 @@
 mod base;
 mod node;
 mod port;
+mod private;
 mod subnet;
 
 use ovn::Fact;
@@ -15,6 +16,13 @@ const PRIORITY_TO_SUBNET: u16 = 31000;
 const PRIORITY_TO_NODE: u16 = 30000;
 /// Router policy: what is left leaves by a gateway.
 const PRIORITY_GATEWAY: u16 = 29000;
+
+/// ACL of a private subnet: nodes reach its pods.
+const PRIORITY_FROM_NODES: u16 = 3000;
+/// ACL of a private subnet: what it talks with.
+const PRIORITY_TALKS_WITH: u16 = 1001;
+/// ACL of a private subnet: what is left is dropped.
+const PRIORITY_PRIVATE: u16 = 1000;
 
 /// The address sets of the CIDRs that leave by the node their pod runs on, one per family.
 const DISTRIBUTED_V4: &str = "distributed_ip4";

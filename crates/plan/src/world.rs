@@ -111,7 +111,7 @@ impl World {
             self.mark_ports_of(&name);
         }
         if name == self.settings.node_switch {
-            self.dirty.extend(self.nodes.keys().cloned().map(Key::Node));
+            self.mark_users_of_node_switch();
         }
         self.dirty.insert(Key::Subnet(name));
     }
@@ -121,7 +121,7 @@ impl World {
         if let Some((name, _)) = self.subnets.remove_entry(name) {
             self.mark_ports_of(&name);
             if name == self.settings.node_switch {
-                self.dirty.extend(self.nodes.keys().cloned().map(Key::Node));
+                self.mark_users_of_node_switch();
             }
             self.dirty.insert(Key::Subnet(name));
         }
@@ -214,6 +214,13 @@ impl World {
             .chain(self.subnets.keys().cloned().map(Key::Subnet))
             .chain(self.nodes.keys().cloned().map(Key::Node))
             .chain(self.ports.keys().cloned().map(Key::Port))
+    }
+
+    /// Nodes have their port there, and private subnets let its addresses in.
+    fn mark_users_of_node_switch(&mut self) {
+        self.dirty.extend(self.nodes.keys().cloned().map(Key::Node));
+        let private = self.subnets.iter().filter(|(_, subnet)| subnet.private);
+        self.dirty.extend(private.map(|(name, _)| Key::Subnet(Arc::clone(name))));
     }
 
     fn mark_ports_of(&mut self, subnet: &str) {

@@ -76,6 +76,43 @@ fn a_centralized_subnet_is_not_among_the_distributed_ones() {
 }
 
 #[test]
+fn a_private_subnet_lets_in_its_own_its_nodes_and_whom_it_allows() {
+    let mut world = world();
+    let allow = json!(["10.16.0.0/16", "fd00:10:16::/64"]);
+    let private = json!({"private": true, "allowSubnets": allow, "gatewayType": "centralized", "gatewayNode": "n1"});
+    world.set_subnet(subnet("vault", "10.23.0.0/24,fd00:23::/64", private));
+    let facts = world.compile(&Key::Subnet("vault".into()));
+    let rules: Vec<String> = facts.iter().map(ToString::to_string).filter(|fact| fact.contains("ACL")).collect();
+    expect![[r#"
+        ACL vault/to-lport/3000/ip4.src == 100.64.0.0/16 action=allow-related direction=to-lport external_ids={vendor=kube-ovn} log=false match="ip4.src == 100.64.0.0/16" priority=3000
+        Logical_Switch vault acls += ACL vault/to-lport/3000/ip4.src == 100.64.0.0/16
+        ACL vault/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24 action=allow-related direction=to-lport external_ids={vendor=kube-ovn} log=false match="ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24" priority=1001
+        Logical_Switch vault acls += ACL vault/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24
+        ACL vault/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24) action=allow-related direction=to-lport external_ids={vendor=kube-ovn} log=false match="(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24)" priority=1001
+        Logical_Switch vault acls += ACL vault/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24)
+        ACL vault/to-lport/3000/ip6.src == fd00:100:64::/112 action=allow-related direction=to-lport external_ids={vendor=kube-ovn} log=false match="ip6.src == fd00:100:64::/112" priority=3000
+        Logical_Switch vault acls += ACL vault/to-lport/3000/ip6.src == fd00:100:64::/112
+        ACL vault/to-lport/1001/ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64 action=allow-related direction=to-lport external_ids={vendor=kube-ovn} log=false match="ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64" priority=1001
+        Logical_Switch vault acls += ACL vault/to-lport/1001/ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64
+        ACL vault/to-lport/1001/(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64) action=allow-related direction=to-lport external_ids={vendor=kube-ovn} log=false match="(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64)" priority=1001
+        Logical_Switch vault acls += ACL vault/to-lport/1001/(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64)
+        ACL vault/to-lport/1000/ip action=drop direction=to-lport external_ids={vendor=kube-ovn} log=false match=ip priority=1000
+        Logical_Switch vault acls += ACL vault/to-lport/1000/ip
+    "#]].assert_eq(&(rules.join("\n") + "\n"));
+}
+
+#[test]
+fn a_private_subnet_follows_the_addresses_of_the_nodes() {
+    let mut world = world();
+    world.set_subnet(subnet("vault", "10.23.0.0/24", json!({"private": true})));
+    world.take_dirty();
+    world.set_subnet(subnet("join", "100.65.0.0/16", json!({})));
+    assert!(world.take_dirty().contains(&Key::Subnet("vault".into())));
+    world.remove_subnet("join");
+    assert!(world.take_dirty().contains(&Key::Subnet("vault".into())));
+}
+
+#[test]
 fn the_join_subnet_carries_the_default_routes() {
     check(
         &world(),

@@ -23,7 +23,7 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        (0..4u8, 0..3u8).prop_map(|(index, variant)| Event::SetSubnet { index, variant }),
+        (0..4u8, 0..5u8).prop_map(|(index, variant)| Event::SetSubnet { index, variant }),
         (0..4u8).prop_map(|index| Event::RemoveSubnet { index }),
         (0..3u8, 0..3u8).prop_map(|(index, variant)| Event::SetNode { index, variant }),
         (0..3u8).prop_map(|index| Event::RemoveNode { index }),
@@ -45,7 +45,9 @@ fn apply(world: &mut World, event: &Event) {
                 _ => format!("10.{index}.0.0/24,fd00:{index}::/64"),
             };
             let kind = if variant == 2 { "centralized" } else { "distributed" };
-            world.set_subnet(subnet(&subnet_name(index), &cidr, json!({ "gatewayType": kind })));
+            let allow = if variant == 4 { json!(["10.3.0.0/24", "fd00:3::/64", "10.16.0.0/16"]) } else { json!([]) };
+            let more = json!({ "gatewayType": kind, "private": variant >= 3, "allowSubnets": allow });
+            world.set_subnet(subnet(&subnet_name(index), &cidr, more));
         }
         Event::RemoveSubnet { index } => world.remove_subnet(&subnet_name(index)),
         Event::SetNode { index, variant } => {

@@ -14,6 +14,9 @@ pub(super) fn compile(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) 
     facts.push(switch.fact());
     router_port(world, subnet, facts);
     stay_inside(world, subnet, facts);
+    if subnet.private {
+        super::private::compile(world, subnet, facts);
+    }
     if *subnet.name == *world.settings.node_switch {
         default_route(world, subnet, facts);
     } else if subnet.gateway_type == GatewayType::Distributed {

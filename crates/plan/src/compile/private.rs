@@ -1,0 +1,43 @@
+//! A private subnet: the rules of its switch. The nodes come in, it talks within itself and with the networks it allows,
+//! and nothing else passes.
+//!
+//! All of them are met on the way out of the switch (`to-lport`), be it to a pod or to the router; so the drop holds in
+//! both directions. Answers pass by connection tracking. Neighbour discovery passes by itself: OVN lets it through wherever
+//! a switch has rules that track connections (ovn-northd(8)).
+
+use api::SubnetDef;
+use ovn::{Acl, Direction, Fact, Verdict};
+
+use super::{PRIORITY_FROM_NODES, PRIORITY_PRIVATE, PRIORITY_TALKS_WITH, family_of};
+use crate::world::World;
+
+pub(super) fn compile(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
+    let mut rule = |priority, match_, action| {
+        let acl = Acl {
+            switch: subnet.name.clone(),
+            seed: subnet.uid.as_str().into(),
+            direction: Direction::ToLport,
+            priority,
+            match_,
+            action,
+            // kube-ovn logs what it drops here; unlimited, that lets any pod keep ovn-controller busy.
+            log: false,
+        };
+        facts.extend(acl.facts());
+    };
+    for own in subnet.cidrs.iter() {
+        let ip = family_of(own.network());
+        let same_family = |cidr: &&api::Cidr| family_of(cidr.network()) == ip;
+        let join = world.subnets.get(&world.settings.node_switch).map(|join| &join.cidrs);
+        for join in join.iter().flat_map(|cidrs| cidrs.iter()).filter(same_family) {
+            rule(PRIORITY_FROM_NODES, format!("{ip}.src == {join}"), Verdict::AllowRelated);
+        }
+        rule(PRIORITY_TALKS_WITH, format!("{ip}.src == {own} && {ip}.dst == {own}"), Verdict::AllowRelated);
+        for allowed in subnet.allow_subnets.iter().filter(same_family) {
+            let both_ways =
+                format!("({ip}.src == {own} && {ip}.dst == {allowed}) || ({ip}.src == {allowed} && {ip}.dst == {own})");
+            rule(PRIORITY_TALKS_WITH, both_ways, Verdict::AllowRelated);
+        }
+    }
+    rule(PRIORITY_PRIVATE, "ip".to_owned(), Verdict::Drop);
+}
