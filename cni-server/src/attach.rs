@@ -206,7 +206,8 @@ impl Attacher {
         };
         let (inside, outside) = tokio::join!(inside, outside);
         self.metrics.waited_for_flows(start);
-        inside.and(outside)
+        inside.and(outside)?;
+        wanted.announce(netns, net.mac.bytes()).await
     }
 }
 

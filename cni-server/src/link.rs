@@ -185,6 +185,13 @@ impl Links {
         self.0.link().set(up).execute().await.map_err(LinkError::on(format!("set link {} up", link.name)))
     }
 
+    /// Sets a link's MAC to what it is, upon which the kernel tells the neighbours which addresses it has, as far as
+    /// `arp_notify` and `ndisc_notify` of the link say so.
+    pub async fn announce(&self, link: &Link, mac: [u8; 6]) -> Result<(), LinkError> {
+        let same = LinkMessageBuilder::<LinkUnspec>::new().index(link.index).address(mac.to_vec()).build();
+        self.0.link().set(same).execute().await.map_err(LinkError::on(format!("announce link {}", link.name)))
+    }
+
     /// The addresses of a link, link-local IPv6 left out.
     pub async fn addresses(&self, link: &Link) -> Result<BTreeSet<IpNet>, LinkError> {
         let what = || format!("list addresses of {}", link.name);

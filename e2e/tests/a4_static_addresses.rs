@@ -28,8 +28,10 @@ async fn a4_a_static_address_has_one_holder_at_a_time() -> Result<()> {
     let fixed = |name: &str, node: &str| {
         scene.pod("a4", name).on(node).annotation("ovn.kubernetes.io/ip_address", "10.42.0.50")
     };
-    let first = fixed("first", "n1").ready().await?;
+    let first = fixed("first", "n1").annotation("ovn.kubernetes.io/mac_address", "00:00:00:AA:BB:CC").ready().await?;
     assert_eq!(first.ip4()?, "10.42.0.50");
+    let mac = first.place().run("cat", &["/sys/class/net/eth0/address"]).await?;
+    assert_eq!(mac.trim(), "00:00:00:aa:bb:cc");
 
     let second = fixed("second", "n2").create().await?;
     second.told("AcquireAddressFailed", &["10.42.0.50", "first.a4"]).await?;
@@ -39,13 +41,9 @@ async fn a4_a_static_address_has_one_holder_at_a_time() -> Result<()> {
     listed.sort();
     assert_eq!(listed, ["10.42.0.60", "10.42.0.61"]);
     one.place().ping("10.42.0.50").await?;
-    let mac = scene.pod("a4", "mac").on("n1").annotation("ovn.kubernetes.io/mac_address", "00:00:00:AA:BB:CC");
-    let mac = mac.ready().await?;
-    assert_eq!(mac.place().run("cat", &["/sys/class/net/eth0/address"]).await?.trim(), "00:00:00:aa:bb:cc");
-    mac.place().ping("10.42.0.50").await?;
 
     first.delete().await?;
-    // Its neighbours' caches still hold: without a wish, the MAC follows from the address.
+    // Neighbours remember the MAC that the address had; the new holder has told them of its own.
     let second = second.ready().await?;
     assert_eq!(second.ip4()?, "10.42.0.50");
     one.place().ping("10.42.0.50").await?;

@@ -35,22 +35,40 @@ impl Wanted {
         netns.run(work).await.map_err(error::environment)?
     }
 
+    /// Tells the subnet who has these addresses now: neighbours may remember another MAC. Only of use once the port's flows
+    /// are installed.
+    pub(super) async fn announce(&self, netns: &Netns, mac: [u8; 6]) -> Result<(), CniError> {
+        let ifname = self.ifname.clone();
+        let work = move || {
+            let failed = |e| CniError::new(Code::PLUMBING, "the pod's namespace").details(e);
+            set("ipv4", &ifname, "arp_notify", "1").map_err(failed)?;
+            set("ipv6", &ifname, "ndisc_notify", "1").map_err(failed)?;
+            let announce = async move |links: Links| match links.find(&ifname).await {
+                Ok(Some(link)) => links.announce(&link, mac).await.map_err(error::plumbing),
+                Ok(None) => Err(error::away(&format!("{ifname} left the pod's namespace"))),
+                Err(e) => Err(error::plumbing(e)),
+            };
+            link::alone(announce).map_err(failed)?
+        };
+        netns.run(work).await.map_err(error::environment)?
+    }
+
     /// What is not set by netlink.
     fn prepare(&self) -> std::io::Result<()> {
         // Runtimes turn IPv6 off in new namespaces; a pod's addresses are given, never learnt from advertisements.
         for (name, value) in [("disable_ipv6", "0"), ("accept_ra", "0")] {
             for scope in ["all", "default"] {
-                set(scope, name, value)?;
+                set("ipv6", scope, name, value)?;
             }
         }
         // What an interface says of itself when it comes up (duplicate address detection, listener reports) is flooded to
         // every port of the subnet, and its addresses are nobody else's.
         let quiet = [("accept_ra", "0"), ("accept_dad", "0"), ("dad_transmits", "0"), ("router_solicitations", "0")];
         for (name, value) in quiet {
-            set(&self.ifname, name, value)?;
+            set("ipv6", &self.ifname, name, value)?;
         }
         let off = if self.addresses.iter().any(|address| address.addr().is_ipv6()) { "0" } else { "1" };
-        set(&self.ifname, "disable_ipv6", off)?;
+        set("ipv6", &self.ifname, "disable_ipv6", off)?;
         if !self.checksum {
             tx_checksum_off(&self.ifname)?;
         }
@@ -78,8 +96,8 @@ impl Wanted {
     }
 }
 
-/// Sets one of the IPv6 sysctls of the namespace; a kernel without IPv6 has none.
-fn set(scope: &str, name: &str, value: &str) -> std::io::Result<()> {
-    let path = format!("/proc/sys/net/ipv6/conf/{scope}/{name}");
+/// Sets a sysctl of an interface of the namespace; a kernel without the protocol has none.
+fn set(protocol: &str, scope: &str, name: &str, value: &str) -> std::io::Result<()> {
+    let path = format!("/proc/sys/net/{protocol}/conf/{scope}/{name}");
     if Path::new(&path).exists() { std::fs::write(&path, value) } else { Ok(()) }
 }
