@@ -7,8 +7,8 @@ use ovsdb::Datum;
 
 use crate::fact::Fact;
 use crate::key::{RowKey, TableId};
-use crate::rows::marked;
 use crate::rows::switch::LogicalSwitch;
+use crate::rows::{map, marked};
 
 /// Where on its way through the switch a packet meets the ACL (ovn-nb(5), `ACL`, `direction`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,7 +81,7 @@ impl Acl {
             ("log", Datum::from(self.log)),
             ("severity", Datum::empty()),
             ("name", Datum::empty()),
-            ("options", Datum::empty()),
+            ("options", map(&BTreeMap::new())),
             ("external_ids", marked(&BTreeMap::new())),
         ];
         [

@@ -1,14 +1,23 @@
 //! What each typed row turns into.
 
 use expect_test::{Expect, expect};
+use ovsdb::Datum;
 
 use crate::{
-    Acl, Action, AddressSet, Direction, Fact, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort,
+    Acl, Action, AddressSet, Direction, Fact, Kind, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort,
     NbGlobal, RouterPolicy, StaticRoute, Verdict,
 };
 
 fn check(facts: impl IntoIterator<Item = Fact>, expect: &Expect) {
-    let lines: Vec<String> = facts.into_iter().map(|fact| fact.to_string()).collect();
+    let facts: Vec<Fact> = facts.into_iter().collect();
+    for fact in &facts {
+        let Fact::Row { key, columns, .. } = fact else { continue };
+        for (column, datum) in columns {
+            let map = matches!(key.table.descriptor().kind(column), Kind::Map | Kind::Keys);
+            assert_eq!(matches!(datum, Datum::Map(_)), map, "{key}: {column}, even when empty");
+        }
+    }
+    let lines: Vec<String> = facts.iter().map(ToString::to_string).collect();
     expect.assert_eq(&lines.join("\n"));
 }
 
