@@ -37,14 +37,14 @@ impl Engine {
         for node in cluster.nodes.values() {
             let net = node.net.as_ref().ok().and_then(Option::as_ref);
             let annotated = net.map(|net| annotated(&net.switch, net.ips, net.mac));
-            let join = engine.install.settings.node_switch.to_string();
-            engine.read_back(cluster, replica, &node.port(), Some(&join), annotated);
+            let (port, join) = (node.port(), Arc::clone(&engine.install.settings.node_switch));
+            engine.read_back(&port, [northbound(replica, &port, Some(&join)), ip_object(cluster, &port), annotated]);
         }
         // By name, so that two records of one address are settled the same way every time.
         for (port, pod) in cluster.pods.iter().filter(|(_, pod)| !pod.done) {
             let net = pod.net.as_ref().ok().and_then(Option::as_ref);
             let annotated = net.map(|net| annotated(&net.switch, net.ips, net.mac));
-            engine.read_back(cluster, replica, port, None, annotated);
+            engine.read_back(port, [northbound(replica, port, None), ip_object(cluster, port), annotated]);
         }
         engine.keep_reserved(cluster);
         engine.undecided.extend(cluster.objects());
@@ -73,16 +73,8 @@ impl Engine {
         }
     }
 
-    /// Takes the most trusted record of a port that no other port's record contradicts.
-    fn read_back(
-        &mut self,
-        cluster: &Cluster,
-        replica: &Replica,
-        port: &str,
-        only_subnet: Option<&str>,
-        annotated: Option<Record>,
-    ) {
-        let records = [northbound(replica, port, only_subnet), ip_object(cluster, port), annotated];
+    /// Takes the first record of a port, the most trusted one first, that no other port's record contradicts.
+    fn read_back(&mut self, port: &str, records: impl IntoIterator<Item = Option<Record>>) {
         for record in records.into_iter().flatten() {
             match self.ipam.restore(&record.subnet, port, record.lease) {
                 Ok(()) => return,
@@ -100,7 +92,7 @@ impl Engine {
             if cluster.pods.contains_key(port) {
                 continue;
             }
-            self.read_back(cluster, &Replica::new([]), port, None, None);
+            self.read_back(port, [ip_object(cluster, port)]);
             self.remember_member(port, &member);
         }
     }
