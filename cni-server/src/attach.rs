@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::PodNet;
+use api::Placement;
 use cni_wire::rpc::{Address, Attached, Attachment};
 use cni_wire::{CniError, Code};
 use ipnet::IpNet;
@@ -108,7 +108,7 @@ impl Attacher {
     }
 
     /// Waits for what the controller gave the pod.
-    async fn allocation(&self, attachment: &Attachment, deadline: Instant) -> Result<PodNet, CniError> {
+    async fn allocation(&self, attachment: &Attachment, deadline: Instant) -> Result<Placement, CniError> {
         let name = pod_key(attachment);
         let mut pods = self.pods.clone();
         let mut met = false;
@@ -155,7 +155,7 @@ impl Attacher {
     }
 
     /// The subnet's own MTU, or the node's.
-    async fn mtu(&self, net: &PodNet, deadline: Instant) -> Result<u32, CniError> {
+    async fn mtu(&self, net: &Placement, deadline: Instant) -> Result<u32, CniError> {
         if let Some(Ok(subnet)) = self.subnets.borrow().objects.get(&net.switch)
             && let Some(mtu) = subnet.mtu
         {
@@ -173,7 +173,7 @@ impl Attacher {
         &self,
         attachment: &Attachment,
         netns: &Netns,
-        net: &PodNet,
+        net: &Placement,
         host: &str,
         deadline: Instant,
     ) -> Result<(), CniError> {
@@ -222,7 +222,7 @@ fn find<'a>(seen: &'a Seen<Pod>, name: &str, attachment: &Attachment) -> Option<
     seen.objects.get(name).filter(ours)
 }
 
-fn pod_port(attachment: &Attachment, net: &PodNet, host: &str) -> PodPort {
+fn pod_port(attachment: &Attachment, net: &Placement, host: &str) -> PodPort {
     let mut about = BTreeMap::from([
         ("pod_name", attachment.pod_name.clone()),
         ("pod_namespace", attachment.pod_namespace.clone()),
@@ -240,7 +240,7 @@ fn pod_port(attachment: &Attachment, net: &PodNet, host: &str) -> PodPort {
     }
 }
 
-fn attached(host: String, net: &PodNet, mtu: u32) -> Attached {
+fn attached(host: String, net: &Placement, mtu: u32) -> Attached {
     let (mut ips, mut routes) = (Vec::new(), Vec::new());
     for (family, cidr) in net.cidrs.each() {
         if let (Some(ip), Some(gateway)) = (net.ips.get(family), net.gateway.get(family)) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use api::{FieldError, NodeNet, SubnetDef};
+use api::{FieldError, Placement, SubnetDef};
 use ipnet::IpNet;
 
 use crate::link::Route;
@@ -19,7 +19,7 @@ fn served(subnets: &Subnets) -> impl Iterator<Item = &SubnetDef> {
 }
 
 /// The routes of `ovn0`: every subnet's networks behind the join switch's gateway. The join switch itself is connected.
-pub fn routes(node: &NodeNet, subnets: &Subnets) -> BTreeSet<Route> {
+pub fn routes(node: &Placement, subnets: &Subnets) -> BTreeSet<Route> {
     served(subnets)
         .filter(|subnet| subnet.name != node.switch)
         .flat_map(|subnet| subnet.cidrs.each())
@@ -49,14 +49,14 @@ mod tests {
         Seen { synced: true, objects: objects.collect() }
     }
 
-    fn node() -> NodeNet {
-        NodeNet {
+    fn node() -> Placement {
+        Placement {
             switch: "join".to_owned(),
             ips: "100.64.0.2".parse().unwrap(),
             mac: "0a:00:00:00:00:02".parse().unwrap(),
             cidrs: "100.64.0.0/16".parse().unwrap(),
             gateway: "100.64.0.1".parse().unwrap(),
-            port_name: "node-n1".to_owned(),
+            complete: true,
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use api::NodeNet;
+use api::Placement;
 use futures::StreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
@@ -145,7 +145,7 @@ impl NodePort {
 
     /// Whether our row is still there: cheap, for each change of the database.
     fn plugged(&self) -> bool {
-        let wanted = format!("node-{}", self.name);
+        let wanted = self.port_name();
         self.ovs.read(|replica| {
             Interface::find(replica, DEVICE).is_some_and(|i| i.iface_id() == Some(&wanted) && i.ofport() > Some(0))
         })
@@ -174,8 +174,9 @@ impl NodePort {
         }
 
         let net = node.net?.ok_or_else(|| NodePortError::NoAddress(self.name.clone()))?;
-        if self.ovs.own_port(&port(&net, tunnel.mtu)).await? {
-            tracing::info!(port = net.port_name, ips = %net.ips, "wrote ovn0 to the bridge");
+        let port = self.port(&net, tunnel.mtu);
+        if self.ovs.own_port(&port).await? {
+            tracing::info!(port = port.seed, ips = %net.ips, "wrote ovn0 to the bridge");
         }
         let link = self.links.find(DEVICE).await?;
         let link = link.ok_or_else(|| NodePortError::NoDevice(self.ovs.explain(DEVICE)))?;
@@ -199,7 +200,25 @@ impl NodePort {
         })
     }
 
-    async fn addresses(&self, link: &Link, net: &NodeNet) -> Result<(), NodePortError> {
+    /// The name of its port in the northbound database.
+    fn port_name(&self) -> String {
+        format!("node-{}", self.name)
+    }
+
+    fn port(&self, net: &Placement, mtu: u32) -> NewPort {
+        let name = self.port_name();
+        let ids = [("iface-id", name.clone()), ("ip", net.ips.to_string()), (ovn::VENDOR.0, ovn::VENDOR.1.to_owned())];
+        NewPort {
+            name: DEVICE.to_owned(),
+            seed: name,
+            kind: "internal",
+            mac: Some(net.mac.to_string()),
+            mtu: Some(mtu),
+            external_ids: ids.map(|(key, value)| (key.to_owned(), value)).into_iter().collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    async fn addresses(&self, link: &Link, net: &Placement) -> Result<(), NodePortError> {
         let wanted: BTreeSet<IpNet> =
             net.cidrs.each().filter_map(|(f, c)| on(*net.ips.get(f)?, c.prefix_len())).collect();
         let have = self.links.addresses(link).await?;
@@ -214,7 +233,7 @@ impl NodePort {
         Ok(())
     }
 
-    async fn routes(&self, link: &Link, net: &NodeNet, subnets: &Subnets) -> Result<(), NodePortError> {
+    async fn routes(&self, link: &Link, net: &Placement, subnets: &Subnets) -> Result<(), NodePortError> {
         // Before the first list nothing is known, which is not the same as no subnets.
         if !subnets.synced {
             return Ok(());
@@ -274,20 +293,6 @@ fn concerns(event: &Payload, index: u32) -> bool {
             route.attributes.iter().any(|a| matches!(a, Oif(oif) if *oif == index))
         }
         _ => false,
-    }
-}
-
-fn port(net: &NodeNet, mtu: u32) -> NewPort {
-    let mac = net.mac.to_string();
-    let ids =
-        [("iface-id", net.port_name.clone()), ("ip", net.ips.to_string()), (ovn::VENDOR.0, ovn::VENDOR.1.to_owned())];
-    NewPort {
-        name: DEVICE.to_owned(),
-        seed: net.port_name.clone(),
-        kind: "internal",
-        mac: Some(mac),
-        mtu: Some(mtu),
-        external_ids: ids.map(|(key, value)| (key.to_owned(), value)).into_iter().collect::<BTreeMap<_, _>>(),
     }
 }
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use api::{FieldError, NodeNet, NodeView, PodNet, PodView, Subnet, SubnetDef};
+use api::{FieldError, NodeView, Placement, PodView, Subnet, SubnetDef};
 use futures::StreamExt;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
@@ -36,7 +36,7 @@ pub struct Pod {
     /// Kubelet's own uid of a static pod; the runtime says this one.
     pub config_hash: Option<String>,
     /// What it was given, if anything yet.
-    pub net: Result<Option<PodNet>, FieldError>,
+    pub net: Result<Option<Placement>, FieldError>,
 }
 
 impl Pod {
@@ -51,7 +51,7 @@ impl From<&PodView> for Pod {
         Self {
             uid: view.uid().to_owned(),
             config_hash: view.annotation("kubernetes.io/config.hash").map(str::to_owned),
-            net: PodNet::parse(view),
+            net: Placement::of_pod(view),
         }
     }
 }
@@ -60,7 +60,7 @@ impl From<&PodView> for Pod {
 #[derive(Clone, Debug)]
 pub struct Node {
     /// Its place on the join switch, if it has one yet.
-    pub net: Result<Option<NodeNet>, FieldError>,
+    pub net: Result<Option<Placement>, FieldError>,
     /// Its addresses as Kubernetes knows them.
     pub internal_ips: Vec<IpAddr>,
 }
@@ -86,7 +86,7 @@ impl Cluster {
                 pod.wants_network().then(|| (pod.port_name(), Pod::from(&pod)))
             }),
             node: keep("node", Api::all(client.clone()), own, |node: NodeView| {
-                let state = Node { net: NodeNet::parse(&node), internal_ips: node.internal_ips().collect() };
+                let state = Node { net: Placement::of_node(&node), internal_ips: node.internal_ips().collect() };
                 Some((node.name().to_owned(), state))
             }),
             subnets: keep("subnets", Api::all(client.clone()), watcher::Config::default(), |subnet: Subnet| {

@@ -6,8 +6,7 @@
 mod conditions;
 mod ip;
 mod namespace;
-mod node;
-mod pod;
+mod placement;
 mod subnet;
 
 use crate::cluster::{Cluster, Object};
@@ -22,8 +21,8 @@ pub fn writes(engine: &Engine, cluster: &Cluster, object: &Object) -> Vec<Write>
         Object::Subnet(name) => subnet::write(engine, cluster, name),
         Object::Namespace(name) => namespace::writes(engine, cluster, name),
         Object::StatefulSet(_) => Vec::new(),
-        Object::Node(name) => node::write(engine, cluster, name).into_iter().collect(),
-        Object::Pod(port) => pod::write(engine, cluster, port).into_iter().collect(),
+        Object::Node(name) => placement::of_node(engine, cluster, name).into_iter().collect(),
+        Object::Pod(port) => placement::of_pod(engine, cluster, port).into_iter().collect(),
         Object::Ip(name) => ip::write(engine, cluster, name).into_iter().collect(),
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use api::PodNet;
+use api::Placement;
 use cni_server::attach::{Attacher, host_ifname};
 use cni_server::attachments::Attachments;
 use cni_server::leftovers;
@@ -16,18 +16,18 @@ use tokio::sync::watch;
 
 use crate::room::{PodNs, Room, in_netns, run};
 
-pub fn net(n: u8) -> PodNet {
-    PodNet {
+pub fn net(n: u8) -> Placement {
+    Placement {
         switch: "ovn-default".to_owned(),
         ips: format!("10.16.0.{n},fd00:16::{n}").parse().unwrap(),
         mac: format!("0a:00:00:00:00:{n:02x}").parse().unwrap(),
         cidrs: "10.16.0.0/16,fd00:16::/64".parse().unwrap(),
         gateway: "10.16.0.1,fd00:16::1".parse().unwrap(),
-        routed: true,
+        complete: true,
     }
 }
 
-pub fn pods(nets: impl IntoIterator<Item = (u8, Option<PodNet>)>) -> Seen<Pod> {
+pub fn pods(nets: impl IntoIterator<Item = (u8, Option<Placement>)>) -> Seen<Pod> {
     let objects = nets
         .into_iter()
         .map(|(n, net)| (format!("pod-{n}.ns"), Pod { uid: format!("uid-{n}"), config_hash: None, net: Ok(net) }));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::{NodeNet, Subnet, SubnetDef, SubnetSpec};
+use api::{Placement, Subnet, SubnetDef, SubnetSpec};
 use cni_server::link::Links;
 use cni_server::node_net::Subnets;
 use cni_server::node_port::NodePort;
@@ -21,13 +21,13 @@ fn subnets(list: &[(&str, &str)]) -> Subnets {
 }
 
 fn node() -> Seen<Node> {
-    let net = NodeNet {
+    let net = Placement {
         switch: "join".to_owned(),
         ips: "100.64.0.2,fd00:64::2".parse().unwrap(),
         mac: "0a:00:00:00:00:02".parse().unwrap(),
         cidrs: "100.64.0.0/16,fd00:64::/64".parse().unwrap(),
         gateway: "100.64.0.1,fd00:64::1".parse().unwrap(),
-        port_name: "node-n1".to_owned(),
+        complete: true,
     };
     let node = Node { net: Ok(Some(net)), internal_ips: vec!["172.31.0.1".parse().unwrap()] };
     Seen { synced: true, objects: [("n1".to_owned(), node)].into() }

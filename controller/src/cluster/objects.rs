@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use api::{
-    FieldError, Ip, IpSpec, NamespaceNet, NamespaceView, NodeNet, NodeView, PodNet, PodView, PodWant, StatefulSetView,
+    FieldError, Ip, IpSpec, NamespaceNet, NamespaceView, NodeView, Placement, PodView, PodWant, StatefulSetView,
 };
 
 /// `spec.podType` of an IP that outlives its pod.
@@ -51,7 +51,7 @@ pub struct Node {
     /// Its own addresses.
     pub internal: BTreeSet<IpAddr>,
     /// The place on the join switch that its annotations name.
-    pub net: Result<Option<NodeNet>, FieldError>,
+    pub net: Result<Option<Placement>, FieldError>,
 }
 
 impl Node {
@@ -61,7 +61,7 @@ impl Node {
             name: view.name().into(),
             uid: view.uid().into(),
             internal: view.internal_ips().collect(),
-            net: NodeNet::parse(view),
+            net: Placement::of_node(view),
         }
     }
 
@@ -91,7 +91,7 @@ pub struct Pod {
     /// What its author wants.
     pub want: Result<PodWant, FieldError>,
     /// What its annotations say that it was given.
-    pub net: Result<Option<PodNet>, FieldError>,
+    pub net: Result<Option<Placement>, FieldError>,
 }
 
 impl Pod {
@@ -110,7 +110,7 @@ impl Pod {
                 .stateful_set()
                 .map(|(set, ordinal)| Member { set: format!("{}/{set}", view.namespace()).into(), ordinal }),
             want: PodWant::parse(view),
-            net: PodNet::parse(view),
+            net: Placement::of_pod(view),
         })
     }
 

@@ -1,10 +1,10 @@
 //! Annotations: the one place that knows their names, and what their values mean.
 //!
 //! Values are parsed from a view of the object that carries them; errors name the object and the annotation.
-//! [`PodNet`] and [`NodeNet`] are results, written by the controller; [`PodWant`] and [`NamespaceNet`] are wishes.
+//! [`Placement`] is a result, written by the controller; [`PodWant`] and [`NamespaceNet`] are wishes.
 
 mod namespace;
-mod node;
+mod placement;
 mod pod;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
@@ -12,8 +12,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use crate::FieldError;
 
 pub use namespace::{NamespaceNet, bound_to};
-pub use node::NodeNet;
-pub use pod::{PodIps, PodNet, PodWant};
+pub use placement::Placement;
+pub use pod::{PodIps, PodWant};
 
 /// `"true"` once the controller has given the object its addresses.
 pub const ALLOCATED: &str = "ovn.kubernetes.io/allocated";

@@ -1,66 +1,10 @@
-//! A pod's annotations: what its author wants of the network, and what it was given.
-
-use std::collections::BTreeMap;
+//! A pod's annotations: what its author wants of the network.
 
 use super::{
-    ALLOCATED, CIDR, EGRESS_BANDWIDTH, EGRESS_BURST, EGRESS_RATE, GATEWAY, INGRESS_BANDWIDTH, INGRESS_BURST,
-    INGRESS_RATE, IP_ADDRESS, IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS, MIRROR, PORT_SECURITY, ROUTED, Reader,
+    ALLOCATED, EGRESS_BANDWIDTH, EGRESS_BURST, EGRESS_RATE, INGRESS_BANDWIDTH, INGRESS_BURST, INGRESS_RATE, IP_ADDRESS,
+    IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS, MIRROR, PORT_SECURITY, Reader,
 };
-use crate::{Addresses, Cidrs, FieldError, Mac, PodView, Rate, ValueError, values::parse_address};
-
-/// What a pod was given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PodNet {
-    /// The subnet.
-    pub switch: String,
-    /// The pod's addresses.
-    pub ips: Addresses,
-    /// The pod's MAC.
-    pub mac: Mac,
-    /// The subnet's networks.
-    pub cidrs: Cidrs,
-    /// The router's address, the pod's default route.
-    pub gateway: Addresses,
-    /// Whether its port is in the northbound database.
-    pub routed: bool,
-}
-
-impl PodNet {
-    /// Reads a result; `None` when the pod has none yet.
-    pub fn parse(pod: &PodView) -> Result<Option<Self>, FieldError> {
-        let reader = Reader::new(pod.object(), pod.annotations());
-        if !reader.is_true(ALLOCATED) {
-            return Ok(None);
-        }
-        Ok(Some(Self {
-            switch: reader.require(LOGICAL_SWITCH)?,
-            ips: reader.require(IP_ADDRESS)?,
-            mac: reader.require(MAC_ADDRESS)?,
-            cidrs: reader.require(CIDR)?,
-            gateway: reader.require(GATEWAY)?,
-            routed: reader.is_true(ROUTED),
-        }))
-    }
-
-    /// The annotations that say it.
-    pub fn to_annotations(&self) -> BTreeMap<String, String> {
-        let mut annotations = BTreeMap::from(
-            [
-                (ALLOCATED, "true".to_owned()),
-                (LOGICAL_SWITCH, self.switch.clone()),
-                (IP_ADDRESS, self.ips.to_string()),
-                (MAC_ADDRESS, self.mac.to_string()),
-                (CIDR, self.cidrs.to_string()),
-                (GATEWAY, self.gateway.to_string()),
-            ]
-            .map(|(name, value)| (name.to_owned(), value)),
-        );
-        if self.routed {
-            annotations.insert(ROUTED.to_owned(), "true".to_owned());
-        }
-        annotations
-    }
-}
+use crate::{Addresses, FieldError, Mac, PodView, Rate, ValueError, values::parse_address};
 
 /// Which addresses a pod's author wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,7 +23,7 @@ pub enum PodIps {
 /// What a pod's author wants of the network.
 ///
 /// On a pod that has been given its addresses, `logical_switch`, `ip_address` and `mac_address` hold the result; there
-/// is no telling any more who wrote them, and [`PodNet`] has them. A wish for them is only read from a pod without
+/// is no telling any more who wrote them, and [`Placement`](super::Placement) has them. A wish for them is only read from a pod without
 /// `allocated: "true"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodWant {

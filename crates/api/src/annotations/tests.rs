@@ -41,19 +41,21 @@ const RESULT: [(&str, &str); 7] = [
 #[test]
 fn a_pod_s_result_goes_round() {
     let pod = pod(&RESULT);
-    let net = PodNet::parse(&pod).unwrap().unwrap();
+    let net = Placement::of_pod(&pod).unwrap().unwrap();
     assert_eq!(net.switch, "dual-net");
-    assert!(net.routed);
-    assert_eq!(&net.to_annotations(), pod.annotations());
+    assert!(net.complete);
+    assert_eq!(&net.pod_annotations(), pod.annotations());
+    let unrouted: Vec<_> = RESULT.iter().copied().filter(|(name, _)| *name != "routed").collect();
+    assert!(!Placement::of_pod(&self::pod(&unrouted)).unwrap().unwrap().complete);
 }
 
 #[test]
 fn a_result_that_lacks_something_is_an_error() {
-    assert_eq!(PodNet::parse(&pod(&[])), Ok(None));
-    assert_eq!(PodNet::parse(&pod(&RESULT[1..])), Ok(None), "not allocated");
+    assert_eq!(Placement::of_pod(&pod(&[])), Ok(None));
+    assert_eq!(Placement::of_pod(&pod(&RESULT[1..])), Ok(None), "not allocated");
     for (missing, _) in &RESULT[2..] {
         let rest: Vec<_> = RESULT.iter().copied().filter(|(name, _)| name != missing).collect();
-        let error = PodNet::parse(&pod(&rest)).unwrap_err().to_string();
+        let error = Placement::of_pod(&pod(&rest)).unwrap_err().to_string();
         let expected = format!("pod test-ns/a: annotation {P}{missing}: missing on an allocated object");
         assert_eq!(error, expected);
     }
@@ -71,10 +73,14 @@ fn a_node_s_result_goes_round() {
         ("port_name", "node-n1"),
     ];
     let node: NodeView = object(json!({"name": "n1"}), &annotations);
-    let net = NodeNet::parse(&node).unwrap().unwrap();
-    assert_eq!(net.port_name, node.port_name());
-    assert_eq!(&net.to_annotations(), node.annotations());
-    assert_eq!(NodeNet::parse(&object(json!({"name": "n1"}), &[])), Ok(None));
+    let net = Placement::of_node(&node).unwrap().unwrap();
+    assert!(net.complete);
+    assert_eq!(&net.node_annotations(&node.port_name()), node.annotations());
+    assert_eq!(Placement::of_node(&object(json!({"name": "n1"}), &[])), Ok(None));
+    for (name, annotations) in [("n2", &annotations[..]), ("n1", &annotations[..6])] {
+        let node: NodeView = object(json!({ "name": name }), annotations);
+        assert!(!Placement::of_node(&node).unwrap().unwrap().complete, "{name}: its port's name is not said");
+    }
 }
 
 #[test]
