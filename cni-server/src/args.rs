@@ -90,8 +90,13 @@ fn ifaces(text: &str) -> Result<Names, regex::Error> {
     Names::parse(text.split(','))
 }
 
-fn ovs_socket(text: &str) -> Result<Endpoint, ovsdb::client::EndpointError> {
-    if text.starts_with('/') { Ok(Endpoint::Unix(text.into())) } else { text.parse() }
+/// It is this node's own database, so that there is no TLS.
+fn ovs_socket(text: &str) -> Result<Endpoint, String> {
+    match text.parse() {
+        _ if text.starts_with('/') => Ok(Endpoint::Unix(text.into())),
+        Ok(Endpoint::Ssl { .. }) => Err("this node's own database is reached by a path or unix:<path>".to_owned()),
+        other => other.map_err(|error| error.to_string()),
+    }
 }
 
 #[cfg(test)]

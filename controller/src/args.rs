@@ -1,11 +1,12 @@
 //! The command line: kube-ovn's names and defaults, so that its manifests keep working.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use api::{Addresses, Cidrs, IpRange};
 use clap::Parser;
-use ovsdb::Endpoint;
+use ovsdb::{Config, Endpoint, TlsFiles};
 
 /// Translates namespaces, subnets, nodes and pods into the OVN northbound database.
 #[derive(Debug, Clone, Parser)]
@@ -13,11 +14,23 @@ use ovsdb::Endpoint;
 pub struct Args {
     /// Path of a kubeconfig; in a cluster the service account is used.
     #[arg(long, env = "KUBECONFIG")]
-    pub kubeconfig: Option<std::path::PathBuf>,
+    pub kubeconfig: Option<PathBuf>,
 
-    /// Northbound database: `tcp:HOST:PORT` or `unix:PATH`, several separated by commas.
+    /// Northbound database: `tcp:HOST:PORT`, `ssl:HOST:PORT` or `unix:PATH`; the members of a cluster separated by commas.
     #[arg(long, env = "OVN_NB_ADDR", value_delimiter = ',', required = true)]
     pub ovn_nb_addr: Vec<Endpoint>,
+
+    /// Our private key for `ssl:` endpoints, PEM. This file and the next two are read for each connection.
+    #[arg(short = 'p', long, env = "OVN_PRIVATE_KEY", requires_all = ["certificate", "ca_cert"])]
+    pub private_key: Option<PathBuf>,
+
+    /// Our certificate for `ssl:` endpoints, PEM.
+    #[arg(short = 'c', long, env = "OVN_CERTIFICATE", requires = "private_key")]
+    pub certificate: Option<PathBuf>,
+
+    /// Certificates of the CA that signs the database's, PEM. The host name in a certificate is not looked at.
+    #[arg(short = 'C', long, env = "OVN_CA_CERT", requires = "private_key")]
+    pub ca_cert: Option<PathBuf>,
 
     /// Name of the default subnet, for namespaces bound to none.
     #[arg(long, default_value = "ovn-default")]
@@ -94,6 +107,19 @@ impl Args {
         SocketAddr::new(self.metrics_address, self.pprof_port)
     }
 
+    /// The session with the northbound database.
+    pub fn northbound(&self) -> Config {
+        let tls = match (&self.private_key, &self.certificate, &self.ca_cert) {
+            (Some(private_key), Some(certificate), Some(ca_cert)) => Some(TlsFiles {
+                private_key: private_key.clone(),
+                certificate: certificate.clone(),
+                ca_cert: ca_cert.clone(),
+            }),
+            _ => None,
+        };
+        Config { tls, ..Config::new(self.ovn_nb_addr.clone(), "OVN_Northbound", ovn::northbound()) }
+    }
+
     /// This replica's name in the Lease: the pod's, else one that no other process on this host has.
     pub fn identity(&self) -> String {
         self.pod_name.clone().unwrap_or_else(|| {
@@ -108,5 +134,29 @@ fn seconds(text: &str) -> Result<Duration, String> {
         Ok(seconds @ 2..=3600) => Ok(Duration::from_secs(seconds)),
         Ok(other) => Err(format!("{other} s is not between 2 and 3600")),
         Err(error) => Err(format!("{text:?} is not a number of seconds: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(more: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from(["kube-ovn-controller", "--ovn-nb-addr"].iter().chain(more))
+    }
+
+    #[test]
+    fn the_files_for_tls_come_together_or_not_at_all() {
+        let args = |more: &[&str]| args(more).map(|args| args.northbound());
+        assert!(args(&["tcp:10.0.0.1:6641"]).unwrap().check().is_ok());
+        assert!(args(&["tcp:10.0.0.1:6641", "-p", "key"]).unwrap_err().to_string().contains("--certificate"));
+        assert!(args(&["tcp:10.0.0.1:6641", "-C", "ca"]).unwrap_err().to_string().contains("--private-key"));
+
+        let bare = args(&["tcp:10.0.0.1:6641,ssl:10.0.0.2:6641"]).unwrap().check().unwrap_err();
+        let expected = "endpoint ssl:10.0.0.2:6641 needs a private key, a certificate and a CA certificate";
+        assert_eq!(bare.to_string(), expected);
+        let missing = args(&["ssl:10.0.0.2:6641", "-p", "/no/key", "-c", "/no/cert", "-C", "/no/ca"]);
+        let missing = missing.unwrap().check().unwrap_err().to_string();
+        assert!(missing.starts_with("endpoint ssl:10.0.0.2:6641: CA certificate /no/ca: "), "{missing}");
     }
 }

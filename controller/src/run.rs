@@ -22,6 +22,8 @@ use crate::{notices, publish};
 /// Runs the controller until it is asked to stop.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let identity = args.identity();
+    let northbound = args.northbound();
+    northbound.check().context("northbound database")?;
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).context("register metrics")?;
     let readiness = Readiness::waiting_for("the API server's objects");
@@ -29,11 +31,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listen on {} for metrics and health", args.endpoint()))?;
     let client = kubernetes(&args).await?;
-    let (northbound, changes) = ovsdb::client::Client::spawn(ovsdb::client::Config::new(
-        args.ovn_nb_addr.clone(),
-        "OVN_Northbound",
-        ovn::northbound(),
-    ));
+    let (northbound, changes) = ovsdb::client::Client::spawn(northbound);
 
     let (events_in, events) = mpsc::channel(1 << 14);
     let (writes_in, writes) = mpsc::unbounded_channel();

@@ -10,6 +10,7 @@ mod frame;
 mod session;
 mod state;
 mod ticket;
+mod tls;
 mod transact;
 mod transport;
 mod wire;
@@ -25,6 +26,7 @@ use crate::{Op, Replica, Table};
 pub use changes::{Change, Changes};
 pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{FrameError, Framer};
+pub use tls::{TlsError, TlsFiles};
 pub use transact::{OpReply, TransactError};
 
 use state::State;
@@ -36,6 +38,8 @@ pub struct Config {
     pub endpoints: Vec<Endpoint>,
     /// The database's name in its schema, such as `OVN_Northbound`.
     pub database: &'static str,
+    /// Key and certificates for `ssl:` endpoints. They are read for each connection.
+    pub tls: Option<TlsFiles>,
     /// The tables to copy. Tables and columns that the server's schema lacks are left out, with a warning.
     pub tables: Vec<Table>,
     /// How long the server may be silent before it is asked for a sign of life, and how long that may then take.
@@ -48,6 +52,25 @@ pub struct Config {
     pub backoff: (Duration, Duration),
     /// The largest message to accept, in bytes. A snapshot is one message.
     pub max_message: usize,
+}
+
+/// Why a [`Config`] can never connect to some of its endpoints.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is nothing to connect to.
+    #[error("no endpoint is given")]
+    NoEndpoint,
+    /// An `ssl:` endpoint, and no key and certificates.
+    #[error("endpoint {0} needs a private key, a certificate and a CA certificate")]
+    NoTls(Endpoint),
+    /// An `ssl:` endpoint, and files that cannot be used.
+    #[error("endpoint {endpoint}: {source}")]
+    Tls {
+        /// The first such endpoint.
+        endpoint: Endpoint,
+        /// What is wrong with the files.
+        source: Box<TlsError>,
+    },
 }
 
 /// A handle to the database. Clones share one session, which ends with the last of them.
@@ -72,12 +95,28 @@ impl Config {
         Config {
             endpoints,
             database,
+            tls: None,
             tables,
             inactivity: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_mins(1),
             backoff: (Duration::from_millis(50), Duration::from_secs(2)),
             max_message: frame::MAX_MESSAGE,
+        }
+    }
+
+    /// Whether every endpoint can be tried, as the files are now. [`Client::spawn`] does not ask: it tries, for ever.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if self.endpoints.is_empty() {
+            return Err(ConfigError::NoEndpoint);
+        }
+        let ssl = self.endpoints.iter().find(|endpoint| matches!(endpoint, Endpoint::Ssl { .. }));
+        match (ssl, &self.tls) {
+            (None, _) => Ok(()),
+            (Some(endpoint), None) => Err(ConfigError::NoTls(endpoint.clone())),
+            (Some(endpoint), Some(files)) => {
+                files.check().map_err(|error| ConfigError::Tls { endpoint: endpoint.clone(), source: Box::new(error) })
+            }
         }
     }
 }
@@ -103,6 +142,11 @@ impl Client {
     /// True while a session is live and the replica current.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.state.connected.subscribe()
+    }
+
+    /// Why there is no session: the endpoint tried last, and what went wrong with it. `None` while one is live.
+    pub fn failure(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.state.failure.subscribe()
     }
 
     /// Reads the replica under a short lock. While there is no session it is as it last was.

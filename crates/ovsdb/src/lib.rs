@@ -49,7 +49,9 @@ pub mod testing;
 mod value;
 
 #[cfg(feature = "client")]
-pub use client::{Change, Changes, Client, Config, Endpoint, EndpointError, OpReply, TransactError};
+pub use client::{
+    Change, Changes, Client, Config, ConfigError, Endpoint, EndpointError, OpReply, TlsError, TlsFiles, TransactError,
+};
 pub use op::{Condition, Function, Mutation, Mutator, Op, Until, Where};
 pub use replica::{Replica, Row, RowId, Table, UpdateError, Updates};
 pub use schema::{ColumnType, Schema, SchemaError};

@@ -6,7 +6,10 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::Endpoint;
+use crate::{Endpoint, TlsFiles};
+
+/// Another address than that of the plain port: it tells the two apart in what the server says.
+const TLS_HOST: &str = "127.0.0.2";
 
 /// Starts the server, says its process id, and kills it when the input ends: with the handle, or with this process.
 /// The inner shell becomes the server, so that its id is the first thing said.
@@ -26,6 +29,8 @@ pub struct OvsdbServer {
     child: Option<Child>,
     pid: String,
     port: u16,
+    /// Its files and its port for TLS.
+    tls: Option<(TlsFiles, u16)>,
 }
 
 impl OvsdbServer {
@@ -43,6 +48,15 @@ impl OvsdbServer {
         })
     }
 
+    /// The same as [`OvsdbServer::start`], and with TLS on a port of its own. It asks for a certificate that the CA of
+    /// these files has signed.
+    pub fn start_tls(schema: &str, files: TlsFiles) -> io::Result<OvsdbServer> {
+        let mut server = OvsdbServer::start(schema)?;
+        server.tls = Some((files, 0));
+        server.restart()?;
+        Ok(server)
+    }
+
     /// Its unix socket.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::Unix(self.path("db.sock"))
@@ -51,6 +65,11 @@ impl OvsdbServer {
     /// Its TCP port on 127.0.0.1, which stays the same over restarts. The server probes TCP clients every 5 s.
     pub fn tcp(&self) -> Endpoint {
         Endpoint::Tcp { host: "127.0.0.1".into(), port: self.port }
+    }
+
+    /// Its TLS port on 127.0.0.2, which stays the same over restarts; 0 when it was not started with TLS.
+    pub fn ssl(&self) -> Endpoint {
+        Endpoint::Ssl { host: TLS_HOST.into(), port: self.tls.as_ref().map_or(0, |(_, port)| *port) }
     }
 
     /// Ends it with SIGKILL. Does nothing when it is not running.
@@ -89,7 +108,7 @@ impl OvsdbServer {
 
     fn create(schema: &str, args: impl Fn(&Path, &Path) -> Vec<PathBuf>) -> io::Result<OvsdbServer> {
         let dir = tempfile::tempdir()?;
-        let mut server = OvsdbServer { dir, child: None, pid: String::new(), port: 0 };
+        let mut server = OvsdbServer { dir, child: None, pid: String::new(), port: 0, tls: None };
         let file = server.path("db.ovsschema");
         std::fs::write(&file, schema)?;
         let made = Command::new("ovsdb-tool")
@@ -105,7 +124,8 @@ impl OvsdbServer {
     }
 
     fn run(&mut self) -> io::Result<()> {
-        let mut child = Command::new("sh")
+        let mut command = Command::new("sh");
+        command
             .args(["-c", KEEP, "sh"])
             .arg("ovsdb-server")
             .arg(self.path("db"))
@@ -116,8 +136,14 @@ impl OvsdbServer {
             .env("PATH", search_path())
             .env("OVS_RUNDIR", self.dir.path())
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
+            .stdout(Stdio::piped());
+        if let Some((files, port)) = &self.tls {
+            command.arg(format!("--remote=pssl:{port}:{TLS_HOST}"));
+            command.arg("--private-key").arg(&files.private_key);
+            command.arg("--certificate").arg(&files.certificate);
+            command.arg("--ca-cert").arg(&files.ca_cert);
+        }
+        let mut child = command.spawn()?;
         let mut said = String::new();
         let mut lines = BufReader::new(child.stdout.take().ok_or_else(|| io::Error::other("no output"))?).lines();
         self.pid = lines.next().transpose()?.unwrap_or_default();
@@ -126,8 +152,12 @@ impl OvsdbServer {
                 child.wait()?;
                 return Err(not_installed("ovsdb-server", &io::Error::other(said)));
             };
-            if let Some((_, port)) = line.rsplit_once("listening on port ") {
-                self.port = port.parse().map_err(io::Error::other)?;
+            if let Some((at, port)) = line.rsplit_once(": listening on port ") {
+                let port = port.parse().map_err(io::Error::other)?;
+                match &mut self.tls {
+                    Some((_, tls)) if at.ends_with(TLS_HOST) => *tls = port,
+                    _ => self.port = port,
+                }
             }
             // It names its version once it serves.
             if line.contains("(Open vSwitch)") {

@@ -17,16 +17,20 @@ pub enum Endpoint {
         /// The port.
         port: u16,
     },
+    /// `ssl:host:port`: TCP under TLS, with the files that [`TlsFiles`](super::TlsFiles) names.
+    Ssl {
+        /// A host name or an address, without brackets.
+        host: String,
+        /// The port.
+        port: u16,
+    },
 }
 
 /// Why a text is not an [`Endpoint`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// TLS is not there yet.
-    #[error("endpoint {0:?}: ssl is not supported yet, use tcp: or unix:")]
-    Ssl(String),
     /// No known method in front.
-    #[error("endpoint {0:?}: expected unix:<path> or tcp:<host>:<port>")]
+    #[error("endpoint {0:?}: expected unix:<path>, tcp:<host>:<port> or ssl:<host>:<port>")]
     Method(String),
     /// The path is missing.
     #[error("endpoint {0:?}: the path is empty")]
@@ -54,29 +58,33 @@ impl FromStr for Endpoint {
         match text.split_once(':') {
             Some(("unix", "")) => Err(EndpointError::Path(whole())),
             Some(("unix", path)) => Ok(Endpoint::Unix(path.into())),
-            Some(("tcp", rest)) => {
-                let (host, port) = rest.rsplit_once(':').ok_or_else(|| EndpointError::Port(whole()))?;
-                let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(|| EndpointError::Port(whole()))?;
-                let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-                    Some(v6) if v6.parse::<Ipv6Addr>().is_ok() => v6,
-                    None if !host.is_empty() && !host.contains([':', '[', ']']) => host,
-                    _ => return Err(EndpointError::Host(whole())),
-                };
-                Ok(Endpoint::Tcp { host: host.to_owned(), port })
-            }
-            Some(("ssl", _)) => Err(EndpointError::Ssl(whole())),
+            Some(("tcp", rest)) => host_port(text, rest).map(|(host, port)| Endpoint::Tcp { host, port }),
+            Some(("ssl", rest)) => host_port(text, rest).map(|(host, port)| Endpoint::Ssl { host, port }),
             _ => Err(EndpointError::Method(whole())),
         }
     }
 }
 
+fn host_port(whole: &str, rest: &str) -> Result<(String, u16), EndpointError> {
+    let whole = || whole.to_owned();
+    let (host, port) = rest.rsplit_once(':').ok_or_else(|| EndpointError::Port(whole()))?;
+    let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(|| EndpointError::Port(whole()))?;
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(v6) if v6.parse::<Ipv6Addr>().is_ok() => v6,
+        None if !host.is_empty() && !host.contains([':', '[', ']']) => host,
+        _ => return Err(EndpointError::Host(whole())),
+    };
+    Ok((host.to_owned(), port))
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Endpoint::Unix(path) => write!(f, "unix:{}", path.display()),
-            Endpoint::Tcp { host, port } if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
-            Endpoint::Tcp { host, port } => write!(f, "tcp:{host}:{port}"),
-        }
+        let (method, host, port) = match self {
+            Endpoint::Unix(path) => return write!(f, "unix:{}", path.display()),
+            Endpoint::Tcp { host, port } => ("tcp", host, port),
+            Endpoint::Ssl { host, port } => ("ssl", host, port),
+        };
+        if host.contains(':') { write!(f, "{method}:[{host}]:{port}") } else { write!(f, "{method}:{host}:{port}") }
     }
 }
 
@@ -92,6 +100,9 @@ mod tests {
             "tcp:10.0.0.1:6641",
             "tcp:[fd00::1]:6641",
             "tcp:ovn-nb.kube-system:6641",
+            "ssl:10.0.0.1:6641",
+            "ssl:[fd00::1]:6641",
+            "ssl:ovn-nb.kube-system:6641",
         ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
@@ -101,8 +112,8 @@ mod tests {
     #[test]
     fn bad_endpoints_say_what_is_wrong() {
         for (text, error) in [
-            ("", "expected unix:<path> or tcp:<host>:<port>"),
-            ("10.0.0.1:6641", "expected unix:<path> or tcp:<host>:<port>"),
+            ("", "expected unix:<path>, tcp:<host>:<port> or ssl:<host>:<port>"),
+            ("10.0.0.1:6641", "expected unix:<path>, tcp:<host>:<port> or ssl:<host>:<port>"),
             ("unix:", "the path is empty"),
             ("tcp:", "expected a port from 1 to 65535"),
             ("tcp:10.0.0.1", "expected a port from 1 to 65535"),
@@ -112,7 +123,8 @@ mod tests {
             ("tcp:fd00::1:6641", "expected a host, an IPv4 address or an IPv6 address in brackets"),
             ("tcp:[fd00::1:6641", "expected a host, an IPv4 address or an IPv6 address in brackets"),
             ("tcp:[10.0.0.1]:6641", "expected a host, an IPv4 address or an IPv6 address in brackets"),
-            ("ssl:10.0.0.1:6641", "ssl is not supported yet, use tcp: or unix:"),
+            ("ssl:10.0.0.1", "expected a port from 1 to 65535"),
+            ("ssl:fd00::1:6641", "expected a host, an IPv4 address or an IPv6 address in brackets"),
         ] {
             assert_eq!(text.parse::<Endpoint>().unwrap_err().to_string(), format!("endpoint {text:?}: {error}"));
         }

@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::backoff::Backoff;
 use super::frame::FrameError;
 use super::state::{Link, Live, State};
+use super::tls::{TlsError, TlsFiles};
 use super::transport::{self, Stream};
 use super::wire::{MONITOR, Ticketed};
 use super::{Endpoint, transact::describe};
@@ -27,6 +29,12 @@ pub(super) enum SessionError {
     Closed,
     #[error("connection: {0}")]
     Io(#[from] std::io::Error),
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    #[error("ssl without a private key, a certificate and a CA certificate")]
+    NoTls,
+    #[error("no name or address: {0:?}")]
+    ServerName(String),
     #[error("no connection within {0:?}")]
     ConnectTimeout(Duration),
     #[error("a transaction has had no reply within {0:?}")]
@@ -70,6 +78,7 @@ async fn keep(state: &Arc<State>) {
         for (endpoint, failure) in state.config.endpoints.iter().zip(&mut failures) {
             let (was_live, reason) = session(state, endpoint).await;
             let reason = reason.to_string();
+            state.failure.send_replace(Some(format!("{endpoint}: {reason}").into()));
             if was_live {
                 backoff.reset();
                 *failure = None;
@@ -100,9 +109,9 @@ impl Drop for Session<'_> {
 /// One session, from the attempt to connect to its end. Says whether it ever was live, and why it is no more.
 async fn session(state: &Arc<State>, endpoint: &Endpoint) -> (bool, Arc<SessionError>) {
     let within = state.config.connect_timeout;
-    let stream = match timeout(within, connect(endpoint)).await {
+    let stream = match timeout(within, connect(endpoint, state.config.tls.as_ref())).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return (false, Arc::new(error.into())),
+        Ok(Err(error)) => return (false, Arc::new(error)),
         Err(_) => return (false, Arc::new(SessionError::ConnectTimeout(within))),
     };
     let session = Session { state, link: Arc::new(Link::new()) };
@@ -135,15 +144,23 @@ async fn session(state: &Arc<State>, endpoint: &Endpoint) -> (bool, Arc<SessionE
     (was_live, reason)
 }
 
-async fn connect(endpoint: &Endpoint) -> std::io::Result<Box<dyn Stream>> {
+async fn connect(endpoint: &Endpoint, tls: Option<&TlsFiles>) -> Result<Box<dyn Stream>, SessionError> {
     Ok(match endpoint {
         Endpoint::Unix(path) => Box::new(UnixStream::connect(path).await?),
-        Endpoint::Tcp { host, port } => {
-            let stream = TcpStream::connect((host.as_str(), *port)).await?;
-            stream.set_nodelay(true)?;
-            Box::new(stream)
+        Endpoint::Tcp { host, port } => Box::new(tcp(host, *port).await?),
+        Endpoint::Ssl { host, port } => {
+            let files = tls.ok_or(SessionError::NoTls)?;
+            let name = ServerName::try_from(host.clone()).map_err(|_| SessionError::ServerName(host.clone()))?;
+            let connector = files.connector()?;
+            Box::new(connector.connect(name, tcp(host, *port).await?).await?)
         }
     })
+}
+
+async fn tcp(host: &str, port: u16) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Reads the schema and starts the monitor. Afterwards the replica is current.

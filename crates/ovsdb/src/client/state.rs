@@ -22,6 +22,8 @@ use crate::{Replica, RowId, Schema, Table, Updates};
 pub(super) struct State {
     pub(super) config: Config,
     pub(super) connected: watch::Sender<bool>,
+    /// Why there is no session.
+    pub(super) failure: watch::Sender<Option<Arc<str>>>,
     replica: RwLock<Replica>,
     dirty: Arc<Dirty>,
     /// The last transaction that the replica has; `None` when it needs a snapshot.
@@ -53,6 +55,7 @@ impl State {
         let dirty = Arc::new(Dirty::default());
         let state = State {
             connected: watch::Sender::new(false),
+            failure: watch::Sender::new(None),
             replica: RwLock::new(Replica::new(config.tables.iter().copied())),
             dirty: dirty.clone(),
             last_txn: Mutex::new(None),
@@ -152,6 +155,7 @@ impl State {
         link.end.send_if_modified(|end| {
             if end.is_none() {
                 *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(live);
+                self.failure.send_replace(None);
                 self.connected.send_replace(true);
                 self.dirty.begin();
             }
