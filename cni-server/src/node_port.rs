@@ -145,7 +145,7 @@ impl NodePort {
 
     /// Whether our row is still there: cheap, for each change of the database.
     fn plugged(&self) -> bool {
-        let wanted = self.port_name();
+        let wanted = api::node_port(&self.name);
         self.ovs.read(|replica| {
             Interface::find(replica, DEVICE).is_some_and(|i| i.iface_id() == Some(&wanted) && i.ofport() > Some(0))
         })
@@ -200,13 +200,8 @@ impl NodePort {
         })
     }
 
-    /// The name of its port in the northbound database.
-    fn port_name(&self) -> String {
-        format!("node-{}", self.name)
-    }
-
     fn port(&self, net: &Placement, mtu: u32) -> NewPort {
-        let name = self.port_name();
+        let name = api::node_port(&self.name);
         let ids = [("iface-id", name.clone()), ("ip", net.ips.to_string()), (ovn::VENDOR.0, ovn::VENDOR.1.to_owned())];
         NewPort {
             name: DEVICE.to_owned(),

@@ -345,7 +345,7 @@ impl Owner {
 fn port_of(object: &Object) -> Option<RowKey> {
     match object {
         Object::Pod(port) | Object::Ip(port) => Some(LogicalSwitchPort::key(port)),
-        Object::Node(name) => Some(LogicalSwitchPort::key(&format!("node-{name}"))),
+        Object::Node(name) => Some(LogicalSwitchPort::key(&api::node_port(name))),
         Object::Subnet(_) | Object::Namespace(_) | Object::StatefulSet(_) => None,
     }
 }

@@ -67,7 +67,7 @@ impl Node {
 
     /// The name of its port, its IP and its lease.
     pub fn port(&self) -> Arc<str> {
-        format!("node-{}", self.name).into()
+        api::node_port(&self.name).into()
     }
 }
 

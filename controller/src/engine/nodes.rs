@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, Object};
 
 impl Engine {
     pub(super) fn decide_node(&mut self, cluster: &Cluster, name: &Arc<str>) {
-        let port: Arc<str> = format!("node-{name}").into();
+        let port: Arc<str> = api::node_port(name).into();
         self.decided.insert(Object::Ip(Arc::clone(&port)));
         let join = Arc::clone(&self.install.settings.node_switch);
         let Some(node) = cluster.nodes.get(name) else {

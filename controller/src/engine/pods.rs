@@ -147,7 +147,7 @@ fn wanted_ips(ips: &PodIps) -> Option<WantIps> {
 
 /// A pod `node-a` in a namespace `b` would have the port of a node `a.b`, and with it that node's address.
 fn no_node_is_called_so(cluster: &Cluster, pod: &Pod) -> Result<(), NotNow> {
-    match pod.port.strip_prefix("node-").filter(|node| cluster.nodes.contains_key(*node)) {
+    match api::node_of_port(&pod.port).filter(|node| cluster.nodes.contains_key(*node)) {
         None => Ok(()),
         Some(node) => {
             let why = format!("its port would be called {}, as that of node {node} is", pod.port);

@@ -62,7 +62,7 @@ fn pod_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {
 }
 
 fn node_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {
-    let node = name.strip_prefix("node-").filter(|node| cluster.nodes.contains_key(*node))?;
+    let node = api::node_of_port(name).filter(|node| cluster.nodes.contains_key(*node))?;
     Some(IpSpec { pod_name: node.to_owned(), node_name: node.to_owned(), ..IpSpec::default() })
 }
 
@@ -70,7 +70,7 @@ fn node_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {
 fn is_ours(seen: &IpRecord) -> bool {
     let IpSpec { pod_name, namespace, node_name, .. } = &seen.spec;
     let pod_shape = !namespace.is_empty() && *seen.name == *format!("{pod_name}.{namespace}");
-    let node_shape = namespace.is_empty() && *seen.name == *format!("node-{node_name}");
+    let node_shape = namespace.is_empty() && *seen.name == *api::node_port(node_name);
     pod_shape || node_shape
 }
 

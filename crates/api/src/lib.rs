@@ -7,6 +7,7 @@
 pub mod annotations;
 mod error;
 mod ip;
+mod port;
 mod selector;
 mod subnet;
 mod subnet_def;
@@ -19,6 +20,7 @@ use kube::CustomResourceExt;
 pub use annotations::{NamespaceNet, Placement, PodIps, PodWant};
 pub use error::FieldError;
 pub use ip::{Ip, IpSpec};
+pub use port::{node_of_port, node_port};
 pub use selector::selects;
 pub use subnet::{Subnet, SubnetCondition, SubnetSpec, SubnetStatus};
 pub use subnet_def::{GatewayNode, GatewayType, SubnetDef};

@@ -257,7 +257,7 @@ impl NodeView {
 
     /// The name of its port on the join switch, its IP object and its lease: `node-<name>`.
     pub fn port_name(&self) -> String {
-        format!("node-{}", self.name())
+        crate::node_port(self.name())
     }
 
     /// All addresses, as kubelet reports them.

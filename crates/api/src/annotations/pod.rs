@@ -23,8 +23,8 @@ pub enum PodIps {
 /// What a pod's author wants of the network.
 ///
 /// On a pod that has been given its addresses, `logical_switch`, `ip_address` and `mac_address` hold the result; there
-/// is no telling any more who wrote them, and [`Placement`](super::Placement) has them. A wish for them is only read from a pod without
-/// `allocated: "true"`.
+/// is no telling any more who wrote them, and [`Placement`](super::Placement) has them. A wish for them is only read from
+/// a pod without `allocated: "true"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PodWant {
     /// The subnet, when it is not to be the namespace's.

@@ -4,7 +4,7 @@ use ovn::{Action, Fact, LogicalSwitchPort, RouterPolicy};
 
 use super::{DISTRIBUTED_V4, DISTRIBUTED_V6, PRIORITY_GATEWAY, PRIORITY_TO_NODE, family_of};
 use crate::world::{Node, World};
-use api::Family;
+use api::{Family, node_port};
 
 pub(super) fn compile(world: &World, node: &Node, facts: &mut Vec<Fact>) {
     if !world.subnets.contains_key(&world.settings.node_switch) {
@@ -15,14 +15,10 @@ pub(super) fn compile(world: &World, node: &Node, facts: &mut Vec<Fact>) {
     out_by_the_node(world, node, facts);
 }
 
-fn port_name(node: &Node) -> String {
-    format!("node-{}", node.name)
-}
-
 fn join_port(world: &World, node: &Node, facts: &mut Vec<Fact>) {
     let addresses = std::iter::once(node.mac.to_string()).chain(node.join.iter().map(ToString::to_string));
     let port = LogicalSwitchPort {
-        name: port_name(node),
+        name: node_port(&node.name),
         switch: world.settings.node_switch.to_string(),
         seed: node.uid.clone(),
         addresses: vec![addresses.collect::<Vec<_>>().join(" ")],
@@ -56,7 +52,7 @@ fn out_by_the_node(world: &World, node: &Node, facts: &mut Vec<Fact>) {
             router: world.settings.router.to_string(),
             seed: node.uid.clone(),
             priority: PRIORITY_GATEWAY,
-            match_: format!("{}.src == ${set} && is_chassis_resident(\"{}\")", family_of(*join), port_name(node)),
+            match_: format!("{}.src == ${set} && is_chassis_resident(\"{}\")", family_of(*join), node_port(&node.name)),
             action: Action::Reroute(vec![join.to_string()]),
         };
         facts.extend(policy.facts());
