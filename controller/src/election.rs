@@ -19,16 +19,16 @@ use tokio::time::{Instant, sleep_until};
 /// Name of the Lease, as kube-ovn calls it.
 pub const LEASE: &str = "kube-ovn-controller";
 
-/// What this replica knows of its leadership. Each renewal counts up, so that a leader whose fence was raised by another
-/// can claim it again once it has seen itself confirmed.
+/// What this replica knows of its leadership. Each renewal is told, so that a leader whose fence was raised by another can
+/// claim it again once it has asked anew and was confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Another replica holds the Lease, or nobody could be asked.
     Standby,
     /// This replica holds the Lease.
     Leading {
-        /// How often the Lease was confirmed since the process started.
-        confirmed: u64,
+        /// When the confirmation that came last had been asked for.
+        asked: Instant,
     },
 }
 
@@ -64,18 +64,16 @@ async fn campaign(
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={LEASE}"));
     let mut seen = std::pin::pin!(watcher(leases, config).default_backoff());
-    let mut confirmed = 0u64;
     let mut valid_until = Instant::now();
     loop {
         let asked = Instant::now();
         let mut next = match lock.try_acquire_or_renew().await {
             Ok(LeaseLockResult::Acquired(_)) => {
-                confirmed += 1;
                 valid_until = asked + ttl;
                 if !matches!(*standing.borrow(), Standing::Leading { .. }) {
                     tracing::info!(lease = LEASE, "leading");
                 }
-                standing.send_replace(Standing::Leading { confirmed });
+                standing.send_replace(Standing::Leading { asked });
                 asked + ttl / 3
             }
             Ok(LeaseLockResult::NotAcquired(lease)) => {

@@ -76,9 +76,9 @@ pub struct Owner {
     /// Subnets whose status may be out of date, and when to look.
     stale: BTreeSet<Arc<str>>,
     tell_status_at: Instant,
-    /// How often the Lease had been confirmed when another replica raised the fence: until it is confirmed again, ours is
-    /// not to be raised.
-    fenced_at: Option<u64>,
+    /// When we learned that another replica has raised the fence: ours is not to be raised until a confirmation of the Lease
+    /// says otherwise that was asked for later. One that was on its way while we slept says nothing.
+    fenced_at: Option<Instant>,
     /// The next wait after a refusal.
     patience: Duration,
 }
@@ -187,14 +187,14 @@ impl Owner {
     /// One turn: lead or not, decide, commit, publish.
     async fn turn(&mut self, standing: Standing) {
         self.tell_readiness();
-        let Standing::Leading { confirmed } = standing else {
+        let Standing::Leading { asked } = standing else {
             self.stop_leading();
             return;
         };
         if !self.cluster.is_synced() || !*self.northbound.connected().borrow() {
             return;
         }
-        if self.engine.is_none() && !self.take_over(confirmed).await {
+        if self.engine.is_none() && !self.take_over(asked).await {
             return;
         }
         let Some(engine) = &mut self.engine else { return };
@@ -221,7 +221,7 @@ impl Owner {
             }
             Err(CommitError::Fenced) if self.writer.overtaken() => {
                 tracing::warn!("another replica has raised the fence: this one stops leading");
-                self.fenced_at = Some(confirmed);
+                self.fenced_at = Some(Instant::now());
                 self.stop_leading();
             }
             Err(CommitError::Fenced) => {
@@ -247,8 +247,8 @@ impl Owner {
     }
 
     /// Raises the fence and reads back what was decided before. False when that was not possible now.
-    async fn take_over(&mut self, confirmed: u64) -> bool {
-        if self.fenced_at.is_some_and(|fenced_at| confirmed <= fenced_at) {
+    async fn take_over(&mut self, asked: Instant) -> bool {
+        if self.fenced_at.is_some_and(|fenced_at| asked <= fenced_at) {
             return false;
         }
         let began = Instant::now();
