@@ -24,7 +24,7 @@ pub use outbox::Outbox;
 const IN_FLIGHT: usize = 48;
 /// The first wait before a failed write is tried again; it doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
 /// The object that a write is about; writes to one target are never reordered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -36,7 +36,15 @@ impl Seen {
     {
         let (sender, mut state) = watch::channel(State::default());
         let task = tokio::spawn(async move {
-            let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).default_backoff());
+            // An API server that comes back is seen at once: what is measured then is not our own pause.
+            let pause = watcher::ExponentialBackoff::from(
+                backon::ExponentialBuilder::default()
+                    .with_min_delay(Duration::from_millis(50))
+                    .with_max_delay(Duration::from_millis(500))
+                    .without_max_times()
+                    .with_jitter(),
+            );
+            let mut events = std::pin::pin!(watcher(api, watcher::Config::default()).backoff(pause));
             loop {
                 let event = match events.try_next().await {
                     Ok(Some(event)) => event,
@@ -77,6 +85,14 @@ impl Seen {
     pub async fn count(&self, count: usize) -> Result<()> {
         let mut state = self.state.clone();
         let wait = async { state.wait_for(|state| state.when.len() == count).await.map(drop) };
+        let ended = tokio::time::timeout(PATIENCE, wait).await;
+        ended.with_context(|| format!("{} of {count} after {PATIENCE:?}", self.len()))?.context("the watch has ended")
+    }
+
+    /// Waits until at least so many are there.
+    pub async fn at_least(&self, count: usize) -> Result<()> {
+        let mut state = self.state.clone();
+        let wait = async { state.wait_for(|state| state.when.len() >= count).await.map(drop) };
         let ended = tokio::time::timeout(PATIENCE, wait).await;
         ended.with_context(|| format!("{} of {count} after {PATIENCE:?}", self.len()))?.context("the watch has ended")
     }
