@@ -186,7 +186,11 @@ impl Attacher {
         let port = pod_port(attachment, net, host);
         let start = std::time::Instant::now();
         let outside = async {
-            self.ovs.plug(&port).await.map_err(error::ovs)?;
+            for left in self.ovs.plug(&port).await.map_err(error::ovs)? {
+                tracing::info!(device = left, pod = port.iface_id, "deleting the device of an earlier container");
+                let delete = async move |links: Links| links.delete(&left).await;
+                link::aside("take an earlier container's link away", delete).await.map_err(error::plumbing)?;
+            }
             tracing::debug!(host, after = ?start.elapsed(), "port written");
             self.ovs.installed(host).await.map_err(error::ovs)?;
             tracing::debug!(host, after = ?start.elapsed(), "port connected");

@@ -1,8 +1,9 @@
 //! What containers of another time left behind: found from the Interface rows, the kernel's links and the API.
 //!
 //! A runtime may lose a DEL: the node was restarted, or its own record was. Promise: only what is certainly dead goes. A
-//! port is dead when its device is gone, or when both its pod (by uid) and its namespace are; a host end is dead when it
-//! has no port.
+//! port is dead when its device is gone, when both its pod (by uid) and its namespace are, or when its pod has been gone from
+//! one comparison with the kernel to the next: a runtime that is killed amid an ADD leaves the namespace and forgets the
+//! container. A host end is dead when it has no port.
 //!
 //! Ports are looked at when a pod of this node goes, and all is compared with the kernel once in a while: it announces
 //! neither that a namespace has gone nor whose a device was.
@@ -56,13 +57,32 @@ pub fn plugged(replica: &Replica) -> Vec<Plugged> {
 pub fn dead(plugged: Vec<Plugged>, links: Option<&BTreeSet<String>>, pods: &Seen<Pod>) -> Vec<Plugged> {
     let lives = |port: &Plugged| {
         let a = &port.attachment;
-        let name = format!("{}.{}", a.pod_name, a.pod_namespace);
-        let known = |pod: &Pod| a.pod_uid.as_deref().is_none_or(|uid| pod.has_uid(uid));
-        let pod = !pods.synced || pods.objects.get(&name).is_some_and(known);
         let device = links.is_none_or(|links| links.contains(&port.device));
-        device && (pod || a.netns.as_ref().is_some_and(|path| Path::new(path).exists()))
+        device && (has_pod(port, pods) || a.netns.as_ref().is_some_and(|path| Path::new(path).exists()))
     };
     plugged.into_iter().filter(|port| !lives(port)).collect()
+}
+
+/// Whether a port's pod is there, as far as is known.
+fn has_pod(port: &Plugged, pods: &Seen<Pod>) -> bool {
+    let a = &port.attachment;
+    let name = format!("{}.{}", a.pod_name, a.pod_namespace);
+    let known = |pod: &Pod| a.pod_uid.as_deref().is_none_or(|uid| pod.has_uid(uid));
+    !pods.synced || pods.objects.get(&name).is_some_and(known)
+}
+
+/// Containers whose pods were gone at the last comparison with the kernel.
+#[derive(Debug, Default)]
+struct Forsaken(BTreeSet<String>);
+
+impl Forsaken {
+    /// The ports whose pods were gone then and are now, as of this comparison.
+    fn still(&mut self, plugged: &[Plugged], pods: &Seen<Pod>) -> Vec<Plugged> {
+        let gone: Vec<&Plugged> = plugged.iter().filter(|port| !has_pod(port, pods)).collect();
+        let ids = gone.iter().map(|port| port.attachment.container_id.clone()).collect();
+        let before = std::mem::replace(&mut self.0, ids);
+        gone.into_iter().filter(|port| before.contains(&port.attachment.container_id)).cloned().collect()
+    }
 }
 
 /// Unplugs what is dead, for ever: with the kernel's links at first and every `recheck`, and as soon as a pod goes.
@@ -78,6 +98,7 @@ pub async fn clear(
     let _ = pods.wait_for(|seen| seen.synced).await;
     let mut again = tokio::time::interval(recheck);
     again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut forsaken = Forsaken::default();
     loop {
         let thorough = tokio::select! {
             _ = again.tick() => true,
@@ -85,7 +106,14 @@ pub async fn clear(
         };
         let plugged = ovs.read(plugged);
         let names = if thorough { names(links).await } else { None };
-        let dead = dead(plugged, names.as_ref(), &pods.borrow_and_update());
+        let dead = {
+            let pods = pods.borrow_and_update();
+            let mut all = if thorough { forsaken.still(&plugged, &pods) } else { Vec::new() };
+            let others = dead(plugged, names.as_ref(), &pods).into_iter().filter(|port| !all.contains(port));
+            let others: Vec<Plugged> = others.collect();
+            all.extend(others);
+            all
+        };
         for port in dead {
             tracing::info!(device = port.device, pod = port.attachment.pod_name, "unplugging a dead port");
             // Its failure is logged where it happens, and it is found dead again.
@@ -160,6 +188,19 @@ mod tests {
         assert_eq!(names(dead(all.clone(), Some(&links), &Seen::default())), ["unplugged"]);
         // The kernel was not asked: only pods and namespaces count.
         assert_eq!(names(dead(all, None, &pods)), ["gone", "reborn"]);
+    }
+
+    #[test]
+    fn a_pod_that_stays_gone_takes_its_port_along() {
+        let pod = Pod { uid: "uid-a".to_owned(), config_hash: None, net: Ok(None) };
+        let both = Seen { synced: true, objects: [("a.ns".to_owned(), pod.clone()), ("b.ns".to_owned(), pod)].into() };
+        let one = Seen { synced: true, objects: [("a.ns".to_owned(), both.objects["a.ns"].clone())].into() };
+        let ports = [port("a", "/proc/self/ns/net"), port("gone", "/proc/self/ns/net")];
+        let mut forsaken = Forsaken::default();
+        assert!(forsaken.still(&ports, &Seen::default()).is_empty(), "nothing is known of the pods yet");
+        assert!(forsaken.still(&ports, &both).is_empty(), "it may be on its way out by itself");
+        let names = |ports: Vec<Plugged>| ports.into_iter().map(|p| p.attachment.pod_name).collect::<Vec<_>>();
+        assert_eq!(names(forsaken.still(&ports, &one)), ["gone"]);
     }
 
     #[test]

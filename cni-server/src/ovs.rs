@@ -102,8 +102,9 @@ impl Ovs {
         self.read(|replica| Bridge::find(replica, BRIDGE).and_then(|b| b.datapath_type()) == Some("netdev"))
     }
 
-    /// Adds a pod's port. A port of the same name or for the same logical port, left by an earlier container, goes.
-    pub async fn plug(&self, port: &PodPort) -> Result<(), OvsError> {
+    /// Adds a pod's port. A port of the same name or for the same logical port, left by an earlier container, goes; the names
+    /// of the other devices whose ports went. Nobody else knows of them any more.
+    pub async fn plug(&self, port: &PodPort) -> Result<Vec<String>, OvsError> {
         let same_device = self.read(|replica| local::delete_port(replica, &port.device));
         // Not in one transaction with the new row: that has the same id, and an id cannot go and come in one.
         self.transact(&port.device, same_device).await?;
@@ -114,15 +115,16 @@ impl Ovs {
         external_ids.insert(ovn::VENDOR.0.to_owned(), ovn::VENDOR.1.to_owned());
         let new =
             NewPort { name: port.device.clone(), seed: port.container_id.clone(), external_ids, ..NewPort::default() };
-        let ops = self.read(|replica| {
+        let (stale, ops) = self.read(|replica| {
             let bridge = Bridge::find(replica, BRIDGE).ok_or(OvsError::NoBridge)?;
             let stale = Interface::all(replica).filter(|i| i.iface_id() == Some(&port.iface_id));
-            let mut ops: Vec<Op> =
-                stale.filter_map(|i| i.name()).flat_map(|name| local::delete_port(replica, name)).collect();
+            let stale: Vec<String> = stale.filter_map(|i| i.name().map(str::to_owned)).collect();
+            let mut ops: Vec<Op> = stale.iter().flat_map(|name| local::delete_port(replica, name)).collect();
             ops.extend(new.add_to(bridge.id));
-            Ok(ops)
+            Ok((stale, ops))
         })?;
-        self.transact(&port.device, ops).await
+        self.transact(&port.device, ops).await?;
+        Ok(stale)
     }
 
     /// Waits until ovn-controller says that the flows of this device's port are in place. The caller bounds the wait.
