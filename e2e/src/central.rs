@@ -47,13 +47,23 @@ async fn start((name, schema, port): (&str, &str, u16)) -> Result<()> {
     process::ready(name, Duration::from_secs(10), connects).await
 }
 
+/// Starts the northbound database on its file.
+pub async fn start_northbound() -> Result<()> {
+    start(DATABASES[0]).await
+}
+
+/// The northbound database's file: a log of all transactions that it has committed.
+pub fn northbound_file() -> std::path::PathBuf {
+    state("central").join("var/lib/ovn").join(format!("{}.db", DATABASES[0].0))
+}
+
 /// Ends the northbound database, and starts it again after `meanwhile`: on its file, or on an empty one.
 pub async fn restart_northbound(keep: bool, meanwhile: impl Future<Output = Result<()>>) -> Result<()> {
     let [northbound, _] = DATABASES;
     process::stop(&state("pid").join(northbound.0), Duration::from_secs(5)).await?;
     let outcome = meanwhile.await;
     if !keep {
-        let file = state("central").join("var/lib/ovn").join(format!("{}.db", northbound.0));
+        let file = northbound_file();
         fs::remove_file(&file).with_context(|| file.display().to_string())?;
     }
     start(northbound).await?;

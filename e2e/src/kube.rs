@@ -30,13 +30,7 @@ pub async fn up() -> Result<()> {
         symlink(cache("bin/kube"), program(name))?;
     }
     etcd()?;
-    apiserver()?;
-    // Ready, not only answering: before its bootstrap roles are there, it refuses all the others for good.
-    process::ready("kube-apiserver", Duration::from_mins(1), || async {
-        let request = http::Request::get("/readyz").body(Vec::new())?;
-        Ok(client().await?.request_text(request).await.map(drop)?)
-    })
-    .await?;
+    start_apiserver().await?;
     for (name, own) in [("kube-controller-manager", "controller-manager"), ("kube-scheduler", "scheduler")] {
         let conf = file(&format!("{own}.conf"));
         let mut command = process::command(program(name), &["--leader-elect=false", "--bind-address=127.0.0.1"]);
@@ -57,6 +51,17 @@ pub async fn up() -> Result<()> {
         process::start(name, command)?;
     }
     Ok(())
+}
+
+/// Starts the API server on what etcd has. It is ready when this returns.
+pub async fn start_apiserver() -> Result<()> {
+    apiserver()?;
+    // Ready, not only answering: before its bootstrap roles are there, it refuses all the others for good.
+    process::ready("kube-apiserver", Duration::from_mins(1), || async {
+        let request = http::Request::get("/readyz").body(Vec::new())?;
+        Ok(client().await?.request_text(request).await.map(drop)?)
+    })
+    .await
 }
 
 /// Waits until pods can be created: the controller manager has given the default namespace its service account.

@@ -37,7 +37,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.zfs", "io.containerd.snapshott
 
 /// containerd, with the image, and Debian's plain CNI plugins beside where ours will be.
 pub async fn containerd(node: Node) -> Result<()> {
-    let (dir, name) = (node.dir(), format!("containerd-{}", node.name()));
+    let dir = node.dir();
     let config = dir.join("containerd.toml");
     fs::write(&config, CONTAINERD.replace("@IMAGE@", IMAGE))?;
     let root = dir.join("root");
@@ -48,14 +48,19 @@ pub async fn containerd(node: Node) -> Result<()> {
         fs::copy(Path::new("/usr/lib/cni").join(plugin), plugins.join(plugin))
             .with_context(|| format!("CNI plugin {plugin}"))?;
     }
+    start_containerd(node).await?;
+    let image = cache("image.tar").display().to_string();
+    process::run(process::on(node, "ctr", &["--namespace", "k8s.io", "images", "import", &image])?).await.map(drop)
+}
+
+/// Starts containerd on what it has on disk; it answers when this returns.
+pub async fn start_containerd(node: Node) -> Result<()> {
+    let (config, name) = (node.dir().join("containerd.toml"), format!("containerd-{}", node.name()));
     process::start(&name, process::on(node, "containerd", &["--config", &config.display().to_string()])?)?;
     // The node's /run is in its own mount namespace; through its process 1 we see it from here.
     let pid = node.pid().context("the node has ended")?;
     let socket = format!("/proc/{pid}/root/run/containerd/containerd.sock");
-    process::ready(&name, Duration::from_secs(20), || async { Ok(UnixStream::connect(&socket).await.map(drop)?) })
-        .await?;
-    let image = cache("image.tar").display().to_string();
-    process::run(process::on(node, "ctr", &["--namespace", "k8s.io", "images", "import", &image])?).await.map(drop)
+    process::ready(&name, Duration::from_secs(20), || async { Ok(UnixStream::connect(&socket).await.map(drop)?) }).await
 }
 
 /// kubelet and kube-proxy. The API server must be ready, or the kubelet registers its node seconds later.

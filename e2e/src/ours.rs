@@ -63,7 +63,8 @@ pub fn controller(replica: usize) -> Result<()> {
     process::start(name, process::in_netns(host, sibling(DAEMONS[0])?, &flags))
 }
 
-fn agent(node: Node) -> Result<()> {
+/// Starts the agent of a node, with the plugin that has been built; it must not run.
+pub fn agent(node: Node) -> Result<()> {
     let name = node.name();
     let installed = node.dir().join("root/opt/cni/bin/kube-ovn");
     // A running plugin's file cannot be written to, but its name can be taken over.

@@ -53,8 +53,13 @@ pub async fn up(node: Node) -> Result<()> {
     for link in ["eth1", "br-phy"] {
         process::run(process::on(node, "ip", &["link", "set", link, "up"])?).await?;
     }
+    controller(node)
+}
+
+/// Starts ovn-controller.
+pub fn controller(node: Node) -> Result<()> {
     process::start(
-        &format!("ovn-controller-{name}"),
+        &format!("ovn-controller-{}", node.name()),
         rootfs::on(node, "ovn-controller", &["unix:/run/openvswitch/db.sock", "--pidfile"])?,
     )
 }

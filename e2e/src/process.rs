@@ -105,12 +105,15 @@ pub fn all_run() -> Result<()> {
     Ok(())
 }
 
-/// Field 22 of `/proc/<pid>/stat`; none for a process that is gone or a zombie.
+/// Field 22 of `/proc/<pid>/stat`; none for a process that is gone, or a zombie that has let go of everything: its sockets
+/// and files are closed when its last thread has ended.
 fn start_time(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in field 2 may hold anything, but not a `)` after its own.
     let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    (fields.first() != Some(&"Z")).then(|| fields.get(19).map(ToString::to_string))?
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    let ended = fields.first() == Some(&"Z") && threads() <= 1;
+    (!ended).then(|| fields.get(19).map(ToString::to_string))?
 }
 
 /// Ends the process of a record: asks first, and after `grace` tells. Removes the record.
@@ -135,6 +138,33 @@ pub async fn stop(file: &Path, grace: Duration) -> Result<()> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e).with_context(|| file.display().to_string()),
         _ => Ok(()),
     }
+}
+
+/// Sends a signal to the process called `name` itself.
+pub fn signal(name: &str, signal: Signal) -> Result<()> {
+    let pid = recorded(&state("pid").join(name)).with_context(|| format!("{name} does not run"))?;
+    let mut targets = itself(pid);
+    ensure!(!targets.is_empty(), "{name} has ended");
+    if signal == Signal::SIGCONT {
+        targets.push(pid); // an nsenter stops with its child
+    }
+    for target in targets {
+        kill(Pid::from_raw(i32::try_from(target)?), signal).with_context(|| format!("{signal} to {name}"))?;
+    }
+    Ok(())
+}
+
+/// Ends the process called `name` by SIGKILL, unasked; it is gone when this returns.
+pub async fn kill_now(name: &str) -> Result<()> {
+    signal(name, Signal::SIGKILL)?;
+    let file = state("pid").join(name);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while let Some(pid) = recorded(&file) {
+        ensure!(Instant::now() < deadline, "{name} does not end");
+        let _ = kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGCONT);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
 }
 
 /// The process itself behind a recorded pid: of what runs on a node we know the nsenter that waits for it.

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use e2e::cluster::nb;
-use e2e::{Cluster, central};
+use e2e::{Cluster, central, ledger};
 use serde_json::Value;
 
 /// The rows of a scene's ports as the database has them: id, name, addresses.
@@ -43,7 +43,7 @@ async fn d1_a_pod_that_starts_while_northbound_is_away_is_served_when_it_is_back
     let late = late.status.and_then(|status| status.pod_ip).unwrap_or_default();
     one.place().ping(&late).await?;
     assert_eq!(ports(&["one.d1-away", "two.d1-away"]).await?, before);
-    Ok(())
+    ledger::agree(&cluster).await.map(drop)
 }
 
 #[tokio::test]
@@ -65,5 +65,6 @@ async fn d1_a_lost_northbound_database_is_written_again_as_it_was() -> Result<()
     // And the next pod gets an address that nobody has.
     let next = scene.pod("d1-lost", "next").on("n1").ready().await?;
     assert!(next.ip4()? != one.ip4()? && next.ip4()? != two.ip4()?);
-    next.place().ping(&one.ip4()?).await
+    next.place().ping(&one.ip4()?).await?;
+    ledger::agree(&cluster).await.map(drop)
 }

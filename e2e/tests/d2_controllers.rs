@@ -8,10 +8,8 @@ use anyhow::{Context, Result, ensure};
 use e2e::bench::bed::Bed;
 use e2e::bench::usage::leader;
 use e2e::cluster::Scene;
-use e2e::layout::state;
-use e2e::{Cluster, ours, process};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use e2e::{Cluster, ledger, ours, process};
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 /// The Lease holds for 15 s; after that the other one has to read back everything and write what is missing.
@@ -22,11 +20,6 @@ async fn bed(cluster: &Cluster, scene: &Scene, name: &str) -> Result<Bed> {
     scene.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await?;
     scene.namespace(name, &[]).await?;
     Bed::new(cluster, name, name).await
-}
-
-fn signal(controller: &str, signal: Signal) -> Result<()> {
-    let pid = process::recorded(&state("pid").join(controller)).context("it does not run")?;
-    kill(Pid::from_raw(i32::try_from(pid)?), signal).with_context(|| format!("{signal} to {controller}"))
 }
 
 #[tokio::test]
@@ -41,7 +34,7 @@ async fn d2_a_leader_that_dies_amid_a_burst_loses_nothing() -> Result<()> {
     let killed = std::sync::OnceLock::new();
     bed.create_all(&names, |_| {
         if taken.fetch_add(1, Ordering::Relaxed) == 100 {
-            let _ = killed.set(signal(&dying, Signal::SIGKILL).map(|()| Instant::now()));
+            let _ = killed.set(process::signal(&dying, Signal::SIGKILL).map(|()| Instant::now()));
         }
     })
     .await?;
@@ -57,7 +50,8 @@ async fn d2_a_leader_that_dies_amid_a_burst_loses_nothing() -> Result<()> {
     // What is there again is a standby, and what is deleted meanwhile goes.
     let replica = ours::controllers().iter().position(|name| *name == dying).context("no such controller")?;
     ours::controller(replica)?;
-    bed.clear().await.map(drop)
+    bed.clear().await?;
+    ledger::agree(&cluster).await.map(drop)
 }
 
 #[tokio::test]
@@ -67,7 +61,7 @@ async fn d2_a_leader_that_wakes_up_too_late_writes_nothing() -> Result<()> {
     let bed = bed(&cluster, &scene, "d2-paused").await?;
     let (paused, _) = leader().await?;
 
-    signal(&paused, Signal::SIGSTOP)?;
+    process::signal(&paused, Signal::SIGSTOP)?;
     let names = Bed::names(40);
     let served = async {
         bed.create_all(&names, |_| {}).await?;
@@ -75,7 +69,7 @@ async fn d2_a_leader_that_wakes_up_too_late_writes_nothing() -> Result<()> {
     };
     let served = tokio::time::timeout(TAKEN_OVER, served).await;
     // Whatever comes of it, the others need it awake. It has events of 40 pods to act on, and believes that it leads.
-    signal(&paused, Signal::SIGCONT)?;
+    process::signal(&paused, Signal::SIGCONT)?;
     served.context("nobody took over")??;
     let not_any_more = || async {
         let (leads, _) = leader().await?;
@@ -91,5 +85,6 @@ async fn d2_a_leader_that_wakes_up_too_late_writes_nothing() -> Result<()> {
     bed.pods.count(more.len()).await?;
     bed.ips.count(more.len()).await?;
     bed.audit(&more).await?;
-    bed.clear().await.map(drop)
+    bed.clear().await?;
+    ledger::agree(&cluster).await.map(drop)
 }

@@ -1,0 +1,93 @@
+//! D1: the API server, and the northbound database, are away for a minute: half of it they hang, half of it they are gone.
+//! Nobody ends, running pods keep talking, and what came meanwhile is served within seconds.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use e2e::bench::bed::Bed;
+use e2e::bench::seen::Seen;
+use e2e::cluster::Scene;
+use e2e::part::Part;
+use e2e::{Cluster, ledger, process};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use serde_json::json;
+
+/// From its return until all that came meanwhile has its addresses: a few times what was measured.
+const CAUGHT_UP: Duration = Duration::from_secs(10);
+/// The same until a real pod is Ready: kubelet looks for an API server that was away every half minute, and takes its time
+/// at random.
+const RUNS: Duration = Duration::from_secs(75);
+
+/// Pings for half a minute, from a node to a pod on another; none may be lost.
+async fn half_a_minute(cluster: &Cluster, pod: &str) -> Result<()> {
+    let printed = cluster.node("n1")?.run("ping", &["-i", "0.5", "-c", "61", "-W", "2", pod]).await?;
+    ensure!(printed.contains(" 0% packet loss"), "{printed}");
+    Ok(())
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// What came while `part` was away is served after it; how soon.
+async fn away(cluster: &Cluster, scene: &Scene, name: &str, part: Part) -> Result<()> {
+    scene.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await?;
+    scene.namespace(name, &[]).await?;
+    let bed = Bed::new(cluster, name, name).await?;
+    let far = scene.pod("default", &format!("{name}-far")).on("n2").ready().await?;
+    let ip = far.ip4()?;
+    let late_name = format!("{name}-late");
+    let is_late = move |pod: &Pod| pod.metadata.name.as_ref() == Some(&late_name) && is_ready(pod);
+    let runs = Seen::follow(Api::namespaced(cluster.client(), "default"), is_late).await?;
+    let names = Bed::names(50);
+    let late = scene.pod("default", &format!("{name}-late")).on("n1");
+    let mut created = None;
+    if part == Part::ApiServer {
+        // As many as it takes in before it goes.
+        bed.create_all(&names, |_| {}).await?;
+        created = Some(late.create().await?);
+        part.away(half_a_minute(cluster, &ip), half_a_minute(cluster, &ip)).await?;
+    } else {
+        let hangs = async {
+            bed.create_all(&names, |_| {}).await?;
+            created = Some(late.create().await?);
+            half_a_minute(cluster, &ip).await
+        };
+        part.away(hangs, half_a_minute(cluster, &ip)).await?;
+    }
+    let back = Instant::now();
+    process::all_run()?;
+    bed.pods.count(names.len()).await?;
+    let annotated = back.elapsed();
+    runs.count(1).await?;
+    let ready = back.elapsed();
+    let late = created.context("it was created")?;
+    late.place().ping(&ip).await?;
+    let agreed = ledger::agree(cluster).await?;
+    println!(
+        "{} away for a minute: {} pods annotated {annotated:.1?} after its return, a pod Ready after {ready:.1?}, all \
+         records agreed {agreed:.1?} later",
+        part.process(),
+        names.len()
+    );
+    ensure!(annotated < CAUGHT_UP, "it took {annotated:?} to catch up");
+    ensure!(ready < RUNS, "the pod was Ready after {ready:?}");
+    process::all_run()?;
+    bed.clear().await.map(drop)
+}
+
+#[tokio::test]
+async fn d1_the_api_server_is_away_for_a_minute() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("d1-api").await?;
+    Box::pin(away(&cluster, &scene, "d1-api", Part::ApiServer)).await
+}
+
+#[tokio::test]
+async fn d1_northbound_is_away_for_a_minute() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("d1-nb").await?;
+    Box::pin(away(&cluster, &scene, "d1-nb", Part::Northbound)).await
+}

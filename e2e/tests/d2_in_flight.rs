@@ -1,0 +1,111 @@
+//! D2: what a leader had on its way to the database when it was paused arrives after another has taken over, and is refused.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use e2e::bench::bed::Bed;
+use e2e::bench::usage::leader;
+use e2e::part::Part;
+use e2e::{Cluster, central, ledger, net, ours, process};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams};
+use serde_json::json;
+
+const NAME: &str = "d2-flight";
+
+/// Nothing goes from a host to the northbound database until this is dropped; its kernel keeps what is not acknowledged,
+/// and sends it again.
+struct Cut(&'static str);
+
+const RULE: [&str; 7] = ["OUTPUT", "-p", "tcp", "--dport", "6641", "-j", "DROP"];
+
+impl Cut {
+    async fn off(host: &'static str) -> Result<Self> {
+        net::on_host(host, "iptables", &[&["-w", "-I"][..], &RULE].concat()).await?;
+        Ok(Self(host))
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        let arguments = [&["-w", "-D"][..], &RULE].concat();
+        if let Err(error) = process::in_netns(self.0, "iptables", &arguments).status() {
+            eprintln!("{} stays cut off: {error}", self.0);
+        }
+    }
+}
+
+/// Bytes that a host has sent to the northbound database and that were not acknowledged, on its session with it.
+async fn unacknowledged(host: &str) -> Result<u64> {
+    let printed = net::on_host(host, "ss", &["-Htn", "state", "established", "dport", "=", ":6641"]).await?;
+    let line = printed.lines().next().context("there is no session with the northbound database")?;
+    line.split_whitespace().nth(1).and_then(|bytes| bytes.parse().ok()).with_context(|| printed.clone())
+}
+
+/// Whether the northbound database has ever written this: its file has all transactions one after the other.
+fn was_written(text: &str) -> Result<bool> {
+    let file = fs::read(central::northbound_file())?;
+    Ok(file.windows(text.len()).any(|part| part == text.as_bytes()))
+}
+
+#[tokio::test]
+async fn d2_what_a_paused_leader_has_in_flight_is_refused() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene(NAME).await?;
+    scene.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NAME}})).await?;
+    scene.namespace(NAME, &[]).await?;
+    let bed = Bed::new(&cluster, NAME, NAME).await?;
+    ledger::agree(&cluster).await.context("before")?;
+    let (old, _) = leader().await?;
+    let replica = ours::controllers().iter().position(|name| *name == old).context("no such controller")?;
+    let (host, ..) = net::CONTROLLERS[replica];
+    let names = |what: &str| (0..20).map(|n| format!("{what}-{n}")).collect::<Vec<_>>();
+    let (going, staying) = (names("going"), names("staying"));
+
+    // The leader decides about these, and its transaction is on its way.
+    let cut = Cut::off(host).await?;
+    bed.create_all(&going, |_| {}).await?;
+    let sent = || async {
+        let bytes = unacknowledged(host).await?;
+        ensure!(bytes > 0, "it has sent nothing");
+        Ok(bytes)
+    };
+    let bytes = process::ready(&old, Duration::from_secs(3), sent).await?;
+    let paused = Part::Controller(replica).pause()?;
+
+    // They go before anybody else hears of them, and others come. The other controller may lead now.
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), NAME);
+    pods.delete_collection(&DeleteParams::default().grace_period(0), &ListParams::default()).await?;
+    bed.create_all(&staying, |_| {}).await?;
+    let leases: Api<Lease> = Api::namespaced(cluster.client(), "kube-system");
+    leases.delete("kube-ovn-controller", &DeleteParams::default()).await?;
+    bed.pods.count(staying.len()).await?;
+    ensure!(!was_written("going-")?, "the old leader's transaction was not held up");
+
+    // Now it arrives. The server does not drop a session this young, so its end would be the test's own failure.
+    drop(cut);
+    let arrived = || async {
+        let bytes = unacknowledged(host).await?;
+        ensure!(bytes == 0, "{bytes} bytes are still on their way");
+        Ok(())
+    };
+    process::ready(&old, Duration::from_secs(8), arrived).await.context("the old leader's transaction")?;
+    central::nbctl(&["get-connection"]).await?; // a round trip: what came before has been dealt with
+    ensure!(!was_written("going-")?, "what the old leader had in flight was written");
+
+    drop(paused);
+    let stands_aside = || async {
+        let (leads, _) = leader().await?;
+        ensure!(leads != old, "{old} leads, and it slept");
+        Ok(())
+    };
+    process::ready(&old, Duration::from_secs(5), stands_aside).await?;
+    let took = ledger::agree(&cluster).await?;
+    ensure!(!was_written("going-")?, "the old leader has written after it woke");
+    ensure!(was_written("staying-19.")?, "the file has what was decided after it");
+    println!("{old}: {bytes} bytes in flight were refused; all records agreed after {took:.1?}");
+    bed.clear().await.map(drop)
+}

@@ -1,0 +1,119 @@
+//! D3: 200 pods are created and deleted three times while our processes, and those that we talk to, are killed at random.
+//! Afterwards everybody's records agree.
+//!
+//! Of the 200, [`REAL`] run on the two nodes, with kubelet, containerd and the plugin; the others are bound to a node that is
+//! only an object, so that two processors carry the test in its time. `KUBE_OVN_SEED` repeats a run.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use e2e::bench::bed::Bed;
+use e2e::bench::seen::Seen;
+use e2e::part::Part;
+use e2e::{Cluster, ledger};
+use futures::future::{try_join, try_join_all, try_join3};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{DeleteParams, ListParams};
+use serde_json::json;
+
+const ROUNDS: usize = 3;
+const REAL: usize = 40;
+const OTHERS: usize = 160;
+const NAME: &str = "d3-churn";
+const ON_NODES: &str = "d3-churn-real";
+
+/// `SplitMix64`.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
+/// Kills one after the other until `done`.
+async fn kill(random: &mut Random, parts: &[Part], done: &AtomicBool, killed: &mut Vec<String>) -> Result<()> {
+    while !done.load(Ordering::Relaxed) {
+        let part = parts[usize::try_from(random.below(parts.len() as u64))?];
+        part.revive().await.with_context(|| format!("{part:?}, after {killed:?}"))?;
+        killed.push(part.process());
+        tokio::time::sleep(Duration::from_millis(200 + random.below(1200))).await; // when the next one comes is chance
+    }
+    Ok(())
+}
+
+/// Does `work` under kills.
+async fn under_kills(
+    random: &mut Random,
+    parts: &[Part],
+    killed: &mut Vec<String>,
+    work: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let done = AtomicBool::new(false);
+    let work = async {
+        let outcome = work.await;
+        done.store(true, Ordering::Relaxed);
+        outcome
+    };
+    let (worked, killing) = tokio::join!(work, kill(random, parts, &done, killed));
+    worked.and(killing)
+}
+
+#[tokio::test]
+async fn d3_churn_under_random_kills_leaves_records_that_agree() -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let seed = std::env::var("KUBE_OVN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(now);
+    println!("KUBE_OVN_SEED={seed}");
+    let mut random = Random(seed);
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene(NAME).await?;
+    scene.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NAME}})).await?;
+    scene.namespace(NAME, &[]).await?;
+    scene.namespace(ON_NODES, &[]).await?;
+    let bed = Bed::new(&cluster, NAME, NAME).await?;
+    let [api, others] = [ON_NODES, NAME].map(|namespace| Api::<Pod>::namespaced(cluster.client(), namespace));
+    let real = Seen::follow(api.clone(), is_ready).await?;
+    let nodes = cluster.nodes();
+    let mut parts = vec![Part::Controller(0), Part::Controller(1), Part::Northbound];
+    parts.extend(nodes.iter().flat_map(|node| [Part::Agent(*node), Part::OvnController(*node)]));
+
+    let names = Bed::names(OTHERS);
+    let on_nodes: Vec<(String, String)> = (0..REAL).map(|n| (format!("real-{n}"), nodes[n % 2].name())).collect();
+    let mut killed = Vec::new();
+    let start = Instant::now();
+    for round in 1..=ROUNDS {
+        let began = Instant::now();
+        let create = async {
+            let real_ones = on_nodes.iter().map(|(name, node)| scene.pod(ON_NODES, name).on(node).create());
+            try_join(bed.create_all(&names, |_| {}), try_join_all(real_ones)).await?;
+            try_join(bed.pods.count(OTHERS), real.count(REAL)).await.map(drop)
+        };
+        under_kills(&mut random, &parts, &mut killed, create).await?;
+        let up = began.elapsed();
+        let agreed = ledger::agree(&cluster).await.with_context(|| format!("seed {seed}, round {round}, all up"))?;
+        let delete = async {
+            for pods in [&api, &others] {
+                pods.delete_collection(&DeleteParams::default().grace_period(0), &ListParams::default()).await?;
+            }
+            try_join3(bed.pods.count(0), bed.ips.count(0), real.count(0)).await.map(drop)
+        };
+        under_kills(&mut random, &parts, &mut killed, delete).await?;
+        let cleared = ledger::agree(&cluster).await.with_context(|| format!("seed {seed}, round {round}, all gone"))?;
+        println!(
+            "round {round}: up after {up:.1?}, records agreed {agreed:.1?} later, and {cleared:.1?} after all were gone"
+        );
+    }
+    println!("{} kills in {:.0?}", killed.len(), start.elapsed());
+    Ok(())
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+}

@@ -1,0 +1,63 @@
+//! D3: the agent, and the container runtime, killed while pods are plugged and unplugged on both nodes. All pods come up, and
+//! of none that went is anything left.
+
+use anyhow::{Context, Result};
+use e2e::cluster::Scene;
+use e2e::part::Part;
+use e2e::{Cluster, bench, ledger};
+use futures::future::{try_join, try_join_all};
+
+/// Pods on each of the nodes.
+const PODS: usize = 10;
+/// How often both are killed while the pods come up.
+const KILLS: usize = 3;
+
+/// Makes pods on both nodes at once, kills the part of both each time when some more have been plugged in, and then again
+/// while half of them are deleted.
+async fn killed(cluster: &Cluster, scene: &Scene, namespace: &str, part: [Part; 2]) -> Result<()> {
+    let kill_both = || try_join(part[0].revive(), part[1].revive());
+    scene.namespace(namespace, &[]).await?;
+    let ready = bench::seen::Seen::follow(kube::Api::namespaced(cluster.client(), namespace), is_ready).await?;
+    let names: Vec<(String, &str)> = (0..2 * PODS).map(|n| (format!("p{n}"), ["n1", "n2"][n % 2])).collect();
+    let pods = try_join_all(names.iter().map(|(name, node)| scene.pod(namespace, name).on(node).create())).await?;
+    for kill in 0..KILLS {
+        ready.at_least(kill * 2 * PODS / KILLS + 1).await?;
+        kill_both().await?;
+    }
+    ready.count(pods.len()).await?;
+    let settled = ledger::agree(cluster).await.context("all pods are Ready")?;
+    let (going, staying) = pods.split_at(PODS);
+    let deletion = try_join_all(going.iter().map(|pod| pod.clone().delete()));
+    try_join(deletion, async { kill_both().await.map(drop) }).await?;
+    let cleared = ledger::agree(cluster).await.context("half of the pods are gone")?;
+    let (one, two) = Box::pin(try_join(staying[0].clone().ready(), staying[1].clone().ready())).await?;
+    one.place().ping(&two.ip4()?).await?;
+    println!(
+        "{}: records agreed {settled:.1?} after the last was Ready, {cleared:.1?} after half were gone",
+        part[0].process()
+    );
+    Ok(())
+}
+
+fn is_ready(pod: &k8s_openapi::api::core::v1::Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+#[tokio::test]
+async fn d3_agents_killed_amid_adds_leave_nothing() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("d3-agents").await?;
+    let nodes = cluster.nodes();
+    let parts = [Part::Agent(nodes[0]), Part::Agent(nodes[1])];
+    Box::pin(killed(&cluster, &scene, "d3-agents", parts)).await
+}
+
+#[tokio::test]
+async fn d3_runtimes_killed_amid_adds_leave_nothing() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("d3-runtimes").await?;
+    let nodes = cluster.nodes();
+    let parts = [Part::Containerd(nodes[0]), Part::Containerd(nodes[1])];
+    Box::pin(killed(&cluster, &scene, "d3-runtimes", parts)).await
+}
