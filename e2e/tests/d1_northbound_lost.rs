@@ -1,9 +1,12 @@
 //! D1, as far as one member goes: the northbound database can be away, and can be lost.
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use e2e::cluster::nb;
 use e2e::{Cluster, central, ledger};
 use serde_json::Value;
+
+/// Pings without an answer while an empty database is filled again, one each 10 ms: northd may have seen it empty.
+const SILENT: usize = 100;
 
 /// The rows of a scene's ports as the database has them: id, name, addresses.
 async fn ports(names: &[&str]) -> Result<Vec<(Value, Value, Value)>> {
@@ -46,6 +49,13 @@ async fn d1_a_pod_that_starts_while_northbound_is_away_is_served_when_it_is_back
     ledger::agree(&cluster).await.map(drop)
 }
 
+/// What `ping -q` counted: sent, answered.
+fn counts(printed: &str) -> Result<(usize, usize)> {
+    let line = printed.lines().find(|line| line.contains("packets transmitted")).context("ping counted nothing")?;
+    let mut numbers = line.split_whitespace().filter_map(|word| word.parse().ok());
+    numbers.next().zip(numbers.next()).with_context(|| line.to_owned())
+}
+
 #[tokio::test]
 async fn d1_a_lost_northbound_database_is_written_again_as_it_was() -> Result<()> {
     let cluster = Cluster::running().await?;
@@ -57,8 +67,18 @@ async fn d1_a_lost_northbound_database_is_written_again_as_it_was() -> Result<()
     let before = ports(&names).await?;
     assert_eq!(before.len(), names.len());
 
-    central::restart_northbound(false, async { Ok(()) }).await?;
-    nb::until("Logical_Switch_Port", "two.d1-lost", &["up=true"]).await?;
+    let (from, to) = (one.place(), two.ip4()?);
+    let talk = async { from.run("ping", &["-q", "-i", "0.01", "-w", "8", &to]).await };
+    let lose = async {
+        central::restart_northbound(false, async { Ok(()) }).await?;
+        nb::until("Logical_Switch_Port", "two.d1-lost", &["up=true"]).await
+    };
+    let (talked, lost) = tokio::join!(talk, lose);
+    lost?;
+    let (sent, answered) = counts(&talked?)?;
+    println!("of {sent} pings, one each 10 ms, {} had no answer", sent - answered);
+    ensure!(sent > 400, "it sent only {sent}");
+    ensure!(sent - answered <= SILENT, "{} of {sent} pings had no answer", sent - answered);
     assert_eq!(ports(&names).await?, before, "the same ids, names and addresses");
     one.place().ping(&two.ip4()?).await?;
     cluster.node("n1")?.ping(&two.ip4()?).await?;
