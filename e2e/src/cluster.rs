@@ -31,7 +31,7 @@ pub mod pod;
 pub mod scene;
 
 pub use place::Place;
-pub use pod::Pod;
+pub use pod::{Pod, is_ready};
 pub use scene::Scene;
 
 /// How long a wait waits: far beyond what anything takes, so that running out of it always means something.

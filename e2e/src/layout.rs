@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 use std::{env, io};
 
-use crate::process;
+use crate::record;
 
 /// All state of a running lab; `lab down` removes it. Not under `/run`, since each node mounts its own there.
 pub const STATE: &str = "/var/lib/kube-ovn-lab";
@@ -123,6 +123,6 @@ impl Node {
 
     /// The host's number for its process 1, if the node runs.
     pub fn pid(self) -> Option<u32> {
-        process::recorded(&state("pid").join(self.name()))
+        record::recorded(&state("pid").join(self.name()))
     }
 }

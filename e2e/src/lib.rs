@@ -22,6 +22,7 @@ pub mod ovs;
 pub mod part;
 pub mod pki;
 pub mod process;
+pub mod record;
 pub mod rootfs;
 pub mod up;
 

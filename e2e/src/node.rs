@@ -20,7 +20,7 @@ use nix::unistd::sethostname;
 
 use crate::cgroup::Hierarchies;
 use crate::layout::{Node, lab, state};
-use crate::{net, process, rootfs};
+use crate::{net, process, record, rootfs};
 
 /// What a kubelet, a container runtime and a CNI plugin write to, besides what OVN and OVS do.
 const OWN: [&str; 9] = [
@@ -83,7 +83,7 @@ pub fn start(node: Node) -> Result<()> {
         .process_group(0)
         .spawn()?;
     // It shares our mounts, and waits for this word before it changes them: what is recorded here is read from our /proc.
-    process::record(&state("pid").join(node.name()), init.id())?;
+    record::write(&state("pid").join(node.name()), init.id())?;
     init.stdin.take().context("a pipe")?.write_all(b"go")?;
     Ok(())
 }

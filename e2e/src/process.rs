@@ -1,7 +1,5 @@
-//! Processes of the lab: started detached, logged, recorded by pid and start time, and ended by nothing but that record.
-//!
-//! A record is a file `pid/<name>` with the pid and the kernel's start time of it, so that a number used again by somebody
-//! else is never signalled. What runs inside of a node dies with the node's process 1 as well.
+//! Processes of the lab: started detached, logged, recorded in a file `pid/<name>`, and ended by nothing but that record.
+//! What runs inside of a node dies with the node's process 1 as well.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -17,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::layout::{Node, state};
+pub use crate::record::recorded;
 
 /// A command with its arguments.
 pub fn command(program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
@@ -75,21 +74,7 @@ pub fn start(name: &str, mut command: Command) -> Result<()> {
         .process_group(0)
         .spawn()
         .with_context(|| shown(&command))?;
-    record(&state("pid").join(name), child.id())
-}
-
-/// Writes the record of a running process.
-pub fn record(file: &Path, pid: u32) -> Result<()> {
-    let started = start_time(pid).with_context(|| format!("process {pid} ended at once"))?;
-    fs::write(file, format!("{pid} {started}\n")).with_context(|| file.display().to_string())
-}
-
-/// The pid in a record, if that very process still runs.
-pub fn recorded(file: &Path) -> Option<u32> {
-    let text = fs::read_to_string(file).ok()?;
-    let (pid, started) = text.trim().split_once(' ')?;
-    let pid = pid.parse().ok()?;
-    (start_time(pid)? == started).then_some(pid)
+    crate::record::write(&state("pid").join(name), child.id())
 }
 
 /// Whether the process called `name` runs.
@@ -103,17 +88,6 @@ pub fn all_run() -> Result<()> {
     let ended: Vec<_> = records.filter(|r| recorded(r).is_none()).map(|r| r.display().to_string()).collect();
     ensure!(ended.is_empty(), "ended by themselves: {}; see {}", ended.join(", "), state("log").display());
     Ok(())
-}
-
-/// Field 22 of `/proc/<pid>/stat`; none for a process that is gone, or a zombie that has let go of everything: its sockets
-/// and files are closed when its last thread has ended.
-fn start_time(pid: u32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in field 2 may hold anything, but not a `)` after its own.
-    let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
-    let ended = fields.first() == Some(&"Z") && threads() <= 1;
-    (!ended).then(|| fields.get(19).map(ToString::to_string))?
 }
 
 /// Ends the process of a record: asks first, and after `grace` tells. Removes the record.

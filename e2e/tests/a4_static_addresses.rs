@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use api::{Ip, Subnet};
 use e2e::Cluster;
-use e2e::cluster::{Place, Scene, subnet_ready};
+use e2e::cluster::{Place, Scene, is_ready, subnet_ready};
 use e2e::layout::IMAGE;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
@@ -55,9 +55,7 @@ async fn a4_a_static_address_has_one_holder_at_a_time() -> Result<()> {
 fn ready_again(before: Option<String>) -> impl Fn(&Pod) -> Result<()> {
     move |pod| {
         ensure!(pod.metadata.uid != before, "it is the old one still");
-        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-        ensure!(conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True"), "it is not Ready");
-        Ok(())
+        is_ready(pod)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use e2e::bench::bed::Bed;
 use e2e::bench::seen::Seen;
-use e2e::cluster::Scene;
+use e2e::cluster::{Scene, is_ready};
 use e2e::part::Part;
 use e2e::{Cluster, ledger, process};
 use k8s_openapi::api::core::v1::Pod;
@@ -26,11 +26,6 @@ async fn half_a_minute(cluster: &Cluster, pod: &str) -> Result<()> {
     Ok(())
 }
 
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
-}
-
 /// What came while `part` was away is served after it; how soon.
 async fn away(cluster: &Cluster, scene: &Scene, name: &str, part: Part) -> Result<()> {
     scene.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await?;
@@ -39,7 +34,7 @@ async fn away(cluster: &Cluster, scene: &Scene, name: &str, part: Part) -> Resul
     let far = scene.pod("default", &format!("{name}-far")).on("n2").ready().await?;
     let ip = far.ip4()?;
     let late_name = format!("{name}-late");
-    let is_late = move |pod: &Pod| pod.metadata.name.as_ref() == Some(&late_name) && is_ready(pod);
+    let is_late = move |pod: &Pod| pod.metadata.name.as_ref() == Some(&late_name) && is_ready(pod).is_ok();
     let runs = Seen::follow(Api::namespaced(cluster.client(), "default"), is_late).await?;
     let names = Bed::names(50);
     let late = scene.pod("default", &format!("{name}-late")).on("n1");

@@ -1,7 +1,7 @@
 //! D1, as far as one member goes: the northbound database can be away, and can be lost.
 
 use anyhow::{Context, Result, ensure};
-use e2e::cluster::nb;
+use e2e::cluster::{is_ready, nb};
 use e2e::{Cluster, central, ledger};
 use serde_json::Value;
 
@@ -36,13 +36,7 @@ async fn d1_a_pod_that_starts_while_northbound_is_away_is_served_when_it_is_back
     };
     central::restart_northbound(true, away).await?;
     let pods = one.api();
-    let late = cluster
-        .until(pods, "late", |pod| {
-            let ready = pod.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
-            anyhow::ensure!(ready.into_iter().any(|c| c.type_ == "Ready" && c.status == "True"), "it is not Ready");
-            Ok(())
-        })
-        .await?;
+    let late = cluster.until(pods, "late", is_ready).await?;
     let late = late.status.and_then(|status| status.pod_ip).unwrap_or_default();
     one.place().ping(&late).await?;
     assert_eq!(ports(&["one.d1-away", "two.d1-away"]).await?, before);
@@ -69,12 +63,12 @@ async fn d1_a_lost_northbound_database_is_written_again_as_it_was() -> Result<()
 
     let (from, to) = (one.place(), two.ip4()?);
     let talk = async { from.run("ping", &["-q", "-i", "0.01", "-w", "8", &to]).await };
-    let lose = async {
+    let empty = async {
         central::restart_northbound(false, async { Ok(()) }).await?;
         nb::until("Logical_Switch_Port", "two.d1-lost", &["up=true"]).await
     };
-    let (talked, lost) = tokio::join!(talk, lose);
-    lost?;
+    let (talked, filled) = tokio::join!(talk, empty);
+    filled?;
     let (sent, answered) = counts(&talked?)?;
     println!("of {sent} pings, one each 10 ms, {} had no answer", sent - answered);
     ensure!(sent > 400, "it sent only {sent}");

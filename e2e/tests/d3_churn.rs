@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use e2e::bench::bed::Bed;
 use e2e::bench::seen::Seen;
+use e2e::cluster::is_ready;
 use e2e::part::Part;
 use e2e::{Cluster, ledger};
 use futures::future::{try_join, try_join_all, try_join3};
@@ -78,7 +79,7 @@ async fn d3_churn_under_random_kills_leaves_records_that_agree() -> Result<()> {
     scene.namespace(ON_NODES, &[]).await?;
     let bed = Bed::new(&cluster, NAME, NAME).await?;
     let [api, others] = [ON_NODES, NAME].map(|namespace| Api::<Pod>::namespaced(cluster.client(), namespace));
-    let real = Seen::follow(api.clone(), is_ready).await?;
+    let real = Seen::follow(api.clone(), |pod| is_ready(pod).is_ok()).await?;
     let nodes = cluster.nodes();
     let mut parts = vec![Part::Controller(0), Part::Controller(1), Part::Northbound];
     parts.extend(nodes.iter().flat_map(|node| [Part::Agent(*node), Part::OvnController(*node)]));
@@ -111,9 +112,4 @@ async fn d3_churn_under_random_kills_leaves_records_that_agree() -> Result<()> {
     }
     println!("{} kills in {:.0?}", killed.len(), start.elapsed());
     Ok(())
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
 }

@@ -2,10 +2,11 @@
 //! of none that went is anything left.
 
 use anyhow::{Context, Result};
-use e2e::cluster::Scene;
+use e2e::cluster::{Scene, is_ready};
 use e2e::part::Part;
 use e2e::{Cluster, bench, ledger};
 use futures::future::{try_join, try_join_all};
+use k8s_openapi::api::core::v1::Pod;
 
 /// Pods on each of the nodes.
 const PODS: usize = 10;
@@ -17,7 +18,8 @@ const KILLS: usize = 3;
 async fn killed(cluster: &Cluster, scene: &Scene, namespace: &str, part: [Part; 2]) -> Result<()> {
     let kill_both = || try_join(part[0].revive(), part[1].revive());
     scene.namespace(namespace, &[]).await?;
-    let ready = bench::seen::Seen::follow(kube::Api::namespaced(cluster.client(), namespace), is_ready).await?;
+    let pods: kube::Api<Pod> = kube::Api::namespaced(cluster.client(), namespace);
+    let ready = bench::seen::Seen::follow(pods, |pod| is_ready(pod).is_ok()).await?;
     let names: Vec<(String, &str)> = (0..2 * PODS).map(|n| (format!("p{n}"), ["n1", "n2"][n % 2])).collect();
     let pods = try_join_all(names.iter().map(|(name, node)| scene.pod(namespace, name).on(node).create())).await?;
     for kill in 0..KILLS {
@@ -37,11 +39,6 @@ async fn killed(cluster: &Cluster, scene: &Scene, namespace: &str, part: [Part; 
         part[0].process()
     );
     Ok(())
-}
-
-fn is_ready(pod: &k8s_openapi::api::core::v1::Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True")
 }
 
 #[tokio::test]

@@ -192,7 +192,8 @@ impl Pod {
     }
 }
 
-fn is_ready(pod: &PodObject) -> Result<()> {
+/// For [`Cluster::until`]: the pod is Ready.
+pub fn is_ready(pod: &PodObject) -> Result<()> {
     let status = pod.status.as_ref().context("no status yet")?;
     let condition = status.conditions.iter().flatten().find(|c| c.type_ == "Ready");
     match condition {
