@@ -5,7 +5,9 @@
 
 mod backoff;
 mod changes;
+mod config;
 mod endpoint;
+mod error;
 mod frame;
 mod session;
 mod state;
@@ -17,61 +19,19 @@ mod wire;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::{Op, Replica, Table};
+use crate::{Op, Replica};
 
 pub use changes::{Change, Changes};
+pub use config::{Config, ConfigError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{FrameError, Framer};
 pub use tls::{TlsError, TlsFiles};
 pub use transact::{OpReply, TransactError};
 
 use state::State;
-
-/// What to connect to, and what to keep a copy of.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The servers of one database, tried in turn.
-    pub endpoints: Vec<Endpoint>,
-    /// The database's name in its schema, such as `OVN_Northbound`.
-    pub database: &'static str,
-    /// Key and certificates for `ssl:` endpoints. They are read for each connection.
-    pub tls: Option<TlsFiles>,
-    /// The tables to copy. Tables and columns that the server's schema lacks are left out, with a warning.
-    pub tables: Vec<Table>,
-    /// How long the server may be silent before it is asked for a sign of life, and how long that may then take.
-    pub inactivity: Duration,
-    /// How long connecting and reading the schema may take.
-    pub connect_timeout: Duration,
-    /// How long a transaction may take. Then the session is given up, since its outcome cannot be known on it.
-    pub request_timeout: Duration,
-    /// The shortest and the longest pause between attempts to connect; jitter is added.
-    pub backoff: (Duration, Duration),
-    /// The largest message to accept, in bytes. A snapshot is one message.
-    pub max_message: usize,
-}
-
-/// Why a [`Config`] can never connect to some of its endpoints.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// There is nothing to connect to.
-    #[error("no endpoint is given")]
-    NoEndpoint,
-    /// An `ssl:` endpoint, and no key and certificates.
-    #[error("endpoint {0} needs a private key, a certificate and a CA certificate")]
-    NoTls(Endpoint),
-    /// An `ssl:` endpoint, and files that cannot be used.
-    #[error("endpoint {endpoint}: {source}")]
-    Tls {
-        /// The first such endpoint.
-        endpoint: Endpoint,
-        /// What is wrong with the files.
-        source: Box<TlsError>,
-    },
-}
 
 /// A handle to the database. Clones share one session, which ends with the last of them.
 #[derive(Clone)]
@@ -85,39 +45,6 @@ pub struct Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("database", &self.state.config.database).finish_non_exhaustive()
-    }
-}
-
-impl Config {
-    /// A configuration with the usual times: 30 s of inactivity, 10 s to connect, 60 s for a transaction,
-    /// pauses from 50 ms to 2 s, messages of up to 512 MiB.
-    pub fn new(endpoints: Vec<Endpoint>, database: &'static str, tables: Vec<Table>) -> Config {
-        Config {
-            endpoints,
-            database,
-            tls: None,
-            tables,
-            inactivity: Duration::from_secs(30),
-            connect_timeout: Duration::from_secs(10),
-            request_timeout: Duration::from_mins(1),
-            backoff: (Duration::from_millis(50), Duration::from_secs(2)),
-            max_message: frame::MAX_MESSAGE,
-        }
-    }
-
-    /// Whether every endpoint can be tried, as the files are now. [`Client::spawn`] does not ask: it tries, for ever.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        if self.endpoints.is_empty() {
-            return Err(ConfigError::NoEndpoint);
-        }
-        let ssl = self.endpoints.iter().find(|endpoint| matches!(endpoint, Endpoint::Ssl { .. }));
-        match (ssl, &self.tls) {
-            (None, _) => Ok(()),
-            (Some(endpoint), None) => Err(ConfigError::NoTls(endpoint.clone())),
-            (Some(endpoint), Some(files)) => {
-                files.check().map_err(|error| ConfigError::Tls { endpoint: endpoint.clone(), source: Box::new(error) })
-            }
-        }
     }
 }
 

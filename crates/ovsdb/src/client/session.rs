@@ -14,52 +14,13 @@ use tokio::time::timeout;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::backoff::Backoff;
-use super::frame::FrameError;
+use super::endpoint::Endpoint;
+use super::error::SessionError;
 use super::state::{Link, Live, State};
-use super::tls::{TlsError, TlsFiles};
+use super::tls::TlsFiles;
 use super::transport::{self, Stream};
-use super::wire::{MONITOR, Ticketed};
-use super::{Endpoint, transact::describe};
-use crate::{Schema, SchemaError, UpdateError};
-
-/// Why a session could not begin, or has ended.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SessionError {
-    #[error("the server has closed the connection")]
-    Closed,
-    #[error("connection: {0}")]
-    Io(#[from] std::io::Error),
-    #[error("{0}")]
-    Tls(#[from] TlsError),
-    #[error("ssl without a private key, a certificate and a CA certificate")]
-    NoTls,
-    #[error("no name or address: {0:?}")]
-    ServerName(String),
-    #[error("no connection within {0:?}")]
-    ConnectTimeout(Duration),
-    #[error("a transaction has had no reply within {0:?}")]
-    ReplyTimeout(Duration),
-    #[error("the server has been silent for {0:?}")]
-    Silent(Duration),
-    #[error("{method}: {reason}")]
-    Refused { method: &'static str, reason: String },
-    #[error("the server has canceled the monitor, as the schema has changed")]
-    Canceled,
-    #[error("the server asks for echoes faster than it reads the answers")]
-    Echoes,
-    #[error("unreadable stream: {0}")]
-    Frame(#[from] FrameError),
-    #[error("message is not UTF-8: {0}")]
-    Utf8(#[from] std::str::Utf8Error),
-    #[error("unreadable message: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error(transparent)]
-    Schema(#[from] SchemaError),
-    #[error(transparent)]
-    Update(#[from] UpdateError),
-    #[error("the last handle is gone")]
-    Dropped,
-}
+use super::wire::{MONITOR, Ticketed, describe};
+use crate::Schema;
 
 /// Keeps a session until the last handle is gone.
 pub(super) async fn run(state: Arc<State>, mut handles: watch::Receiver<()>) {

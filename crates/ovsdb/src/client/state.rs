@@ -11,9 +11,9 @@ use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::Config;
 use super::changes::{Changes, Dirty};
-use super::session::SessionError;
+use super::config::Config;
+use super::error::SessionError;
 use super::ticket::Tickets;
 use super::wire::Monitored;
 use crate::{Replica, RowId, Schema, Table, Updates};

@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 
 use jsonrpsee::core::client::{ClientT, Error as RpcError};
-use jsonrpsee::types::ErrorObject;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
-use super::session::SessionError;
+use super::error::SessionError;
 use super::state::State;
 use super::ticket::Ticket;
-use super::wire::Ticketed;
+use super::wire::{Ticketed, describe};
 use crate::{Atom, Datum, Op};
 
 /// What one operation of a committed transaction has done.
@@ -119,15 +118,4 @@ fn outcome(replies: Vec<Option<RawReply>>, ops: usize) -> Result<Vec<OpReply>, T
     }
     done.truncate(ops);
     Ok(done)
-}
-
-/// The error and the details of an error reply, which is a string or an object (RFC 7047 section 3.1, `<error>`).
-pub(super) fn describe(error: &ErrorObject<'_>) -> (String, String) {
-    let data: Value = error.data().and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default();
-    let text = |member: &str| data.get(member).and_then(Value::as_str).unwrap_or_default().to_owned();
-    match &data {
-        Value::String(error) => (error.clone(), String::new()),
-        Value::Object(_) => (text("error"), text("details")),
-        _ => (error.message().to_owned(), data.to_string()),
-    }
 }

@@ -10,8 +10,8 @@ use jsonrpsee::core::client::{ReceivedMessage, TransportReceiverT, TransportSend
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
+use super::error::SessionError;
 use super::frame::Framer;
-use super::session::SessionError;
 use super::state::{Link, State};
 use super::wire::{self, Incoming, Request};
 

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use jsonrpsee::core::traits::ToRpcParams;
+use jsonrpsee::types::ErrorObject;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
@@ -169,6 +170,17 @@ impl Reply<'_> {
             None => Outcome::Result(self.result),
         };
         serde_json::to_vec(&To { jsonrpc: "2.0", id: self.id, outcome })
+    }
+}
+
+/// The error and the details of an error reply, which is a string or an object (RFC 7047 section 3.1, `<error>`).
+pub(super) fn describe(error: &ErrorObject<'_>) -> (String, String) {
+    let data: Value = error.data().and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default();
+    let text = |member: &str| data.get(member).and_then(Value::as_str).unwrap_or_default().to_owned();
+    match &data {
+        Value::String(error) => (error.clone(), String::new()),
+        Value::Object(_) => (text("error"), text("details")),
+        _ => (error.message().to_owned(), data.to_string()),
     }
 }
 
