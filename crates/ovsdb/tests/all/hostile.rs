@@ -1,103 +1,14 @@
 //! The client against servers that say what no server should, in the order that no server would.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
-
 use std::time::Duration;
 
-use ovsdb::client::Framer;
-use ovsdb::{Change, Changes, Client, Config, Endpoint, Op, Row, Table, TransactError, Uuid};
+use ovsdb::{Change, Client, Config, Op, Row, Table, TransactError, Uuid};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{UnixListener, UnixStream};
 
-const SCHEMA: &str = include_str!("shop.ovsschema");
+use crate::script::Script;
+
 const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
-
-/// A server whose every word the test chooses.
-struct Script {
-    dir: tempfile::TempDir,
-    listener: UnixListener,
-}
-
-/// One connection to it.
-struct Connection {
-    stream: UnixStream,
-    framer: Framer,
-}
-
-impl Script {
-    fn new() -> Script {
-        let dir = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(dir.path().join("db.sock")).unwrap();
-        Script { dir, listener }
-    }
-
-    fn client(&self) -> (Client, Changes) {
-        self.client_with(Duration::from_mins(1))
-    }
-
-    fn client_with(&self, request_timeout: Duration) -> (Client, Changes) {
-        let tables = vec![Table { name: "Shelf", columns: &["name", "count"], key: None }];
-        Client::spawn(Config {
-            max_message: 1 << 20,
-            request_timeout,
-            ..Config::new(vec![Endpoint::Unix(self.dir.path().join("db.sock"))], "Shop", tables)
-        })
-    }
-
-    async fn accept(&self) -> Connection {
-        let (stream, _) = self.listener.accept().await.unwrap();
-        Connection { stream, framer: Framer::new(1 << 26) }
-    }
-
-    /// Accepts, gives the schema and the reply to the monitor request, which is returned.
-    async fn open(&self, reply: Value) -> (Connection, Value) {
-        let mut connection = self.accept().await;
-        connection.give_schema().await;
-        let request = connection.request("monitor_cond_since").await;
-        connection.say(&json!({"id": request["id"], "result": reply, "error": null})).await;
-        (connection, request)
-    }
-}
-
-impl Connection {
-    async fn message(&mut self) -> Value {
-        loop {
-            if let Some(message) = self.framer.next_message().unwrap() {
-                return serde_json::from_slice(&message).unwrap();
-            }
-            assert_ne!(self.stream.read_buf(self.framer.buffer()).await.unwrap(), 0, "closed too early");
-        }
-    }
-
-    /// The next request, which must be of this method.
-    async fn request(&mut self, method: &str) -> Value {
-        let message = self.message().await;
-        assert_eq!(message["method"], method);
-        assert!(message.get("jsonrpc").is_none());
-        message
-    }
-
-    async fn give_schema(&mut self) {
-        let request = self.request("get_schema").await;
-        let schema: Value = serde_json::from_str(SCHEMA).unwrap();
-        self.say(&json!({"id": request["id"], "result": schema})).await;
-    }
-
-    async fn say(&mut self, message: &Value) {
-        self.raw(message.to_string().as_bytes()).await;
-    }
-
-    async fn raw(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.unwrap();
-    }
-
-    /// Waits until the client has closed the connection.
-    async fn closed(mut self) {
-        // A reset is as good an end as any.
-        while self.stream.read_buf(&mut Vec::new()).await.is_ok_and(|read| read > 0) {}
-    }
-}
 
 fn a() -> Uuid {
     A.parse().unwrap()
@@ -377,7 +288,7 @@ async fn a_flood_of_echo_requests_ends_the_session() {
 #[tokio::test]
 async fn every_endpoint_is_tried_in_turn() {
     let (first, second) = (Script::new(), Script::new());
-    let endpoints = [&first, &second].map(|server| Endpoint::Unix(server.dir.path().join("db.sock")));
+    let endpoints = [&first, &second].map(Script::endpoint);
     let tables = vec![Table { name: "Shelf", columns: &["name", "count"], key: None }];
     let (client, _changes) = Client::spawn(Config::new(endpoints.to_vec(), "Shop", tables));
     for _ in 0..2 {

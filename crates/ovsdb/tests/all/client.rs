@@ -1,7 +1,5 @@
 //! The client against a real `ovsdb-server`.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,7 +9,7 @@ use ovsdb::{
     Changes, Client, Config, Datum, Endpoint, Mutation, Mutator, Op, Row, Table, TransactError, Until, Uuid, Where,
 };
 
-const SCHEMA: &str = include_str!("shop.ovsschema");
+use crate::SCHEMA;
 
 fn tables() -> Vec<Table> {
     let by_name = |row: &Row| row["name"].as_str().map(str::to_owned);

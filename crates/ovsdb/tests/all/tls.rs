@@ -1,7 +1,5 @@
 //! `ssl:` endpoints against a real `ovsdb-server`, with certificates as `ovs-pki` makes them: without host names.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +8,7 @@ use ovsdb::testing::OvsdbServer;
 use ovsdb::{Client, Config, ConfigError, Endpoint, Op, Table, TlsFiles};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 
-const SCHEMA: &str = include_str!("shop.ovsschema");
+use crate::SCHEMA;
 
 /// A certificate authority.
 struct Authority {
