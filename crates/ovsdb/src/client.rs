@@ -15,6 +15,7 @@ mod ticket;
 mod tls;
 mod transact;
 mod transport;
+mod turns;
 mod wire;
 
 use std::fmt;

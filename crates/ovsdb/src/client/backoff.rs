@@ -1,4 +1,4 @@
-//! The pause between attempts to connect: doubling, bounded, with jitter so that clients do not come in step.
+//! The pause between rounds of attempts to connect: doubling, bounded, with jitter so that clients do not come in step.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ impl Backoff {
         Backoff { shortest, longest, next: shortest }
     }
 
-    /// After a success the next pause is the shortest again.
+    /// After a good session the next pause is the shortest again.
     pub(super) fn reset(&mut self) {
         self.next = self.shortest;
     }

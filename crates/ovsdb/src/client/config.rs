@@ -10,7 +10,7 @@ use crate::Table;
 /// What to connect to, and what to keep a copy of.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The servers of one database, tried in turn.
+    /// The servers of one database, tried in turn, from the one behind that of the last session on.
     pub endpoints: Vec<Endpoint>,
     /// The database's name in its schema, such as `OVN_Northbound`.
     pub database: &'static str,
@@ -24,7 +24,8 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long a transaction may take. Then the session is given up, since its outcome cannot be known on it.
     pub request_timeout: Duration,
-    /// The shortest and the longest pause between attempts to connect; jitter is added.
+    /// The shortest and the longest pause after a round of all endpoints in which no session outlived the longest pause.
+    /// It doubles from round to round; jitter is added.
     pub backoff: (Duration, Duration),
     /// The largest message to accept, in bytes. A snapshot is one message.
     pub max_message: usize,

@@ -10,15 +10,16 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::backoff::Backoff;
+use super::config::Config;
 use super::endpoint::Endpoint;
 use super::error::SessionError;
 use super::state::{Link, Live, State};
 use super::tls::TlsFiles;
 use super::transport::{self, Stream};
+use super::turns::Turns;
 use super::wire::{MONITOR, Ticketed, describe};
 use crate::Schema;
 
@@ -32,26 +33,25 @@ pub(super) async fn run(state: Arc<State>, mut handles: watch::Receiver<()>) {
 }
 
 async fn keep(state: &Arc<State>) {
-    let database = state.config.database;
-    let mut backoff = Backoff::new(state.config.backoff);
-    let mut failures: Vec<Option<String>> = vec![None; state.config.endpoints.len()];
-    loop {
-        for (endpoint, failure) in state.config.endpoints.iter().zip(&mut failures) {
-            let (was_live, reason) = session(state, endpoint).await;
-            let reason = reason.to_string();
-            state.failure.send_replace(Some(format!("{endpoint}: {reason}").into()));
-            if was_live {
-                backoff.reset();
-                *failure = None;
-                tracing::warn!(database, %endpoint, reason, "disconnected");
-            } else if failure.as_ref() != Some(&reason) {
-                tracing::warn!(database, %endpoint, reason, "cannot connect, will try again");
-                *failure = Some(reason);
-            } else {
-                tracing::debug!(database, %endpoint, reason, "still cannot connect");
-            }
+    let Config { endpoints, database, backoff, .. } = &state.config;
+    let mut turns = Turns::new(endpoints.len(), *backoff);
+    let mut failures: Vec<Option<String>> = vec![None; endpoints.len()];
+    while let (Some(endpoint), Some(failure)) = (endpoints.get(turns.endpoint()), failures.get_mut(turns.endpoint())) {
+        let (lasted, reason) = session(state, endpoint).await;
+        let reason = reason.to_string();
+        state.failure.send_replace(Some(format!("{endpoint}: {reason}").into()));
+        if let Some(lasted) = lasted {
+            *failure = None;
+            tracing::warn!(database, %endpoint, reason, ?lasted, "disconnected");
+        } else if failure.as_ref() == Some(&reason) {
+            tracing::debug!(database, %endpoint, reason, "still cannot connect");
+        } else {
+            tracing::warn!(database, %endpoint, reason, "cannot connect, will try again");
+            *failure = Some(reason);
         }
-        tokio::time::sleep(backoff.pause()).await;
+        if let Some(pause) = turns.ended(lasted) {
+            tokio::time::sleep(pause).await;
+        }
     }
 }
 
@@ -67,13 +67,13 @@ impl Drop for Session<'_> {
     }
 }
 
-/// One session, from the attempt to connect to its end. Says whether it ever was live, and why it is no more.
-async fn session(state: &Arc<State>, endpoint: &Endpoint) -> (bool, Arc<SessionError>) {
+/// One session, from the attempt to connect to its end. Says how long it was live, if ever, and why it is no more.
+async fn session(state: &Arc<State>, endpoint: &Endpoint) -> (Option<Duration>, Arc<SessionError>) {
     let within = state.config.connect_timeout;
     let stream = match timeout(within, connect(endpoint, state.config.tls.as_ref())).await {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return (false, Arc::new(error)),
-        Err(_) => return (false, Arc::new(SessionError::ConnectTimeout(within))),
+        Ok(Err(error)) => return (None, Arc::new(error)),
+        Err(_) => return (None, Arc::new(SessionError::ConnectTimeout(within))),
     };
     let session = Session { state, link: Arc::new(Link::new()) };
     let link = &session.link;
@@ -86,11 +86,11 @@ async fn session(state: &Arc<State>, endpoint: &Endpoint) -> (bool, Arc<SessionE
         .build_with_tokio(sender, receiver);
     let live = Arc::new(Live { rpc, link: link.clone() });
 
-    let mut was_live = false;
+    let mut live_since = None;
     let stay = async {
         open(state, &live).await?;
         state.begin(live.clone());
-        was_live = true;
+        live_since = Some(Instant::now());
         tracing::info!(database = state.config.database, %endpoint, "connected");
         watch_silence(state.config.inactivity, &live).await
     };
@@ -102,7 +102,7 @@ async fn session(state: &Arc<State>, endpoint: &Endpoint) -> (bool, Arc<SessionE
             link.ended().await
         }
     };
-    (was_live, reason)
+    (live_since.map(|since| since.elapsed()), reason)
 }
 
 async fn connect(endpoint: &Endpoint, tls: Option<&TlsFiles>) -> Result<Box<dyn Stream>, SessionError> {
