@@ -117,7 +117,8 @@ impl Args {
             }),
             _ => None,
         };
-        Config { tls, ..Config::new(self.ovn_nb_addr.clone(), "OVN_Northbound", ovn::northbound()) }
+        let config = Config::new(self.ovn_nb_addr.clone(), "OVN_Northbound", ovn::northbound());
+        Config { tls, leader_only: true, ..config }
     }
 
     /// This replica's name in the Lease: the pod's, else one that no other process on this host has.

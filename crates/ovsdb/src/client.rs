@@ -9,6 +9,7 @@ mod config;
 mod endpoint;
 mod error;
 mod frame;
+mod leader;
 mod session;
 mod state;
 mod ticket;

@@ -4,6 +4,7 @@
 //!
 //! - What a transaction wrote is in the replica before `Client::transact` returns.
 //! - The replica is what the server last said, whole and in order; what does not fit brings a new snapshot.
+//! - With `Config::leader_only` that server leads its cluster, and is never one that is behind what was seen before.
 //! - Every change is reported, after the replica has it; changes of one row coalesce while nobody asks.
 //! - No request is sent twice. Whether one was sent at all is always known; only whether it was carried out may not be.
 //! - Nothing that a server says makes it panic or grow without bound.

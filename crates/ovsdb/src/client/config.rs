@@ -14,6 +14,10 @@ pub struct Config {
     pub endpoints: Vec<Endpoint>,
     /// The database's name in its schema, such as `OVN_Northbound`.
     pub database: &'static str,
+    /// Whether only the leader of a cluster will do, as it must for whoever writes: other members may serve what is old,
+    /// and pass writes on. A server says whether it leads; when that ends, so does the session, and the next endpoint is
+    /// tried at once. A standalone database leads itself. When false the server is not asked.
+    pub leader_only: bool,
     /// Key and certificates for `ssl:` endpoints. They are read for each connection.
     pub tls: Option<TlsFiles>,
     /// The tables to copy. Tables and columns that the server's schema lacks are left out, with a warning.
@@ -57,6 +61,7 @@ impl Config {
         Config {
             endpoints,
             database,
+            leader_only: false,
             tls: None,
             tables,
             inactivity: Duration::from_secs(30),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::frame::FrameError;
+use super::leader::NotLeader;
 use super::tls::TlsError;
 use crate::{SchemaError, UpdateError};
 
@@ -41,6 +42,8 @@ pub(super) enum SessionError {
     Schema(#[from] SchemaError),
     #[error(transparent)]
     Update(#[from] UpdateError),
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
     #[error("the last handle is gone")]
     Dropped,
 }

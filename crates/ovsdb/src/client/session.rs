@@ -20,7 +20,7 @@ use super::state::{Link, Live, State};
 use super::tls::TlsFiles;
 use super::transport::{self, Stream};
 use super::turns::Turns;
-use super::wire::{MONITOR, Ticketed, describe};
+use super::wire::{MONITOR, SERVER, Ticketed, describe};
 use crate::Schema;
 
 /// Keeps a session until the last handle is gone.
@@ -37,8 +37,8 @@ async fn keep(state: &Arc<State>) {
     let mut turns = Turns::new(endpoints.len(), *backoff);
     let mut failures: Vec<Option<String>> = vec![None; endpoints.len()];
     while let (Some(endpoint), Some(failure)) = (endpoints.get(turns.endpoint()), failures.get_mut(turns.endpoint())) {
-        let (lasted, reason) = session(state, endpoint).await;
-        let reason = reason.to_string();
+        let (lasted, ended) = session(state, endpoint).await;
+        let reason = ended.to_string();
         state.failure.send_replace(Some(format!("{endpoint}: {reason}").into()));
         if let Some(lasted) = lasted {
             *failure = None;
@@ -46,7 +46,12 @@ async fn keep(state: &Arc<State>) {
         } else if failure.as_ref() == Some(&reason) {
             tracing::debug!(database, %endpoint, reason, "still cannot connect");
         } else {
-            tracing::warn!(database, %endpoint, reason, "cannot connect, will try again");
+            // Of several members all but one do not lead: there is nothing wrong with them.
+            if matches!(*ended, SessionError::NotLeader(_)) {
+                tracing::info!(database, %endpoint, reason, "trying the next one");
+            } else {
+                tracing::warn!(database, %endpoint, reason, "cannot connect, will try again");
+            }
             *failure = Some(reason);
         }
         if let Some(pause) = turns.ended(lasted) {
@@ -124,12 +129,19 @@ async fn tcp(host: &str, port: u16) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads the schema and starts the monitor. Afterwards the replica is current.
+/// Asks who leads, reads the schema and starts the monitor. Afterwards the replica is current.
 async fn open(state: &State, live: &Live) -> Result<(), SessionError> {
     let within = state.config.connect_timeout;
-    let schema = request::<Box<RawValue>>(live, "get_schema", vec![json!(state.config.database)]);
-    let schema = timeout(within, schema).await.map_err(|_| SessionError::ConnectTimeout(within))??;
-    state.adopt(&Schema::from_json(schema.get().as_bytes())?);
+    let prepare = async {
+        if state.config.leader_only {
+            let schema = schema(live, SERVER).await?;
+            let watch = live.link.member.monitor_params(&schema, state.config.database);
+            // The transport ends the session when the answer, or any later one, is that another leads.
+            request::<IgnoredAny>(live, MONITOR, watch).await?;
+        }
+        schema(live, state.config.database).await
+    };
+    state.adopt(&timeout(within, prepare).await.map_err(|_| SessionError::ConnectTimeout(within))??);
 
     // A large snapshot takes as long as it takes, while the server shows signs of life.
     let silence = watch_silence(state.config.inactivity, live);
@@ -137,6 +149,11 @@ async fn open(state: &State, live: &Live) -> Result<(), SessionError> {
         monitored = request::<IgnoredAny>(live, MONITOR, state.monitor_params()) => monitored.map(drop),
         silent = silence => silent,
     }
+}
+
+async fn schema(live: &Live, database: &str) -> Result<Schema, SessionError> {
+    let schema = request::<Box<RawValue>>(live, "get_schema", vec![json!(database)]).await?;
+    Ok(Schema::from_json(schema.get().as_bytes())?)
 }
 
 async fn request<R: DeserializeOwned>(

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -14,8 +15,9 @@ use tokio::time::Instant;
 use super::changes::{Changes, Dirty};
 use super::config::Config;
 use super::error::SessionError;
+use super::leader::{DATABASE, Member, Seen};
 use super::ticket::Tickets;
-use super::wire::Monitored;
+use super::wire::{Monitor, Monitored};
 use crate::{Replica, RowId, Schema, Table, Updates};
 
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub(super) struct State {
     /// The last transaction that the replica has; `None` when it needs a snapshot.
     last_txn: Mutex<Option<String>>,
     live: RwLock<Option<Arc<Live>>>,
+    /// How far the log of the cluster was seen.
+    seen: Seen,
 }
 
 /// A session that can carry transactions.
@@ -44,8 +48,9 @@ pub(super) type Rpc = jsonrpsee::core::client::Client<jsonrpsee::core::client::a
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) tickets: Tickets,
-    /// The id of the monitor request, while its reply is awaited.
-    pub(super) monitor: Mutex<Option<String>>,
+    pub(super) member: Member,
+    /// The monitor whose reply is awaited, and the id of the request.
+    awaited: Mutex<Option<(Monitor, String)>>,
     heard: Mutex<Instant>,
     end: watch::Sender<Option<Arc<SessionError>>>,
 }
@@ -60,6 +65,7 @@ impl State {
             dirty: dirty.clone(),
             last_txn: Mutex::new(None),
             live: RwLock::new(None),
+            seen: Seen::default(),
             config,
         };
         (state, Changes::new(dirty))
@@ -107,8 +113,8 @@ impl State {
     }
 
     /// Takes in the reply to the monitor request: a snapshot, or what has changed since the last session.
-    pub(super) fn monitored(&self, reply: &str) -> Result<(), SessionError> {
-        let Monitored { found, last_txn, updates } = serde_json::from_str(reply)?;
+    pub(super) fn monitored(&self, reply: Monitored<'_>) -> Result<(), SessionError> {
+        let Monitored { found, last_txn, updates } = reply;
         let updates = Updates::decode(self.tables(), updates)?;
         if found {
             let changed = self.apply(&last_txn, updates)?;
@@ -125,11 +131,17 @@ impl State {
     }
 
     /// Takes in an update.
-    pub(super) fn updated(&self, last_txn: &str, updates: &serde_json::value::RawValue) -> Result<(), SessionError> {
+    pub(super) fn updated(&self, last_txn: &str, updates: &RawValue) -> Result<(), SessionError> {
         let updates = Updates::decode(self.tables(), updates).inspect_err(|_| self.forget_txn())?;
         let changed = self.apply(last_txn, updates)?;
         self.dirty.mark(changed);
         Ok(())
+    }
+
+    /// Takes in what the server says of itself.
+    pub(super) fn told(&self, link: &Link, updates: &RawValue) -> Result<(), SessionError> {
+        link.member.updated(Updates::decode(&[DATABASE], updates)?)?;
+        Ok(link.member.check(self.config.database, &self.seen)?)
     }
 
     /// Gives the rows that have changed, to be marked.
@@ -181,10 +193,22 @@ impl Link {
     pub(super) fn new() -> Link {
         Link {
             tickets: Tickets::default(),
-            monitor: Mutex::new(None),
+            member: Member::new(),
+            awaited: Mutex::new(None),
             heard: Mutex::new(Instant::now()),
             end: watch::Sender::new(None),
         }
+    }
+
+    /// A monitor has been asked for.
+    pub(super) fn await_monitor(&self, monitor: Monitor, id: String) {
+        *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = Some((monitor, id));
+    }
+
+    /// The monitor that was asked for by the request with this id, once.
+    pub(super) fn started(&self, id: &str) -> Option<Monitor> {
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        awaited.take_if(|(_, asked)| asked == id).map(|(monitor, _)| monitor)
     }
 
     /// Waits for the session's end, and says why.

@@ -4,7 +4,7 @@
 //! after them. That is why a transaction's reply finds its rows in the replica. It never waits for the write half,
 //! since a server with unread output stops reading and both would wait for ever.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use jsonrpsee::core::client::{ReceivedMessage, TransportReceiverT, TransportSenderT};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::error::SessionError;
 use super::frame::Framer;
 use super::state::{Link, State};
-use super::wire::{self, Incoming, Request};
+use super::wire::{self, Incoming, Monitor, Request};
 
 /// Messages larger than this are read on a thread of their own, so that they hold up no other task.
 const LARGE: usize = 256 << 10;
@@ -64,8 +64,8 @@ impl TransportSenderT for Sender {
     async fn send(&mut self, message: String) -> Result<(), Ended> {
         // What is not a request of ours (jsonrpsee has its own for subscriptions) has no place on this wire.
         let Ok(Some(request)) = wire::outgoing(&message) else { return Ok(()) };
-        if request.is_monitor {
-            *self.link.monitor.lock().unwrap_or_else(PoisonError::into_inner) = Some(request.id.clone());
+        if let Some(monitor) = request.monitor {
+            self.link.await_monitor(monitor, request.id.clone());
         }
         self.requests.send(request).await.map_err(|_| Ended)
     }
@@ -165,15 +165,20 @@ fn take(
     let message = std::str::from_utf8(message)?;
     match wire::incoming(message)? {
         Incoming::Echo(reply) => echoes.try_send(reply).map(|()| None).map_err(|_| SessionError::Echoes),
-        Incoming::Update { last_txn, updates } => state.updated(&last_txn, updates).map(|()| None),
+        Incoming::Update { monitor: Monitor::Tables, last_txn, updates } => {
+            state.updated(&last_txn, updates).map(|()| None)
+        }
+        Incoming::Update { monitor: Monitor::Server, updates, .. } => state.told(link, updates).map(|()| None),
         Incoming::Canceled => Err(SessionError::Canceled),
         Incoming::Reply(mut reply) => {
-            let mut monitor = link.monitor.lock().unwrap_or_else(PoisonError::into_inner);
-            if monitor.as_deref() == Some(reply.id.get()) {
-                *monitor = None;
-                if reply.error.is_none() {
-                    // The snapshot is ours; jsonrpsee need only learn that there was one.
-                    state.monitored(reply.result.take().map_or("null", |result| result.get()))?;
+            if let Some(monitor) = link.started(reply.id.get())
+                && reply.error.is_none()
+            {
+                // The snapshot is ours; jsonrpsee need only learn that there was one.
+                let monitored = serde_json::from_str(reply.result.take().map_or("null", |result| result.get()))?;
+                match monitor {
+                    Monitor::Tables => state.monitored(monitored)?,
+                    Monitor::Server => state.told(link, monitored.updates)?,
                 }
             }
             Ok(Some(reply.to_jsonrpc()?))

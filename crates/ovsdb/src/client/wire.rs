@@ -11,6 +11,18 @@ use serde_json::value::{RawValue, to_raw_value};
 /// The method whose reply is a snapshot or a resumption.
 pub(super) const MONITOR: &str = "monitor_cond_since";
 
+/// The server's database about its databases.
+pub(super) const SERVER: &str = "_Server";
+
+/// What a monitor watches, of the two that there are. Each is called by the name of its database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Monitor {
+    /// The server's role.
+    Server,
+    /// The tables of the replica.
+    Tables,
+}
+
 /// The parameters of a request with its ticket, which the transport takes off again.
 #[derive(Serialize)]
 pub(super) struct Ticketed {
@@ -30,7 +42,8 @@ pub(super) struct Request {
     pub(super) ticket: u64,
     /// The id that the reply will carry, as JSON.
     pub(super) id: String,
-    pub(super) is_monitor: bool,
+    /// The monitor that it starts.
+    pub(super) monitor: Option<Monitor>,
     pub(super) json: Vec<u8>,
 }
 
@@ -62,8 +75,11 @@ pub(super) fn outgoing(message: &str) -> Result<Option<Request>, serde_json::Err
     let from: From<'_> = serde_json::from_str(message)?;
     let (Some(id), Some(params)) = (from.id, from.params) else { return Ok(None) };
     let json = serde_json::to_vec(&To { id, method: &from.method, params: params.params })?;
-    let is_monitor = from.method == MONITOR;
-    Ok(Some(Request { ticket: params.ticket, id: id.get().to_owned(), is_monitor, json }))
+    let monitor = match &*from.method {
+        MONITOR => serde_json::from_str::<Vec<&RawValue>>(params.params.get())?.first().map(|of| Monitor::of(of)),
+        _ => None,
+    };
+    Ok(Some(Request { ticket: params.ticket, id: id.get().to_owned(), monitor, json }))
 }
 
 /// A message of the server.
@@ -72,7 +88,7 @@ pub(super) enum Incoming<'a> {
     /// It asks for a sign of life; this is the reply to send.
     Echo(Vec<u8>),
     /// Rows have changed.
-    Update { last_txn: Cow<'a, str>, updates: &'a RawValue },
+    Update { monitor: Monitor, last_txn: Cow<'a, str>, updates: &'a RawValue },
     /// It will send no more updates, as the schema has changed.
     Canceled,
     /// It replies to a request.
@@ -113,8 +129,7 @@ pub(super) fn incoming(message: &str) -> Result<Incoming<'_>, serde_json::Error>
         error: (),
     }
     #[derive(Deserialize)]
-    struct Update<'a>(IgnoredAny, #[serde(borrow)] Cow<'a, str>, #[serde(borrow)] &'a RawValue);
-    use serde::de::IgnoredAny;
+    struct Update<'a>(#[serde(borrow)] &'a RawValue, #[serde(borrow)] Cow<'a, str>, #[serde(borrow)] &'a RawValue);
 
     let from: From<'_> = serde_json::from_str(message)?;
     Ok(match (from.method.as_deref(), from.id) {
@@ -122,8 +137,8 @@ pub(super) fn incoming(message: &str) -> Result<Incoming<'_>, serde_json::Error>
             Incoming::Echo(serde_json::to_vec(&EchoReply { id, result: from.params, error: () })?)
         }
         (Some("update3"), None) => {
-            let Update(_, last_txn, updates) = serde_json::from_str(from.params.map_or("null", RawValue::get))?;
-            Incoming::Update { last_txn, updates }
+            let Update(of, last_txn, updates) = serde_json::from_str(from.params.map_or("null", RawValue::get))?;
+            Incoming::Update { monitor: Monitor::of(of), last_txn, updates }
         }
         (Some("monitor_canceled"), None) => Incoming::Canceled,
         (None, Some(id)) => Incoming::Reply(Reply { id, result: from.result, error: from.error }),
@@ -140,6 +155,15 @@ pub(super) struct Monitored<'a> {
     pub(super) last_txn: Cow<'a, str>,
     #[serde(borrow)]
     pub(super) updates: &'a RawValue,
+}
+
+impl Monitor {
+    fn of(name: &RawValue) -> Monitor {
+        match serde_json::from_str::<Cow<'_, str>>(name.get()) {
+            Ok(name) if name == SERVER => Monitor::Server,
+            _ => Monitor::Tables,
+        }
+    }
 }
 
 impl Reply<'_> {
@@ -193,8 +217,8 @@ mod tests {
 
     fn check_out(message: &str, expected: &Expect) {
         expected.assert_eq(&match outgoing(message) {
-            Ok(Some(Request { ticket, id, is_monitor, json })) => {
-                format!("ticket {ticket} id {id} monitor {is_monitor}: {}", String::from_utf8(json).unwrap())
+            Ok(Some(Request { ticket, id, monitor, json })) => {
+                format!("ticket {ticket} id {id} monitor {monitor:?}: {}", String::from_utf8(json).unwrap())
             }
             Ok(None) => "nothing".to_owned(),
             Err(error) => error.to_string(),
@@ -205,11 +229,19 @@ mod tests {
     fn requests_lose_their_version_and_ticket() {
         check_out(
             r#"{"jsonrpc":"2.0","id":3,"method":"transact","params":{"ticket":7,"params":["db",{"op":"abort"}]}}"#,
-            &expect![[r#"ticket 7 id 3 monitor false: {"id":3,"method":"transact","params":["db",{"op":"abort"}]}"#]],
+            &expect![[r#"ticket 7 id 3 monitor None: {"id":3,"method":"transact","params":["db",{"op":"abort"}]}"#]],
         );
         check_out(
-            r#"{"jsonrpc":"2.0","id":"x","method":"monitor_cond_since","params":{"ticket":1,"params":[]}}"#,
-            &expect![[r#"ticket 1 id "x" monitor true: {"id":"x","method":"monitor_cond_since","params":[]}"#]],
+            r#"{"jsonrpc":"2.0","id":"x","method":"monitor_cond_since","params":{"ticket":1,"params":["Shop",7]}}"#,
+            &expect![[
+                r#"ticket 1 id "x" monitor Some(Tables): {"id":"x","method":"monitor_cond_since","params":["Shop",7]}"#
+            ]],
+        );
+        check_out(
+            r#"{"jsonrpc":"2.0","id":2,"method":"monitor_cond_since","params":{"ticket":3,"params":["_Server"]}}"#,
+            &expect![[
+                r#"ticket 3 id 2 monitor Some(Server): {"id":2,"method":"monitor_cond_since","params":["_Server"]}"#
+            ]],
         );
         check_out(r#"{"jsonrpc":"2.0","method":"unsubscribe"}"#, &expect!["nothing"]);
     }
@@ -217,7 +249,7 @@ mod tests {
     fn check_in(message: &str, expected: &Expect) {
         expected.assert_eq(&match incoming(message) {
             Ok(Incoming::Echo(reply)) => format!("echo {}", String::from_utf8(reply).unwrap()),
-            Ok(Incoming::Update { last_txn, updates }) => format!("update {last_txn} {updates}"),
+            Ok(Incoming::Update { monitor, last_txn, updates }) => format!("update {monitor:?} {last_txn} {updates}"),
             Ok(Incoming::Canceled) => "canceled".to_owned(),
             Ok(Incoming::Reply(reply)) => format!("reply {}", String::from_utf8(reply.to_jsonrpc().unwrap()).unwrap()),
             Ok(Incoming::Other) => "other".to_owned(),
@@ -233,7 +265,11 @@ mod tests {
         );
         check_in(
             r#"{"id":null,"method":"update3","params":["Shop","t1",{"Shelf":{}}]}"#,
-            &expect![[r#"update t1 {"Shelf":{}}"#]],
+            &expect![[r#"update Tables t1 {"Shelf":{}}"#]],
+        );
+        check_in(
+            r#"{"id":null,"method":"update3","params":["_Server","t1",{}]}"#,
+            &expect![[r#"update Server t1 {}"#]],
         );
         check_in(
             r#"{"id":null,"method":"update3","params":["Shop","t1"]}"#,

@@ -4,6 +4,7 @@
 
 mod client;
 mod hostile;
+mod leader;
 mod script;
 mod tls;
 
