@@ -1,12 +1,17 @@
-//! A real `ovsdb-server` on a temporary socket, for tests.
+//! A real `ovsdb-server` on a temporary socket, or a cluster of them, for tests.
 //!
-//! It is a child process that ends with its handle, and with the test's process however that ends.
+//! A server is a child process that ends with its handle, and with the test's process however that ends.
 
+mod cluster;
+
+use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::{Endpoint, TlsFiles};
+
+pub use cluster::OvsdbCluster;
 
 /// Another address than that of the plain port: it tells the two apart in what the server says.
 const TLS_HOST: &str = "127.0.0.2";
@@ -37,15 +42,16 @@ impl OvsdbServer {
     /// Starts a server of a new, standalone database with this schema (the JSON of an `.ovsschema` file).
     /// When it returns the server accepts connections.
     pub fn start(schema: &str) -> io::Result<OvsdbServer> {
-        OvsdbServer::create(schema, |db, schema| vec!["create".into(), db.into(), schema.into()])
+        OvsdbServer::create(|db| {
+            let file = db.with_extension("ovsschema");
+            std::fs::write(&file, schema)?;
+            Ok(vec!["create".into(), db.into(), file])
+        })
     }
 
     /// The same with a cluster of one member. Unlike a standalone server it can resume a monitor.
     pub fn start_clustered(schema: &str) -> io::Result<OvsdbServer> {
-        OvsdbServer::create(schema, |db, schema| {
-            let raft = format!("unix:{}", db.with_file_name("raft.sock").display());
-            vec!["create-cluster".into(), db.into(), schema.into(), raft.into()]
-        })
+        cluster::first(schema)
     }
 
     /// The same as [`OvsdbServer::start`], and with TLS on a port of its own. It asks for a certificate that the CA of
@@ -106,19 +112,12 @@ impl OvsdbServer {
         std::fs::read_to_string(self.path("log"))
     }
 
-    fn create(schema: &str, args: impl Fn(&Path, &Path) -> Vec<PathBuf>) -> io::Result<OvsdbServer> {
+    /// Makes the file of a database by `ovsdb-tool` with the arguments for its path, and starts a server of it.
+    fn create(args: impl FnOnce(&Path) -> io::Result<Vec<PathBuf>>) -> io::Result<OvsdbServer> {
         let dir = tempfile::tempdir()?;
         let mut server = OvsdbServer { dir, child: None, pid: String::new(), port: 0, tls: None };
-        let file = server.path("db.ovsschema");
-        std::fs::write(&file, schema)?;
-        let made = Command::new("ovsdb-tool")
-            .env("PATH", search_path())
-            .args(args(&server.path("db"), &file))
-            .output()
-            .map_err(|error| not_installed("ovsdb-tool", &error))?;
-        if !made.status.success() {
-            return Err(io::Error::other(format!("ovsdb-tool: {}", String::from_utf8_lossy(&made.stderr))));
-        }
+        let args = args(&server.path("db"))?;
+        tool("ovsdb-tool", args)?;
         server.run()?;
         Ok(server)
     }
@@ -183,6 +182,18 @@ impl Drop for OvsdbServer {
     fn drop(&mut self) {
         // A test that ends has no use for the error.
         let _ = self.kill();
+    }
+}
+
+/// Runs one of OVS's tools to its end; gives what it has said.
+fn tool<A: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = A>) -> io::Result<String> {
+    let mut command = Command::new(program);
+    let done =
+        command.env("PATH", search_path()).args(args).output().map_err(|error| not_installed(program, &error))?;
+    if done.status.success() {
+        Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+    } else {
+        Err(io::Error::other(format!("{program}: {}", String::from_utf8_lossy(&done.stderr))))
     }
 }
 

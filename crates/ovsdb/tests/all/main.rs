@@ -5,6 +5,7 @@
 mod client;
 mod hostile;
 mod leader;
+mod raft;
 mod script;
 mod tls;
 
