@@ -30,8 +30,10 @@ pub enum TransactError {
     /// There is no session. Nothing was sent and nothing will be.
     #[error("the database is not connected")]
     Disconnected,
-    /// It was sent, but the session ended before a reply: it may or may not have been committed.
-    /// Once synced again, the replica tells; never just send it again.
+    /// It was sent, but the session ended before a reply: it may have been committed or not, and it may yet be, since
+    /// the new leader of a cluster commits what the old one has left when it has long sent its snapshot. Once a later
+    /// write is committed that changes what this one waits for ([`Op::Wait`]), the replica tells for good. Without such a
+    /// wait any later write will do, unless a server wakes up that was paused. Never just send it again.
     #[error("the reply of the database was lost: the transaction may have been committed or not")]
     Unknown,
     /// The server has refused it; nothing of it was done.
