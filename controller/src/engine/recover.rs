@@ -9,7 +9,7 @@ use std::sync::Arc;
 use api::{Addresses, Mac, Subnet, SubnetSpec};
 use ipam::Lease;
 use ovn::TableId;
-use ovsdb::Replica;
+use ovsdb::{Replica, Row};
 
 use super::subnets::is_foreign;
 use super::{Engine, Install};
@@ -54,20 +54,13 @@ impl Engine {
     }
 
     /// Puts a subnet in force as the database has it, before its object is looked at. An object that has been edited into
-    /// nonsense, or into the range of another subnet, is thus refused after a change of leaders as it was before, and
-    /// running pods keep their network.
+    /// nonsense, or into the range of another subnet, is thus refused after a change of leaders as it was before: running
+    /// pods keep their network, excluded addresses stay excluded, and what was private stays private.
     fn keep_in_force(&mut self, replica: &Replica, subnet: &Subnet) {
         let name = subnet.metadata.name.as_deref().unwrap_or_default();
         let port = format!("{}-{name}", self.install.settings.router);
-        let Some(networks) = router_port_networks(replica, &port) else { return };
-        let gateway: Vec<&str> = networks.iter().filter_map(|net| net.split_once('/')).map(|(ip, _)| ip).collect();
-        let mut before = subnet.clone();
-        before.spec = SubnetSpec {
-            cidr_block: networks.join(","),
-            gateway: Some(gateway.join(",")),
-            nat_outgoing: subnet.spec.nat_outgoing,
-            ..SubnetSpec::default()
-        };
+        let Some(spec) = recorded(replica, name).or_else(|| networks_alone(replica, &port, subnet)) else { return };
+        let before = Subnet { spec, ..subnet.clone() };
         if let Err((_, why)) = self.enforce(&before) {
             tracing::error!(subnet = name, why, "what the database has of the subnet cannot stay in force");
         }
@@ -105,12 +98,7 @@ impl Engine {
 
 /// What the port's row says. Nodes' rows name no switch; theirs is the join switch.
 fn northbound(replica: &Replica, port: &str, only_subnet: Option<&str>) -> Option<Record> {
-    let table = TableId::LogicalSwitchPort.name();
-    let uuid = replica.find(table, port).next()?;
-    let row = replica.get(table, uuid)?;
-    if !ovn::ours(row) {
-        return None;
-    }
+    let row = our_row(replica, TableId::LogicalSwitchPort, port)?;
     let subnet = match only_subnet {
         Some(subnet) => subnet,
         None => row.get("external_ids")?.get("ls")?,
@@ -120,12 +108,30 @@ fn northbound(replica: &Replica, port: &str, only_subnet: Option<&str>) -> Optio
     Some(Record { subnet: subnet.to_owned(), lease, from: "the northbound database" })
 }
 
-/// The addresses of a router port of ours, with their prefix lengths.
-fn router_port_networks(replica: &Replica, port: &str) -> Option<Vec<String>> {
-    let table = TableId::LogicalRouterPort.name();
-    let row = replica.get(table, replica.find(table, port).next()?)?;
-    let networks: Vec<String> = row.get("networks")?.strs().map(ToOwned::to_owned).collect();
-    (ovn::ours(row) && !networks.is_empty()).then_some(networks)
+/// The definition that the subnet's switch records.
+fn recorded(replica: &Replica, switch: &str) -> Option<SubnetSpec> {
+    let row = our_row(replica, TableId::LogicalSwitch, switch)?;
+    SubnetSpec::from_record(row.get("external_ids")?.get(plan::IN_FORCE)?)
+}
+
+/// As much as the rows of a subnet say by themselves whose switch records nothing, as a running kube-ovn leaves them. The
+/// rest is as its object has it where that cannot be nonsense.
+fn networks_alone(replica: &Replica, router_port: &str, subnet: &Subnet) -> Option<SubnetSpec> {
+    let row = our_row(replica, TableId::LogicalRouterPort, router_port)?;
+    let networks: Vec<&str> = row.get("networks")?.strs().collect();
+    let gateway: Vec<&str> = networks.iter().filter_map(|net| net.split_once('/')).map(|(ip, _)| ip).collect();
+    (!networks.is_empty()).then(|| SubnetSpec {
+        cidr_block: networks.join(","),
+        gateway: Some(gateway.join(",")),
+        nat_outgoing: subnet.spec.nat_outgoing,
+        private: subnet.spec.private,
+        ..SubnetSpec::default()
+    })
+}
+
+fn our_row<'a>(replica: &'a Replica, table: TableId, name: &str) -> Option<&'a Row> {
+    let uuid = replica.find(table.name(), name).next()?;
+    replica.get(table.name(), uuid).filter(|row| ovn::ours(row))
 }
 
 fn annotated(subnet: &str, ips: Addresses, mac: Mac) -> Record {

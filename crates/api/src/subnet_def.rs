@@ -1,5 +1,7 @@
 //! A subnet that has been checked: what [`crate::Subnet`] says, as values.
 
+mod record;
+
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;

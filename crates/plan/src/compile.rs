@@ -28,6 +28,10 @@ const PRIORITY_PRIVATE: u16 = 1000;
 const DISTRIBUTED_V4: &str = "distributed_ip4";
 const DISTRIBUTED_V6: &str = "distributed_ip6";
 
+/// The key in a switch's `external_ids` under which the definition of its Subnet stands that the rows around it are made
+/// from ([`api::SubnetDef::record`]): once an edit has turned the object into nonsense, it is said nowhere else.
+pub const IN_FORCE: &str = "in_force";
+
 impl World {
     /// The facts that one key wants. A key whose object is gone, or is not usable yet, wants none.
     pub fn compile(&self, key: &Key) -> Vec<Fact> {

@@ -11,4 +11,5 @@
 mod compile;
 mod world;
 
+pub use compile::IN_FORCE;
 pub use world::{Key, Node, Port, Settings, World};

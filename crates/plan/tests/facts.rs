@@ -41,7 +41,7 @@ fn a_subnet_is_a_switch_with_a_leg_of_the_router() {
         &world(),
         &Key::Subnet("ovn-default".into()),
         &expect![[r#"
-        Logical_Switch ovn-default external_ids={vendor=kube-ovn}
+        Logical_Switch ovn-default external_ids={in_force="{\"cidrBlock\":\"10.16.0.0/16,fd00:10:16::/64\",\"gateway\":\"10.16.0.1,fd00:10:16::1\"}", vendor=kube-ovn}
         Logical_Router_Port ovn-cluster-ovn-default external_ids={vendor=kube-ovn} mac="0e:02:a6:e0:5d:e4" networks=["10.16.0.1/16", "fd00:10:16::1/64"]
         Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-ovn-default
         Logical_Switch_Port ovn-default-ovn-cluster addresses=[router] external_ids={vendor=kube-ovn} options={router-port=ovn-cluster-ovn-default} type=router
@@ -64,7 +64,7 @@ fn a_centralized_subnet_is_not_among_the_distributed_ones() {
         &world,
         &Key::Subnet("egress".into()),
         &expect![[r#"
-        Logical_Switch egress external_ids={vendor=kube-ovn}
+        Logical_Switch egress external_ids={in_force="{\"cidrBlock\":\"10.22.0.0/24\",\"gateway\":\"10.22.0.1\",\"gatewayType\":\"centralized\",\"gatewayNode\":\"n1\"}", vendor=kube-ovn}
         Logical_Router_Port ovn-cluster-egress external_ids={vendor=kube-ovn} mac="0e:fd:e8:ef:86:bf" networks=["10.22.0.1/24"]
         Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-egress
         Logical_Switch_Port egress-ovn-cluster addresses=[router] external_ids={vendor=kube-ovn} options={router-port=ovn-cluster-egress} type=router
@@ -118,7 +118,7 @@ fn the_join_subnet_carries_the_default_routes() {
         &world(),
         &Key::Subnet("join".into()),
         &expect![[r#"
-        Logical_Switch join external_ids={vendor=kube-ovn}
+        Logical_Switch join external_ids={in_force="{\"cidrBlock\":\"100.64.0.0/16,fd00:100:64::/112\",\"gateway\":\"100.64.0.1,fd00:100:64::1\"}", vendor=kube-ovn}
         Logical_Router_Port ovn-cluster-join external_ids={vendor=kube-ovn} mac="0e:22:45:ae:3f:a9" networks=["100.64.0.1/16", "fd00:100:64::1/112"]
         Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-join
         Logical_Switch_Port join-ovn-cluster addresses=[router] external_ids={vendor=kube-ovn} options={router-port=ovn-cluster-join} type=router

@@ -249,7 +249,7 @@ mod tests {
 
     fn switch(other_config: &str) -> Fact {
         let config = [("mcast_snoop".to_owned(), other_config.to_owned())].into();
-        LogicalSwitch { name: "net".into(), seed: "uid".into(), other_config: config }.fact()
+        LogicalSwitch { name: "net".into(), seed: "uid".into(), other_config: config, ..Default::default() }.fact()
     }
 
     #[test]

@@ -63,12 +63,8 @@ fn nobody_holds_what_is_on_record_for_a_pod_that_is_gone() {
     assert!(matches!(writes.as_slice(), [crate::publish::Write { action: crate::publish::Action::Delete, .. }]));
 }
 
-#[test]
-fn a_subnet_that_was_edited_into_nonsense_keeps_its_pods_over_a_change_of_leaders() {
-    let mut scene = Scene::new();
-    scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
-    let on_it = json!({ "ovn.kubernetes.io/logical_switch": "net" });
-    assert_eq!(scene.pod("default/a", on_it), "10.33.0.2 of net");
+/// The rows that the leader of a scene has written.
+fn written(scene: &Scene) -> Replica {
     let mut replica = Replica::new(ovn::northbound());
     let rows = scene.engine.compiled.values().flatten().filter_map(|fact| match fact {
         ovn::Fact::Row { key, columns, .. } => Some((key.table.name(), columns.clone())),
@@ -77,15 +73,53 @@ fn a_subnet_that_was_edited_into_nonsense_keeps_its_pods_over_a_change_of_leader
     for (index, (table, columns)) in rows.enumerate() {
         replica.insert(table, ovsdb::Uuid::from_u128(index as u128 + 1), columns);
     }
+    replica
+}
+
+#[test]
+fn a_subnet_that_was_edited_into_nonsense_stays_as_it_was_over_a_change_of_leaders() {
+    let mut scene = Scene::new();
+    let mut spec = json!({
+        "cidrBlock": "10.33.0.0/24", "gateway": "10.33.0.9", "excludeIps": ["10.33.0.1..10.33.0.4"],
+        "private": true, "allowSubnets": ["10.16.0.0/16"], "gatewayType": "centralized", "gatewayNode": "n1",
+    });
+    scene.subnet("net", spec.clone());
+    let on_it = json!({ "ovn.kubernetes.io/logical_switch": "net" });
+    assert_eq!(scene.pod("default/a", on_it.clone()), "10.33.0.5 of net");
+    let replica = written(&scene);
     let before = scene.facts_about("net");
-    scene.subnet("net", json!({ "cidrBlock": "10.16.0.0/24" }));
+    assert!(before.iter().any(|fact| fact.contains("action=drop")), "{before:#?}");
+    spec["cidrBlock"] = json!("10.16.0.0/24");
+    spec["excludeIps"] = json!([]);
+    spec["private"] = json!(false);
+    scene.subnet("net", spec);
     scene.engine = Engine::recover(install(), &scene.cluster, &replica);
-    assert_eq!(scene.outcome("default/a"), "10.33.0.2 of net");
+    assert_eq!(scene.outcome("default/a"), "10.33.0.5 of net");
     assert_eq!(scene.facts_about("net"), before);
     assert!(
         matches!(scene.engine.verdict("net"), Some(crate::engine::Verdict::Invalid { .. })),
         "and it still says so"
     );
+    for (index, expected) in ["6", "7", "8", "10"].into_iter().enumerate() {
+        assert_eq!(scene.pod(&format!("default/b{index}"), on_it.clone()), format!("10.33.0.{expected} of net"));
+    }
+}
+
+#[test]
+fn of_a_subnet_that_no_switch_records_the_networks_stay() {
+    let mut scene = Scene::new();
+    scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
+    let on_it = json!({ "ovn.kubernetes.io/logical_switch": "net" });
+    assert_eq!(scene.pod("default/a", on_it.clone()), "10.33.0.2 of net");
+    let mut replica = written(&scene);
+    let switch = replica.find("Logical_Switch", "net").next().unwrap();
+    let mut row = replica.get("Logical_Switch", switch).unwrap().clone();
+    row.insert("external_ids", Datum::map([("vendor", "kube-ovn")]));
+    replica.insert("Logical_Switch", switch, row);
+    scene.subnet("net", json!({ "cidrBlock": "10.16.0.0/24", "private": true }));
+    scene.engine = Engine::recover(install(), &scene.cluster, &replica);
+    assert_eq!(scene.outcome("default/a"), "10.33.0.2 of net");
+    assert!(scene.facts_about("net").iter().any(|fact| fact.contains("action=drop")), "it is private as it says");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::SubnetSpec;
 
 #[allow(clippy::needless_pass_by_value)] // reads better with json!(..) at the call
 fn parse(spec: Value) -> Result<SubnetDef, FieldError> {
@@ -109,6 +110,26 @@ fn gateways_of_a_centralized_subnet() {
     assert_eq!(def.gateway_rank("n3", &none), None);
     assert_eq!(def.gateway_rank("n3", &labels("gw", "yes")), Some(2));
     assert!(def.binds("egress", &none) && def.binds("other", &labels("team", "gw")) && !def.binds("other", &none));
+}
+
+#[test]
+fn a_record_says_all_of_a_definition_but_its_namespaces() {
+    let little = json!({"cidrBlock": "10.18.0.0/24"});
+    let everything = json!({
+        "cidrBlock": "10.22.0.0/24,fd00:22::/64", "gateway": "10.22.0.9", "excludeIps": ["10.22.0.2..10.22.0.8", "fd00:22::7"],
+        "gatewayType": "centralized", "gatewayNode": "n1, n2:172.30.0.2,n3:fd00:30::3",
+        "gatewayNodeSelectors": [{"matchLabels": {"gw": "yes"}}], "natOutgoing": true, "private": true,
+        "allowSubnets": ["10.16.0.0/16,fd00::/16", "10.17.0.0/16"], "default": true, "mtu": 1300, "enableLb": false,
+        "enableIPv6RA": true, "ipv6RAConfigs": "address_mode=slaac", "disableGatewayCheck": true, "provider": "net.ns.ovn",
+        "vpc": "other", "namespaces": ["egress"], "namespaceSelectors": [{"matchLabels": {"team": "gw"}}],
+    });
+    for spec in [little, everything] {
+        let def = parse(spec).unwrap();
+        let read = SubnetSpec::from_record(&def.record()).unwrap();
+        let read = parse(serde_json::to_value(read).unwrap()).unwrap();
+        assert_eq!(read, SubnetDef { namespaces: vec![], namespace_selectors: vec![], ..def });
+    }
+    assert_eq!(SubnetSpec::from_record(""), None);
 }
 
 #[test]

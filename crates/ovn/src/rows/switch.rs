@@ -18,6 +18,8 @@ pub struct LogicalSwitch {
     pub seed: Arc<str>,
     /// `other_config`, such as `mcast_snoop`; we do not use OVN's own address management (`subnet`, `exclude_ips`).
     pub other_config: BTreeMap<String, String>,
+    /// `external_ids` besides our mark.
+    pub external_ids: BTreeMap<String, String>,
 }
 
 impl LogicalSwitch {
@@ -34,7 +36,7 @@ impl LogicalSwitch {
             columns: [
                 ("name", Datum::from(self.name.as_str())),
                 ("other_config", map(&self.other_config)),
-                ("external_ids", marked(&BTreeMap::new())),
+                ("external_ids", marked(&self.external_ids)),
             ]
             .into(),
         }

@@ -6,11 +6,16 @@ use ovn::{
     Action, AddressSet, Fact, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, RouterPolicy, StaticRoute, row_id,
 };
 
-use super::{DISTRIBUTED_V4, DISTRIBUTED_V6, PRIORITY_TO_SUBNET, family_of};
+use super::{DISTRIBUTED_V4, DISTRIBUTED_V6, IN_FORCE, PRIORITY_TO_SUBNET, family_of};
 use crate::world::World;
 
 pub(super) fn compile(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
-    let switch = LogicalSwitch { name: subnet.name.clone(), seed: subnet.uid.as_str().into(), other_config: [].into() };
+    let switch = LogicalSwitch {
+        name: subnet.name.clone(),
+        seed: subnet.uid.as_str().into(),
+        external_ids: [(IN_FORCE.to_owned(), subnet.record())].into(),
+        ..LogicalSwitch::default()
+    };
     facts.push(switch.fact());
     router_port(world, subnet, facts);
     stay_inside(world, subnet, facts);

@@ -61,7 +61,7 @@ impl Want {
             Want::Global { option } => vec![NbGlobal { options: map("o", option) }.fact()],
             Want::Switch { name, config } => {
                 let (name, seed) = (format!("s{name}"), "seed".into());
-                vec![LogicalSwitch { name, seed, other_config: map("c", config) }.fact()]
+                vec![LogicalSwitch { name, seed, other_config: map("c", config), ..Default::default() }.fact()]
             }
             Want::Port { name, switch, address } => port(name, switch, address).into(),
             Want::Half { name, switch, which } => {

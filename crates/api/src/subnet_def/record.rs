@@ -1,0 +1,68 @@
+//! A subnet's definition as text, for whoever has to find out later what was in force.
+
+use super::{GatewayNode, GatewayType, SubnetDef};
+use crate::SubnetSpec;
+
+impl SubnetDef {
+    /// The definition as text: a spec that [`SubnetDef::parse`] reads as this one. Which namespaces are bound is not part of
+    /// it; that is for the object alone to say.
+    pub fn record(&self) -> String {
+        let Self {
+            cidrs,
+            gateway,
+            exclude,
+            gateway_type,
+            gateway_nodes,
+            gateway_node_selectors,
+            nat_outgoing,
+            private,
+            allow_subnets,
+            default,
+            mtu,
+            enable_lb,
+            enable_ipv6_ra,
+            ipv6_ra_configs,
+            disable_gateway_check,
+            provider,
+            vpc,
+            name: _,
+            uid: _,
+            namespaces: _,
+            namespace_selectors: _,
+        } = self;
+        let nodes: Vec<String> = gateway_nodes.iter().map(written).collect();
+        let spec = SubnetSpec {
+            cidr_block: cidrs.to_string(),
+            gateway: Some(gateway.to_string()),
+            exclude_ips: exclude.iter().map(ToString::to_string).collect(),
+            gateway_type: (*gateway_type != GatewayType::default()).then(|| gateway_type.to_string()),
+            gateway_node: (!nodes.is_empty()).then(|| nodes.join(",")),
+            gateway_node_selectors: gateway_node_selectors.clone(),
+            nat_outgoing: nat_outgoing.then_some(true),
+            private: private.then_some(true),
+            allow_subnets: allow_subnets.iter().map(ToString::to_string).collect(),
+            default: default.then_some(true),
+            mtu: mtu.map(Into::into),
+            enable_lb: (!enable_lb).then_some(false),
+            enable_ipv6_ra: enable_ipv6_ra.then_some(true),
+            ipv6_ra_configs: (!ipv6_ra_configs.is_empty()).then(|| ipv6_ra_configs.clone()),
+            disable_gateway_check: disable_gateway_check.then_some(true),
+            provider: (provider != "ovn").then(|| provider.clone()),
+            vpc: (vpc != "ovn-cluster").then(|| vpc.clone()),
+            ..SubnetSpec::default()
+        };
+        // Strings, numbers and lists of them: there is nothing in it that JSON could not say.
+        serde_json::to_string(&spec).unwrap_or_default()
+    }
+}
+
+impl SubnetSpec {
+    /// What [`SubnetDef::record`] wrote; `None` for anything else.
+    pub fn from_record(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+}
+
+fn written(node: &GatewayNode) -> String {
+    node.address.map_or_else(|| node.node.clone(), |address| format!("{}:{address}", node.node))
+}
