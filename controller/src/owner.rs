@@ -349,3 +349,6 @@ fn port_of(object: &Object) -> Option<RowKey> {
         Object::Subnet(_) | Object::Namespace(_) | Object::StatefulSet(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

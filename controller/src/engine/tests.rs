@@ -25,17 +25,7 @@ impl Scene {
     /// A cluster with the two subnets of every install, and nothing else.
     fn new() -> Self {
         let mut cluster = Cluster::default();
-        for event in [
-            Event::Subnets(Seen::Reset(vec![
-                subnet("ovn-default", json!({ "cidrBlock": "10.16.0.0/16", "default": true })),
-                subnet("join", json!({ "cidrBlock": "100.64.0.0/16" })),
-            ])),
-            Event::Namespaces(Seen::Reset(vec![namespace("default", json!({}))])),
-            Event::Nodes(Seen::Reset(Vec::new())),
-            Event::Pods(Seen::Reset(Vec::new())),
-            Event::StatefulSets(Seen::Reset(Vec::new())),
-            Event::Ips(Seen::Reset(Vec::new())),
-        ] {
+        for event in bare_cluster() {
             cluster.observe(event);
         }
         let engine = Engine::recover(install(), &cluster, &Replica::new(ovn::northbound()));
@@ -88,7 +78,22 @@ impl Scene {
     }
 }
 
-fn install() -> Install {
+/// Every kind listed: the two subnets of every install, one namespace, and nothing else.
+pub(crate) fn bare_cluster() -> [Event; 6] {
+    [
+        Event::Subnets(Seen::Reset(vec![
+            subnet("ovn-default", json!({ "cidrBlock": "10.16.0.0/16", "default": true })),
+            subnet("join", json!({ "cidrBlock": "100.64.0.0/16" })),
+        ])),
+        Event::Namespaces(Seen::Reset(vec![namespace("default", json!({}))])),
+        Event::Nodes(Seen::Reset(Vec::new())),
+        Event::Pods(Seen::Reset(Vec::new())),
+        Event::StatefulSets(Seen::Reset(Vec::new())),
+        Event::Ips(Seen::Reset(Vec::new())),
+    ]
+}
+
+pub(crate) fn install() -> Install {
     let net = |cidr: &str| NewSubnet { cidrs: cidr.parse().unwrap(), gateway: None, exclude: Vec::new() };
     Install {
         settings: plan::Settings::default(),
@@ -128,7 +133,7 @@ fn node(name: &str, address: &str) -> Node {
     Node::from_view(&view)
 }
 
-fn pod_on(path: &str, uid: &str, annotations: Value, phase: &str) -> Pod {
+pub(crate) fn pod_on(path: &str, uid: &str, annotations: Value, phase: &str) -> Pod {
     let (namespace, name) = path.split_once('/').unwrap();
     let view: PodView = object(json!({
         "metadata": { "name": name, "namespace": namespace, "uid": uid, "annotations": annotations },
@@ -137,7 +142,7 @@ fn pod_on(path: &str, uid: &str, annotations: Value, phase: &str) -> Pod {
     Pod::from_view(&view).unwrap()
 }
 
-fn pod(path: &str, uid: &str, annotations: Value) -> Pod {
+pub(crate) fn pod(path: &str, uid: &str, annotations: Value) -> Pod {
     pod_on(path, uid, annotations, "Pending")
 }
 

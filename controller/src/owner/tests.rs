@@ -1,0 +1,93 @@
+//! The owner, turn by turn, on a real `ovsdb-server`; what it tells the API server is read from the channel.
+
+use kit::endpoint::Readiness;
+use ovsdb::testing::OvsdbServer;
+use ovsdb::{Client, Config};
+use prometheus::Registry;
+use serde_json::json;
+use sync::{EPOCH_KEY, Writer};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::Owner;
+use crate::cluster::Event;
+use crate::election::Standing;
+use crate::engine::tests::{bare_cluster, install, pod};
+use crate::metrics::Metrics;
+use crate::publish::Write;
+use crate::watch::Seen;
+
+/// An owner with its database, and what it has handed to the publisher.
+struct Scene {
+    owner: Owner,
+    server: OvsdbServer,
+    _writes: mpsc::UnboundedReceiver<Write>,
+}
+
+impl Scene {
+    /// An owner that has seen a cluster with nothing in it.
+    async fn new() -> Self {
+        let schema = std::fs::read_to_string("/usr/share/ovn/ovn-nb.ovsschema")
+            .unwrap_or_else(|error| panic!("{error}; install it with: apt-get install ovn-central"));
+        let server = OvsdbServer::start(&schema).unwrap();
+        let (writes_in, writes) = mpsc::unbounded_channel();
+        let (notices, _) = mpsc::unbounded_channel();
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let readiness = Readiness::waiting_for("the test");
+        let owner = Owner::new(install(), client(&server).await, writes_in, notices, metrics, readiness);
+        let mut scene = Self { owner, server, _writes: writes };
+        scene.sees(bare_cluster());
+        scene
+    }
+
+    fn sees(&mut self, events: impl IntoIterator<Item = Event>) {
+        self.owner.observe(&mut events.into_iter().collect());
+    }
+
+    fn sees_pod(&mut self, path: &str) {
+        self.sees([Event::Pods(Seen::Apply(pod(path, "uid-1", json!({}))))]);
+    }
+
+    /// A turn of a leader that was confirmed when it asked then.
+    async fn turn(&mut self, asked: Instant) {
+        self.owner.turn(Standing::Leading { asked }).await;
+    }
+
+    fn leads(&self) -> bool {
+        self.owner.engine.is_some()
+    }
+
+    fn epoch(&self) -> Option<u64> {
+        self.owner.northbound.read(|nb| {
+            let (_, row) = nb.rows("NB_Global").next()?;
+            row.get("external_ids")?.get(EPOCH_KEY)?.parse().ok()
+        })
+    }
+}
+
+async fn client(server: &OvsdbServer) -> Client {
+    let (client, changes) = Client::spawn(Config::new(vec![server.endpoint()], "OVN_Northbound", ovn::northbound()));
+    drop(changes);
+    client.synced().await;
+    client
+}
+
+#[tokio::test]
+async fn a_fenced_leader_leads_again_by_a_confirmation_that_it_asked_for_later() {
+    let mut scene = Scene::new().await;
+    scene.turn(Instant::now()).await;
+    assert_eq!((scene.leads(), scene.epoch()), (true, Some(1)));
+
+    // It renews the lease and is paused; another one takes over meanwhile.
+    let before_the_pause = Instant::now();
+    assert_eq!(Writer::new(client(&scene.server).await).raise_epoch().await, Ok(2));
+    scene.sees_pod("default/a");
+    scene.turn(before_the_pause).await;
+    assert!(!scene.leads(), "the database refused it");
+
+    scene.turn(before_the_pause).await;
+    assert_eq!((scene.leads(), scene.epoch()), (false, Some(2)), "what it was told before says nothing of now");
+
+    scene.turn(Instant::now()).await;
+    assert_eq!((scene.leads(), scene.epoch()), (true, Some(3)));
+}
