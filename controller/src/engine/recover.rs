@@ -78,11 +78,12 @@ impl Engine {
         }
     }
 
-    /// Addresses that are kept for pods which are gone and expected back: their IP objects are the only record.
+    /// Addresses that are kept for pods which are gone, or have ended, and are expected back: their IP objects are the only
+    /// record.
     fn keep_reserved(&mut self, cluster: &Cluster) {
         for (port, ip) in &cluster.ips {
             let Some(member) = ip.member().filter(|member| cluster.expects(member)) else { continue };
-            if cluster.pods.contains_key(port) {
+            if cluster.pods.get(port).is_some_and(|pod| !pod.done) {
                 continue;
             }
             self.read_back(port, [ip_object(cluster, port)]);

@@ -9,12 +9,16 @@ fn set(replicas: usize) -> Event {
 
 /// A pod of the stateful set `default/db`.
 fn member(ordinal: usize, uid: &str, annotations: Value) -> Event {
+    member_in(ordinal, uid, annotations, "Pending")
+}
+
+fn member_in(ordinal: usize, uid: &str, annotations: Value, phase: &str) -> Event {
     let view: PodView = object(json!({
         "metadata": {
             "name": format!("db-{ordinal}"), "namespace": "default", "uid": uid, "annotations": annotations,
             "ownerReferences": [{ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "s", "controller": true }],
         },
-        "spec": { "nodeName": "n1" },
+        "spec": { "nodeName": "n1" }, "status": { "phase": phase },
     }));
     Event::Pods(Seen::Apply(Pod::from_view(&view).unwrap()))
 }
@@ -109,6 +113,27 @@ fn a_reserved_address_is_kept_over_a_change_of_leaders() {
     assert!(!writes.iter().any(deleted), "the record stays: {writes:?}");
     scene.happens(member(0, "uid-2", json!({})));
     assert_eq!(scene.outcome("default/db-0"), "10.16.0.9 of ovn-default");
+}
+
+#[test]
+fn a_stateful_sets_pod_that_has_ended_keeps_its_address_over_a_change_of_leaders() {
+    let mut scene = Scene::new();
+    scene.happens(set(1));
+    scene.happens(member(0, "uid-1", json!({})));
+    let mut record = ip("db-0.default", "db-0", "default", "ovn-default", "10.16.0.2", "0a:58:0a:10:00:02");
+    record.spec.pod_type = "StatefulSet".to_owned();
+    scene.happens(Event::Ips(Seen::Apply(record)));
+    scene.happens(member_in(0, "uid-1", json!({}), "Failed"));
+    let kept = |scene: &mut Scene| {
+        assert!(scene.engine.is_reserved("db-0.default"));
+        assert!(scene.facts_about("db-0.default").is_empty(), "it has no port any more");
+    };
+    kept(&mut scene);
+    scene.engine = Engine::recover(install(), &scene.cluster, &Replica::new(ovn::northbound()));
+    kept(&mut scene);
+    assert_eq!(scene.pod("default/other", json!({})), "10.16.0.3 of ovn-default");
+    scene.happens(member(0, "uid-2", json!({})));
+    assert_eq!(scene.outcome("default/db-0"), "10.16.0.2 of ovn-default");
 }
 
 #[test]
