@@ -67,6 +67,7 @@ pub struct Cluster {
     pub ips: BTreeMap<Arc<str>, IpRecord>,
     /// Reverse index: the ports of each namespace's pods.
     pods_of: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    restated: BTreeSet<Arc<str>>,
     synced: Synced,
 }
 
@@ -83,7 +84,8 @@ struct Synced {
 }
 
 impl Cluster {
-    /// Takes in what a watch saw; answers which objects are not what they were.
+    /// Takes in what a watch saw; answers which objects are not what they were. What nothing is decided by does not count:
+    /// of a Subnet its status, which is mostly our own writing come back.
     pub fn observe(&mut self, event: Event) -> Vec<Object> {
         match event {
             Event::Namespaces(seen) => {
@@ -93,7 +95,14 @@ impl Cluster {
             Event::Subnets(seen) => {
                 self.synced.subnets |= matches!(seen, Seen::Reset(_));
                 let name = |subnet: &Subnet| subnet.metadata.name.as_deref().unwrap_or_default().into();
-                take_in(&mut self.subnets, seen, name, Object::Subnet)
+                let restated = &mut self.restated;
+                let same = |before: &Subnet, now: &Subnet| {
+                    if before.status != now.status {
+                        restated.insert(name(now));
+                    }
+                    asks_the_same(before, now)
+                };
+                take_in_unless(same, &mut self.subnets, seen, name, Object::Subnet)
             }
             Event::Nodes(seen) => {
                 self.synced.nodes |= matches!(seen, Seen::Reset(_));
@@ -116,6 +125,11 @@ impl Cluster {
                 changed
             }
         }
+    }
+
+    /// The Subnets whose status was seen to change since the last call. If somebody else wrote it, it is wrong.
+    pub fn take_restated(&mut self) -> BTreeSet<Arc<str>> {
+        std::mem::take(&mut self.restated)
     }
 
     /// Whether every kind has been listed, so that what is not here does not exist.
@@ -158,6 +172,15 @@ impl Cluster {
     }
 }
 
+/// Whether two states of a Subnet ask the same of us. Labels, annotations and the API server's own bookkeeping do not.
+fn asks_the_same(a: &Subnet, b: &Subnet) -> bool {
+    let (am, bm) = (&a.metadata, &b.metadata);
+    a.spec == b.spec
+        && am.uid == bm.uid
+        && am.deletion_timestamp == bm.deletion_timestamp
+        && am.finalizers == bm.finalizers
+}
+
 /// Brings one kind up to date; answers whose objects are not what they were.
 fn take_in<T: PartialEq>(
     store: &mut BTreeMap<Arc<str>, T>,
@@ -165,9 +188,20 @@ fn take_in<T: PartialEq>(
     name_of: impl Fn(&T) -> Arc<str>,
     object: impl Fn(Arc<str>) -> Object,
 ) -> Vec<Object> {
-    let put = |store: &mut BTreeMap<Arc<str>, T>, new: T| {
+    take_in_unless(|before, now| before == now, store, seen, name_of, object)
+}
+
+/// The same, but for what counts as a change.
+fn take_in_unless<T>(
+    mut same: impl FnMut(&T, &T) -> bool,
+    store: &mut BTreeMap<Arc<str>, T>,
+    seen: Seen<T>,
+    name_of: impl Fn(&T) -> Arc<str>,
+    object: impl Fn(Arc<str>) -> Object,
+) -> Vec<Object> {
+    let mut put = |store: &mut BTreeMap<Arc<str>, T>, new: T| {
         let name = name_of(&new);
-        let same = store.get(&name) == Some(&new);
+        let same = store.get(&name).is_some_and(|before| same(before, &new));
         store.insert(Arc::clone(&name), new);
         (name, !same)
     };
@@ -195,3 +229,6 @@ fn take_in<T: PartialEq>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -159,6 +159,10 @@ impl Owner {
                 }
             }
         }
+        let restated = self.cluster.take_restated();
+        if self.engine.is_some() {
+            self.stale.extend(restated);
+        }
         self.soon();
     }
 

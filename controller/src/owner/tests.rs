@@ -1,10 +1,12 @@
 //! The owner, turn by turn, on a real `ovsdb-server`; what it tells the API server is read from the channel.
 
+use std::collections::BTreeMap;
+
 use kit::endpoint::Readiness;
 use ovsdb::testing::OvsdbServer;
 use ovsdb::{Client, Config};
 use prometheus::Registry;
-use serde_json::json;
+use serde_json::{Value, json};
 use sync::{EPOCH_KEY, Writer};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -14,14 +16,14 @@ use crate::cluster::Event;
 use crate::election::Standing;
 use crate::engine::tests::{bare_cluster, install, pod};
 use crate::metrics::Metrics;
-use crate::publish::Write;
+use crate::publish::{Action, Target, Write};
 use crate::watch::Seen;
 
 /// An owner with its database, and what it has handed to the publisher.
 struct Scene {
     owner: Owner,
     server: OvsdbServer,
-    _writes: mpsc::UnboundedReceiver<Write>,
+    writes: mpsc::UnboundedReceiver<Write>,
 }
 
 impl Scene {
@@ -35,7 +37,7 @@ impl Scene {
         let metrics = Metrics::new(&Registry::new()).unwrap();
         let readiness = Readiness::waiting_for("the test");
         let owner = Owner::new(install(), client(&server).await, writes_in, notices, metrics, readiness);
-        let mut scene = Self { owner, server, _writes: writes };
+        let mut scene = Self { owner, server, writes };
         scene.sees(bare_cluster());
         scene
     }
@@ -51,6 +53,18 @@ impl Scene {
     /// A turn of a leader that was confirmed when it asked then.
     async fn turn(&mut self, asked: Instant) {
         self.owner.turn(Standing::Leading { asked }).await;
+    }
+
+    /// The Subnets' statuses that it writes now.
+    fn statuses(&mut self) -> BTreeMap<String, Value> {
+        self.owner.tell_status();
+        let mut statuses = BTreeMap::new();
+        while let Ok(write) = self.writes.try_recv() {
+            if let Write { target: Target::SubnetStatus(name), action: Action::Merge(patch) } = write {
+                statuses.insert(name.to_string(), patch["status"].clone());
+            }
+        }
+        statuses
     }
 
     fn leads(&self) -> bool {
@@ -90,4 +104,29 @@ async fn a_fenced_leader_leads_again_by_a_confirmation_that_it_asked_for_later()
 
     scene.turn(Instant::now()).await;
     assert_eq!((scene.leads(), scene.epoch()), (true, Some(3)));
+}
+
+#[tokio::test]
+async fn a_subnets_status_is_written_once_and_again_when_somebody_else_writes_it() {
+    let mut scene = Scene::new().await;
+    scene.turn(Instant::now()).await;
+    let mut status = scene.statuses().remove("join").unwrap();
+    assert_eq!(status["conditions"][0]["status"], "True");
+
+    let echo = |status: &Value| {
+        let subnet = json!({
+            "apiVersion": "kubeovn.io/v1", "kind": "Subnet",
+            "metadata": { "name": "join", "uid": "uid-of-join", "resourceVersion": "7" },
+            "spec": { "cidrBlock": "100.64.0.0/16" }, "status": status,
+        });
+        Event::Subnets(Seen::Apply(serde_json::from_value(subnet).unwrap()))
+    };
+    scene.sees([echo(&status)]);
+    scene.turn(Instant::now()).await;
+    assert_eq!(scene.statuses(), BTreeMap::new(), "that was ours come back");
+
+    status["v4usingIPs"] = json!(77);
+    scene.sees([echo(&status)]);
+    scene.turn(Instant::now()).await;
+    assert_eq!(scene.statuses().remove("join").unwrap()["v4usingIPs"], 0);
 }
