@@ -2,14 +2,17 @@
 //!
 //! The owner hands over one [`Write`] per object; a newer one for the same object replaces one that has not started. At
 //! most one write per object is in flight, at most [`IN_FLIGHT`] in all, and those that a starting pod or node waits for go
-//! first. A write that fails for a passing reason is tried
-//! again with backoff; one that can never succeed is reported back, and the owner decides anew from what its watch says.
-//! Nothing here decides: losing this queue loses nothing, since the next leader finds the same differences again.
+//! first. A write that fails for a passing reason is tried again with backoff, and is in nobody's way while it waits; when the
+//! API server does not answer at all, everything waits. A write that can never succeed is reported back, and the owner looks
+//! at its object again. Nothing here decides: losing this queue loses nothing, since the next leader finds the same
+//! differences again.
 
 mod outbox;
+mod queue;
 mod send;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +20,10 @@ use kube::Client;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use queue::Queue;
+use send::Failure;
 
 pub use outbox::Outbox;
 
@@ -80,116 +87,122 @@ pub struct Done {
 
 /// Runs until the owner is gone and everything handed over has ended.
 pub async fn run(client: Client, mut writes: mpsc::UnboundedReceiver<Write>, done: mpsc::UnboundedSender<Done>) {
-    let mut queue = Queue::default();
-    let mut running = JoinSet::new();
+    let mut publisher = Publisher {
+        client,
+        queue: Queue::default(),
+        running: JoinSet::new(),
+        resting: JoinSet::new(),
+        pause: Pause::default(),
+    };
     let mut open = true;
-    while open || !running.is_empty() {
+    while open || !publisher.queue.is_empty() {
+        let paused_until = publisher.pause.until;
         tokio::select! {
             write = writes.recv(), if open => match write {
-                Some(write) => queue.put(write),
+                Some(write) => publisher.queue.put(write),
                 None => open = false,
             },
-            Some(ended) = running.join_next() => match ended {
-                Ok(done_write) => {
-                    let done_write: Done = done_write;
-                    queue.ended(&done_write.target);
-                    if done.send(done_write).is_err() { open = false }
+            Some(tried) = publisher.running.join_next() => match tried {
+                Ok((write, result)) => {
+                    if let Some(ended) = publisher.tried(write, result) && done.send(ended).is_err() {
+                        open = false;
+                    }
                 }
                 Err(error) => tracing::error!(%error, "a write was lost"),
             },
+            Some(rested) = publisher.resting.join_next() => match rested {
+                Ok(write) => publisher.queue.again(write),
+                Err(error) => tracing::error!(%error, "a write was lost"),
+            },
+            () = sleep_until(paused_until.unwrap_or_else(Instant::now)), if paused_until.is_some() => {
+                publisher.pause.until = None;
+            }
         }
-        while running.len() < IN_FLIGHT
-            && let Some(write) = queue.take()
+        publisher.start();
+    }
+}
+
+/// What waits, what is under way, and what rests after a failure.
+struct Publisher {
+    client: Client,
+    queue: Queue,
+    running: JoinSet<(Write, Result<(), Failure>)>,
+    resting: JoinSet<Write>,
+    pause: Pause,
+}
+
+impl Publisher {
+    /// Starts what may start now.
+    fn start(&mut self) {
+        while self.pause.until.is_none()
+            && self.running.len() < IN_FLIGHT
+            && let Some(write) = self.queue.take()
         {
-            running.spawn(until_settled(client.clone(), write));
+            let client = self.client.clone();
+            self.running.spawn(async move {
+                let result = send::once(&client, &write).await;
+                (write, result)
+            });
         }
+    }
+
+    /// A write was tried: it has ended, or rests until it is tried again.
+    fn tried(&mut self, write: Write, result: Result<(), Failure>) -> Option<Done> {
+        let refused = match result {
+            Ok(()) => None,
+            Err(Failure::Final(why)) => Some(why),
+            Err(Failure::Passing(error)) => {
+                tracing::warn!(target = ?write.target, error, "the API server did not take a write; trying again");
+                self.rest(write);
+                return None;
+            }
+            Err(Failure::Away(error)) => {
+                if let Some(wait) = self.pause.begin() {
+                    tracing::warn!(target = ?write.target, error, ?wait, "the API server takes no writes; trying again");
+                }
+                self.rest(write);
+                return None;
+            }
+        };
+        self.pause.end();
+        self.queue.ended(&write.target);
+        Some(Done { target: write.target, refused })
+    }
+
+    fn rest(&mut self, write: Write) {
+        let wait = longer(self.queue.last_wait(&write.target));
+        self.queue.rest(&write.target, wait);
+        self.resting.spawn(async move {
+            sleep(wait).await;
+            write
+        });
     }
 }
 
-/// Tries one write until it succeeds or cannot.
-async fn until_settled(client: Client, write: Write) -> Done {
-    let mut wait = FIRST_WAIT;
-    loop {
-        match send::once(&client, &write).await {
-            Ok(()) => return Done { target: write.target, refused: None },
-            Err(error) if send::is_final(&error) => {
-                return Done { target: write.target, refused: Some(error.to_string()) };
-            }
-            Err(error) => {
-                tracing::warn!(target = ?write.target, %error, "the API server did not take a write; trying again");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(LONGEST_WAIT);
-            }
-        }
-    }
-}
-
-/// What waits, newest per target, in order of first arrival; and what runs.
+/// How long nothing is sent because the API server does not answer.
 #[derive(Debug, Default)]
-struct Queue {
-    urgent: VecDeque<Target>,
-    others: VecDeque<Target>,
-    waiting: HashMap<Target, Action>,
-    running: HashSet<Target>,
+struct Pause {
+    until: Option<Instant>,
+    last: Option<Duration>,
 }
 
-impl Queue {
-    fn put(&mut self, write: Write) {
-        if self.waiting.insert(write.target.clone(), write.action).is_none() && !self.running.contains(&write.target) {
-            self.line_up(write.target);
+impl Pause {
+    /// Begins, for longer than the last time; of writes that fail together the first one counts.
+    fn begin(&mut self) -> Option<Duration> {
+        if self.until.is_some() {
+            return None;
         }
+        let wait = longer(self.last);
+        (self.until, self.last) = (Some(Instant::now() + wait), Some(wait));
+        Some(wait)
     }
 
-    fn take(&mut self) -> Option<Write> {
-        let target = self.urgent.pop_front().or_else(|| self.others.pop_front())?;
-        let action = self.waiting.remove(&target)?;
-        self.running.insert(target.clone());
-        Some(Write { target, action })
-    }
-
-    fn ended(&mut self, target: &Target) {
-        self.running.remove(target);
-        if self.waiting.contains_key(target) {
-            self.line_up(target.clone());
-        }
-    }
-
-    fn line_up(&mut self, target: Target) {
-        match target {
-            Target::Pod { .. } | Target::Node(_) | Target::Subnet(_) => self.urgent.push_back(target),
-            Target::Ip(_) | Target::Namespace(_) | Target::SubnetStatus(_) => self.others.push_back(target),
-        }
+    /// The API server has answered.
+    fn end(&mut self) {
+        *self = Self::default();
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ip(name: &str, action: Action) -> Write {
-        Write { target: Target::Ip(name.into()), action }
-    }
-
-    #[test]
-    fn a_newer_write_replaces_one_that_waits_and_follows_one_that_runs() {
-        let mut queue = Queue::default();
-        queue.put(ip("a", Action::Create(Value::Null)));
-        queue.put(ip("b", Action::Delete));
-        queue.put(ip("a", Action::Delete));
-        assert_eq!(queue.take(), Some(ip("a", Action::Delete)), "the older one for `a` never starts");
-        queue.put(ip("a", Action::Create(Value::Null)));
-        assert_eq!(queue.take(), Some(ip("b", Action::Delete)));
-        assert_eq!(queue.take(), None, "`a` runs, so its next write waits");
-        queue.ended(&Target::Ip("a".into()));
-        assert_eq!(queue.take(), Some(ip("a", Action::Create(Value::Null))));
-    }
-
-    #[test]
-    fn what_a_pod_waits_for_goes_before_records() {
-        let mut queue = Queue::default();
-        let pod = Target::Pod { namespace: "ns".into(), name: "a".into() };
-        queue.put(ip("a", Action::Delete));
-        queue.put(Write { target: pod.clone(), action: Action::Merge(Value::Null) });
-        assert_eq!(queue.take().map(|write| write.target), Some(pod));
-    }
+fn longer(wait: Option<Duration>) -> Duration {
+    wait.map_or(FIRST_WAIT, |wait| (wait * 2).min(LONGEST_WAIT))
 }

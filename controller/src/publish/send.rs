@@ -8,9 +8,38 @@ use serde_json::Value;
 
 use super::{Action, Target, Write};
 
+/// Why a write was not taken.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Trying again can not help: the object is gone or another one, or the request itself is wrong.
+    Final(String),
+    /// It may help to try again later.
+    Passing(String),
+    /// It is not about this write: the API server does not answer, or asks for fewer requests.
+    Away(String),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let why = error.to_string();
+        match error {
+            Error::Api(status) => match status.code {
+                400 | 403 | 404 | 409 | 410 | 422 => Self::Final(why),
+                429 | 503 => Self::Away(why),
+                _ => Self::Passing(why),
+            },
+            Error::SerdeError(_) | Error::BuildRequest(_) => Self::Final(why),
+            _ => Self::Away(why),
+        }
+    }
+}
+
 /// Tries the write once.
-pub(super) async fn once(client: &Client, write: &Write) -> Result<(), Error> {
-    let client = client.clone();
+pub(super) async fn once(client: &Client, write: &Write) -> Result<(), Failure> {
+    Ok(tell(client.clone(), write).await?)
+}
+
+async fn tell(client: Client, write: &Write) -> Result<(), Error> {
     match &write.target {
         Target::Pod { namespace, name } => {
             metadata(&Api::<Pod>::namespaced(client, namespace), name, &write.action).await
@@ -20,15 +49,6 @@ pub(super) async fn once(client: &Client, write: &Write) -> Result<(), Error> {
         Target::Subnet(name) => whole(&Api::<Subnet>::all(client), name, &write.action).await,
         Target::SubnetStatus(name) => status(&Api::<Subnet>::all(client), name, &write.action).await,
         Target::Ip(name) => whole(&Api::<Ip>::all(client), name, &write.action).await,
-    }
-}
-
-/// Whether trying again can not help: the object is gone or another one, or the request itself is wrong.
-pub(super) fn is_final(error: &Error) -> bool {
-    match error {
-        Error::Api(status) => matches!(status.code, 400 | 403 | 404 | 409 | 410 | 422),
-        Error::SerdeError(_) | Error::BuildRequest(_) => true,
-        _ => false,
     }
 }
 
