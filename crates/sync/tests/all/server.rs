@@ -14,6 +14,15 @@ use sync::{BATCH, CommitError, EPOCH_KEY, Facts, Writer, diff, diff_all, holds, 
 use crate::laws::Desired;
 use crate::random::{Want, database, found, want};
 
+/// The schema of the northbound database.
+pub fn schema() -> String {
+    // To test with another version than the installed one, name its folder.
+    let dir = std::env::var("OVN_SCHEMA_DIR").unwrap_or_else(|_| "/usr/share/ovn".to_owned());
+    let file = format!("{dir}/ovn-nb.ovsschema");
+    std::fs::read_to_string(&file)
+        .unwrap_or_else(|e| panic!("{file}: {e}; install it with: apt-get install ovn-central"))
+}
+
 /// A northbound database and a writer that has taken it over.
 struct Northbound {
     server: OvsdbServer,
@@ -22,12 +31,7 @@ struct Northbound {
 
 impl Northbound {
     async fn start() -> Self {
-        // To test with another version than the installed one, name its folder.
-        let dir = std::env::var("OVN_SCHEMA_DIR").unwrap_or_else(|_| "/usr/share/ovn".to_owned());
-        let file = format!("{dir}/ovn-nb.ovsschema");
-        let schema = std::fs::read_to_string(&file)
-            .unwrap_or_else(|e| panic!("{file}: {e}; install it with: apt-get install ovn-central"));
-        let server = OvsdbServer::start(&schema).unwrap();
+        let server = OvsdbServer::start(&schema()).unwrap();
         let writer = Self::writer(&server).await;
         let mut nb = Self { server, writer };
         assert_eq!(nb.writer.raise_epoch().await, Ok(1));

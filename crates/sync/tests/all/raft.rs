@@ -1,0 +1,124 @@
+//! The fence on a real cluster of three: whoever was overtaken is refused by every member, whoever leads.
+
+use ovn::{LogicalSwitch, TableId};
+use ovsdb::testing::OvsdbCluster;
+use ovsdb::{Client, Config, Endpoint, Op, Uuid};
+use sync::{CommitError, Facts, FenceError, Writer, diff_all};
+
+use crate::server::schema;
+
+/// A writer that reaches the database by these servers, whether they lead or not.
+async fn writer_by(endpoints: Vec<Endpoint>, leader_only: bool) -> Writer {
+    let config = Config { leader_only, ..Config::new(endpoints, "OVN_Northbound", ovn::northbound()) };
+    let (client, changes) = Client::spawn(config);
+    drop(changes);
+    client.synced().await;
+    Writer::new(client)
+}
+
+async fn writer(cluster: &OvsdbCluster) -> Writer {
+    writer_by(cluster.endpoints(), true).await
+}
+
+/// Raises the epoch, however long it takes until there is a leader.
+async fn raise(writer: &mut Writer) {
+    loop {
+        writer.client().synced().await;
+        match writer.raise_epoch().await {
+            Ok(_) => return,
+            Err(FenceError::Disconnected | FenceError::Unknown | FenceError::Contended) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// What makes a new switch of this name.
+fn switch(name: &str) -> Vec<Op> {
+    let facts: Facts = [LogicalSwitch { name: name.into(), ..Default::default() }.fact()].into_iter().collect();
+    diff_all(&facts, &ovsdb::Replica::new(ovn::northbound()))
+}
+
+fn find(writer: &Writer, name: &str) -> Option<Uuid> {
+    writer.client().read(|nb| nb.find(TableId::LogicalSwitch.name(), name).next())
+}
+
+fn switches(writer: &Writer) -> usize {
+    writer.client().read(|nb| nb.len(TableId::LogicalSwitch.name()))
+}
+
+/// Expects that the writer is refused, when it has a session.
+async fn refused(writer: &Writer) {
+    loop {
+        writer.client().synced().await;
+        match writer.commit(switch("too-late")).await {
+            Err(CommitError::Fenced) => return,
+            Err(CommitError::Disconnected | CommitError::Unknown) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_writer_that_was_overtaken_is_refused_by_every_member() {
+    let mut cluster = OvsdbCluster::start(&schema(), 3).unwrap();
+    let mut older = Vec::new();
+    for endpoint in cluster.endpoints() {
+        let mut writer = writer_by(vec![endpoint], false).await;
+        raise(&mut writer).await;
+        writer.commit(switch(&format!("by-{}", older.len()))).await.unwrap();
+        older.push(writer);
+    }
+    let mut newest = writer(&cluster).await;
+    raise(&mut newest).await;
+    for writer in &older {
+        refused(writer).await;
+    }
+
+    let leader = cluster.leader();
+    cluster.member(leader).kill().unwrap();
+    for (_, writer) in older.iter().enumerate().filter(|(member, _)| *member != leader) {
+        refused(writer).await;
+    }
+    cluster.member(leader).restart().unwrap();
+    refused(&older[leader]).await;
+
+    newest.client().synced().await;
+    newest.commit(switch("by-the-newest")).await.unwrap();
+    assert_eq!(switches(&newest), 4);
+    assert_eq!(find(&newest, "too-late"), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_an_older_writer_lands_once_the_epoch_is_raised() {
+    let mut cluster = OvsdbCluster::start(&schema(), 3).unwrap();
+    let mut newer = writer(&cluster).await;
+    for round in 0..3 {
+        let mut older = writer(&cluster).await;
+        raise(&mut older).await;
+        let before = switches(&older);
+        let client = older.client().clone();
+        let older = tokio::spawn(async move {
+            for at in 0.. {
+                match older.commit(switch(&format!("{round}-{at}"))).await {
+                    Ok(()) => {}
+                    Err(CommitError::Disconnected | CommitError::Unknown) => older.client().synced().await,
+                    Err(CommitError::Fenced) => break,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        while client.read(|nb| nb.len(TableId::LogicalSwitch.name())) < before + 50 {
+            tokio::task::yield_now().await;
+        }
+        let leader = cluster.leader();
+        cluster.member(leader).kill().unwrap();
+        raise(&mut newer).await;
+        let there = switches(&newer);
+        older.await.unwrap();
+        newer.client().synced().await;
+        newer.commit(vec![Op::Comment("the older one has given up".into())]).await.unwrap();
+        assert_eq!(switches(&newer), there);
+        cluster.member(leader).restart().unwrap();
+        cluster.wait(leader).unwrap();
+    }
+}
