@@ -201,6 +201,9 @@ impl Owner {
         if self.engine.is_none() && !self.take_over(asked).await {
             return;
         }
+        if let Err(error) = self.writer.settle().await {
+            return self.not_written(&error).await;
+        }
         let Some(engine) = &mut self.engine else { return };
         engine.decide(&self.cluster);
         let touched = engine.facts().take_touched();
@@ -223,12 +226,19 @@ impl Owner {
                 }
                 self.publish();
             }
-            Err(CommitError::Fenced) if self.writer.overtaken() => {
+            Err(error) => self.not_written(&error).await,
+        }
+    }
+
+    /// Not everything was written, for a reason that the next turns have to take into account.
+    async fn not_written(&mut self, error: &CommitError) {
+        match error {
+            CommitError::Fenced if self.writer.overtaken() => {
                 tracing::warn!("another replica has raised the fence: this one stops leading");
                 self.fenced_at = Some(Instant::now());
                 self.stop_leading();
             }
-            Err(CommitError::Fenced) => {
+            CommitError::Fenced => {
                 tracing::warn!("the northbound database was replaced: writing everything again");
                 self.compare_all = true;
                 if self.raise_fence().await {
@@ -236,11 +246,11 @@ impl Owner {
                 }
             }
             // Whether it was written or not, the next comparison finds out. It comes with the connection.
-            Err(error @ (CommitError::Disconnected | CommitError::Unknown)) => {
+            CommitError::Disconnected | CommitError::Unknown => {
                 tracing::warn!(%error, "the northbound database did not answer");
                 self.compare_all = true;
             }
-            Err(error @ CommitError::Refused { .. }) => {
+            CommitError::Refused { .. } => {
                 tracing::error!(%error, "the northbound database refused a part; all else is written");
                 self.not_before = Instant::now() + PACE;
                 self.compare_all_at = Instant::now() + self.patience;

@@ -4,9 +4,12 @@
 //! transaction begins by asking for the epoch that its writer has raised. A writer that was paused while another took over
 //! is thus refused by the database itself.
 //!
-//! Promises: nothing whose outcome is unknown is ever sent again; what became of a transaction whose reply was lost is for
-//! the caller to find out, by comparing again. And what the database refuses holds nothing else up: a refused transaction,
+//! Promises: nothing whose outcome is unknown is ever sent again. What became of a transaction whose reply was lost is for
+//! the caller to find out, by comparing again, and not before [`Writer::settle`] has raised the epoch once more: until then
+//! it may still be on its way, through another server or in the log of a new leader. And what the database refuses holds nothing else up: a refused transaction,
 //! of which nothing was written, is taken apart until only the bad part of it is left.
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ovsdb::client::{Client, TransactError};
 use ovsdb::{Condition, Datum, Function, Mutation, Mutator, Op, Row, Until, Where};
@@ -31,6 +34,8 @@ pub struct Writer {
     client: Client,
     /// The last epoch raised here.
     epoch: Option<u64>,
+    /// A transaction under this epoch may still be on its way.
+    unsettled: AtomicBool,
 }
 
 /// Why facts are not known to be written.
@@ -43,7 +48,8 @@ pub enum CommitError {
     /// There is no session; nothing of this transaction was sent.
     #[error("northbound: not connected")]
     Disconnected,
-    /// The reply was lost: the transaction may or may not be written. Compare again once synced.
+    /// The reply was lost: the transaction may or may not be written, now or later. Once synced, [`Writer::settle`] it and
+    /// compare again.
     #[error("northbound: the reply was lost, the transaction may or may not be written")]
     Unknown,
     /// The database refused some of it. Everything else is written.
@@ -88,7 +94,7 @@ pub enum FenceError {
 impl Writer {
     /// A writer that is fenced off until it raises the epoch.
     pub fn new(client: Client) -> Self {
-        Self { client, epoch: None }
+        Self { client, epoch: None, unsettled: AtomicBool::new(false) }
     }
 
     /// The session it writes by.
@@ -140,7 +146,7 @@ impl Writer {
             };
             match self.client.transact(&ops).await {
                 Ok(_) => {
-                    self.epoch = Some(epoch);
+                    self.holds(epoch);
                     return Ok(epoch);
                 }
                 // The replica is read again: by the time of this reply it holds what was before it.
@@ -156,6 +162,26 @@ impl Writer {
         Err(FenceError::Contended)
     }
 
+    /// After [`CommitError::Unknown`]: makes sure that what was lost is either in the replica now or never will be, by going
+    /// on from our epoch to the next one, which whatever was sent before does not know. Nothing to do otherwise.
+    ///
+    /// When the reply to this is lost too, an epoch above ours may be our own; it counts as another's.
+    pub async fn settle(&mut self) -> Result<(), CommitError> {
+        if !self.unsettled.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let epoch = self.epoch.ok_or(CommitError::Fenced)?;
+        let next = epoch.saturating_add(1);
+        let mutations = vec![
+            mutation(Mutator::Delete, Datum::from(EPOCH_KEY)),
+            mutation(Mutator::Insert, Datum::map([(EPOCH_KEY, next.to_string())])),
+        ];
+        let raise = Op::Mutate { table: NB_GLOBAL, on: Where::Conditions(vec![ours(epoch)]), mutations };
+        self.write(epoch, vec![raise]).await?;
+        self.holds(next);
+        Ok(())
+    }
+
     /// Writes the operations in order, in as few transactions as [`BATCH`] allows, each of them behind the fence. On
     /// [`CommitError::Refused`] everything else is written, on another error the transactions before it; the caller
     /// compares again.
@@ -163,7 +189,16 @@ impl Writer {
         if ops.is_empty() {
             return Ok(());
         }
-        let epoch = self.epoch.ok_or(CommitError::Fenced)?;
+        self.write(self.epoch.ok_or(CommitError::Fenced)?, ops).await
+    }
+
+    /// The epoch is ours, and nothing is on its way under it.
+    fn holds(&mut self, epoch: u64) {
+        self.epoch = Some(epoch);
+        *self.unsettled.get_mut() = false;
+    }
+
+    async fn write(&self, epoch: u64, ops: Vec<Op>) -> Result<(), CommitError> {
         let mut refusals = Vec::new();
         for batch in batches(ops, BATCH) {
             self.batch(epoch, batch, &mut refusals).await?;
@@ -183,7 +218,10 @@ impl Writer {
             match self.client.transact(&ops).await {
                 Ok(_) => {}
                 Err(TransactError::Disconnected) => return Err(CommitError::Disconnected),
-                Err(TransactError::Unknown | TransactError::Protocol(_)) => return Err(CommitError::Unknown),
+                Err(TransactError::Unknown | TransactError::Protocol(_)) => {
+                    self.unsettled.store(true, Ordering::Relaxed);
+                    return Err(CommitError::Unknown);
+                }
                 Err(TransactError::Refused { index: Some(0), error, .. }) if error == "timed out" => {
                     return Err(CommitError::Fenced);
                 }
@@ -212,12 +250,12 @@ fn is_about_content(error: &str) -> bool {
 
 /// Refused with "timed out" unless a row has this epoch: waits for 0 ms until there is not no such row.
 fn fence(epoch: u64) -> Op {
-    let ours = Condition {
-        column: "external_ids",
-        function: Function::Includes,
-        value: Datum::map([(EPOCH_KEY, epoch.to_string())]),
-    };
-    wait(Where::Conditions(vec![ours]), Until::NotEqual, "external_ids", Vec::new())
+    wait(Where::Conditions(vec![ours(epoch)]), Until::NotEqual, "external_ids", Vec::new())
+}
+
+fn ours(epoch: u64) -> Condition {
+    let value = Datum::map([(EPOCH_KEY, epoch.to_string())]);
+    Condition { column: "external_ids", function: Function::Includes, value }
 }
 
 fn wait(on: Where, until: Until, column: &'static str, rows: Vec<Row>) -> Op {

@@ -1,9 +1,12 @@
 //! The fence on a real cluster of three: whoever was overtaken is refused by every member, whoever leads.
 
+use std::sync::Arc;
+
 use ovn::{LogicalSwitch, TableId};
 use ovsdb::testing::OvsdbCluster;
 use ovsdb::{Client, Config, Endpoint, Op, Uuid};
 use sync::{CommitError, Facts, FenceError, Writer, diff_all};
+use tokio::task::JoinSet;
 
 use crate::server::schema;
 
@@ -121,4 +124,55 @@ async fn nothing_of_an_older_writer_lands_once_the_epoch_is_raised() {
         cluster.member(leader).restart().unwrap();
         cluster.wait(leader).unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_lost_is_known_once_it_is_settled() {
+    let mut cluster = OvsdbCluster::start(&schema(), 3).unwrap();
+    let mut writer = writer(&cluster).await;
+    raise(&mut writer).await;
+    let (mut lost, mut known) = (0, Vec::new());
+    for round in 0..3 {
+        let (leader, before, shared) = (cluster.leader(), switches(&writer), Arc::new(writer));
+        let mut commits = JoinSet::new();
+        for at in 0..200 {
+            let (name, writer) = (format!("{round}-{at}"), shared.clone());
+            commits.spawn(async move { (writer.commit(switch(&name)).await, name) });
+        }
+        while switches(&shared) < before + 20 {
+            tokio::task::yield_now().await;
+        }
+        cluster.member(leader).kill().unwrap();
+        let outcomes = commits.join_all().await;
+
+        writer = Arc::try_unwrap(shared).unwrap();
+        loop {
+            writer.client().synced().await;
+            match writer.settle().await {
+                Ok(()) => break,
+                Err(CommitError::Disconnected | CommitError::Unknown) => {}
+                // It was settled already, and we were not told.
+                Err(CommitError::Fenced) => raise(&mut writer).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        for (outcome, name) in outcomes {
+            let there = find(&writer, &name).is_some();
+            match outcome {
+                Ok(()) => assert!(there, "{name} was written and is gone"),
+                Err(CommitError::Disconnected) => assert!(!there, "{name} was surely not sent and is there"),
+                Err(CommitError::Unknown) => lost += 1,
+                Err(error) => panic!("{name}: {error}"),
+            }
+            known.push((name, there));
+        }
+        cluster.member(leader).restart().unwrap();
+        cluster.wait(leader).unwrap();
+    }
+    writer.client().synced().await;
+    writer.commit(switch("end")).await.unwrap();
+    for (name, there) in &known {
+        assert_eq!(find(&writer, name).is_some(), *there, "{name} was found out wrongly");
+    }
+    assert!(lost > 0, "no reply was lost, so that nothing was tested");
 }
