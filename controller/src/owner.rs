@@ -124,6 +124,7 @@ impl Owner {
         loop {
             let decide_at = self.decide_at;
             let (tell_status_at, compare_all_at) = (self.tell_status_at, self.compare_all_at);
+            let look_again_at = self.outbox.look_again_at();
             tokio::select! {
                 count = events.recv_many(&mut seen, EVENTS) => {
                     if count == 0 {
@@ -141,6 +142,7 @@ impl Owner {
                     self.turn(standing).await;
                 }
                 () = sleep_until(tell_status_at), if !self.stale.is_empty() => self.tell_status(),
+                () = sleep_until(look_again_at.unwrap_or(tell_status_at)), if look_again_at.is_some() => self.look_again(),
                 () = sleep_until(compare_all_at) => {
                     self.compare_all_at = Instant::now() + COMPARE_ALL;
                     self.compare_all = true;
@@ -178,10 +180,19 @@ impl Owner {
     }
 
     fn ended(&mut self, done: &Done) {
-        self.outbox.ended(done);
+        self.outbox.ended(done, Instant::now());
         if let Some(why) = &done.refused {
-            tracing::info!(target = ?done.target, why, "the API server refused a write; what its watch says next decides");
+            tracing::info!(target = ?done.target, why, "the API server refused a write; its object is looked at again");
         }
+    }
+
+    /// What users see of objects of which a write was refused some time ago.
+    fn look_again(&mut self) {
+        let due = self.outbox.take_due(Instant::now());
+        if let Some(engine) = &mut self.engine {
+            engine.put_back(due);
+        }
+        self.soon();
     }
 
     fn soon(&mut self) {
@@ -337,9 +348,7 @@ impl Owner {
         let Some(engine) = &self.engine else { return };
         let now = jiff::Timestamp::now();
         for name in std::mem::take(&mut self.stale) {
-            if let Some(write) = visible::status(engine, &self.cluster, &name, now) {
-                self.outbox.send(write);
-            }
+            self.outbox.put_status(&name, visible::status(engine, &self.cluster, &name, now));
             self.metrics.subnet(&name, engine.usage(&name).map(|(usage, _)| usage));
         }
     }

@@ -1,6 +1,7 @@
 //! The owner, turn by turn, on a real `ovsdb-server`; what it tells the API server is read from the channel.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kit::endpoint::Readiness;
 use ovsdb::testing::OvsdbServer;
@@ -16,7 +17,7 @@ use crate::cluster::Event;
 use crate::election::Standing;
 use crate::engine::tests::{bare_cluster, install, pod};
 use crate::metrics::Metrics;
-use crate::publish::{Action, Target, Write};
+use crate::publish::{Action, Done, Target, Write};
 use crate::watch::Seen;
 
 /// An owner with its database, and what it has handed to the publisher.
@@ -67,6 +68,16 @@ impl Scene {
         statuses
     }
 
+    /// The writes to pods that it has made since the last call.
+    fn annotations(&mut self) -> Vec<Write> {
+        let mut writes = Vec::new();
+        while let Ok(write) = self.writes.try_recv() {
+            writes.push(write);
+        }
+        writes.retain(|write| matches!(write.target, Target::Pod { .. }));
+        writes
+    }
+
     fn leads(&self) -> bool {
         self.owner.engine.is_some()
     }
@@ -104,6 +115,37 @@ async fn a_fenced_leader_leads_again_by_a_confirmation_that_it_asked_for_later()
 
     scene.turn(Instant::now()).await;
     assert_eq!((scene.leads(), scene.epoch()), (true, Some(3)));
+}
+
+#[tokio::test]
+async fn a_write_that_was_refused_is_made_again_some_time_later() {
+    let mut scene = Scene::new().await;
+    scene.sees_pod("default/a");
+    scene.turn(Instant::now()).await;
+    let write = scene.annotations().pop().unwrap();
+    scene.owner.ended(&Done { target: write.target.clone(), refused: Some("forbidden".to_owned()) });
+    scene.turn(Instant::now()).await;
+    assert_eq!(scene.annotations(), [], "nothing has changed that would have it taken now");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    scene.owner.look_again();
+    tokio::time::resume();
+    scene.turn(Instant::now()).await;
+    assert_eq!(scene.annotations(), [write]);
+}
+
+#[tokio::test]
+async fn a_status_that_was_refused_is_written_again_some_time_later() {
+    let mut scene = Scene::new().await;
+    scene.turn(Instant::now()).await;
+    assert!(scene.statuses().contains_key("join"));
+    scene.owner.ended(&Done { target: Target::SubnetStatus("join".into()), refused: Some("forbidden".to_owned()) });
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    scene.owner.look_again();
+    tokio::time::resume();
+    scene.turn(Instant::now()).await;
+    assert!(scene.statuses().contains_key("join"));
 }
 
 #[tokio::test]
