@@ -27,12 +27,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let readiness = Readiness::waiting_for("starting");
     let registry = prometheus::Registry::new();
     let metrics = Metrics::register(&registry, &args.node_name).context("register metrics")?;
+    let client = kit::kubernetes::client(args.kubeconfig.as_deref(), &registry).await?;
     let endpoint = Endpoint::bind(args.metrics_address, registry, readiness.clone())
         .await
         .with_context(|| format!("listen on {}", args.metrics_address))?;
     tokio::spawn(endpoint.serve());
 
-    let client = client(&args).await?;
     let cluster = Cluster::watch(&client, &args.node_name);
     let ovs = Ovs::connect(args.ovs_socket.clone());
     let links = Links::here().context("open a netlink socket")?;
@@ -81,20 +81,6 @@ async fn serve(args: &Args, agent: Agent, links: &Links, cluster: &Cluster) -> a
     let clear = leftovers::clear(&agent.attachments, &agent.ovs, links, cluster.pods.clone(), RECHECK);
     tokio::join!(socket::serve(listener, methods), clear);
     Ok(())
-}
-
-async fn client(args: &Args) -> anyhow::Result<kube::Client> {
-    let config = match &args.kubeconfig {
-        None => kube::Config::incluster().context("the pod's own Kubernetes configuration")?,
-        Some(path) => {
-            let read = kube::config::Kubeconfig::read_from(path);
-            let file = read.with_context(|| format!("read {}", path.display()))?;
-            kube::Config::from_custom_kubeconfig(file, &kube::config::KubeConfigOptions::default())
-                .await
-                .with_context(|| format!("use {}", path.display()))?
-        }
-    };
-    kube::Client::try_from(config).context("make a Kubernetes client")
 }
 
 /// Says whether the node is ready, and installs the conflist the first time it is.

@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use api::{FieldError, NodeView, Placement, PodView, Subnet, SubnetDef};
 use futures::StreamExt;
@@ -105,17 +104,6 @@ impl Cluster {
     }
 }
 
-/// The pauses before a broken watch is taken up again. kube's own grow to half a minute, which is how much longer an API
-/// server that was away for a minute would seem to be away; these stay below 10 s, jitter included.
-fn pause() -> watcher::ExponentialBackoff {
-    backon::ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(500))
-        .with_max_delay(Duration::from_secs(5))
-        .without_max_times()
-        .with_jitter()
-        .into()
-}
-
 /// Spawns the owner of one kind.
 fn keep<K, T>(
     what: &'static str,
@@ -129,7 +117,7 @@ where
 {
     let (sender, receiver) = watch::channel(Seen::default());
     tokio::spawn(async move {
-        let mut events = std::pin::pin!(watcher(api, config).backoff(pause()));
+        let mut events = std::pin::pin!(watcher(api, config).backoff(kit::kubernetes::pause()));
         let mut listed = BTreeMap::new();
         while let Some(event) = events.next().await {
             match event {

@@ -63,7 +63,7 @@ async fn campaign(
 ) {
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={LEASE}"));
-    let mut seen = std::pin::pin!(watcher(leases, config).backoff(crate::watch::pause()));
+    let mut seen = std::pin::pin!(watcher(leases, config).backoff(kit::kubernetes::pause()));
     let mut valid_until = Instant::now();
     loop {
         let asked = Instant::now();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use api::{Ip, NamespaceView, NodeView, PodView, StatefulSetView, Subnet};
 use kit::endpoint::{Endpoint, Readiness};
-use kube::{Api, Client, Config};
+use kube::{Api, Client};
 use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -26,11 +26,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     northbound.check().context("northbound database")?;
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).context("register metrics")?;
+    let client = kit::kubernetes::client(args.kubeconfig.as_deref(), &registry).await?;
     let readiness = Readiness::waiting_for("the API server's objects");
     let endpoint = Endpoint::bind(args.endpoint(), registry, readiness.clone())
         .await
         .with_context(|| format!("listen on {} for metrics and health", args.endpoint()))?;
-    let client = kubernetes(&args).await?;
     let (northbound, changes) = ovsdb::client::Client::spawn(northbound);
 
     let (events_in, events) = mpsc::channel(1 << 14);
@@ -64,18 +64,6 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     // Giving the Lease back takes two requests; a replica that cannot reach the API server must not hang on it.
     let _ = tokio::time::timeout(Duration::from_secs(5), election).await;
     Ok(())
-}
-
-async fn kubernetes(args: &Args) -> anyhow::Result<Client> {
-    let config = match &args.kubeconfig {
-        Some(path) => {
-            let kubeconfig = kube::config::Kubeconfig::read_from(path)
-                .with_context(|| format!("read kubeconfig {}", path.display()))?;
-            Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?
-        }
-        None => Config::infer().await.context("find the API server")?,
-    };
-    Client::try_from(config).context("make a client for the API server")
 }
 
 fn watches(client: &Client, owner: &mpsc::Sender<Event>) {

@@ -4,7 +4,6 @@
 //! [`Seen::Reset`], so that what was deleted meanwhile is not missed.
 
 use std::fmt::Debug;
-use std::time::Duration;
 
 use futures::{Stream, TryStreamExt};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -23,17 +22,6 @@ pub enum Seen<T> {
     Reset(Vec<T>),
 }
 
-/// The pauses before a broken watch is taken up again. kube's own grow to half a minute, which is how much longer an API
-/// server that was away for a minute would seem to be away; these stay below 6 s, jitter included.
-pub fn pause() -> watcher::ExponentialBackoff {
-    backon::ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(500))
-        .with_max_delay(Duration::from_secs(3))
-        .without_max_times()
-        .with_jitter()
-        .into()
-}
-
 /// Follows every object of a kind for as long as the owner listens. `convert` keeps what the owner needs and drops the
 /// rest at once; objects for which it answers `None` are none of ours.
 pub async fn follow<K, T, E>(
@@ -46,7 +34,7 @@ pub async fn follow<K, T, E>(
     K::DynamicType: Default,
 {
     let kind = K::kind(&K::DynamicType::default()).into_owned();
-    let events = watcher(api, watcher::Config::default().any_semantic()).backoff(pause());
+    let events = watcher(api, watcher::Config::default().any_semantic()).backoff(kit::kubernetes::pause());
     forward(&kind, std::pin::pin!(events), convert, wrap, owner).await;
 }
 

@@ -2,10 +2,12 @@
 //!
 //! - [`logs`]: tracing to stderr, text or JSON, one line per decision;
 //! - [`endpoint`]: `/metrics`, `/healthz` and `/readyz` on one small HTTP server;
+//! - [`kubernetes`]: the client of the API server;
 //! - [`signals`]: the one place that knows how a process is asked to stop.
 //!
-//! Nothing here knows the domain: no Kubernetes, no OVN.
+//! Nothing here knows the domain: it asks the API server for no kind of object, and knows no OVN.
 
 pub mod endpoint;
+pub mod kubernetes;
 pub mod logs;
 pub mod signals;
