@@ -12,10 +12,7 @@ pub struct Show<'a>(pub Kind, pub &'a Datum);
 
 /// Whether the value is the empty set, the empty map or the empty string.
 pub fn is_empty(datum: &Datum) -> bool {
-    match datum {
-        Datum::Set(set) => set.is_empty() || datum.as_str() == Some(""),
-        Datum::Map(map) => map.is_empty(),
-    }
+    datum.is_empty() || datum.as_str() == Some("")
 }
 
 /// Writes one value; a string is quoted unless it is a plain word.
@@ -37,27 +34,26 @@ fn is_word(text: &str) -> bool {
 
 impl fmt::Display for Show<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self.1 {
-            Datum::Set(set) if self.0 == Kind::Scalar && set.len() == 1 => {
-                set.iter().try_for_each(|value| atom(f, value))
-            }
-            Datum::Set(set) => {
-                f.write_char('[')?;
-                for (at, value) in set.iter().enumerate() {
-                    f.write_str(if at == 0 { "" } else { ", " })?;
-                    atom(f, value)?;
-                }
-                f.write_char(']')
-            }
-            Datum::Map(map) => {
+        let Show(kind, datum) = *self;
+        match datum.as_atom() {
+            Some(only) if kind == Kind::Scalar => atom(f, only),
+            _ if datum.is_map() => {
                 f.write_char('{')?;
-                for (at, (key, value)) in map.iter().enumerate() {
+                for (at, (key, value)) in datum.pairs().enumerate() {
                     f.write_str(if at == 0 { "" } else { ", " })?;
                     atom(f, key)?;
                     f.write_char('=')?;
                     atom(f, value)?;
                 }
                 f.write_char('}')
+            }
+            _ => {
+                f.write_char('[')?;
+                for (at, value) in datum.atoms().enumerate() {
+                    f.write_str(if at == 0 { "" } else { ", " })?;
+                    atom(f, value)?;
+                }
+                f.write_char(']')
             }
         }
     }

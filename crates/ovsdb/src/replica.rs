@@ -4,19 +4,16 @@
 //! which leaves the copy as it was.
 
 mod index;
+mod row;
 mod update;
 
 use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
 
-use crate::Datum;
-
 use index::Index;
+pub use row::Row;
 pub use update::{UpdateError, Updates};
-
-/// Column -> value, for the columns that were asked for. The row's id is not among them.
-pub type Row = BTreeMap<&'static str, Datum>;
 
 /// A row of some table: the table's name and the row's id.
 pub type RowId = (&'static str, Uuid);

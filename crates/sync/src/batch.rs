@@ -57,10 +57,10 @@ pub(crate) fn units(batch: Vec<Op>) -> Vec<Vec<Op>> {
             }
             Op::Mutate { table, on: Where::Row(id), mutations } if is_insert(&mutations) => {
                 for Mutation { column, mutator, value } in mutations {
-                    let mutate = |atoms| Op::Mutate {
+                    let mutate = |atoms: BTreeSet<Atom>| Op::Mutate {
                         table,
                         on: Where::Row(id),
-                        mutations: vec![Mutation { column, mutator, value: Datum::Set(atoms) }],
+                        mutations: vec![Mutation { column, mutator, value: Datum::set(atoms) }],
                     };
                     let (held, rest): (BTreeSet<_>, _) =
                         value.atoms().cloned().partition(|atom| new.contains_key(atom));
@@ -82,7 +82,7 @@ pub(crate) fn units(batch: Vec<Op>) -> Vec<Vec<Op>> {
 
 /// Whether this adds elements to sets and does nothing else.
 fn is_insert(mutations: &[Mutation]) -> bool {
-    mutations.iter().all(|m| m.mutator == Mutator::Insert && matches!(m.value, Datum::Set(_)))
+    mutations.iter().all(|m| m.mutator == Mutator::Insert && !m.value.is_map())
 }
 
 fn held<'a>(unheld: &mut BTreeSet<Uuid>, by: impl Iterator<Item = &'a Datum>) {

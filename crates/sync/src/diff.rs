@@ -146,7 +146,7 @@ impl<'a> Diff<'a> {
 
     fn columns(&mut self, table: TableId, id: Uuid, wanted: &Row, there: &Row) {
         let mut update = Row::new();
-        for (&column, want) in wanted {
+        for &(column, ref want) in wanted {
             let have = there.get(column);
             if have == Some(want) || want.is_empty() && have.is_none_or(Datum::is_empty) {
                 continue;
@@ -155,10 +155,7 @@ impl<'a> Diff<'a> {
                 update.insert(column, want.clone());
                 continue;
             }
-            let lookup = |key| match have {
-                Some(Datum::Map(map)) => map.get(key),
-                _ => None,
-            };
+            let lookup = |key| have.and_then(|have| have.value(key));
             let stale =
                 Datum::set(want.pairs().filter(|(k, v)| lookup(k).is_some_and(|h| h != *v)).map(|(k, _)| k.clone()));
             let missing = want.pairs().filter(|(k, v)| lookup(k) != Some(v));

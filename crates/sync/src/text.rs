@@ -86,7 +86,7 @@ impl Names<'_> {
 
 fn columns(table: &str, row: &Row) -> String {
     let mut line = String::new();
-    for (column, value) in row.iter().filter(|(column, _)| **column != "name") {
+    for (column, value) in row.iter().filter(|(column, _)| *column != "name") {
         let _ = write!(line, " {column}={}", Show(kind(table, column), value));
     }
     line

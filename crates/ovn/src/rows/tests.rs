@@ -1,7 +1,6 @@
 //! What each typed row turns into.
 
 use expect_test::{Expect, expect};
-use ovsdb::Datum;
 
 use crate::{
     Acl, Action, AddressSet, Direction, Fact, Kind, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort,
@@ -14,7 +13,7 @@ fn check(facts: impl IntoIterator<Item = Fact>, expect: &Expect) {
         let Fact::Row { key, columns, .. } = fact else { continue };
         for (column, datum) in columns {
             let map = matches!(key.table.descriptor().kind(column), Kind::Map | Kind::Keys);
-            assert_eq!(matches!(datum, Datum::Map(_)), map, "{key}: {column}, even when empty");
+            assert_eq!(datum.is_map(), map, "{key}: {column}, even when empty");
         }
     }
     let lines: Vec<String> = facts.iter().map(ToString::to_string).collect();

@@ -25,6 +25,10 @@ impl Index {
         one.into_iter().chain(many.into_iter().flatten().copied())
     }
 
+    pub(super) fn reserve(&mut self, keys: usize) {
+        self.0.reserve(keys);
+    }
+
     pub(super) fn link(&mut self, key: String, row: Uuid) {
         match self.0.get_mut(key.as_str()) {
             None => {

@@ -7,7 +7,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::Schema;
+use crate::{Datum, Schema};
 
 const SCHEMA: &str = include_str!("../../tests/shop.ovsschema");
 
@@ -173,12 +173,12 @@ fn update3(old: &Model, new: &Model) -> Value {
     for (uuid, row) in new {
         let update = match old.get(uuid) {
             None => {
-                let given = row.iter().filter(|(column, value)| defaults[*column] != **value);
+                let given = row.iter().filter(|(column, value)| defaults[*column] != *value);
                 json!({"insert": given.map(|(c, v)| ((*c).to_owned(), json!(v))).collect::<Map<_, _>>()})
             }
             Some(old) if old == row => continue,
             Some(old) => {
-                let changed = row.iter().filter(|(column, value)| old[*column] != **value);
+                let changed = row.iter().filter(|(column, value)| old[*column] != *value);
                 json!({"modify": changed.map(|(c, v)| ((*c).to_owned(), json!(difference(&old[c], v, c)))).collect::<Map<_, _>>()})
             }
         };
@@ -188,16 +188,17 @@ fn update3(old: &Model, new: &Model) -> Value {
 }
 
 fn difference(old: &Datum, new: &Datum, column: &str) -> Datum {
-    match (old, new) {
-        (Datum::Set(old), Datum::Set(new)) if column == "tags" => {
-            Datum::set(old.symmetric_difference(new).cloned().collect::<Vec<_>>())
+    match column {
+        "tags" => {
+            let (gone, came) = (old.atoms().filter(|atom| !new.contains(atom)), new.atoms());
+            Datum::set(gone.chain(came.filter(|atom| !old.contains(atom))).cloned())
         }
-        (Datum::Map(old), Datum::Map(new)) => {
-            let gone = old.iter().filter(|(key, _)| !new.contains_key(key));
-            let came = new.iter().filter(|(key, value)| old.get(key) != Some(value));
-            Datum::map(gone.chain(came).map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>())
+        "labels" => {
+            let gone = old.pairs().filter(|(key, _)| !new.contains(key));
+            let came = new.pairs().filter(|(key, value)| old.value(key) != Some(value));
+            Datum::map(gone.chain(came).map(|(k, v)| (k.clone(), v.clone())))
         }
-        (_, new) => new.clone(),
+        _ => new.clone(),
     }
 }
 

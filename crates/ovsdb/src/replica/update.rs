@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{Replica, Row, RowId, Table, TableCopy};
-use crate::{ColumnType, Datum, Schema};
+use crate::{ColumnType, Schema};
 
 /// The rows that an update or a snapshot is about, read but not yet applied.
 #[derive(Clone, Debug)]
@@ -48,13 +48,11 @@ pub enum UpdateError {
 #[derive(Clone, Debug)]
 enum RowUpdate {
     /// `initial` and `insert`: every column that is not at its default.
-    Whole(Columns),
+    Whole(Row),
     /// `modify`: the columns that changed; sets and maps as differences.
-    Modify(Columns),
+    Modify(Row),
     Delete,
 }
-
-type Columns = Vec<(&'static str, Datum)>;
 
 impl Updates {
     /// Reads the updates of these tables; other tables and columns are skipped.
@@ -103,23 +101,9 @@ impl Replica {
     /// Applies the changes since the replica's state. Returns the rows they name.
     pub fn apply(&mut self, updates: Updates) -> Result<BTreeSet<RowId>, UpdateError> {
         self.check(&updates)?;
-        let mut touched = BTreeSet::new();
-        for (name, updates) in updates.tables {
-            let Some(rows) = self.table_mut(name) else { continue };
-            for (uuid, update) in updates {
-                match update {
-                    RowUpdate::Whole(columns) => {
-                        let row = rows.whole(columns);
-                        rows.put(uuid, row);
-                    }
-                    RowUpdate::Modify(columns) => rows.modify(uuid, columns),
-                    RowUpdate::Delete => {
-                        rows.take(uuid);
-                    }
-                }
-                touched.insert((name, uuid));
-            }
-        }
+        let named = updates.tables.iter().flat_map(|(name, rows)| rows.iter().map(|(uuid, _)| (*name, *uuid)));
+        let touched = named.collect();
+        self.write(updates);
         Ok(touched)
     }
 
@@ -129,15 +113,38 @@ impl Replica {
         for (fresh, rows) in fresh.tables.iter_mut().zip(&self.tables) {
             fresh.columns.clone_from(&rows.columns);
         }
-        fresh.apply(snapshot)?;
-        let mut changed = BTreeSet::new();
-        for (old, new) in self.tables.iter().zip(&fresh.tables) {
-            let name = old.table.name;
-            changed.extend(old.rows.keys().filter(|uuid| !new.rows.contains_key(uuid)).map(|uuid| (name, *uuid)));
+        fresh.check(&snapshot)?;
+        fresh.write(snapshot);
+        let changed = self.tables.iter().zip(&fresh.tables).flat_map(|(old, new)| {
+            let gone = old.rows.keys().filter(|uuid| !new.rows.contains_key(uuid));
             let differs = |(uuid, row): &(&Uuid, &Row)| old.rows.get(uuid) != Some(row);
-            changed.extend(new.rows.iter().filter(differs).map(|(uuid, _)| (name, *uuid)));
-        }
+            let came = new.rows.iter().filter(differs).map(|(uuid, _)| uuid);
+            gone.chain(came).map(|uuid| (old.table.name, *uuid))
+        });
+        let changed = changed.collect();
         Ok((fresh, changed))
+    }
+
+    /// Does what has been checked.
+    fn write(&mut self, updates: Updates) {
+        for (name, updates) in updates.tables {
+            let Some(rows) = self.table_mut(name) else { continue };
+            if rows.rows.is_empty() {
+                rows.reserve(updates.len());
+            }
+            for (uuid, update) in updates {
+                match update {
+                    RowUpdate::Whole(given) => {
+                        let row = rows.whole(given);
+                        rows.put(uuid, row);
+                    }
+                    RowUpdate::Modify(columns) => rows.modify(uuid, columns),
+                    RowUpdate::Delete => {
+                        rows.take(uuid);
+                    }
+                }
+            }
+        }
     }
 
     /// Everything that could be wrong with the updates, before the first of them is applied.
@@ -149,8 +156,7 @@ impl Replica {
                 let old = rows.rows.get(&row).ok_or(UpdateError::Row { table, row })?;
                 for (column, diff) in columns {
                     let many = rows.columns.get(column).is_some_and(|column| column.many);
-                    let same_kind = |old: &Datum| matches!(old, Datum::Set(_)) == matches!(diff, Datum::Set(_));
-                    if many && !old.get(column).is_none_or(same_kind) {
+                    if many && old.get(column).is_some_and(|old| old.is_map() != diff.is_map()) {
                         return Err(UpdateError::Column { table, row, column });
                     }
                 }
@@ -162,10 +168,19 @@ impl Replica {
 
 impl TableCopy {
     /// A whole row: what is given, and the defaults of the rest.
-    fn whole(&self, given: Columns) -> Row {
-        let mut row: Row = self.columns.iter().map(|(name, column)| (*name, column.default.clone())).collect();
-        row.extend(given);
+    fn whole(&self, mut row: Row) -> Row {
+        for (name, column) in &self.columns {
+            if row.get(name).is_none() {
+                row.insert(name, column.default.clone());
+            }
+        }
         row
+    }
+
+    /// Makes room for a snapshot, so that it is not made again and again.
+    fn reserve(&mut self, rows: usize) {
+        self.rows.reserve(rows);
+        self.index.reserve(rows);
     }
 
     pub(super) fn put(&mut self, uuid: Uuid, row: Row) -> Option<Row> {
@@ -185,12 +200,12 @@ impl TableCopy {
         Some(old)
     }
 
-    fn modify(&mut self, uuid: Uuid, columns: Columns) {
+    fn modify(&mut self, uuid: Uuid, columns: Row) {
         let Some(row) = self.rows.get_mut(&uuid) else { return };
         let before = self.table.key.and_then(|key| key(row));
         for (name, diff) in columns {
             match (self.columns.get(name), row.get_mut(name)) {
-                (Some(ColumnType { many: true, .. }), Some(value)) => toggle(value, diff),
+                (Some(ColumnType { many: true, .. }), Some(value)) => value.toggle(diff),
                 _ => {
                     row.insert(name, diff);
                 }
@@ -209,30 +224,6 @@ impl TableCopy {
 
     fn key(&self, row: &Row) -> Option<String> {
         self.table.key.and_then(|key| key(row))
-    }
-}
-
-/// Applies the difference of a set or a map: elements in exactly one of old and new;
-/// pairs that went (with their old value), came, or changed (with their new value).
-fn toggle(value: &mut Datum, diff: Datum) {
-    match (value, diff) {
-        (Datum::Set(set), Datum::Set(diff)) => {
-            for atom in diff {
-                if !set.remove(&atom) {
-                    set.insert(atom);
-                }
-            }
-        }
-        (Datum::Map(map), Datum::Map(diff)) => {
-            for (key, new) in diff {
-                if map.get(&key) == Some(&new) {
-                    map.remove(&key);
-                } else {
-                    map.insert(key, new);
-                }
-            }
-        }
-        (value, diff) => *value = diff,
     }
 }
 
@@ -338,29 +329,29 @@ impl<'de> Visitor<'de> for RowSeed {
 struct ColumnsSeed(&'static [&'static str]);
 
 impl<'de> DeserializeSeed<'de> for ColumnsSeed {
-    type Value = Columns;
+    type Value = Row;
 
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Columns, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Row, D::Error> {
         from.deserialize_map(self)
     }
 }
 
 impl<'de> Visitor<'de> for ColumnsSeed {
-    type Value = Columns;
+    type Value = Row;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a row")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Columns, A::Error> {
-        let mut columns = Vec::new();
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row, A::Error> {
+        let mut row = Row::with_capacity(self.0.len());
         while let Some(found) = map.next_key_seed(NameSeed(|name: &str| self.0.iter().find(|c| **c == name)))? {
             match found {
-                Some(column) => columns.push((*column, map.next_value()?)),
+                Some(column) => drop(row.insert(column, map.next_value()?)),
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
-        Ok(columns)
+        Ok(row)
     }
 }
 

@@ -1,13 +1,13 @@
 //! The JSON of RFC 7047 section 5.1: `"x"`, `["uuid", "…"]`, `["set", [..]]`, `["map", [[k, v], ..]]`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
-use serde::ser::{Serialize, SerializeSeq, Serializer};
+use serde::ser::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::{Atom, Datum};
+use super::{Atom, Datum, words};
 
 impl Serialize for Atom {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
@@ -26,21 +26,34 @@ impl Serialize for Datum {
         if let Some(atom) = self.as_atom() {
             return atom.serialize(to);
         }
-        match self {
-            Datum::Set(set) => ("set", set).serialize(to),
-            Datum::Map(map) => {
-                let mut seq = to.serialize_seq(Some(2))?;
-                seq.serialize_element("map")?;
-                seq.serialize_element(&map.iter().collect::<Vec<(&Atom, &Atom)>>())?;
-                seq.end()
-            }
+        if self.is_map() {
+            return ("map", Each(|| self.pairs())).serialize(to);
         }
+        ("set", Each(|| self.atoms())).serialize(to)
+    }
+}
+
+/// An array of what an iterator gives.
+struct Each<F>(F);
+
+impl<T: Serialize, I: Iterator<Item = T>, F: Fn() -> I> Serialize for Each<F> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq((self.0)())
     }
 }
 
 impl<'de> Deserialize<'de> for Atom {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Atom, D::Error> {
-        from.deserialize_any(AtomVisitor)
+        from.deserialize_any(AtomVisitor(|text| text.into()))
+    }
+}
+
+/// An atom of a map, which is likely to be in other maps too.
+struct Word(Atom);
+
+impl<'de> Deserialize<'de> for Word {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Word, D::Error> {
+        from.deserialize_any(AtomVisitor(words::shared)).map(Word)
     }
 }
 
@@ -70,19 +83,20 @@ macro_rules! visit_scalars {
         fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
             Ok(Atom::from(number).into())
         }
-
-        fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-            Ok(Atom::from(text).into())
-        }
     };
 }
 
-struct AtomVisitor;
+/// How the text of a string is kept.
+struct AtomVisitor(fn(&str) -> Arc<str>);
 
 impl<'de> Visitor<'de> for AtomVisitor {
     type Value = Atom;
 
     visit_scalars!();
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Atom, E> {
+        Ok(Atom::Str((self.0)(text)))
+    }
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an OVSDB atom")
@@ -103,6 +117,10 @@ impl<'de> Visitor<'de> for DatumVisitor {
 
     visit_scalars!();
 
+    fn visit_str<E: Error>(self, text: &str) -> Result<Datum, E> {
+        Ok(Datum::from(text))
+    }
+
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an OVSDB atom, set or map")
     }
@@ -110,10 +128,10 @@ impl<'de> Visitor<'de> for DatumVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Datum, A::Error> {
         match seq.next_element()? {
             Some(Tag::Uuid) => second::<Uuid, A>(seq).map(Datum::from),
-            Some(Tag::Set) => second::<BTreeSet<Atom>, A>(seq).map(Datum::Set),
+            Some(Tag::Set) => second::<Vec<Atom>, A>(seq).map(Datum::set),
             Some(Tag::Map) => {
-                let pairs = second::<Vec<(Atom, Atom)>, A>(seq)?;
-                Ok(Datum::Map(pairs.into_iter().collect::<BTreeMap<_, _>>()))
+                let pairs = second::<Vec<(Word, Word)>, A>(seq)?;
+                Ok(Datum::map(pairs.into_iter().map(|(Word(key), Word(value))| (key, value))))
             }
             None => Err(A::Error::custom("expected \"uuid\", \"set\" or \"map\" in an array")),
         }
@@ -218,7 +236,7 @@ mod tests {
             set in prop::collection::btree_set(atom(), 0..4),
             map in prop::collection::btree_map(atom(), atom(), 0..4),
         ) {
-            for datum in [Datum::Set(set), Datum::Map(map)] {
+            for datum in [Datum::set(set), Datum::map(map)] {
                 let json = serde_json::to_string(&datum).unwrap();
                 prop_assert_eq!(serde_json::from_str::<Datum>(&json).unwrap(), datum);
             }

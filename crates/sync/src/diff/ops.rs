@@ -72,7 +72,7 @@ impl Ops {
     fn values_of(&mut self, key: &RowKey, id: Uuid, row: &mut Row) {
         for column in key.table.descriptor().columns.iter().filter(|c| c.kind == Kind::Values) {
             if let Some(atoms) = self.adds.remove(&(key.table, id, column.name)) {
-                row.insert(column.name, Datum::Set(atoms));
+                row.insert(column.name, Datum::set(atoms));
             }
         }
     }
@@ -110,6 +110,6 @@ fn insert(table: TableId, id: Uuid, row: Row) -> Op {
 }
 
 fn mutate((table, id, column): Set, mutator: Mutator, atoms: BTreeSet<Atom>) -> Op {
-    let mutation = Mutation { column, mutator, value: Datum::Set(atoms) };
+    let mutation = Mutation { column, mutator, value: Datum::set(atoms) };
     Op::Mutate { table: table.name(), on: Where::Row(id), mutations: vec![mutation] }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ovn::{Kind, TableId};
-use ovsdb::{Datum, Mutation, Mutator, Op, Replica, Row, Uuid, Where};
+use ovsdb::{Atom, Datum, Mutation, Mutator, Op, Replica, Row, Uuid, Where};
 
 /// Columns that the schema keeps unique.
 const UNIQUE: [TableId; 3] = [TableId::LogicalSwitchPort, TableId::LogicalRouterPort, TableId::AddressSet];
@@ -46,21 +46,23 @@ pub(crate) fn apply(db: &mut Replica, ops: &[Op]) {
 
 fn mutate(row: &mut Row, Mutation { column, mutator, value }: &Mutation) {
     assert!(!value.is_empty(), "a mutation of nothing");
-    let there = row.entry(column).or_insert_with(|| match value {
-        Datum::Set(_) => Datum::empty(),
-        Datum::Map(_) => Datum::empty_map(),
-    });
-    match (there, mutator, value) {
-        (Datum::Set(there), Mutator::Insert, Datum::Set(value)) => there.extend(value.iter().cloned()),
-        (Datum::Set(there), Mutator::Delete, Datum::Set(value)) => there.retain(|atom| !value.contains(atom)),
-        (Datum::Map(there), Mutator::Delete, Datum::Set(keys)) => there.retain(|key, _| !keys.contains(key)),
-        (Datum::Map(there), Mutator::Insert, Datum::Map(pairs)) => {
-            for (key, value) in pairs {
-                there.entry(key.clone()).or_insert_with(|| value.clone());
-            }
+    let there = row[column].clone();
+    let owned = |(key, value): (&Atom, &Atom)| (key.clone(), value.clone());
+    let after = match mutator {
+        // Keys that a map has keep their values.
+        Mutator::Insert if value.is_map() => {
+            assert!(there.is_map() || there.is_empty(), "{column}: {there} += {value}");
+            Datum::map(value.pairs().chain(there.pairs()).map(owned))
         }
-        (there, mutator, value) => panic!("{column}: {there} {mutator:?} {value}"),
-    }
+        Mutator::Insert if !there.is_map() => Datum::set(there.atoms().chain(value.atoms()).cloned()),
+        Mutator::Delete if value.is_map() => panic!("{column}: {there} -= {value}"),
+        Mutator::Delete if there.is_map() => {
+            Datum::map(there.pairs().filter(|(key, _)| !value.contains(key)).map(owned))
+        }
+        Mutator::Delete => Datum::set(there.atoms().filter(|atom| !value.contains(atom)).cloned()),
+        mutator => panic!("{column}: {there} {mutator:?} {value}"),
+    };
+    row.insert(column, after);
 }
 
 /// What happens at the end of a transaction: rows without a reference are collected, references and names are checked.

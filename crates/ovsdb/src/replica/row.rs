@@ -1,0 +1,161 @@
+//! A row: few columns, so they are one short list.
+
+use std::ops::Index;
+use std::{fmt, mem, slice, vec};
+
+use crate::Datum;
+
+/// Column -> value, for the columns that were asked for, in the order of their names. The row's id is not among them.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Row(Vec<Column>);
+
+type Column = (&'static str, Datum);
+
+impl Row {
+    /// A row without columns.
+    pub fn new() -> Row {
+        Row::default()
+    }
+
+    /// A row without columns, and room for so many.
+    pub fn with_capacity(columns: usize) -> Row {
+        Row(Vec::with_capacity(columns))
+    }
+
+    /// Whether it has no column.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The number of columns.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The value of a column.
+    pub fn get(&self, column: &str) -> Option<&Datum> {
+        self.find(column).ok().map(|at| &self.0[at].1)
+    }
+
+    /// The value of a column, to be changed.
+    pub fn get_mut(&mut self, column: &str) -> Option<&mut Datum> {
+        self.find(column).ok().map(|at| &mut self.0[at].1)
+    }
+
+    /// Gives a column this value. Returns the one it had.
+    pub fn insert(&mut self, column: &'static str, value: Datum) -> Option<Datum> {
+        match self.find(column) {
+            Ok(at) => Some(mem::replace(&mut self.0[at].1, value)),
+            Err(at) => {
+                self.0.insert(at, (column, value));
+                None
+            }
+        }
+    }
+
+    /// The columns, in order.
+    pub fn iter(&self) -> slice::Iter<'_, Column> {
+        self.0.iter()
+    }
+
+    /// The values of the columns, in order.
+    pub fn values(&self) -> impl Iterator<Item = &Datum> {
+        self.0.iter().map(|(_, value)| value)
+    }
+
+    fn find(&self, column: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(name, _)| (*name).cmp(column))
+    }
+}
+
+/// A column that the row does not have reads as the empty set.
+impl Index<&str> for Row {
+    type Output = Datum;
+
+    fn index(&self, column: &str) -> &Datum {
+        static EMPTY: Datum = Datum::empty();
+        self.get(column).unwrap_or(&EMPTY)
+    }
+}
+
+/// Of equal names the last one stays.
+impl Extend<Column> for Row {
+    fn extend<I: IntoIterator<Item = Column>>(&mut self, columns: I) {
+        for (column, value) in columns {
+            self.insert(column, value);
+        }
+    }
+}
+
+impl FromIterator<Column> for Row {
+    fn from_iter<I: IntoIterator<Item = Column>>(columns: I) -> Row {
+        let columns = columns.into_iter();
+        let mut row = Row::with_capacity(columns.size_hint().0);
+        row.extend(columns);
+        row
+    }
+}
+
+impl<const N: usize> From<[Column; N]> for Row {
+    fn from(columns: [Column; N]) -> Row {
+        columns.into_iter().collect()
+    }
+}
+
+impl IntoIterator for Row {
+    type Item = Column;
+    type IntoIter = vec::IntoIter<Column>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Row {
+    type Item = &'a Column;
+    type IntoIter = slice::Iter<'a, Column>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.0.iter().map(|(column, value)| (column, value))).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn columns() -> impl Strategy<Value = Vec<Column>> {
+        let column = prop::sample::select(vec!["name", "ports", "tag", "type"]);
+        prop::collection::vec((column, (0..3_i64).prop_map(Datum::from)), 0..6)
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_is_a_map_of_its_columns(one in columns(), other in columns()) {
+            let (row, model): (Row, BTreeMap<_, _>) = (one.iter().cloned().collect(), one.into_iter().collect());
+            prop_assert_eq!(row.iter().cloned().collect::<Vec<_>>(), model.clone().into_iter().collect::<Vec<_>>());
+            for column in ["a", "name", "ports", "tag", "type", "z"] {
+                prop_assert_eq!(row.get(column), model.get(column));
+            }
+            let (row2, model2): (Row, BTreeMap<_, _>) = (other.iter().cloned().collect(), other.into_iter().collect());
+            prop_assert_eq!(row.cmp(&row2), model.cmp(&model2));
+            prop_assert_eq!(row == row2, model == model2);
+        }
+    }
+
+    #[test]
+    fn a_column_that_is_not_there_reads_as_the_empty_set() {
+        let row = Row::from([("name", "a".into())]);
+        assert_eq!((row.get("tag"), &row["tag"], &row["name"]), (None, &Datum::empty(), &Datum::from("a")));
+    }
+}
