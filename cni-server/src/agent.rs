@@ -34,7 +34,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tokio::spawn(endpoint.serve());
 
     let cluster = Cluster::watch(&client, &args.node_name);
-    let ovs = Ovs::connect(args.ovs_socket.clone());
+    let ovs = Ovs::connect(&args.ovs_socket);
     let links = Links::here().context("open a netlink socket")?;
     let node_port = NodePort {
         name: args.node_name.clone(),

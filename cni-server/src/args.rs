@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use ovsdb::client::Endpoint;
 
 use crate::conflist::Install;
 use crate::tunnel::{Names, NetworkType};
@@ -31,7 +30,7 @@ pub struct Args {
     pub bind_socket: PathBuf,
     /// Database of this node's Open vSwitch: a path or `unix:<path>`.
     #[arg(long, default_value = "/run/openvswitch/db.sock", value_parser = ovs_socket)]
-    pub ovs_socket: Endpoint,
+    pub ovs_socket: PathBuf,
     /// Kubernetes configuration; when absent, the pod's own.
     #[arg(long, env = "KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
@@ -90,12 +89,11 @@ fn ifaces(text: &str) -> Result<Names, regex::Error> {
     Names::parse(text.split(','))
 }
 
-/// It is this node's own database, so that there is no TLS.
-fn ovs_socket(text: &str) -> Result<Endpoint, String> {
-    match text.parse() {
-        _ if text.starts_with('/') => Ok(Endpoint::Unix(text.into())),
-        Ok(Endpoint::Ssl { .. }) => Err("this node's own database is reached by a path or unix:<path>".to_owned()),
-        other => other.map_err(|error| error.to_string()),
+/// It is this node's own database; beside it are the sockets of its bridges.
+fn ovs_socket(text: &str) -> Result<PathBuf, String> {
+    match text.strip_prefix("unix:").unwrap_or(text) {
+        path if path.starts_with('/') => Ok(path.into()),
+        _ => Err("this node's own database is reached by a path or unix:<path>".to_owned()),
     }
 }
 
@@ -127,5 +125,7 @@ mod tests {
         assert_eq!(args.iface.to_string(), "eth1, br-phy");
         assert_eq!(args.service_cluster_ip_range.len(), 2);
         assert_eq!(args.install().unwrap().plugin.unwrap().0, PathBuf::from("/kube-ovn/kube-ovn"));
+        assert_eq!(args.ovs_socket, PathBuf::from("/run/db.sock"));
+        assert!(Args::try_parse_from(["kube-ovn-cni", "--node-name=n1", "--ovs-socket=tcp:10.0.0.1:6640"]).is_err());
     }
 }

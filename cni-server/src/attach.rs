@@ -211,7 +211,19 @@ impl Attacher {
         let (inside, outside) = tokio::join!(inside, outside);
         self.metrics.waited_for_flows(start);
         inside.and(outside)?;
-        wanted.announce(netns, net.mac.bytes()).await
+        self.announce(host.to_owned(), net);
+        Ok(())
+    }
+
+    /// Has the pod's neighbours told of its MAC, which is of use only now that its flows are installed. Nobody waits for it:
+    /// the pod can talk already, and those who remember another MAC find out by themselves, only later.
+    fn announce(&self, device: String, net: &Placement) {
+        let (ovs, mac, ips) = (self.ovs.clone(), net.mac, net.ips);
+        tokio::spawn(async move {
+            if let Err(error) = ovs.announce(&device, mac, &ips).await {
+                tracing::warn!(device, %mac, %ips, %error, "the pod's neighbours were not told of its MAC");
+            }
+        });
     }
 }
 

@@ -7,9 +7,10 @@
 //! - [`masquerade`]: ipsets and iptables rules;
 //! - [`attachments`]: the queues of ADD and DEL requests, which [`socket`] takes in and [`attach`] carries out.
 //!
-//! [`leftovers`] finds what lost DELs left; [`agent`] puts them together. Promise: no input ends the process, and nothing that is right already is written.
+//! [`announce`] tells neighbours of a new pod, and [`leftovers`] finds what lost DELs left; [`agent`] puts them together. Promise: no input ends the process, and nothing that is right already is written.
 
 pub mod agent;
+pub mod announce;
 pub mod args;
 pub mod attach;
 pub mod attachments;
@@ -24,4 +25,5 @@ pub mod node_port;
 pub mod ovs;
 pub mod seen;
 pub mod socket;
+pub mod sysctl;
 pub mod tunnel;

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use rtnetlink::{Error, Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
 use crate::netns::Netns;
+use crate::sysctl;
 
 /// A request that the kernel refused.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +130,9 @@ impl Links {
 
     /// Makes a veth pair in one request: the host end here and up, the peer in `netns` with its name, MAC and MTU. The
     /// peer stays down, since a peer that is born up in another namespace is refused.
+    ///
+    /// The host end has no IPv6: with an address of the kernel's, a pod would reach the node past OVN, and its routes would
+    /// come and go with every pod, for each of which ovs-vswitchd reads all routes of the node anew.
     pub async fn add_veth(
         &self,
         host: &str,
@@ -150,7 +154,11 @@ impl Links {
             .set_info_data(InfoData::Veth(InfoVeth::Peer(inner)))
             .build();
         let what = format!("make veth {host} with {peer} in {}", netns.path());
-        self.0.link().add(veth).execute().await.map_err(LinkError::on(what))
+        self.0.link().add(veth).execute().await.map_err(LinkError::on(what))?;
+        // The peer is down, so that the host end has no carrier and no address yet.
+        let Err(refused) = sysctl::set("ipv6", host, "disable_ipv6", "1") else { return Ok(()) };
+        self.delete(host).await?;
+        Err(LinkError::on(format!("turn IPv6 of {host} off"))(Error::NamespaceError(refused.to_string())))
     }
 
     /// Deletes the link of this name; whether it was there. Takes some 20 ms of the kernel's time for a veth.
@@ -183,13 +191,6 @@ impl Links {
     pub async fn set_up(&self, link: &Link) -> Result<(), LinkError> {
         let up = LinkMessageBuilder::<LinkUnspec>::new().index(link.index).up().build();
         self.0.link().set(up).execute().await.map_err(LinkError::on(format!("set link {} up", link.name)))
-    }
-
-    /// Sets a link's MAC to what it is, upon which the kernel tells the neighbours which addresses it has, as far as
-    /// `arp_notify` and `ndisc_notify` of the link say so.
-    pub async fn announce(&self, link: &Link, mac: [u8; 6]) -> Result<(), LinkError> {
-        let same = LinkMessageBuilder::<LinkUnspec>::new().index(link.index).address(mac.to_vec()).build();
-        self.0.link().set(same).execute().await.map_err(LinkError::on(format!("announce link {}", link.name)))
     }
 
     /// The addresses of a link, link-local IPv6 left out.

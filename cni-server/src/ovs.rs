@@ -5,11 +5,15 @@
 //! for a change by [`Ovs::changed`].
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use api::{Addresses, Mac};
 use ovn::local::{self, Bridge, Interface, NewPort, Settings};
 use ovsdb::client::{Changes, Client, Config, Endpoint, TransactError};
 use ovsdb::{Op, Replica};
 use tokio::sync::watch;
+
+use crate::announce::{AnnounceError, Announcer};
 
 /// The integration bridge, ovn-controller's default.
 pub const BRIDGE: &str = "br-int";
@@ -47,6 +51,7 @@ pub enum OvsError {
 pub struct Ovs {
     client: Client,
     changed: watch::Receiver<u64>,
+    announcer: Announcer,
 }
 
 /// A pod's port, as it is written to `external_ids`.
@@ -63,12 +68,13 @@ pub struct PodPort {
 }
 
 impl Ovs {
-    /// Starts the session; it connects, and connects again, for ever.
-    pub fn connect(endpoint: Endpoint) -> Self {
+    /// Starts the session with the database that listens on this socket; it connects, and connects again, for ever.
+    pub fn connect(socket: &Path) -> Self {
+        let endpoint = Endpoint::Unix(socket.to_owned());
         let (client, stream) = Client::spawn(Config::new(vec![endpoint], "Open_vSwitch", local::open_vswitch()));
         let (sender, changed) = watch::channel(0);
         tokio::spawn(forward(stream, sender));
-        Self { client, changed }
+        Self { announcer: Announcer::beside(socket), client, changed }
     }
 
     /// Counts the changes of the replica: wait on it, then read again.
@@ -168,6 +174,15 @@ impl Ovs {
         });
         self.transact(device, ops).await?;
         Ok(names)
+    }
+
+    /// Tells the subnet of a device's port who has these addresses now. A port that is gone tells nobody anything.
+    pub async fn announce(&self, device: &str, mac: Mac, ips: &Addresses) -> Result<(), AnnounceError> {
+        let ofport = self.read(|replica| Interface::find(replica, device).and_then(|i| i.ofport()));
+        match ofport.and_then(|ofport| u32::try_from(ofport).ok()) {
+            Some(ofport) => self.announcer.announce(ofport, mac, ips).await,
+            None => Ok(()),
+        }
     }
 
     /// Makes the node's own port what is wanted; true when something was written.

@@ -1,7 +1,6 @@
 //! The container's end: sysctls, checksum offload, addresses and default routes, in the container's namespace.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use cni_wire::{CniError, Code};
 use ipnet::IpNet;
@@ -9,6 +8,7 @@ use ipnet::IpNet;
 use super::error;
 use crate::link::{self, Links, Route};
 use crate::netns::{Netns, tx_checksum_off};
+use crate::sysctl;
 
 /// What the container's interface shall be.
 #[derive(Clone, Debug)]
@@ -35,40 +35,30 @@ impl Wanted {
         netns.run(work).await.map_err(error::environment)?
     }
 
-    /// Tells the subnet who has these addresses now: neighbours may remember another MAC. Only of use once the port's flows
-    /// are installed.
-    pub(super) async fn announce(&self, netns: &Netns, mac: [u8; 6]) -> Result<(), CniError> {
-        let ifname = self.ifname.clone();
-        let work = move || {
-            let failed = |e| CniError::new(Code::PLUMBING, "the pod's namespace").details(e);
-            set("ipv4", &ifname, "arp_notify", "1").map_err(failed)?;
-            set("ipv6", &ifname, "ndisc_notify", "1").map_err(failed)?;
-            let announce = async move |links: Links| match links.find(&ifname).await {
-                Ok(Some(link)) => links.announce(&link, mac).await.map_err(error::plumbing),
-                Ok(None) => Err(error::away(&format!("{ifname} left the pod's namespace"))),
-                Err(e) => Err(error::plumbing(e)),
-            };
-            link::alone(announce).map_err(failed)?
-        };
-        netns.run(work).await.map_err(error::environment)?
-    }
-
     /// What is not set by netlink.
     fn prepare(&self) -> std::io::Result<()> {
         // Runtimes turn IPv6 off in new namespaces; a pod's addresses are given, never learnt from advertisements.
         for (name, value) in [("disable_ipv6", "0"), ("accept_ra", "0")] {
             for scope in ["all", "default"] {
-                set("ipv6", scope, name, value)?;
+                sysctl::set("ipv6", scope, name, value)?;
             }
         }
         // What an interface says of itself when it comes up (duplicate address detection, listener reports) is flooded to
-        // every port of the subnet, and its addresses are nobody else's.
-        let quiet = [("accept_ra", "0"), ("accept_dad", "0"), ("dad_transmits", "0"), ("router_solicitations", "0")];
+        // every port of the subnet (see `announce` for what that costs), and its addresses are nobody else's. The first
+        // listener reports leave at once, before the port has flows, and get nowhere; they are not repeated for a day. Who
+        // asks is still answered, and who joins a group later still says so.
+        let quiet = [
+            ("accept_ra", "0"),
+            ("accept_dad", "0"),
+            ("dad_transmits", "0"),
+            ("router_solicitations", "0"),
+            ("mldv2_unsolicited_report_interval", "86400000"),
+        ];
         for (name, value) in quiet {
-            set("ipv6", &self.ifname, name, value)?;
+            sysctl::set("ipv6", &self.ifname, name, value)?;
         }
         let off = if self.addresses.iter().any(|address| address.addr().is_ipv6()) { "0" } else { "1" };
-        set("ipv6", &self.ifname, "disable_ipv6", off)?;
+        sysctl::set("ipv6", &self.ifname, "disable_ipv6", off)?;
         if !self.checksum {
             tx_checksum_off(&self.ifname)?;
         }
@@ -94,10 +84,4 @@ impl Wanted {
         }
         Ok(())
     }
-}
-
-/// Sets a sysctl of an interface of the namespace; a kernel without the protocol has none.
-fn set(protocol: &str, scope: &str, name: &str, value: &str) -> std::io::Result<()> {
-    let path = format!("/proc/sys/net/{protocol}/conf/{scope}/{name}");
-    if Path::new(&path).exists() { std::fs::write(&path, value) } else { Ok(()) }
 }

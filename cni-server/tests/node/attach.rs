@@ -14,7 +14,7 @@ use cni_wire::Code;
 use cni_wire::rpc::Attachment;
 use tokio::sync::watch;
 
-use crate::room::{PodNs, Room, in_netns, run};
+use crate::room::{PodNs, Room, eventually, in_netns, run};
 
 pub fn net(n: u8) -> Placement {
     Placement {
@@ -94,6 +94,9 @@ fn add_plugs_a_pod_and_del_leaves_nothing() {
         assert!(offload.contains("tx-checksumming: off"), "{offload}");
         assert_eq!(pod.run("cat", &["/proc/sys/net/ipv6/conf/eth0/accept_ra"]).await.trim(), "0");
 
+        let outside = run("ip", &["-6", "address", "show", "dev", &host]);
+        assert!(outside.is_empty(), "the host end has an address of its own: {outside}");
+
         assert_eq!(room.ports(), std::slice::from_ref(&host));
         let ids = room.external_ids(&host);
         let expect = BTreeMap::from([
@@ -130,6 +133,39 @@ fn add_plugs_a_pod_and_del_leaves_nothing() {
         assert!(attacher.del(&attachment).await.unwrap());
         assert!(!attacher.del(&Attachment { netns: None, ..attachment }).await.unwrap());
         assert_eq!((room.ports().len(), links().len()), (0, 0));
+    });
+}
+
+#[test]
+fn neighbours_are_told_and_no_flow_stays() {
+    in_netns(|| async {
+        let room = Room::new();
+        room.play_ovn_controller();
+        let (_pods, seen) = watch::channel(pods([(5, Some(net(5)))]));
+        let attacher = attacher(&room, seen, Duration::from_secs(20));
+        let pod = PodNs::new();
+        let attachment = attachment(5, &pod);
+        let told = [
+            "arp,dl_dst=ff:ff:ff:ff:ff:ff,arp_op=1,arp_spa=10.16.0.5,arp_tpa=10.16.0.5,arp_sha=0a:00:00:00:00:05",
+            "icmp6,dl_dst=33:33:00:00:00:01,icmp_type=136,nd_target=fd00:16::5,nd_tll=0a:00:00:00:00:05",
+        ];
+        for announcement in told {
+            room.ofctl("add-flow", &[&format!("{announcement},dl_src=0a:00:00:00:00:05,actions=normal")]);
+        }
+        let count = || {
+            let count = |text| room.ofctl("dump-aggregate", &[text]).contains("packet_count=0");
+            told.map(count)
+        };
+        assert_eq!(count(), [true, true], "nobody has said anything");
+        attacher.add(&attachment).await.unwrap();
+        eventually("the ADD announces the addresses", || count() == [false, false]).await;
+        let net = net(5);
+        attacher.ovs.announce(&host_ifname(&attachment.container_id), net.mac, &net.ips).await.unwrap();
+        let flows = room.appctl(&["dpctl/dump-flows"]);
+        assert!(!flows.contains("arp") && !flows.contains("icmpv6(type=136"), "{flows}");
+        // A port that is gone tells nobody anything; a bridge that is away is an error.
+        attacher.del(&attachment).await.unwrap();
+        attacher.ovs.announce(&host_ifname(&attachment.container_id), net.mac, &net.ips).await.unwrap();
     });
 }
 

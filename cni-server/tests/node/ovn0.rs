@@ -1,7 +1,5 @@
 //! The node's own port.
 
-use std::time::Duration;
-
 use api::{Placement, Subnet, SubnetDef, SubnetSpec};
 use cni_server::link::Links;
 use cni_server::node_net::Subnets;
@@ -10,7 +8,7 @@ use cni_server::seen::{Node, Seen};
 use cni_server::tunnel::{Names, NetworkType};
 use tokio::sync::watch;
 
-use crate::room::{Room, in_netns, run};
+use crate::room::{Room, eventually, in_netns, run};
 
 fn subnets(list: &[(&str, &str)]) -> Subnets {
     let objects = list.iter().map(|(name, cidr)| {
@@ -31,17 +29,6 @@ fn node() -> Seen<Node> {
     };
     let node = Node { net: Ok(Some(net)), internal_ips: vec!["172.31.0.1".parse().unwrap()] };
     Seen { synced: true, objects: [("n1".to_owned(), node)].into() }
-}
-
-/// Polls the kernel until it says what is expected: the kernel is what is under test, so it cannot tell us.
-async fn eventually(what: &str, is: impl Fn() -> bool) {
-    for _ in 0..200 {
-        if is() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("never: {what}");
 }
 
 fn routes() -> String {

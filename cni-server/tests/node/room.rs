@@ -35,6 +35,17 @@ pub fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Polls the kernel, or Open vSwitch, until it says what is expected: it is what is under test, so it cannot tell us.
+pub async fn eventually(what: &str, is: impl Fn() -> bool) {
+    for _ in 0..200 {
+        if is() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("never: {what}");
+}
+
 /// A pod's namespace, held open; its path is good in this process.
 pub struct PodNs {
     file: File,
@@ -102,8 +113,20 @@ impl Room {
         run("ovs-vsctl", &[&[db.as_str(), "--timeout=20", "--retry"], args].concat())
     }
 
+    /// `ovs-ofctl VERB br-int ARGS`.
+    pub fn ofctl(&self, verb: &str, args: &[&str]) -> String {
+        let bridge = format!("unix:{}", self.dir.path().join("br-int.mgmt").display());
+        run("ovs-ofctl", &[&["-O", "OpenFlow15", verb, &bridge], args].concat())
+    }
+
+    /// `ovs-appctl` of ovs-vswitchd.
+    pub fn appctl(&self, args: &[&str]) -> String {
+        let control = self.dir.path().join("vswitchd.ctl").display().to_string();
+        run("ovs-appctl", &[&["-t", &control], args].concat())
+    }
+
     pub fn ovs(&self) -> Ovs {
-        Ovs::connect(self.endpoint())
+        Ovs::connect(&self.dir.path().join("db.sock"))
     }
 
     /// Says of every interface that ovs-vswitchd has opened that its flows are installed.
