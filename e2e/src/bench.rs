@@ -1,8 +1,9 @@
 //! `lab bench`: what the whole does on this machine, with real API server, etcd and OVN beside it on the same cores.
 //!
-//! It measures three things, in an order that needs each program started once: pods that get their addresses ([`pods`]),
-//! containers that are plugged and unplugged ([`plugin`]), and what the API server takes of the same writes when nobody
-//! else is there ([`alone`]). A pod without its port or its IP object, or a plugin that fails, is an error and not a figure.
+//! [`rows`] names every figure and its bar: pods that get their addresses ([`pods`]) beside what the API server takes of the
+//! same writes when nobody else is there ([`alone`]), changes of leaders and restarts while many pods have theirs ([`held`]),
+//! and containers that are plugged and unplugged ([`plugin`]). A pod without its port or its IP object, or a plugin that
+//! fails, is an error; a bar that is missed is a figure.
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Node as NodeObject;
@@ -11,34 +12,60 @@ use kube::api::DeleteParams;
 use serde_json::json;
 
 use crate::cluster::{Cluster, Scene};
-use crate::layout::state;
-use crate::{ours, process};
 
 pub mod alone;
 pub mod bed;
+pub mod held;
+pub mod log;
 pub mod machine;
 pub mod plugin;
 pub mod pods;
+pub mod ports;
+pub mod replicas;
 pub mod report;
+pub mod rows;
 pub mod seen;
 pub mod stats;
 pub mod usage;
 
 use bed::Bed;
-use stats::median;
+use held::End;
+use report::Report;
+use rows::Round;
 
 /// What is measured, and how often.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
-    /// How many pods are created at once; several counts with commas.
-    #[arg(long, value_delimiter = ',', default_value = "1000")]
+    /// Only these parts, with commas.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub only: Vec<Part>,
+    /// How many pods are created at once; several counts with commas, the smallest first.
+    #[arg(long, value_delimiter = ',', default_value = "1000,3000")]
     pub pods: Vec<usize>,
-    /// How often that is repeated; medians are printed.
+    /// How many pods there are when the controller is killed and restarted.
+    #[arg(long, default_value_t = 3000)]
+    pub held: usize,
+    /// How often everything is repeated; medians are printed.
     #[arg(long, default_value_t = 3)]
     pub runs: usize,
     /// How many pods the plugin is run for.
     #[arg(long, default_value_t = 100)]
     pub plugged: usize,
+}
+
+/// A part of it that can be asked for alone.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// Pods that come one after the other.
+    Paced,
+    /// Pods that come all at once, how they go, and what the API server takes alone.
+    Bursts,
+    /// The leader killed beside a warm standby.
+    Takeover,
+    /// The only controller restarted.
+    Restart,
+    /// The CNI plugin.
+    Plugin,
 }
 
 /// The scene, the namespace and the node of all pods that are only looked at: there is no machine behind that node.
@@ -50,43 +77,106 @@ const PER_SECOND: u32 = 10;
 /// Measures on the lab that is up, and prints.
 pub async fn run(options: Options) -> Result<()> {
     ensure!(options.runs > 0 && options.plugged >= 10, "at least one run, and ten plugged pods");
+    ensure!(options.held > 0 && options.pods.iter().all(|count| *count > 0), "at least one pod");
     let cluster = Cluster::running().await?;
     println!("{}", machine::facts(&cluster).await?);
     let nodes: Api<NodeObject> = Api::all(cluster.client());
     let _ = nodes.delete(NAME, &DeleteParams::default()).await; // of a run that was ended
+    replicas::both().await?;
     let scene = cluster.scene(NAME).await?;
     scene.namespace(NAME, &[]).await?;
     scene.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NAME}})).await?;
     let outcome = measure(&options, &scene).await;
+    replicas::both().await?;
     nodes.delete(NAME, &DeleteParams::default()).await.context("deleting the node of the bench")?;
     outcome
 }
 
 async fn measure(options: &Options, scene: &Scene) -> Result<()> {
+    let asked = |part| options.only.is_empty() || options.only.contains(&part);
     let bed = Bed::new(scene.cluster(), NAME, NAME).await?;
-    let paced = pods::paced(&bed, PACED, PER_SECOND).await?;
-    report::paced(PACED, PER_SECOND, &paced);
-    let mut ours = Vec::new();
-    for count in &options.pods {
+    let mut report = Report::default();
+    if asked(Part::Paced) {
         let mut runs = Vec::new();
         for _ in 0..options.runs {
-            runs.push(pods::burst(&bed, *count).await?);
+            runs.push(pods::paced(&bed, PACED, PER_SECOND).await?);
         }
-        report::bursts(*count, &runs);
-        ours.push((*count, median(runs.iter().map(pods::Burst::per_second)), runs.swap_remove(0).template));
+        rows::paced(&mut report, PACED, PER_SECOND, &runs);
     }
-    report::plugged(&plugin::measure(scene, options.plugged).await?);
+    if asked(Part::Bursts) {
+        bursts(options, &bed, &mut report).await?;
+    }
+    if asked(Part::Takeover) || asked(Part::Restart) {
+        bed.fill(options.held).await?;
+        if asked(Part::Takeover) {
+            takeovers(options, &bed, &mut report).await?;
+        }
+        if asked(Part::Restart) {
+            restarts(options, &bed, &mut report).await?;
+        }
+        bed.audit(&Bed::names(options.held)).await.context("after all that")?;
+        replicas::both().await?;
+        bed.clear().await?;
+    }
+    if asked(Part::Plugin) {
+        rows::plugged(&mut report, &plugin::measure(scene, options.plugged, options.runs).await?);
+    }
+    println!("\n{}", report.table());
+    Ok(())
+}
 
-    // Without our controllers: the API server then has the writes of this program and nothing else.
-    for record in ours::controllers() {
-        process::stop(&state("pid").join(record), std::time::Duration::from_secs(10)).await?;
-    }
-    for (count, per_second, template) in ours {
-        let mut alone = Vec::new();
-        for _ in 0..options.runs {
-            alone.push(alone::burst(&bed, count, &template).await?);
+/// Rounds of all counts, so that they are measured under the same load, every second one the other way around. Each begins
+/// with new controllers and ends without any: the API server then has the writes of this program and nothing else.
+async fn bursts(options: &Options, bed: &Bed, report: &mut Report) -> Result<()> {
+    let mut rounds = vec![Vec::new(); options.pods.len()];
+    let mut before = Vec::new();
+    for run in 0..options.runs {
+        replicas::none().await?;
+        replicas::both().await?;
+        before.push(usage::memory(&usage::leader().await?.0)?);
+        let mut order: Vec<_> = (0..options.pods.len()).collect();
+        if run % 2 == 1 {
+            order.reverse();
         }
-        report::alone(count, per_second, &alone);
+        let mut ours = Vec::new();
+        for at in order {
+            let burst = pods::burst(bed, options.pods[at]).await?;
+            ours.push((at, burst, bed.clear().await?));
+        }
+        replicas::none().await?;
+        for (at, ours, cleared) in ours {
+            let alone = alone::burst(bed, options.pods[at], &ours.template).await?;
+            rounds[at].push(Round { ours, cleared, alone });
+        }
     }
-    ours::restart("controller").await
+    replicas::both().await?;
+    for (count, rounds) in options.pods.iter().zip(&rounds) {
+        rows::bursts(report, *count, rounds);
+    }
+    let mut all = options.pods.iter().copied().zip(rounds.iter().map(Vec::as_slice));
+    if let Some(few) = all.next() {
+        all.for_each(|many| rows::flat(report, few, many));
+    }
+    rows::idle(report, &before);
+    Ok(())
+}
+
+async fn takeovers(options: &Options, bed: &Bed, report: &mut Report) -> Result<()> {
+    let lease = replicas::lease_time(bed.client()).await?;
+    let mut runs = Vec::new();
+    for run in 0..options.runs {
+        runs.push(held::takeover(bed, &format!("takeover-{run}")).await?);
+    }
+    rows::takeovers(report, options.held, lease, &runs);
+    Ok(())
+}
+
+async fn restarts(options: &Options, bed: &Bed, report: &mut Report) -> Result<()> {
+    let (mut asked, mut killed) = (Vec::new(), Vec::new());
+    for run in 0..options.runs {
+        asked.push(held::restart(bed, End::Asked, &format!("asked-{run}")).await?);
+        killed.push(held::restart(bed, End::Killed, &format!("killed-{run}")).await?);
+    }
+    rows::restarts(report, options.held, &asked, &killed);
+    Ok(())
 }

@@ -8,18 +8,16 @@ use api::{Ip, PodView};
 use futures::channel::mpsc;
 use futures::future::try_join;
 use futures::{StreamExt, TryStreamExt};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::bed::Bed;
+use super::bed::{Bed, delete_all};
 use super::pods::Template;
 use super::usage;
 
 /// Pods of which the controller's writes are on their way at the same time, two for each.
 const WRITERS: usize = 24;
-/// The label of IP objects that are ours to delete.
-const MARK: &str = "bench";
 
 /// Many at once.
 #[derive(Clone, Debug)]
@@ -56,17 +54,16 @@ pub async fn burst(bed: &Bed, count: usize, template: &Template) -> Result<Alone
     bed.ips.count(count).await.context("IP objects")?;
     let took = start.elapsed();
     let cpu = usage::spent(&before, &usage::cpu()?);
-    clear(bed).await?;
+    clear(bed, names).await?;
     Ok(Alone { per_second: count as f64 / took.as_secs_f64(), cpu })
 }
 
 async fn write(client: Client, namespace: &str, name: &str, template: &Template) -> Result<()> {
     let (ips, pods) = (Api::<Ip>::all(client.clone()), Api::<PodView>::namespaced(client, namespace));
-    let mut ip = json!({
+    let ip = json!({
         "apiVersion": "kubeovn.io/v1", "kind": "IP",
         "metadata": {"name": format!("{name}.{namespace}"), "labels": template.labels}, "spec": template.spec,
     });
-    ip["metadata"]["labels"][MARK] = json!("true");
     let ip: Ip = serde_json::from_value(ip)?;
     let (patch, creation) = (json!({"metadata": {"annotations": template.annotations}}), PostParams::default());
     let (patch, parameters) = (Patch::Merge(patch), PatchParams::default());
@@ -75,11 +72,9 @@ async fn write(client: Client, namespace: &str, name: &str, template: &Template)
     try_join(recorded, patched).await.with_context(|| format!("writing about pod {name}")).map(drop)
 }
 
-async fn clear(bed: &Bed) -> Result<()> {
-    let (ips, pods) = (Api::<Ip>::all(bed.client()), Api::<PodView>::namespaced(bed.client(), bed.namespace()));
-    let (now, all) = (DeleteParams::default().grace_period(0), ListParams::default());
-    pods.delete_collection(&now, &all).await?;
-    ips.delete_collection(&now, &all.labels(&format!("{MARK}=true"))).await?;
+async fn clear(bed: &Bed, names: Vec<String>) -> Result<()> {
+    delete_all(&Api::<Ip>::all(bed.client()), bed.ports(&names)).await?;
+    delete_all(&Api::<PodView>::namespaced(bed.client(), bed.namespace()), names).await?;
     bed.pods.count(0).await?;
     bed.ips.count(0).await
 }

@@ -1,24 +1,26 @@
 //! Where pods are made that nobody starts, and how they are made and removed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use api::{Ip, PodView};
 use futures::{StreamExt, TryStreamExt, stream};
 use http::Request;
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
-use serde_json::{Value, json};
+use serde::de::DeserializeOwned;
+use serde_json::json;
 
+use super::ports::Ports;
 use super::seen::Seen;
-use crate::central;
 use crate::cluster::Cluster;
 use crate::layout::IMAGE;
 
-/// Pods that are created at the same time.
-pub const CREATORS: usize = 32;
+/// Objects that are created, or deleted, at the same time.
+pub const AT_ONCE: usize = 32;
 
 /// A namespace, a node, and eyes on both kinds of objects.
 pub struct Bed {
@@ -29,6 +31,17 @@ pub struct Bed {
     pub pods: Seen,
     /// IP objects of this namespace.
     pub ips: Seen,
+}
+
+/// How a deletion of all pods went.
+#[derive(Clone, Copy, Debug)]
+pub struct Cleared {
+    /// How long it took the API server.
+    pub by_api: Duration,
+    /// How long after that the last port was gone.
+    pub ports: Duration,
+    /// How long after that the last IP object was gone.
+    pub records: Duration,
 }
 
 impl Bed {
@@ -61,9 +74,14 @@ impl Bed {
         (0..count).map(|n| format!("pod-{n}")).collect()
     }
 
-    /// What IP objects and ports are called.
+    /// What a pod's IP object and port are called.
+    pub fn port(&self, name: &str) -> String {
+        format!("{name}.{}", self.namespace)
+    }
+
+    /// The same of several.
     pub fn ports(&self, names: &[String]) -> Vec<String> {
-        names.iter().map(|name| format!("{name}.{}", self.namespace)).collect()
+        names.iter().map(|name| self.port(name)).collect()
     }
 
     /// Creates one pod; when the API server had taken it.
@@ -71,7 +89,7 @@ impl Bed {
         create(&self.client, &self.namespace, &self.node, name).await
     }
 
-    /// Creates them all, [`CREATORS`] at a time, each by a task of its own; when each was taken, in order.
+    /// Creates them all, [`AT_ONCE`] at a time, each by a task of its own; when each was taken, in order.
     pub async fn create_all(&self, names: &[String], taken: impl Fn(&str)) -> Result<Vec<Instant>> {
         let creations = names.iter().enumerate().map(|(at, name)| {
             let (client, namespace, node) = (self.client.clone(), Arc::clone(&self.namespace), self.node.clone());
@@ -82,7 +100,7 @@ impl Bed {
             })
         });
         let mut when = vec![Instant::now(); names.len()];
-        let mut creations = stream::iter(creations).buffer_unordered(CREATORS);
+        let mut creations = stream::iter(creations).buffer_unordered(AT_ONCE);
         while let Some(created) = creations.try_next().await? {
             let (at, name, created) = created?;
             taken(&name);
@@ -91,29 +109,39 @@ impl Bed {
         Ok(when)
     }
 
-    /// Deletes all pods; how long that took the API server, and how long after it the last IP object and port were gone.
-    pub async fn clear(&self) -> Result<(Duration, Duration)> {
-        let start = Instant::now();
+    /// Creates `count` pods, and waits until each has its address.
+    pub async fn fill(&self, count: usize) -> Result<()> {
+        let names = Self::names(count);
+        self.create_all(&names, |_| ()).await?;
+        self.pods.count(count).await.context("annotated pods")?;
+        self.ips.count(count).await.context("IP objects")?;
+        self.audit(&names).await
+    }
+
+    /// Deletes all pods, as many at a time as are created, and waits until nothing is left of them.
+    pub async fn clear(&self) -> Result<Cleared> {
         let pods: Api<PodView> = Api::namespaced(self.client.clone(), &self.namespace);
-        pods.delete_collection(&DeleteParams::default().grace_period(0), &ListParams::default()).await?;
-        self.pods.count(0).await.context("pods to be gone")?;
-        let by_api = start.elapsed();
-        loop {
-            let left = ports(&self.namespace).await?.len();
-            if left == 0 {
-                break;
-            }
-            ensure!(start.elapsed() < Duration::from_mins(5), "{left} ports stay though their pods are gone");
-            tokio::time::sleep(Duration::from_millis(20)).await; // a database that is only looked at tells nothing by itself
-        }
+        let listed = pods.list_metadata(&ListParams::default()).await?;
+        let names = listed.items.into_iter().filter_map(|pod| pod.metadata.name).collect();
+        let mut ports = Ports::of(&self.namespace).await?;
+        let start = Instant::now();
+        delete_all(&pods, names).await?;
+        let done = Instant::now();
+        let ports = ports.gone().await?;
         self.ips.count(0).await.context("IP objects to be gone")?;
-        Ok((by_api, start.elapsed().saturating_sub(by_api)))
+        let records = Instant::now();
+        self.pods.count(0).await.context("pods to be gone")?;
+        Ok(Cleared {
+            by_api: done - start,
+            ports: ports.saturating_duration_since(done),
+            records: records.saturating_duration_since(done),
+        })
     }
 
     /// Nothing was lost: every pod has its port in the northbound database, with addresses that no other has, and its IP
     /// object.
     pub async fn audit(&self, names: &[String]) -> Result<()> {
-        let ports = ports(&self.namespace).await?;
+        let ports = Ports::of(&self.namespace).await?.addresses();
         let wanted = self.ports(names);
         let missing: Vec<_> = wanted.iter().filter(|name| !ports.contains_key(*name)).collect();
         ensure!(missing.is_empty(), "{} of {} pods have no port, {:?} for one", missing.len(), names.len(), missing[0]);
@@ -143,13 +171,18 @@ async fn create(client: &Client, namespace: &str, node: &str, name: &str) -> Res
     Ok(Instant::now())
 }
 
-/// Ports of a namespace's pods in the northbound database, with MAC and IP addresses.
-async fn ports(namespace: &str) -> Result<BTreeMap<String, Vec<String>>> {
-    let printed = central::nbctl(&["--format=json", "--columns=name,addresses", "list", "Logical_Switch_Port"]).await?;
-    let Value::Object(table) = serde_json::from_str(&printed)? else { bail!("not a table: {printed}") };
-    let suffix = format!(".{namespace}");
-    let rows = table.get("data").and_then(Value::as_array).into_iter().flatten();
-    let named = rows.filter_map(|row| Some((row[0].as_str()?.to_owned(), row[1].as_str().unwrap_or_default())));
-    let ours = named.filter(|(name, _)| name.ends_with(&suffix));
-    Ok(ours.map(|(name, addresses)| (name, addresses.split_whitespace().map(str::to_owned).collect())).collect())
+/// Deletes them, [`AT_ONCE`] at a time, without grace.
+pub(super) async fn delete_all<K>(api: &Api<K>, names: Vec<String>) -> Result<()>
+where
+    K: Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let deletions = names.into_iter().map(|name| {
+        let api = api.clone();
+        tokio::spawn(async move {
+            let deleted = api.delete(&name, &DeleteParams::default().grace_period(0)).await;
+            deleted.map(drop).with_context(|| format!("deleting {name}"))
+        })
+    });
+    let deletions = stream::iter(deletions).buffer_unordered(AT_ONCE).map_err(anyhow::Error::from);
+    deletions.try_for_each(|deleted| async { deleted }).await
 }

@@ -35,43 +35,46 @@ const VERBS: [&str; 2] = ["ADD", "DEL"];
 /// How long each call took.
 #[derive(Clone, Debug)]
 pub struct Plugged {
-    /// ADDs and DELs one after the other, each pod unplugged before the next is plugged.
-    pub serial: [Times; 2],
-    /// The same, all plugged before the first is unplugged.
-    pub filling: [Times; 2],
+    /// ADDs and DELs one after the other, each pod unplugged before the next is plugged; run by run.
+    pub serial: Vec<[Times; 2]>,
     /// The same, ten at once.
-    pub at_once: [Times; 2],
+    pub at_once: Vec<[Times; 2]>,
+    /// One after the other, all plugged before the first is unplugged.
+    pub filling: [Times; 2],
     /// Processor time by process over all of it.
     pub cpu: Vec<(String, Duration)>,
     /// How many calls that were.
     pub calls: usize,
 }
 
-/// Makes `count` pods on the node, and has the plugin run for each of them there.
-pub async fn measure(scene: &Scene, count: usize) -> Result<Plugged> {
+/// Makes `count` pods on the node, and has the plugin run for each of them there, again and again.
+pub async fn measure(scene: &Scene, count: usize, runs: usize) -> Result<Plugged> {
     scene.namespace(NAMESPACE, &[]).await?;
     let _stopped = Stopped::kubelet(NODE)?;
     let bed = Bed::new(scene.cluster(), NAMESPACE, NODE).await?;
-    let names = Bed::names(count);
-    bed.create_all(&names, |_| ()).await?;
-    bed.pods.count(count).await.context("annotated pods")?;
+    bed.fill(count).await?;
     let pods = Api::<PodView>::namespaced(bed.client(), NAMESPACE).list(&ListParams::default()).await?;
     let uids = pods.items.into_iter().filter_map(|p| Some(format!("{}={}", p.metadata.name?, p.metadata.uid?)));
     let uids: Vec<_> = uids.collect();
 
     let node = Node::named(NODE).context("a node")?;
     let before = usage::cpu()?;
-    let mut arguments = vec!["bench-plugin", NAMESPACE];
+    let runs = format!("--runs={runs}");
+    let mut arguments = vec!["bench-plugin", &runs, NAMESPACE];
     arguments.extend(uids.iter().map(String::as_str));
     let printed = process::run(process::on(node, lab(), &arguments)?).await?;
     let cpu = usage::spent(&before, &usage::cpu()?);
     let printed: Printed = serde_json::from_str(&printed).with_context(|| printed.clone())?;
-    let times = |micros: Vec<u64>| micros.into_iter().map(Duration::from_micros).collect();
-    let all = [&printed.serial, &printed.filling, &printed.at_once];
-    let calls = all.into_iter().flatten().map(Vec::len).sum();
     bed.clear().await?;
-    let [serial, filling, at_once] = [printed.serial, printed.filling, printed.at_once].map(|both| both.map(times));
-    Ok(Plugged { serial, filling, at_once, cpu, calls })
+    let times = |both: Micros| both.map(|micros| micros.into_iter().map(Duration::from_micros).collect());
+    let all = printed.serial.iter().chain(&printed.at_once).chain([&printed.filling]);
+    Ok(Plugged {
+        calls: all.flatten().map(Vec::len).sum(),
+        serial: printed.serial.into_iter().map(times).collect(),
+        at_once: printed.at_once.into_iter().map(times).collect(),
+        filling: times(printed.filling),
+        cpu,
+    })
 }
 
 /// A kubelet that does nothing until this is dropped; what starts it on its node, last, stops and goes on with it.
@@ -98,22 +101,28 @@ impl Drop for Stopped {
 /// `lab bench-plugin`: on a node, where the plugin is.
 #[derive(clap::Args, Debug)]
 pub struct Call {
+    /// How often each pod is plugged.
+    #[arg(long)]
+    runs: usize,
     /// Their namespace.
     namespace: String,
     /// Pods, as `name=uid`.
     pods: Vec<String>,
 }
 
-/// What it prints: microseconds of ADDs and of DELs.
+/// Microseconds of ADDs and of DELs.
+type Micros = [Vec<u64>; 2];
+
+/// What it prints.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Printed {
-    serial: [Vec<u64>; 2],
-    filling: [Vec<u64>; 2],
-    at_once: [Vec<u64>; 2],
+    serial: Vec<Micros>,
+    at_once: Vec<Micros>,
+    filling: Micros,
 }
 
-/// Plugs and unplugs each pod: alone on the node, beside all the others, and several at once; JSON for [`measure`]. The first call that
-/// fails ends it, with what the plugin said.
+/// Plugs and unplugs each pod: alone on the node, several at once, and beside all the others; JSON for [`measure`]. The
+/// first call that fails ends it, with what the plugin said.
 pub fn call(call: &Call) -> Result<String> {
     let conf = conf()?;
     let pods = call.pods.iter().enumerate().map(|(at, pod)| Container::of(at, &call.namespace, pod));
@@ -122,22 +131,27 @@ pub fn call(call: &Call) -> Result<String> {
     for pod in &pods {
         pod.netns("add")?;
     }
-    for pod in pods.chunks(1) {
-        one_by_one(pod, &conf, &mut printed.serial)?;
+    for _ in 0..call.runs {
+        let (mut serial, mut at_once) = (Micros::default(), Micros::default());
+        for pod in pods.chunks(1) {
+            one_by_one(pod, &conf, &mut serial)?;
+        }
+        for group in pods.chunks_exact(AT_ONCE) {
+            for (verb, times) in VERBS.into_iter().zip(&mut at_once) {
+                times.extend(all_at_once(group, verb, &conf)?);
+            }
+        }
+        printed.serial.push(serial);
+        printed.at_once.push(at_once);
     }
     one_by_one(&pods, &conf, &mut printed.filling)?;
-    for group in pods.chunks_exact(AT_ONCE) {
-        for (verb, times) in VERBS.into_iter().zip(&mut printed.at_once) {
-            times.extend(all_at_once(group, verb, &conf)?);
-        }
-    }
     for pod in &pods {
         pod.netns("delete")?;
     }
     Ok(serde_json::to_string(&printed)?)
 }
 
-fn one_by_one(pods: &[Container], conf: &str, times: &mut [Vec<u64>; 2]) -> Result<()> {
+fn one_by_one(pods: &[Container], conf: &str, times: &mut Micros) -> Result<()> {
     for (verb, times) in VERBS.into_iter().zip(times) {
         for pod in pods {
             times.push(pod.plugin(verb, conf)?);

@@ -9,8 +9,11 @@ use kube::Api;
 use serde_json::{Value, json};
 
 use super::bed::Bed;
+use super::log::{Mark, Record};
+use super::replicas;
 use super::stats::Times;
-use super::usage::{Usage, Used};
+use super::usage::{Memory, Usage, Used, forget_peak, memory};
+use crate::ours;
 
 /// Many at once.
 #[derive(Clone, Debug)]
@@ -26,10 +29,12 @@ pub struct Burst {
     pub latencies: Times,
     /// What the lab's processes used.
     pub used: Used,
-    /// The leader's memory at the end, now and at most, in MiB.
-    pub memory: (u64, u64),
-    /// How long the API server took to delete all of them, and how long after that the last port was gone.
-    pub cleared: (Duration, Duration),
+    /// Transactions of the leader in the northbound database's file, and all of them: northd writes there too.
+    pub transactions: (usize, usize),
+    /// The leader's memory when all have their address.
+    pub leader: Memory,
+    /// The standby's.
+    pub standby: Memory,
     /// What was written about a pod.
     pub template: Template,
 }
@@ -52,15 +57,25 @@ impl Burst {
         self.pods as f64 / self.took.as_secs_f64()
     }
 
+    /// The leader's transactions for a thousand pods.
+    #[allow(clippy::cast_precision_loss)] // counts are small
+    pub fn transactions_per_1000(&self) -> f64 {
+        self.transactions.0 as f64 * 1e3 / self.pods as f64
+    }
+
     /// The leader's processor time for one pod.
     pub fn cpu_per_pod(&self) -> Duration {
         self.used.leader / u32::try_from(self.pods).unwrap_or(u32::MAX)
     }
 }
 
-/// Creates `count` pods at once, waits until each has its address, checks that nothing is missing, and deletes them.
+/// Creates `count` pods at once, waits until each has its address, and checks that nothing is missing. They stay.
 pub async fn burst(bed: &Bed, count: usize) -> Result<Burst> {
     let names = Bed::names(count);
+    for name in ours::controllers() {
+        forget_peak(&name)?;
+    }
+    let log = Mark::now().await?;
     let before = Usage::now().await?;
     let start = Instant::now();
     let taken = bed.create_all(&names, |_| ()).await?;
@@ -68,6 +83,9 @@ pub async fn burst(bed: &Bed, count: usize) -> Result<Burst> {
     bed.pods.count(count).await.context("annotated pods")?;
     bed.ips.count(count).await.context("IP objects")?;
     let after = Usage::now().await?;
+    let records = log.records()?;
+    let standby = replicas::standbys(&after.leader);
+    let (leader, standby) = (memory(&after.leader)?, memory(standby.first().context("there is no standby")?)?);
     bed.audit(&names).await?;
     let annotated = bed.pods.when(&names)?;
     let last = |when: &[Instant]| when.iter().max().map(|when| when.duration_since(start)).unwrap_or_default();
@@ -79,9 +97,10 @@ pub async fn burst(bed: &Bed, count: usize) -> Result<Burst> {
         records: last(&bed.ips.when(&bed.ports(&names))?).saturating_sub(took),
         latencies: latencies(&taken, &annotated),
         used: after.since(&before)?,
-        memory: after.memory,
+        transactions: (records.iter().filter(|record| !Record::is_northd(record)).count(), records.len()),
+        leader,
+        standby,
         template: template(bed, &names[0]).await?,
-        cleared: bed.clear().await?,
     })
 }
 

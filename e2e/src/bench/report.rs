@@ -1,119 +1,153 @@
-//! The figures as they are printed, each with what kube-ovn 1.17 needed for the same on the same kind of machine.
+//! The figures as they are printed, each beside its bar and what kube-ovn 1.17 needed for the same on the same kind of
+//! machine. Those with a bar come once more at the end, as the table of `docs/numbers.md`.
 
 use std::time::Duration;
 
-use super::alone::Alone;
-use super::plugin::Plugged;
-use super::pods::Burst;
-use super::stats::{Times, median, millis};
+use super::stats::millis;
 
 /// How many processes a table names.
-const TABLE: usize = 8;
+const PROCESSES: usize = 8;
 
-fn row(what: &str, figure: &str, theirs: &str) {
-    println!("  {what:<58} {figure:>18}    {theirs}");
+/// Figures that are printed as they come, and those of them that are kept for the table.
+#[derive(Debug, Default)]
+pub struct Report {
+    about: String,
+    table: Vec<[String; 5]>,
 }
 
-fn heading(text: &str) {
-    println!("\n{text:<80}    kube-ovn 1.17, same kind of machine, measured once");
+/// What a figure shall be; of several, each.
+#[derive(Clone, Copy, Debug)]
+pub enum Bar<'a> {
+    /// Not more.
+    AtMost(&'a [f64]),
+    /// Not less.
+    AtLeast(&'a [f64]),
+    /// It is only told.
+    None,
 }
 
-/// Pods one after the other.
-pub fn paced(count: usize, per_second: u32, times: &Times) {
-    heading(&format!("{count} pods, {per_second} per second, on a node without kubelet"));
-    row("POST returned -> annotated, p50 / p99", &times.shown(), "12 / 22 ms");
+/// What figures are counted in.
+pub type Unit = &'static str;
+
+impl Bar<'_> {
+    /// Whether figures are as they shall be.
+    pub fn is_met(self, figures: &[f64]) -> bool {
+        match self {
+            Self::AtMost(limits) => figures.iter().zip(limits).all(|(figure, limit)| figure <= limit),
+            Self::AtLeast(limits) => figures.iter().zip(limits).all(|(figure, limit)| figure >= limit),
+            Self::None => true,
+        }
+    }
+
+    fn shown(self, unit: Unit) -> String {
+        match self {
+            Self::AtMost([0.0]) => plain(&[0.0], unit),
+            Self::AtMost(limits) => format!("≤ {}", plain(limits, unit)),
+            Self::AtLeast(limits) => format!("≥ {}", plain(limits, unit)),
+            Self::None => String::new(),
+        }
+    }
 }
 
-/// Pods all at once.
-pub fn bursts(count: usize, runs: &[Burst]) {
-    let of = |figure: &dyn Fn(&Burst) -> f64| median(runs.iter().map(figure));
-    let theirs = |at_1000: &'static str, at_3000: &'static str| match count {
-        1000 => at_1000,
-        3000 => at_3000,
-        _ => "",
+impl Report {
+    /// What the rows that follow are about, and how that was measured.
+    pub fn about(&mut self, what: &str, how: &str) {
+        what.clone_into(&mut self.about);
+        let comma = if how.is_empty() { "" } else { ", " };
+        println!("\n{:<80} {:>16}             kube-ovn 1.17, measured once", format!("{what}{comma}{how}"), "bar");
+    }
+
+    /// A figure, or several of one unit, that is kept for the table at the end.
+    pub fn row(&mut self, what: &str, figures: &[f64], unit: Unit, bar: Bar<'_>, theirs: &str) {
+        let (figure, shown) = (rounded(figures, unit), bar.shown(unit));
+        let verdict = match bar {
+            Bar::None => "",
+            _ if bar.is_met(figures) => "met",
+            _ => "missed",
+        };
+        println!("  {what:<58} {figure:>18}  {shown:>16}  {verdict:<6}    {theirs}");
+        self.table.push([format!("{}: {what}", self.about), figure, shown, verdict.to_owned(), theirs.to_owned()]);
+    }
+
+    /// A figure that only explains the others.
+    pub fn detail(&self, what: &str, figures: &[f64], unit: Unit, theirs: &str) {
+        self.text(what, &rounded(figures, unit), theirs);
+    }
+
+    /// The same in words.
+    #[allow(clippy::unused_self)] // it is printed among the others
+    pub fn text(&self, what: &str, text: &str, theirs: &str) {
+        println!("  {what:<58} {text:>18}  {:>16}  {:<6}    {theirs}", "", "");
+    }
+
+    /// Who used the processors, in all and for one of `count`.
+    #[allow(clippy::cast_precision_loss, clippy::unused_self)] // a count is small; it is printed among the others
+    pub fn processes(&self, title: &str, cpu: &[(String, Duration)], count: usize) {
+        println!("  {title}:");
+        for (name, time) in cpu.iter().take(PROCESSES).filter(|(_, time)| !time.is_zero()) {
+            let each = millis(*time) / count as f64;
+            println!("    {name:<56} {:>10.2} s {each:>6.2} ms each", time.as_secs_f64());
+        }
+    }
+
+    /// The table, in Markdown.
+    pub fn table(&self) -> String {
+        let heading = ["", "here", "bar", "", "kube-ovn 1.17"].map(str::to_owned);
+        let lines = [heading, ["---"; 5].map(str::to_owned)].into_iter().chain(self.table.iter().cloned());
+        lines.map(|cells| format!("| {} |", cells.join(" | "))).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// As many digits as say something.
+fn rounded(figures: &[f64], unit: Unit) -> String {
+    let largest = figures.iter().copied().fold(0.0, f64::max);
+    let digits = match unit {
+        "s" | "ms" | "MiB" if largest < 1.0 => 2,
+        "s" | "ms" | "MiB" if largest < 100.0 => 1,
+        _ => 0,
     };
-    heading(&format!("{count} pods at once by 32 clients, on a node without kubelet; medians of {}", runs.len()));
-    row(
-        "first create -> last annotated",
-        &format!("{:.1} s", of(&|r| r.took.as_secs_f64())),
-        theirs("28-30 s", "143 s"),
-    );
-    row("pods per second", &format!("{:.0}", of(&Burst::per_second)), theirs("33-36", "21"));
-    row("  of it until the last POST returned", &format!("{:.1} s", of(&|r| r.posted.as_secs_f64())), "");
-    row("  last IP object, after the last annotation", &format!("{:.0} ms", of(&|r| millis(r.records))), "");
-    let (half, most) = (of(&|r| millis(r.latencies.percentile(50))), of(&|r| millis(r.latencies.percentile(99))));
-    row(
-        "POST returned -> annotated, p50 / p99",
-        &format!("{half:.0} / {most:.0} ms"),
-        theirs("12-13 / 26-28 s", "55 / 136 s"),
-    );
-    row("leader's CPU per pod", &format!("{:.2} ms", of(&|r| millis(r.cpu_per_pod()))), theirs("11.3 ms", "22.7 ms"));
-    let memory = |of: fn(&Burst) -> u64| runs.iter().map(of).max().unwrap_or_default();
-    let (now, most) = (memory(|r| r.memory.0), memory(|r| r.memory.1));
-    row("leader's memory, at the end / at most", &format!("{now} / {most} MiB"), theirs("125 MiB", "167 / 186 MiB"));
-    row("the leader's northbound transactions", &format!("{:.0}", of(&|r| r.used.commits)), theirs("3,700", "10,746"));
-    row("  operations in them", &format!("{:.0}", of(&|r| r.used.operations)), "");
-    row("  how long one took, on average", &format!("{:.1} ms", of(&|r| millis(r.used.commit))), "");
-    row(
-        "  all records in the database's file, northd's too",
-        &format!("{:.0}", of(&|r| count_of(r.used.transactions))),
-        "",
-    );
-    row(
-        "all deleted: by the API server",
-        &format!("{:.1} s", of(&|r| r.cleared.0.as_secs_f64())),
-        theirs("", "13.6 s"),
-    );
-    row(
-        "  last port and IP object gone, after that",
-        &format!("{:.1} s", of(&|r| r.cleared.1.as_secs_f64())),
-        theirs("", "58 s"),
-    );
-    row("every pod has its port, addresses of its own and its IP object", "yes", "");
-    if let Some(last) = runs.last() {
-        table("CPU of the last run", &last.used.cpu, count);
+    let texts: Vec<_> = figures.iter().map(|figure| format!("{figure:.digits$}")).collect();
+    format!("{} {unit}", texts.join(" / ")).trim_end().to_owned()
+}
+
+/// As they were written down.
+fn plain(figures: &[f64], unit: Unit) -> String {
+    let texts: Vec<_> = figures.iter().map(ToString::to_string).collect();
+    format!("{} {unit}", texts.join(" / ")).trim_end().to_owned()
+}
+
+/// `3,000`.
+pub fn thousands(count: usize) -> String {
+    if count < 1000 { count.to_string() } else { format!("{},{:03}", thousands(count / 1000), count % 1000) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_is_judged_and_kept_for_the_table() {
+        let mut report = Report::default();
+        report.about("1,000 pods", "medians of 3");
+        report.row("from start to end", &[238.4], "pods/s", Bar::AtLeast(&[200.0]), "33-36");
+        report.row("p50 / p99", &[7.71, 113.0], "ms", Bar::AtMost(&[12.0, 25.0]), "");
+        report.row("memory", &[34.04], "MiB", Bar::None, "125 MiB");
+        report.detail("operations", &[9.0], "", "");
+        let expected = [
+            "|  | here | bar |  | kube-ovn 1.17 |",
+            "| --- | --- | --- | --- | --- |",
+            "| 1,000 pods: from start to end | 238 pods/s | ≥ 200 pods/s | met | 33-36 |",
+            "| 1,000 pods: p50 / p99 | 8 / 113 ms | ≤ 12 / 25 ms | missed |  |",
+            "| 1,000 pods: memory | 34.0 MiB |  |  | 125 MiB |",
+        ];
+        assert_eq!(report.table(), expected.join("\n"));
     }
-}
 
-/// What the API server takes alone, and our share of it.
-pub fn alone(count: usize, ours: f64, runs: &[Alone]) {
-    let alone = median(runs.iter().map(|r| r.per_second));
-    println!(
-        "\n{count} pods: the same writes without a controller (POST pod, POST IP, PATCH pod); medians of {}",
-        runs.len()
-    );
-    row("pods per second", &format!("{alone:.0}"), "");
-    row("our share of that", &format!("{:.0} %", 100.0 * ours / alone), "");
-    if let Some(last) = runs.last() {
-        table("CPU of the last run", &last.cpu, count);
+    #[test]
+    fn digits_say_something() {
+        assert_eq!(rounded(&[0.416], "ms"), "0.42 ms");
+        assert_eq!(rounded(&[0.0], ""), "0");
+        assert_eq!(thousands(1_003_000), "1,003,000");
+        assert!(Bar::AtMost(&[0.0]).is_met(&[0.0]) && !Bar::AtLeast(&[0.9]).is_met(&[0.89]));
     }
-}
-
-/// The plugin.
-pub fn plugged(plugged: &Plugged) {
-    let [add, del] = &plugged.serial;
-    let [filling, emptying] = &plugged.filling;
-    let [adds, dels] = &plugged.at_once;
-    heading("the CNI plugin, from its start to its end, pod annotated");
-    row("ADD one after the other, p50 / p99", &add.shown(), "136 / 162 ms (by default 5.4 s)");
-    row("ADD one after the other, none unplugged meanwhile, p50 / p99", &filling.shown(), "");
-    row("ADD ten at once, p50 / p99", &adds.shown(), "684 / 724 ms");
-    row("DEL one after the other, p50 / p99", &del.shown(), "92 / 107 ms");
-    row("DEL one after the other, after all ADDs, p50 / p99", &emptying.shown(), "");
-    row("DEL ten at once, p50 / p99", &dels.shown(), "");
-    table("CPU, per call of the plugin", &plugged.cpu, plugged.calls);
-}
-
-/// Who used the processors, in all and for one of `count`.
-fn table(title: &str, cpu: &[(String, Duration)], count: usize) {
-    println!("  {title}:");
-    for (name, time) in cpu.iter().take(TABLE).filter(|(_, time)| !time.is_zero()) {
-        let each = millis(*time) / count_of(count);
-        println!("    {name:<56} {:>10.2} s {each:>6.2} ms each", time.as_secs_f64());
-    }
-}
-
-#[allow(clippy::cast_precision_loss)] // counts are small
-fn count_of(count: usize) -> f64 {
-    count as f64
 }

@@ -97,6 +97,17 @@ impl Seen {
         ended.with_context(|| format!("{} of {count} after {PATIENCE:?}", self.len()))?.context("the watch has ended")
     }
 
+    /// Waits until it is there; when it was seen.
+    pub async fn until(&self, name: &str) -> Result<Instant> {
+        let mut state = self.state.clone();
+        let wait =
+            async { state.wait_for(|state| state.when.contains_key(name)).await.map(|s| s.when.get(name).copied()) };
+        let ended = tokio::time::timeout(PATIENCE, wait).await;
+        let when =
+            ended.with_context(|| format!("{name} was not seen in {PATIENCE:?}"))?.context("the watch has ended")?;
+        when.with_context(|| format!("{name} was not seen"))
+    }
+
     /// When each of `names` was seen, in the same order; an error names one that was not.
     pub fn when(&self, names: &[String]) -> Result<Vec<Instant>> {
         let state = self.state.borrow();

@@ -26,11 +26,9 @@ impl Times {
         self.0.iter().copied()
     }
 
-    /// `p50 / p99` in milliseconds.
-    pub fn shown(&self) -> String {
-        let [half, most] = [50, 99].map(|p| millis(self.percentile(p)));
-        let digits = usize::from(half < 100.0);
-        format!("{half:.digits$} / {most:.digits$} ms")
+    /// The 50th and the 99th percentile, in milliseconds.
+    pub fn half_and_most(&self) -> [f64; 2] {
+        [50, 99].map(|percent| millis(self.percentile(percent)))
     }
 }
 
@@ -46,6 +44,12 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
+/// The median of each place.
+pub fn medians<const N: usize>(values: impl IntoIterator<Item = [f64; N]>) -> [f64; N] {
+    let values: Vec<_> = values.into_iter().collect();
+    std::array::from_fn(|at| median(values.iter().map(|value| value[at])))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +61,8 @@ mod tests {
         let one: Times = [Duration::from_millis(7)].into_iter().collect();
         assert_eq!(one.percentile(99).as_millis(), 7);
         assert_eq!(Times::default().percentile(50), Duration::ZERO);
+        assert_eq!(format!("{:?}", times.half_and_most()), "[50.0, 99.0]");
         assert!((median([3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert_eq!(format!("{:?}", medians([[1.0, 6.0], [2.0, 4.0], [3.0, 5.0]])), "[2.0, 5.0]");
     }
 }

@@ -1,9 +1,7 @@
-//! What the lab's processes have used: processor time and memory from `/proc`, the leader's own counters, and how many
-//! transactions the northbound database has taken.
+//! What the lab's processes have used: processor time and memory from `/proc`, and the leader's own counters.
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Read;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -26,10 +24,17 @@ pub struct Usage {
     pub leader: String,
     /// How often it wrote to the northbound database, how many operations that were, and how many seconds they took.
     commits: [f64; 3],
-    /// Transactions in the northbound database's file, whoever's.
-    transactions: usize,
-    /// The leader's memory now and at most, in MiB.
-    pub memory: (u64, u64),
+}
+
+/// What a process has in memory, in MiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// Resident now.
+    pub now: f64,
+    /// At most, since it began or [`forget_peak`].
+    pub most: f64,
+    /// Of what is resident now, its own data: neither the program's file nor libraries.
+    pub data: f64,
 }
 
 /// Between two moments.
@@ -39,14 +44,10 @@ pub struct Used {
     pub cpu: Vec<(String, Duration)>,
     /// The leader's.
     pub leader: Duration,
-    /// How often the leader wrote to the northbound database. Up to 500 operations it is one transaction.
-    pub commits: f64,
-    /// How many operations that were.
+    /// How many operations it committed to the northbound database.
     pub operations: f64,
-    /// How long one of them took, on average.
+    /// How long a commit took, on average.
     pub commit: Duration,
-    /// Everybody's transactions in the northbound database; northd writes there too.
-    pub transactions: usize,
 }
 
 impl Usage {
@@ -54,17 +55,14 @@ impl Usage {
     pub async fn now() -> Result<Self> {
         let (leader, metrics) = leader().await?;
         let counter = |name| value(&metrics, name).unwrap_or_default();
-        let pid = process::recorded(&state("pid").join(&leader)).context("the leader has ended")?;
         Ok(Self {
             cpu: cpu()?,
-            memory: memory(pid)?,
             commits: [
                 "kube_ovn_nb_commit_seconds_count",
                 "kube_ovn_nb_operations_total",
                 "kube_ovn_nb_commit_seconds_sum",
             ]
             .map(counter),
-            transactions: transactions()?,
             leader,
         })
     }
@@ -77,10 +75,8 @@ impl Usage {
         Ok(Used {
             leader: cpu.iter().find(|(name, _)| *name == self.leader).map(|(_, time)| *time).unwrap_or_default(),
             cpu,
-            commits,
             operations,
             commit: Duration::from_secs_f64((seconds / commits.max(1.0)).max(0.0)),
-            transactions: self.transactions.saturating_sub(earlier.transactions),
         })
     }
 }
@@ -114,27 +110,30 @@ fn ticks(pid: &str) -> Duration {
     TICK * ticks
 }
 
-fn memory(pid: u32) -> Result<(u64, u64)> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kib = |name: &str| {
+/// The memory of the process called `name`.
+pub fn memory(name: &str) -> Result<Memory> {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid(name)?))?;
+    let mebibytes = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or_default()
+        line.and_then(|value| value.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or_default() / 1024.0
     };
-    Ok((kib("VmRSS") >> 10, kib("VmHWM") >> 10))
+    Ok(Memory { now: mebibytes("VmRSS"), most: mebibytes("VmHWM"), data: mebibytes("RssAnon") })
 }
 
-/// Every record of the database's file is one transaction.
-fn transactions() -> Result<usize> {
-    let path = state("central/var/lib/ovn/nb.db");
-    let mut text = Vec::new();
-    fs::File::open(&path).with_context(|| path.display().to_string())?.read_to_end(&mut text)?;
-    Ok(text.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"OVSDB ")).count())
+/// Has the kernel measure from now on how much memory the process called `name` has at most.
+pub fn forget_peak(name: &str) -> Result<()> {
+    Ok(fs::write(format!("/proc/{}/clear_refs", pid(name)?), "5")?)
+}
+
+fn pid(name: &str) -> Result<u32> {
+    let pid = process::recorded(&state("pid").join(name)).with_context(|| format!("{name} does not run"))?;
+    process::itself(pid).first().copied().with_context(|| format!("{name} has ended"))
 }
 
 /// The leader's name, and what its `/metrics` say.
 pub async fn leader() -> Result<(String, String)> {
     for ((_, address, _), name) in net::CONTROLLERS.into_iter().zip(ours::controllers()) {
-        let Ok(metrics) = metrics(address).await else { continue };
+        let Ok((_, metrics)) = get(address, "/metrics").await else { continue };
         if value(&metrics, "kube_ovn_controller_leader") == Some(1.0) {
             return Ok((name, metrics));
         }
@@ -142,12 +141,15 @@ pub async fn leader() -> Result<(String, String)> {
     anyhow::bail!("no controller leads; see {}", state("log").display())
 }
 
-async fn metrics(address: &str) -> Result<String> {
+/// Status and body of what a controller's endpoint answers.
+pub(super) async fn get(address: &str, path: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect((address, 10660)).await?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").await?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").as_bytes()).await?;
     let mut text = String::new();
     stream.read_to_string(&mut text).await?;
-    Ok(text)
+    let (head, body) = text.split_once("\r\n\r\n").context("no answer of HTTP")?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status")?;
+    Ok((status, body.to_owned()))
 }
 
 fn value(metrics: &str, name: &str) -> Option<f64> {

@@ -1,0 +1,170 @@
+//! A change of leaders, and a restart, while many pods have their addresses: how long the next pod waits, and what is written
+//! to the northbound database though nothing has changed.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+
+use super::bed::Bed;
+use super::log::{Change, Mark, Record};
+use super::replicas;
+use super::usage::{Memory, leader, memory};
+use crate::process;
+
+/// What is written up to this long after the next pod was served is counted as well.
+const AFTERMATH: Duration = Duration::from_secs(2);
+
+/// The key of the fence in `NB_Global.external_ids`.
+const EPOCH: &str = "kube-ovn-leader-epoch";
+
+/// How a controller ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// SIGTERM: it gives its Lease back.
+    Asked,
+    /// SIGKILL.
+    Killed,
+}
+
+/// The one replica there is, ended and started again.
+#[derive(Clone, Debug)]
+pub struct Restart {
+    /// How long it took to end.
+    pub ending: Duration,
+    /// From its new start to the next pod's annotations; that pod was created when it was started.
+    pub served: Duration,
+    /// What was written.
+    pub written: Written,
+    /// What it has in memory then.
+    pub memory: Memory,
+}
+
+/// A leader that is killed beside a standby that has read everything.
+#[derive(Clone, Debug)]
+pub struct Takeover {
+    /// From then to the next pod's annotations; that pod was created at the same moment.
+    pub served: Duration,
+    /// What was written.
+    pub written: Written,
+}
+
+/// Transactions of the northbound database, northd's apart, by what they are about.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    /// That raised the fence.
+    pub fence: usize,
+    /// About the next pod.
+    pub pod: usize,
+    /// About anything else, in whole or in part.
+    pub besides: usize,
+    /// What these wrote, row by row.
+    pub rows: Vec<String>,
+}
+
+/// Ends the one replica that runs and starts it again; `pod` is the name of the next pod.
+pub async fn restart(bed: &Bed, end: End, pod: &str) -> Result<Restart> {
+    let (replica, name) = replicas::leader_alone().await?;
+    let log = Mark::now().await?;
+    let asked = Instant::now();
+    match end {
+        End::Asked => replicas::stop(&name).await?,
+        End::Killed => process::kill_now(&name).await?,
+    }
+    let ending = asked.elapsed();
+    let start = Instant::now();
+    replicas::start(replica)?;
+    let served = next_pod(bed, pod).await?.duration_since(start);
+    let written = written(log, bed, pod).await?;
+    Ok(Restart { ending, served, written, memory: memory(&name)? })
+}
+
+/// Kills the leader of two, and brings it back as the other's standby; `pod` is the name of the next pod.
+pub async fn takeover(bed: &Bed, pod: &str) -> Result<Takeover> {
+    replicas::both().await?;
+    let (dying, _) = leader().await?;
+    let log = Mark::now().await?;
+    let start = Instant::now();
+    process::signal(&dying, Signal::SIGKILL)?;
+    let served = next_pod(bed, pod).await?.duration_since(start);
+    let written = written(log, bed, pod).await?;
+    let (other, _) = leader().await?;
+    ensure!(other != dying, "{dying} leads, and it was killed");
+    replicas::both().await?;
+    Ok(Takeover { served, written })
+}
+
+/// Creates a pod; when it had its annotations.
+async fn next_pod(bed: &Bed, pod: &str) -> Result<Instant> {
+    bed.create(pod).await?;
+    let served = bed.pods.until(pod).await?;
+    bed.ips.until(&bed.port(pod)).await?;
+    Ok(served)
+}
+
+async fn written(log: Mark, bed: &Bed, pod: &str) -> Result<Written> {
+    tokio::time::sleep(AFTERMATH).await; // that nothing is written has no moment at which it is seen
+    Written::of(&log.records()?, &bed.port(pod))
+}
+
+impl Written {
+    /// Sorts them; `port` is the next pod's.
+    fn of(records: &[Record], port: &str) -> Result<Self> {
+        let mut changes = records.iter().flat_map(|record| &record.changes);
+        let made = changes.find(|change| change.table == "Logical_Switch_Port" && change.columns["name"] == port);
+        let row = &made.with_context(|| format!("nobody wrote port {port}"))?.row;
+        let mut written = Self::default();
+        for record in records.iter().filter(|record| !record.is_northd()) {
+            let any = |about: fn(&Change, &str) -> bool| record.changes.iter().any(|change| about(change, row));
+            written.fence += usize::from(any(|change, _| is_fence(change)));
+            written.pod += usize::from(any(Change::names));
+            written.besides += usize::from(any(is_besides));
+            let rows = record.changes.iter().filter(|change| is_besides(change, row));
+            written.rows.extend(rows.map(ToString::to_string));
+        }
+        ensure!(written.fence > 0, "nobody raised the fence");
+        Ok(written)
+    }
+}
+
+fn is_fence(change: &Change) -> bool {
+    change.table == "NB_Global" && change.columns["external_ids"].to_string().contains(EPOCH)
+}
+
+fn is_besides(change: &Change, row: &str) -> bool {
+    !is_fence(change) && !change.names(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn record(changes: &[(&str, &str, Value)]) -> Record {
+        let change = |(table, row, columns): &(&str, &str, Value)| Change {
+            table: (*table).to_owned(),
+            row: (*row).to_owned(),
+            columns: columns.clone(),
+        };
+        Record { changes: changes.iter().map(change).collect() }
+    }
+
+    #[test]
+    fn what_a_restart_writes_is_told_apart() {
+        let fence = record(&[("NB_Global", "g", json!({"external_ids": ["map", [[EPOCH, "7"]]]}))]);
+        let port = ("Logical_Switch_Port", "p1", json!({"name": "a.ns"}));
+        let pod = record(&[port.clone(), ("Logical_Switch", "s", json!({"ports": ["uuid", "p1"]}))]);
+        let up = record(&[("Logical_Switch_Port", "p1", json!({"up": false}))]);
+        let same = Written::of(&[fence.clone(), pod, up.clone()], "a.ns").unwrap();
+        assert_eq!((same.fence, same.pod, same.besides, same.rows.len()), (1, 1, 0, 0));
+
+        // Repaired in the same transaction, and in one of its own.
+        let both = record(&[port, ("Logical_Switch", "s", json!({"other_config": ["map", []]}))]);
+        let gone = record(&[("ACL", "a", Value::Null)]);
+        let more = Written::of(&[fence.clone(), both, gone], "a.ns").unwrap();
+        assert_eq!((more.fence, more.pod, more.besides, more.rows.len()), (1, 1, 2, 2));
+        assert_eq!(more.rows[1], "ACL a: null");
+
+        assert!(Written::of(&[fence, up], "a.ns").is_err(), "the next pod has no port");
+    }
+}

@@ -1,0 +1,138 @@
+//! What the northbound database has committed, read from its file: one record for each transaction, whoever's.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Map, Value};
+
+use crate::layout::state;
+use crate::{central, process, rootfs};
+
+/// A place in the file: what is written from then on comes after it.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    inode: u64,
+    length: u64,
+}
+
+/// A transaction.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// What it wrote, row by row.
+    pub changes: Vec<Change>,
+}
+
+/// What a transaction wrote to one row.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The row's table.
+    pub table: String,
+    /// Its id.
+    pub row: String,
+    /// The columns, each as what differs from before; null for a row that was deleted.
+    pub columns: Value,
+}
+
+impl Mark {
+    /// The end of the file now. The database is compacted first: it does not do so by itself in the ten minutes after that,
+    /// which would take the records away.
+    pub async fn now() -> Result<Self> {
+        let arguments = ["-t", "/run/ovn/ovnnb_db.ctl", "ovsdb-server/compact"];
+        process::run(rootfs::central(&state("central"), "ovn-appctl", &arguments)?).await?;
+        let file = fs::metadata(central::northbound_file())?;
+        Ok(Self { inode: file.ino(), length: file.len() })
+    }
+
+    /// What has been written since then.
+    pub fn records(self) -> Result<Vec<Record>> {
+        let path = central::northbound_file();
+        let mut file = File::open(&path).with_context(|| path.display().to_string())?;
+        ensure!(file.metadata()?.ino() == self.inode, "the northbound database has been compacted meanwhile");
+        file.seek(SeekFrom::Start(self.length))?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        parse(&text)
+    }
+}
+
+impl Record {
+    /// Whether northd alone writes this: that a port is up, or is not.
+    pub fn is_northd(&self) -> bool {
+        self.changes.iter().all(|change| {
+            let columns = change.columns.as_object();
+            change.table == "Logical_Switch_Port" && columns.is_some_and(|c| c.keys().all(|column| column == "up"))
+        })
+    }
+}
+
+impl Change {
+    /// Whether it is about a row, or names it.
+    pub fn names(&self, row: &str) -> bool {
+        self.row == row || self.columns.to_string().contains(row)
+    }
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}: {}", self.table, self.row, self.columns)
+    }
+}
+
+/// Each record is a line `OVSDB JSON <length> <hash>` and so many bytes. One that is being written is left out.
+fn parse(mut text: &[u8]) -> Result<Vec<Record>> {
+    let mut records = Vec::new();
+    while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+        let header = std::str::from_utf8(&text[..end])?;
+        let mut words = header.split(' ');
+        ensure!(words.next() == Some("OVSDB") && words.next() == Some("JSON"), "no record begins with {header:?}");
+        let length: usize = words.next().unwrap_or_default().parse().with_context(|| header.to_owned())?;
+        let Some(body) = text.get(end + 1..end + 1 + length) else { break };
+        records.push(record(serde_json::from_slice(body)?));
+        text = &text[end + 1 + length..];
+    }
+    Ok(records)
+}
+
+fn record(tables: Map<String, Value>) -> Record {
+    let tables = tables.into_iter().filter(|(table, _)| !table.starts_with('_')); // `_date`, `_comment`, `_is_diff`
+    let rows =
+        tables.filter_map(|(table, rows)| if let Value::Object(rows) = rows { Some((table, rows)) } else { None });
+    let changes = rows.flat_map(|(table, rows)| {
+        rows.into_iter().map(move |(row, columns)| Change { table: table.clone(), row, columns })
+    });
+    Record { changes: changes.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(records: &[&str]) -> String {
+        let records = records.iter().map(|text| format!("OVSDB JSON {} 0123\n{text}", text.len()));
+        records.collect::<Vec<_>>().concat()
+    }
+
+    #[test]
+    fn a_record_tells_what_was_written_to_each_row() {
+        let one = r#"{"Logical_Switch":{"s1":{"ports":["uuid","p1"]}},"Logical_Switch_Port":{"p1":{"name":"a.ns"}},"_is_diff":true}"#;
+        let up = r#"{"_date":1,"Logical_Switch_Port":{"p1":{"up":false}}}"#;
+        let gone = r#"{"Logical_Switch_Port":{"p1":null}}"#;
+        let whole = file(&[&format!("{one}\n"), up, gone]);
+        let records = parse(whole.as_bytes()).unwrap();
+        let shown = |r: &Record| r.changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        assert_eq!(
+            records.iter().map(shown).collect::<Vec<_>>(),
+            [
+                r#"Logical_Switch s1: {"ports":["uuid","p1"]}; Logical_Switch_Port p1: {"name":"a.ns"}"#,
+                r#"Logical_Switch_Port p1: {"up":false}"#,
+                "Logical_Switch_Port p1: null",
+            ]
+        );
+        assert!(records[0].changes.iter().all(|change| change.names("p1")));
+        assert_eq!(records.iter().map(Record::is_northd).collect::<Vec<_>>(), [false, true, false]);
+        assert_eq!(parse(&whole.as_bytes()[..whole.len() - 3]).unwrap().len(), 2, "the last one is being written");
+        assert!(parse(b"rubbish\n").is_err());
+    }
+}

@@ -1,0 +1,177 @@
+//! Every row of the report: which figure it is, how the median is taken, its bar, and kube-ovn's figure.
+
+use std::time::Duration;
+
+use super::alone::Alone;
+use super::bed::Cleared;
+use super::held::{Restart, Takeover, Written};
+use super::plugin::Plugged;
+use super::pods::Burst;
+use super::report::Bar::{self, AtLeast, AtMost};
+use super::report::{Report, thousands};
+use super::stats::{Times, median, medians, millis};
+use super::usage::Memory;
+
+/// One burst of our controllers, and the same without them.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// Ours.
+    pub ours: Burst,
+    /// How its pods were deleted.
+    pub cleared: Cleared,
+    /// The API server's alone.
+    pub alone: Alone,
+}
+
+/// Pods one after the other.
+pub fn paced(report: &mut Report, count: usize, per_second: u32, runs: &[Times]) {
+    let about = format!("{count} pods, {per_second} a second, on a node without kubelet");
+    report.about(&about, &medians_of(runs.len()));
+    let both = medians(runs.iter().map(Times::half_and_most));
+    report.row("POST returned to annotated, p50 / p99", &both, "ms", AtMost(&[12.0, 25.0]), "12 / 22 ms");
+}
+
+/// Pods all at once.
+pub fn bursts(report: &mut Report, count: usize, rounds: &[Round]) {
+    let theirs = |at_1000: &'static str, at_3000: &'static str| match count {
+        1000 => at_1000,
+        3000 => at_3000,
+        _ => "",
+    };
+    let of = |figure: fn(&Round) -> f64| [median(rounds.iter().map(figure))];
+    let both = |figure: fn(&Round) -> [f64; 2]| medians(rounds.iter().map(figure));
+    let about = format!("{} pods by 32 clients, on a node without kubelet", thousands(count));
+    report.about(&about, &medians_of(rounds.len()));
+    let per_second = of(|r| r.ours.per_second());
+    report.row("first create to last one annotated", &per_second, "pods/s", AtLeast(&[200.0]), theirs("33-36", "21"));
+    report.detail("  in all", &of(|r| r.ours.took.as_secs_f64()), "s", theirs("28-30 s", "143 s"));
+    report.detail("  of it until the last POST returned", &of(|r| r.ours.posted.as_secs_f64()), "s", "");
+    report.detail("  last IP object, after the last annotation", &of(|r| millis(r.ours.records)), "ms", "");
+    let theirs_latency = theirs("12-13 / 26-28 s", "55 / 136 s");
+    report.detail(
+        "POST returned to annotated, p50 / p99",
+        &both(|r| r.ours.latencies.half_and_most()),
+        "ms",
+        theirs_latency,
+    );
+    let share = of(|r| 100.0 * r.ours.per_second() / r.alone.per_second);
+    report.row("of what the API server takes of the same writes alone", &share, "%", AtLeast(&[70.0]), "");
+    report.detail("  which is (POST pod, POST IP, PATCH pod)", &of(|r| r.alone.per_second), "pods/s", "");
+    let cpu = of(|r| millis(r.ours.cpu_per_pod()));
+    report.row("the controller's CPU for each pod", &cpu, "ms", AtMost(&[1.0]), theirs("11.3 ms", "22.7 ms"));
+    let transactions = of(|r| r.ours.transactions_per_1000());
+    report.row("northbound transactions for 1,000 pods", &transactions, "", AtMost(&[100.0]), theirs("3,700", "3,582"));
+    report.detail(
+        "  in all, and with northd's",
+        &both(|r| [r.ours.transactions.0, r.ours.transactions.1].map(count_of)),
+        "",
+        "",
+    );
+    report.detail("  operations in them", &of(|r| r.ours.used.operations), "", "");
+    report.detail("  how long a commit took, on average", &of(|r| millis(r.ours.used.commit)), "ms", "");
+    let memory = of(|r| r.ours.leader.now);
+    report.row("the leader's memory at the end", &memory, "MiB", AtMost(&[40.0]), theirs("125 MiB", "167 MiB"));
+    report.detail(
+        "  at most / its own data alone",
+        &both(|r| [r.ours.leader.most, r.ours.leader.data]),
+        "MiB",
+        theirs("", "186 MiB"),
+    );
+    report.row("the standby's memory at the end", &of(|r| r.ours.standby.now), "MiB", AtMost(&[40.0]), "");
+    report.detail("  at most / its own data alone", &both(|r| [r.ours.standby.most, r.ours.standby.data]), "MiB", "");
+    let ports = of(|r| r.cleared.ports.as_secs_f64());
+    report.row("all deleted: last port gone after the API is done", &ports, "s", AtMost(&[2.0]), theirs("", "58 s"));
+    report.detail("  by the API, by 32 clients", &of(|r| r.cleared.by_api.as_secs_f64()), "s", theirs("", "13.6 s"));
+    report.detail("  last IP object gone, after the API is done", &of(|r| r.cleared.records.as_secs_f64()), "s", "");
+    report.text("every pod has its port, addresses of its own and its IP object", "yes", "");
+    if let Some(last) = rounds.last() {
+        report.processes("CPU of the last run", &last.ours.used.cpu, count);
+        report.processes("CPU of the last run without our controllers", &last.alone.cpu, count);
+    }
+}
+
+/// Whether many pods are slower than few.
+pub fn flat(report: &mut Report, few: (usize, &[Round]), many: (usize, &[Round])) {
+    report.about("bursts", "each with the one that ran beside it");
+    let pairs = many.1.iter().zip(few.1);
+    let shares = pairs.map(|(many, few)| 100.0 * many.ours.per_second() / few.ours.per_second());
+    let what = format!("pods/s with {}, of those with {}", thousands(many.0), thousands(few.0));
+    report.row(&what, &[median(shares)], "%", AtLeast(&[90.0]), "62 %");
+}
+
+/// The leader killed, its standby warm.
+pub fn takeovers(report: &mut Report, held: usize, lease: Duration, runs: &[Takeover]) {
+    let about = format!("leader killed, {} pods, a warm standby", thousands(held));
+    report.about(&about, &format!("{} times, the Lease holds for {} s", runs.len(), lease.as_secs()));
+    let served: Times = runs.iter().map(|run| run.served).collect();
+    let bar = lease.as_secs_f64() + 1.0;
+    report.row("next pod served, at worst", &[served.percentile(100).as_secs_f64()], "s", AtMost(&[bar]), "39 s");
+    report.detail("  the median", &[served.percentile(50).as_secs_f64()], "s", "");
+    written(report, "", runs.iter().map(|run| &run.written), Bar::None, "");
+}
+
+/// The one replica ended and started again.
+pub fn restarts(report: &mut Report, held: usize, asked: &[Restart], killed: &[Restart]) {
+    let about = format!("controller restarted, one replica, {} pods", thousands(held));
+    report.about(&about, &medians_of(asked.len()));
+    let of = |runs: &[Restart], figure: fn(&Restart) -> f64| [median(runs.iter().map(figure))];
+    let served = |r: &Restart| r.served.as_secs_f64();
+    report.row("its start to the next pod served", &of(asked, served), "s", AtMost(&[2.0]), "5.0 s");
+    report.detail("  SIGTERM to its end, before that", &of(asked, |r| r.ending.as_secs_f64()), "s", "");
+    written(report, "", asked.iter().map(|run| &run.written), AtMost(&[0.0]), "8");
+    let after = "after SIGKILL, its name still the Lease's: its start to the next pod served";
+    report.row(after, &of(killed, served), "s", Bar::None, "39 s");
+    written(report, "after SIGKILL: ", killed.iter().map(|run| &run.written), Bar::None, "");
+    report.row("its memory then", &of(asked, |r| r.memory.now), "MiB", AtMost(&[40.0]), "");
+    let data = |r: &Restart| [r.memory.most, r.memory.data];
+    report.detail("  at most / its own data alone", &medians(asked.iter().map(data)), "MiB", "");
+}
+
+/// Transactions that the next pod does not explain: the most of any run counts.
+fn written<'a>(report: &mut Report, after: &str, runs: impl Iterator<Item = &'a Written>, bar: Bar<'_>, theirs: &str) {
+    let runs: Vec<_> = runs.collect();
+    let most =
+        |figure: fn(&Written) -> usize| runs.iter().map(|run| figure(run)).max().map(count_of).unwrap_or_default();
+    let what = format!("{after}northbound writes besides the next pod's and the fence's");
+    report.row(&what, &[most(|written| written.besides)], "", bar, theirs);
+    report.detail("  with the fence's", &[most(|written| written.besides + written.fence)], "", "");
+    report.detail("  the next pod's", &[most(|written| written.pod)], "", "");
+    for row in runs.iter().flat_map(|written| &written.rows).take(5) {
+        println!("    {row}");
+    }
+}
+
+/// The plugin.
+pub fn plugged(report: &mut Report, plugged: &Plugged) {
+    let of = |runs: &[[Times; 2]], verb: usize| medians(runs.iter().map(|run| run[verb].half_and_most()));
+    let (serial, at_once, filling) = (&plugged.serial, &plugged.at_once, &plugged.filling);
+    report.about("CNI plugin, from exec to exit, pod annotated", &medians_of(serial.len()));
+    let theirs = "136 / 162 ms (by default 5.4 s)";
+    report.row("ADD one after the other, p50 / p99", &of(serial, 0), "ms", AtMost(&[25.0, 60.0]), theirs);
+    let [half, most] = of(at_once, 0);
+    report.row("ADD ten at once, p50", &[half], "ms", AtMost(&[80.0]), "684 ms");
+    report.detail("  p99", &[most], "ms", "724 ms");
+    let [half, most] = of(serial, 1);
+    report.row("DEL one after the other, p50", &[half], "ms", AtMost(&[30.0]), "92 ms");
+    report.detail("  p99", &[most], "ms", "107 ms");
+    report.detail("DEL ten at once, p50 / p99", &of(at_once, 1), "ms", "");
+    let beside = "ADD one after the other, beside all plugged before, p50 / p99";
+    report.row(beside, &filling[0].half_and_most(), "ms", Bar::None, "");
+    report.detail("DEL one after the other, beside them, p50 / p99", &filling[1].half_and_most(), "ms", "");
+    report.processes("CPU, per call of the plugin", &plugged.cpu, plugged.calls);
+}
+
+/// The controller before the first pod.
+pub fn idle(report: &Report, leaders: &[Memory]) {
+    let both = medians(leaders.iter().map(|memory| [memory.now, memory.data]));
+    report.detail("the leader's memory before the first pod / its own data alone", &both, "MiB", "");
+}
+
+fn medians_of(runs: usize) -> String {
+    format!("medians of {runs}")
+}
+
+#[allow(clippy::cast_precision_loss)] // counts are small
+fn count_of(count: usize) -> f64 {
+    count as f64
+}
