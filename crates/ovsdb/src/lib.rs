@@ -7,7 +7,7 @@
 //! - With `Config::leader_only` that server leads its cluster, and is never one that is behind what was seen before.
 //! - Every change is reported, after the replica has it; changes of one row coalesce while nobody asks.
 //! - No request is sent twice. Whether one was sent at all is always known; only whether it was carried out may not be.
-//! - Nothing that a server says makes it panic or grow without bound.
+//! - Nothing that a server says makes it panic or grow without bound: a message has 64 MiB, a snapshot 512 MiB at most.
 //!
 //! Without the feature `client` only plain values remain, free of tokio. It knows neither OVN nor Kubernetes.
 #![cfg_attr(

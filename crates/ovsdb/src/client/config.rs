@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::endpoint::Endpoint;
-use super::frame::MAX_MESSAGE;
 use super::tls::{TlsError, TlsFiles};
 use crate::Table;
 
@@ -31,8 +30,11 @@ pub struct Config {
     /// The shortest and the longest pause after a round of all endpoints in which no session outlived the longest pause.
     /// It doubles from round to round; jitter is added.
     pub backoff: (Duration, Duration),
-    /// The largest message to accept, in bytes. A snapshot is one message.
+    /// The largest message to accept, in bytes. An update that is larger ends the session, and the next one begins with
+    /// what it told, under the limit of [`Config::max_snapshot`].
     pub max_message: usize,
+    /// The largest message to accept while a monitor is asked for, whose reply is one message however large the database is.
+    pub max_snapshot: usize,
 }
 
 /// Why a [`Config`] can never connect to some of its endpoints.
@@ -56,7 +58,7 @@ pub enum ConfigError {
 
 impl Config {
     /// A configuration with the usual times: 30 s of inactivity, 10 s to connect, 60 s for a transaction,
-    /// pauses from 50 ms to 2 s, messages of up to 512 MiB.
+    /// pauses from 50 ms to 2 s, messages of up to 64 MiB and snapshots of up to 512 MiB.
     pub fn new(endpoints: Vec<Endpoint>, database: &'static str, tables: Vec<Table>) -> Config {
         Config {
             endpoints,
@@ -68,7 +70,8 @@ impl Config {
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_mins(1),
             backoff: (Duration::from_millis(50), Duration::from_secs(2)),
-            max_message: MAX_MESSAGE,
+            max_message: 64 << 20,
+            max_snapshot: 512 << 20,
         }
     }
 

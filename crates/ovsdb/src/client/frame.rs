@@ -2,9 +2,6 @@
 //!
 //! Every byte is looked at once, however the stream is cut into reads. No input makes it panic or grow without bound.
 
-/// The largest message that is accepted unless the configuration says otherwise: 512 MiB.
-pub(super) const MAX_MESSAGE: usize = 512 << 20;
-
 /// The deepest nesting of objects; a schema, the deepest message there is, needs seven.
 const MAX_DEPTH: u32 = 64;
 
@@ -45,6 +42,11 @@ impl Framer {
         Framer { buf: Vec::new(), start: 0, scanned: 0, depth: 0, in_string: false, escaped: false, max_message }
     }
 
+    /// From now on messages of up to so many bytes are accepted, the one that is being read among them.
+    pub fn set_max_message(&mut self, max_message: usize) {
+        self.max_message = max_message;
+    }
+
     /// Where to append what was read, after [`Framer::next_message`] has said that there is no more.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         if self.start > 0 {
@@ -59,11 +61,12 @@ impl Framer {
     pub fn next_message(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
         while let Some(&byte) = self.buf.get(self.scanned) {
             self.scanned += 1;
-            if self.scan(byte)? {
-                return Ok(Some(self.cut()));
-            }
+            let whole = self.scan(byte)?;
             if self.scanned - self.start > self.max_message {
                 return Err(FrameError::TooLarge(self.max_message));
+            }
+            if whole {
+                return Ok(Some(self.cut()));
             }
         }
         Ok(None)
@@ -173,6 +176,23 @@ mod tests {
     fn the_limit_is_for_one_message_and_not_for_the_stream() {
         let stream = r#"{"a":"0123456789"} "#.repeat(1000);
         assert_eq!(frames([stream.as_bytes()]).0.len(), 1000);
+
+        let message = |length: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(length - r#"{"a":""}"#.len()));
+        assert_eq!(frames([message(64).as_bytes(), b" ", message(64).as_bytes()]).0.len(), 2);
+        assert_eq!(frames([message(65).as_bytes()]), (vec![], Some(FrameError::TooLarge(64))));
+        // It is refused before its end is there.
+        assert_eq!(frames([&message(100).as_bytes()[..65]]), (vec![], Some(FrameError::TooLarge(64))));
+    }
+
+    #[test]
+    fn the_limit_can_change_in_the_middle_of_a_message() {
+        let message = format!(r#"{{"a":"{}"}}"#, "x".repeat(100));
+        let mut framer = Framer::new(1000);
+        framer.buffer().extend_from_slice(&message.as_bytes()[..70]);
+        assert_eq!(framer.next_message(), Ok(None));
+        framer.set_max_message(64);
+        framer.buffer().extend_from_slice(&message.as_bytes()[70..]);
+        assert_eq!(framer.next_message(), Err(FrameError::TooLarge(64)));
     }
 
     proptest! {

@@ -200,6 +200,12 @@ impl Link {
         }
     }
 
+    /// Whether the reply that is awaited may be a whole database.
+    pub(super) fn awaits_snapshot(&self) -> bool {
+        let awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(*awaited, Some((Monitor::Tables, _)))
+    }
+
     /// A monitor has been asked for.
     pub(super) fn await_monitor(&self, monitor: Monitor, id: String) {
         *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = Some((monitor, id));

@@ -10,6 +10,7 @@ use jsonrpsee::core::client::{ReceivedMessage, TransportReceiverT, TransportSend
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
+use super::config::Config;
 use super::error::SessionError;
 use super::frame::Framer;
 use super::state::{Link, State};
@@ -128,6 +129,8 @@ impl Receiver {
     /// The next message on the wire.
     async fn read(&mut self) -> Result<Vec<u8>, SessionError> {
         loop {
+            let Config { max_message, max_snapshot, .. } = self.state.config;
+            self.framer.set_max_message(if self.link.awaits_snapshot() { max_snapshot } else { max_message });
             if let Some(message) = self.framer.next_message()? {
                 return Ok(message);
             }

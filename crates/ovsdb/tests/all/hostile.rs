@@ -126,6 +126,51 @@ async fn nothing_said_on_the_wire_ends_more_than_the_session() {
     }
 }
 
+/// JSON of exactly this length, of a message with `name` for its text.
+fn padded(length: usize, message: impl Fn(&str) -> Value) -> String {
+    let empty = message("").to_string().len();
+    message(&"x".repeat(length - empty)).to_string()
+}
+
+#[tokio::test]
+async fn a_snapshot_may_be_larger_than_any_other_message() {
+    const MIB: usize = 1 << 20;
+    let server = Script::new();
+    let (client, mut changes) = server.client();
+    let named = |kind: &str, name: &str| json!({ "Shelf": { A: { kind: { "name": name } } } });
+    let update =
+        |name: &str| json!({ "id": null, "method": "update3", "params": ["Shop", "t2", named("modify", name)] });
+    let length = || client.read(|replica| replica.get("Shelf", a())?["name"].as_str().map(str::len)).unwrap();
+    for (found, kind, txn, sizes) in
+        [(false, "initial", "t1", [4 * MIB, MIB, MIB + 1]), (true, "modify", "t3", [2 * MIB, MIB - 1, 2 * MIB])]
+    {
+        let mut connection = server.accept().await;
+        connection.give_schema().await;
+        let request = connection.request("monitor_cond_since").await;
+        // The second time it asks for what it refused to hear.
+        assert_eq!(request["params"][3], if found { json!("t2") } else { json!(Uuid::nil()) });
+        let reply = |name: &str| json!({ "id": request["id"], "result": [found, txn, named(kind, name)] });
+        connection.raw(padded(sizes[0], reply).as_bytes()).await;
+        client.synced().await;
+        assert!(length() > sizes[0] - 200);
+        changes.next().await;
+        connection.raw(padded(sizes[1], update).as_bytes()).await;
+        changes.next().await;
+        assert!(length() > sizes[1] - 200);
+        // It hangs up in the middle.
+        let _ = connection.stream.write_all(padded(sizes[2], update).as_bytes()).await;
+        connection.closed().await;
+    }
+    let mut connection = server.accept().await;
+    connection.give_schema().await;
+    let request = connection.request("monitor_cond_since").await;
+    let reply = |name: &str| json!({ "id": request["id"], "result": [false, "t4", named("initial", name)] });
+    let _ = connection.stream.write_all(padded(4 * MIB + 1, reply).as_bytes()).await;
+    connection.closed().await;
+    let said = format!("{}: unreadable stream: message larger than {} bytes", server.endpoint(), 4 * MIB);
+    client.failure().wait_for(|failure| failure.as_deref() == Some(said.as_str())).await.unwrap();
+}
+
 #[tokio::test]
 async fn bytes_that_are_no_text_end_the_session() {
     let server = Script::new();

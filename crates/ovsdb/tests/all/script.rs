@@ -38,12 +38,13 @@ impl Script {
     }
 
     pub fn client_with(&self, request_timeout: Duration) -> (Client, Changes) {
+        Client::spawn(Config { request_timeout, ..self.config() })
+    }
+
+    /// With small limits: 1 MiB for a message, 4 MiB for a snapshot.
+    pub fn config(&self) -> Config {
         let tables = vec![Table { name: "Shelf", columns: &["name", "count"], key: None }];
-        Client::spawn(Config {
-            max_message: 1 << 20,
-            request_timeout,
-            ..Config::new(vec![self.endpoint()], "Shop", tables)
-        })
+        Config { max_message: 1 << 20, max_snapshot: 4 << 20, ..Config::new(vec![self.endpoint()], "Shop", tables) }
     }
 
     pub async fn accept(&self) -> Connection {
