@@ -1,7 +1,7 @@
 //! Where a server listens, in the words of ovsdb(7), "Connection Methods".
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -69,8 +69,9 @@ fn host_port(whole: &str, rest: &str) -> Result<(String, u16), EndpointError> {
     let whole = || whole.to_owned();
     let (host, port) = rest.rsplit_once(':').ok_or_else(|| EndpointError::Port(whole()))?;
     let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(|| EndpointError::Port(whole()))?;
+    // Open vSwitch takes IPv4 addresses in brackets too, and kube-ovn's scripts write them so.
     let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        Some(v6) if v6.parse::<Ipv6Addr>().is_ok() => v6,
+        Some(address) if address.parse::<IpAddr>().is_ok() => address,
         None if !host.is_empty() && !host.contains([':', '[', ']']) => host,
         _ => return Err(EndpointError::Host(whole())),
     };
@@ -106,6 +107,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
         }
+        assert_eq!("ssl:[10.0.0.1]:6641".parse::<Endpoint>().unwrap().to_string(), "ssl:10.0.0.1:6641");
         assert_eq!(Endpoint::parse_list("tcp:a:1, tcp:b:2").unwrap().len(), 2);
     }
 
@@ -122,7 +124,7 @@ mod tests {
             ("tcp::6641", "expected a host, an IPv4 address or an IPv6 address in brackets"),
             ("tcp:fd00::1:6641", "expected a host, an IPv4 address or an IPv6 address in brackets"),
             ("tcp:[fd00::1:6641", "expected a host, an IPv4 address or an IPv6 address in brackets"),
-            ("tcp:[10.0.0.1]:6641", "expected a host, an IPv4 address or an IPv6 address in brackets"),
+            ("tcp:[ovn-nb]:6641", "expected a host, an IPv4 address or an IPv6 address in brackets"),
             ("ssl:10.0.0.1", "expected a port from 1 to 65535"),
             ("ssl:fd00::1:6641", "expected a host, an IPv4 address or an IPv6 address in brackets"),
         ] {
