@@ -28,9 +28,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let registry = prometheus::Registry::new();
     let metrics = Metrics::register(&registry, &args.node_name).context("register metrics")?;
     let client = kit::kubernetes::client(args.kubeconfig.as_deref(), &registry).await?;
-    let endpoint = Endpoint::bind(args.metrics_address, registry, readiness.clone())
+    let endpoint = Endpoint::bind(args.endpoint(), registry, readiness.clone())
         .await
-        .with_context(|| format!("listen on {}", args.metrics_address))?;
+        .with_context(|| format!("listen on {}", args.endpoint()))?;
     tokio::spawn(endpoint.serve());
 
     let cluster = Cluster::watch(&client, &args.node_name);

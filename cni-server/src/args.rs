@@ -1,16 +1,21 @@
 //! The agent's arguments: kube-ovn's names and defaults.
 
+mod unserved;
+
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Parser;
 use ipnet::IpNet;
+use kit::flags::{self, Ignored};
 
 use crate::conflist::Install;
 use crate::tunnel::{Names, NetworkType};
 
 /// The node agent of the pod network.
-#[derive(Clone, Debug, clap::Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(name = "kube-ovn-cni", version)]
 pub struct Args {
     /// Name of this node in Kubernetes.
@@ -52,18 +57,28 @@ pub struct Args {
     /// Address of `/metrics`, `/healthz` and `/readyz`.
     #[arg(long, default_value = "0.0.0.0:10665")]
     pub metrics_address: SocketAddr,
+    /// The port alone of that address, as kube-ovn has it.
+    #[arg(long)]
+    pub pprof_port: Option<u16>,
     /// How long an ADD may take in all, in seconds.
     #[arg(long, default_value_t = 30)]
     pub add_timeout: u64,
-    /// How log lines are written.
-    #[arg(long, value_enum, default_value_t)]
-    pub log_format: kit::logs::Format,
-    /// What is logged; `RUST_LOG` wins over it. The client's own errors come again in our words.
-    #[arg(long, default_value = "info,kube_client=off")]
-    pub log_level: String,
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub logs: kit::logs::Logs,
 }
 
 impl Args {
+    /// Reads a command line, the program's name first; says which flags of it are known from kube-ovn and do nothing here.
+    pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<(Self, Vec<Ignored>), clap::Error> {
+        flags::read(line, &[flags::KLOG, unserved::FLAGS])
+    }
+
+    /// Where the health endpoint listens.
+    pub fn endpoint(&self) -> SocketAddr {
+        SocketAddr::new(self.metrics_address.ip(), self.pprof_port.unwrap_or(self.metrics_address.port()))
+    }
+
     /// What to install, if anything.
     pub fn install(&self) -> Option<Install> {
         let plugin = match self.install_cni_config.as_str() {
@@ -100,7 +115,6 @@ fn ovs_socket(text: &str) -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
 
     fn args(more: &[&str]) -> Args {
         Args::try_parse_from(["kube-ovn-cni", "--node-name", "n1"].iter().chain(more)).unwrap()
@@ -112,6 +126,32 @@ mod tests {
         assert_eq!(args.iface.to_string(), "");
         assert_eq!(args.bind_socket, PathBuf::from("/run/openvswitch/kube-ovn-daemon.sock"));
         assert!(args.install().is_none());
+    }
+
+    #[test]
+    fn a_command_line_of_kube_ovns_is_taken_as_it_is() {
+        let line = "kube-ovn-cni --node-name=n1 --enable-mirror=false --mirror-iface=mirror0 --encap-checksum=true \
+            --service-cluster-ip-range=10.96.0.0/12 --iface= --dpdk-tunnel-iface=br-phy --network-type=geneve \
+            --default-interface-name= --cni-conf-dir=/etc/cni/net.d --cni-conf-file=/kube-ovn/01-kube-ovn.conflist \
+            --cni-conf-name=01-kube-ovn.conflist --logtostderr=false --alsologtostderr=true \
+            --log_file=/var/log/kube-ovn/kube-ovn-cni.log --log_file_max_size=200 --enable-metrics=true \
+            --kubelet-dir=/var/lib/kubelet --enable-tproxy=false --ovs-vsctl-concurrency=100 --secure-serving=false \
+            --enable-ovn-ipsec=false --set-vxlan-tx-off=false --enable-arp-detect-ip-conflict=true --pprof-port=10666 -v 3";
+        let (args, ignored) = Args::read(line.split_whitespace().map(Into::into)).unwrap();
+        assert_eq!((args.iface.to_string().as_str(), args.endpoint().port()), ("", 10666));
+        assert_eq!(ignored.len(), 17);
+        let unknown = Args::read(["kube-ovn-cni", "--no-such-flag=1"].map(Into::into)).unwrap_err().to_string();
+        assert!(unknown.starts_with("error: unexpected argument '--no-such-flag' found"), "{unknown}");
+    }
+
+    #[test]
+    fn what_is_served_is_not_among_what_is_not() {
+        for argument in <Args as clap::CommandFactory>::command().get_arguments() {
+            let long = argument.get_long().unwrap_or_default();
+            let among = |names: &[&str]| names.contains(&long);
+            let known = flags::KLOG.iter().chain(unserved::FLAGS);
+            assert!(!known.into_iter().any(|group| among(group.switches) || among(group.values)), "--{long}");
+        }
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! The command line: kube-ovn's names and defaults, so that its manifests keep working.
 
+mod unserved;
+
+use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use api::{Addresses, Cidrs, IpRange};
 use clap::Parser;
+use kit::flags::{self, Ignored};
 use ovsdb::{Config, Endpoint, TlsFiles};
 
 /// Translates namespaces, subnets, nodes and pods into the OVN northbound database.
@@ -88,20 +92,17 @@ pub struct Args {
     #[arg(long, default_value_t = 10660)]
     pub pprof_port: u16,
 
-    /// How log lines are written.
-    #[arg(long, value_enum, default_value_t)]
-    pub log_format: kit::logs::Format,
-
-    /// Which log lines are written, as a tracing filter; `RUST_LOG` wins.
-    #[arg(long, default_value = "info,kube_leader_election=warn")]
-    pub log_level: String,
-
-    /// Accepted for kube-ovn's manifests; work here is not split among workers.
-    #[arg(long, hide = true)]
-    pub worker_num: Option<u32>,
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub logs: kit::logs::Logs,
 }
 
 impl Args {
+    /// Reads a command line, the program's name first; says which flags of it are known from kube-ovn and do nothing here.
+    pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<(Self, Vec<Ignored>), clap::Error> {
+        flags::read(line, &[flags::KLOG, unserved::FLAGS])
+    }
+
     /// Where the health endpoint listens.
     pub fn endpoint(&self) -> SocketAddr {
         SocketAddr::new(self.metrics_address, self.pprof_port)
@@ -144,6 +145,40 @@ mod tests {
 
     fn args(more: &[&str]) -> Result<Args, clap::Error> {
         Args::try_parse_from(["kube-ovn-controller", "--ovn-nb-addr"].iter().chain(more))
+    }
+
+    #[test]
+    fn a_command_line_of_kube_ovns_is_taken_as_it_is() {
+        let line = "kube-ovn-controller --ovn-nb-addr=tcp:[10.0.0.1]:6641 --ovn-sb-addr=tcp:[10.0.0.1]:6642 \
+            --default-ls=ovn-default --default-cidr=10.16.0.0/16 --default-gateway= --default-gateway-check=true \
+            --default-logical-gateway=false --default-u2o-interconnection=false --default-exclude-ips= \
+            --cluster-router=ovn-cluster --node-switch=join --node-switch-cidr=100.64.0.0/16 \
+            --service-cluster-ip-range=10.96.0.0/12 --network-type=geneve --default-provider-name=provider \
+            --default-interface-name= --default-exchange-link-name=false --default-vlan-name=ovn-vlan --default-vlan-id=100 \
+            --ls-dnat-mod-dl-dst=true --ls-ct-skip-dst-lport-ips=true --pod-nic-type=veth-pair --enable-lb=true \
+            --enable-np=true --enable-eip-snat=true --enable-external-vpc=true --enable-ecmp=false --logtostderr=false \
+            --alsologtostderr=true --gc-interval=360 --inspect-interval=20 --log_file=/var/log/kube-ovn-controller.log \
+            --log_file_max_size=200 --enable-lb-svc=false --keep-vm-ip=true --enable-metrics=true --node-local-dns-ip= \
+            --secure-serving=false --enable-ovn-ipsec=false --enable-anp=false --ovsdb-con-timeout=3 \
+            --ovsdb-inactivity-timeout=10 --worker-num 3 --v=3";
+        let (args, ignored) = Args::read(line.split_whitespace().map(Into::into)).unwrap();
+        assert_eq!((args.default_gateway, args.default_exclude_ips.len()), (None, 0));
+        assert_eq!(args.default_cidr.to_string(), "10.16.0.0/16");
+        let lb = ignored.iter().find(|ignored| ignored.flag == "--enable-lb").unwrap();
+        assert_eq!((lb.instead, ignored.len()), ("Services are left to kube-proxy", 32));
+
+        let unknown = Args::read(["kube-ovn-controller", "--no-such-flag=1"].map(Into::into)).unwrap_err().to_string();
+        assert!(unknown.starts_with("error: unexpected argument '--no-such-flag' found"), "{unknown}");
+    }
+
+    #[test]
+    fn what_is_served_is_not_among_what_is_not() {
+        for argument in <Args as clap::CommandFactory>::command().get_arguments() {
+            let long = argument.get_long().unwrap_or_default();
+            let among = |names: &[&str]| names.contains(&long);
+            let known = flags::KLOG.iter().chain(unserved::FLAGS);
+            assert!(!known.into_iter().any(|group| among(group.switches) || among(group.values)), "--{long}");
+        }
     }
 
     #[test]

@@ -20,10 +20,10 @@ mod run;
 mod visible;
 mod watch;
 
-use clap::Parser;
-
 fn main() -> anyhow::Result<()> {
-    let args = args::Args::parse();
-    kit::logs::init(args.log_format, &args.log_level)?;
+    let (args, ignored) = args::Args::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    // What the election finds is told in our words.
+    kit::logs::init(&args.logs, "kube_leader_election=warn")?;
+    ignored.iter().for_each(kit::flags::Ignored::warn);
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run::run(args))
 }

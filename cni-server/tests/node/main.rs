@@ -7,7 +7,7 @@
 
 /// `RUST_LOG=debug` shows what the agent does.
 fn logs() {
-    let _ = kit::logs::init(kit::logs::Format::Text, "off");
+    let _ = kit::logs::init(&kit::logs::Logs::at("off"), "");
 }
 
 mod attach;

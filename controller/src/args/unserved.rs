@@ -1,0 +1,107 @@
+//! Flags of kube-ovn's controller that are known and do nothing here.
+
+use kit::flags::Unserved;
+
+/// Each with what holds instead.
+pub(super) const FLAGS: &[Unserved] = &[
+    Unserved {
+        instead: "nothing is read from or written to the southbound database",
+        switches: &[],
+        values: &["ovn-sb-addr"],
+    },
+    Unserved {
+        instead: "--ovn-nb-addr names the northbound database, and its session needs no tuning",
+        switches: &[],
+        values: &[
+            "ovn-nb-socket",
+            "ovn-nb-host",
+            "ovn-nb-port",
+            "timeout",
+            "ovn-timeout",
+            "ovsdb-con-timeout",
+            "ovsdb-con-maxretry",
+            "ovsdb-inactivity-timeout",
+        ],
+    },
+    Unserved {
+        instead: "work is not split among workers, and what fails is tried again at a pace of its own",
+        switches: &[],
+        values: &["worker-num", "cust-crd-retry-min-delay", "cust-crd-retry-max-delay"],
+    },
+    Unserved {
+        instead: "all rows are compared as they change, and with everything every 5 minutes",
+        switches: &[],
+        values: &["gc-interval", "inspect-interval", "nodepg-probe-time"],
+    },
+    Unserved {
+        instead: "Services are left to kube-proxy",
+        switches: &["enable-lb", "enable-lb-svc", "ls-dnat-mod-dl-dst", "ls-ct-skip-dst-lport-ips"],
+        values: &[
+            "cluster-tcp-loadbalancer",
+            "cluster-udp-loadbalancer",
+            "cluster-sctp-loadbalancer",
+            "cluster-tcp-session-loadbalancer",
+            "cluster-udp-session-loadbalancer",
+            "cluster-sctp-session-loadbalancer",
+            "skip-conntrack-dst-cidrs",
+            "node-local-dns-ip",
+        ],
+    },
+    Unserved {
+        instead: "network policies are not enforced yet",
+        switches: &["enable-np", "enable-anp", "enable-dns-name-resolver"],
+        values: &["np-enforcement"],
+    },
+    Unserved {
+        instead: "there is one router for all subnets, and the nodes are its only ways out",
+        switches: &["enable-eip-snat", "enable-external-vpc"],
+        values: &[
+            "external-gateway-config-ns",
+            "external-gateway-switch",
+            "external-gateway-net",
+            "external-gateway-vlanid",
+            "pod-default-fip-type",
+            "bfd-min-tx",
+            "bfd-min-rx",
+            "bfd-detect-mult",
+        ],
+    },
+    Unserved {
+        instead: "a centralized subnet is not spread over several gateways",
+        switches: &["enable-ecmp"],
+        values: &[],
+    },
+    Unserved {
+        instead: "every subnet is an overlay, and the agents' --network-type says which tunnels carry it",
+        switches: &[
+            "default-gateway-check",
+            "default-logical-gateway",
+            "default-u2o-interconnection",
+            "default-exchange-link-name",
+        ],
+        values: &[
+            "network-type",
+            "default-provider-name",
+            "default-interface-name",
+            "default-vlan-name",
+            "default-vlan-id",
+        ],
+    },
+    Unserved {
+        instead: "only a stateful set's pods get their addresses back",
+        switches: &["keep-vm-ip", "enable-live-migration-optimize"],
+        values: &[],
+    },
+    Unserved { instead: "pods get veth pairs", switches: &[], values: &["pod-nic-type"] },
+    Unserved {
+        instead: "metrics and health are always there, by plain HTTP on --pprof-port, and there is no profiling",
+        switches: &["enable-metrics", "enable-pprof", "secure-serving"],
+        values: &["tls-min-version", "tls-max-version", "tls-cipher-suites"],
+    },
+    Unserved {
+        instead: "tunnels are not encrypted",
+        switches: &["enable-ovn-ipsec", "cert-manager-ipsec-cert"],
+        values: &["ipsec-cert-duration", "cert-manager-issuer-name"],
+    },
+    Unserved { instead: "it is the network of every pod", switches: &["non-primary-cni-mode"], values: &[] },
+];

@@ -1,0 +1,143 @@
+//! Flags of kube-ovn's programs that ours know and do not serve.
+//!
+//! Its manifests carry dozens of flags. One that means nothing here is no reason not to start, but its author is told what
+//! holds instead; one that nobody knows is a mistake and stays an error.
+
+use std::ffi::{OsStr, OsString};
+
+use clap::Parser;
+
+/// Flags that are known, with what holds in spite of them. Names may be written with `_` or `-`.
+#[derive(Debug)]
+pub struct Unserved {
+    /// What holds instead, a clause.
+    pub instead: &'static str,
+    /// Those that are true, false, or just there.
+    pub switches: &'static [&'static str],
+    /// Those with a value.
+    pub values: &'static [&'static str],
+}
+
+/// Where klog and glog write, which our logs do not follow. Their `--v` is served, see [`crate::logs`].
+pub const KLOG: &[Unserved] = &[
+    Unserved {
+        instead: "log lines go to stderr and nowhere else",
+        switches: &["logtostderr", "alsologtostderr", "one-output"],
+        values: &["stderrthreshold", "log-dir", "log-file", "log-file-max-size", "log-perm"],
+    },
+    Unserved {
+        instead: "--log-format says how lines are written",
+        switches: &["add-dir-header", "skip-headers", "skip-log-headers"],
+        values: &[],
+    },
+    Unserved {
+        instead: "--log-level=info,<module>=debug says which lines are written",
+        switches: &[],
+        values: &["vmodule", "log-backtrace-at"],
+    },
+];
+
+/// A flag that was given and is not served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ignored {
+    /// As it was given, without its value.
+    pub flag: String,
+    /// What holds instead.
+    pub instead: &'static str,
+}
+
+impl Ignored {
+    /// Says so in the log.
+    pub fn warn(&self) {
+        tracing::warn!(flag = self.flag, "the flag is known from kube-ovn and does nothing here: {}", self.instead);
+    }
+}
+
+/// Reads a command line, the program's name first, without the flags that are known and not served; says which those were.
+///
+/// A flag with an empty value is as good as none: `--iface=`, as kube-ovn's installer leaves those that nobody has set.
+pub fn read<A: Parser>(
+    line: impl IntoIterator<Item = OsString>,
+    known: &[&'static [Unserved]],
+) -> Result<(A, Vec<Ignored>), clap::Error> {
+    let served = A::command();
+    let is_served = |name: &str| served.get_arguments().any(|argument| argument.get_long() == Some(name));
+    let (line, ignored) = sort_out(line, known, is_served);
+    Ok((A::try_parse_from(line)?, ignored))
+}
+
+fn sort_out(
+    line: impl IntoIterator<Item = OsString>,
+    known: &[&'static [Unserved]],
+    is_served: impl Fn(&str) -> bool,
+) -> (Vec<OsString>, Vec<Ignored>) {
+    let (mut left, mut ignored) = (Vec::new(), Vec::new());
+    let mut line = line.into_iter().peekable();
+    while let Some(word) = line.next() {
+        let Some((flag, value)) = flag(&word) else {
+            let end = word == "--";
+            left.push(word);
+            if end {
+                left.extend(line.by_ref());
+            }
+            continue;
+        };
+        match known.iter().copied().flatten().find_map(|group| group.knows(flag)) {
+            None if value == Some("") && is_served(flag.trim_start_matches('-')) => {}
+            None => left.push(word),
+            Some(_) if value == Some("") => {}
+            Some((group, takes_value)) => {
+                ignored.push(Ignored { flag: flag.to_owned(), instead: group.instead });
+                if takes_value && value.is_none() {
+                    line.next_if(|next| !next.as_encoded_bytes().starts_with(b"-"));
+                }
+            }
+        }
+    }
+    (left, ignored)
+}
+
+impl Unserved {
+    /// Whether the flag is one of these, and if so whether a value goes with it.
+    fn knows(&self, flag: &str) -> Option<(&Self, bool)> {
+        let name = flag.trim_start_matches('-').replace('_', "-");
+        let among = |names: &[&str]| names.iter().any(|known| *known == name);
+        if among(self.switches) { Some((self, false)) } else { among(self.values).then_some((self, true)) }
+    }
+}
+
+/// `--name` or `--name=value`, taken apart.
+fn flag(word: &OsStr) -> Option<(&str, Option<&str>)> {
+    let word = word.to_str().filter(|word| word.len() > 2 && word.starts_with("--"))?;
+    Some(word.split_once('=').map_or((word, None), |(flag, value)| (flag, Some(value))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: &[Unserved] =
+        &[Unserved { instead: "services are not balanced yet", switches: &["enable-lb"], values: &["gc-interval"] }];
+
+    #[track_caller]
+    fn check(line: &str, left: &str, ignored: &[&str]) {
+        let (words, found) = sort_out(line.split(' ').map(Into::into), &[KLOG, OURS], |flag| flag == "iface");
+        assert_eq!(words.join(OsStr::new(" ")), left);
+        assert_eq!(found.iter().map(|found| found.flag.as_str()).collect::<Vec<_>>(), ignored);
+    }
+
+    #[test]
+    fn what_is_known_and_not_served_is_taken_out_with_its_value_and_nothing_else_is() {
+        check("a --default-cidr=10.16.0.0/16 --mtu 1400", "a --default-cidr=10.16.0.0/16 --mtu 1400", &[]);
+        check("a --enable-lb --mtu=0", "a --mtu=0", &["--enable-lb"]);
+        check("a --enable-lb=true --gc-interval=360 b", "a b", &["--enable-lb", "--gc-interval"]);
+        check("a --gc-interval 360 b", "a b", &["--gc-interval"]);
+        check("a --gc-interval --mtu=0", "a --mtu=0", &["--gc-interval"]);
+        check("a --gc-interval", "a", &["--gc-interval"]);
+        check("a --log_file=/x --log-file-max_size 200 b", "a b", &["--log_file", "--log-file-max_size"]);
+        check("a --iface= --mtu=0", "a --mtu=0", &[]);
+        check("a --gc-interval= --mtu=0", "a --mtu=0", &[]);
+        check("a --no-such-flag= --mtu=0", "a --no-such-flag= --mtu=0", &[]);
+        check("a --no-such-flag=1 -v=3 -- --enable-lb", "a --no-such-flag=1 -v=3 -- --enable-lb", &[]);
+    }
+}
