@@ -92,6 +92,10 @@ pub struct Args {
     #[arg(long, default_value_t = 10660)]
     pub pprof_port: u16,
 
+    /// Tell each pod's address by an event too, as kube-ovn does: a third write for each pod.
+    #[arg(long)]
+    pub allocation_events: bool,
+
     /// What is logged, and how.
     #[command(flatten)]
     pub logs: kit::logs::Logs,

@@ -1,4 +1,5 @@
-//! Events on the objects that something is wrong with, where `kubectl describe` shows them.
+//! Events on the objects that something is wrong with, where `kubectl describe` shows them; and on pods that have got their
+//! address, if that is wanted.
 //!
 //! A notice is told once for each message; Kubernetes counts repetitions of the same event by itself.
 
@@ -17,6 +18,7 @@ use crate::engine::Engine;
 #[derive(Debug)]
 pub struct Notice {
     about: ObjectReference,
+    type_: EventType,
     reason: &'static str,
     message: String,
 }
@@ -25,50 +27,68 @@ pub struct Notice {
 #[derive(Debug)]
 pub struct Notices {
     told: HashMap<Object, String>,
+    allocations: bool,
     sender: mpsc::UnboundedSender<Notice>,
 }
 
 impl Notices {
-    /// Nothing has been told yet.
-    pub fn new(sender: mpsc::UnboundedSender<Notice>) -> Self {
-        Self { told: HashMap::new(), sender }
+    /// Nothing has been told yet. `allocations`: whether each pod that gets its address is told of, and not only those that
+    /// get none.
+    pub fn new(sender: mpsc::UnboundedSender<Notice>, allocations: bool) -> Self {
+        Self { told: HashMap::new(), allocations, sender }
     }
 
-    /// Tells what is wrong with an object, if anything is and it was not told already.
+    /// Tells what there is to tell about an object, if it was not told already.
     pub fn about(&mut self, engine: &Engine, cluster: &Cluster, object: &Object) {
-        let Some((about, reason, message)) = complaint(engine, cluster, object) else {
+        let complaint = complaint(engine, cluster, object);
+        let news = || allocation(engine, cluster, object).filter(|_| self.allocations);
+        let Some(notice) = complaint.or_else(news) else {
             self.told.remove(object);
             return;
         };
-        if self.told.get(object) != Some(&message) {
-            self.told.insert(object.clone(), message.clone());
+        if self.told.get(object) != Some(&notice.message) {
+            self.told.insert(object.clone(), notice.message.clone());
             // The receiver lives as long as the process.
-            let _ = self.sender.send(Notice { about, reason, message });
+            let _ = self.sender.send(notice);
         }
     }
 }
 
-fn complaint(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<(ObjectReference, &'static str, String)> {
-    match object {
+/// That a pod has got its address: for as long as its annotations do not say so.
+fn allocation(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Notice> {
+    let Object::Pod(port) = object else { return None };
+    let pod = cluster.pods.get(port).filter(|pod| !pod.done && !matches!(pod.net, Ok(Some(_))))?;
+    let (subnet, lease) = engine.lease_of(pod)?;
+    Some(Notice {
+        about: reference("Pod", &pod.name, Some(&pod.namespace), &pod.uid),
+        type_: EventType::Normal,
+        reason: "PodNetworkAllocated",
+        message: format!("{} of subnet {subnet}, MAC {}", lease.ips, lease.mac),
+    })
+}
+
+fn complaint(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Notice> {
+    let (about, reason, message) = match object {
         Object::Pod(port) => {
             let pod = cluster.pods.get(port)?;
             let refused = engine.refused(port)?;
             let about = reference("Pod", &pod.name, Some(&pod.namespace), &pod.uid);
-            Some((about, "AcquireAddressFailed", refused.message.clone()))
+            (about, "AcquireAddressFailed", refused.message.clone())
         }
         Object::Node(name) => {
             let node = cluster.nodes.get(name)?;
             let refused = engine.refused(&node.port())?;
             // By kubelet's convention events on a Node carry its name as uid.
-            Some((reference("Node", name, None, name), "AcquireAddressFailed", refused.message.clone()))
+            (reference("Node", name, None, name), "AcquireAddressFailed", refused.message.clone())
         }
         Object::Namespace(name) => {
             let namespace = cluster.namespaces.get(name)?;
             let error = namespace.net.as_ref().err()?;
-            Some((reference("Namespace", name, None, &namespace.uid), "ValidateNamespaceFailed", error.to_string()))
+            (reference("Namespace", name, None, &namespace.uid), "ValidateNamespaceFailed", error.to_string())
         }
-        Object::Subnet(_) | Object::StatefulSet(_) | Object::Ip(_) => None,
-    }
+        Object::Subnet(_) | Object::StatefulSet(_) | Object::Ip(_) => return None,
+    };
+    Some(Notice { about, type_: EventType::Warning, reason, message })
 }
 
 fn reference(kind: &str, name: &str, namespace: Option<&str>, uid: &str) -> ObjectReference {
@@ -87,9 +107,9 @@ fn reference(kind: &str, name: &str, namespace: Option<&str>, uid: &str) -> Obje
 pub async fn run(client: Client, identity: Arc<str>, mut notices: mpsc::UnboundedReceiver<Notice>) {
     let reporter = Reporter { controller: "kube-ovn-controller".to_owned(), instance: Some(identity.to_string()) };
     let recorder = Recorder::new(client, reporter);
-    while let Some(Notice { about, reason, message }) = notices.recv().await {
+    while let Some(Notice { about, type_, reason, message }) = notices.recv().await {
         let event = Event {
-            type_: EventType::Warning,
+            type_,
             reason: reason.to_owned(),
             note: Some(message),
             action: "Allocating".to_owned(),
@@ -97,6 +117,55 @@ pub async fn run(client: Client, identity: Arc<str>, mut notices: mpsc::Unbounde
         };
         if let Err(error) = recorder.publish(&event, &about).await {
             tracing::warn!(%error, kind = about.kind, name = about.name, "an event was not taken");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ovsdb::Replica;
+    use serde_json::json;
+
+    use super::*;
+    use crate::cluster::Event as Observed;
+    use crate::engine::tests::{bare_cluster, install, pod};
+    use crate::watch::Seen;
+
+    /// What is told of a pod with these annotations, looked at twice.
+    fn told(annotations: serde_json::Value, allocations: bool) -> Vec<String> {
+        let mut cluster = Cluster::default();
+        let seen = Observed::Pods(Seen::Apply(pod("default/a", "uid-1", annotations)));
+        for event in bare_cluster().into_iter().chain([seen]) {
+            cluster.observe(event);
+        }
+        let engine = Engine::recover(install(), &cluster, &Replica::new(ovn::northbound()));
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let mut notices = Notices::new(sender, allocations);
+        let object = Object::Pod("a.default".into());
+        notices.about(&engine, &cluster, &object);
+        notices.about(&engine, &cluster, &object);
+        let mut lines = Vec::new();
+        while let Ok(Notice { type_, reason, message, .. }) = receiver.try_recv() {
+            lines.push(format!("{type_:?} {reason}: {message}"));
+        }
+        lines
+    }
+
+    #[test]
+    fn a_pods_address_is_told_once_if_that_is_wanted_and_what_is_wrong_always() {
+        let expected = "Normal PodNetworkAllocated: 10.16.0.2 of subnet ovn-default, MAC 0a:58:0a:10:00:02";
+        assert_eq!(told(json!({}), true), [expected]);
+        assert_eq!(told(json!({}), false), [""; 0]);
+        let annotated = json!({
+            "ovn.kubernetes.io/allocated": "true", "ovn.kubernetes.io/ip_address": "10.16.0.2",
+            "ovn.kubernetes.io/mac_address": "0a:58:0a:10:00:02", "ovn.kubernetes.io/cidr": "10.16.0.0/16",
+            "ovn.kubernetes.io/gateway": "10.16.0.1", "ovn.kubernetes.io/logical_switch": "ovn-default",
+        });
+        assert_eq!(told(annotated, true), [""; 0], "an earlier leader has told it");
+        let refused = json!({ "ovn.kubernetes.io/ip_address": "10.99.0.2" });
+        for allocations in [true, false] {
+            let told = told(refused.clone(), allocations);
+            assert!(matches!(told.as_slice(), [one] if one.starts_with("Warning AcquireAddressFailed: ")), "{told:?}");
         }
     }
 }

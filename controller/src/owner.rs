@@ -20,7 +20,7 @@ use crate::cluster::{Cluster, Event, Object};
 use crate::election::Standing;
 use crate::engine::{Engine, Install};
 use crate::metrics::Metrics;
-use crate::notices::{Notice, Notices};
+use crate::notices::Notices;
 use crate::publish::{Done, Outbox, Write};
 use crate::visible;
 
@@ -89,7 +89,7 @@ impl Owner {
         install: Install,
         northbound: Client,
         writes: mpsc::UnboundedSender<Write>,
-        notices: mpsc::UnboundedSender<Notice>,
+        notices: Notices,
         metrics: Metrics,
         readiness: Readiness,
     ) -> Self {
@@ -101,7 +101,7 @@ impl Owner {
             writer: Writer::new(northbound.clone()),
             northbound,
             outbox: Outbox::new(writes),
-            notices: Notices::new(notices),
+            notices,
             metrics,
             readiness,
             compare_all: true,

@@ -15,6 +15,7 @@ use crate::cluster::{Event, IpRecord, Namespace, Node, Pod, StatefulSet};
 use crate::election::{self, Standing};
 use crate::engine::{Install, NewSubnet};
 use crate::metrics::Metrics;
+use crate::notices::Notices;
 use crate::owner::{Inputs, Owner};
 use crate::watch::follow;
 use crate::{notices, publish};
@@ -40,6 +41,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (standing_in, standing) = watch::channel(Standing::Standby);
     let (stop, stopped) = oneshot::channel::<()>();
 
+    let notices_in = Notices::new(notices_in, args.allocation_events);
     let owner = Owner::new(install(&args), northbound, writes_in, notices_in, metrics, readiness);
     let owner = tokio::spawn(owner.run(Inputs { events, standing, changes, done }));
     tokio::spawn(publish::run(client.clone(), writes, done_in));

@@ -17,6 +17,7 @@ use crate::cluster::Event;
 use crate::election::Standing;
 use crate::engine::tests::{bare_cluster, install, pod};
 use crate::metrics::Metrics;
+use crate::notices::Notices;
 use crate::publish::{Action, Done, Target, Write};
 use crate::watch::Seen;
 
@@ -34,7 +35,7 @@ impl Scene {
             .unwrap_or_else(|error| panic!("{error}; install it with: apt-get install ovn-central"));
         let server = OvsdbServer::start(&schema).unwrap();
         let (writes_in, writes) = mpsc::unbounded_channel();
-        let (notices, _) = mpsc::unbounded_channel();
+        let notices = Notices::new(mpsc::unbounded_channel().0, false);
         let metrics = Metrics::new(&Registry::new()).unwrap();
         let readiness = Readiness::waiting_for("the test");
         let owner = Owner::new(install(), client(&server).await, writes_in, notices, metrics, readiness);
