@@ -229,7 +229,7 @@ impl Attacher {
 
 /// The key of [`Seen`], which is the port's name too.
 fn pod_key(attachment: &Attachment) -> String {
-    format!("{}.{}", attachment.pod_name, attachment.pod_namespace)
+    api::pod_port(&attachment.pod_name, &attachment.pod_namespace)
 }
 
 /// The pod that the runtime means, if it is there.

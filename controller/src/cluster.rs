@@ -160,7 +160,7 @@ impl Cluster {
 
     fn index_pod(&mut self, object: &Object) {
         let Object::Pod(port) = object else { return };
-        let Some((_, namespace)) = port.rsplit_once('.') else { return };
+        let Some((_, namespace)) = api::pod_of_port(port) else { return };
         if self.pods.contains_key(port) {
             self.pods_of.entry(namespace.into()).or_default().insert(Arc::clone(port));
         } else if let Some(ports) = self.pods_of.get_mut(namespace) {

@@ -145,7 +145,7 @@ fn targets(object: &Object) -> Vec<Target> {
         Object::Node(name) => vec![Target::Node(Arc::clone(name))],
         Object::Ip(name) => vec![Target::Ip(Arc::clone(name))],
         Object::StatefulSet(_) => Vec::new(),
-        Object::Pod(port) => match port.rsplit_once('.') {
+        Object::Pod(port) => match api::pod_of_port(port) {
             Some((name, namespace)) => vec![Target::Pod { namespace: namespace.into(), name: name.into() }],
             None => Vec::new(),
         },

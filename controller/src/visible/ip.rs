@@ -69,7 +69,7 @@ fn node_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {
 /// Records of other shapes (another provider's, a virtual address) are none of ours and stay.
 fn is_ours(seen: &IpRecord) -> bool {
     let IpSpec { pod_name, namespace, node_name, .. } = &seen.spec;
-    let pod_shape = !namespace.is_empty() && *seen.name == *format!("{pod_name}.{namespace}");
+    let pod_shape = !namespace.is_empty() && *seen.name == *api::pod_port(pod_name, namespace);
     let node_shape = namespace.is_empty() && *seen.name == *api::node_port(node_name);
     pod_shape || node_shape
 }

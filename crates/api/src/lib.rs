@@ -20,7 +20,7 @@ use kube::CustomResourceExt;
 pub use annotations::{NamespaceNet, Placement, PodIps, PodWant};
 pub use error::FieldError;
 pub use ip::{Ip, IpSpec};
-pub use port::{node_of_port, node_port};
+pub use port::{node_of_port, node_port, pod_of_port, pod_port};
 pub use selector::selects;
 pub use subnet::{Subnet, SubnetCondition, SubnetSpec, SubnetStatus};
 pub use subnet_def::{GatewayNode, GatewayType, SubnetDef};

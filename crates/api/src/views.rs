@@ -199,7 +199,7 @@ impl PodView {
 
     /// The name of its port, its IP object and its lease: `<pod>.<namespace>`.
     pub fn port_name(&self) -> String {
-        format!("{}.{}", self.name(), self.namespace())
+        crate::pod_port(self.name(), self.namespace())
     }
 
     /// The node it is bound to; none before it is scheduled.

@@ -62,7 +62,7 @@ async fn write(client: Client, namespace: &str, name: &str, template: &Template)
     let (ips, pods) = (Api::<Ip>::all(client.clone()), Api::<PodView>::namespaced(client, namespace));
     let ip = json!({
         "apiVersion": "kubeovn.io/v1", "kind": "IP",
-        "metadata": {"name": format!("{name}.{namespace}"), "labels": template.labels}, "spec": template.spec,
+        "metadata": {"name": api::pod_port(name, namespace), "labels": template.labels}, "spec": template.spec,
     });
     let ip: Ip = serde_json::from_value(ip)?;
     let (patch, creation) = (json!({"metadata": {"annotations": template.annotations}}), PostParams::default());

@@ -34,7 +34,7 @@ pub(crate) fn node(name: &str, join: &str, mac: &str, internal: &[&str]) -> Node
 pub(crate) fn port(pod: &str, subnet: &str, ips: &str, mac: &str) -> Port {
     let (namespace, name) = pod.split_once('/').unwrap();
     Port {
-        name: format!("{name}.{namespace}").into(),
+        name: api::pod_port(name, namespace).into(),
         uid: format!("uid-of-{pod}").into(),
         pod: pod.into(),
         subnet: subnet.into(),
