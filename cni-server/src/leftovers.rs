@@ -52,13 +52,20 @@ pub fn plugged(replica: &Replica) -> Vec<Plugged> {
     .collect()
 }
 
-/// The ports that are dead, given this node's pods and, when they were looked at, the names of the kernel's links. The
-/// links are looked at after the ports, since a port is written when its device is there.
-pub fn dead(plugged: Vec<Plugged>, links: Option<&BTreeSet<String>>, pods: &Seen<Pod>) -> Vec<Plugged> {
+/// The ports that are dead, given this node's pods, the containers whose pods have been gone for a while, and, when they
+/// were looked at, the names of the kernel's links. The links are looked at after the ports, since a port is written when its
+/// device is there.
+pub fn dead(
+    plugged: Vec<Plugged>,
+    links: Option<&BTreeSet<String>>,
+    pods: &Seen<Pod>,
+    forsaken: &BTreeSet<String>,
+) -> Vec<Plugged> {
     let lives = |port: &Plugged| {
         let a = &port.attachment;
         let device = links.is_none_or(|links| links.contains(&port.device));
-        device && (has_pod(port, pods) || a.netns.as_ref().is_some_and(|path| Path::new(path).exists()))
+        let netns = || a.netns.as_ref().is_some_and(|path| Path::new(path).exists());
+        device && (has_pod(port, pods) || !forsaken.contains(&a.container_id) && netns())
     };
     plugged.into_iter().filter(|port| !lives(port)).collect()
 }
@@ -66,7 +73,7 @@ pub fn dead(plugged: Vec<Plugged>, links: Option<&BTreeSet<String>>, pods: &Seen
 /// Whether a port's pod is there, as far as is known.
 fn has_pod(port: &Plugged, pods: &Seen<Pod>) -> bool {
     let a = &port.attachment;
-    let name = format!("{}.{}", a.pod_name, a.pod_namespace);
+    let name = api::pod_port(&a.pod_name, &a.pod_namespace);
     let known = |pod: &Pod| a.pod_uid.as_deref().is_none_or(|uid| pod.has_uid(uid));
     !pods.synced || pods.objects.get(&name).is_some_and(known)
 }
@@ -76,12 +83,11 @@ fn has_pod(port: &Plugged, pods: &Seen<Pod>) -> bool {
 struct Forsaken(BTreeSet<String>);
 
 impl Forsaken {
-    /// The ports whose pods were gone then and are now, as of this comparison.
-    fn still(&mut self, plugged: &[Plugged], pods: &Seen<Pod>) -> Vec<Plugged> {
-        let gone: Vec<&Plugged> = plugged.iter().filter(|port| !has_pod(port, pods)).collect();
-        let ids = gone.iter().map(|port| port.attachment.container_id.clone()).collect();
-        let before = std::mem::replace(&mut self.0, ids);
-        gone.into_iter().filter(|port| before.contains(&port.attachment.container_id)).cloned().collect()
+    /// Those whose pods were gone then and are now, as of this comparison.
+    fn still(&mut self, plugged: &[Plugged], pods: &Seen<Pod>) -> BTreeSet<String> {
+        let gone = plugged.iter().filter(|port| !has_pod(port, pods));
+        let before = std::mem::replace(&mut self.0, gone.map(|port| port.attachment.container_id.clone()).collect());
+        before.intersection(&self.0).cloned().collect()
     }
 }
 
@@ -108,11 +114,8 @@ pub async fn clear(
         let names = if thorough { names(links).await } else { None };
         let dead = {
             let pods = pods.borrow_and_update();
-            let mut all = if thorough { forsaken.still(&plugged, &pods) } else { Vec::new() };
-            let others = dead(plugged, names.as_ref(), &pods).into_iter().filter(|port| !all.contains(port));
-            let others: Vec<Plugged> = others.collect();
-            all.extend(others);
-            all
+            let forsaken = if thorough { forsaken.still(&plugged, &pods) } else { BTreeSet::new() };
+            dead(plugged, names.as_ref(), &pods, &forsaken)
         };
         for port in dead {
             tracing::info!(device = port.device, pod = port.attachment.pod_name, "unplugging a dead port");
@@ -181,13 +184,17 @@ mod tests {
             port("reborn", "/nonexistent"),
             port("unplugged", "/proc/self/ns/net"),
         ];
+        let none = BTreeSet::new();
         let links = ["a_h", "gone_h", "forced_h", "reborn_h"].map(str::to_owned).into();
         let names = |dead: Vec<Plugged>| dead.into_iter().map(|p| p.attachment.pod_name).collect::<Vec<_>>();
-        assert_eq!(names(dead(all.clone(), Some(&links), &pods)), ["gone", "reborn", "unplugged"]);
+        assert_eq!(names(dead(all.clone(), Some(&links), &pods, &none)), ["gone", "reborn", "unplugged"]);
         // Nothing is known of the pods yet: only the device counts.
-        assert_eq!(names(dead(all.clone(), Some(&links), &Seen::default())), ["unplugged"]);
+        assert_eq!(names(dead(all.clone(), Some(&links), &Seen::default(), &none)), ["unplugged"]);
         // The kernel was not asked: only pods and namespaces count.
-        assert_eq!(names(dead(all, None, &pods)), ["gone", "reborn"]);
+        assert_eq!(names(dead(all.clone(), None, &pods, &none)), ["gone", "reborn"]);
+        // A namespace is no sign of life for ever.
+        let forsaken = ["a", "forced"].map(str::to_owned).into();
+        assert_eq!(names(dead(all, None, &pods, &forsaken)), ["gone", "forced", "reborn"], "a has its pod again");
     }
 
     #[test]
@@ -199,8 +206,7 @@ mod tests {
         let mut forsaken = Forsaken::default();
         assert!(forsaken.still(&ports, &Seen::default()).is_empty(), "nothing is known of the pods yet");
         assert!(forsaken.still(&ports, &both).is_empty(), "it may be on its way out by itself");
-        let names = |ports: Vec<Plugged>| ports.into_iter().map(|p| p.attachment.pod_name).collect::<Vec<_>>();
-        assert_eq!(names(forsaken.still(&ports, &one)), ["gone"]);
+        assert_eq!(forsaken.still(&ports, &one), ["gone".to_owned()].into());
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use api::{Ip, NodeView, PodView, Subnet};
+use api::annotations::IP_RESERVED_LABEL;
+use api::{Ip, NodeView, Placement, PodView, Subnet};
 use kube::Api;
 use kube::api::ListParams;
 use serde_json::Value;
@@ -49,23 +50,22 @@ pub async fn read(cluster: &Cluster) -> Result<Vec<String>> {
     let subnets = Api::<Subnet>::all(cluster.client()).list(&all).await?.items;
     let mut amiss = Vec::new();
 
-    let annotated = |annotations: &BTreeMap<String, String>| {
-        let get = |key: &str| annotations.get(&format!("ovn.kubernetes.io/{key}")).cloned().unwrap_or_default();
-        (split(&get("ip_address"), ','), get("mac_address").to_lowercase())
-    };
+    let placed = pods.iter().filter(|pod| pod.node_name().is_some());
+    let placed = placed.map(|pod| (pod.port_name(), Placement::of_pod(pod)));
     let mut wanted: BTreeMap<String, Record> = BTreeMap::new();
-    for pod in pods.iter().filter(|pod| pod.node_name().is_some()) {
-        wanted.insert(pod.port_name(), annotated(pod.annotations()));
-    }
-    wanted.extend(nodes.iter().map(|node| (node.port_name(), annotated(node.annotations()))));
-    for (name, (addresses, _)) in &wanted {
-        if addresses.is_empty() {
-            amiss.push(format!("{name} has no address by its annotations"));
+    for (name, place) in placed.chain(nodes.iter().map(|node| (node.port_name(), Placement::of_node(node)))) {
+        match place {
+            Ok(Some(Placement { ips, mac, .. })) => {
+                wanted.insert(name, (split(&ips.to_string(), ','), mac.to_string()));
+            }
+            Ok(None) => amiss.push(format!("{name} has no address by its annotations")),
+            Err(error) => amiss.push(error.to_string()),
         }
     }
     // An address that is kept for a stateful set's pod to come has its IP object alone.
     let kept = |ip: &&Ip| {
-        ip.metadata.labels.as_ref().is_some_and(|l| l.get("ovn.kubernetes.io/ip_reserved").is_some_and(|v| v == "true"))
+        let label = ip.metadata.labels.as_ref().and_then(|labels| labels.get(IP_RESERVED_LABEL));
+        label.is_some_and(|value| value == "true")
     };
     let records = ips.iter().filter(|ip| !kept(ip)).map(|ip| {
         let record = (split(&ip.spec.ip_address, ','), ip.spec.mac_address.to_lowercase());

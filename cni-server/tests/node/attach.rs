@@ -264,7 +264,8 @@ fn what_lost_dels_left_is_found() {
         let links = Links::here().unwrap();
         assert_eq!(leftovers::delete_orphans(&ovs, &links).await.unwrap(), 1);
         let names = links.all().await.unwrap().into_iter().map(|link| link.name).collect();
-        let dead = leftovers::dead(ovs.read(leftovers::plugged), Some(&names), &attacher.pods.borrow());
+        let dead =
+            leftovers::dead(ovs.read(leftovers::plugged), Some(&names), &attacher.pods.borrow(), &BTreeSet::new());
         assert_eq!(dead.iter().map(|port| port.device.as_str()).collect::<Vec<_>>(), ["05cafe012345_h"]);
         assert!(names.contains("veth0") && names.contains("07cafe012345_h") && !names.contains("06cafe012345_h"));
     });
