@@ -23,7 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::link::{self, Links};
 use crate::metrics::Metrics;
 use crate::netns::Netns;
-use crate::ovs::{Ovs, PodPort};
+use crate::ovs::{Coming, Ovs, PodPort};
 use crate::seen::{Pod, Seen};
 
 /// What attaching needs.
@@ -46,7 +46,7 @@ pub struct Attacher {
 }
 
 /// How long taking a port away may take.
-const UNPLUG: Duration = Duration::from_secs(10);
+pub const UNPLUG: Duration = Duration::from_secs(10);
 
 /// The name of the host end: kube-ovn's, the first 12 bytes of the container's id and `_h`.
 pub fn host_ifname(container_id: &str) -> String {
@@ -61,19 +61,22 @@ impl Attacher {
         let deadline = Instant::now() + self.patience;
         let path = attachment.netns.as_deref().unwrap_or_default();
         let netns = Arc::new(Netns::open(path).map_err(error::environment)?);
-        let start = std::time::Instant::now();
+        let asked = std::time::Instant::now();
         let net = self.allocation(attachment, deadline).await;
-        self.metrics.waited_for_address(start);
+        self.metrics.waited_for_address(asked);
         let net = net?;
         let mtu = self.mtu(&net, deadline).await?;
         timeout_at(deadline, self.ovs.bridge()).await.map_err(|_| error::away("bridge br-int is not there"))?;
 
         let host = host_ifname(&attachment.container_id);
+        let coming = self.ovs.coming();
         // When this fails nothing was made: what is there belongs to an attachment that stands.
         let (device, ifname, mac, inner) = (host.clone(), attachment.ifname.clone(), net.mac.bytes(), netns.clone());
         let add = async move |links: Links| links.add_veth(&device, &inner, &ifname, mac, mtu).await;
+        let start = std::time::Instant::now();
         link::aside("make the pod's link", add).await.map_err(error::plumbing)?;
-        match self.connect(attachment, &netns, &net, &host, deadline).await {
+        tracing::debug!(host, after = ?start.elapsed(), "link made");
+        match self.connect(attachment, &netns, &net, (&host, coming), deadline).await {
             Ok(()) => Ok(attached(host, &net, mtu)),
             Err(failure) => {
                 if let Err(undo) = self.remove(&attachment.container_id).await {
@@ -174,7 +177,7 @@ impl Attacher {
         attachment: &Attachment,
         netns: &Netns,
         net: &Placement,
-        host: &str,
+        (host, coming): (&str, Coming),
         deadline: Instant,
     ) -> Result<(), CniError> {
         let wanted = inside::Wanted {
@@ -186,8 +189,8 @@ impl Attacher {
         let port = pod_port(attachment, net, host);
         let start = std::time::Instant::now();
         let outside = async {
-            for left in self.ovs.plug(&port).await.map_err(error::ovs)? {
-                tracing::info!(device = left, pod = port.iface_id, "deleting the device of an earlier container");
+            for left in self.ovs.plug(port, coming).await.map_err(error::ovs)? {
+                tracing::info!(device = left, pod = pod_key(attachment), "deleting the device of an earlier container");
                 let delete = async move |links: Links| links.delete(&left).await;
                 link::aside("take an earlier container's link away", delete).await.map_err(error::plumbing)?;
             }

@@ -1,8 +1,10 @@
 //! This node's Open vSwitch, by its database: the pods' ports on `br-int` and the node's own settings.
 //!
 //! The Interface rows are the durable record of what is plugged: whose container, pod and namespace. Everything here
-//! starts from the replica of them and writes one transaction. Owns the session and its stream of changes; others wait
-//! for a change by [`Ovs::changed`].
+//! starts from the replica of them; `writer` is the one who adds and removes pods' ports. Owns the session and its stream of
+//! changes; others wait for a change by [`Ovs::changed`].
+
+mod writer;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,6 +16,9 @@ use ovsdb::{Op, Replica};
 use tokio::sync::watch;
 
 use crate::announce::{AnnounceError, Announcer};
+use writer::{Change, Writer};
+
+pub use writer::Coming;
 
 /// The integration bridge, ovn-controller's default.
 pub const BRIDGE: &str = "br-int";
@@ -51,6 +56,7 @@ pub enum OvsError {
 pub struct Ovs {
     client: Client,
     changed: watch::Receiver<u64>,
+    writer: Writer,
     announcer: Announcer,
 }
 
@@ -74,7 +80,7 @@ impl Ovs {
         let (client, stream) = Client::spawn(Config::new(vec![endpoint], "Open_vSwitch", local::open_vswitch()));
         let (sender, changed) = watch::channel(0);
         tokio::spawn(forward(stream, sender));
-        Self { announcer: Announcer::beside(socket), client, changed }
+        Self { writer: Writer::spawn(client.clone()), announcer: Announcer::beside(socket), client, changed }
     }
 
     /// Counts the changes of the replica: wait on it, then read again.
@@ -108,29 +114,15 @@ impl Ovs {
         self.read(|replica| Bridge::find(replica, BRIDGE).and_then(|b| b.datapath_type()) == Some("netdev"))
     }
 
+    /// Says that a pod's port is about to be plugged, so that others may be written together with it.
+    pub fn coming(&self) -> Coming {
+        self.writer.coming()
+    }
+
     /// Adds a pod's port. A port of the same name or for the same logical port, left by an earlier container, goes; the names
     /// of the other devices whose ports went. Nobody else knows of them any more.
-    pub async fn plug(&self, port: &PodPort) -> Result<Vec<String>, OvsError> {
-        let same_device = self.read(|replica| local::delete_port(replica, &port.device));
-        // Not in one transaction with the new row: that has the same id, and an id cannot go and come in one.
-        self.transact(&port.device, same_device).await?;
-        let mut external_ids: BTreeMap<String, String> =
-            port.about.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
-        external_ids.insert(key::IFACE_ID.to_owned(), port.iface_id.clone());
-        external_ids.insert(key::CONTAINER_ID.to_owned(), port.container_id.clone());
-        external_ids.insert(ovn::VENDOR.0.to_owned(), ovn::VENDOR.1.to_owned());
-        let new =
-            NewPort { name: port.device.clone(), seed: port.container_id.clone(), external_ids, ..NewPort::default() };
-        let (stale, ops) = self.read(|replica| {
-            let bridge = Bridge::find(replica, BRIDGE).ok_or(OvsError::NoBridge)?;
-            let stale = Interface::all(replica).filter(|i| i.iface_id() == Some(&port.iface_id));
-            let stale: Vec<String> = stale.filter_map(|i| i.name().map(str::to_owned)).collect();
-            let mut ops: Vec<Op> = stale.iter().flat_map(|name| local::delete_port(replica, name)).collect();
-            ops.extend(new.add_to(bridge.id));
-            Ok((stale, ops))
-        })?;
-        self.transact(&port.device, ops).await?;
-        Ok(stale)
+    pub async fn plug(&self, port: PodPort, coming: Coming) -> Result<Vec<String>, OvsError> {
+        self.writer.write(Change::Plug(port), Some(coming)).await
     }
 
     /// Waits until ovn-controller says that the flows of this device's port are in place. The caller bounds the wait.
@@ -164,16 +156,8 @@ impl Ovs {
 
     /// Removes every port of a container; the names of the devices. Nothing there is fine.
     pub async fn unplug(&self, container_id: &str, device: &str) -> Result<Vec<String>, OvsError> {
-        let (names, ops) = self.read(|replica| {
-            let names: Vec<String> = Interface::all(replica)
-                .filter(|i| i.external_id(key::CONTAINER_ID) == Some(container_id) || i.name() == Some(device))
-                .filter_map(|i| i.name().map(str::to_owned))
-                .collect();
-            let ops: Vec<Op> = names.iter().flat_map(|name| local::delete_port(replica, name)).collect();
-            (names, ops)
-        });
-        self.transact(device, ops).await?;
-        Ok(names)
+        let (container_id, device) = (container_id.to_owned(), device.to_owned());
+        self.writer.write(Change::Unplug { container_id, device }, None).await
     }
 
     /// Tells the subnet of a device's port who has these addresses now. A port that is gone tells nobody anything.

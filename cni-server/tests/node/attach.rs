@@ -9,6 +9,7 @@ use cni_server::attachments::Attachments;
 use cni_server::leftovers;
 use cni_server::link::Links;
 use cni_server::metrics::Metrics;
+use cni_server::ovs::{OvsError, PodPort};
 use cni_server::seen::{Pod, Seen};
 use cni_wire::Code;
 use cni_wire::rpc::Attachment;
@@ -349,6 +350,31 @@ fn ovs_away_is_try_again() {
         let attacher = Attacher { patience: Duration::from_secs(20), ..attacher };
         attacher.add(&attachment).await.unwrap();
         attacher.del(&attachment).await.unwrap();
+    });
+}
+
+#[test]
+fn a_port_that_is_refused_takes_no_other_with_it() {
+    in_netns(|| async {
+        let room = Room::new();
+        let ovs = room.ovs();
+        ovs.bridge().await;
+        // An interface of that name is somebody else's.
+        room.vsctl(&["--no-wait", "add-bond", "br-int", "bond0", "bad", "other"]);
+        let plug = async |device: &str| {
+            let port = PodPort {
+                device: device.to_owned(),
+                container_id: format!("container-{device}"),
+                iface_id: format!("pod-{device}.ns"),
+                about: BTreeMap::new(),
+            };
+            ovs.plug(port, ovs.coming()).await
+        };
+        let good = ["a", "b", "c", "d"].map(plug);
+        let (good, bad) = tokio::join!(futures::future::join_all(good), plug("bad"));
+        assert!(good.iter().all(|outcome| outcome.as_ref().is_ok_and(Vec::is_empty)), "{good:?}");
+        assert!(matches!(bad, Err(OvsError::Transact { ref what, .. }) if what == "bad"), "{bad:?}");
+        assert_eq!(room.ports(), ["a", "b", "bond0", "c", "d"]);
     });
 }
 

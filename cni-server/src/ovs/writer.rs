@@ -1,0 +1,262 @@
+//! The one writer of pods' ports.
+//!
+//! Each transaction has ovs-vswitchd and ovn-controller go over their ports once, and ovn-controller reports ports that come
+//! one after the other as installed only together. So what is asked for while a transaction is under way goes into the next
+//! together, and a new port waits a little for those whose links are being made. Promise: requests about the same port
+//! are done in the order they came; when a transaction is refused, its requests are tried one by one, so that each learns its
+//! own outcome and none fails for another's sake.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use ovn::local::{self, Bridge, Interface, NewPort};
+use ovsdb::client::{Client, TransactError};
+use ovsdb::{Op, Replica};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, timeout_at};
+
+use super::{BRIDGE, OvsError, PodPort, key};
+
+/// What is asked for.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// Adds a port; those of the same name or logical port go.
+    Plug(PodPort),
+    /// Removes every port of a container, and of a device.
+    Unplug { container_id: String, device: String },
+}
+
+/// Names of devices whose ports went.
+type Outcome = Result<Vec<String>, OvsError>;
+
+#[derive(Debug)]
+struct Request {
+    change: Change,
+    answer: oneshot::Sender<Outcome>,
+}
+
+/// The way to the writer.
+#[derive(Clone, Debug)]
+pub(super) struct Writer {
+    requests: mpsc::Sender<Request>,
+    coming: watch::Sender<usize>,
+}
+
+/// A port that will be asked for as soon as its link is there. Others wait for it, but not for long.
+#[derive(Debug)]
+pub struct Coming(watch::Sender<usize>);
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+/// How long a port waits for others at most. Ten links are made in some 30 ms.
+const TOGETHER: Duration = Duration::from_millis(50);
+
+impl Writer {
+    /// Starts it. It ends with the last of the handles.
+    pub(super) fn spawn(client: Client) -> Self {
+        let (requests, received) = mpsc::channel(256);
+        let (coming, count) = watch::channel(0);
+        tokio::spawn(run(client, received, count));
+        Self { requests, coming }
+    }
+
+    /// Says that a port is about to be asked for.
+    pub(super) fn coming(&self) -> Coming {
+        self.coming.send_modify(|count| *count += 1);
+        Coming(self.coming.clone())
+    }
+
+    /// Has it done. What was coming is there when the writer has it.
+    pub(super) async fn write(&self, change: Change, coming: Option<Coming>) -> Outcome {
+        let (answer, outcome) = oneshot::channel();
+        self.requests.send(Request { change, answer }).await.map_err(|_| OvsError::Away)?;
+        drop(coming);
+        outcome.await.unwrap_or(Err(OvsError::Away))
+    }
+}
+
+async fn run(client: Client, mut requests: mpsc::Receiver<Request>, mut coming: watch::Receiver<usize>) {
+    let mut queue = VecDeque::new();
+    loop {
+        if queue.is_empty() {
+            match requests.recv().await {
+                Some(request) => queue.push_back(request),
+                None => return,
+            }
+        }
+        // All there, or long enough waited: both are fine.
+        let _ = timeout_at(Instant::now() + TOGETHER, coming.wait_for(|count| *count == 0)).await;
+        while let Ok(request) = requests.try_recv() {
+            queue.push_back(request);
+        }
+        // A port whose ADD has given up is not wanted any more; taking one away always is.
+        queue
+            .retain(|request: &Request| matches!(request.change, Change::Unplug { .. }) || !request.answer.is_closed());
+        let again = serve(&client, take_turn(&mut queue)).await;
+        for request in again.into_iter().rev() {
+            queue.push_front(request);
+        }
+    }
+}
+
+/// Takes the requests that can be done together: of those that touch the same port, the first.
+fn take_turn(queue: &mut VecDeque<Request>) -> Vec<Request> {
+    let mut touched = BTreeSet::new();
+    let (mut turn, mut later) = (Vec::new(), VecDeque::new());
+    for request in queue.drain(..) {
+        let ports = request.change.touches();
+        if ports.iter().any(|port| touched.contains(port)) {
+            later.push_back(request);
+        } else {
+            turn.push(request);
+        }
+        touched.extend(ports);
+    }
+    *queue = later;
+    turn
+}
+
+/// Does them; gives back those that need another turn, and answers the others.
+async fn serve(client: &Client, turn: Vec<Request>) -> Vec<Request> {
+    let mut steps = Vec::new();
+    for request in turn {
+        match client.read(|replica| request.change.step(replica)) {
+            Ok(step) => steps.push((request, step)),
+            Err(error) => answer(request, Err(error)),
+        }
+    }
+    let all: Vec<Op> = steps.iter().flat_map(|(_, step)| step.ops.iter().cloned()).collect();
+    let together = transact(client, &all).await;
+    let one_by_one = matches!(together, Err(TransactError::Refused { .. })) && steps.len() > 1;
+    let mut again = Vec::new();
+    for (request, step) in steps {
+        let result = if one_by_one { transact(client, &step.ops).await } else { together.clone() };
+        match result {
+            Ok(()) if step.again => again.push(request),
+            Ok(()) => answer(request, Ok(step.gone)),
+            Err(TransactError::Disconnected) => answer(request, Err(OvsError::Away)),
+            Err(source) => {
+                let what = request.change.device().to_owned();
+                answer(request, Err(OvsError::Transact { what, source }));
+            }
+        }
+    }
+    again
+}
+
+async fn transact(client: &Client, ops: &[Op]) -> Result<(), TransactError> {
+    if ops.is_empty() { Ok(()) } else { client.transact(ops).await.map(drop) }
+}
+
+fn answer(request: Request, outcome: Outcome) {
+    // Who asked may have given up.
+    let _ = request.answer.send(outcome);
+}
+
+/// What one transaction does for a request.
+#[derive(Debug)]
+struct Step {
+    ops: Vec<Op>,
+    /// Names of devices whose ports go by it.
+    gone: Vec<String>,
+    /// Whether that is not all yet.
+    again: bool,
+}
+
+impl Change {
+    fn device(&self) -> &str {
+        match self {
+            Self::Plug(port) => &port.device,
+            Self::Unplug { device, .. } => device,
+        }
+    }
+
+    /// What no other request of the same turn may touch.
+    fn touches(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Plug(port) => {
+                vec![("device", port.device.clone()), (key::IFACE_ID, port.iface_id.clone())]
+            }
+            Self::Unplug { device, .. } => vec![("device", device.clone())],
+        }
+    }
+
+    fn step(&self, replica: &Replica) -> Result<Step, OvsError> {
+        match self {
+            Self::Plug(port) => plug(replica, port),
+            Self::Unplug { container_id, device } => {
+                let ours = |i: &Interface<'_>| {
+                    i.external_id(key::CONTAINER_ID) == Some(container_id) || i.name() == Some(device)
+                };
+                let gone: Vec<String> =
+                    Interface::all(replica).filter(ours).filter_map(|i| i.name().map(str::to_owned)).collect();
+                let ops = gone.iter().flat_map(|name| local::delete_port(replica, name)).collect();
+                Ok(Step { ops, gone, again: false })
+            }
+        }
+    }
+}
+
+fn plug(replica: &Replica, port: &PodPort) -> Result<Step, OvsError> {
+    let same_device = local::delete_port(replica, &port.device);
+    if !same_device.is_empty() {
+        // Not in one transaction with the new row: that has the same id, and an id cannot go and come in one.
+        return Ok(Step { ops: same_device, gone: Vec::new(), again: true });
+    }
+    let bridge = Bridge::find(replica, BRIDGE).ok_or(OvsError::NoBridge)?;
+    let stale = Interface::all(replica).filter(|i| i.iface_id() == Some(&port.iface_id));
+    let gone: Vec<String> = stale.filter_map(|i| i.name().map(str::to_owned)).collect();
+    let mut ops: Vec<Op> = gone.iter().flat_map(|name| local::delete_port(replica, name)).collect();
+    let mut external_ids: BTreeMap<String, String> =
+        port.about.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+    external_ids.insert(key::IFACE_ID.to_owned(), port.iface_id.clone());
+    external_ids.insert(key::CONTAINER_ID.to_owned(), port.container_id.clone());
+    external_ids.insert(ovn::VENDOR.0.to_owned(), ovn::VENDOR.1.to_owned());
+    let new =
+        NewPort { name: port.device.clone(), seed: port.container_id.clone(), external_ids, ..NewPort::default() };
+    ops.extend(new.add_to(bridge.id));
+    Ok(Step { ops, gone, again: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(change: Change) -> Request {
+        Request { change, answer: oneshot::channel().0 }
+    }
+
+    fn plug(device: &str, pod: &str) -> Request {
+        request(Change::Plug(PodPort {
+            device: device.to_owned(),
+            container_id: format!("{device}-container"),
+            iface_id: format!("{pod}.ns"),
+            about: BTreeMap::new(),
+        }))
+    }
+
+    fn unplug(device: &str) -> Request {
+        request(Change::Unplug { container_id: format!("{device}-container"), device: device.to_owned() })
+    }
+
+    #[test]
+    fn what_touches_one_port_is_done_in_order_and_the_rest_at_once() {
+        let mut queue = VecDeque::from([
+            plug("a", "one"),
+            plug("b", "two"),
+            unplug("a"),
+            plug("c", "two"), // a second container of the same pod
+            plug("d", "three"),
+            unplug("c"),
+        ]);
+        let mut turns = Vec::new();
+        while !queue.is_empty() {
+            turns.push(take_turn(&mut queue).iter().map(|r| r.change.device().to_owned()).collect::<String>());
+        }
+        assert_eq!(turns, ["abd", "ac", "c"]);
+    }
+}
