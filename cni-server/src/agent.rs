@@ -9,7 +9,7 @@ use kit::endpoint::{Endpoint, Readiness};
 use tokio::sync::watch;
 
 use crate::args::Args;
-use crate::attach::Attacher;
+use crate::attach::{self, Attacher};
 use crate::attachments::Attachments;
 use crate::leftovers;
 use crate::link::Links;
@@ -78,7 +78,8 @@ async fn serve(args: &Args, agent: Agent, links: &Links, cluster: &Cluster) -> a
     let listener = socket::bind(&args.bind_socket).with_context(|| format!("bind {path}"))?;
     let methods = socket::methods(agent.clone()).context("register the agent's methods")?;
     tracing::info!(node = args.node_name, socket = %path, "serving the plugin");
-    let clear = leftovers::clear(&agent.attachments, &agent.ovs, links, cluster.pods.clone(), RECHECK);
+    let pace = leftovers::Pace { recheck: RECHECK, grace: args.patience() + attach::UNPLUG };
+    let clear = leftovers::clear(&agent.attachments, &agent.ovs, links, cluster.pods.clone(), pace);
     tokio::join!(socket::serve(listener, methods), clear);
     Ok(())
 }

@@ -3,14 +3,15 @@
 //! A runtime may lose a DEL: the node was restarted, or its own record was. Promise: only what is certainly dead goes. A
 //! port is dead when its device is gone, when both its pod (by uid) and its namespace are, or when its pod has been gone from
 //! one comparison with the kernel to the next: a runtime that is killed amid an ADD leaves the namespace and forgets the
-//! container. A host end is dead when it has no port.
+//! container. A host end is dead when it has had no port for longer than an ADD may take: one that is under way makes the
+//! device first.
 //!
 //! Ports are looked at when a pod of this node goes, and all is compared with the kernel once in a while: it announces
 //! neither that a namespace has gone nor whose a device was.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cni_wire::rpc::Attachment;
 use ovn::local::Interface;
@@ -18,7 +19,7 @@ use ovsdb::Replica;
 use tokio::sync::watch;
 
 use crate::attachments::Attachments;
-use crate::link::{LinkError, Links};
+use crate::link::{Link, LinkError, Links};
 use crate::ovs::Ovs;
 use crate::seen::{Pod, Seen};
 
@@ -91,27 +92,60 @@ impl Forsaken {
     }
 }
 
-/// Unplugs what is dead, for ever: with the kernel's links at first and every `recheck`, and as soon as a pod goes.
+/// Host ends without a port, each with the time when it was first found so.
+#[derive(Debug, Default)]
+struct Portless(BTreeMap<String, Instant>);
+
+impl Portless {
+    /// Takes in what has no port at `now`; gives what has had none for `grace`.
+    fn since(&mut self, found: BTreeSet<String>, now: Instant, grace: Duration) -> Vec<String> {
+        self.0.retain(|name, _| found.contains(name));
+        for name in found {
+            self.0.entry(name).or_insert(now);
+        }
+        let dead = self.0.iter().filter(|(_, since)| now.duration_since(**since) >= grace);
+        dead.map(|(name, _)| name.clone()).collect()
+    }
+}
+
+/// How often, and how long, [`clear`] waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// From one comparison with the kernel to the next.
+    pub recheck: Duration,
+    /// Until a host end without a port is dead: longer than an ADD may take, its undoing included.
+    pub grace: Duration,
+}
+
+/// Takes away what is dead, for ever: by the kernel's links too at first and at every recheck, and as soon as a pod goes.
 /// Begins when the pods are known.
 pub async fn clear(
     attachments: &Attachments,
     ovs: &Ovs,
     links: &Links,
     mut pods: watch::Receiver<Seen<Pod>>,
-    recheck: Duration,
+    pace: Pace,
 ) {
     // The sender lives as long as the process.
     let _ = pods.wait_for(|seen| seen.synced).await;
-    let mut again = tokio::time::interval(recheck);
+    let mut again = tokio::time::interval(pace.recheck);
     again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut forsaken = Forsaken::default();
+    let (mut forsaken, mut portless) = (Forsaken::default(), Portless::default());
     loop {
         let thorough = tokio::select! {
             _ = again.tick() => true,
             Ok(()) = pods.changed() => false,
         };
         let plugged = ovs.read(plugged);
-        let names = if thorough { names(links).await } else { None };
+        let all = if thorough { look(links).await } else { None };
+        if let Some(all) = all.as_deref().filter(|_| *ovs.connected().borrow()) {
+            for link in portless.since(host_ends_without_port(ovs, all), Instant::now(), pace.grace) {
+                if let Err(error) = delete(links, &link).await {
+                    tracing::warn!(link, %error, "a host end without a port was not deleted");
+                }
+            }
+        }
+        let names = all.map(|all| all.into_iter().map(|link| link.name).collect());
         let dead = {
             let pods = pods.borrow_and_update();
             let forsaken = if thorough { forsaken.still(&plugged, &pods) } else { BTreeSet::new() };
@@ -125,26 +159,31 @@ pub async fn clear(
     }
 }
 
-async fn names(links: &Links) -> Option<BTreeSet<String>> {
-    let all =
-        links.all().await.inspect_err(|error| tracing::warn!(%error, "ports without a device are not looked for"));
-    Some(all.ok()?.into_iter().map(|link| link.name).collect())
+async fn look(links: &Links) -> Option<Vec<Link>> {
+    links.all().await.inspect_err(|error| tracing::warn!(%error, "the kernel's links are not compared")).ok()
 }
 
 /// Deletes host ends that have no port. Only before the first ADD: one that is under way has a device before it has a
 /// port. The caller has seen the session come up.
 pub async fn delete_orphans(ovs: &Ovs, links: &Links) -> Result<usize, LinkError> {
-    let with_port: BTreeSet<String> =
-        ovs.read(|replica| Interface::all(replica).filter_map(|row| row.name().map(str::to_owned)).collect());
-    let mut deleted = 0;
-    for link in links.all().await? {
-        if link.veth && is_host_end(&link.name) && !with_port.contains(&link.name) {
-            tracing::info!(link = link.name, "deleting a host end without a port");
-            links.delete(&link.name).await?;
-            deleted += 1;
-        }
+    let orphans = host_ends_without_port(ovs, &links.all().await?);
+    for link in &orphans {
+        delete(links, link).await?;
     }
-    Ok(deleted)
+    Ok(orphans.len())
+}
+
+/// The links are older than what is read of the ports here: a port is written when its device is there.
+fn host_ends_without_port(ovs: &Ovs, links: &[Link]) -> BTreeSet<String> {
+    let host_ends = links.iter().filter(|link| link.veth && is_host_end(&link.name));
+    ovs.read(|replica| {
+        host_ends.filter(|link| Interface::find(replica, &link.name).is_none()).map(|link| link.name.clone()).collect()
+    })
+}
+
+async fn delete(links: &Links, link: &str) -> Result<(), LinkError> {
+    tracing::info!(link, "deleting a host end without a port");
+    links.delete(link).await.map(drop)
 }
 
 /// Whether a name is one of [`crate::attach::host_ifname`].
@@ -207,6 +246,20 @@ mod tests {
         assert!(forsaken.still(&ports, &Seen::default()).is_empty(), "nothing is known of the pods yet");
         assert!(forsaken.still(&ports, &both).is_empty(), "it may be on its way out by itself");
         assert_eq!(forsaken.still(&ports, &one), ["gone".to_owned()].into());
+    }
+
+    #[test]
+    fn a_host_end_is_dead_when_no_add_can_be_at_it_any_more() {
+        let (start, grace) = (Instant::now(), Duration::from_secs(40));
+        let mut portless = Portless::default();
+        let mut at = |secs, names: &[&str]| {
+            let found = names.iter().map(|name| (*name).to_owned()).collect();
+            portless.since(found, start + Duration::from_secs(secs), grace).join(" ")
+        };
+        assert_eq!(at(0, &["a", "b"]), "");
+        assert_eq!(at(30, &["a"]), "", "an ADD may still be at it");
+        assert_eq!(at(60, &["a", "b"]), "a", "b had a port meanwhile");
+        assert_eq!(at(100, &["b"]), "b");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use api::Placement;
 use cni_server::attach::{Attacher, host_ifname};
 use cni_server::attachments::Attachments;
-use cni_server::leftovers;
+use cni_server::leftovers::{self, Pace};
 use cni_server::link::Links;
 use cni_server::metrics::Metrics;
 use cni_server::ovs::{OvsError, PodPort};
@@ -299,7 +299,10 @@ fn a_pod_that_goes_without_a_del_is_unplugged() {
                 changed.changed().await.unwrap();
             }
         };
-        let clear = |recheck| leftovers::clear(&attachments, ovs, &attacher.links, seen.clone(), recheck);
+        let clear = |recheck| {
+            let pace = Pace { recheck, grace: Duration::from_secs(20) };
+            leftovers::clear(&attachments, ovs, &attacher.links, seen.clone(), pace)
+        };
         // Pods are deleted and their namespaces gone. What is found at the start may be the first, not the second.
         let by_event = async {
             for (n, rest) in [(5, [6, 7, 8].as_slice()), (6, &[7, 8])] {
@@ -307,24 +310,44 @@ fn a_pod_that_goes_without_a_del_is_unplugged() {
                 sender.send_replace(pods(rest.iter().map(|n| (*n, Some(net(*n))))));
                 plugged(rest).await;
             }
+            // A pod is deleted by force: its namespace is there, and its DEL may be still to come.
+            sender.send_replace(pods([(8, Some(net(8)))]));
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            attachments.check(requests[2].clone(), vec![]).await.unwrap();
         };
         tokio::select! {
             () = clear(Duration::from_hours(1)) => {}
             () = by_event => {}
         }
-        // A pod is deleted by force, so that its DEL is still to come; then its namespace goes without one.
-        let in_the_end = async {
-            sender.send_replace(pods([(8, Some(net(8)))]));
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            attachments.check(requests[2].clone(), vec![]).await.unwrap();
-            std::fs::remove_file(path(7)).unwrap();
-            plugged(&[8]).await;
-        };
+        // It does not come.
         tokio::select! {
             () = clear(Duration::from_millis(100)) => {}
-            () = in_the_end => {}
+            () = plugged(&[8]) => {}
         }
         attachments.check(requests[3].clone(), vec![]).await.unwrap();
+    });
+}
+
+#[test]
+fn a_host_end_that_stays_without_a_port_is_deleted() {
+    in_netns(|| async {
+        let room = Room::new();
+        room.play_ovn_controller();
+        let (_pods, seen) = watch::channel(pods([(5, Some(net(5)))]));
+        let attacher = attacher(&room, seen.clone(), Duration::from_secs(20));
+        let attachments = Attachments::spawn(attacher.clone());
+        let pod = PodNs::new();
+        attachments.add(attachment(5, &pod)).await.unwrap();
+        for (host, peer) in [("06cafe012345_h", "a"), ("veth0", "b")] {
+            run("ip", &["link", "add", host, "type", "veth", "peer", "name", peer]);
+        }
+        let pace = Pace { recheck: Duration::from_millis(50), grace: Duration::from_millis(150) };
+        tokio::select! {
+            () = leftovers::clear(&attachments, &attacher.ovs, &attacher.links, seen.clone(), pace) => {}
+            () = eventually("the host end goes", || links() == ["05cafe012345_h"]) => {}
+        }
+        run("ip", &["link", "show", "veth0"]);
+        attachments.check(attachment(5, &pod), vec![]).await.unwrap();
     });
 }
 
