@@ -377,6 +377,71 @@ fn ovs_away_is_try_again() {
 }
 
 #[test]
+fn an_interface_that_is_there_already_is_left_alone() {
+    in_netns(|| async {
+        let room = Room::new();
+        room.play_ovn_controller();
+        let (_pods, seen) = watch::channel(pods([(5, Some(net(5)))]));
+        let attacher = attacher(&room, seen, Duration::from_secs(20));
+        let pod = PodNs::new();
+        pod.run("ip", &["link", "add", "eth0", "type", "veth", "peer", "name", "theirs"]).await;
+        let attachment = attachment(5, &pod);
+        let error = attacher.add(&attachment).await.unwrap_err();
+        assert_eq!(error.code, Code::PLUMBING);
+        assert!(error.details.contains("eth0"), "{error}");
+        assert_eq!((room.ports().len(), links().len()), (0, 0));
+        attacher.del(&attachment).await.unwrap();
+        assert!(pod.run("ip", &["link", "show", "eth0"]).await.contains("eth0@theirs"));
+    });
+}
+
+#[test]
+fn an_api_server_that_is_away_is_try_again() {
+    in_netns(|| async {
+        let room = Room::new();
+        let (sender, seen) = watch::channel(Seen::default());
+        let patience = Duration::from_secs(1);
+        let quick = attacher(&room, seen, patience);
+        let pod = PodNs::new();
+        let start = Instant::now();
+        let error = quick.add(&attachment(5, &pod)).await.unwrap_err();
+        assert_eq!(error.code, Code::TRY_AGAIN);
+        assert!(error.details.contains("not listed yet"), "{error}");
+        assert!((patience..patience * 5).contains(&start.elapsed()), "{:?}", start.elapsed());
+        // A DEL needs nothing of it.
+        assert!(!quick.del(&attachment(5, &pod)).await.unwrap());
+        drop(sender);
+    });
+}
+
+#[test]
+fn ovs_that_goes_amid_an_add_leaves_nothing_for_long() {
+    in_netns(|| async {
+        let mut room = Room::new();
+        let (_pods, seen) = watch::channel(pods([(5, Some(net(5)))]));
+        let attacher = attacher(&room, seen, Duration::from_secs(2));
+        attacher.ovs.bridge().await;
+        let pod = PodNs::new();
+        let attachment = attachment(5, &pod);
+        let add = tokio::spawn({
+            let (attacher, attachment) = (attacher.clone(), attachment.clone());
+            async move { attacher.add(&attachment).await }
+        });
+        let mut changed = attacher.ovs.changed();
+        while attacher.ovs.read(leftovers::plugged).is_empty() {
+            changed.changed().await.unwrap();
+        }
+        room.kill_database();
+        assert_eq!(add.await.unwrap().unwrap_err().code, Code::TRY_AGAIN);
+        assert!(links().is_empty());
+        room.start_database();
+        attacher.ovs.connected().wait_for(|connected| *connected).await.unwrap();
+        attacher.del(&attachment).await.unwrap();
+        assert!(attacher.ovs.read(leftovers::plugged).is_empty());
+    });
+}
+
+#[test]
 fn a_port_that_is_refused_takes_no_other_with_it() {
     in_netns(|| async {
         let room = Room::new();
