@@ -19,7 +19,7 @@ impl Engine {
             self.release(&port);
             return;
         };
-        match self.ipam.assign(&join, &port, Want::default()) {
+        match self.ipam.assign(&join, &port, &Want::any()) {
             Ok(lease) => {
                 self.refused.remove(&port);
                 self.decided.insert(Object::Subnet(join));

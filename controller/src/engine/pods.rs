@@ -103,7 +103,7 @@ impl Engine {
         let Some(ips) = wanted_ips(&want.ips) else {
             return Err(not_now(format!("pod {}: annotation {IP_POOL}: there is no such IPPool", pod.path())));
         };
-        match self.ipam.assign(&subnet, &pod.port, Want { ips, mac: want.mac }) {
+        match self.ipam.assign(&subnet, &pod.port, &Want { ips, mac: want.mac, ..Want::any() }) {
             Ok(lease) => {
                 tracing::info!(pod = pod.path(), subnet = &*subnet, ip = %lease.ips, mac = %lease.mac, "address given");
                 Ok((subnet, lease))
@@ -117,7 +117,7 @@ impl Engine {
         let Ok(want) = &pod.want else { return false };
         let named = want.switch.as_deref().is_none_or(|switch| switch == subnet);
         let Some(ips) = wanted_ips(&want.ips) else { return false };
-        named && self.ipam.assign(subnet, &pod.port, Want { ips, mac: want.mac }).is_ok()
+        named && self.ipam.assign(subnet, &pod.port, &Want { ips, mac: want.mac, ..Want::any() }).is_ok()
     }
 
     /// Why a subnet gives out no address, if it does not.

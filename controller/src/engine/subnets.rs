@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::{FieldError, Subnet, SubnetDef};
-use ipam::Pool;
+use ipam::Network;
 
 use super::Engine;
 use crate::cluster::{Cluster, Object};
@@ -79,8 +79,9 @@ impl Engine {
                 return Err(invalid(FieldError::new(subnet.object(), "spec.cidrBlock", why)));
             }
         }
-        let pool = Pool { cidrs: def.cidrs, gateway: def.gateway, exclude: def.exclude.clone() };
-        self.ipam.set_subnet(&def.name, &pool).map_err(|refusal| ("AddressesInConflict", refusal.to_string()))?;
+        self.ipam
+            .set_subnet(&def.name, &Network::from(&def))
+            .map_err(|refusal| ("AddressesInConflict", refusal.to_string()))?;
         if self.world.subnet(&def.name) != Some(&def) {
             self.tell_those_inside(&def.name);
             tracing::info!(subnet = def.name, cidr = %def.cidrs, gateway = %def.gateway, "subnet in force");

@@ -9,8 +9,9 @@ use std::{
 use api::{Addresses, Cidr, Family, Mac};
 
 use crate::{
-    Pool, Ranges, Refusal, Usage, mac,
+    Network, Ranges, Refusal, Usage, Want, mac,
     space::{Space, bits},
+    subnet::Subnet,
 };
 
 /// What a holder has: an address of each of the subnet's families, and a MAC.
@@ -22,45 +23,14 @@ pub struct Lease {
     pub mac: Mac,
 }
 
-/// What a holder wants.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Want {
-    /// Which addresses.
-    pub ips: WantIps,
-    /// Which MAC; none: one is made from the address.
-    pub mac: Option<Mac>,
-}
-
-/// Which addresses a holder wants. Where a family of the subnet is not named, any address of it will do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum WantIps {
-    /// The next ones.
-    #[default]
-    Any,
-    /// These.
-    Exact(Addresses),
-    /// The first entry of the list that is free.
-    FirstFree(Vec<Addresses>),
-}
-
-impl Want {
-    /// Whatever is next.
-    pub fn any() -> Self {
-        Self::default()
-    }
-
-    /// These addresses.
-    pub fn exact(ips: Addresses) -> Self {
-        Self { ips: WantIps::Exact(ips), mac: None }
-    }
-}
-
 /// The allocator: every subnet with its holders.
 ///
 /// A holder (a port's name, `<pod>.<ns>` or `node-<n>`) has at most one lease, in one subnet.
 #[derive(Clone, Debug, Default)]
 pub struct Ipam {
-    subnets: BTreeMap<Arc<str>, Subnet>,
+    pub(crate) subnets: BTreeMap<Arc<str>, Subnet>,
+    /// The subnet that each pool is of.
+    pub(crate) pools: BTreeMap<Arc<str>, Arc<str>>,
     /// Which subnet a network belongs to, by its first address. Networks never overlap.
     networks: BTreeMap<(Family, u128), (Cidr, Arc<str>)>,
     // Looked up only, never walked, so that the order of a HashMap is not seen.
@@ -68,100 +38,62 @@ pub struct Ipam {
     macs: HashMap<Mac, Arc<str>>,
 }
 
-#[derive(Clone, Debug)]
-struct Subnet {
-    pool: Pool,
-    /// One for each family, IPv4 first.
-    spaces: Vec<Space>,
-}
-
 impl Ipam {
     /// Adds a subnet, or changes one. Addresses in use stay held, also when they are excluded from now on.
     ///
-    /// Refused when a network overlaps another subnet's, or when an address in use would lie outside.
-    pub fn set_subnet(&mut self, name: &str, pool: &Pool) -> Result<(), Refusal> {
-        if self.subnets.get(name).is_some_and(|subnet| subnet.pool == *pool) {
+    /// Refused when a network overlaps another subnet's, or is to change while addresses are in use.
+    pub fn set_subnet(&mut self, name: &str, network: &Network) -> Result<(), Refusal> {
+        if self.subnets.get(name).is_some_and(|subnet| subnet.network == *network) {
             return Ok(());
         }
         let subnet: Arc<str> = name.into();
-        for cidr in pool.cidrs.iter() {
+        for cidr in network.cidrs.iter() {
             if let Some((other_cidr, other)) = self.overlapping(*cidr).find(|(_, other)| **other != *name) {
                 let (other, other_cidr) = (Arc::clone(other), *other_cidr);
                 return Err(Refusal::Overlap { subnet, cidr: *cidr, other, other_cidr });
             }
         }
         if let Some(present) = self.subnets.get_mut(name) {
-            for space in &present.spaces {
-                if let Some((address, holder)) = space.stray(pool.cidrs.get(space.family()).copied()) {
-                    return Err(Refusal::InUse { subnet, address, holder: Arc::clone(holder), count: space.used() });
-                }
+            if present.network.cidrs != network.cidrs {
+                present.check_unused()?;
             }
-            let mut old = std::mem::take(&mut present.spaces);
-            let spaces = pool.cidrs.iter().map(|cidr| match old.iter().position(|old| old.family() == cidr.family()) {
-                Some(at) => {
-                    let mut space = old.swap_remove(at);
-                    space.set(*cidr, pool);
-                    space
-                }
-                None => Space::new(*cidr, pool),
-            });
-            present.spaces = spaces.collect();
-            present.pool = pool.clone();
+            present.network = network.clone();
+            present.refresh();
             self.networks.retain(|_, (_, owner)| **owner != *name);
         } else {
-            let spaces = pool.cidrs.iter().map(|cidr| Space::new(*cidr, pool)).collect();
-            self.subnets.insert(Arc::clone(&subnet), Subnet { pool: pool.clone(), spaces });
+            self.subnets.insert(Arc::clone(&subnet), Subnet::new(Arc::clone(&subnet), network));
         }
-        for (family, cidr) in pool.cidrs.each() {
+        for (family, cidr) in network.cidrs.each() {
             self.networks.insert((family, bits(cidr.network())), (*cidr, Arc::clone(&subnet)));
         }
         Ok(())
     }
 
-    /// Forgets a subnet; refused while addresses are in use. One that is not there is gone already.
+    /// Forgets a subnet and its pools; refused while addresses are in use. One that is not there is gone already.
     pub fn remove_subnet(&mut self, name: &str) -> Result<(), Refusal> {
         let Some(subnet) = self.subnets.get(name) else { return Ok(()) };
-        for space in &subnet.spaces {
-            if let Some((address, holder)) = space.stray(None) {
-                let (subnet, holder) = (name.into(), Arc::clone(holder));
-                return Err(Refusal::InUse { subnet, address, holder, count: space.used() });
-            }
-        }
+        subnet.check_unused()?;
         self.subnets.remove(name);
+        self.pools.retain(|_, subnet| **subnet != *name);
         self.networks.retain(|_, (_, owner)| **owner != *name);
         Ok(())
     }
 
     /// Gives `holder` addresses in `subnet`. Who holds a lease there that fits `want` gets that same lease again.
-    pub fn assign(&mut self, subnet: &str, holder: &str, want: Want) -> Result<Lease, Refusal> {
+    pub fn assign(&mut self, subnet: &str, holder: &str, want: &Want) -> Result<Lease, Refusal> {
+        let entry = self.subnets.get_mut(subnet);
         if let Some((held_in, lease)) = self.holders.get(holder) {
-            return if **held_in == *subnet && fits(lease, &want) {
-                Ok(*lease)
-            } else {
-                Err(already(holder, held_in, lease))
-            };
+            let fits = **held_in == *subnet && entry.is_some_and(|entry| entry.fits(lease, want));
+            return if fits { Ok(*lease) } else { Err(already(holder, held_in, lease)) };
         }
-        let Some((name, entry)) = self.subnets.get_key_value(subnet) else {
-            return Err(Refusal::UnknownSubnet { subnet: subnet.into() });
-        };
-        let name = Arc::clone(name);
+        let Some(entry) = entry else { return Err(Refusal::UnknownSubnet { subnet: subnet.into() }) };
         if let Some(mac) = want.mac
             && let Some(holder) = self.macs.get(&mac)
         {
             return Err(Refusal::MacTaken { mac, holder: Arc::clone(holder) });
         }
-        let given = match want.ips {
-            WantIps::Any => None,
-            WantIps::Exact(ips) => {
-                entry.check(&name, &ips)?;
-                Some(ips)
-            }
-            WantIps::FirstFree(list) => Some(entry.first_free(&name, &list)?),
-        };
-        let Some(entry) = self.subnets.get_mut(subnet) else {
-            return Err(Refusal::UnknownSubnet { subnet: name });
-        };
-        let ips = entry.complete(&name, given)?;
+        let name = Arc::clone(&entry.name);
+        let ips = entry.choose(want)?;
         let mac = want.mac.or_else(|| mac::candidates(&ips).find(|mac| !self.macs.contains_key(mac)));
         let Some(mac) = mac else { return Err(Refusal::NoMac { subnet: name }) };
         let lease = Lease { ips, mac };
@@ -169,20 +101,20 @@ impl Ipam {
         Ok(lease)
     }
 
-    /// Takes a lease back in from a record. It may lie in an excluded range or on the gateway, since it is what is;
-    /// only conflicts with other holders, and addresses outside the subnet, are refused.
+    /// Takes a lease back in from a record. It may lie in an excluded range, in any pool or on the gateway, since it is
+    /// what is; only conflicts with other holders, and addresses outside the subnet, are refused.
     pub fn restore(&mut self, subnet: &str, holder: &str, lease: Lease) -> Result<(), Refusal> {
         if let Some((held_in, held)) = self.holders.get(holder) {
             return if **held_in == *subnet && *held == lease { Ok(()) } else { Err(already(holder, held_in, held)) };
         }
-        let Some((name, entry)) = self.subnets.get_key_value(subnet) else {
+        let Some(entry) = self.subnets.get(subnet) else {
             return Err(Refusal::UnknownSubnet { subnet: subnet.into() });
         };
-        let name = Arc::clone(name);
-        entry.check_free(&name, &lease.ips)?;
+        entry.check_free(&lease.ips)?;
         if let Some(holder) = self.macs.get(&lease.mac) {
             return Err(Refusal::MacTaken { mac: lease.mac, holder: Arc::clone(holder) });
         }
+        let name = Arc::clone(&entry.name);
         self.hold(&name, holder.into(), lease);
         Ok(())
     }
@@ -236,14 +168,14 @@ impl Ipam {
         })
     }
 
-    /// How much of `subnet` is in use. Constant time.
+    /// How much of `subnet` is in use, its pools included. Takes time by the number of its pools.
     pub fn usage(&self, subnet: &str) -> Option<Usage> {
         let entry = self.subnets.get(subnet)?;
         let counts = |family| entry.space(family).map(Space::counts).unwrap_or_default();
         Some(Usage { v4: counts(Family::V4), v6: counts(Family::V6) })
     }
 
-    /// Which addresses of `subnet` are in use and free. Takes time and memory by the number in use.
+    /// Which addresses of `subnet` are in use and free, its pools included. Takes time and memory by the number in use.
     pub fn ranges(&self, subnet: &str) -> Option<Ranges> {
         let entry = self.subnets.get(subnet)?;
         let ranges = |family| entry.space(family).map(Space::ranges).unwrap_or_default();
@@ -271,76 +203,6 @@ impl Ipam {
         let all = inside.chain(before).map(|(_, network)| network);
         all.filter(move |(other, _)| other.overlaps(&cidr))
     }
-}
-
-impl Subnet {
-    fn space(&self, family: Family) -> Option<&Space> {
-        self.spaces.iter().find(|space| space.family() == family)
-    }
-
-    fn space_mut(&mut self, family: Family) -> Option<&mut Space> {
-        self.spaces.iter_mut().find(|space| space.family() == family)
-    }
-
-    /// Whether `ips` can be given out on request.
-    fn check(&self, name: &Arc<str>, ips: &Addresses) -> Result<(), Refusal> {
-        self.check_free(name, ips)?;
-        match ips.each().find(|(family, ip)| self.space(*family).is_some_and(|space| space.keeps(**ip))) {
-            Some((_, address)) => Err(Refusal::Reserved { subnet: Arc::clone(name), address: *address }),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether `ips` lie inside and nobody holds them.
-    fn check_free(&self, name: &Arc<str>, ips: &Addresses) -> Result<(), Refusal> {
-        for (family, address) in ips.each() {
-            let (subnet, address) = (Arc::clone(name), *address);
-            let Some(space) = self.space(family).filter(|space| space.cidr().contains(address)) else {
-                return Err(Refusal::Outside { subnet, address, cidrs: self.pool.cidrs });
-            };
-            if let Some(holder) = space.holder(address) {
-                return Err(Refusal::Taken { subnet, address, holder: Arc::clone(holder) });
-            }
-        }
-        Ok(())
-    }
-
-    fn first_free(&self, name: &Arc<str>, list: &[Addresses]) -> Result<Addresses, Refusal> {
-        let mut refused = None;
-        for ips in list {
-            match self.check(name, ips) {
-                Ok(()) => return Ok(*ips),
-                Err(refusal) => refused = Some(Box::new(refusal)),
-            }
-        }
-        let subnet = Arc::clone(name);
-        Err(match refused {
-            Some(why) => Refusal::NoneOfList { subnet, count: list.len(), last: why },
-            None => Refusal::EmptyList { subnet },
-        })
-    }
-
-    /// `given`, and the next address of every family that it lacks.
-    fn complete(&mut self, name: &Arc<str>, given: Option<Addresses>) -> Result<Addresses, Refusal> {
-        let cidrs = self.pool.cidrs;
-        let mut pick = |family, cidr: &Cidr| {
-            let space = self.space_mut(family);
-            let used = space.as_ref().map_or(0, |space| space.used());
-            let address = given.and_then(|ips| ips.get(family).copied()).or_else(|| space?.next());
-            address.ok_or_else(|| Refusal::Full { subnet: Arc::clone(name), family, cidr: *cidr, used })
-        };
-        cidrs.try_map(|cidr| pick(cidr.family(), &cidr))
-    }
-}
-
-fn fits(lease: &Lease, want: &Want) -> bool {
-    let has = |ips: &Addresses| ips.each().all(|(family, ip)| lease.ips.get(family) == Some(ip));
-    let ips = match &want.ips {
-        WantIps::Any => true,
-        WantIps::Exact(ips) => has(ips),
-        WantIps::FirstFree(list) => list.iter().any(has),
-    };
-    ips && want.mac.is_none_or(|mac| mac == lease.mac)
 }
 
 fn already(holder: &str, subnet: &Arc<str>, lease: &Lease) -> Refusal {

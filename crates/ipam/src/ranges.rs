@@ -18,15 +18,18 @@ impl Runs {
         Self(merged)
     }
 
-    /// The end of the run that holds `number`, if one does.
-    pub(crate) fn end_of(&self, number: u128) -> Option<u128> {
-        let after = self.0.partition_point(|(start, _)| *start <= number);
-        let (_, end) = after.checked_sub(1).and_then(|at| self.0.get(at))?;
-        (number <= *end).then_some(*end)
+    /// The smallest of them that is `number` or more.
+    pub(crate) fn at_or_after(&self, number: u128) -> Option<u128> {
+        let at = self.0.partition_point(|(_, end)| *end < number);
+        self.0.get(at).map(|(start, _)| number.max(*start))
     }
 
     pub(crate) fn contains(&self, number: u128) -> bool {
-        self.end_of(number).is_some()
+        self.at_or_after(number) == Some(number)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// How many numbers; saturates.
@@ -38,20 +41,28 @@ impl Runs {
         self.0.iter().copied()
     }
 
-    /// What lies between `first` and `last`, both included, and in none of the runs.
-    pub(crate) fn gaps(&self, first: u128, last: u128) -> Vec<(u128, u128)> {
-        let mut gaps = Vec::new();
-        let mut next = Some(first);
+    /// Those that are in none of `other`'s runs. Takes one walk over both.
+    pub(crate) fn without(&self, other: &Self) -> Self {
+        let mut left = Vec::new();
+        let mut cuts = other.iter().peekable();
         for (start, end) in self.iter() {
-            let Some(from) = next else { break };
-            if let Some(until) = start.checked_sub(1).filter(|until| from <= *until) {
-                gaps.push((from, until.min(last)));
+            let mut next = Some(start);
+            while cuts.next_if(|(_, cut)| *cut < start).is_some() {}
+            while let Some(from) = next
+                && let Some((first, last)) = cuts.peek().copied().filter(|(first, _)| *first <= end)
+            {
+                if let Some(until) = first.checked_sub(1).filter(|until| from <= *until) {
+                    left.push((from, until));
+                }
+                // Past the largest number there is nothing left.
+                next = last.checked_add(1).filter(|after| *after <= end);
+                if next.is_some() {
+                    cuts.next();
+                }
             }
-            // Past the largest number there is nothing left.
-            next = end.checked_add(1).map(|after| after.max(from)).filter(|after| *after <= last);
+            left.extend(next.map(|from| (from, end)));
         }
-        gaps.extend(next.map(|from| (from, last)));
-        gaps
+        Self(left)
     }
 }
 
@@ -63,18 +74,22 @@ mod tests {
     fn runs_are_merged_and_asked() {
         let runs = Runs::new(vec![(9, 9), (1, 3), (4, 5), (2, 2), (u128::MAX, u128::MAX)]);
         assert_eq!(runs.iter().collect::<Vec<_>>(), [(1, 5), (9, 9), (u128::MAX, u128::MAX)]);
-        assert_eq!(runs.end_of(3), Some(5));
         assert!(!runs.contains(0) && !runs.contains(6) && runs.contains(9) && runs.contains(u128::MAX));
+        assert_eq!([0, 3, 6, 9, 10].map(|n| runs.at_or_after(n)), [1, 3, 9, 9, u128::MAX].map(Some));
+        assert_eq!(Runs::new(vec![(1, 5)]).at_or_after(6), None);
         assert_eq!(runs.count(), 7);
     }
 
     #[test]
-    fn gaps_are_what_is_left() {
-        let gaps = |runs: &[(u128, u128)], first, last| Runs::new(runs.to_vec()).gaps(first, last);
-        assert_eq!(gaps(&[], 3, 7), [(3, 7)]);
-        assert_eq!(gaps(&[(3, 7)], 3, 7), []);
-        assert_eq!(gaps(&[(3, 3), (5, 5), (7, 7)], 3, 7), [(4, 4), (6, 6)]);
-        assert_eq!(gaps(&[(4, 6)], 3, 7), [(3, 3), (7, 7)]);
-        assert_eq!(gaps(&[(0, 0), (u128::MAX, u128::MAX)], 0, u128::MAX), [(1, u128::MAX - 1)]);
+    fn what_is_left_without_others() {
+        let left = |runs: &[(u128, u128)], cuts: &[(u128, u128)]| {
+            Runs::new(runs.to_vec()).without(&Runs::new(cuts.to_vec())).iter().collect::<Vec<_>>()
+        };
+        assert_eq!(left(&[(3, 7)], &[]), [(3, 7)]);
+        assert_eq!(left(&[(3, 7)], &[(3, 7)]), []);
+        assert_eq!(left(&[(3, 7)], &[(0, 1), (3, 3), (5, 5), (7, 9)]), [(4, 4), (6, 6)]);
+        assert_eq!(left(&[(3, 7)], &[(4, 6)]), [(3, 3), (7, 7)]);
+        assert_eq!(left(&[(1, 3), (5, 7), (9, 9)], &[(3, 5), (7, 20)]), [(1, 2), (6, 6)]);
+        assert_eq!(left(&[(0, u128::MAX)], &[(0, 0), (u128::MAX, u128::MAX)]), [(1, u128::MAX - 1)]);
     }
 }

@@ -37,8 +37,8 @@ pub enum Refusal {
         /// How many addresses of that family are in use in the subnet.
         count: usize,
     },
-    /// No address is left.
-    #[error("subnet {subnet}: no {family} address is left in {cidr} ({used} in use)")]
+    /// No address is left, but perhaps in the subnet's pools.
+    #[error("subnet {subnet}: no {family} address is left in {cidr}{} ({used} in use)", outside(*pools))]
     Full {
         /// The subnet.
         subnet: Arc<str>,
@@ -48,6 +48,60 @@ pub enum Refusal {
         cidr: Cidr,
         /// How many addresses are in use.
         used: usize,
+        /// How many pools have addresses of the network.
+        pools: usize,
+    },
+    /// The subnet has no network of a family that is wanted.
+    #[error("subnet {subnet}: it has no {family} network, only {cidrs}")]
+    NoFamily {
+        /// The subnet.
+        subnet: Arc<str>,
+        /// The family that is wanted.
+        family: Family,
+        /// The subnet's networks.
+        cidrs: Cidrs,
+    },
+    /// There is no pool of that name in the subnet.
+    #[error("subnet {subnet}: it has no pool {pool}")]
+    UnknownPool {
+        /// The subnet.
+        subnet: Arc<str>,
+        /// The name asked for.
+        pool: Arc<str>,
+    },
+    /// No address is left in a pool.
+    #[error("subnet {subnet}: no {family} address is left in pool {pool} ({used} in use)")]
+    PoolFull {
+        /// The subnet.
+        subnet: Arc<str>,
+        /// The pool.
+        pool: Arc<str>,
+        /// The family that is used up.
+        family: Family,
+        /// How many of the pool's addresses of that family are in use.
+        used: u128,
+    },
+    /// A pool claims an address that another pool has.
+    #[error("pool {pool}: {address} is in pool {other} of subnet {subnet} already")]
+    PoolOverlap {
+        /// The subnet.
+        subnet: Arc<str>,
+        /// The pool that was to be set.
+        pool: Arc<str>,
+        /// The first address that both claim.
+        address: IpAddr,
+        /// The pool that has it.
+        other: Arc<str>,
+    },
+    /// Nothing of a pool lies in the subnet.
+    #[error("pool {pool}: none of its addresses is in {cidrs} of subnet {subnet}")]
+    PoolOutside {
+        /// The subnet.
+        subnet: Arc<str>,
+        /// The pool that was to be set.
+        pool: Arc<str>,
+        /// The subnet's networks.
+        cidrs: Cidrs,
     },
     /// Someone else holds the address.
     #[error("subnet {subnet}: {address} is held by {holder}")]
@@ -119,4 +173,12 @@ pub enum Refusal {
         /// Its MAC.
         mac: Mac,
     },
+}
+
+fn outside(pools: usize) -> &'static str {
+    match pools {
+        0 => "",
+        1 => " outside of its pool",
+        _ => " outside of its pools",
+    }
 }

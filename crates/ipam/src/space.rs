@@ -1,16 +1,15 @@
-//! The addresses of one family of one subnet, as numbers.
+//! The addresses of one family of one subnet, as numbers: who holds which, which pool has which, and which one is next.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use api::{Cidr, Family, IpRange};
 
-use crate::{Counts, FamilyRanges, Pool, ranges::Runs};
+use crate::{Counts, FamilyRanges, Network, ranges::Runs, region::Region};
 
-/// Who holds which address, and which one is next.
-///
-/// Below `cursor` every address is held, reserved or released; at and above it, whatever is neither held, reserved nor
-/// released was never given out. So the next address is found by walking the cursor up, and each address is walked
-/// over once.
+/// The addresses that each pool of a subnet asks for, by the pool's name.
+pub(crate) type Pools = BTreeMap<Arc<str>, Vec<IpRange>>;
+
+/// One family of a subnet.
 #[derive(Clone, Debug)]
 pub(crate) struct Space {
     cidr: Cidr,
@@ -20,41 +19,47 @@ pub(crate) struct Space {
     kept: Runs,
     /// `kept` and what the user excludes: never chosen.
     reserved: Runs,
-    reserved_count: u128,
     used: BTreeMap<u128, Arc<str>>,
-    /// How many of `used` are not in `reserved`.
-    used_unreserved: u128,
-    /// The next address to look at; none when the end was reached.
-    cursor: Option<u128>,
-    /// Released addresses by the order of their release, and the order by address.
-    queue: BTreeMap<u64, u128>,
-    queued: BTreeMap<u128, u64>,
+    /// What no pool has.
+    common: Region,
+    /// Those that have addresses here, by name.
+    pools: Vec<Pool>,
+    /// The pools' runs by where they start: the end, and which of `pools` it is of.
+    owners: BTreeMap<u128, (u128, usize)>,
     releases: u64,
 }
 
+/// What a pool has here.
+#[derive(Clone, Debug)]
+struct Pool {
+    name: Arc<str>,
+    runs: Runs,
+    /// What of it is not reserved.
+    region: Region,
+    /// How many of it are held.
+    used: u128,
+}
+
 impl Space {
-    pub(crate) fn new(cidr: Cidr, pool: &Pool) -> Self {
+    pub(crate) fn new(cidr: Cidr, network: &Network, pools: &Pools) -> Self {
         let mut space = Self {
             cidr,
             first: 0,
             last: 0,
             kept: Runs::default(),
             reserved: Runs::default(),
-            reserved_count: 0,
             used: BTreeMap::new(),
-            used_unreserved: 0,
-            cursor: None,
-            queue: BTreeMap::new(),
-            queued: BTreeMap::new(),
+            common: Region::default(),
+            pools: Vec::new(),
+            owners: BTreeMap::new(),
             releases: 0,
         };
-        space.set(cidr, pool);
+        space.set(cidr, network, pools);
         space
     }
 
-    /// Another network or other reservations for the same holders. Whoever calls has looked that they fit.
-    pub(crate) fn set(&mut self, cidr: Cidr, pool: &Pool) {
-        let family = cidr.family();
+    /// Another network, other reservations or other pools for the same holders. Whoever calls has looked that they fit.
+    pub(crate) fn set(&mut self, cidr: Cidr, network: &Network, pools: &Pools) {
         self.cidr = cidr;
         self.first = bits(cidr.network());
         self.last = bits(cidr.last());
@@ -62,21 +67,32 @@ impl Space {
         if cidr.keeps_ends() {
             kept.extend([(self.first, self.first), (self.last, self.last)]);
         }
-        if let Some(gateway) = pool.gateway.get(family).filter(|gateway| cidr.contains(**gateway)) {
+        if let Some(gateway) = network.gateway.get(cidr.family()).filter(|gateway| cidr.contains(**gateway)) {
             kept.push((bits(*gateway), bits(*gateway)));
         }
-        let excluded = pool.exclude.iter().filter(|range| range.family() == family).filter_map(|range| {
-            let (start, end) = (bits(range.start()).max(self.first), bits(range.end()).min(self.last));
-            (start <= end).then_some((start, end))
-        });
-        self.reserved = Runs::new(kept.iter().copied().chain(excluded).collect());
+        self.reserved = Runs::new(kept.iter().copied().chain(self.inside(&network.exclude)).collect());
         self.kept = Runs::new(kept);
-        self.reserved_count = self.reserved.count();
-        self.used_unreserved = self.used.keys().filter(|address| !self.reserved.contains(**address)).count() as u128;
-        self.cursor = Some(self.first);
-        let (first, last) = (self.first, self.last);
-        self.queued.retain(|address, _| (first..=last).contains(address));
-        self.queue.retain(|_, address| (first..=last).contains(address));
+
+        let regions = self.pools.iter().map(|pool| &pool.region).chain([&self.common]);
+        let released: BTreeMap<u64, u128> = regions.flat_map(Region::released).collect();
+        let mut taken = Runs::default();
+        self.owners.clear();
+        self.pools.clear();
+        for (name, ranges) in pools {
+            // Pools that claim one address are refused elsewhere; this keeps it from having two owners in any case.
+            let runs = Runs::new(self.inside(ranges).collect()).without(&taken);
+            if runs.is_empty() {
+                continue;
+            }
+            taken = Runs::new(taken.iter().chain(runs.iter()).collect());
+            let at = self.pools.len();
+            self.owners.extend(runs.iter().map(|(start, end)| (start, (end, at))));
+            let used = runs.iter().map(|(start, end)| self.used.range(start..=end).count() as u128).sum();
+            let region = Region::new(runs.without(&self.reserved), &self.used, &released);
+            self.pools.push(Pool { name: Arc::clone(name), runs, region, used });
+        }
+        let common = self.whole().without(&self.reserved).without(&taken);
+        self.common = Region::new(common, &self.used, &released);
     }
 
     pub(crate) fn cidr(&self) -> Cidr {
@@ -87,11 +103,9 @@ impl Space {
         self.cidr.family()
     }
 
-    /// The first holder of an address outside `cidr`.
-    pub(crate) fn stray(&self, cidr: Option<Cidr>) -> Option<(IpAddr, &Arc<str>)> {
-        let ends = [self.used.first_key_value(), self.used.last_key_value()];
-        let mut ends = ends.into_iter().flatten().map(|(address, holder)| (self.address(*address), holder));
-        ends.find(|(address, _)| cidr.is_none_or(|cidr| !cidr.contains(*address)))
+    /// The first address in use and its holder.
+    pub(crate) fn first_used(&self) -> Option<(IpAddr, &Arc<str>)> {
+        self.used.first_key_value().map(|(address, holder)| (self.address(*address), holder))
     }
 
     pub(crate) fn holder(&self, address: IpAddr) -> Option<&Arc<str>> {
@@ -112,37 +126,60 @@ impl Space {
         self.used.len()
     }
 
-    /// The address that is next; it stays free until `take`.
-    pub(crate) fn next(&mut self) -> Option<IpAddr> {
-        while let Some(at) = self.cursor.filter(|at| *at <= self.last) {
-            if let Some(end) = self.reserved.end_of(at) {
-                self.cursor = end.checked_add(1);
-            } else if self.used.contains_key(&at) || self.queued.contains_key(&at) {
-                self.cursor = at.checked_add(1);
-            } else {
-                return Some(self.address(at));
-            }
-        }
-        while let Some((order, address)) = self.queue.first_key_value().map(|(order, address)| (*order, *address)) {
-            if !self.reserved.contains(address) {
-                return Some(self.address(address));
-            }
-            // It was excluded after its release. Once it is not, `set` starts the cursor over and it counts as new.
-            self.queue.remove(&order);
-            self.queued.remove(&address);
-        }
-        None
+    /// Where the pool is among those that have addresses here.
+    pub(crate) fn pool(&self, name: &str) -> Option<usize> {
+        self.pools.binary_search_by(|pool| (*pool.name).cmp(name)).ok()
+    }
+
+    /// How many pools have addresses here.
+    pub(crate) fn pools(&self) -> usize {
+        self.pools.len()
+    }
+
+    /// The pool that has `address`.
+    pub(crate) fn pool_of(&self, address: IpAddr) -> Option<&Arc<str>> {
+        self.pools.get(self.owner(bits(address))?).map(|pool| &pool.name)
+    }
+
+    /// What of `ranges` a pool other than `name` has, and which.
+    pub(crate) fn contested(&self, name: &str, ranges: &[IpRange]) -> Option<(IpAddr, &Arc<str>)> {
+        self.inside(ranges).find_map(|(start, end)| {
+            let before = self.owners.range(..start).next_back();
+            let mut runs = before.into_iter().chain(self.owners.range(start..=end));
+            runs.find_map(|(first, (last, owner))| {
+                let owner = &self.pools.get(*owner)?.name;
+                (*last >= start && **owner != *name).then(|| (self.address(*first.max(&start)), owner))
+            })
+        })
+    }
+
+    /// Whether any of `ranges` lies in the network.
+    pub(crate) fn meets(&self, ranges: &[IpRange]) -> bool {
+        self.inside(ranges).next().is_some()
+    }
+
+    /// The address that is next in a pool, or outside of all pools; it stays free until `take`.
+    pub(crate) fn next(&mut self, pool: Option<usize>) -> Option<IpAddr> {
+        let region = match pool {
+            None => &mut self.common,
+            Some(at) => &mut self.pools.get_mut(at)?.region,
+        };
+        let address = region.next(&self.used)?;
+        Some(self.address(address))
     }
 
     pub(crate) fn take(&mut self, address: IpAddr, holder: Arc<str>) {
         let address = bits(address);
-        if let Some(order) = self.queued.remove(&address) {
-            self.queue.remove(&order);
-        }
-        if !self.reserved.contains(address) {
-            self.used_unreserved += 1;
-        }
         self.used.insert(address, holder);
+        let pool = self.owner(address).and_then(|at| self.pools.get_mut(at));
+        let region = match pool {
+            None => &mut self.common,
+            Some(pool) => {
+                pool.used += 1;
+                &mut pool.region
+            }
+        };
+        region.take(address);
     }
 
     pub(crate) fn release(&mut self, address: IpAddr) {
@@ -150,29 +187,75 @@ impl Space {
         if self.used.remove(&address).is_none() {
             return;
         }
-        if self.reserved.contains(address) {
-            return;
-        }
-        self.used_unreserved -= 1;
         self.releases += 1;
-        self.queue.insert(self.releases, address);
-        self.queued.insert(address, self.releases);
+        let pool = self.owner(address).and_then(|at| self.pools.get_mut(at));
+        let region = match pool {
+            None => &mut self.common,
+            Some(pool) => {
+                pool.used -= 1;
+                &mut pool.region
+            }
+        };
+        region.release(address, self.releases);
     }
 
+    /// Of the whole subnet, its pools included.
     pub(crate) fn counts(&self) -> Counts {
-        let available = (self.last - self.first).saturating_add(1) - self.reserved_count - self.used_unreserved;
+        let regions = self.pools.iter().map(|pool| &pool.region).chain([&self.common]);
+        let available = regions.fold(0, |sum: u128, region| sum.saturating_add(region.available()));
         Counts { used: self.used.len() as u128, available }
     }
 
+    /// Of the whole subnet, its pools included.
     pub(crate) fn ranges(&self) -> FamilyRanges {
-        let using = Runs::new(self.used.keys().map(|address| (*address, *address)).collect());
-        let not_free = Runs::new(using.iter().chain(self.reserved.iter()).collect());
-        let ranges = |runs: Vec<(u128, u128)>| {
-            let ends = runs.into_iter().map(|(start, end)| (self.address(start), self.address(end)));
+        let using = self.using(&self.whole());
+        self.family_ranges(&using, &self.whole().without(&self.reserved))
+    }
+
+    /// Of one pool.
+    pub(crate) fn pool_counts(&self, pool: &str) -> Counts {
+        let counts = |pool: &Pool| Counts { used: pool.used, available: pool.region.available() };
+        self.pool(pool).and_then(|at| self.pools.get(at)).map(counts).unwrap_or_default()
+    }
+
+    /// Of one pool.
+    pub(crate) fn pool_ranges(&self, pool: &str) -> FamilyRanges {
+        let ranges = |pool: &Pool| self.family_ranges(&self.using(&pool.runs), pool.region.open());
+        self.pool(pool).and_then(|at| self.pools.get(at)).map(ranges).unwrap_or_default()
+    }
+
+    fn family_ranges(&self, using: &Runs, open: &Runs) -> FamilyRanges {
+        let ranges = |runs: &Runs| {
+            let ends = runs.iter().map(|(start, end)| (self.address(start), self.address(end)));
             // Both ends are of this family and in order, so none is left out.
             ends.filter_map(|(start, end)| IpRange::new(start, end).ok()).collect()
         };
-        FamilyRanges { using: ranges(using.iter().collect()), free: ranges(not_free.gaps(self.first, self.last)) }
+        FamilyRanges { using: ranges(using), free: ranges(&open.without(using)) }
+    }
+
+    /// Those of `runs` that are held.
+    fn using(&self, runs: &Runs) -> Runs {
+        let held = runs.iter().flat_map(|(start, end)| self.used.range(start..=end));
+        Runs::new(held.map(|(address, _)| (*address, *address)).collect())
+    }
+
+    fn whole(&self) -> Runs {
+        Runs::new(vec![(self.first, self.last)])
+    }
+
+    /// The part of `ranges` that lies in the network.
+    fn inside(&self, ranges: &[IpRange]) -> impl Iterator<Item = (u128, u128)> {
+        let (family, first, last) = (self.family(), self.first, self.last);
+        ranges.iter().filter(move |range| range.family() == family).filter_map(move |range| {
+            let (start, end) = (bits(range.start()).max(first), bits(range.end()).min(last));
+            (start <= end).then_some((start, end))
+        })
+    }
+
+    /// Which of the pools has `address`.
+    fn owner(&self, address: u128) -> Option<usize> {
+        let (_, (end, at)) = self.owners.range(..=address).next_back()?;
+        (address <= *end).then_some(*at)
     }
 
     fn address(&self, bits: u128) -> IpAddr {

@@ -2,18 +2,26 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use api::{Addresses, Cidr, Family, IpRange, Mac};
-use ipam::{Ipam, Lease, Pool, Refusal, Want, WantIps};
+use api::{Addresses, Cidr, Families, Family, IpRange, Mac};
+use ipam::{Ipam, Lease, Network, Refusal, Want, WantIps};
 use proptest::prelude::*;
 
 /// Small networks, so that they fill up: a single-stack and a dual-stack one.
 const NETS: [(&str, &str, &str); 2] =
     [("four", "10.0.0.0/28", "10.0.0.1"), ("dual", "10.0.1.0/28,fd00::/124", "10.0.1.14,fd00::1")];
 
+/// Three pools, each in any of the two.
+const POOLS: [&str; 3] = ["red", "green", "blue"];
+
 #[derive(Clone, Debug)]
 enum Call {
+    Pool { net: usize, name: usize, ranges: Vec<IpRange> },
+    NoPool { name: usize },
     Assign { net: usize, holder: u8, want: Want },
     Release { holder: u8 },
     Restore { net: usize, holder: u8, lease: Lease },
@@ -50,11 +58,19 @@ fn want(net: usize) -> impl Strategy<Value = Want> {
         5 => Just(WantIps::Any),
         2 => addresses(net).prop_map(WantIps::Exact),
         1 => prop::collection::vec(addresses(net), 0..4).prop_map(WantIps::FirstFree),
+        4 => prop::collection::vec(0..POOLS.len(), 1..3)
+            .prop_map(|pools| WantIps::Pools(pools.into_iter().map(|pool| POOLS[pool].into()).collect())),
     ];
-    (ips, prop::option::weighted(0.2, mac())).prop_map(|(ips, mac)| Want { ips, mac })
+    let families = prop_oneof![
+        6 => Just(None),
+        1 => Just(Some(Families::V4(()))),
+        1 => Just(Some(Families::V6(()))),
+        1 => Just(Some(Families::Dual { v4: (), v6: () })),
+    ];
+    (ips, families, prop::option::weighted(0.2, mac())).prop_map(|(ips, families, mac)| Want { ips, families, mac })
 }
 
-fn exclude(net: usize) -> impl Strategy<Value = Vec<IpRange>> {
+fn some_ranges(net: usize) -> impl Strategy<Value = Vec<IpRange>> {
     let range =
         prop_oneof![(v4(net), v4(net)), (v6(), v6())].prop_map(|(a, b)| IpRange::new(a.min(b), a.max(b)).unwrap());
     prop::collection::vec(range, 0..3)
@@ -69,7 +85,11 @@ fn call(with_changes: bool) -> impl Strategy<Value = Call> {
         changes => net.clone().prop_flat_map(|net| (0..40_u8, addresses(net), mac()).prop_map(move |(holder, ips, mac)| {
             Call::Restore { net, holder, lease: Lease { ips, mac } }
         })),
-        changes => net.prop_flat_map(|net| exclude(net).prop_map(move |exclude| Call::Exclude { net, exclude })),
+        changes => net.clone().prop_flat_map(|net| (0..POOLS.len(), some_ranges(net)).prop_map(move |(name, ranges)| {
+            Call::Pool { net, name, ranges }
+        })),
+        changes => (0..POOLS.len()).prop_map(|name| Call::NoPool { name }),
+        changes => net.prop_flat_map(|net| some_ranges(net).prop_map(move |exclude| Call::Exclude { net, exclude })),
     ]
 }
 
@@ -79,11 +99,13 @@ struct Seen {
     leases: BTreeMap<String, (String, Lease)>,
     usage: Vec<ipam::Usage>,
     ranges: Vec<ipam::Ranges>,
+    pools: Vec<Option<(ipam::Usage, ipam::Ranges)>>,
 }
 
 struct Model {
     ipam: Ipam,
-    pools: Vec<Pool>,
+    networks: Vec<Network>,
+    pools: BTreeMap<usize, (usize, Vec<IpRange>)>,
     leases: BTreeMap<String, (usize, Lease)>,
     /// Addresses by the time of their last release.
     released: Vec<IpAddr>,
@@ -92,15 +114,16 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let mut ipam = Ipam::default();
-        let pools: Vec<Pool> = NETS
+        let networks: Vec<Network> = NETS
             .iter()
             .map(|(name, cidrs, gateway)| {
-                let pool = Pool { cidrs: cidrs.parse().unwrap(), gateway: gateway.parse().unwrap(), exclude: vec![] };
-                ipam.set_subnet(name, &pool).unwrap();
-                pool
+                let network =
+                    Network { cidrs: cidrs.parse().unwrap(), gateway: gateway.parse().unwrap(), exclude: vec![] };
+                ipam.set_subnet(name, &network).unwrap();
+                network
             })
             .collect();
-        Self { ipam, pools, leases: BTreeMap::new(), released: Vec::new() }
+        Self { ipam, networks, pools: BTreeMap::new(), leases: BTreeMap::new(), released: Vec::new() }
     }
 
     fn seen(ipam: &Ipam) -> Seen {
@@ -111,6 +134,7 @@ impl Model {
             leases: leases.collect(),
             usage: NETS.iter().filter_map(|(name, ..)| ipam.usage(name)).collect(),
             ranges: NETS.iter().filter_map(|(name, ..)| ipam.ranges(name)).collect(),
+            pools: POOLS.iter().map(|name| Some((ipam.pool_usage(name)?, ipam.pool_ranges(name)?))).collect(),
         }
     }
 
@@ -119,19 +143,42 @@ impl Model {
     }
 
     fn kept(&self, net: usize, address: IpAddr) -> bool {
-        let pool = &self.pools[net];
+        let pool = &self.networks[net];
         let cidr = pool.cidrs.get(Family::of(address)).unwrap();
         [cidr.network(), cidr.last()].contains(&address) || pool.gateway.iter().any(|gateway| *gateway == address)
     }
 
-    /// Those that may be chosen, in address order.
+    /// The pool that has an address.
+    fn pool_of(&self, net: usize, address: IpAddr) -> Option<usize> {
+        let has = |(_, (of, ranges)): &(&usize, &(usize, Vec<IpRange>))| {
+            *of == net && ranges.iter().any(|range| range.contains(address))
+        };
+        self.pools.iter().find(has).map(|(name, _)| *name)
+    }
+
+    /// Every address of a network.
+    fn all(cidr: &Cidr) -> BTreeSet<IpAddr> {
+        cidr.net().hosts().chain([cidr.network(), cidr.last()]).collect()
+    }
+
+    /// Whether a pool has addresses of a network, excluded ones too.
+    fn reaches(&self, name: usize, net: usize, cidr: &Cidr) -> bool {
+        Self::all(cidr).into_iter().any(|address| self.pool_of(net, address) == Some(name))
+    }
+
+    /// Those that may be chosen in a pool, or outside of all.
+    fn free_in(&self, net: usize, cidr: &Cidr, pool: Option<usize>) -> Vec<IpAddr> {
+        self.free(net, cidr).into_iter().filter(|address| self.pool_of(net, *address) == pool).collect()
+    }
+
+    /// Those that may be chosen, in pools or not.
     fn free(&self, net: usize, cidr: &Cidr) -> Vec<IpAddr> {
         let chosen = |address: &IpAddr| {
             !self.held(*address)
                 && !self.kept(net, *address)
-                && !self.pools[net].exclude.iter().any(|range| range.contains(*address))
+                && !self.networks[net].exclude.iter().any(|range| range.contains(*address))
         };
-        cidr.net().hosts().chain([cidr.network(), cidr.last()]).filter(chosen).collect()
+        Self::all(cidr).into_iter().filter(chosen).collect()
     }
 
     fn call(&mut self, call: Call, in_order: bool) -> Result<(), TestCaseError> {
@@ -139,14 +186,26 @@ impl Model {
         let refused = match call {
             Call::Assign { net, holder, want } => {
                 let holder = holder.to_string();
-                let pool = self.pools[net].clone();
-                let free = pool.cidrs.map(|cidr| self.free(net, &cidr));
-                let answer = self.ipam.assign(NETS[net].0, &holder, want.clone());
+                let cidrs = self.networks[net].cidrs;
+                let answer = self.ipam.assign(NETS[net].0, &holder, &want);
                 match (&answer, self.leases.get(&holder)) {
                     (Ok(lease), Some((held_in, held))) => prop_assert_eq!((net, *lease), (*held_in, *held)),
                     (Err(Refusal::AlreadyHolds { .. }), held) => prop_assert!(held.is_some()),
-                    (Ok(lease), None) => self.given(net, &want, lease, &free, in_order)?,
-                    (Err(Refusal::Full { family, .. }), None) => prop_assert!(free.get(*family).unwrap().is_empty()),
+                    (Ok(lease), None) => self.given(net, &want, lease, in_order)?,
+                    (Err(Refusal::Full { cidr, .. }), None) => {
+                        prop_assert!(self.free_in(net, cidr, None).is_empty());
+                    }
+                    (Err(Refusal::PoolFull { pool, family, .. }), None) => {
+                        let pool = POOLS.iter().position(|name| **name == **pool).unwrap();
+                        prop_assert!(self.free_in(net, cidrs.get(*family).unwrap(), Some(pool)).is_empty());
+                    }
+                    (Err(Refusal::UnknownPool { pool, .. }), None) => {
+                        let pool = POOLS.iter().position(|name| **name == **pool).unwrap();
+                        prop_assert!(self.pools.get(&pool).is_none_or(|(of, _)| *of != net));
+                    }
+                    (Err(Refusal::NoFamily { family, .. }), None) => {
+                        prop_assert!(cidrs.get(*family).is_none() && want.families.unwrap().get(*family).is_some());
+                    }
                     (Err(_), held) => prop_assert!(held.is_none()),
                 }
                 if let Ok(lease) = answer
@@ -169,7 +228,7 @@ impl Model {
                 let inside = lease
                     .ips
                     .each()
-                    .all(|(family, ip)| self.pools[net].cidrs.get(family).is_some_and(|cidr| cidr.contains(*ip)));
+                    .all(|(family, ip)| self.networks[net].cidrs.get(family).is_some_and(|cidr| cidr.contains(*ip)));
                 let conflict = lease.ips.iter().any(|ip| self.held(*ip))
                     || self.leases.values().any(|(_, other)| other.mac == lease.mac);
                 let expected = match self.leases.get(&holder) {
@@ -183,9 +242,27 @@ impl Model {
                 }
                 !expected
             }
+            Call::Pool { net, name, ranges } => {
+                let cidrs = self.networks[net].cidrs;
+                let inside = cidrs.iter().flat_map(Self::all);
+                let own: Vec<_> = inside.filter(|ip| ranges.iter().any(|range| range.contains(*ip))).collect();
+                let free = |ip: &IpAddr| self.pool_of(net, *ip).is_none_or(|other| other == name);
+                let expected = !own.is_empty() && own.iter().all(free);
+                let answer = self.ipam.set_pool(NETS[net].0, POOLS[name], &ranges);
+                prop_assert_eq!(answer.is_ok(), expected, "{:?}", answer);
+                if expected {
+                    self.pools.insert(name, (net, ranges));
+                }
+                !expected
+            }
+            Call::NoPool { name } => {
+                self.ipam.remove_pool(POOLS[name]);
+                self.pools.remove(&name);
+                false
+            }
             Call::Exclude { net, exclude } => {
-                self.pools[net].exclude = exclude;
-                prop_assert_eq!(self.ipam.set_subnet(NETS[net].0, &self.pools[net]), Ok(()));
+                self.networks[net].exclude = exclude;
+                prop_assert_eq!(self.ipam.set_subnet(NETS[net].0, &self.networks[net]), Ok(()));
                 false
             }
         };
@@ -197,33 +274,43 @@ impl Model {
     }
 
     /// What was just given is right by the model.
-    fn given(
-        &self,
-        net: usize,
-        want: &Want,
-        lease: &Lease,
-        free: &api::Families<Vec<IpAddr>>,
-        in_order: bool,
-    ) -> Result<(), TestCaseError> {
+    fn given(&self, net: usize, want: &Want, lease: &Lease, in_order: bool) -> Result<(), TestCaseError> {
         let asked = |family: Family| match &want.ips {
-            WantIps::Any => None,
+            WantIps::Any | WantIps::Pools(_) => None,
             WantIps::Exact(ips) => ips.get(family).copied(),
             WantIps::FirstFree(list) => list
                 .iter()
                 .find(|ips| ips.each().all(|(family, ip)| lease.ips.get(family) == Some(ip)))
                 .and_then(|ips| ips.get(family).copied()),
         };
-        prop_assert!(lease.ips.families().eq(self.pools[net].cidrs.families()));
+        let cidrs = self.networks[net].cidrs;
+        let wanted = |family: &Family| {
+            asked(*family).is_some() || want.families.is_none_or(|families| families.get(*family).is_some())
+        };
+        prop_assert!(lease.ips.families().eq(cidrs.families().filter(wanted)));
+        let pools = lease.ips.iter().filter_map(|address| self.pool_of(net, *address));
+        let pool = match &want.ips {
+            WantIps::Pools(names) => {
+                let pool = pools.map(Some).next().flatten();
+                prop_assert!(
+                    pool.is_some_and(|pool| names.iter().any(|name| **name == *POOLS[pool])),
+                    "of a pool named"
+                );
+                pool
+            }
+            _ => None,
+        };
         for (family, address) in lease.ips.each() {
-            prop_assert!(self.pools[net].cidrs.get(family).unwrap().contains(*address), "inside");
+            prop_assert!(self.networks[net].cidrs.get(family).unwrap().contains(*address), "inside");
             prop_assert!(!self.held(*address), "held by nobody else");
             prop_assert!(!self.kept(net, *address), "neither gateway nor an end");
             if let Some(asked) = asked(family) {
                 prop_assert_eq!(asked, *address);
                 continue;
             }
-            let free = free.get(family).unwrap();
-            prop_assert!(free.contains(address), "not excluded");
+            let cidr = cidrs.get(family).unwrap();
+            let free = self.free_in(net, cidr, pool.filter(|pool| self.reaches(*pool, net, cidr)));
+            prop_assert!(free.contains(address), "not excluded, and of no other pool");
             if in_order {
                 let fresh = free.iter().filter(|address| !self.released.contains(address)).min();
                 let oldest = self.released.iter().find(|address| free.contains(address));
@@ -246,7 +333,7 @@ impl Model {
         macs.dedup();
         prop_assert_eq!(macs.len(), seen.leases.len(), "no MAC has two holders");
         for (net, (name, ..)) in NETS.iter().enumerate() {
-            for (family, cidr) in self.pools[net].cidrs.each() {
+            for (family, cidr) in self.networks[net].cidrs.each() {
                 let (counts, ranges) = match family {
                     Family::V4 => (seen.usage[net].v4, &seen.ranges[net].v4),
                     Family::V6 => (seen.usage[net].v6, &seen.ranges[net].v6),
@@ -267,6 +354,25 @@ impl Model {
                 prop_assert!(inside(&ranges.free, &free) && inside(&ranges.using, &used));
             }
         }
+        for (name, pool) in seen.pools.iter().enumerate() {
+            prop_assert_eq!(pool.is_some(), self.pools.contains_key(&name));
+            let Some(((usage, ranges), (net, _))) = pool.as_ref().zip(self.pools.get(&name)) else { continue };
+            for (family, cidr) in self.networks[*net].cidrs.each() {
+                let (counts, ranges) = match family {
+                    Family::V4 => (usage.v4, &ranges.v4),
+                    Family::V6 => (usage.v6, &ranges.v6),
+                };
+                let free = self.free_in(*net, cidr, Some(name));
+                let own = Self::all(cidr).into_iter().filter(|address| self.pool_of(*net, *address) == Some(name));
+                let used: Vec<IpAddr> = own.filter(|address| self.held(*address)).collect();
+                prop_assert_eq!((counts.available, counts.used), (free.len() as u128, used.len() as u128));
+                let same = |ranges: &[IpRange], all: &[IpAddr]| {
+                    ranges.iter().map(IpRange::len).sum::<u128>() == all.len() as u128
+                        && all.iter().all(|address| ranges.iter().any(|range| range.contains(*address)))
+                };
+                prop_assert!(same(&ranges.free, &free) && same(&ranges.using, &used));
+            }
+        }
         Ok(())
     }
 }
@@ -274,16 +380,27 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Never two holders, never outside, never kept back; new addresses in order, released ones last.
+    /// Never two holders, never outside, never kept back, a pool's only to who names it; new addresses in order, released
+    /// ones last.
     #[test]
-    fn the_next_address_is_the_right_one(calls in prop::collection::vec(call(false), 1..120)) {
+    fn the_next_address_is_the_right_one(
+        pools in prop::collection::vec(0..NETS.len(), 3).prop_flat_map(|nets| {
+            nets.into_iter().enumerate().map(|(name, net)| {
+                some_ranges(net).prop_map(move |ranges| Call::Pool { net, name, ranges })
+            }).collect::<Vec<_>>()
+        }),
+        calls in prop::collection::vec(call(false), 1..120),
+    ) {
         let mut model = Model::new();
+        for pool in pools {
+            model.call(pool, false)?;
+        }
         for call in calls {
             model.call(call, true)?;
         }
     }
 
-    /// The same, while records come in and exclusions change; and a rebuild from records, in any order, gives the same.
+    /// The same, while records come in, exclusions and pools change; and a rebuild from records, in any order, gives the same.
     #[test]
     fn records_give_the_same_state(calls in prop::collection::vec(call(true), 1..120), seed: u64) {
         let mut model = Model::new();
@@ -295,7 +412,10 @@ proptest! {
         records.sort_by_key(|(holder, _)| holder.bytes().fold(seed, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)));
         let mut rebuilt = Ipam::default();
         for (net, (name, ..)) in NETS.iter().enumerate() {
-            rebuilt.set_subnet(name, &model.pools[net]).unwrap();
+            rebuilt.set_subnet(name, &model.networks[net]).unwrap();
+        }
+        for (name, (net, ranges)) in &model.pools {
+            rebuilt.set_pool(NETS[*net].0, POOLS[*name], ranges).unwrap();
         }
         for (holder, (subnet, lease)) in records {
             prop_assert_eq!(rebuilt.restore(subnet, holder, *lease), Ok(()));

@@ -2,21 +2,21 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
-use ipam::{Ipam, Pool, Refusal, Want};
+use ipam::{Ipam, Network, Refusal, Want};
 
 fn ipam(cidrs: &str, gateway: &str, exclude: &[&str]) -> Ipam {
-    let pool = Pool {
+    let network = Network {
         cidrs: cidrs.parse().unwrap(),
         gateway: gateway.parse().unwrap(),
         exclude: exclude.iter().map(|range| range.parse().unwrap()).collect(),
     };
     let mut ipam = Ipam::default();
-    ipam.set_subnet("net", &pool).unwrap();
+    ipam.set_subnet("net", &network).unwrap();
     ipam
 }
 
 fn next(ipam: &mut Ipam, holder: &str) -> String {
-    ipam.assign("net", holder, Want::any()).unwrap().ips.to_string()
+    ipam.assign("net", holder, &Want::any()).unwrap().ips.to_string()
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn released_addresses_come_last_and_the_oldest_first() {
     assert_eq!(next(&mut ipam, "e"), "10.0.0.6");
     assert_eq!(next(&mut ipam, "f"), "10.0.0.3");
     assert_eq!(next(&mut ipam, "g"), "10.0.0.2");
-    assert!(matches!(ipam.assign("net", "h", Want::any()), Err(Refusal::Full { .. })));
+    assert!(matches!(ipam.assign("net", "h", &Want::any()), Err(Refusal::Full { .. })));
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn dual_stack_walks_both_families() {
     let mut ipam = ipam("10.23.0.0/24,fd00:23::/112", "10.23.0.1,fd00:23::1", &[]);
     assert_eq!(next(&mut ipam, "a"), "10.23.0.2,fd00:23::2");
     let exact = |text: &str| Want::exact(text.parse().unwrap());
-    let half = ipam.assign("net", "b", exact("10.23.0.77")).unwrap();
+    let half = ipam.assign("net", "b", &exact("10.23.0.77")).unwrap();
     assert_eq!(half.ips.to_string(), "10.23.0.77,fd00:23::3", "the family not named is chosen");
     assert_eq!(next(&mut ipam, "c"), "10.23.0.3,fd00:23::4");
     assert_eq!(ipam.holders("net").map(|(holder, _)| holder).collect::<Vec<_>>(), ["a", "c", "b"]);
@@ -57,7 +57,7 @@ fn a_full_family_takes_nothing_from_the_other() {
     let mut ipam = ipam("10.23.0.0/24,fd00:23::/126", "10.23.0.1,fd00:23::1", &[]);
     assert_eq!(next(&mut ipam, "a"), "10.23.0.2,fd00:23::2");
     let before = ipam.usage("net");
-    let refusal = ipam.assign("net", "b", Want::any()).unwrap_err();
+    let refusal = ipam.assign("net", "b", &Want::any()).unwrap_err();
     assert_eq!(refusal.to_string(), "subnet net: no IPv6 address is left in fd00:23::/126 (1 in use)");
     assert_eq!(ipam.usage("net"), before);
     ipam.release("a");
@@ -84,7 +84,7 @@ fn the_smallest_networks() {
         assert_eq!(available, expected.len() as u128, "{cidr}");
         let given: Vec<_> = (0..expected.len()).map(|n| next(&mut ipam, &n.to_string())).collect();
         assert_eq!(given, expected, "{cidr}");
-        assert!(matches!(ipam.assign("net", "more", Want::any()), Err(Refusal::Full { .. })), "{cidr}");
+        assert!(matches!(ipam.assign("net", "more", &Want::any()), Err(Refusal::Full { .. })), "{cidr}");
     }
 }
 
@@ -108,17 +108,17 @@ fn a_huge_excluded_range_is_stepped_over_at_once() {
 
 #[test]
 fn exclusions_may_change_under_way() {
-    let pool = |exclude: &str| Pool {
+    let network = |exclude: &str| Network {
         cidrs: "10.0.0.0/28".parse().unwrap(),
         gateway: "10.0.0.1".parse().unwrap(),
         exclude: exclude.split_terminator(',').map(|range| range.parse().unwrap()).collect(),
     };
     let mut ipam = Ipam::default();
-    ipam.set_subnet("net", &pool("10.0.0.2..10.0.0.5")).unwrap();
+    ipam.set_subnet("net", &network("10.0.0.2..10.0.0.5")).unwrap();
     assert_eq!(next(&mut ipam, "a"), "10.0.0.6");
     assert_eq!(next(&mut ipam, "b"), "10.0.0.7");
     ipam.release("b");
-    ipam.set_subnet("net", &pool("10.0.0.6..10.0.0.10")).unwrap();
+    ipam.set_subnet("net", &network("10.0.0.6..10.0.0.10")).unwrap();
     assert_eq!(ipam.usage("net").unwrap().v4, ipam::Counts { used: 1, available: 8 });
     assert_eq!(next(&mut ipam, "c"), "10.0.0.2", "no longer excluded");
     ipam.release("a");
@@ -126,8 +126,8 @@ fn exclusions_may_change_under_way() {
     for n in 0..7 {
         next(&mut ipam, &format!("d{n}"));
     }
-    assert!(ipam.assign("net", "e", Want::any()).is_err(), "a released address that is excluded now is not chosen");
-    ipam.set_subnet("net", &pool("")).unwrap();
+    assert!(ipam.assign("net", "e", &Want::any()).is_err(), "a released address that is excluded now is not chosen");
+    ipam.set_subnet("net", &network("")).unwrap();
     let rest: Vec<_> = (0..5).map(|n| next(&mut ipam, &format!("e{n}"))).collect();
     assert_eq!(rest.len(), 5);
     assert_eq!(ipam.usage("net").unwrap().v4, ipam::Counts { used: 13, available: 0 });
@@ -138,7 +138,7 @@ fn ranges_print_as_in_kube_ovn() {
     let mut ipam = ipam("10.23.0.0/24,fd00:23::/112", "10.23.0.1,fd00:23::1", &["10.23.0.1", "fd00:23::1"]);
     next(&mut ipam, "a");
     next(&mut ipam, "b");
-    ipam.assign("net", "c", Want::exact("10.23.0.77,fd00:23::77".parse().unwrap())).unwrap();
+    ipam.assign("net", "c", &Want::exact("10.23.0.77,fd00:23::77".parse().unwrap())).unwrap();
     let usage = ipam.usage("net").unwrap();
     assert_eq!((usage.v4.available, usage.v4.used, usage.v6.available, usage.v6.used), (250, 3, 65530, 3));
     let ranges = ipam.ranges("net").unwrap();

@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
-use api::{Addresses, Mac};
-use ipam::{Ipam, Lease, Pool, Refusal, Want, WantIps};
+use api::{Addresses, Families, Mac};
+use ipam::{Ipam, Lease, Network, Refusal, Want, WantIps};
 
-fn pool(cidrs: &str, gateway: &str, exclude: &[&str]) -> Pool {
-    Pool {
+fn network(cidrs: &str, gateway: &str, exclude: &[&str]) -> Network {
+    Network {
         cidrs: cidrs.parse().unwrap(),
         gateway: gateway.parse().unwrap(),
         exclude: exclude.iter().map(|range| range.parse().unwrap()).collect(),
@@ -15,7 +15,7 @@ fn pool(cidrs: &str, gateway: &str, exclude: &[&str]) -> Pool {
 
 fn net() -> Ipam {
     let mut ipam = Ipam::default();
-    ipam.set_subnet("net", &pool("10.17.0.0/24", "10.17.0.1", &["10.17.0.1..10.17.0.10"])).unwrap();
+    ipam.set_subnet("net", &network("10.17.0.0/24", "10.17.0.1", &["10.17.0.1..10.17.0.10"])).unwrap();
     ipam
 }
 
@@ -39,71 +39,71 @@ fn says<T: std::fmt::Debug>(result: Result<T, Refusal>, expected: &str) {
 #[test]
 fn of_static_addresses() {
     let mut ipam = net();
-    ipam.assign("net", "a.ns", exact("10.17.0.50")).unwrap();
+    ipam.assign("net", "a.ns", &exact("10.17.0.50")).unwrap();
     let usage = ipam.usage("net");
-    says(ipam.assign("none", "b.ns", Want::any()), "subnet none: there is none of that name");
-    says(ipam.assign("net", "b.ns", exact("10.17.0.50")), "subnet net: 10.17.0.50 is held by a.ns");
-    says(ipam.assign("net", "b.ns", exact("10.18.0.50")), "subnet net: 10.18.0.50 is outside 10.17.0.0/24");
-    says(ipam.assign("net", "b.ns", exact("fd00::1")), "subnet net: fd00::1 is outside 10.17.0.0/24");
+    says(ipam.assign("none", "b.ns", &Want::any()), "subnet none: there is none of that name");
+    says(ipam.assign("net", "b.ns", &exact("10.17.0.50")), "subnet net: 10.17.0.50 is held by a.ns");
+    says(ipam.assign("net", "b.ns", &exact("10.18.0.50")), "subnet net: 10.18.0.50 is outside 10.17.0.0/24");
+    says(ipam.assign("net", "b.ns", &exact("fd00::1")), "subnet net: fd00::1 is outside 10.17.0.0/24");
     for kept in ["10.17.0.0", "10.17.0.1", "10.17.0.255"] {
         let why = "is kept for the network itself (gateway, network or broadcast address)";
-        says(ipam.assign("net", "b.ns", exact(kept)), &format!("subnet net: {kept} {why}"));
+        says(ipam.assign("net", "b.ns", &exact(kept)), &format!("subnet net: {kept} {why}"));
     }
     assert_eq!((ipam.usage("net"), ipam.lease("b.ns")), (usage, None));
     // As in kube-ovn, what is excluded is only not chosen.
-    assert_eq!(ipam.assign("net", "b.ns", exact("10.17.0.9")).unwrap().ips, ips("10.17.0.9"));
+    assert_eq!(ipam.assign("net", "b.ns", &exact("10.17.0.9")).unwrap().ips, ips("10.17.0.9"));
 }
 
 #[test]
 fn of_lists() {
     let mut ipam = net();
-    let list = |texts: &[&str]| Want { ips: WantIps::FirstFree(texts.iter().map(|t| ips(t)).collect()), mac: None };
+    let list = |texts: &[&str]| Want { ips: WantIps::FirstFree(texts.iter().map(|t| ips(t)).collect()), ..Want::any() };
     let both = list(&["10.17.0.60", "10.17.0.61"]);
-    assert_eq!(ipam.assign("net", "a.ns", both.clone()).unwrap().ips, ips("10.17.0.60"));
-    assert_eq!(ipam.assign("net", "b.ns", both.clone()).unwrap().ips, ips("10.17.0.61"));
+    assert_eq!(ipam.assign("net", "a.ns", &both).unwrap().ips, ips("10.17.0.60"));
+    assert_eq!(ipam.assign("net", "b.ns", &both).unwrap().ips, ips("10.17.0.61"));
     says(
-        ipam.assign("net", "c.ns", both.clone()),
+        ipam.assign("net", "c.ns", &both),
         "subnet net: none of the 2 listed addresses can be had; the last one: \
          subnet net: 10.17.0.61 is held by b.ns",
     );
-    says(ipam.assign("net", "c.ns", list(&[])), "subnet net: the list of addresses to choose from is empty");
+    says(ipam.assign("net", "c.ns", &list(&[])), "subnet net: the list of addresses to choose from is empty");
     ipam.release("a.ns");
-    assert_eq!(ipam.assign("net", "c.ns", both.clone()).unwrap().ips, ips("10.17.0.60"));
-    assert_eq!(ipam.assign("net", "c.ns", both).unwrap().ips, ips("10.17.0.60"), "again the same");
+    assert_eq!(ipam.assign("net", "c.ns", &both).unwrap().ips, ips("10.17.0.60"));
+    assert_eq!(ipam.assign("net", "c.ns", &both).unwrap().ips, ips("10.17.0.60"), "again the same");
 }
 
 #[test]
 fn of_macs() {
     let mut ipam = net();
     let own = Want { mac: Some(mac("00:00:00:aa:bb:cc")), ..Want::any() };
-    assert_eq!(ipam.assign("net", "a.ns", own.clone()).unwrap().mac, mac("00:00:00:aa:bb:cc"));
-    says(ipam.assign("net", "b.ns", own.clone()), "MAC 00:00:00:aa:bb:cc is held by a.ns");
-    assert_eq!(ipam.assign("net", "b.ns", Want::any()).unwrap().mac, mac("0a:58:0a:11:00:0c"), "from the address");
+    assert_eq!(ipam.assign("net", "a.ns", &own).unwrap().mac, mac("00:00:00:aa:bb:cc"));
+    says(ipam.assign("net", "b.ns", &own), "MAC 00:00:00:aa:bb:cc is held by a.ns");
+    assert_eq!(ipam.assign("net", "b.ns", &Want::any()).unwrap().mac, mac("0a:58:0a:11:00:0c"), "from the address");
     ipam.release("a.ns");
-    ipam.assign("net", "c.ns", own).unwrap();
+    ipam.assign("net", "c.ns", &own).unwrap();
 }
 
 #[test]
 fn a_made_mac_makes_way_for_a_static_one() {
     let mut ipam = net();
     let taken = mac("0a:58:0a:11:00:0c");
-    assert_eq!(ipam.assign("net", "a.ns", Want { mac: Some(taken), ..Want::any() }).unwrap().ips, ips("10.17.0.11"));
-    let b = ipam.assign("net", "b.ns", Want::any()).unwrap();
+    assert_eq!(ipam.assign("net", "a.ns", &Want { mac: Some(taken), ..Want::any() }).unwrap().ips, ips("10.17.0.11"));
+    let b = ipam.assign("net", "b.ns", &Want::any()).unwrap();
     assert_eq!((b.ips, b.mac.bytes()[..2].to_vec()), (ips("10.17.0.12"), vec![0x0a, 0x5a]));
 }
 
 #[test]
 fn of_a_second_lease() {
     let mut ipam = net();
-    ipam.set_subnet("other", &pool("10.18.0.0/24", "10.18.0.1", &[])).unwrap();
-    let lease = ipam.assign("net", "a.ns", Want::any()).unwrap();
-    assert_eq!(ipam.assign("net", "a.ns", Want::any()), Ok(lease));
-    assert_eq!(ipam.assign("net", "a.ns", Want { ips: WantIps::Exact(lease.ips), mac: Some(lease.mac) }), Ok(lease));
+    ipam.set_subnet("other", &network("10.18.0.0/24", "10.18.0.1", &[])).unwrap();
+    let lease = ipam.assign("net", "a.ns", &Want::any()).unwrap();
+    assert_eq!(ipam.assign("net", "a.ns", &Want::any()), Ok(lease));
+    assert_eq!(ipam.assign("net", "a.ns", &Want { mac: Some(lease.mac), ..Want::exact(lease.ips) }), Ok(lease));
     assert_eq!(ipam.restore("net", "a.ns", lease), Ok(()));
     let why = "a.ns already holds 10.17.0.11 (0a:58:0a:11:00:0b) in subnet net";
-    says(ipam.assign("other", "a.ns", Want::any()), why);
-    says(ipam.assign("net", "a.ns", exact("10.17.0.12")), why);
-    says(ipam.assign("net", "a.ns", Want { mac: Some(mac("00:00:00:00:00:01")), ..Want::any() }), why);
+    says(ipam.assign("other", "a.ns", &Want::any()), why);
+    says(ipam.assign("net", "a.ns", &exact("10.17.0.12")), why);
+    says(ipam.assign("net", "a.ns", &Want { mac: Some(mac("00:00:00:00:00:01")), ..Want::any() }), why);
     says(ipam.restore("other", "a.ns", Lease { ips: ips("10.18.0.5"), ..lease }), why);
     assert_eq!(ipam.release("a.ns").map(|(subnet, lease)| (subnet.to_string(), lease)), Some(("net".into(), lease)));
     assert_eq!(ipam.release("a.ns"), None);
@@ -113,8 +113,8 @@ fn of_a_second_lease() {
 fn of_subnets() {
     let mut ipam = net();
     let set = |ipam: &mut Ipam, name: &str, cidrs: &str| {
-        let pool = pool(cidrs, "10.0.0.1", &[]);
-        ipam.set_subnet(name, &pool)
+        let network = network(cidrs, "10.0.0.1", &[]);
+        ipam.set_subnet(name, &network)
     };
     for overlapping in ["10.17.0.0/24", "10.0.0.0/8", "10.17.0.128/25", "fd00::/64,10.17.0.0/23", "0.0.0.0/0"] {
         let refusal = set(&mut ipam, "big", overlapping).unwrap_err();
@@ -125,10 +125,11 @@ fn of_subnets() {
     let refusal = set(&mut ipam, "net", "10.17.0.0/23").unwrap_err();
     assert!(refusal.to_string().contains("overlaps 10.17.1.0/24 of subnet next"), "{refusal}");
 
-    let lease = ipam.assign("next", "a.ns", Want::any()).unwrap();
+    let lease = ipam.assign("next", "a.ns", &Want::any()).unwrap();
     let in_use = |address: &str| format!("subnet next: {address} is in use by a.ns (1 in use in all)");
     says(set(&mut ipam, "next", "10.19.0.0/24,fd00::/64"), &in_use("10.17.1.1"));
-    says(set(&mut ipam, "next", "10.17.1.0/24"), &in_use("fd00::1"));
+    says(set(&mut ipam, "next", "10.17.1.0/24"), &in_use("10.17.1.1"));
+    says(set(&mut ipam, "next", "10.17.1.0/24,fd00::/48"), &in_use("10.17.1.1"));
     says(ipam.remove_subnet("next"), &in_use("10.17.1.1"));
     assert_eq!(ipam.lease("a.ns"), Some(("next", lease)));
     ipam.release("a.ns");
@@ -163,4 +164,22 @@ fn of_records() {
     );
     let holders: Vec<_> = ipam.holders("net").map(|(holder, lease)| format!("{holder} {}", lease.ips)).collect();
     assert_eq!(holders, ["odd.ns 10.17.0.1", "old.ns 10.17.0.5"]);
+}
+
+#[test]
+fn of_families() {
+    let mut ipam = net();
+    let of = |families| Want { families: Some(families), ..Want::any() };
+    says(ipam.assign("net", "a.ns", &of(Families::V6(()))), "subnet net: it has no IPv6 network, only 10.17.0.0/24");
+    let dual = Families::Dual { v4: (), v6: () };
+    says(ipam.assign("net", "a.ns", &of(dual)), "subnet net: it has no IPv6 network, only 10.17.0.0/24");
+    ipam.set_subnet("two", &network("10.18.0.0/24,fd00::/64", "10.18.0.1,fd00::1", &[])).unwrap();
+    let lease = ipam.assign("two", "a.ns", &of(Families::V6(()))).unwrap();
+    assert_eq!(lease.ips, ips("fd00::2"));
+    assert_eq!(ipam.assign("two", "a.ns", &Want::any()), Ok(lease), "who does not say wants no other");
+    says(ipam.assign("two", "a.ns", &of(dual)), &format!("a.ns already holds fd00::2 ({}) in subnet two", lease.mac));
+    assert_eq!(ipam.assign("two", "b.ns", &of(Families::V4(()))).unwrap().ips, ips("10.18.0.2"));
+    assert_eq!(ipam.assign("two", "c.ns", &of(dual)).unwrap().ips, ips("10.18.0.3,fd00::3"));
+    let usage = ipam.usage("two").unwrap();
+    assert_eq!((usage.v4.used, usage.v6.used), (2, 2));
 }

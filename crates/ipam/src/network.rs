@@ -7,7 +7,7 @@ use api::{Addresses, Cidrs, IpRange, SubnetDef};
 /// Kept back for good are the gateway and, in a network of more than two addresses, the first and the last one. What
 /// `exclude` names is only not chosen: a pod that asks for such an address gets it, as in kube-ovn.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pool {
+pub struct Network {
     /// The networks.
     pub cidrs: Cidrs,
     /// The router's address in each.
@@ -16,13 +16,13 @@ pub struct Pool {
     pub exclude: Vec<IpRange>,
 }
 
-impl From<&SubnetDef> for Pool {
+impl From<&SubnetDef> for Network {
     fn from(subnet: &SubnetDef) -> Self {
         Self { cidrs: subnet.cidrs, gateway: subnet.gateway, exclude: subnet.exclude.clone() }
     }
 }
 
-/// How much of a subnet is in use; zero for a family that it lacks.
+/// How much of a subnet or of a pool is in use; zero for a family that it lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// IPv4.
@@ -40,7 +40,7 @@ pub struct Counts {
     pub available: u128,
 }
 
-/// Which addresses of a subnet are in use and which are free.
+/// Which addresses of a subnet or of a pool are in use and which are free.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranges {
     /// IPv4.
