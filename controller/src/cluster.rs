@@ -8,7 +8,8 @@ mod objects;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use api::Subnet;
+use api::{IpPool, Subnet};
+use kube::api::ObjectMeta;
 
 pub use objects::{IpRecord, Member, Namespace, Node, Pod, STATEFUL_SET, StatefulSet};
 
@@ -22,6 +23,8 @@ pub enum Event {
     Namespaces(Seen<Namespace>),
     /// Of Subnets.
     Subnets(Seen<Subnet>),
+    /// Of IPPools.
+    IpPools(Seen<IpPool>),
     /// Of Nodes.
     Nodes(Seen<Node>),
     /// Of Pods that are bound to a node and want a network.
@@ -38,6 +41,8 @@ pub enum Event {
 pub enum Object {
     /// A Subnet by name.
     Subnet(Arc<str>),
+    /// An IPPool by name.
+    IpPool(Arc<str>),
     /// A Namespace by name.
     Namespace(Arc<str>),
     /// A Node by name.
@@ -58,6 +63,8 @@ pub struct Cluster {
     /// By name.
     pub subnets: BTreeMap<Arc<str>, Subnet>,
     /// By name.
+    pub pools: BTreeMap<Arc<str>, IpPool>,
+    /// By name.
     pub nodes: BTreeMap<Arc<str>, Node>,
     /// By `<namespace>/<name>`.
     pub stateful_sets: BTreeMap<Arc<str>, StatefulSet>,
@@ -67,16 +74,17 @@ pub struct Cluster {
     pub ips: BTreeMap<Arc<str>, IpRecord>,
     /// Reverse index: the ports of each namespace's pods.
     pods_of: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
-    restated: BTreeSet<Arc<str>>,
+    restated: BTreeSet<Object>,
     synced: Synced,
 }
 
 /// Which kinds have been listed once.
 #[derive(Debug, Default)]
-#[allow(clippy::struct_excessive_bools)] // six independent facts
+#[allow(clippy::struct_excessive_bools)] // seven independent facts
 struct Synced {
     namespaces: bool,
     subnets: bool,
+    pools: bool,
     nodes: bool,
     pods: bool,
     stateful_sets: bool,
@@ -85,7 +93,7 @@ struct Synced {
 
 impl Cluster {
     /// Takes in what a watch saw; answers which objects are not what they were. What nothing is decided by does not count:
-    /// of a Subnet its status, which is mostly our own writing come back.
+    /// of a Subnet and an `IPPool` its status, which is mostly our own writing come back.
     pub fn observe(&mut self, event: Event) -> Vec<Object> {
         match event {
             Event::Namespaces(seen) => {
@@ -98,11 +106,23 @@ impl Cluster {
                 let restated = &mut self.restated;
                 let same = |before: &Subnet, now: &Subnet| {
                     if before.status != now.status {
-                        restated.insert(name(now));
+                        restated.insert(Object::Subnet(name(now)));
                     }
-                    asks_the_same(before, now)
+                    before.spec == now.spec && is_the_same(&before.metadata, &now.metadata)
                 };
                 take_in_unless(same, &mut self.subnets, seen, name, Object::Subnet)
+            }
+            Event::IpPools(seen) => {
+                self.synced.pools |= matches!(seen, Seen::Reset(_));
+                let name = |pool: &IpPool| pool.metadata.name.as_deref().unwrap_or_default().into();
+                let restated = &mut self.restated;
+                let same = |before: &IpPool, now: &IpPool| {
+                    if before.status != now.status {
+                        restated.insert(Object::IpPool(name(now)));
+                    }
+                    before.spec == now.spec && is_the_same(&before.metadata, &now.metadata)
+                };
+                take_in_unless(same, &mut self.pools, seen, name, Object::IpPool)
             }
             Event::Nodes(seen) => {
                 self.synced.nodes |= matches!(seen, Seen::Reset(_));
@@ -127,25 +147,26 @@ impl Cluster {
         }
     }
 
-    /// The Subnets whose status was seen to change since the last call. If somebody else wrote it, it is wrong.
-    pub fn take_restated(&mut self) -> BTreeSet<Arc<str>> {
+    /// The Subnets and `IPPools` whose status was seen to change since the last call. If somebody else wrote it, it is wrong.
+    pub fn take_restated(&mut self) -> BTreeSet<Object> {
         std::mem::take(&mut self.restated)
     }
 
     /// Whether every kind has been listed, so that what is not here does not exist.
     pub fn is_synced(&self) -> bool {
-        let Synced { namespaces, subnets, nodes, pods, stateful_sets, ips } = self.synced;
-        namespaces && subnets && nodes && pods && stateful_sets && ips
+        let Synced { namespaces, subnets, pools, nodes, pods, stateful_sets, ips } = self.synced;
+        namespaces && subnets && pools && nodes && pods && stateful_sets && ips
     }
 
     /// Every object there is.
     pub fn objects(&self) -> impl Iterator<Item = Object> {
         let subnets = self.subnets.keys().cloned().map(Object::Subnet);
+        let pools = self.pools.keys().cloned().map(Object::IpPool);
         let namespaces = self.namespaces.keys().cloned().map(Object::Namespace);
         let nodes = self.nodes.keys().cloned().map(Object::Node);
         let pods = self.pods.keys().cloned().map(Object::Pod);
         let ips = self.ips.keys().cloned().map(Object::Ip);
-        subnets.chain(namespaces).chain(nodes).chain(pods).chain(ips)
+        subnets.chain(pools).chain(namespaces).chain(nodes).chain(pods).chain(ips)
     }
 
     /// Whether a pod is expected to come back to this place.
@@ -172,13 +193,10 @@ impl Cluster {
     }
 }
 
-/// Whether two states of a Subnet ask the same of us. Labels, annotations and the API server's own bookkeeping do not.
-fn asks_the_same(a: &Subnet, b: &Subnet) -> bool {
-    let (am, bm) = (&a.metadata, &b.metadata);
-    a.spec == b.spec
-        && am.uid == bm.uid
-        && am.deletion_timestamp == bm.deletion_timestamp
-        && am.finalizers == bm.finalizers
+/// Whether two states of an object ask the same of us besides its spec. Labels, annotations and the API server's own
+/// bookkeeping do not ask anything.
+fn is_the_same(a: &ObjectMeta, b: &ObjectMeta) -> bool {
+    a.uid == b.uid && a.deletion_timestamp == b.deletion_timestamp && a.finalizers == b.finalizers
 }
 
 /// Brings one kind up to date; answers whose objects are not what they were.

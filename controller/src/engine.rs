@@ -7,9 +7,11 @@
 //! No I/O: everything it needs is in the [`Cluster`] it is shown. One object that makes no sense is refused with its name
 //! and field, and nothing else is held up by it.
 
+mod bindings;
 mod namespaces;
 mod nodes;
 mod pods;
+mod pools;
 mod recover;
 mod retention;
 mod subnets;
@@ -19,14 +21,17 @@ use std::sync::Arc;
 
 use api::{Addresses, Cidrs, IpRange, SubnetDef};
 use ipam::{Ipam, Lease};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use ovn::Fact;
 use plan::{Key, Settings, World};
 use sync::Facts;
 
 use crate::cluster::{Cluster, Member, Object, Pod};
 
+use bindings::Bindings;
 pub use namespaces::Wish;
 pub use pods::Refused;
+pub use pools::{PoolVerdict, wishes_for_pools};
 pub use subnets::Verdict;
 
 /// What the install chose, once and for all.
@@ -65,16 +70,23 @@ pub struct Engine {
     /// The facts that each key wants now, so that they can be taken back.
     compiled: HashMap<Key, Vec<Fact>>,
     verdicts: BTreeMap<Arc<str>, Verdict>,
-    /// Which subnets list a namespace in `spec.namespaces`.
-    bound: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    /// Which subnets are bound to which namespaces.
+    bindings: Bindings,
+    /// The subnets that bind namespaces by label, and what they select.
+    selecting: BTreeMap<Arc<str>, Vec<LabelSelector>>,
+    pools: BTreeMap<Arc<str>, pools::Pool>,
+    /// The pools of each subnet, those that are not in force too.
+    pools_of: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    /// Which pools list which namespaces.
+    pool_bindings: Bindings,
     /// Pods that have no address, and why.
     refused: HashMap<Arc<str>, Refused>,
     /// The places in stateful sets whose pods hold an address, or held one and are expected back.
     members: HashMap<Arc<str>, Member>,
     /// The ports of each stateful set among them.
     ports_of_set: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
-    /// The pods and nodes that wait for something to change in a subnet.
-    waiting: HashMap<Arc<str>, BTreeSet<Object>>,
+    /// The pods and nodes that wait for something to change in a subnet, or in a pool.
+    waiting: HashMap<Object, BTreeSet<Object>>,
     undecided: BTreeSet<Object>,
     decided: BTreeSet<Object>,
 }
@@ -88,7 +100,11 @@ impl Engine {
             facts: Facts::default(),
             compiled: HashMap::new(),
             verdicts: BTreeMap::new(),
-            bound: BTreeMap::new(),
+            bindings: Bindings::default(),
+            selecting: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            pools_of: BTreeMap::new(),
+            pool_bindings: Bindings::default(),
             refused: HashMap::new(),
             members: HashMap::new(),
             ports_of_set: HashMap::new(),
@@ -108,6 +124,7 @@ impl Engine {
         while let Some(object) = self.undecided.pop_first() {
             match &object {
                 Object::Subnet(name) => self.decide_subnet(cluster, name),
+                Object::IpPool(name) => self.decide_pool(cluster, name),
                 Object::Namespace(name) => self.decide_namespace(cluster, name),
                 Object::Node(name) => self.decide_node(cluster, name),
                 Object::StatefulSet(path) => self.decide_stateful_set(path),
@@ -179,17 +196,18 @@ impl Engine {
         Some((self.ipam.usage(subnet)?, self.ipam.ranges(subnet)?))
     }
 
-    /// Something changed in a subnet: who waits for it is decided about again.
-    fn wake(&mut self, subnet: &str) {
-        self.undecided.extend(self.waiting.remove(subnet).into_iter().flatten());
+    /// Something changed in a subnet or a pool: who waits for it is decided about again.
+    fn wake(&mut self, object: &Object) {
+        self.undecided.extend(self.waiting.remove(object).into_iter().flatten());
     }
 
     /// Takes a port's address back and lets those try who wait for one.
     fn release(&mut self, port: &str) {
         self.world.remove_port(port);
         self.forget_member(port);
-        if let Some((subnet, _)) = self.ipam.release(port) {
-            self.wake(&subnet);
+        if let Some((subnet, lease)) = self.ipam.release(port) {
+            self.tell_pools_of(lease);
+            self.wake(&Object::Subnet(Arc::clone(&subnet)));
             // A subnet that is on its way out may have waited for just this one.
             let settled = self.verdicts.get(&subnet) == Some(&Verdict::Valid);
             let objects = if settled { &mut self.decided } else { &mut self.undecided };

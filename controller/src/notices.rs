@@ -86,7 +86,7 @@ fn complaint(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Noti
             let error = namespace.net.as_ref().err()?;
             (reference("Namespace", name, None, &namespace.uid), "ValidateNamespaceFailed", error.to_string())
         }
-        Object::Subnet(_) | Object::StatefulSet(_) | Object::Ip(_) => return None,
+        Object::Subnet(_) | Object::IpPool(_) | Object::StatefulSet(_) | Object::Ip(_) => return None,
     };
     Some(Notice { about, type_: EventType::Warning, reason, message })
 }

@@ -6,7 +6,6 @@
 //! the cluster and of the database warm; only the leader has an [`Engine`].
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use kit::endpoint::Readiness;
@@ -73,8 +72,8 @@ pub struct Owner {
     compare_all_at: Instant,
     /// Objects whose ports the database has refused so far: not to be shown.
     withheld: BTreeSet<Object>,
-    /// Subnets whose status may be out of date, and when to look.
-    stale: BTreeSet<Arc<str>>,
+    /// Subnets and IPPools whose status may be out of date, and when to look.
+    stale: BTreeSet<Object>,
     tell_status_at: Instant,
     /// When we learned that another replica has raised the fence: ours is not to be raised until a confirmation of the Lease
     /// says otherwise that was asked for later. One that was on its way while we slept says nothing.
@@ -337,8 +336,8 @@ impl Owner {
         for object in engine.take_decided().difference(&self.withheld) {
             self.outbox.put(object, visible::writes(engine, &self.cluster, object));
             self.notices.about(engine, &self.cluster, object);
-            if let Object::Subnet(name) = object {
-                self.stale.insert(Arc::clone(name));
+            if matches!(object, Object::Subnet(_) | Object::IpPool(_)) {
+                self.stale.insert(object.clone());
             }
         }
     }
@@ -347,9 +346,11 @@ impl Owner {
         self.tell_status_at = Instant::now() + STATUS_PACE;
         let Some(engine) = &self.engine else { return };
         let now = jiff::Timestamp::now();
-        for name in std::mem::take(&mut self.stale) {
-            self.outbox.put_status(&name, visible::status(engine, &self.cluster, &name, now));
-            self.metrics.subnet(&name, engine.usage(&name).map(|(usage, _)| usage));
+        for object in std::mem::take(&mut self.stale) {
+            self.outbox.put_status(&object, visible::status(engine, &self.cluster, &object, now));
+            if let Object::Subnet(name) = &object {
+                self.metrics.subnet(name, engine.usage(name).map(|(usage, _)| usage));
+            }
         }
     }
 
@@ -369,7 +370,7 @@ fn port_of(object: &Object) -> Option<RowKey> {
     match object {
         Object::Pod(port) | Object::Ip(port) => Some(LogicalSwitchPort::key(port)),
         Object::Node(name) => Some(LogicalSwitchPort::key(&api::node_port(name))),
-        Object::Subnet(_) | Object::Namespace(_) | Object::StatefulSet(_) => None,
+        Object::Subnet(_) | Object::IpPool(_) | Object::Namespace(_) | Object::StatefulSet(_) => None,
     }
 }
 

@@ -51,6 +51,10 @@ pub enum Target {
     Subnet(Arc<str>),
     /// A Subnet's status.
     SubnetStatus(Arc<str>),
+    /// An IPPool's metadata.
+    IpPool(Arc<str>),
+    /// An IPPool's status.
+    IpPoolStatus(Arc<str>),
     /// An IP.
     Ip(Arc<str>),
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use api::{Ip, NamespaceView, NodeView, PodView, StatefulSetView, Subnet};
+use api::{Ip, IpPool, NamespaceView, NodeView, PodView, StatefulSetView, Subnet};
 use kit::endpoint::{Endpoint, Readiness};
 use kube::{Api, Client};
 use prometheus::Registry;
@@ -74,12 +74,14 @@ fn watches(client: &Client, owner: &mpsc::Sender<Event>) {
     let pods = Api::<PodView>::all(client.clone());
     let sets = Api::<StatefulSetView>::all(client.clone());
     let subnets = Api::<Subnet>::all(client.clone());
+    let pools = Api::<IpPool>::all(client.clone());
     let ips = Api::<Ip>::all(client.clone());
     tokio::spawn(follow(namespaces, |seen| Some(Namespace::from_view(&seen)), Event::Namespaces, owner.clone()));
     tokio::spawn(follow(nodes, |seen| Some(Node::from_view(&seen)), Event::Nodes, owner.clone()));
     tokio::spawn(follow(pods, |seen| Pod::from_view(&seen), Event::Pods, owner.clone()));
     tokio::spawn(follow(sets, |seen| Some(StatefulSet::from_view(&seen)), Event::StatefulSets, owner.clone()));
     tokio::spawn(follow(subnets, Some, Event::Subnets, owner.clone()));
+    tokio::spawn(follow(pools, Some, Event::IpPools, owner.clone()));
     tokio::spawn(follow(ips, |seen| Some(IpRecord::from_object(seen)), Event::Ips, owner.clone()));
 }
 

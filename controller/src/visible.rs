@@ -5,6 +5,7 @@
 
 mod conditions;
 mod ip;
+mod ippool;
 mod namespace;
 mod placement;
 mod subnet;
@@ -13,12 +14,21 @@ use crate::cluster::{Cluster, Object};
 use crate::engine::Engine;
 use crate::publish::Write;
 
-pub use subnet::status;
+/// The write that brings the status of a Subnet or an IPPool up to date, if it is not. It changes with every pod and is told
+/// at its own pace. `now` dates the conditions that change.
+pub fn status(engine: &Engine, cluster: &Cluster, object: &Object, now: jiff::Timestamp) -> Option<Write> {
+    match object {
+        Object::Subnet(name) => subnet::status(engine, cluster, name, now),
+        Object::IpPool(name) => ippool::status(engine, cluster, name, now),
+        _ => None,
+    }
+}
 
-/// The writes for one object, Subnet status apart: that one changes with every pod and is told at its own pace.
+/// The writes for one object, its status apart.
 pub fn writes(engine: &Engine, cluster: &Cluster, object: &Object) -> Vec<Write> {
     match object {
         Object::Subnet(name) => subnet::write(engine, cluster, name),
+        Object::IpPool(name) => ippool::write(cluster, name).into_iter().collect(),
         Object::Namespace(name) => namespace::writes(engine, cluster, name),
         Object::StatefulSet(_) => Vec::new(),
         Object::Node(name) => placement::of_node(engine, cluster, name).into_iter().collect(),

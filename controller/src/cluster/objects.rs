@@ -21,6 +21,8 @@ pub struct Namespace {
     pub net: Result<NamespaceNet, FieldError>,
     /// Its uid.
     pub uid: Arc<str>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// Our annotations as they are.
     pub annotations: BTreeMap<String, String>,
     /// Whether its deletion has begun.
@@ -35,6 +37,7 @@ impl Namespace {
             name: view.name().into(),
             uid: view.uid().into(),
             net: NamespaceNet::parse(view),
+            labels: view.labels().clone(),
             annotations: view.annotations().iter().filter(ours).map(|(k, v)| (k.clone(), v.clone())).collect(),
             terminating: view.is_terminating(),
         }

@@ -1,15 +1,16 @@
 //! Namespaces: which subnet their pods belong to.
 //!
-//! `spec.namespaces` of a Subnet binds; a namespace that no Subnet lists may ask by annotation; the rest belong to the
-//! default subnet. The controller writes the answer back to the same annotations, and remembers in
+//! `spec.namespaces` of a Subnet binds; a namespace that no Subnet lists may ask by annotation; one that does not is bound by
+//! its labels (`spec.namespaceSelectors`); the rest belong to the default subnet. The controller writes the answer back to the same annotations, and remembers in
 //! [`BOUND_SUBNET`](api::annotations::BOUND_SUBNET) what it wrote, so that its own answer is never taken for a wish.
 
 use std::sync::Arc;
 
 use api::annotations::{BOUND_SUBNET, LOGICAL_SWITCH};
-use api::{FieldError, SubnetSpec};
+use api::{FieldError, SubnetSpec, selects};
 
 use super::Engine;
+use super::bindings::By;
 use crate::cluster::{Cluster, Namespace, Object};
 
 /// The subnet that a namespace's annotations ask for, when nothing has bound it yet.
@@ -23,6 +24,11 @@ pub struct Wish {
 
 impl Engine {
     pub(super) fn decide_namespace(&mut self, cluster: &Cluster, name: &Arc<str>) {
+        let labels = cluster.namespaces.get(name).map(|namespace| &namespace.labels);
+        for (subnet, selectors) in &self.selecting {
+            let selected = labels.is_some_and(|labels| selectors.iter().any(|selector| selects(selector, labels)));
+            self.bindings.select(subnet, name, selected);
+        }
         let waiting: Vec<Object> =
             cluster.ports_of(name).filter(|port| self.refused.contains_key(*port)).cloned().map(Object::Pod).collect();
         self.undecided.extend(waiting);
@@ -30,18 +36,24 @@ impl Engine {
 
     /// The subnet for a new pod of this namespace.
     pub fn subnet_of(&self, cluster: &Cluster, namespace: &str) -> Result<Arc<str>, FieldError> {
-        if let Some(subnet) = self.bound.get(namespace).and_then(|subnets| subnets.first()) {
+        let bound = self.bindings.owners(namespace).next();
+        if let Some((By::Name, subnet)) = bound {
             return Ok(Arc::clone(subnet));
         }
         let Some(seen) = cluster.namespaces.get(namespace) else {
             return Err(FieldError::new(format!("namespace {namespace}"), "metadata", "it has not been seen yet"));
         };
-        Ok(wish(seen)?.map_or_else(|| Arc::clone(&self.install.default_subnet), |wish| wish.subnet))
+        Ok(match (wish(seen)?, bound) {
+            (Some(wish), _) => wish.subnet,
+            (None, Some((_, subnet))) => Arc::clone(subnet),
+            (None, None) => Arc::clone(&self.install.default_subnet),
+        })
     }
 
     /// What a namespace asks for, unless a Subnet lists it already.
     pub fn open_wish(&self, namespace: &Namespace) -> Option<Wish> {
-        if namespace.terminating || self.bound.contains_key(&namespace.name) {
+        let listed = self.bindings.owners(&namespace.name).any(|(by, _)| by == By::Name);
+        if namespace.terminating || listed {
             return None;
         }
         wish(namespace).ok().flatten()

@@ -23,6 +23,7 @@ impl Engine {
             Ok(lease) => {
                 self.refused.remove(&port);
                 self.decided.insert(Object::Subnet(join));
+                self.tell_pools_of(lease);
                 self.world.set_node(Node {
                     name: Arc::clone(name),
                     uid: Arc::clone(&node.uid),
@@ -37,7 +38,7 @@ impl Engine {
                     tracing::warn!(node = &**name, %refusal, "the node got no address on the join subnet");
                 }
                 self.refused.insert(port, refused);
-                self.waiting.entry(join).or_default().insert(Object::Node(Arc::clone(name)));
+                self.waiting.entry(Object::Subnet(join)).or_default().insert(Object::Node(Arc::clone(name)));
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::annotations::IP_POOL;
-use api::{FieldError, PodIps};
+use api::{FieldError, PodIps, PodWant};
 use ipam::{Lease, Want, WantIps};
 use plan::Port;
 
@@ -23,15 +23,31 @@ impl Refused {
     }
 }
 
-/// A refusal while it is being decided: why, and which subnet's change may lift it.
-struct NotNow {
+/// A refusal while it is being decided: why, and which subnet's or pool's change may lift it.
+pub(super) struct NotNow {
     message: String,
-    subnet: Option<Arc<str>>,
+    until: Option<Object>,
+}
+
+impl NotNow {
+    pub(super) fn until(object: Object, message: String) -> Self {
+        Self { message, until: Some(object) }
+    }
+
+    /// The pod's annotation for pools is what is in the way.
+    pub(super) fn about_pod(self, pod: &Pod) -> Self {
+        Self { message: format!("pod {}: annotation {IP_POOL}: {}", pod.path(), self.message), ..self }
+    }
+
+    /// The pools that its namespace is bound to are what is in the way.
+    pub(super) fn about_namespace(self, namespace: &str) -> Self {
+        Self { message: format!("namespace {namespace}: annotation {IP_POOL}: {}", self.message), ..self }
+    }
 }
 
 impl From<FieldError> for NotNow {
     fn from(error: FieldError) -> Self {
-        Self { message: error.to_string(), subnet: None }
+        Self { message: error.to_string(), until: None }
     }
 }
 
@@ -58,6 +74,7 @@ impl Engine {
                     self.remember_member(port, member);
                 }
                 self.decided.insert(Object::Subnet(Arc::clone(&subnet)));
+                self.tell_pools_of(lease);
                 self.world.set_port(Port {
                     name: Arc::clone(port),
                     uid: Arc::clone(&pod.uid),
@@ -74,8 +91,8 @@ impl Engine {
                     tracing::warn!(pod = pod.path(), reason = refused.message, "the pod got no address");
                 }
                 self.refused.insert(Arc::clone(port), refused);
-                if let Some(subnet) = why.subnet {
-                    self.waiting.entry(subnet).or_default().insert(Object::Pod(Arc::clone(port)));
+                if let Some(object) = why.until {
+                    self.waiting.entry(object).or_default().insert(Object::Pod(Arc::clone(port)));
                 }
             }
         }
@@ -92,18 +109,12 @@ impl Engine {
             self.release(&pod.port);
         }
         let want = pod.want.clone()?;
-        let subnet = match &want.switch {
-            Some(named) => named.as_str().into(),
-            None => self.subnet_of(cluster, &pod.namespace)?,
-        };
-        let not_now = |message: String| NotNow { message, subnet: Some(Arc::clone(&subnet)) };
+        let (subnet, ips) = self.source(cluster, pod, &want)?;
+        let not_now = |message: String| NotNow::until(Object::Subnet(Arc::clone(&subnet)), message);
         if let Some(unusable) = self.unusable(&subnet) {
             return Err(not_now(unusable));
         }
-        let Some(ips) = wanted_ips(&want.ips) else {
-            return Err(not_now(format!("pod {}: annotation {IP_POOL}: there is no such IPPool", pod.path())));
-        };
-        match self.ipam.assign(&subnet, &pod.port, &Want { ips, mac: want.mac, ..Want::any() }) {
+        match self.ipam.assign(&subnet, &pod.port, &asked(&want, ips)) {
             Ok(lease) => {
                 tracing::info!(pod = pod.path(), subnet = &*subnet, ip = %lease.ips, mac = %lease.mac, "address given");
                 Ok((subnet, lease))
@@ -116,8 +127,14 @@ impl Engine {
     fn still_fits(&mut self, pod: &Pod, subnet: &str) -> bool {
         let Ok(want) = &pod.want else { return false };
         let named = want.switch.as_deref().is_none_or(|switch| switch == subnet);
-        let Some(ips) = wanted_ips(&want.ips) else { return false };
-        named && self.ipam.assign(subnet, &pod.port, &Want { ips, mac: want.mac, ..Want::any() }).is_ok()
+        // What its namespace is bound to by now moves nobody.
+        let ips = match &want.ips {
+            PodIps::Any => WantIps::Any,
+            PodIps::Exact(ips) => WantIps::Exact(*ips),
+            PodIps::FirstFree(list) => WantIps::FirstFree(list.clone()),
+            PodIps::Pool(name) => WantIps::Pools(vec![name.as_str().into()]),
+        };
+        named && self.ipam.assign(subnet, &pod.port, &asked(want, ips)).is_ok()
     }
 
     /// Why a subnet gives out no address, if it does not.
@@ -135,14 +152,9 @@ impl Engine {
     }
 }
 
-/// What to ask of the allocator; `None` for an `IPPool`, of which there are none yet.
-fn wanted_ips(ips: &PodIps) -> Option<WantIps> {
-    match ips {
-        PodIps::Any => Some(WantIps::Any),
-        PodIps::Exact(ips) => Some(WantIps::Exact(*ips)),
-        PodIps::FirstFree(list) => Some(WantIps::FirstFree(list.clone())),
-        PodIps::Pool(_) => None,
-    }
+/// What to ask of the allocator.
+fn asked(want: &PodWant, ips: WantIps) -> Want {
+    Want { ips, families: want.families, mac: want.mac }
 }
 
 /// A pod `node-a` in a namespace `b` would have the port of a node `a.b`, and with it that node's address.

@@ -31,9 +31,13 @@ impl Engine {
             engine.keep_in_force(replica, subnet);
         }
         for subnet in ours() {
-            // What is wrong with it is said when it is decided about; who lives in it comes first.
-            let _ = engine.enforce(subnet);
+            // What the database has of a subnet stays until it is known who lives in it. What is wrong with the object is
+            // said when it is decided about.
+            if engine.subnet(subnet.metadata.name.as_deref().unwrap_or_default()).is_none() {
+                let _ = engine.enforce(subnet);
+            }
         }
+        engine.keep_pools(cluster);
         for node in cluster.nodes.values() {
             let net = node.net.as_ref().ok().and_then(Option::as_ref);
             let annotated = net.map(|net| annotated(&net.switch, net.ips, net.mac));

@@ -1,12 +1,14 @@
 //! Subnets: which are in force, which namespaces they are bound to, and when they may go.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::{FieldError, Subnet, SubnetDef};
+use api::{FieldError, Subnet, SubnetDef, selects};
 use ipam::Network;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::Engine;
+use super::bindings::By;
 use crate::cluster::{Cluster, Object};
 
 /// What was found about a Subnet; its conditions say it.
@@ -35,7 +37,7 @@ pub enum Verdict {
 impl Engine {
     pub(super) fn decide_subnet(&mut self, cluster: &Cluster, name: &Arc<str>) {
         let Some(subnet) = cluster.subnets.get(name) else {
-            self.bind(name, &[]);
+            self.bind(cluster, name, &[], &[]);
             self.verdicts.remove(name);
             if let Err(holders) = self.retire_subnet(name) {
                 tracing::warn!(
@@ -47,10 +49,11 @@ impl Engine {
             return;
         };
         if is_foreign(subnet) {
+            self.bind(cluster, name, &[], &[]);
             self.verdicts.insert(Arc::clone(name), Verdict::Foreign);
             return;
         }
-        self.bind(name, &subnet.spec.namespaces);
+        self.bind(cluster, name, &subnet.spec.namespaces, &subnet.spec.namespace_selectors);
         let verdict = if subnet.metadata.deletion_timestamp.is_some() {
             match self.retire_subnet(name) {
                 Ok(()) => Verdict::Released,
@@ -66,7 +69,7 @@ impl Engine {
             }
         };
         self.verdicts.insert(Arc::clone(name), verdict);
-        self.wake(name);
+        self.wake(&Object::Subnet(Arc::clone(name)));
     }
 
     /// Puts a subnet in force, as far as it agrees with itself and with the others.
@@ -85,6 +88,8 @@ impl Engine {
         if self.world.subnet(&def.name) != Some(&def) {
             self.tell_those_inside(&def.name);
             tracing::info!(subnet = def.name, cidr = %def.cidrs, gateway = %def.gateway, "subnet in force");
+            self.undecided
+                .extend(self.pools_of.get(def.name.as_str()).into_iter().flatten().cloned().map(Object::IpPool));
             self.world.set_subnet(def);
         }
         Ok(())
@@ -99,35 +104,37 @@ impl Engine {
             Ok(()) => {
                 tracing::info!(subnet = name, "subnet removed");
                 self.world.remove_subnet(name);
+                self.undecided.extend(self.pools_of.get(name).into_iter().flatten().cloned().map(Object::IpPool));
                 Ok(())
             }
             Err(refusal) => Err(refusal.to_string()),
         }
     }
 
-    /// Remembers which namespaces a subnet lists, and has those decided that gained or lost it.
-    fn bind(&mut self, subnet: &Arc<str>, namespaces: &[String]) {
-        let wanted: BTreeSet<&str> = namespaces.iter().map(String::as_str).collect();
-        let lost: Vec<Arc<str>> = self
-            .bound
-            .iter()
-            .filter(|(namespace, subnets)| subnets.contains(subnet) && !wanted.contains(&***namespace))
-            .map(|(namespace, _)| Arc::clone(namespace))
-            .collect();
-        for namespace in lost {
-            if let Some(subnets) = self.bound.get_mut(&namespace) {
-                subnets.remove(subnet);
-                if subnets.is_empty() {
-                    self.bound.remove(&namespace);
-                }
-            }
-            self.undecided.insert(Object::Namespace(namespace));
-        }
-        for namespace in wanted {
-            if self.bound.entry(namespace.into()).or_default().insert(Arc::clone(subnet)) {
-                self.undecided.insert(Object::Namespace(namespace.into()));
-            }
-        }
+    /// Remembers which namespaces a subnet lists and selects, and has those decided that gained or lost it.
+    fn bind(&mut self, cluster: &Cluster, subnet: &Arc<str>, namespaces: &[String], selectors: &[LabelSelector]) {
+        let before = if selectors.is_empty() {
+            self.selecting.remove(subnet)
+        } else {
+            self.selecting.insert(Arc::clone(subnet), selectors.to_vec())
+        };
+        let selected = |name: &Arc<str>| {
+            let labels = cluster.namespaces.get(name).map(|namespace| &namespace.labels);
+            labels.is_some_and(|labels| selectors.iter().any(|selector| selects(selector, labels)))
+        };
+        // Only other selectors can select namespaces that were not bound here before.
+        let mut wanted: BTreeMap<Arc<str>, By> = if before.as_deref().unwrap_or_default() == selectors {
+            self.bindings
+                .namespaces(subnet)
+                .filter(|name| selected(name))
+                .map(|name| (Arc::clone(name), By::Label))
+                .collect()
+        } else {
+            cluster.namespaces.keys().filter(|name| selected(name)).map(|name| (Arc::clone(name), By::Label)).collect()
+        };
+        wanted.extend(namespaces.iter().map(|namespace| (namespace.as_str().into(), By::Name)));
+        let changed = self.bindings.bind(subnet, wanted);
+        self.undecided.extend(changed.into_iter().map(Object::Namespace));
     }
 
     /// The annotations of pods and nodes name the subnet's gateway and CIDR, so they are looked at again when those change.
@@ -136,12 +143,7 @@ impl Engine {
             self.undecided.extend(self.world.node_names().map(Object::Node));
         }
         self.decided.extend(self.world.ports_of(subnet).cloned().map(Object::Pod));
-        self.undecided.extend(
-            self.bound
-                .iter()
-                .filter(|(_, subnets)| subnets.contains(subnet))
-                .map(|(ns, _)| Object::Namespace(ns.clone())),
-        );
+        self.undecided.extend(self.bindings.namespaces(subnet).cloned().map(Object::Namespace));
     }
 }
 

@@ -3,11 +3,12 @@
 #![allow(clippy::needless_pass_by_value)] // `json!` values read best where they are made
 
 mod pods;
+mod pools;
 mod recovery;
 mod retention;
 mod subnets;
 
-use api::{Ip, NamespaceView, NodeView, PodView, Subnet};
+use api::{Ip, IpPool, NamespaceView, NodeView, PodView, Subnet};
 use ovsdb::Replica;
 use serde_json::{Value, json};
 
@@ -42,6 +43,10 @@ impl Scene {
 
     fn subnet(&mut self, name: &str, spec: Value) {
         self.happens(Event::Subnets(Seen::Apply(subnet(name, spec))));
+    }
+
+    fn pool(&mut self, name: &str, subnet: &str, ips: &[&str], namespaces: &[&str]) {
+        self.happens(Event::IpPools(Seen::Apply(pool(name, subnet, ips, namespaces))));
     }
 
     fn namespace(&mut self, name: &str, annotations: Value) {
@@ -79,12 +84,13 @@ impl Scene {
 }
 
 /// Every kind listed: the two subnets of every install, one namespace, and nothing else.
-pub(crate) fn bare_cluster() -> [Event; 6] {
+pub(crate) fn bare_cluster() -> [Event; 7] {
     [
         Event::Subnets(Seen::Reset(vec![
             subnet("ovn-default", json!({ "cidrBlock": "10.16.0.0/16", "default": true })),
             subnet("join", json!({ "cidrBlock": "100.64.0.0/16" })),
         ])),
+        Event::IpPools(Seen::Reset(Vec::new())),
         Event::Namespaces(Seen::Reset(vec![namespace("default", json!({}))])),
         Event::Nodes(Seen::Reset(Vec::new())),
         Event::Pods(Seen::Reset(Vec::new())),
@@ -115,6 +121,13 @@ fn subnet(name: &str, spec: Value) -> Subnet {
     }))
 }
 
+fn pool(name: &str, subnet: &str, ips: &[&str], namespaces: &[&str]) -> IpPool {
+    object(json!({
+        "apiVersion": "kubeovn.io/v1", "kind": "IPPool", "metadata": { "name": name },
+        "spec": { "subnet": subnet, "ips": ips, "namespaces": namespaces },
+    }))
+}
+
 fn deleting(name: &str, spec: Value) -> Subnet {
     let mut subnet = subnet(name, spec);
     subnet.metadata.deletion_timestamp = Some(object(json!("2026-01-01T00:00:00Z")));
@@ -122,7 +135,12 @@ fn deleting(name: &str, spec: Value) -> Subnet {
 }
 
 fn namespace(name: &str, annotations: Value) -> Namespace {
-    let view: NamespaceView = object(json!({ "metadata": { "name": name, "uid": name, "annotations": annotations } }));
+    labelled(name, json!({}), annotations)
+}
+
+fn labelled(name: &str, labels: Value, annotations: Value) -> Namespace {
+    let metadata = json!({ "name": name, "uid": name, "labels": labels, "annotations": annotations });
+    let view: NamespaceView = object(json!({ "metadata": metadata }));
     Namespace::from_view(&view)
 }
 

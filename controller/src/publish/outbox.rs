@@ -75,7 +75,9 @@ impl Outbox {
             self.refused.remove(&done.target);
             match self.sent.get_mut(&done.target) {
                 // Nothing is handed over twice of what is told at a pace of its own.
-                Some(_) if matches!(done.target, Target::SubnetStatus(_)) => drop(self.sent.remove(&done.target)),
+                Some(_) if matches!(done.target, Target::SubnetStatus(_) | Target::IpPoolStatus(_)) => {
+                    self.sent.remove(&done.target);
+                }
                 Some(sent) => sent.taken = true,
                 None => {}
             }
@@ -119,14 +121,18 @@ impl Outbox {
         }
     }
 
-    /// Hands over a Subnet's status, or none if it is right as it is. It is told at a pace of its own and each time anew,
-    /// since the time is part of it.
-    pub fn put_status(&mut self, subnet: &Arc<str>, write: Option<Write>) {
-        let target = Target::SubnetStatus(Arc::clone(subnet));
+    /// Hands over the status of a Subnet or an `IPPool`, or none if it is right as it is. It is told at a pace of its own and
+    /// each time anew, since the time is part of it.
+    pub fn put_status(&mut self, object: &Object, write: Option<Write>) {
+        let target = match object {
+            Object::Subnet(name) => Target::SubnetStatus(Arc::clone(name)),
+            Object::IpPool(name) => Target::IpPoolStatus(Arc::clone(name)),
+            _ => return,
+        };
         match write {
             None => drop(self.refused.remove(&target)),
             Some(_) if self.refused.get(&target).is_some_and(|refused| refused.again.is_some()) => {}
-            Some(write) => self.send(Object::Subnet(Arc::clone(subnet)), write),
+            Some(write) => self.send(object.clone(), write),
         }
     }
 
@@ -141,6 +147,7 @@ impl Outbox {
 fn targets(object: &Object) -> Vec<Target> {
     match object {
         Object::Subnet(name) => vec![Target::Subnet(Arc::clone(name))],
+        Object::IpPool(name) => vec![Target::IpPool(Arc::clone(name))],
         Object::Namespace(name) => vec![Target::Namespace(Arc::clone(name))],
         Object::Node(name) => vec![Target::Node(Arc::clone(name))],
         Object::Ip(name) => vec![Target::Ip(Arc::clone(name))],

@@ -68,7 +68,11 @@ impl Queue {
     fn line_up(&mut self, target: Target) {
         match target {
             Target::Pod { .. } | Target::Node(_) | Target::Subnet(_) => self.urgent.push_back(target),
-            Target::Ip(_) | Target::Namespace(_) | Target::SubnetStatus(_) => self.others.push_back(target),
+            Target::Ip(_)
+            | Target::Namespace(_)
+            | Target::SubnetStatus(_)
+            | Target::IpPool(_)
+            | Target::IpPoolStatus(_) => self.others.push_back(target),
         }
     }
 }

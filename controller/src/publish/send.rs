@@ -1,6 +1,6 @@
 //! One request to the API server for one write.
 
-use api::{Ip, Subnet};
+use api::{Ip, IpPool, Subnet};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Error, Resource};
@@ -48,6 +48,8 @@ async fn tell(client: Client, write: &Write) -> Result<(), Error> {
         Target::Namespace(name) => metadata(&Api::<Namespace>::all(client), name, &write.action).await,
         Target::Subnet(name) => whole(&Api::<Subnet>::all(client), name, &write.action).await,
         Target::SubnetStatus(name) => status(&Api::<Subnet>::all(client), name, &write.action).await,
+        Target::IpPool(name) => whole(&Api::<IpPool>::all(client), name, &write.action).await,
+        Target::IpPoolStatus(name) => status(&Api::<IpPool>::all(client), name, &write.action).await,
         Target::Ip(name) => whole(&Api::<Ip>::all(client), name, &write.action).await,
     }
 }
@@ -63,7 +65,10 @@ where
     Ok(())
 }
 
-async fn status(api: &Api<Subnet>, name: &str, action: &Action) -> Result<(), Error> {
+async fn status<K>(api: &Api<K>, name: &str, action: &Action) -> Result<(), Error>
+where
+    K: serde::de::DeserializeOwned,
+{
     if let Action::Merge(patch) = action {
         api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
     }

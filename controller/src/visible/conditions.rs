@@ -1,14 +1,17 @@
-//! A Subnet's conditions: `Validated`, `Ready`, `Error`, as kube-ovn names them.
+//! The conditions of a Subnet and of an IPPool: `Validated`, `Ready`, `Error`, as kube-ovn names them.
 
-use api::SubnetCondition;
+use api::Condition;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::engine::Verdict;
+use crate::engine::{PoolVerdict, Verdict};
 
-/// The conditions that say a verdict. One that says what it said before keeps its times.
-pub(super) fn of(verdict: &Verdict, before: &[SubnetCondition], now: Timestamp) -> Vec<SubnetCondition> {
-    let (validated, ready, error) = match verdict {
+/// A condition's status, reason and message.
+type Said = (String, String, String);
+
+/// The conditions that say what was found about a Subnet.
+pub(super) fn of_subnet(verdict: &Verdict, before: &[Condition], now: Timestamp) -> Vec<Condition> {
+    let said = match verdict {
         Verdict::Valid | Verdict::Foreign => {
             (said(true, "Valid", ""), said(true, "InForce", ""), said(false, "Valid", ""))
         }
@@ -20,13 +23,32 @@ pub(super) fn of(verdict: &Verdict, before: &[SubnetCondition], now: Timestamp) 
         }
         Verdict::Released => (said(true, "Valid", ""), said(false, "Deleting", ""), said(false, "Deleting", "")),
     };
+    conditions(said, before, now)
+}
+
+/// The conditions that say what was found about an IPPool.
+pub(super) fn of_pool(verdict: &PoolVerdict, before: &[Condition], now: Timestamp) -> Vec<Condition> {
+    let said = match verdict {
+        PoolVerdict::Valid => (said(true, "Valid", ""), said(true, "InForce", ""), said(false, "Valid", "")),
+        PoolVerdict::Partly { message } => {
+            (said(false, "AddressesOutside", message), said(true, "InForce", message), said(false, "Valid", ""))
+        }
+        PoolVerdict::Invalid { reason, message } => {
+            (said(false, reason, message), said(false, reason, message), said(true, reason, message))
+        }
+    };
+    conditions(said, before, now)
+}
+
+/// A condition that says what it said before keeps its times.
+fn conditions((validated, ready, error): (Said, Said, Said), before: &[Condition], now: Timestamp) -> Vec<Condition> {
     let named = [("Validated", validated), ("Ready", ready), ("Error", error)];
     let conditions = named.map(|(type_, (status, reason, message))| {
         let old = before.iter().find(|condition| condition.type_ == type_);
         let same_status = old.filter(|old| old.status == status);
         let same = same_status.filter(|old| old.reason == reason && old.message == message);
         let time = || Some(Time(now));
-        SubnetCondition {
+        Condition {
             type_: type_.to_owned(),
             status,
             reason,
@@ -38,7 +60,7 @@ pub(super) fn of(verdict: &Verdict, before: &[SubnetCondition], now: Timestamp) 
     conditions.into()
 }
 
-fn said(status: bool, reason: &str, message: &str) -> (String, String, String) {
+fn said(status: bool, reason: &str, message: &str) -> Said {
     let status = if status { "True" } else { "False" };
     (status.to_owned(), reason.to_owned(), message.to_owned())
 }

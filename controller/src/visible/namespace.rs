@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::annotations::{BOUND_SUBNET, LOGICAL_SWITCH, bound_to};
+use api::annotations::{BOUND_IP_POOL, BOUND_SUBNET, IP_POOL, LOGICAL_SWITCH, bound_to};
 use api::{FINALIZER, GROUP};
 use serde_json::json;
 
 use crate::cluster::{Cluster, Namespace};
-use crate::engine::{Engine, Wish};
+use crate::engine::{Engine, Wish, wishes_for_pools};
 use crate::publish::{Action, Target, Write};
 
 pub(super) fn writes(engine: &Engine, cluster: &Cluster, name: &str) -> Vec<Write> {
@@ -50,11 +50,17 @@ fn annotate(engine: &Engine, cluster: &Cluster, namespace: &Namespace) -> Option
         return None;
     }
     let subnet = engine.subnet_of(cluster, &namespace.name).ok()?;
-    let mut said: BTreeMap<String, String> = bound_to(&[engine.subnet(&subnet)?]);
+    let mut said: BTreeMap<String, Option<String>> =
+        bound_to(&[engine.subnet(&subnet)?]).into_iter().map(|(key, value)| (key, Some(value))).collect();
     if let Some(switch) = said.get(LOGICAL_SWITCH).cloned() {
         said.insert(BOUND_SUBNET.to_owned(), switch);
     }
-    if said.iter().all(|(key, value)| namespace.annotations.get(key) == Some(value)) {
+    let pools = engine.pools_that_list(&namespace.name);
+    // What its author asks for stays, until it is what holds anyway.
+    if !wishes_for_pools(namespace) || namespace.annotations.get(IP_POOL) == pools.as_ref() {
+        said.extend([IP_POOL, BOUND_IP_POOL].map(|key| (key.to_owned(), pools.clone())));
+    }
+    if said.iter().all(|(key, value)| namespace.annotations.get(key) == value.as_ref()) {
         return None;
     }
     let patch = json!({ "metadata": { "annotations": said } });

@@ -31,8 +31,8 @@ fn news(subnet: &SubnetDef, lease: Lease, said: &Result<Option<Placement>, Field
         switch: subnet.name.clone(),
         ips: lease.ips,
         mac: lease.mac,
-        cidrs: subnet.cidrs,
-        gateway: subnet.gateway,
+        cidrs: subnet.cidrs.only(&lease.ips)?,
+        gateway: subnet.gateway.only(&lease.ips)?,
         complete: true,
     };
     (said.as_ref().ok().and_then(Option::as_ref) != Some(&place)).then_some(place)

@@ -102,13 +102,13 @@ fn fill(spec: &mut Map<String, Value>, field: &str, written: Option<&str>, value
     }
 }
 
-/// The write that brings a Subnet's status up to date, if it is not. `now` dates the conditions that change.
-pub fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::Timestamp) -> Option<Write> {
+/// The write that brings a Subnet's status up to date, if it is not.
+pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::Timestamp) -> Option<Write> {
     let subnet = cluster.subnets.get(name)?;
     let verdict = engine.verdict(name).filter(|verdict| **verdict != Verdict::Foreign)?;
     let before = subnet.status.clone().unwrap_or_default();
     let mut status = SubnetStatus {
-        conditions: conditions::of(verdict, &before.conditions, now),
+        conditions: conditions::of_subnet(verdict, &before.conditions, now),
         activate_gateway: before.activate_gateway.clone(),
         ..SubnetStatus::default()
     };
@@ -131,6 +131,6 @@ pub fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::Timesta
 
 /// The API has floats here: an IPv6 network has more addresses than an integer of JSON holds.
 #[allow(clippy::cast_precision_loss)]
-fn count(addresses: u128) -> f64 {
+pub(super) fn count(addresses: u128) -> f64 {
     addresses as f64
 }

@@ -25,8 +25,10 @@ pub const LOGICAL_SWITCH: &str = "ovn.kubernetes.io/logical_switch";
 pub const IP_ADDRESS: &str = "ovn.kubernetes.io/ip_address";
 /// The MAC address.
 pub const MAC_ADDRESS: &str = "ovn.kubernetes.io/mac_address";
-/// Addresses to choose from, or the name of an `IPPool`.
+/// Addresses to choose from, or the name of an `IPPool`. On a namespace: the names of the pools that it is bound to.
 pub const IP_POOL: &str = "ovn.kubernetes.io/ip_pool";
+/// Which of a dual-stack subnet's families the pod is for: `ipv4`, `ipv6` or `dual`.
+pub const IP_FAMILY: &str = "ovn.kubernetes.io/ip_family";
 /// The subnet's networks.
 pub const CIDR: &str = "ovn.kubernetes.io/cidr";
 /// The router's address in the subnet.
@@ -60,6 +62,8 @@ pub const EXCLUDE_IPS: &str = "ovn.kubernetes.io/exclude_ips";
 /// Namespace: the value of `logical_switch` that the controller wrote last. As long as both agree, `logical_switch` is a
 /// result; once they differ, its author asks for another subnet.
 pub const BOUND_SUBNET: &str = "ovn.kubernetes.io/bound_subnet";
+/// Namespace: the value of `ip_pool` that the controller wrote last, as `bound_subnet` is that of `logical_switch`.
+pub const BOUND_IP_POOL: &str = "ovn.kubernetes.io/bound_ip_pool";
 /// Namespace: whether other subnets are kept out.
 pub const PRIVATE: &str = "ovn.kubernetes.io/private";
 /// Namespace: CIDRs that a private subnet talks with.
@@ -122,9 +126,28 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Names of objects with commas between.
+    fn names(&self, name: &str, what: &str) -> Result<Vec<String>, FieldError> {
+        let parts = self.text(name).into_iter().flat_map(|text| text.split(','));
+        let names: Vec<String> = parts.map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect();
+        match names.iter().find(|name| !is_object_name(name)) {
+            None => Ok(names),
+            Some(odd) => Err(self.error(name, format_args!("{odd:?} cannot be the name of {what}"))),
+        }
+    }
+
     fn is_true(&self, name: &str) -> bool {
         self.text(name) == Some("true")
     }
+}
+
+/// A DNS subdomain (RFC 1123), as the API server asks of an object's name.
+fn is_object_name(name: &str) -> bool {
+    let label = |label: &str| {
+        let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        !label.is_empty() && label.bytes().all(inside) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
 }
 
 #[cfg(test)]

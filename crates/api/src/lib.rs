@@ -7,6 +7,8 @@
 pub mod annotations;
 mod error;
 mod ip;
+mod ippool;
+mod pool_def;
 mod port;
 mod selector;
 mod subnet;
@@ -20,9 +22,11 @@ use kube::CustomResourceExt;
 pub use annotations::{NamespaceNet, Placement, PodIps, PodWant};
 pub use error::FieldError;
 pub use ip::{Ip, IpSpec};
+pub use ippool::{IpPool, IpPoolSpec, IpPoolStatus};
+pub use pool_def::PoolDef;
 pub use port::{node_of_port, node_port, pod_of_port, pod_port};
 pub use selector::selects;
-pub use subnet::{Subnet, SubnetCondition, SubnetSpec, SubnetStatus};
+pub use subnet::{Condition, Subnet, SubnetSpec, SubnetStatus};
 pub use subnet_def::{GatewayNode, GatewayType, SubnetDef};
 pub use values::{Addresses, Cidr, Cidrs, Families, Family, IpRange, Mac, Rate, ValueError};
 pub use views::{NamespaceView, NodeAddress, NodeCondition, NodeView, PodView, StatefulSetView};
@@ -35,5 +39,9 @@ pub const FINALIZER: &str = "kubeovn.io/kube-ovn-controller";
 
 /// All our custom resources, each with the name of its file in `yamls/crds`.
 pub fn crds() -> Vec<(&'static str, CustomResourceDefinition)> {
-    vec![("kubeovn.io_subnets.yaml", Subnet::crd()), ("kubeovn.io_ips.yaml", Ip::crd())]
+    vec![
+        ("kubeovn.io_subnets.yaml", Subnet::crd()),
+        ("kubeovn.io_ips.yaml", Ip::crd()),
+        ("kubeovn.io_ippools.yaml", IpPool::crd()),
+    ]
 }

@@ -153,7 +153,7 @@ pub struct SubnetSpec {
 pub struct SubnetStatus {
     /// `Validated`, `Ready` and `Error`.
     #[serde(default, deserialize_with = "null_is_default")]
-    pub conditions: Vec<SubnetCondition>,
+    pub conditions: Vec<Condition>,
 
     /// IPv4 addresses that can still be given out. A float, since an IPv6 /64 has more than an integer holds.
     #[serde(default, rename = "v4availableIPs", deserialize_with = "null_is_default", serialize_with = "count")]
@@ -186,10 +186,10 @@ pub struct SubnetStatus {
     pub activate_gateway: String,
 }
 
-/// One condition of a subnet, in kube-ovn's form.
+/// One condition of a subnet or a pool, in kube-ovn's form.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SubnetCondition {
+pub struct Condition {
     /// `Validated`, `Ready` or `Error`.
     #[serde(rename = "type")]
     pub type_: String,
@@ -247,7 +247,7 @@ pub(crate) fn plain(schema: &mut schemars::Schema) {
 /// A count prints as an integer as long as a float holds it exactly: `250`, not `250.0`.
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within 0..2^53
-fn count<S: Serializer>(count: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn count<S: Serializer>(count: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
     if (0.0..=EXACT).contains(count) && count.fract() == 0.0 {
         serializer.serialize_u64(*count as u64)

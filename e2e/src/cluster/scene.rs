@@ -19,7 +19,7 @@ use crate::{kube as control_plane, process};
 pub const LABEL: &str = "e2e";
 /// What a scene can hold, in the order of removal: no subnet goes before its pods, and a namespace that still has pods when
 /// it is deleted takes seconds longer.
-const KINDS: [&str; 4] = ["pods", "namespaces", "subnets.kubeovn.io", "nodes"];
+const KINDS: [&str; 5] = ["pods", "namespaces", "ippools.kubeovn.io", "subnets.kubeovn.io", "nodes"];
 
 /// The things of one test; they go when it is dropped.
 pub struct Scene {

@@ -123,6 +123,27 @@ fn of_a_subnet_that_no_switch_records_the_networks_stay() {
 }
 
 #[test]
+fn a_subnet_that_was_edited_into_another_network_keeps_its_pods_over_a_change_of_leaders() {
+    for (cidr, what) in [
+        ("10.16.0.0/24", "another subnet's"),
+        ("10.34.0.0/24", "without the pod's address"),
+        ("10.33.0.0/16", "wider, while addresses are in use"),
+    ] {
+        let mut scene = Scene::new();
+        scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
+        let on_it = json!({ "ovn.kubernetes.io/logical_switch": "net" });
+        assert_eq!(scene.pod("default/a", on_it), "10.33.0.2 of net");
+        let (replica, before) = (written(&scene), scene.facts_about("net"));
+        scene.subnet("net", json!({ "cidrBlock": cidr }));
+        scene.engine = Engine::recover(install(), &scene.cluster, &replica);
+        assert_eq!(scene.outcome("default/a"), "10.33.0.2 of net", "{what}");
+        assert_eq!(scene.facts_about("net"), before, "{what}");
+        let verdict = scene.engine.verdict("net");
+        assert!(matches!(verdict, Some(crate::engine::Verdict::Invalid { .. })), "{what}: and it still says so");
+    }
+}
+
+#[test]
 fn a_subnet_on_its_way_out_is_held_over_a_change_of_leaders() {
     let mut scene = Scene::new();
     let on_it = json!({

@@ -81,3 +81,111 @@ fn a_node_gets_its_place_on_the_join_subnet_and_loses_it_when_it_goes() {
     assert_eq!(scene.engine.lease("node-n2"), None);
     assert!(scene.facts_about("node-n2").is_empty());
 }
+
+impl Scene {
+    fn labelled(&mut self, name: &str, labels: Value) {
+        self.happens(Event::Namespaces(Seen::Apply(labelled(name, labels, json!({})))));
+    }
+
+    /// The subnet that a namespace's next pod would be in.
+    fn home(&self, namespace: &str) -> String {
+        self.engine.subnet_of(&self.cluster, namespace).unwrap().to_string()
+    }
+}
+
+#[test]
+fn a_namespace_is_bound_by_its_labels_and_follows_them() {
+    let mut scene = Scene::new();
+    scene.labelled("early", json!({ "team": "red", "stage": "test" }));
+    let select = |selectors: Value| json!({ "cidrBlock": "10.35.0.0/24", "namespaceSelectors": selectors });
+    let red = json!([{ "matchLabels": { "team": "red" } }]);
+    scene.subnet("red", select(red.clone()));
+    scene.labelled("late", json!({ "team": "red" }));
+    scene.labelled("other", json!({ "team": "blue" }));
+    assert_eq!(["early", "late", "other"].map(|name| scene.home(name)), ["red", "red", "ovn-default"]);
+    assert_eq!(scene.pod("late/a", json!({})), "10.35.0.2 of red");
+
+    scene.labelled("late", json!({ "team": "blue" }));
+    scene.labelled("other", json!({ "team": "red" }));
+    assert_eq!(["early", "late", "other"].map(|name| scene.home(name)), ["red", "ovn-default", "red"]);
+    assert_eq!(scene.outcome("late/a"), "10.35.0.2 of red", "who runs keeps its address");
+
+    let expressions = json!([
+        { "matchExpressions": [{ "key": "team", "operator": "In", "values": ["blue"] }] },
+        { "matchLabels": { "team": "red" }, "matchExpressions": [{ "key": "stage", "operator": "Exists" }] },
+    ]);
+    scene.subnet("red", select(expressions));
+    assert_eq!(["early", "late", "other"].map(|name| scene.home(name)), ["red", "red", "ovn-default"]);
+
+    let gone = labelled("late", json!({}), json!({}));
+    scene.happens(Event::Namespaces(Seen::Delete(gone)));
+    scene.labelled("late", json!({}));
+    assert_eq!(scene.home("late"), "ovn-default");
+    scene.subnet("red", select(red.clone()));
+    scene.happens(Event::Subnets(Seen::Delete(subnet("red", select(red)))));
+    assert_eq!(["early", "other"].map(|name| scene.home(name)), ["ovn-default", "ovn-default"]);
+}
+
+#[test]
+fn a_list_goes_before_a_wish_and_a_wish_before_labels() {
+    let mut scene = Scene::new();
+    let labels = json!({ "team": "red" });
+    scene.labelled("shop", labels.clone());
+    scene.subnet("a-labels", json!({ "cidrBlock": "10.35.0.0/24", "namespaceSelectors": [{ "matchLabels": labels }] }));
+    scene.subnet("b-wished", json!({ "cidrBlock": "10.36.0.0/24" }));
+    scene.subnet("c-listed", json!({ "cidrBlock": "10.37.0.0/24", "namespaces": ["shop"] }));
+    let wish = json!({ "ovn.kubernetes.io/logical_switch": "b-wished" });
+    scene.happens(Event::Namespaces(Seen::Apply(labelled("shop", labels.clone(), wish))));
+    assert_eq!(scene.home("shop"), "c-listed");
+    scene.subnet("c-listed", json!({ "cidrBlock": "10.37.0.0/24" }));
+    assert_eq!(scene.home("shop"), "b-wished");
+    assert!(scene.engine.open_wish(&scene.cluster.namespaces["shop"]).is_some(), "labels do not grant it");
+    scene.labelled("shop", labels.clone());
+    assert_eq!(scene.home("shop"), "a-labels");
+    // A namespace that is listed and selected stays selected when it is listed no more.
+    let both = |names: Value| json!({ "cidrBlock": "10.35.0.0/24", "namespaces": names, "namespaceSelectors": [{ "matchLabels": labels }] });
+    scene.subnet("a-labels", both(json!(["shop"])));
+    scene.subnet("a-labels", both(json!([])));
+    assert_eq!(scene.home("shop"), "a-labels");
+    scene.labelled("shop", json!({}));
+    assert_eq!(scene.home("shop"), "ovn-default");
+}
+
+#[test]
+fn a_pod_that_waits_is_served_when_its_namespace_s_label_changes() {
+    let mut scene = Scene::new();
+    scene.labelled("shop", json!({}));
+    scene.subnet("tiny", json!({ "cidrBlock": "10.23.0.0/30", "namespaces": ["shop"] }));
+    assert_eq!(scene.pod("shop/a", json!({})), "10.23.0.2 of tiny");
+    assert!(scene.pod("shop/b", json!({})).starts_with("refused"));
+    scene.subnet(
+        "tiny",
+        json!({ "cidrBlock": "10.23.0.0/30", "namespaceSelectors": [{ "matchLabels": { "size": "s" } }] }),
+    );
+    assert_eq!(scene.outcome("shop/b"), "10.16.0.2 of ovn-default");
+    scene.subnet(
+        "wide",
+        json!({ "cidrBlock": "10.24.0.0/24", "namespaceSelectors": [{ "matchLabels": { "size": "l" } }] }),
+    );
+    scene.labelled("shop", json!({ "size": "s" }));
+    assert!(scene.pod("shop/c", json!({})).contains("subnet tiny"));
+    scene.labelled("shop", json!({ "size": "l" }));
+    assert_eq!(scene.outcome("shop/c"), "10.24.0.2 of wide");
+}
+
+#[test]
+fn networks_stay_while_addresses_are_in_use() {
+    for to in ["10.34.0.0/24", "10.33.0.0/16", "10.33.0.0/24,fd00:33::/64"] {
+        let mut scene = Scene::new();
+        scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
+        let named = json!({ "ovn.kubernetes.io/logical_switch": "net" });
+        scene.pod("default/a", named.clone());
+        let before = scene.facts_about("net");
+        scene.subnet("net", json!({ "cidrBlock": to }));
+        assert!(complaint(&scene, "net").contains("10.33.0.2 is in use by a.default"), "{}", complaint(&scene, "net"));
+        assert_eq!(scene.facts_about("net"), before, "{to}");
+        scene.pod_gone("default/a");
+        assert_eq!(scene.engine.verdict("net"), Some(&Verdict::Valid), "{to}: with the last one gone it is in force");
+        assert_ne!(scene.facts_about("net"), before);
+    }
+}

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ALLOW, CIDR, EXCLUDE_IPS, GATEWAY, GATEWAY_NAT, GATEWAY_NODE, GATEWAY_TYPE, LOGICAL_SWITCH, PRIVATE, Reader,
+    ALLOW, CIDR, EXCLUDE_IPS, GATEWAY, GATEWAY_NAT, GATEWAY_NODE, GATEWAY_TYPE, IP_POOL, LOGICAL_SWITCH, PRIVATE,
+    Reader,
 };
 use crate::{Addresses, Cidrs, FieldError, IpRange, NamespaceView, SubnetDef, SubnetSpec, ValueError};
 
@@ -17,30 +18,24 @@ pub struct NamespaceNet {
     pub switches: Vec<String>,
     /// The Subnet to make, when there is none of the name `switches[0]` yet. None without a `cidr`.
     pub wanted: Option<SubnetSpec>,
+    /// The pools named.
+    pub pools: Vec<String>,
 }
 
 impl NamespaceNet {
     /// Reads the annotations; a namespace without any gives an empty value.
     pub fn parse(namespace: &NamespaceView) -> Result<Self, FieldError> {
         let reader = Reader::new(namespace.object(), namespace.annotations());
-        let switches: Vec<String> = reader
-            .text(LOGICAL_SWITCH)
-            .into_iter()
-            .flat_map(|text| text.split(','))
-            .map(|name| name.trim().to_owned())
-            .filter(|name| !name.is_empty())
-            .collect();
-        if let Some(name) = switches.iter().find(|name| !is_object_name(name)) {
-            return Err(reader.error(LOGICAL_SWITCH, format_args!("{name:?} cannot be the name of a subnet")));
-        }
+        let switches = reader.names(LOGICAL_SWITCH, "a subnet")?;
+        let pools = reader.names(IP_POOL, "an IPPool")?;
         // Of several subnets all values are joined, and they are the controller's own.
         if switches.len() > 1 || reader.text(CIDR).is_none() {
-            return Ok(Self { switches, wanted: None });
+            return Ok(Self { switches, wanted: None, pools });
         }
         if switches.is_empty() {
             return Err(reader.error(CIDR, format_args!("given without {LOGICAL_SWITCH}, the subnet's name")));
         }
-        Ok(Self { wanted: Some(wanted(&reader, namespace.name())?), switches })
+        Ok(Self { wanted: Some(wanted(&reader, namespace.name())?), switches, pools })
     }
 }
 
@@ -78,15 +73,6 @@ fn wanted(reader: &Reader<'_>, namespace: &str) -> Result<SubnetSpec, FieldError
 
 fn list<T: std::str::FromStr<Err = ValueError>>(text: &str) -> Result<Vec<T>, ValueError> {
     text.split(',').filter(|part| !part.trim().is_empty()).map(str::parse).collect()
-}
-
-/// A DNS subdomain (RFC 1123), as the API server asks of an object's name.
-fn is_object_name(name: &str) -> bool {
-    let label = |label: &str| {
-        let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        !label.is_empty() && label.bytes().all(inside) && !label.starts_with('-') && !label.ends_with('-')
-    };
-    name.len() <= 253 && name.split('.').all(label)
 }
 
 /// The annotations of a namespace that is bound to `subnets`, the first one first, as kube-ovn writes them.

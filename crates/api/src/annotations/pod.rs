@@ -2,9 +2,9 @@
 
 use super::{
     ALLOCATED, EGRESS_BANDWIDTH, EGRESS_BURST, EGRESS_RATE, INGRESS_BANDWIDTH, INGRESS_BURST, INGRESS_RATE, IP_ADDRESS,
-    IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS, MIRROR, PORT_SECURITY, Reader,
+    IP_FAMILY, IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS, MIRROR, PORT_SECURITY, Reader, is_object_name,
 };
-use crate::{Addresses, FieldError, Mac, PodView, Rate, ValueError, values::parse_address};
+use crate::{Addresses, Families, FieldError, Mac, PodView, Rate, ValueError};
 
 /// Which addresses a pod's author wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct PodWant {
     pub switch: Option<String>,
     /// The addresses.
     pub ips: PodIps,
+    /// Of which families; none: of all that its subnet has.
+    pub families: Option<Families<()>>,
     /// The MAC.
     pub mac: Option<Mac>,
     /// Limit of traffic into the pod.
@@ -57,9 +59,19 @@ impl PodWant {
             Some(ips) => PodIps::Exact(ips),
             None => reader.parse_with(IP_POOL, |text| pool(pod, text))?.unwrap_or_default(),
         };
+        let families = reader.parse_with(IP_FAMILY, family)?;
+        let named = match &ips {
+            PodIps::Exact(ips) => std::slice::from_ref(ips),
+            PodIps::FirstFree(list) => list,
+            PodIps::Any | PodIps::Pool(_) => &[],
+        };
+        if let Some(odd) = families.and_then(|families| named.iter().find(|ips| ips.only(&families) != Some(**ips))) {
+            return Err(reader.error(IP_FAMILY, format_args!("{odd} is asked for, which is of another family")));
+        }
         Ok(Self {
             switch: if settled { None } else { reader.parse(LOGICAL_SWITCH)? },
             ips,
+            families,
             mac: if settled { None } else { reader.parse(MAC_ADDRESS)? },
             ingress: rate(&reader, INGRESS_RATE, INGRESS_BANDWIDTH)?,
             egress: rate(&reader, EGRESS_RATE, EGRESS_BANDWIDTH)?,
@@ -68,6 +80,15 @@ impl PodWant {
             mirror: reader.flag(MIRROR)?,
             port_security: reader.flag(PORT_SECURITY)?.unwrap_or_default(),
         })
+    }
+}
+
+fn family(text: &str) -> Result<Families<()>, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "ipv4" => Ok(Families::V4(())),
+        "ipv6" => Ok(Families::V6(())),
+        "dual" => Ok(Families::Dual { v4: (), v6: () }),
+        _ => Err(format!("{text:?} is none of ipv4, ipv6 and dual")),
     }
 }
 
@@ -80,12 +101,8 @@ fn rate(reader: &Reader<'_>, ours: &str, kubernetes: &str) -> Result<Option<Rate
 
 /// `ip1,ip2`, or for dual stack `v4,v6;v4,v6`, or the name of an `IPPool`.
 fn pool(pod: &PodView, text: &str) -> Result<PodIps, String> {
-    let is_name = |text: &str| {
-        !text.contains([',', ';', ':', '/'])
-            && parse_address(text).is_err()
-            && text.starts_with(|c: char| c.is_ascii_lowercase())
-    };
-    if is_name(text) {
+    // Digits and dots alone are an address, or meant to be one.
+    if is_object_name(text) && text.contains(|c: char| c.is_ascii_lowercase()) {
         return Ok(PodIps::Pool(text.to_owned()));
     }
     let separator = if text.contains(';') { ';' } else { ',' };

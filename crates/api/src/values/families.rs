@@ -132,6 +132,15 @@ impl<T> Families<T> {
         })
     }
 
+    /// Those whose family `other` has too; `None` when it has none of them.
+    pub fn only<U>(self, other: &Families<U>) -> Option<Self> {
+        match self {
+            Self::Dual { v4, v6 } => Self::from_options(other.v4().map(|_| v4), other.v6().map(|_| v6)),
+            Self::V4(_) => other.v4().map(|_| self),
+            Self::V6(_) => other.v6().map(|_| self),
+        }
+    }
+
     /// By reference.
     pub fn as_ref(&self) -> Families<&T> {
         match self {

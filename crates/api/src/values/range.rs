@@ -64,6 +64,13 @@ impl From<IpAddr> for IpRange {
     }
 }
 
+/// From the network's first address to its last.
+impl From<Cidr> for IpRange {
+    fn from(cidr: Cidr) -> Self {
+        Self { start: cidr.network(), end: cidr.last() }
+    }
+}
+
 impl FromStr for IpRange {
     type Err = ValueError;
 

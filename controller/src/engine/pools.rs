@@ -1,0 +1,223 @@
+//! IPPools: which are in force, which namespaces they are bound to, and what a pod has of them.
+//!
+//! `spec.namespaces` of an IPPool binds, and so does the namespace's annotation `ip_pool`. As with subnets, the controller
+//! writes the answer back to that annotation, and remembers in [`BOUND_IP_POOL`] what it wrote.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use api::annotations::{BOUND_IP_POOL, IP_POOL};
+use api::{FieldError, IpPool, PodIps, PodWant, PoolDef};
+use ipam::{Lease, WantIps};
+
+use super::bindings::By;
+use super::pods::NotNow;
+use super::{Engine, Verdict};
+use crate::cluster::{Cluster, Namespace, Object, Pod};
+
+/// An IPPool as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    /// The subnet that it says it is of.
+    pub subnet: Arc<str>,
+    /// What was found about it.
+    pub verdict: PoolVerdict,
+}
+
+/// What was found about an IPPool; its conditions say it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PoolVerdict {
+    /// In force as written.
+    Valid,
+    /// In force, but for some of its addresses.
+    Partly {
+        /// Which are not used and why, naming the field.
+        message: String,
+    },
+    /// Not usable as written. What was in force before stays so.
+    Invalid {
+        /// One word, for the condition's reason.
+        reason: &'static str,
+        /// What is wrong, naming the field.
+        message: String,
+    },
+}
+
+impl Engine {
+    pub(super) fn decide_pool(&mut self, cluster: &Cluster, name: &Arc<str>) {
+        let Some(pool) = cluster.pools.get(name).filter(|pool| pool.metadata.deletion_timestamp.is_none()) else {
+            self.bind_pool(name, &[]);
+            if let Some(before) = self.pools.remove(name) {
+                self.forget_pool_of(&before.subnet, name);
+                self.ipam.remove_pool(name);
+                self.pool_changed(&before.subnet);
+                tracing::info!(pool = &**name, subnet = &*before.subnet, "pool removed");
+            }
+            self.wake(&Object::IpPool(Arc::clone(name)));
+            return;
+        };
+        self.bind_pool(name, &pool.spec.namespaces);
+        let subnet: Arc<str> = pool.spec.subnet.trim().into();
+        let verdict = match self.enforce_pool(pool) {
+            Ok(None) => PoolVerdict::Valid,
+            Ok(Some(message)) => PoolVerdict::Partly { message },
+            Err((reason, message)) => {
+                tracing::warn!(pool = &**name, reason, message, "the pool cannot be used as written");
+                PoolVerdict::Invalid { reason, message }
+            }
+        };
+        self.pools_of.entry(Arc::clone(&subnet)).or_default().insert(Arc::clone(name));
+        let pool = Pool { subnet: Arc::clone(&subnet), verdict };
+        if let Some(before) = self.pools.insert(Arc::clone(name), pool).filter(|before| before.subnet != subnet) {
+            self.forget_pool_of(&before.subnet, name);
+        }
+        self.wake(&Object::IpPool(Arc::clone(name)));
+    }
+
+    /// Puts every pool in force that can be, the oldest first: of two that claim one address, a change of leaders lets the
+    /// same one have it.
+    pub(super) fn keep_pools(&mut self, cluster: &Cluster) {
+        let mut pools: Vec<&IpPool> = cluster.pools.values().collect();
+        pools.sort_by_key(|pool| pool.metadata.creation_timestamp.as_ref().map(|time| time.0));
+        for pool in pools {
+            // What is wrong with it is said when it is decided about.
+            let _ = self.enforce_pool(pool);
+        }
+    }
+
+    /// Puts a pool in force; says which of its addresses are not used.
+    fn enforce_pool(&mut self, pool: &IpPool) -> Result<Option<String>, (&'static str, String)> {
+        let invalid = |field: &str, why: &dyn std::fmt::Display| FieldError::new(pool.object(), field, why).to_string();
+        let def = PoolDef::parse(pool).map_err(|error| ("ValidateIPPoolFailed", error.to_string()))?;
+        let Some(cidrs) = self.world.subnet(&def.subnet).map(|subnet| subnet.cidrs) else {
+            let why = match self.verdicts.get(def.subnet.as_str()) {
+                None => format!("there is no subnet {}", def.subnet),
+                Some(Verdict::Foreign) => format!("subnet {} is not served here", def.subnet),
+                Some(_) => format!("subnet {} is not in force", def.subnet),
+            };
+            return Err(("SubnetNotInForce", invalid("spec.subnet", &why)));
+        };
+        match self.ipam.set_pool(&def.subnet, &def.name, &def.ranges) {
+            Ok(false) => {}
+            Ok(true) => {
+                tracing::info!(pool = def.name, subnet = def.subnet, "pool in force");
+                self.pool_changed(&def.subnet);
+            }
+            Err(refusal) => return Err(("AddressesInConflict", invalid("spec.ips", &refusal))),
+        }
+        let why = |range| format!("{range} is not inside {cidrs} of subnet {}; the rest is in force", def.subnet);
+        Ok(def.outside(&cidrs).map(|range| invalid("spec.ips", &why(range))))
+    }
+
+    /// An IPPool as it was found.
+    pub fn pool(&self, name: &str) -> Option<&Pool> {
+        self.pools.get(name)
+    }
+
+    /// How full a pool is, in numbers and in ranges; takes time by the number of its addresses in use.
+    pub fn pool_usage(&self, name: &str) -> Option<(ipam::Usage, ipam::Ranges)> {
+        Some((self.ipam.pool_usage(name)?, self.ipam.pool_ranges(name)?))
+    }
+
+    /// The pools that list a namespace, with commas between; `None` for none.
+    pub fn pools_that_list(&self, namespace: &str) -> Option<String> {
+        let names: Vec<&str> = self.pool_bindings.owners(namespace).map(|(_, pool)| &**pool).collect();
+        (!names.is_empty()).then(|| names.join(","))
+    }
+
+    /// Where a pod's addresses are to come from: the subnet, and what to ask of it.
+    pub(super) fn source(&self, cluster: &Cluster, pod: &Pod, want: &PodWant) -> Result<(Arc<str>, WantIps), NotNow> {
+        let named: Option<Arc<str>> = want.switch.as_deref().map(Into::into);
+        let home = || named.clone().map_or_else(|| self.subnet_of(cluster, &pod.namespace), Ok);
+        match &want.ips {
+            PodIps::Exact(ips) => Ok((home()?, WantIps::Exact(*ips))),
+            PodIps::FirstFree(list) => Ok((home()?, WantIps::FirstFree(list.clone()))),
+            PodIps::Pool(name) => {
+                let name: Arc<str> = name.as_str().into();
+                let subnet = self.subnet_of_pool(&name).map_err(|not_now| not_now.about_pod(pod))?;
+                match named.filter(|named| *named != subnet) {
+                    None => Ok((subnet, WantIps::Pools(vec![name]))),
+                    Some(other) => {
+                        let why = format!("IPPool {name} is of subnet {subnet}, not of {other}");
+                        Err(NotNow::until(Object::IpPool(name), why).about_pod(pod))
+                    }
+                }
+            }
+            PodIps::Any => {
+                let subnet = home()?;
+                let pools = self.pools_for(cluster, &pod.namespace)?;
+                let Some(first) = pools.first() else { return Ok((subnet, WantIps::Any)) };
+                let of_subnet = |pool: &&Arc<str>| self.subnet_of_pool(pool).is_ok_and(|of| of == subnet);
+                let here: Vec<Arc<str>> = pools.iter().filter(of_subnet).cloned().collect();
+                match (here.is_empty(), self.subnet_of_pool(first)) {
+                    (false, _) => Ok((subnet, WantIps::Pools(here))),
+                    // Who names another subnet than the pools' does not want to live in them.
+                    (true, _) if named.is_some() => Ok((subnet, WantIps::Any)),
+                    (true, Err(not_now)) => Err(not_now.about_namespace(&pod.namespace)),
+                    (true, Ok(of)) => {
+                        let why = format!("IPPool {first} is of subnet {of}, and the namespace's pods are of {subnet}");
+                        Err(NotNow::until(Object::IpPool(Arc::clone(first)), why).about_namespace(&pod.namespace))
+                    }
+                }
+            }
+        }
+    }
+
+    /// The addresses of a lease may be a pool's, whose counts are shown.
+    pub(super) fn tell_pools_of(&mut self, lease: Lease) {
+        let pools = lease.ips.iter().filter_map(|ip| self.ipam.pool_of(*ip));
+        self.decided.extend(pools.map(|pool| Object::IpPool(pool.into())));
+    }
+
+    /// The subnet of a pool in force; else why there is none.
+    fn subnet_of_pool(&self, name: &Arc<str>) -> Result<Arc<str>, NotNow> {
+        let why = match self.pools.get(name) {
+            Some(pool) if self.ipam.pool_usage(name).is_some() => return Ok(Arc::clone(&pool.subnet)),
+            Some(Pool { verdict: PoolVerdict::Invalid { message, .. }, .. }) => message.clone(),
+            _ => format!("there is no IPPool {name}"),
+        };
+        Err(NotNow::until(Object::IpPool(Arc::clone(name)), why))
+    }
+
+    /// The pools that a namespace is bound to: those that list it, and those that its annotation names.
+    fn pools_for(&self, cluster: &Cluster, namespace: &str) -> Result<BTreeSet<Arc<str>>, FieldError> {
+        let mut pools: BTreeSet<Arc<str>> =
+            self.pool_bindings.owners(namespace).map(|(_, pool)| Arc::clone(pool)).collect();
+        if let Some(seen) = cluster.namespaces.get(namespace).filter(|seen| wishes_for_pools(seen)) {
+            pools.extend(seen.net.as_ref().map_err(Clone::clone)?.pools.iter().map(|pool| pool.as_str().into()));
+        }
+        Ok(pools)
+    }
+
+    fn bind_pool(&mut self, name: &Arc<str>, namespaces: &[String]) {
+        let wanted: BTreeMap<Arc<str>, By> =
+            namespaces.iter().map(|namespace| (namespace.as_str().into(), By::Name)).collect();
+        let changed = self.pool_bindings.bind(name, wanted);
+        self.undecided.extend(changed.into_iter().map(Object::Namespace));
+    }
+
+    /// The addresses that pools leave to others are not what they were, and those that one pool leaves to another.
+    fn pool_changed(&mut self, subnet: &str) {
+        self.wake(&Object::Subnet(subnet.into()));
+        let invalid = |pool: &&Arc<str>| {
+            self.pools.get(*pool).is_some_and(|pool| matches!(pool.verdict, PoolVerdict::Invalid { .. }))
+        };
+        let pools = self.pools_of.get(subnet).into_iter().flatten().filter(invalid);
+        self.undecided.extend(pools.cloned().map(Object::IpPool));
+    }
+
+    fn forget_pool_of(&mut self, subnet: &str, name: &str) {
+        if let Some(pools) = self.pools_of.get_mut(subnet) {
+            pools.remove(name);
+            if pools.is_empty() {
+                self.pools_of.remove(subnet);
+            }
+        }
+    }
+}
+
+/// Whether a namespace's `ip_pool` is its author's, and not only what was written back.
+pub fn wishes_for_pools(namespace: &Namespace) -> bool {
+    let written = |name: &str| namespace.annotations.get(name).filter(|value| !value.trim().is_empty());
+    written(IP_POOL).is_some() && written(IP_POOL) != written(BOUND_IP_POOL)
+}

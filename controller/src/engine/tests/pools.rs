@@ -1,0 +1,272 @@
+//! IPPools: in force or not, whose pods live in them, and what users see.
+
+use super::*;
+use crate::cluster::StatefulSet;
+use crate::engine::PoolVerdict;
+use crate::publish::{Action, Target};
+use crate::visible;
+
+fn asks(pool: &str) -> Value {
+    json!({ "ovn.kubernetes.io/ip_pool": pool })
+}
+
+fn complaint(scene: &Scene, pool: &str) -> String {
+    match scene.engine.pool(pool).map(|pool| &pool.verdict) {
+        Some(PoolVerdict::Invalid { message, .. } | PoolVerdict::Partly { message }) => message.clone(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// What the status of a pool would be written as.
+fn status(scene: &Scene, pool: &str) -> Value {
+    let object = Object::IpPool(pool.into());
+    let write = visible::status(&scene.engine, &scene.cluster, &object, jiff::Timestamp::UNIX_EPOCH).unwrap();
+    let Action::Merge(patch) = write.action else { panic!("{write:?}") };
+    patch["status"].clone()
+}
+
+/// The annotations that a namespace would be written.
+fn annotated(scene: &Scene, namespace: &str) -> Value {
+    let writes = visible::writes(&scene.engine, &scene.cluster, &Object::Namespace(namespace.into()));
+    let [write] = writes.as_slice() else { panic!("{writes:?}") };
+    assert_eq!(write.target, Target::Namespace(namespace.into()));
+    let Action::Merge(patch) = &write.action else { panic!("{write:?}") };
+    patch["metadata"]["annotations"].clone()
+}
+
+#[test]
+fn a_pool_s_addresses_go_to_pods_that_name_it() {
+    let mut scene = Scene::new();
+    scene.pool("shop", "ovn-default", &["10.16.0.2..10.16.0.4"], &[]);
+    assert_eq!(scene.pod("default/other", json!({})), "10.16.0.5 of ovn-default");
+    assert_eq!(scene.pod("default/a", asks("shop")), "10.16.0.2 of ovn-default");
+    assert_eq!(scene.pod("default/b", asks("shop")), "10.16.0.3 of ovn-default");
+    assert_eq!(scene.pod("default/c", asks("shop")), "10.16.0.4 of ovn-default");
+    let refused = scene.pod("default/d", asks("shop"));
+    assert_eq!(refused, "refused: subnet ovn-default: no IPv4 address is left in pool shop (3 in use)");
+    scene.pod_gone("default/b");
+    assert_eq!(scene.outcome("default/d"), "10.16.0.3 of ovn-default");
+}
+
+#[test]
+fn a_pod_waits_for_its_pool_and_follows_it_into_its_subnet() {
+    let mut scene = Scene::new();
+    let refused = scene.pod("default/a", asks("shop"));
+    assert_eq!(refused, "refused: pod default/a: annotation ovn.kubernetes.io/ip_pool: there is no IPPool shop");
+    scene.pool("shop", "net", &["10.20.0.7"], &[]);
+    let refused = scene.outcome("default/a");
+    assert!(refused.contains("ippool shop: spec.subnet: there is no subnet net"), "{refused}");
+    scene.subnet("net", json!({ "cidrBlock": "10.20.0.0/24" }));
+    assert_eq!(scene.outcome("default/a"), "10.20.0.7 of net");
+    assert!(
+        scene.pod("default/b", asks("shop")).starts_with("refused: subnet net: no IPv4 address is left in pool shop")
+    );
+    scene.pool("shop", "net", &["10.20.0.7", "10.20.0.9"], &[]);
+    assert_eq!(scene.outcome("default/b"), "10.20.0.9 of net", "it was woken by the pool's change");
+    let elsewhere = json!({ "ovn.kubernetes.io/ip_pool": "shop", "ovn.kubernetes.io/logical_switch": "ovn-default" });
+    let refused = scene.pod("default/c", elsewhere);
+    assert!(refused.contains("ip_pool: IPPool shop is of subnet net, not of ovn-default"), "{refused}");
+}
+
+#[test]
+fn a_bound_namespace_s_pods_live_in_its_pools_and_nowhere_else() {
+    let mut scene = Scene::new();
+    scene.namespace("shop", json!({}));
+    scene.pool("one", "ovn-default", &["10.16.0.2"], &["shop"]);
+    scene.pool("two", "ovn-default", &["10.16.0.9"], &["shop"]);
+    assert_eq!(scene.pod("shop/a", json!({})), "10.16.0.2 of ovn-default");
+    assert_eq!(scene.pod("shop/b", json!({})), "10.16.0.9 of ovn-default");
+    assert!(scene.pod("shop/c", json!({})).contains("no IPv4 address is left in pool two"));
+    assert_eq!(scene.pod("default/d", json!({})), "10.16.0.3 of ovn-default");
+    // An address of one's own choice is as good as with a list.
+    let fixed = json!({ "ovn.kubernetes.io/ip_address": "10.16.0.77" });
+    assert_eq!(scene.pod("shop/fixed", fixed), "10.16.0.77 of ovn-default");
+    scene.subnet("net", json!({ "cidrBlock": "10.20.0.0/24" }));
+    assert_eq!(scene.pod("shop/guest", json!({ "ovn.kubernetes.io/logical_switch": "net" })), "10.20.0.2 of net");
+    scene.pool("one", "ovn-default", &["10.16.0.2"], &[]);
+    scene.pool("two", "ovn-default", &["10.16.0.9"], &[]);
+    assert_eq!(scene.outcome("shop/c"), "10.16.0.4 of ovn-default", "no longer bound, it may live anywhere");
+    assert_eq!(scene.outcome("shop/a"), "10.16.0.2 of ovn-default", "who has an address keeps it");
+}
+
+#[test]
+fn a_namespace_names_pools_by_annotation_and_is_told_what_binds_it() {
+    let mut scene = Scene::new();
+    scene.pool("one", "ovn-default", &["10.16.0.20"], &[]);
+    scene.namespace("shop", asks("one, none"));
+    assert_eq!(scene.pod("shop/a", json!({})), "10.16.0.20 of ovn-default");
+    let said = annotated(&scene, "shop");
+    assert_eq!(said.get("ovn.kubernetes.io/ip_pool"), None, "the author's wish stays");
+
+    scene.namespace("bank", asks("late"));
+    let refused = scene.pod("bank/a", json!({}));
+    assert_eq!(refused, "refused: namespace bank: annotation ovn.kubernetes.io/ip_pool: there is no IPPool late");
+    scene.pool("late", "ovn-default", &["10.16.0.30"], &["bank", "told"]);
+    assert_eq!(scene.outcome("bank/a"), "10.16.0.30 of ovn-default");
+    assert_eq!(annotated(&scene, "bank")["ovn.kubernetes.io/bound_ip_pool"], "late", "the wish is what holds by now");
+
+    scene.namespace("told", json!({}));
+    assert_eq!(annotated(&scene, "told")["ovn.kubernetes.io/ip_pool"], "late");
+    let answer = json!({ "ovn.kubernetes.io/ip_pool": "late", "ovn.kubernetes.io/bound_ip_pool": "late" });
+    scene.namespace("told", answer);
+    scene.pool("late", "ovn-default", &["10.16.0.30"], &[]);
+    assert_eq!(scene.pod("told/a", json!({})), "10.16.0.2 of ovn-default", "what was written back is not a wish");
+    let said = annotated(&scene, "told");
+    assert_eq!(
+        (&said["ovn.kubernetes.io/ip_pool"], &said["ovn.kubernetes.io/bound_ip_pool"]),
+        (&Value::Null, &Value::Null)
+    );
+}
+
+#[test]
+fn pools_of_another_subnet_than_the_namespace_s_are_said_to_be() {
+    let mut scene = Scene::new();
+    scene.namespace("shop", json!({}));
+    scene.subnet("net", json!({ "cidrBlock": "10.20.0.0/24" }));
+    scene.pool("far", "net", &["10.20.0.9"], &["shop"]);
+    let refused = scene.pod("shop/a", json!({}));
+    assert!(refused.contains("namespace shop") && refused.contains("IPPool far is of subnet net"), "{refused}");
+    scene.subnet("net", json!({ "cidrBlock": "10.20.0.0/24", "namespaces": ["shop"] }));
+    assert_eq!(scene.outcome("shop/a"), "10.20.0.9 of net");
+}
+
+#[test]
+fn a_pool_that_cannot_be_says_which_field_is_wrong() {
+    let mut scene = Scene::new();
+    scene.subnet("odd", json!({ "cidrBlock": "10.33.0.0/33" }));
+    scene.subnet("far", json!({ "cidrBlock": "10.34.0.0/24", "provider": "another" }));
+    scene.pool("first", "ovn-default", &["10.16.0.20..10.16.0.29"], &[]);
+    for (subnet, ip, expected) in [
+        ("none", "10.16.0.40", "spec.subnet: there is no subnet none"),
+        ("odd", "10.33.0.4", "spec.subnet: subnet odd is not in force"),
+        ("far", "10.34.0.4", "spec.subnet: subnet far is not served here"),
+        ("ovn-default", "10.16.0.4x", "spec.ips: \"10.16.0.4x\" is not"),
+        ("ovn-default", "10.17.0.0/24", "spec.ips: pool second: none of its addresses is in 10.16.0.0/16"),
+        ("ovn-default", "10.16.0.16/28", "spec.ips: pool second: 10.16.0.20 is in pool first of subnet ovn-default"),
+    ] {
+        scene.pool("second", subnet, &[ip], &[]);
+        let complaint = complaint(&scene, "second");
+        assert!(complaint.starts_with("ippool second: ") && complaint.contains(expected), "{ip}: {complaint}");
+        let conditions = &status(&scene, "second")["conditions"];
+        let ready = conditions.as_array().unwrap().iter().find(|condition| condition["type"] == "Ready").unwrap();
+        assert_eq!((&ready["status"], ready["message"].as_str()), (&json!("False"), Some(&*complaint)));
+    }
+    scene.happens(Event::IpPools(Seen::Delete(pool("first", "ovn-default", &["10.16.0.20..10.16.0.29"], &[]))));
+    assert_eq!(
+        scene.engine.pool("second").map(|pool| &pool.verdict),
+        Some(&PoolVerdict::Valid),
+        "nothing is in its way now"
+    );
+}
+
+#[test]
+fn what_lies_outside_of_the_subnet_is_said_and_the_rest_is_used() {
+    let mut scene = Scene::new();
+    scene.pool("shop", "ovn-default", &["10.16.0.40", "10.17.0.0/30"], &[]);
+    let complaint = complaint(&scene, "shop");
+    assert!(complaint.contains("spec.ips: 10.17.0.0..10.17.0.3 is not inside 10.16.0.0/16"), "{complaint}");
+    assert_eq!(scene.pod("default/a", asks("shop")), "10.16.0.40 of ovn-default");
+    let status = status(&scene, "shop");
+    let said: Vec<_> = status["conditions"].as_array().unwrap().iter().map(|c| (&c["type"], &c["status"])).collect();
+    let expected = [("Validated", "False"), ("Ready", "True"), ("Error", "False")].map(|(t, s)| (json!(t), json!(s)));
+    assert_eq!(said, expected.iter().map(|(t, s)| (t, s)).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_status_counts_and_follows_the_pods() {
+    let mut scene = Scene::new();
+    scene.pool("shop", "ovn-default", &["10.16.0.40..10.16.0.44", "10.16.0.50"], &[]);
+    scene.engine.take_decided();
+    scene.pod("default/a", asks("shop"));
+    scene.pod("default/b", asks("shop"));
+    assert!(scene.engine.take_decided().contains(&Object::IpPool("shop".into())), "its status is looked at again");
+    let said = status(&scene, "shop");
+    assert_eq!((&said["v4UsingIPs"], &said["v4AvailableIPs"]), (&json!(2), &json!(4)));
+    assert_eq!(said["v4UsingIPRange"], "10.16.0.40-10.16.0.41");
+    assert_eq!(said["v4AvailableIPRange"], "10.16.0.42-10.16.0.44,10.16.0.50");
+    scene.pod_gone("default/a");
+    assert!(scene.engine.take_decided().contains(&Object::IpPool("shop".into())));
+    assert_eq!(status(&scene, "shop")["v4UsingIPRange"], "10.16.0.41");
+}
+
+#[test]
+fn a_deleted_pool_leaves_its_addresses_to_their_holders() {
+    let mut scene = Scene::new();
+    scene.subnet("tiny", json!({ "cidrBlock": "10.23.0.0/29", "namespaces": ["default"] }));
+    scene.pool("shop", "tiny", &["10.23.0.2..10.23.0.6"], &[]);
+    assert_eq!(scene.pod("default/a", asks("shop")), "10.23.0.2 of tiny");
+    let refused = scene.pod("default/b", json!({}));
+    assert!(refused.contains("no IPv4 address is left in 10.23.0.0/29 outside of its pool"), "{refused}");
+    let mut going = pool("shop", "tiny", &["10.23.0.2..10.23.0.6"], &[]);
+    going.metadata.finalizers = Some(vec!["kubeovn.io/kube-ovn-controller".to_owned()]);
+    going.metadata.deletion_timestamp = Some(object(json!("2026-01-01T00:00:00Z")));
+    scene.happens(Event::IpPools(Seen::Apply(going)));
+    assert_eq!(scene.outcome("default/b"), "10.23.0.3 of tiny", "the rest is anybody's");
+    assert_eq!(scene.outcome("default/a"), "10.23.0.2 of tiny");
+    let writes = visible::writes(&scene.engine, &scene.cluster, &Object::IpPool("shop".into()));
+    let [write] = writes.as_slice() else { panic!("{writes:?}") };
+    let Action::Merge(patch) = &write.action else { panic!("{write:?}") };
+    assert_eq!(patch["metadata"]["finalizers"], json!([]), "kube-ovn's finalizer does not hold it");
+    assert!(scene.pod("default/c", asks("shop")).contains("there is no IPPool shop"));
+}
+
+#[test]
+fn a_stateful_set_s_pod_keeps_its_address_of_the_pool() {
+    let mut scene = Scene::new();
+    let set = StatefulSet { path: "default/db".into(), ordinals: 0..1 };
+    scene.happens(Event::StatefulSets(Seen::Apply(set)));
+    scene.pool("shop", "ovn-default", &["10.16.0.40..10.16.0.44"], &[]);
+    let member = |uid: &str| -> Pod {
+        let owner =
+            json!([{ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "s", "controller": true }]);
+        let metadata = json!({
+            "name": "db-0", "namespace": "default", "uid": uid, "annotations": asks("shop"), "ownerReferences": owner,
+        });
+        let view: PodView = object(json!({ "metadata": metadata, "spec": { "nodeName": "n1" } }));
+        Pod::from_view(&view).unwrap()
+    };
+    scene.happens(Event::Pods(Seen::Apply(member("1"))));
+    assert_eq!(scene.outcome("default/db-0"), "10.16.0.40 of ovn-default");
+    scene.happens(Event::Pods(Seen::Delete(member("1"))));
+    assert_eq!(scene.pod("default/other", asks("shop")), "10.16.0.41 of ovn-default");
+    scene.happens(Event::Pods(Seen::Apply(member("2"))));
+    assert_eq!(scene.outcome("default/db-0"), "10.16.0.40 of ovn-default");
+    scene.happens(Event::Pods(Seen::Delete(member("2"))));
+    scene.pool("shop", "ovn-default", &["10.16.0.43..10.16.0.44"], &[]);
+    scene.happens(Event::Pods(Seen::Apply(member("3"))));
+    assert_eq!(scene.outcome("default/db-0"), "10.16.0.43 of ovn-default", "the kept one is not in the pool any more");
+}
+
+#[test]
+fn of_two_pools_the_older_one_has_the_address_over_a_change_of_leaders() {
+    let mut scene = Scene::new();
+    let aged = |name: &str, year: u16| {
+        let mut pool = pool(name, "ovn-default", &["10.16.0.40..10.16.0.44"], &[]);
+        pool.metadata.creation_timestamp = Some(object(json!(format!("{year}-01-01T00:00:00Z"))));
+        pool
+    };
+    scene.happens(Event::IpPools(Seen::Apply(aged("younger-by-age", 2026))));
+    scene.happens(Event::IpPools(Seen::Apply(aged("zz-older", 2025))));
+    scene.engine = Engine::recover(install(), &scene.cluster, &Replica::new(ovn::northbound()));
+    assert_eq!(scene.engine.pool("zz-older").map(|pool| &pool.verdict), Some(&PoolVerdict::Valid));
+    assert!(complaint(&scene, "younger-by-age").contains("in pool zz-older"));
+    assert_eq!(scene.pod("default/other", json!({})), "10.16.0.2 of ovn-default");
+}
+
+#[test]
+fn one_family_of_a_dual_stack_subnet() {
+    let mut scene = Scene::new();
+    scene.subnet("dual", json!({ "cidrBlock": "10.20.0.0/24,fd00:20::/64", "namespaces": ["default"] }));
+    let of = |family: &str| json!({ "ovn.kubernetes.io/ip_family": family });
+    assert_eq!(scene.pod("default/four", of("ipv4")), "10.20.0.2 of dual");
+    assert_eq!(scene.pod("default/six", of("ipv6")), "fd00:20::2 of dual");
+    assert_eq!(scene.pod("default/both", of("dual")), "10.20.0.3,fd00:20::3 of dual");
+    let writes = visible::writes(&scene.engine, &scene.cluster, &Object::Pod("six.default".into()));
+    let [write] = writes.as_slice() else { panic!("{writes:?}") };
+    let Action::Merge(patch) = &write.action else { panic!("{write:?}") };
+    let said = |name: &str| patch["metadata"]["annotations"][format!("ovn.kubernetes.io/{name}")].clone();
+    assert_eq!((said("cidr"), said("gateway")), (json!("fd00:20::/64"), json!("fd00:20::1")));
+    let elsewhere = json!({ "ovn.kubernetes.io/ip_family": "ipv6", "ovn.kubernetes.io/logical_switch": "ovn-default" });
+    let refused = scene.pod("default/lost", elsewhere);
+    assert_eq!(refused, "refused: subnet ovn-default: it has no IPv6 network, only 10.16.0.0/16");
+}

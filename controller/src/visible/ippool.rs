@@ -1,0 +1,47 @@
+//! An IPPool: its status. We need no finalizer, since who holds an address of a pool keeps it when the pool goes; one that a
+//! kube-ovn before us has left is taken off.
+
+use api::values::print_ranges;
+use api::{FINALIZER, IpPoolStatus};
+use serde_json::json;
+
+use super::conditions;
+use super::subnet::count;
+use crate::cluster::Cluster;
+use crate::engine::Engine;
+use crate::publish::{Action, Target, Write};
+
+pub(super) fn write(cluster: &Cluster, name: &str) -> Option<Write> {
+    let metadata = &cluster.pools.get(name)?.metadata;
+    let finalizers = metadata.finalizers.as_deref().unwrap_or_default();
+    let others: Vec<&String> = finalizers.iter().filter(|finalizer| *finalizer != FINALIZER).collect();
+    if metadata.deletion_timestamp.is_none() || others.len() == finalizers.len() {
+        return None;
+    }
+    let patch = json!({ "metadata": { "resourceVersion": metadata.resource_version, "finalizers": others } });
+    Some(Write { target: Target::IpPool(name.into()), action: Action::Merge(patch) })
+}
+
+pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::Timestamp) -> Option<Write> {
+    let (seen, found) = (cluster.pools.get(name)?, engine.pool(name)?);
+    let before = seen.status.clone().unwrap_or_default();
+    let mut status = IpPoolStatus {
+        conditions: conditions::of_pool(&found.verdict, &before.conditions, now),
+        ..IpPoolStatus::default()
+    };
+    if let Some((usage, ranges)) = engine.pool_usage(name) {
+        status.v4_using_ips = count(usage.v4.used);
+        status.v4_available_ips = count(usage.v4.available);
+        status.v6_using_ips = count(usage.v6.used);
+        status.v6_available_ips = count(usage.v6.available);
+        status.v4_using_ip_range = print_ranges(&ranges.v4.using);
+        status.v4_available_ip_range = print_ranges(&ranges.v4.free);
+        status.v6_using_ip_range = print_ranges(&ranges.v6.using);
+        status.v6_available_ip_range = print_ranges(&ranges.v6.free);
+    }
+    if status == before {
+        return None;
+    }
+    let patch = json!({ "status": status });
+    Some(Write { target: Target::IpPoolStatus(name.into()), action: Action::Merge(patch) })
+}

@@ -1,0 +1,19 @@
+//! What the API server itself checks of an IPPool, in CEL: (rule, message). What the rules of a Subnet say about bounds and
+//! cost holds here too; the order of a range's ends is left to [`crate::PoolDef`].
+
+type Rule = (&'static str, &'static str);
+
+/// `ip_pool` of a pod is a list of addresses or the name of a pool.
+pub(super) const NAME: Rule =
+    ("!self.metadata.name.matches('^[0-9.]+$')", "metadata.name must not read as an address: it needs a letter");
+
+pub(super) const SUBNET: Rule = ("self != ''", "subnet must name a subnet");
+
+pub(super) const SUBNET_STAYS: Rule =
+    ("self == oldSelf", "subnet cannot be changed; make another pool in the other subnet");
+
+pub(super) const IPS: Rule = (
+    "self.all(e, [e.split('..')].all(ends, (ends.size() == 1 && isCIDR(ends[0].trim())) || (ends.size() <= 2 && \
+     isIP(ends[0].trim()) && isIP(ends[ends.size() - 1].trim()))))",
+    "ips must be addresses, ranges such as 10.17.0.1..10.17.0.10, or CIDRs",
+);
