@@ -90,6 +90,7 @@ impl Engine {
             tracing::info!(subnet = def.name, cidr = %def.cidrs, gateway = %def.gateway, "subnet in force");
             self.undecided
                 .extend(self.pools_of.get(def.name.as_str()).into_iter().flatten().cloned().map(Object::IpPool));
+            self.reconsider_refused();
             self.world.set_subnet(def);
         }
         Ok(())
@@ -103,12 +104,19 @@ impl Engine {
         match self.ipam.remove_subnet(name) {
             Ok(()) => {
                 tracing::info!(subnet = name, "subnet removed");
+                self.reconsider_refused();
                 self.world.remove_subnet(name);
                 self.undecided.extend(self.pools_of.get(name).into_iter().flatten().cloned().map(Object::IpPool));
                 Ok(())
             }
             Err(refusal) => Err(refusal.to_string()),
         }
+    }
+
+    /// A subnet has changed or is gone, and may have been in the way of others.
+    fn reconsider_refused(&mut self) {
+        let refused = self.verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Invalid { .. }));
+        self.undecided.extend(refused.map(|(name, _)| Object::Subnet(Arc::clone(name))));
     }
 
     /// Remembers which namespaces a subnet lists and selects, and has those decided that gained or lost it.

@@ -31,6 +31,30 @@ fn a_subnet_that_cannot_be_says_which_field_is_wrong() {
 }
 
 #[test]
+fn two_namespaces_that_want_one_cidr_under_different_names_do_not_both_get_it() {
+    let mut scene = Scene::new();
+    let wish =
+        |name: &str| json!({ "ovn.kubernetes.io/logical_switch": name, "ovn.kubernetes.io/cidr": "10.33.0.0/24" });
+    for (namespace, subnet) in [("red", "red-net"), ("blue", "blue-net")] {
+        scene.namespace(namespace, wish(subnet));
+        let asked = scene.engine.open_wish(&scene.cluster.namespaces[namespace]).unwrap();
+        let mut spec = serde_json::to_value(asked.spec.unwrap()).unwrap();
+        spec["namespaces"] = json!([namespace]);
+        scene.subnet(&asked.subnet, spec);
+    }
+    assert_eq!(scene.pod("red/a", json!({})), "10.33.0.2 of red-net");
+    assert!(complaint(&scene, "blue-net").contains("overlaps 10.33.0.0/24 of subnet red-net"));
+    let refused = scene.pod("blue/a", json!({}));
+    assert!(refused.contains("blue-net") && refused.contains("red-net"), "{refused}");
+    assert_eq!(scene.pod("red/b", json!({})), "10.33.0.3 of red-net", "the next pod is served");
+    scene.pod_gone("red/a");
+    scene.pod_gone("red/b");
+    scene.happens(Event::Subnets(Seen::Delete(subnet("red-net", json!({ "cidrBlock": "10.33.0.0/24" })))));
+    assert_eq!(scene.engine.verdict("blue-net"), Some(&Verdict::Valid), "what was in its way is gone");
+    assert_eq!(scene.outcome("blue/a"), "10.33.0.2 of blue-net");
+}
+
+#[test]
 fn pods_of_an_unusable_subnet_are_told_why_and_served_once_it_is_mended() {
     let mut scene = Scene::new();
     scene.namespace("shop", json!({}));
