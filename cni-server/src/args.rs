@@ -155,6 +155,20 @@ mod tests {
     }
 
     #[test]
+    fn the_nodes_own_database_is_reached_without_tls() {
+        let socket = |text: &str| {
+            let args = ["kube-ovn-cni", "--node-name", "n1", "--ovs-socket", text];
+            Args::try_parse_from(args).map(|args| args.ovs_socket).map_err(|error| error.to_string())
+        };
+        assert_eq!(socket("/run/db.sock"), Ok(PathBuf::from("/run/db.sock")));
+        assert_eq!(socket("unix:/run/db.sock"), socket("/run/db.sock"));
+        for other in ["ssl:127.0.0.1:6640", "tcp:127.0.0.1:6640", "db.sock"] {
+            let refused = socket(other).unwrap_err();
+            assert!(refused.contains("this node's own database is reached by a path or unix:<path>"), "{refused}");
+        }
+    }
+
+    #[test]
     fn a_list_is_read_and_a_plugin_installed() {
         let args = args(&[
             "--iface=eth1,br-phy",

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use ovsdb::testing::OvsdbServer;
 use ovsdb::{Client, Config, ConfigError, Endpoint, Op, Table, TlsFiles};
@@ -136,6 +136,23 @@ async fn a_certificate_that_was_renewed_is_used_without_a_restart() {
     server.restart().unwrap();
     client.synced().await;
     assert_eq!(client.read(|replica| replica.len("Shelf")), 1);
+}
+
+#[tokio::test]
+async fn nobody_is_served_without_a_certificate() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), Authority::new("ours"));
+    let server = OvsdbServer::start_tls(SCHEMA, authority.give(dir.path(), "nb")).unwrap();
+    let files = authority.give(dir.path(), "client");
+    let (client, _changes) = Client::spawn(Config { tls: None, ..config(server.ssl(), &files) });
+    fails(&client, &server.ssl(), "ssl without a private key, a certificate and a CA certificate").await;
+
+    // Whoever comes without one is turned away by the server: ours would be, too.
+    let Endpoint::Ssl { host, port } = server.ssl() else { unreachable!() };
+    let mut stranger = Command::new("openssl");
+    stranger.args(["s_client", "-connect", &format!("{host}:{port}"), "-CAfile"]).arg(&files.ca_cert).arg("-ign_eof");
+    let said = stranger.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("openssl: {e}"));
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("alert certificate required") || said.contains("alert handshake failure"), "{said}");
 }
 
 #[tokio::test]
