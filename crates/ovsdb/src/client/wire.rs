@@ -308,5 +308,30 @@ mod tests {
             let _ = incoming(&text);
             let _ = outgoing(&text);
         }
+
+        #[test]
+        fn no_members_make_it_panic(
+            members in prop::collection::vec(
+                (
+                    prop::sample::select(&["id", "method", "params", "result", "error", "x"][..]),
+                    prop_oneof![
+                        prop::sample::select(&[
+                            "null", "7", "\"update3\"", "\"echo\"", "[]", "[\"_Server\",\"t\",{}]", "{}",
+                            "{\"ticket\":1,\"params\":[\"Shop\"]}", "\"monitor_cond_since\"", "\"\\u0000\"",
+                        ][..]).prop_map(str::to_owned),
+                        r#"[{}\[\]",:a-z0-9 \\]{0,12}"#,
+                    ],
+                ),
+                0..6,
+            ),
+        ) {
+            let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+            let text = format!("{{{}}}", members.join(","));
+            if let Ok(Incoming::Reply(reply)) = incoming(&text) {
+                let reply = reply.to_jsonrpc().unwrap();
+                prop_assert!(serde_json::from_slice::<Value>(&reply).is_ok_and(|reply| reply.is_object()));
+            }
+            let _ = outgoing(&text);
+        }
     }
 }

@@ -92,6 +92,7 @@ async fn an_update_that_does_not_fit_brings_a_new_snapshot() {
 async fn nothing_said_on_the_wire_ends_more_than_the_session() {
     let server = Script::new();
     let (client, _changes) = server.client();
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let huge = format!("{{\"id\":\"{}", "x".repeat(1 << 20));
     for (i, words) in [
         "}",
@@ -107,6 +108,9 @@ async fn nothing_said_on_the_wire_ends_more_than_the_session() {
         r#"{"id":null,"method":"update3","params":["Shop","t",{"Shelf":7}]}"#,
         r#"{"id":null,"method":"monitor_canceled","params":["Shop"]}"#,
         &"{\"a\":".repeat(1000),
+        &format!(r#"{{"id":null,"method":"update3","params":["Shop","t",{deep}]}}"#),
+        &format!(r#"{{"id":4711,"result":{deep}}}"#),
+        &format!(r#"{{"id":4711,"error":{deep}}}"#),
         &huge,
     ]
     .into_iter()
