@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test check e2e bench lab-up lab-down
+.PHONY: help demo demo-down test check e2e bench fuzz lab-up lab-down
 
 NODES ?= 2
 LAB = target/debug/lab
@@ -39,6 +39,10 @@ e2e: ## The tests on a real cluster; E2E=name for those whose name contains it
 bench: ## Print what the parts can do on this machine
 	@e2e/setup lab
 	@e2e/bench
+
+fuzz: ## Make up what a database server might say, for FUZZ=60 seconds a target; finds are kept in target/fuzz
+	@e2e/setup fuzz
+	@PATH="$(CACHE)/cargo-fuzz/bin:$$PATH" crates/ovsdb/fuzz/run $(or $(FUZZ),60)
 
 lab-up: ## Bring the lab up and leave it running; NODES=1 to 3
 	@e2e/setup lab

@@ -9,6 +9,8 @@
 //! - No request is sent twice. Whether one was sent at all is always known; only whether it was carried out may not be.
 //! - Nothing that a server says makes it panic or grow without bound: a message has 64 MiB, a snapshot 512 MiB at most.
 //!
+//! `make fuzz` makes up what a server might say, for as long as one likes; `fuzz/run` says how.
+//!
 //! Without the feature `client` only plain values remain, free of tokio. It knows neither OVN nor Kubernetes.
 #![cfg_attr(
     feature = "client",
