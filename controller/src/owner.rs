@@ -255,7 +255,8 @@ impl Owner {
                     self.soon();
                 }
             }
-            // Whether it was written or not, the next comparison finds out. It comes with the connection.
+            // Whether it was written or not, the next comparison finds out, once that is settled. It comes with the
+            // connection.
             CommitError::Disconnected | CommitError::Unknown => {
                 tracing::warn!(%error, "the northbound database did not answer");
                 self.compare_all = true;

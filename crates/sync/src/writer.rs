@@ -6,8 +6,8 @@
 //!
 //! Promises: nothing whose outcome is unknown is ever sent again. What became of a transaction whose reply was lost is for
 //! the caller to find out, by comparing again, and not before [`Writer::settle`] has raised the epoch once more: until then
-//! it may still be on its way, through another server or in the log of a new leader. And what the database refuses holds nothing else up: a refused transaction,
-//! of which nothing was written, is taken apart until only the bad part of it is left.
+//! it may still be on its way, through another server or in the log of a new leader. And what the database refuses holds
+//! nothing else up: a refused transaction, of which nothing was written, is taken apart until only the bad part is left.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
