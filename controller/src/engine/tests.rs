@@ -65,13 +65,20 @@ impl Scene {
 
     fn outcome(&self, path: &str) -> String {
         let (namespace, name) = path.split_once('/').unwrap();
-        let port = format!("{name}.{namespace}");
+        let port = api::pod_port(name, namespace);
         match (self.engine.lease(&port), self.engine.refused(&port)) {
             (Some((subnet, lease)), None) => format!("{} of {subnet}", lease.ips),
             (None, Some(refused)) => format!("refused: {}", refused.message),
             (None, None) => "nothing".to_owned(),
             (Some(_), Some(_)) => panic!("{path} has an address and is refused one"),
         }
+    }
+
+    /// What the API server is told of a port now: first of its IP object, then of its pod.
+    fn told(&self, port: &str) -> Vec<crate::publish::Action> {
+        let objects = [Object::Ip(port.into()), Object::Pod(port.into())];
+        let writes = objects.iter().flat_map(|object| crate::visible::writes(&self.engine, &self.cluster, object));
+        writes.map(|write| write.action).collect()
     }
 
     /// The facts that mention a word, as lines.

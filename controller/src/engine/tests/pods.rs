@@ -1,6 +1,7 @@
 //! Pods: who gets which address, and who does not.
 
 use super::*;
+use crate::publish::Action;
 
 #[test]
 fn a_namespace_with_a_cidr_gets_its_subnet_and_the_first_pods_get_11_and_12() {
@@ -84,6 +85,55 @@ fn a_namesake_is_another_pod() {
     scene.pod("default/db", json!({}));
     scene.happens(Event::Pods(Seen::Apply(pod("default/db", "uid-2", json!({})))));
     assert_eq!(scene.outcome("default/db"), "10.16.0.3 of ovn-default", "the first one's address is reused last");
+}
+
+#[test]
+fn a_pod_that_is_deleted_while_it_is_given_its_address_leaves_nothing() {
+    let mut scene = Scene::new();
+    let born = Event::Pods(Seen::Apply(pod("default/a", "uid-1", json!({}))));
+    let dies = || Event::Pods(Seen::Delete(pod("default/a", "uid-1", json!({}))));
+    // Both are seen before anything is decided.
+    for event in [born, dies()] {
+        for object in scene.cluster.observe(event) {
+            scene.engine.mark(object);
+        }
+    }
+    scene.engine.decide(&scene.cluster);
+    assert_eq!(scene.outcome("default/a"), "nothing");
+    // It is decided about, and deleted before that is told.
+    assert_eq!(scene.pod("default/a", json!({})), "10.16.0.2 of ovn-default");
+    for object in scene.cluster.observe(dies()) {
+        scene.engine.mark(object);
+    }
+    assert_eq!(scene.told("a.default"), [], "nobody is told of an address that nobody holds");
+    scene.engine.decide(&scene.cluster);
+    assert_eq!(scene.outcome("default/a"), "nothing");
+    assert!(scene.facts_about("a.default").is_empty());
+    assert_eq!(scene.told("a.default"), []);
+}
+
+#[test]
+fn a_pod_of_the_same_name_is_told_its_own_address_though_the_old_record_stands() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.pod("default/db", json!({})), "10.16.0.2 of ovn-default");
+    let record = || ip("db.default", "db", "default", "ovn-default", "10.16.0.2", "0a:58:0a:10:00:02");
+    scene.happens(Event::Ips(Seen::Apply(record())));
+    scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
+    // In another subnet, without a deletion in between, as after a relist.
+    let moved = json!({ "ovn.kubernetes.io/logical_switch": "net" });
+    scene.happens(Event::Pods(Seen::Apply(pod("default/db", "uid-2", moved.clone()))));
+    assert_eq!(scene.outcome("default/db"), "10.33.0.2 of net");
+    let told = scene.told("db.default");
+    assert!(
+        matches!(told.as_slice(), [Action::Merge(ip), Action::Merge(pod)]
+        if ip["spec"]["subnet"] == "net" && ip["spec"]["ipAddress"] == "10.33.0.2"
+        && pod["metadata"]["uid"] == "uid-2"),
+        "{told:?}"
+    );
+    assert_eq!(scene.pod("default/other", json!({})), "10.16.0.3 of ovn-default");
+    // The record is behind when a new leader reads it: the pod lives in the subnet that it names, not in the record's.
+    scene.engine = Engine::recover(install(), &scene.cluster, &Replica::new(ovn::northbound()));
+    assert_eq!(scene.outcome("default/db"), "10.33.0.2 of net");
 }
 
 #[test]

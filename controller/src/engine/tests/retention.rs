@@ -47,6 +47,44 @@ fn a_static_address_has_one_holder_and_the_refusal_names_it() {
 }
 
 #[test]
+fn a_static_address_that_cannot_be_given_is_refused_with_its_reason() {
+    let mut scene = Scene::new();
+    scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24", "excludeIps": ["10.33.0.100..10.33.0.110"] }));
+    for (index, (address, expected)) in [
+        ("10.34.0.5", "outside"),
+        ("10.33.0.1", "gateway"),
+        ("10.33.0.0", "network"),
+        ("10.33.0.255", "broadcast"),
+        ("fd00::5", "outside"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let asked = json!({ "ovn.kubernetes.io/logical_switch": "net", "ovn.kubernetes.io/ip_address": address });
+        let refused = scene.pod(&format!("default/p{index}"), asked);
+        assert!(
+            refused.contains("net") && refused.contains(address) && refused.contains(expected),
+            "{address}: {refused}"
+        );
+    }
+    let excluded = json!({ "ovn.kubernetes.io/logical_switch": "net", "ovn.kubernetes.io/ip_address": "10.33.0.105" });
+    assert_eq!(scene.pod("default/excluded", excluded), "10.33.0.105 of net", "excluded ones are for who names them");
+    assert_eq!(scene.pod("default/b", json!({ "ovn.kubernetes.io/logical_switch": "net" })), "10.33.0.2 of net");
+}
+
+#[test]
+fn a_static_address_that_is_kept_for_a_stateful_sets_pod_is_refused() {
+    let mut scene = Scene::new();
+    scene.happens(set(1));
+    scene.happens(member(0, "uid-1", json!({})));
+    scene.happens(gone(member(0, "uid-1", json!({}))));
+    let refused = scene.pod("default/b", json!({ "ovn.kubernetes.io/ip_address": "10.16.0.2" }));
+    assert!(refused.contains("10.16.0.2") && refused.contains("db-0.default"), "{refused}");
+    scene.happens(set(0));
+    assert_eq!(scene.outcome("default/b"), "10.16.0.2 of ovn-default");
+}
+
+#[test]
 fn a_list_gives_any_free_one_and_a_stateful_set_the_one_of_its_number() {
     let mut scene = Scene::new();
     let list = json!({ "ovn.kubernetes.io/ip_pool": "10.16.0.60,10.16.0.61" });
