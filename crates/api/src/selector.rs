@@ -11,6 +11,12 @@ pub fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> b
     same && selector.match_expressions.iter().flatten().all(|requirement| meets(requirement, labels))
 }
 
+/// An operator of `selector` that does not exist.
+pub(crate) fn unknown_operator(selector: &LabelSelector) -> Option<&str> {
+    let operators = selector.match_expressions.iter().flatten().map(|requirement| requirement.operator.as_str());
+    operators.into_iter().find(|operator| !["In", "NotIn", "Exists", "DoesNotExist"].contains(operator))
+}
+
 fn meets(requirement: &LabelSelectorRequirement, labels: &BTreeMap<String, String>) -> bool {
     let value = labels.get(&requirement.key);
     let values = requirement.values.as_deref().unwrap_or_default();
@@ -43,5 +49,8 @@ mod tests {
         assert!(expression("team", "Exists", &[]) && !expression("none", "Exists", &[]));
         assert!(expression("none", "DoesNotExist", &[]) && !expression("team", "DoesNotExist", &[]));
         assert!(!expression("team", "in", &["a"]));
+        let odd = serde_json::json!({"matchExpressions": [{"key": "team", "operator": "in"}]});
+        assert_eq!(unknown_operator(&serde_json::from_value(odd).unwrap()), Some("in"));
+        assert_eq!(unknown_operator(&LabelSelector::default()), None);
     }
 }

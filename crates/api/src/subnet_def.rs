@@ -6,7 +6,9 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::{Addresses, Cidr, Cidrs, FieldError, IpRange, Subnet, selects, values::parse_address};
+use crate::{
+    Addresses, Cidr, Cidrs, FieldError, IpRange, Subnet, selector::unknown_operator, selects, values::parse_address,
+};
 
 /// Where a subnet's pods leave the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,6 +121,14 @@ impl SubnetDef {
                     .ok_or_else(|| error("mtu", &format_args!("{mtu} is not between 68 and 65535")))?,
             ),
         };
+        let selectors =
+            [("namespaceSelectors", &spec.namespace_selectors), ("gatewayNodeSelectors", &spec.gateway_node_selectors)];
+        for (field, selectors) in selectors {
+            if let Some(odd) = selectors.iter().find_map(unknown_operator) {
+                let why = format_args!("operator {odd:?} is none of In, NotIn, Exists and DoesNotExist");
+                return Err(error(field, &why));
+            }
+        }
         let or = |value: &Option<String>, default: &str| match text(value.as_ref()) {
             "" => default.to_owned(),
             given => given.to_owned(),
@@ -206,7 +216,8 @@ fn exclude(cidrs: Cidrs, entries: &[String]) -> Result<Vec<IpRange>, String> {
         .collect()
 }
 
-fn gateway_nodes(text: &str) -> Result<Vec<GatewayNode>, String> {
+/// `n1,n2`, or `n1:172.30.0.1,n2:172.30.0.2`.
+pub(crate) fn gateway_nodes(text: &str) -> Result<Vec<GatewayNode>, String> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     parts
         .map(|part| {

@@ -6,7 +6,9 @@ use super::{
     ALLOW, CIDR, EXCLUDE_IPS, GATEWAY, GATEWAY_NAT, GATEWAY_NODE, GATEWAY_TYPE, IP_POOL, LOGICAL_SWITCH, PRIVATE,
     Reader,
 };
-use crate::{Addresses, Cidrs, FieldError, IpRange, NamespaceView, SubnetDef, SubnetSpec, ValueError};
+use crate::{
+    Addresses, Cidrs, FieldError, IpRange, NamespaceView, SubnetDef, SubnetSpec, ValueError, subnet_def::gateway_nodes,
+};
 
 /// What a namespace says about its network.
 ///
@@ -55,6 +57,7 @@ fn wanted(reader: &Reader<'_>, namespace: &str) -> Result<SubnetSpec, FieldError
         "distributed" | "centralized" => Ok(text.to_owned()),
         other => Err(format!("{other:?} is neither distributed nor centralized")),
     })?;
+    let gateway_node = reader.parse_with(GATEWAY_NODE, |text| gateway_nodes(text).map(|_| text.to_owned()))?;
     Ok(SubnetSpec {
         default: Some(false),
         protocol: Some(cidrs.protocol().to_owned()),
@@ -63,7 +66,7 @@ fn wanted(reader: &Reader<'_>, namespace: &str) -> Result<SubnetSpec, FieldError
         gateway: gateway.map(|gateway| gateway.to_string()),
         exclude_ips: exclude.iter().map(ToString::to_string).collect(),
         gateway_type: Some(gateway_type.unwrap_or_else(|| "distributed".to_owned())),
-        gateway_node: reader.text(GATEWAY_NODE).map(ToOwned::to_owned),
+        gateway_node,
         nat_outgoing: Some(reader.flag(GATEWAY_NAT)?.unwrap_or(true)),
         private: Some(reader.flag(PRIVATE)?.unwrap_or_default()),
         allow_subnets: allow.iter().map(ToString::to_string).collect(),

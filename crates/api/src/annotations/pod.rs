@@ -69,7 +69,7 @@ impl PodWant {
             return Err(reader.error(IP_FAMILY, format_args!("{odd} is asked for, which is of another family")));
         }
         Ok(Self {
-            switch: if settled { None } else { reader.parse(LOGICAL_SWITCH)? },
+            switch: if settled { None } else { reader.parse_with(LOGICAL_SWITCH, subnet)? },
             ips,
             families,
             mac: if settled { None } else { reader.parse(MAC_ADDRESS)? },
@@ -81,6 +81,10 @@ impl PodWant {
             port_security: reader.flag(PORT_SECURITY)?.unwrap_or_default(),
         })
     }
+}
+
+fn subnet(text: &str) -> Result<String, String> {
+    if is_object_name(text) { Ok(text.to_owned()) } else { Err(format!("{text:?} cannot be the name of a subnet")) }
 }
 
 fn family(text: &str) -> Result<Families<()>, String> {

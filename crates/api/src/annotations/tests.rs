@@ -1,5 +1,7 @@
 //! Annotations of real objects, of hostile ones, and back.
 
+mod table;
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -159,6 +159,10 @@ fn errors_name_object_and_field() {
     );
     refused(with("gatewayType", json!("both")), r#"gatewayType: "both" is neither distributed nor centralized"#);
     refused(with("gatewayNode", json!("n1,:1.2.3.4")), r#"gatewayNode: ":1.2.3.4" names no node"#);
+    let odd = json!([{"matchExpressions": [{"key": "team", "operator": "Is"}]}]);
+    let why = r#"operator "Is" is none of In, NotIn, Exists and DoesNotExist"#;
+    refused(with("namespaceSelectors", odd.clone()), &format!("namespaceSelectors: {why}"));
+    refused(with("gatewayNodeSelectors", odd), &format!("gatewayNodeSelectors: {why}"));
     refused(with("gatewayNode", json!("n1:x")), r#"gatewayNode: "x" is not an IP address: neither IPv4 nor IPv6"#);
     refused(
         with("allowSubnets", json!(["10.1.0.0"])),
