@@ -57,3 +57,49 @@ async fn a3_a_rebound_namespace_keeps_its_running_pods() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a3_a_namespace_moves_with_its_labels() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("a3-labels").await?;
+    let subnets: Api<Subnet> = Api::all(cluster.client());
+    for (name, cidr, selectors) in [
+        ("a3-red", "10.46.0.0/24", json!([{"matchLabels": {"a3": "red"}}])),
+        (
+            "a3-blue",
+            "10.47.0.0/24",
+            json!([{"matchExpressions": [{"key": "a3", "operator": "In", "values": ["blue"]}]}]),
+        ),
+    ] {
+        let spec = json!({"cidrBlock": cidr, "namespaceSelectors": selectors});
+        scene
+            .create(json!({"apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": name}, "spec": spec}))
+            .await?;
+        cluster.until(subnets.clone(), name, subnet_ready).await?;
+    }
+    scene.namespace("a3-labels", &[]).await?;
+    let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(cluster.client());
+    let mut pods = Vec::new();
+    for (label, subnet, range) in [
+        (json!("red"), "a3-red", "10.46.0."),
+        (json!("blue"), "a3-blue", "10.47.0."),
+        (json!(null), "ovn-default", "10.16."),
+    ] {
+        let patch = json!({"metadata": {"labels": {"a3": label}}});
+        namespaces.patch("a3-labels", &PatchParams::default(), &Patch::Merge(patch)).await?;
+        cluster
+            .until(namespaces.clone(), "a3-labels", |ns| {
+                let found = ns.metadata.annotations.as_ref().and_then(|a| a.get("ovn.kubernetes.io/logical_switch"));
+                anyhow::ensure!(found.is_some_and(|s| s == subnet), "bound to {found:?}");
+                Ok(())
+            })
+            .await?;
+        let pod = scene.pod("a3-labels", subnet).on("n1").ready().await?;
+        assert!(pod.ip4()?.starts_with(range), "{label}: {}", pod.ip4()?);
+        pods.push(pod);
+    }
+    for to in &pods[1..] {
+        pods[0].place().ping(&to.ip4()?).await?;
+    }
+    Ok(())
+}

@@ -41,3 +41,37 @@ async fn a6_both_families_are_routed_and_masqueraded() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn a6_a_pod_may_be_of_one_family_alone() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("a6-one").await?;
+    scene
+        .create(json!({
+            "apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": "a6-one"},
+            "spec": {"cidrBlock": "10.48.0.0/24,fd00:48::/64", "namespaces": ["a6-one"]},
+        }))
+        .await?;
+    cluster.until(Api::<Subnet>::all(cluster.client()), "a6-one", subnet_ready).await?;
+    scene.namespace("a6-one", &[]).await?;
+    let of = |family: &str, node: &str| {
+        scene.pod("a6-one", family).on(node).annotation("ovn.kubernetes.io/ip_family", family)
+    };
+    let (four, six, dual) =
+        tokio::try_join!(of("ipv4", "n1").ready(), of("ipv6", "n1").ready(), of("dual", "n2").ready())?;
+    assert_eq!([four.ips().len(), six.ips().len(), dual.ips().len()], [1, 1, 2]);
+    for (one, of, other) in [(&four, dual.ip4()?, " fd00:48:"), (&six, dual.ip6()?, " 10.48.")] {
+        one.place().ping(&of).await?;
+        assert_eq!(one.place().tcp(&of).await?.seen, one.ips()[0]);
+        let addresses = one.place().run("ip", &["-o", "addr", "show", "eth0"]).await?;
+        assert!(!addresses.contains(other), "{addresses}");
+    }
+    let lost = scene
+        .pod("a6-one", "lost")
+        .on("n1")
+        .annotation("ovn.kubernetes.io/ip_family", "ipv6")
+        .annotation("ovn.kubernetes.io/logical_switch", "ovn-default")
+        .create()
+        .await?;
+    lost.told("AcquireAddressFailed", &["subnet ovn-default", "IPv6", "10.16.0.0/16"]).await
+}

@@ -26,6 +26,7 @@ use serde_json::Value;
     shortname = "subnet",
     status = "SubnetStatus",
     derive = "PartialEq",
+    validation = rules::CIDR_STAYS,
     doc = "A network of pods: one switch, one CIDR per address family, bound to namespaces.",
     printcolumn(name = "Provider", type_ = "string", json_path = ".spec.provider"),
     printcolumn(name = "Vpc", type_ = "string", json_path = ".spec.vpc"),

@@ -5,7 +5,7 @@
 
 use std::{env, fs, path::Path};
 
-use api::Subnet;
+use api::{IpPool, Subnet};
 use kube::{CustomResourceExt, core::cel::Validator};
 use serde_json::{Value, json};
 
@@ -25,10 +25,14 @@ fn committed_files_are_fresh() {
 
 /// What the rules say of a spec; empty when it is accepted.
 fn refusals(spec: &Value) -> String {
-    let crd = serde_json::to_value(Subnet::crd()).unwrap();
-    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let object = json!({"apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": "net"}, "spec": spec});
-    match Validator::new().validate(schema, &object, None) {
+    refusals_of(Subnet::crd(), &object, None)
+}
+
+fn refusals_of(crd: impl serde::Serialize, object: &Value, before: Option<&Value>) -> String {
+    let crd = serde_json::to_value(crd).unwrap();
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    match Validator::new().validate(schema, object, before) {
         Ok(()) => String::new(),
         Err(errors) => errors.to_string(),
     }
@@ -82,4 +86,38 @@ fn rules_refuse_what_is_wrong() {
     refused(json!({"cidrBlock": "10.0.0.0/24", "allowSubnets": ["10.0.0.1"]}), "allowSubnets must be CIDRs");
     refused(json!({"cidrBlock": "10.0.0.0/24", "gatewayType": "central"}), "gatewayType must be distributed or");
     refused(json!({"cidrBlock": "10.0.0.0/24", "protocol": "ipv4"}), "protocol must be IPv4, IPv6 or Dual");
+}
+
+#[test]
+fn networks_stay_while_addresses_are_in_use() {
+    let subnet =
+        |cidr: &str, status: Value| json!({"metadata": {"name": "net"}, "spec": {"cidrBlock": cidr}, "status": status});
+    let edited = |status: Value| {
+        let (before, after) = (subnet("10.0.0.0/24", status.clone()), subnet("10.0.0.0/16", status));
+        refusals_of(Subnet::crd(), &after, Some(&before))
+    };
+    assert_eq!(edited(json!({})), "");
+    assert_eq!(edited(json!({"v4usingIPs": 0, "v6usingIPs": 0})), "");
+    for used in [json!({"v4usingIPs": 1, "v6usingIPs": 0}), json!({"v6usingIPs": 2})] {
+        assert!(edited(used).contains("spec.cidrBlock cannot be changed"));
+    }
+    let same = subnet("10.0.0.0/24", json!({"v4usingIPs": 7}));
+    assert_eq!(refusals_of(Subnet::crd(), &same, Some(&same)), "");
+}
+
+#[test]
+fn rules_of_a_pool() {
+    let pool = |name: &str, subnet: &str, ips: &[&str]| json!({"metadata": {"name": name}, "spec": {"subnet": subnet, "ips": ips}});
+    let refusals = |pool: Value| refusals_of(IpPool::crd(), &pool, None);
+    let ips =
+        ["10.16.0.201", "10.16.0.210/30", "10.16.0.220..10.16.0.230", "fd00::1", "fd00::/120", "fd00::5..fd00::9"];
+    assert_eq!(refusals(pool("pool-1", "ovn-default", &ips)), "");
+    assert_eq!(refusals(pool("1st", "ovn-default", &ips)), "");
+    for bad in ["10.16.0.300", "10.16.0.1-10.16.0.9", "10.16.0.0/33", "10.16.0.0/24..10.16.1.0/24", ""] {
+        assert!(refusals(pool("pool-1", "net", &[bad])).contains("ips must be addresses, ranges"), "{bad}");
+    }
+    assert!(refusals(pool("10.0.0.1", "net", &ips)).contains("metadata.name must not read as an address"));
+    assert!(refusals(pool("pool-1", "", &ips)).contains("subnet must name a subnet"));
+    let moved = refusals_of(IpPool::crd(), &pool("pool-1", "other", &ips), Some(&pool("pool-1", "net", &ips)));
+    assert!(moved.contains("subnet cannot be changed"), "{moved}");
 }

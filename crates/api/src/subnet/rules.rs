@@ -18,6 +18,15 @@ pub(super) const CIDR_FAMILIES: Rule = (
     "cidrBlock must not have two CIDRs of one address family",
 );
 
+/// A rule of the whole object, for only there the status can be seen. The status is up to a second behind: what slips
+/// through is refused by the controller.
+pub(super) const CIDR_STAYS: Rule = (
+    "self.spec.cidrBlock == oldSelf.spec.cidrBlock || !has(self.status) || \
+     ((!has(self.status.v4usingIPs) || double(self.status.v4usingIPs) == 0.0) && \
+     (!has(self.status.v6usingIPs) || double(self.status.v6usingIPs) == 0.0))",
+    "spec.cidrBlock cannot be changed while addresses are in use",
+);
+
 pub(super) const GATEWAY: Rule = (
     "self == '' || (self.split(',').size() <= 2 && self.split(',').all(g, isIP(g.trim())))",
     "gateway must be an address, or one IPv4 and one IPv6 address with a comma between",
