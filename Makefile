@@ -36,9 +36,9 @@ e2e: ## The tests on a real cluster; E2E=name for those whose name contains it
 	@e2e/setup lab
 	@e2e/run $(E2E)
 
-bench: ## Print what the parts can do on this machine
+bench: ## Print what the parts can do on this machine, beside what they shall; BENCH="--only restart,plugin --runs 1"
 	@e2e/setup lab
-	@e2e/bench
+	@e2e/bench $(BENCH)
 
 fuzz: ## Make up what a database server might say, for FUZZ=60 seconds a target; finds are kept in target/fuzz
 	@e2e/setup fuzz
