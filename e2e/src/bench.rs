@@ -87,9 +87,9 @@ pub async fn run(options: Options) -> Result<()> {
     scene.namespace(NAME, &[]).await?;
     scene.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NAME}})).await?;
     let outcome = measure(&options, &scene).await;
-    replicas::both().await?;
-    nodes.delete(NAME, &DeleteParams::default()).await.context("deleting the node of the bench")?;
-    outcome
+    let restored = replicas::both().await;
+    let deleted = nodes.delete(NAME, &DeleteParams::default()).await.context("deleting the node of the bench");
+    outcome.and(restored).and(deleted.map(drop))
 }
 
 async fn measure(options: &Options, scene: &Scene) -> Result<()> {
@@ -172,11 +172,12 @@ async fn takeovers(options: &Options, bed: &Bed, report: &mut Report) -> Result<
 }
 
 async fn restarts(options: &Options, bed: &Bed, report: &mut Report) -> Result<()> {
-    let (mut asked, mut killed) = (Vec::new(), Vec::new());
+    let mut runs: [Vec<held::Restart>; 3] = Default::default();
     for run in 0..options.runs {
-        asked.push(held::restart(bed, End::Asked, &format!("asked-{run}")).await?);
-        killed.push(held::restart(bed, End::Killed, &format!("killed-{run}")).await?);
+        for (end, runs) in [End::Asked, End::Killed, End::Replaced].into_iter().zip(&mut runs) {
+            runs.push(held::restart(bed, end, &format!("next-{run}-{end:?}").to_lowercase()).await?);
+        }
     }
-    rows::restarts(report, options.held, &asked, &killed);
+    rows::restarts(report, options.held, &runs);
     Ok(())
 }

@@ -23,8 +23,10 @@ const EPOCH: &str = "kube-ovn-leader-epoch";
 pub enum End {
     /// SIGTERM: it gives its Lease back.
     Asked,
-    /// SIGKILL.
+    /// SIGKILL, and it comes back with its name, as a container does: the Lease is still its own.
     Killed,
+    /// SIGKILL, and one of another name comes instead, as a pod does: the Lease has to run out.
+    Replaced,
 }
 
 /// The one replica there is, ended and started again.
@@ -69,14 +71,15 @@ pub async fn restart(bed: &Bed, end: End, pod: &str) -> Result<Restart> {
     let asked = Instant::now();
     match end {
         End::Asked => replicas::stop(&name).await?,
-        End::Killed => process::kill_now(&name).await?,
+        End::Killed | End::Replaced => process::kill_now(&name).await?,
     }
     let ending = asked.elapsed();
+    let replica = if end == End::Replaced { replicas::other(replica) } else { replica };
     let start = Instant::now();
     replicas::start(replica)?;
     let served = next_pod(bed, pod).await?.duration_since(start);
     let written = written(log, bed, pod).await?;
-    Ok(Restart { ending, served, written, memory: memory(&name)? })
+    Ok(Restart { ending, served, written, memory: memory(&leader().await?.0)? })
 }
 
 /// Kills the leader of two, and brings it back as the other's standby; `pod` is the name of the next pod.

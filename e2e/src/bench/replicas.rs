@@ -73,6 +73,11 @@ pub fn place(name: &str) -> Result<usize> {
     ours::controllers().iter().position(|other| other == name).with_context(|| format!("no controller is {name}"))
 }
 
+/// The place of the other one.
+pub fn other(replica: usize) -> usize {
+    (replica + 1) % net::CONTROLLERS.len()
+}
+
 /// For how long the Lease binds the others.
 pub async fn lease_time(client: Client) -> Result<Duration> {
     let lease = Api::<Lease>::namespaced(client, "kube-system").get("kube-ovn-controller").await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::alone::Alone;
-use super::bed::Cleared;
+use super::bed::{AT_ONCE, Cleared};
 use super::held::{Restart, Takeover, Written};
 use super::plugin::Plugged;
 use super::pods::Burst;
@@ -11,6 +11,9 @@ use super::report::Bar::{self, AtLeast, AtMost};
 use super::report::{Report, thousands};
 use super::stats::{Times, median, medians, millis};
 use super::usage::Memory;
+
+/// What pods are bound to that nobody shall start.
+const BARE: &str = "a node without kubelet";
 
 /// One burst of our controllers, and the same without them.
 #[derive(Clone, Debug)]
@@ -25,8 +28,7 @@ pub struct Round {
 
 /// Pods one after the other.
 pub fn paced(report: &mut Report, count: usize, per_second: u32, runs: &[Times]) {
-    let about = format!("{count} pods, {per_second} a second, on a node without kubelet");
-    report.about(&about, &medians_of(runs.len()));
+    report.about(&format!("{count} pods, {per_second} a second"), &format!("{BARE}, {}", medians_of(runs.len())));
     let both = medians(runs.iter().map(Times::half_and_most));
     report.row("POST returned to annotated, p50 / p99", &both, "ms", AtMost(&[12.0, 25.0]), "12 / 22 ms");
 }
@@ -40,8 +42,8 @@ pub fn bursts(report: &mut Report, count: usize, rounds: &[Round]) {
     };
     let of = |figure: fn(&Round) -> f64| [median(rounds.iter().map(figure))];
     let both = |figure: fn(&Round) -> [f64; 2]| medians(rounds.iter().map(figure));
-    let about = format!("{} pods by 32 clients, on a node without kubelet", thousands(count));
-    report.about(&about, &medians_of(rounds.len()));
+    let how = format!("by {AT_ONCE} clients, {BARE}, {}", medians_of(rounds.len()));
+    report.about(&format!("{} pods at once", thousands(count)), &how);
     let per_second = of(|r| r.ours.per_second());
     report.row("first create to last one annotated", &per_second, "pods/s", AtLeast(&[200.0]), theirs("33-36", "21"));
     report.detail("  in all", &of(|r| r.ours.took.as_secs_f64()), "s", theirs("28-30 s", "143 s"));
@@ -81,7 +83,7 @@ pub fn bursts(report: &mut Report, count: usize, rounds: &[Round]) {
     report.detail("  at most / its own data alone", &both(|r| [r.ours.standby.most, r.ours.standby.data]), "MiB", "");
     let ports = of(|r| r.cleared.ports.as_secs_f64());
     report.row("all deleted: last port gone after the API is done", &ports, "s", AtMost(&[2.0]), theirs("", "58 s"));
-    report.detail("  by the API, by 32 clients", &of(|r| r.cleared.by_api.as_secs_f64()), "s", theirs("", "13.6 s"));
+    report.detail("  by the API", &of(|r| r.cleared.by_api.as_secs_f64()), "s", theirs("", "13.6 s"));
     report.detail("  last IP object gone, after the API is done", &of(|r| r.cleared.records.as_secs_f64()), "s", "");
     report.text("every pod has its port, addresses of its own and its IP object", "yes", "");
     if let Some(last) = rounds.last() {
@@ -111,7 +113,7 @@ pub fn takeovers(report: &mut Report, held: usize, lease: Duration, runs: &[Take
 }
 
 /// The one replica ended and started again.
-pub fn restarts(report: &mut Report, held: usize, asked: &[Restart], killed: &[Restart]) {
+pub fn restarts(report: &mut Report, held: usize, [asked, killed, replaced]: &[Vec<Restart>; 3]) {
     let about = format!("controller restarted, one replica, {} pods", thousands(held));
     report.about(&about, &medians_of(asked.len()));
     let of = |runs: &[Restart], figure: fn(&Restart) -> f64| [median(runs.iter().map(figure))];
@@ -122,6 +124,7 @@ pub fn restarts(report: &mut Report, held: usize, asked: &[Restart], killed: &[R
     let after = "after SIGKILL, its name still the Lease's: its start to the next pod served";
     report.row(after, &of(killed, served), "s", Bar::None, "39 s");
     written(report, "after SIGKILL: ", killed.iter().map(|run| &run.written), Bar::None, "");
+    report.detail("  one of another name, which waits for the Lease", &of(replaced, served), "s", "");
     report.row("its memory then", &of(asked, |r| r.memory.now), "MiB", AtMost(&[40.0]), "");
     let data = |r: &Restart| [r.memory.most, r.memory.data];
     report.detail("  at most / its own data alone", &medians(asked.iter().map(data)), "MiB", "");
@@ -145,7 +148,7 @@ fn written<'a>(report: &mut Report, after: &str, runs: impl Iterator<Item = &'a 
 pub fn plugged(report: &mut Report, plugged: &Plugged) {
     let of = |runs: &[[Times; 2]], verb: usize| medians(runs.iter().map(|run| run[verb].half_and_most()));
     let (serial, at_once, filling) = (&plugged.serial, &plugged.at_once, &plugged.filling);
-    report.about("CNI plugin, from exec to exit, pod annotated", &medians_of(serial.len()));
+    report.about("CNI plugin", &format!("from exec to exit, pod annotated, {}", medians_of(serial.len())));
     let theirs = "136 / 162 ms (by default 5.4 s)";
     report.row("ADD one after the other, p50 / p99", &of(serial, 0), "ms", AtMost(&[25.0, 60.0]), theirs);
     let [half, most] = of(at_once, 0);
