@@ -125,6 +125,11 @@ where
     Ok(api.patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await?)
 }
 
+/// Another network; the gateway, which the controller has filled in, is to follow.
+fn renumbered(cidr: &str) -> Value {
+    json!({"cidrBlock": cidr, "gateway": "", "protocol": ""})
+}
+
 #[tokio::test]
 async fn a2_networks_and_a_pool_s_subnet_stay() -> Result<()> {
     let cluster = Cluster::running().await?;
@@ -134,7 +139,7 @@ async fn a2_networks_and_a_pool_s_subnet_stay() -> Result<()> {
     scene.create(object("Subnet", "a2-stays", &spec)).await?;
     cluster.until(subnets.clone(), "a2-stays", subnet_ready).await?;
     // Nobody lives there yet.
-    edit(&subnets, "a2-stays", json!({"cidrBlock": "10.53.0.0/24,fd00:53::/64"})).await?;
+    edit(&subnets, "a2-stays", renumbered("10.53.0.0/24,fd00:53::/64")).await?;
     scene.namespace("a2-stays", &[]).await?;
     // Each family of its own: the count that counts may be that of either.
     for (family, v4, v6) in [("ipv4", 1.0, 0.0), ("ipv6", 0.0, 1.0)] {
@@ -151,14 +156,14 @@ async fn a2_networks_and_a_pool_s_subnet_stay() -> Result<()> {
         };
         cluster.until(subnets.clone(), "a2-stays", used((v4, v6))).await?;
         for other in ["10.54.0.0/24,fd00:54::/64", "10.53.0.0/16,fd00:53::/64", "10.53.0.0/24"] {
-            let answer = edit(&subnets, "a2-stays", json!({"cidrBlock": other})).await;
+            let answer = edit(&subnets, "a2-stays", renumbered(other)).await;
             refused(answer, other, "spec.cidrBlock", CIDR_STAYS)?;
         }
         edit(&subnets, "a2-stays", json!({"natOutgoing": family == "ipv4"})).await?;
         pod.delete().await?;
         cluster.until(subnets.clone(), "a2-stays", used((0.0, 0.0))).await?;
     }
-    edit(&subnets, "a2-stays", json!({"cidrBlock": "10.54.0.0/24"})).await?;
+    edit(&subnets, "a2-stays", renumbered("10.54.0.0/24")).await?;
 
     let pools: Api<IpPool> = Api::all(cluster.client());
     scene.create(object("IPPool", "a2-stays", &json!({"subnet": "a2-stays", "ips": ["10.54.0.9"]}))).await?;
@@ -168,19 +173,19 @@ async fn a2_networks_and_a_pool_s_subnet_stay() -> Result<()> {
 }
 
 /// Fields of a kube-ovn that we do not know, at every level where they may stand.
-fn unknown(scene: &Scene, spec: Value) -> impl Future<Output = Result<DynamicObject>> {
-    let mut manifest = object("Subnet", "a2-unknown", &spec);
+async fn unknown(scene: &Scene, spec: &Value) -> Result<DynamicObject> {
+    let mut manifest = object("Subnet", "a2-unknown", spec);
     manifest["spec"]["natOutgoingPolicyRules"] = json!([{"action": "nat", "match": {"srcIPs": "10.55.0.0/24"}}]);
     manifest["spec"]["u2oInterconnection"] = json!(false);
     manifest["spec"]["laterField"] = json!({"deep": [1, {"er": true}]});
-    scene.create(manifest)
+    scene.create(manifest).await
 }
 
 #[tokio::test]
 async fn a2_fields_that_we_do_not_know_are_kept() -> Result<()> {
     let cluster = Cluster::running().await?;
     let scene = cluster.scene("a2-unknown").await?;
-    let made = unknown(&scene, json!({"cidrBlock": "10.55.0.0/24"})).await?;
+    let made = unknown(&scene, &json!({"cidrBlock": "10.55.0.0/24"})).await?;
     let subnets: Api<Subnet> = Api::all(cluster.client());
     cluster.until(subnets.clone(), "a2-unknown", subnet_ready).await?;
     let patch = json!({"status": {"laterStatus": {"deep": "er"}}});

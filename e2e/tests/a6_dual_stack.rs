@@ -53,6 +53,11 @@ async fn a6_a_pod_may_be_of_one_family_alone() -> Result<()> {
         }))
         .await?;
     cluster.until(Api::<Subnet>::all(cluster.client()), "a6-one", subnet_ready).await?;
+    let four_only = json!({"cidrBlock": "10.49.0.0/24"});
+    scene
+        .create(json!({"apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": "a6-four"}, "spec": four_only}))
+        .await?;
+    cluster.until(Api::<Subnet>::all(cluster.client()), "a6-four", subnet_ready).await?;
     scene.namespace("a6-one", &[]).await?;
     let of = |family: &str, node: &str| {
         scene.pod("a6-one", family).on(node).annotation("ovn.kubernetes.io/ip_family", family)
@@ -70,8 +75,8 @@ async fn a6_a_pod_may_be_of_one_family_alone() -> Result<()> {
         .pod("a6-one", "lost")
         .on("n1")
         .annotation("ovn.kubernetes.io/ip_family", "ipv6")
-        .annotation("ovn.kubernetes.io/logical_switch", "ovn-default")
+        .annotation("ovn.kubernetes.io/logical_switch", "a6-four")
         .create()
         .await?;
-    lost.told("AcquireAddressFailed", &["subnet ovn-default", "IPv6", "10.16.0.0/16"]).await
+    lost.told("AcquireAddressFailed", &["subnet a6-four", "IPv6", "10.49.0.0/24"]).await
 }
