@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use api::annotations::{BOUND_SUBNET, LOGICAL_SWITCH};
-use api::{FieldError, SubnetSpec, selects};
+use api::{FieldError, SubnetSpec, selected};
 
 use super::Engine;
 use super::bindings::By;
@@ -26,7 +26,7 @@ impl Engine {
     pub(super) fn decide_namespace(&mut self, cluster: &Cluster, name: &Arc<str>) {
         let labels = cluster.namespaces.get(name).map(|namespace| &namespace.labels);
         for (subnet, selectors) in &self.selecting {
-            let selected = labels.is_some_and(|labels| selectors.iter().any(|selector| selects(selector, labels)));
+            let selected = labels.is_some_and(|labels| selected(selectors, labels));
             self.bindings.select(subnet, name, selected);
         }
         let waiting: Vec<Object> =

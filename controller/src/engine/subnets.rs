@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::{FieldError, Subnet, SubnetDef, selects};
+use api::{FieldError, Subnet, SubnetDef, selected};
 use ipam::Network;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -126,19 +126,19 @@ impl Engine {
         } else {
             self.selecting.insert(Arc::clone(subnet), selectors.to_vec())
         };
-        let selected = |name: &Arc<str>| {
+        let picked = |name: &Arc<str>| {
             let labels = cluster.namespaces.get(name).map(|namespace| &namespace.labels);
-            labels.is_some_and(|labels| selectors.iter().any(|selector| selects(selector, labels)))
+            labels.is_some_and(|labels| selected(selectors, labels))
         };
         // Only other selectors can select namespaces that were not bound here before.
         let mut wanted: BTreeMap<Arc<str>, By> = if before.as_deref().unwrap_or_default() == selectors {
             self.bindings
                 .namespaces(subnet)
-                .filter(|name| selected(name))
+                .filter(|name| picked(name))
                 .map(|name| (Arc::clone(name), By::Label))
                 .collect()
         } else {
-            cluster.namespaces.keys().filter(|name| selected(name)).map(|name| (Arc::clone(name), By::Label)).collect()
+            cluster.namespaces.keys().filter(|name| picked(name)).map(|name| (Arc::clone(name), By::Label)).collect()
         };
         wanted.extend(namespaces.iter().map(|namespace| (namespace.as_str().into(), By::Name)));
         let changed = self.bindings.bind(subnet, wanted);

@@ -4,9 +4,14 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
+/// Whether any of `selectors` picks an object with `labels`.
+pub fn selected(selectors: &[LabelSelector], labels: &BTreeMap<String, String>) -> bool {
+    selectors.iter().any(|selector| selects(selector, labels))
+}
+
 /// Whether `selector` picks an object with `labels`. An empty selector picks everything; one with an operator that
 /// does not exist picks nothing.
-pub fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     let same = selector.match_labels.iter().flatten().all(|(name, value)| labels.get(name) == Some(value));
     same && selector.match_expressions.iter().flatten().all(|requirement| meets(requirement, labels))
 }

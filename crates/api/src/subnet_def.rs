@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::{
-    Addresses, Cidr, Cidrs, FieldError, IpRange, Subnet, selector::unknown_operator, selects, values::parse_address,
+    Addresses, Cidr, Cidrs, FieldError, IpRange, Subnet, selected, selector::unknown_operator, values::parse_address,
 };
 
 /// Where a subnet's pods leave the cluster.
@@ -159,17 +159,11 @@ impl SubnetDef {
         })
     }
 
-    /// Whether the namespace is bound here, by name or by its labels.
-    pub fn binds(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
-        self.namespaces.iter().any(|name| name == namespace)
-            || self.namespace_selectors.iter().any(|selector| selects(selector, labels))
-    }
-
     /// Which choice the node is as a gateway of a centralized subnet: 0 is the first. Nodes named by label come after
     /// those named by name, all alike.
     pub fn gateway_rank(&self, node: &str, labels: &BTreeMap<String, String>) -> Option<usize> {
         let named = self.gateway_nodes.iter().position(|gateway| gateway.node == node);
-        let selected = || self.gateway_node_selectors.iter().any(|selector| selects(selector, labels));
+        let selected = || selected(&self.gateway_node_selectors, labels);
         named.or_else(|| selected().then_some(self.gateway_nodes.len()))
     }
 

@@ -109,7 +109,6 @@ fn gateways_of_a_centralized_subnet() {
     assert_eq!(def.gateway_rank("n2", &none), Some(1));
     assert_eq!(def.gateway_rank("n3", &none), None);
     assert_eq!(def.gateway_rank("n3", &labels("gw", "yes")), Some(2));
-    assert!(def.binds("egress", &none) && def.binds("other", &labels("team", "gw")) && !def.binds("other", &none));
 }
 
 #[test]
