@@ -5,61 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::table::{self, Descriptor};
-
-/// The northbound tables we own rows of, in the order in which their rows are written.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum TableId {
-    /// The one row of settings for all of northbound.
-    NbGlobal,
-    /// One row for each Subnet.
-    LogicalSwitch,
-    /// One row for each VPC.
-    LogicalRouter,
-    /// Named sets of addresses that matches refer to as `$name`.
-    AddressSet,
-    /// Where pods, nodes and routers are plugged into a switch.
-    LogicalSwitchPort,
-    /// A router's leg in a switch.
-    LogicalRouterPort,
-    /// A router's routing policies.
-    LogicalRouterPolicy,
-    /// A router's static routes.
-    LogicalRouterStaticRoute,
-    /// What may pass through a switch.
-    Acl,
-}
-
-impl TableId {
-    /// Every table, in order.
-    pub const ALL: [TableId; 9] = [
-        TableId::NbGlobal,
-        TableId::LogicalSwitch,
-        TableId::LogicalRouter,
-        TableId::AddressSet,
-        TableId::LogicalSwitchPort,
-        TableId::LogicalRouterPort,
-        TableId::LogicalRouterPolicy,
-        TableId::LogicalRouterStaticRoute,
-        TableId::Acl,
-    ];
-
-    /// What is known of this table: its columns, its key, who refers to it.
-    pub fn descriptor(self) -> &'static Descriptor {
-        table::descriptor(self)
-    }
-
-    /// The table's name in the OVSDB schema, such as `Logical_Switch_Port`.
-    pub fn name(self) -> &'static str {
-        self.descriptor().name
-    }
-}
-
-impl fmt::Display for TableId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+use crate::table::TableId;
 
 /// A row's natural key.
 ///

@@ -15,9 +15,9 @@ mod table;
 pub mod text;
 
 pub use fact::{Element, Fact};
-pub use key::{RowKey, TableId, row_id};
+pub use key::{RowKey, row_id};
 pub use rows::{
     Acl, Action, AddressSet, Direction, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal,
     RouterPolicy, StaticRoute, Verdict,
 };
-pub use table::{Column, Descriptor, Kind, Scope, VENDOR, northbound, ours};
+pub use table::{Column, Descriptor, Kind, Scope, TableId, VENDOR, northbound, ours};

@@ -2,9 +2,63 @@
 //!
 //! This is the one place that knows a table; `sync` reads it and knows none by name.
 
+use std::fmt;
+
 use ovsdb::{Row, Table};
 
-use crate::key::TableId;
+/// The northbound tables we own rows of, in the order in which their rows are written.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum TableId {
+    /// The one row of settings for all of northbound.
+    NbGlobal,
+    /// One row for each Subnet.
+    LogicalSwitch,
+    /// One row for each VPC.
+    LogicalRouter,
+    /// Named sets of addresses that matches refer to as `$name`.
+    AddressSet,
+    /// Where pods, nodes and routers are plugged into a switch.
+    LogicalSwitchPort,
+    /// A router's leg in a switch.
+    LogicalRouterPort,
+    /// A router's routing policies.
+    LogicalRouterPolicy,
+    /// A router's static routes.
+    LogicalRouterStaticRoute,
+    /// What may pass through a switch.
+    Acl,
+}
+
+impl TableId {
+    /// Every table, in order.
+    pub const ALL: [TableId; 9] = [
+        TableId::NbGlobal,
+        TableId::LogicalSwitch,
+        TableId::LogicalRouter,
+        TableId::AddressSet,
+        TableId::LogicalSwitchPort,
+        TableId::LogicalRouterPort,
+        TableId::LogicalRouterPolicy,
+        TableId::LogicalRouterStaticRoute,
+        TableId::Acl,
+    ];
+
+    /// What is known of this table: its columns, its key, who refers to it.
+    pub fn descriptor(self) -> &'static Descriptor {
+        &TABLES[self as usize]
+    }
+
+    /// The table's name in the OVSDB schema, such as `Logical_Switch_Port`.
+    pub fn name(self) -> &'static str {
+        self.descriptor().name
+    }
+}
+
+impl fmt::Display for TableId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// The mark in `external_ids` of every row that is ours. kube-ovn writes the same one, so its rows become ours.
 pub const VENDOR: (&str, &str) = ("vendor", "kube-ovn");
@@ -96,10 +150,6 @@ impl Descriptor {
 /// What the controller monitors of the northbound database.
 pub fn northbound() -> Vec<Table> {
     TABLES.iter().map(|t| Table { name: t.name, columns: t.names, key: Some(t.key) }).collect()
-}
-
-pub(crate) fn descriptor(id: TableId) -> &'static Descriptor {
-    &TABLES[id as usize]
 }
 
 /// Writes a table down once: its columns with their kinds, and their names for the monitor.

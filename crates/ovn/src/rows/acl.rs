@@ -6,9 +6,10 @@ use std::sync::Arc;
 use ovsdb::Datum;
 
 use crate::fact::Fact;
-use crate::key::{RowKey, TableId};
+use crate::key::RowKey;
 use crate::rows::switch::LogicalSwitch;
 use crate::rows::{map, marked};
+use crate::table::TableId;
 
 /// Where on its way through the switch a packet meets the ACL (ovn-nb(5), `ACL`, `direction`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

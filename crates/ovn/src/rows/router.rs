@@ -6,8 +6,9 @@ use std::sync::Arc;
 use ovsdb::Datum;
 
 use crate::fact::Fact;
-use crate::key::{RowKey, TableId};
+use crate::key::RowKey;
 use crate::rows::{map, marked, set};
+use crate::table::TableId;
 
 /// A router (ovn-nb(5), `Logical_Router`); `ovn-cluster` ties all switches together.
 #[derive(Clone, Debug, Default)]

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use ovsdb::Datum;
 
 use crate::fact::Fact;
-use crate::key::{RowKey, TableId};
+use crate::key::RowKey;
 use crate::rows::marked;
+use crate::table::TableId;
 
 /// A named set of addresses (ovn-nb(5), `Address_Set`) that matches refer to as `$name`.
 #[derive(Clone, Debug, Default)]

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use ovsdb::Datum;
 
 use crate::fact::Fact;
-use crate::key::{RowKey, TableId};
+use crate::key::RowKey;
 use crate::rows::{map, marked, set};
+use crate::table::TableId;
 
 /// An L2 segment (ovn-nb(5), `Logical_Switch`); we have one for each Subnet, and `join` for the nodes.
 #[derive(Clone, Debug, Default)]
