@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::{
-    Addresses, Cidr, Cidrs, FieldError, IpRange, Subnet, selected, selector::unknown_operator, values::parse_address,
+    Addresses, Cidr, Cidrs, Family, FieldError, IpRange, Subnet, selected, selector::unknown_operator,
+    values::parse_address,
 };
 
 /// Where a subnet's pods leave the cluster.
@@ -37,6 +38,9 @@ pub struct GatewayNode {
     /// The address behind the colon.
     pub address: Option<IpAddr>,
 }
+
+/// How routers advertise themselves when a subnet does not say how; kube-ovn's default.
+const ROUTER_ADVERTISEMENTS: &str = "address_mode=dhcpv6_stateful,max_interval=30,min_interval=5,send_periodic=true";
 
 /// A valid subnet. All parts agree: the gateway lies in the CIDR of its family, excluded addresses lie inside.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,10 +78,9 @@ pub struct SubnetDef {
     pub mtu: Option<u32>,
     /// Whether Services answer its pods.
     pub enable_lb: bool,
-    /// Whether router advertisements are sent.
-    pub enable_ipv6_ra: bool,
-    /// Options of the router advertisements; empty: the defaults.
-    pub ipv6_ra_configs: String,
+    /// Options of the IPv6 router advertisements, as OVN's `ipv6_ra_configs` has them; none: none are sent, as in every
+    /// subnet without an IPv6 network.
+    pub router_advertisements: Option<BTreeMap<String, String>>,
     /// Whether pods start without the gateway having answered.
     pub disable_gateway_check: bool,
     /// Who serves it: `ovn` for us.
@@ -129,6 +132,12 @@ impl SubnetDef {
                 return Err(error(field, &why));
             }
         }
+        let router_advertisements = if spec.enable_ipv6_ra == Some(true) && cidrs.get(Family::V6).is_some() {
+            let options = advertisement_options(text(spec.ipv6_ra_configs.as_ref()));
+            Some(options.map_err(|e| error("ipv6RAConfigs", &e))?)
+        } else {
+            None
+        };
         let or = |value: &Option<String>, default: &str| match text(value.as_ref()) {
             "" => default.to_owned(),
             given => given.to_owned(),
@@ -151,8 +160,7 @@ impl SubnetDef {
             default: spec.default.unwrap_or_default(),
             mtu,
             enable_lb: spec.enable_lb.unwrap_or(true),
-            enable_ipv6_ra: spec.enable_ipv6_ra.unwrap_or_default(),
-            ipv6_ra_configs: text(spec.ipv6_ra_configs.as_ref()).to_owned(),
+            router_advertisements,
             disable_gateway_check: spec.disable_gateway_check.unwrap_or_default(),
             provider: or(&spec.provider, "ovn"),
             vpc: or(&spec.vpc, "ovn-cluster"),
@@ -206,6 +214,18 @@ fn exclude(cidrs: Cidrs, entries: &[String]) -> Result<Vec<IpRange>, String> {
                 Some(cidr) => Err(format!("{range} is not inside {cidr}")),
                 None => Err(format!("{range}: the subnet has no {} network", range.family())),
             }
+        })
+        .collect()
+}
+
+/// `key=value,...`; what kube-ovn takes when nothing is given.
+fn advertisement_options(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let text = if text.is_empty() { ROUTER_ADVERTISEMENTS } else { text };
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts
+        .map(|part| match part.split_once('=').map(|(key, value)| (key.trim(), value.trim())) {
+            Some((key, value)) if !key.is_empty() && !value.is_empty() => Ok((key.to_owned(), value.to_owned())),
+            _ => Err(format!("{part:?} is not key=value")),
         })
         .collect()
 }

@@ -5,7 +5,7 @@ mod common;
 use common::{node, port, subnet};
 use expect_test::{Expect, expect};
 use plan::{Key, Settings, World};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A world with the join subnet, a dual-stack default subnet, a node and a pod.
 fn world() -> World {
@@ -133,6 +133,22 @@ fn the_join_subnet_carries_the_default_routes() {
         Logical_Router ovn-cluster static_routes += Logical_Router_Static_Route ovn-cluster/dst-ip/::/0/fd00:100:64::1
     "#]],
     );
+}
+
+#[test]
+fn a_router_advertises_itself_in_the_subnets_that_ask_for_it() {
+    let leg = |cidr: &str, more: Value| {
+        let mut world = world();
+        world.set_subnet(subnet("slaac", cidr, more));
+        let facts = world.compile(&Key::Subnet("slaac".into()));
+        facts.iter().map(ToString::to_string).find(|fact| fact.starts_with("Logical_Router_Port ")).unwrap()
+    };
+    let dual = "10.24.0.0/24,fd00:24::/64";
+    expect![[r#"Logical_Router_Port ovn-cluster-slaac external_ids={vendor=kube-ovn} ipv6_ra_configs={address_mode=dhcpv6_stateful, max_interval="30", min_interval="5", send_periodic="true"} mac="0e:66:25:86:f2:b7" networks=["10.24.0.1/24", "fd00:24::1/64"]"#]].assert_eq(&leg(dual, json!({"enableIPv6RA": true})));
+    expect![[r#"Logical_Router_Port ovn-cluster-slaac external_ids={vendor=kube-ovn} ipv6_ra_configs={address_mode=slaac, send_periodic="true"} mac="0e:66:25:86:f2:b7" networks=["10.24.0.1/24", "fd00:24::1/64"]"#]]
+        .assert_eq(&leg(dual, json!({"enableIPv6RA": true, "ipv6RAConfigs": "address_mode=slaac,send_periodic=true"})));
+    expect![[r#"Logical_Router_Port ovn-cluster-slaac external_ids={vendor=kube-ovn} mac="0e:66:25:86:f2:b7" networks=["10.24.0.1/24"]"#]]
+        .assert_eq(&leg("10.24.0.0/24", json!({"enableIPv6RA": true})));
 }
 
 #[test]

@@ -20,8 +20,7 @@ impl SubnetDef {
             default,
             mtu,
             enable_lb,
-            enable_ipv6_ra,
-            ipv6_ra_configs,
+            router_advertisements,
             disable_gateway_check,
             provider,
             vpc,
@@ -44,8 +43,11 @@ impl SubnetDef {
             default: default.then_some(true),
             mtu: mtu.map(Into::into),
             enable_lb: (!enable_lb).then_some(false),
-            enable_ipv6_ra: enable_ipv6_ra.then_some(true),
-            ipv6_ra_configs: (!ipv6_ra_configs.is_empty()).then(|| ipv6_ra_configs.clone()),
+            enable_ipv6_ra: router_advertisements.is_some().then_some(true),
+            ipv6_ra_configs: router_advertisements.as_ref().map(|options| {
+                let options: Vec<String> = options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                options.join(",")
+            }),
             disable_gateway_check: disable_gateway_check.then_some(true),
             provider: (provider != "ovn").then(|| provider.clone()),
             vpc: (vpc != "ovn-cluster").then(|| vpc.clone()),

@@ -132,6 +132,26 @@ fn a_record_says_all_of_a_definition_but_its_namespaces() {
 }
 
 #[test]
+fn routers_advertise_themselves_when_asked_to() {
+    let options = |cidr: &str, enable: bool, configs: &str| {
+        let spec = json!({"cidrBlock": cidr, "enableIPv6RA": enable, "ipv6RAConfigs": configs});
+        let options = parse(spec).unwrap().router_advertisements?;
+        Some(options.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(","))
+    };
+    let dual = "10.18.0.0/24,fd00:18::/64";
+    assert_eq!(
+        options(dual, true, "").as_deref(),
+        Some("address_mode=dhcpv6_stateful,max_interval=30,min_interval=5,send_periodic=true")
+    );
+    assert_eq!(
+        options("fd00:18::/64", true, " send_periodic = false, address_mode=slaac,").as_deref(),
+        Some("address_mode=slaac,send_periodic=false")
+    );
+    assert_eq!(options(dual, false, "address_mode=slaac"), None);
+    assert_eq!(options("10.18.0.0/24", true, ""), None, "there is no IPv6 router to advertise");
+}
+
+#[test]
 fn errors_name_object_and_field() {
     refused(json!({}), r#"cidrBlock: "" is not a CIDR: no prefix length, as in 10.16.0.0/16"#);
     refused(
@@ -167,6 +187,9 @@ fn errors_name_object_and_field() {
         with("allowSubnets", json!(["10.1.0.0"])),
         r#"allowSubnets: "10.1.0.0" is not a CIDR: no prefix length, as in 10.16.0.0/16"#,
     );
+    let advertised =
+        json!({"cidrBlock": "fd00::/64", "enableIPv6RA": true, "ipv6RAConfigs": "address_mode=slaac,often"});
+    refused(advertised, r#"ipv6RAConfigs: "often" is not key=value"#);
     refused(with("mtu", json!(-1)), "mtu: -1 is not between 68 and 65535");
     refused(with("mtu", json!(66000)), "mtu: 66000 is not between 68 and 65535");
 }

@@ -39,6 +39,7 @@ fn router_port(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
         seed: subnet.uid.as_str().into(),
         mac: mac_of(&port),
         networks: subnet.gateway_networks(),
+        ipv6_ra_configs: subnet.router_advertisements.clone().unwrap_or_default(),
         ..LogicalRouterPort::default()
     };
     facts.extend(router_end.facts());
