@@ -15,15 +15,17 @@ pub use set::AddressSet;
 pub use switch::{LogicalSwitch, LogicalSwitchPort};
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use ovsdb::Datum;
+use ovsdb::{Atom, Datum};
 
 use crate::table::VENDOR;
 
 /// `external_ids` with our mark in it, whatever else is asked for.
-fn marked(ids: &BTreeMap<String, String>) -> Datum {
-    let others = ids.iter().map(|(k, v)| (k.as_str(), v.as_str())).filter(|(k, _)| *k != VENDOR.0);
-    Datum::map(others.chain([VENDOR]))
+fn marked(ids: &[(&'static str, Arc<str>)]) -> Datum {
+    let others = ids.iter().filter(|(key, _)| *key != VENDOR.0);
+    let others = others.map(|(key, value)| (Atom::word(key), Atom::from(Arc::clone(value))));
+    Datum::map(others.chain([(Atom::word(VENDOR.0), Atom::word(VENDOR.1))]))
 }
 
 fn map(of: &BTreeMap<String, String>) -> Datum {

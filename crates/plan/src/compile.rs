@@ -6,6 +6,7 @@ mod port;
 mod private;
 mod subnet;
 
+use api::{Addresses, Mac};
 use ovn::Fact;
 
 use crate::world::{Key, World};
@@ -56,6 +57,16 @@ impl World {
         }
         facts
     }
+}
+
+/// A port's `addresses`: its MAC address, and its IP addresses behind that.
+fn address(mac: Mac, ips: &Addresses) -> String {
+    let mut text = mac.to_string();
+    for ip in ips.iter() {
+        text.push(' ');
+        text.push_str(&ip.to_string());
+    }
+    text
 }
 
 /// `ip4` or `ip6`, the prefix of OVN's match fields for the address's family.

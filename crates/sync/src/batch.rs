@@ -112,8 +112,8 @@ mod tests {
             let switch = format!("net-{switch}");
             facts.add(LogicalSwitch { name: switch.clone(), ..Default::default() }.fact());
             for port in 0..700 {
-                let name = format!("pod-{port}.{switch}");
-                facts.extend(LogicalSwitchPort { name, switch: switch.clone(), ..Default::default() }.facts());
+                let name = format!("pod-{port}.{switch}").into();
+                facts.extend(LogicalSwitchPort { name, switch: switch.as_str().into(), ..Default::default() }.facts());
             }
         }
         let ops = diff_all(&facts, &Replica::new(northbound()));

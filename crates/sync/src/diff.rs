@@ -131,7 +131,7 @@ impl<'a> Diff<'a> {
             Stand::New(id) => self.ops.insert(key, id, variant.columns.clone()),
             Stand::There(id) => {
                 let row = self.on.get(key.table, id)?;
-                self.columns(key.table, id, &variant.columns, row);
+                self.columns(key, id, &variant.columns, row);
                 if key.table.descriptor().root {
                     for double in self.on.candidates(key) {
                         if double != id && self.on.marked(key.table, double) {
@@ -144,7 +144,8 @@ impl<'a> Diff<'a> {
         Some(stand)
     }
 
-    fn columns(&mut self, table: TableId, id: Uuid, wanted: &Row, there: &Row) {
+    fn columns(&mut self, key: &RowKey, id: Uuid, wanted: &Row, there: &Row) {
+        let table = key.table;
         let mut update = Row::new();
         for &(column, ref want) in wanted {
             let have = there.get(column);
@@ -166,11 +167,11 @@ impl<'a> Diff<'a> {
             }
             if !missing.is_empty() {
                 mutations.push(Mutation { column, mutator: Mutator::Insert, value: missing });
-                self.ops.update(Op::Mutate { table: table.name(), on: Where::Row(id), mutations });
+                self.ops.update(key, Op::Mutate { table: table.name(), on: Where::Row(id), mutations });
             }
         }
         if !update.is_empty() {
-            self.ops.update(Op::Update { table: table.name(), on: Where::Row(id), row: update });
+            self.ops.update(key, Op::Update { table: table.name(), on: Where::Row(id), row: update });
         }
     }
 
@@ -221,8 +222,7 @@ impl<'a> Diff<'a> {
         };
         for (column, to) in key.table.descriptor().member_columns() {
             let mut wanted = BTreeSet::new();
-            let members = self.on.facts.get(key).into_iter().flat_map(Wanted::members).filter(|(c, _)| *c == column);
-            for (_, element) in members {
+            for element in self.on.facts.get(key).into_iter().flat_map(|wanted| wanted.members(column)) {
                 match element {
                     Element::Value(value) => drop(wanted.insert(value.clone())),
                     Element::Row(row) => {

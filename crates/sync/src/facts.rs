@@ -3,7 +3,7 @@
 //! Promises: what is wanted depends on the facts that were added and not removed, never on their order; every change is
 //! in the touched set until somebody takes it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use ovn::{Element, Fact, RowKey};
@@ -12,7 +12,7 @@ use ovsdb::Row;
 /// A counted multiset of facts, by row.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    rows: BTreeMap<RowKey, Wanted>,
+    rows: HashMap<RowKey, Wanted>,
     conflicts: BTreeSet<RowKey>,
     touched: Touched,
 }
@@ -21,8 +21,8 @@ pub struct Facts {
 /// set's other members.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    pub(crate) rows: BTreeSet<RowKey>,
-    pub(crate) members: BTreeSet<(RowKey, &'static str, Element)>,
+    pub(crate) rows: HashSet<RowKey>,
+    pub(crate) members: HashSet<(RowKey, &'static str, Element)>,
 }
 
 /// Everything that is known of one row.
@@ -30,11 +30,14 @@ pub struct Touched {
 pub(crate) struct Wanted {
     /// What the row shall hold, as its owners see it: in order, without doubles. The first one counts.
     variants: Vec<Variant>,
-    /// The elements of its set columns.
-    members: BTreeMap<(&'static str, Element), u32>,
-    /// The sets that shall refer to it.
-    held_by: BTreeMap<(RowKey, &'static str), u32>,
+    /// The elements of its set columns, by column.
+    members: Vec<(&'static str, HashMap<Element, u32>)>,
+    /// The sets that shall refer to it; most rows are in one.
+    held_by: Vec<(Holder, u32)>,
 }
+
+/// A set column of a row.
+type Holder = (RowKey, &'static str);
 
 /// One owner's view of a row.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -55,25 +58,20 @@ impl Facts {
         match fact {
             Fact::Row { key, seed, columns } => {
                 let wanted = self.rows.entry(key.clone()).or_default();
-                let found = wanted.variants.binary_search_by(|v| (&v.columns, &v.seed).cmp(&(&columns, &seed)));
-                let before = wanted.variants.len();
-                match found {
+                match wanted.variant(&columns, &seed) {
                     Ok(at) => wanted.variants[at].count += 1,
-                    Err(at) => wanted.variants.insert(at, Variant { columns, seed, count: 1 }),
-                }
-                if wanted.variants.len() != before {
-                    self.settle(key);
+                    Err(at) => {
+                        wanted.variants.insert(at, Variant { columns, seed, count: 1 });
+                        self.settle(key);
+                    }
                 }
             }
             Fact::Member { of, column, element } => {
-                let wanted = self.rows.entry(of.clone()).or_default();
-                let count = wanted.members.entry((column, element.clone())).or_default();
-                *count += 1;
-                if *count == 1 {
-                    self.touched.members.insert((of.clone(), column, element.clone()));
+                if let Element::Row(row) = &element {
+                    self.rows.entry(row.clone()).or_default().hold((of.clone(), column));
                 }
-                if let Element::Row(row) = element {
-                    *self.rows.entry(row).or_default().held_by.entry((of, column)).or_default() += 1;
+                if self.rows.entry(of.clone()).or_default().want(column, element.clone()) {
+                    self.touched.members.insert((of, column, element));
                 }
             }
         }
@@ -81,11 +79,10 @@ impl Facts {
 
     /// Wants a fact once less. Returns whether it was wanted at all.
     pub fn remove(&mut self, fact: &Fact) -> bool {
+        let Some(wanted) = self.rows.get_mut(fact.key()) else { return false };
         match fact {
             Fact::Row { key, seed, columns } => {
-                let Some(wanted) = self.rows.get_mut(key) else { return false };
-                let found = wanted.variants.binary_search_by(|v| (&v.columns, &v.seed).cmp(&(columns, seed)));
-                let Ok(at) = found else { return false };
+                let Ok(at) = wanted.variant(columns, seed) else { return false };
                 wanted.variants[at].count -= 1;
                 if wanted.variants[at].count == 0 {
                     wanted.variants.remove(at);
@@ -94,14 +91,13 @@ impl Facts {
                 }
             }
             Fact::Member { of, column, element } => {
-                let Some(wanted) = self.rows.get_mut(of) else { return false };
-                let member = (*column, element.clone());
-                let Some(count) = wanted.members.get_mut(&member) else { return false };
-                *count -= 1;
-                if *count == 0 {
-                    wanted.members.remove(&member);
-                    self.touched.members.insert((of.clone(), column, element.clone()));
-                    self.forget(of);
+                match wanted.unwant(column, element) {
+                    None => return false,
+                    Some(0) => {
+                        self.touched.members.insert((of.clone(), column, element.clone()));
+                        self.forget(of);
+                    }
+                    Some(_) => {}
                 }
                 if let Element::Row(row) = element {
                     self.release(row, of, column);
@@ -167,14 +163,8 @@ impl Facts {
     }
 
     fn release(&mut self, row: &RowKey, of: &RowKey, column: &'static str) {
-        let Some(wanted) = self.rows.get_mut(row) else { return };
-        let holder = (of.clone(), column);
-        if let Some(count) = wanted.held_by.get_mut(&holder) {
-            *count -= 1;
-            if *count == 0 {
-                wanted.held_by.remove(&holder);
-                self.forget(row);
-            }
+        if self.rows.get_mut(row).is_some_and(|wanted| wanted.release(of, column)) {
+            self.forget(row);
         }
     }
 
@@ -205,16 +195,69 @@ impl Wanted {
         self.variants.first()
     }
 
-    pub(crate) fn members(&self) -> impl Iterator<Item = (&'static str, &Element)> {
-        self.members.keys().map(|(column, element)| (*column, element))
+    /// The elements of a set column, in no order.
+    pub(crate) fn members(&self, column: &str) -> impl Iterator<Item = &Element> {
+        self.members.iter().filter(move |(name, _)| *name == column).flat_map(|(_, elements)| elements.keys())
     }
 
-    pub(crate) fn has(&self, column: &'static str, element: &Element) -> bool {
-        self.members.contains_key(&(column, element.clone()))
+    pub(crate) fn has(&self, column: &str, element: &Element) -> bool {
+        self.members.iter().any(|(name, elements)| *name == column && elements.contains_key(element))
     }
 
     pub(crate) fn held_by(&self) -> impl Iterator<Item = (&RowKey, &'static str)> {
-        self.held_by.keys().map(|(of, column)| (of, *column))
+        self.held_by.iter().map(|((of, column), _)| (of, *column))
+    }
+
+    /// Where this variant is, or would be.
+    fn variant(&self, columns: &Row, seed: &Arc<str>) -> Result<usize, usize> {
+        self.variants.binary_search_by(|v| (&v.columns, &v.seed).cmp(&(columns, seed)))
+    }
+
+    /// Counts an element once more. Returns whether it is the first time.
+    fn want(&mut self, column: &'static str, element: Element) -> bool {
+        let at = self.members.iter().position(|(name, _)| *name == column).unwrap_or_else(|| {
+            self.members.push((column, HashMap::new()));
+            self.members.len() - 1
+        });
+        let count = self.members[at].1.entry(element).or_default();
+        *count += 1;
+        *count == 1
+    }
+
+    /// Counts an element once less. Returns how often it is still wanted; `None` if it was not.
+    fn unwant(&mut self, column: &str, element: &Element) -> Option<u32> {
+        let at = self.members.iter().position(|(name, _)| *name == column)?;
+        let elements = &mut self.members[at].1;
+        let count = elements.get_mut(element)?;
+        *count -= 1;
+        let left = *count;
+        if left == 0 {
+            elements.remove(element);
+            if elements.is_empty() {
+                self.members.swap_remove(at);
+            }
+        }
+        Some(left)
+    }
+
+    fn hold(&mut self, by: Holder) {
+        match self.held_by.iter_mut().find(|(holder, _)| *holder == by) {
+            Some((_, count)) => *count += 1,
+            None => self.held_by.push((by, 1)),
+        }
+    }
+
+    /// Returns whether that was the last time that this set holds it.
+    fn release(&mut self, of: &RowKey, column: &str) -> bool {
+        let Some(at) = self.held_by.iter().position(|((key, name), _)| key == of && *name == column) else {
+            return false;
+        };
+        self.held_by[at].1 -= 1;
+        let last = self.held_by[at].1 == 0;
+        if last {
+            self.held_by.swap_remove(at);
+        }
+        last
     }
 }
 

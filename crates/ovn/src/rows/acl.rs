@@ -83,7 +83,7 @@ impl Acl {
             ("severity", Datum::empty()),
             ("name", Datum::empty()),
             ("options", map(&BTreeMap::new())),
-            ("external_ids", marked(&BTreeMap::new())),
+            ("external_ids", marked(&[])),
         ];
         [
             Fact::Row { key: key.clone(), seed: self.seed.clone(), columns: columns.into() },

@@ -35,7 +35,7 @@ impl LogicalRouter {
             columns: [
                 ("name", Datum::from(self.name.as_str())),
                 ("options", map(&self.options)),
-                ("external_ids", marked(&BTreeMap::new())),
+                ("external_ids", marked(&[])),
             ]
             .into(),
         }
@@ -60,7 +60,7 @@ pub struct LogicalRouterPort {
     /// `options`, such as `gateway_mtu`.
     pub options: BTreeMap<String, String>,
     /// `external_ids` besides our mark.
-    pub external_ids: BTreeMap<String, String>,
+    pub external_ids: Vec<(&'static str, Arc<str>)>,
 }
 
 impl LogicalRouterPort {
@@ -133,7 +133,7 @@ impl RouterPolicy {
             ("action", Datum::from(action)),
             ("nexthop", Datum::empty()),
             ("nexthops", hops),
-            ("external_ids", marked(&BTreeMap::new())),
+            ("external_ids", marked(&[])),
         ];
         [
             Fact::Row { key: key.clone(), seed: self.seed.clone(), columns: columns.into() },
@@ -169,7 +169,7 @@ impl StaticRoute {
             ("ip_prefix", Datum::from(self.ip_prefix.as_str())),
             ("nexthop", Datum::from(self.nexthop.as_str())),
             ("policy", Datum::from("dst-ip")),
-            ("external_ids", marked(&BTreeMap::new())),
+            ("external_ids", marked(&[])),
         ];
         [
             Fact::Row { key: key.clone(), seed: self.seed.clone(), columns: columns.into() },

@@ -1,6 +1,5 @@
 //! `Address_Set`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ovsdb::Datum;
@@ -30,7 +29,7 @@ impl AddressSet {
         Fact::Row {
             key: Self::key(&self.name),
             seed: self.seed.clone(),
-            columns: [("name", Datum::from(self.name.as_str())), ("external_ids", marked(&BTreeMap::new()))].into(),
+            columns: [("name", Datum::from(self.name.as_str())), ("external_ids", marked(&[]))].into(),
         }
     }
 

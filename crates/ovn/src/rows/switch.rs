@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ovsdb::Datum;
+use ovsdb::{Atom, Datum};
 
 use crate::fact::Fact;
 use crate::key::RowKey;
@@ -20,7 +20,7 @@ pub struct LogicalSwitch {
     /// `other_config`, such as `mcast_snoop`; we do not use OVN's own address management (`subnet`, `exclude_ips`).
     pub other_config: BTreeMap<String, String>,
     /// `external_ids` besides our mark.
-    pub external_ids: BTreeMap<String, String>,
+    pub external_ids: Vec<(&'static str, Arc<str>)>,
 }
 
 impl LogicalSwitch {
@@ -48,9 +48,9 @@ impl LogicalSwitch {
 #[derive(Clone, Debug, Default)]
 pub struct LogicalSwitchPort {
     /// `name`, unique in the database: `<pod>.<namespace>`, `node-<node>`, `<switch>-<router>`.
-    pub name: String,
+    pub name: Arc<str>,
     /// The switch it is plugged into, by name.
-    pub switch: String,
+    pub switch: Arc<str>,
     /// The uid of the Pod, the Node or the Subnet.
     pub seed: Arc<str>,
     /// `type`: empty for what a chassis binds (`iface-id`), `router`, `localnet`, ...
@@ -62,7 +62,7 @@ pub struct LogicalSwitchPort {
     /// `options`, such as `router-port`.
     pub options: BTreeMap<String, String>,
     /// `external_ids` besides our mark.
-    pub external_ids: BTreeMap<String, String>,
+    pub external_ids: Vec<(&'static str, Arc<str>)>,
 }
 
 impl LogicalSwitchPort {
@@ -72,7 +72,7 @@ impl LogicalSwitchPort {
     }
 
     /// The switch's end of the router port `peer`.
-    pub fn to_router(name: String, switch: String, seed: Arc<str>, peer: String) -> Self {
+    pub fn to_router(name: Arc<str>, switch: Arc<str>, seed: Arc<str>, peer: String) -> Self {
         Self {
             name,
             switch,
@@ -86,10 +86,11 @@ impl LogicalSwitchPort {
 
     /// The row and its place in the switch.
     pub fn facts(&self) -> [Fact; 2] {
-        let key = Self::key(&self.name);
+        let key = RowKey::new(TableId::LogicalSwitchPort, Arc::clone(&self.name));
+        let switch = RowKey::new(TableId::LogicalSwitch, Arc::clone(&self.switch));
         let columns = [
-            ("name", Datum::from(self.name.as_str())),
-            ("type", Datum::from(self.kind)),
+            ("name", Datum::from(Arc::clone(&self.name))),
+            ("type", Datum::from(Atom::word(self.kind))),
             ("addresses", set(&self.addresses)),
             ("port_security", set(&self.port_security)),
             ("options", map(&self.options)),
@@ -97,7 +98,7 @@ impl LogicalSwitchPort {
         ];
         [
             Fact::Row { key: key.clone(), seed: self.seed.clone(), columns: columns.into() },
-            Fact::reference(LogicalSwitch::key(&self.switch), "ports", key),
+            Fact::reference(switch, "ports", key),
         ]
     }
 }

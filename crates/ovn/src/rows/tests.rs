@@ -27,7 +27,7 @@ fn switch_with_a_pod() {
         name: "web-0.shop".into(),
         switch: "shop-net".into(),
         addresses: vec!["00:00:00:20:00:51 10.20.0.51 fd00::51".into()],
-        external_ids: [("pod".into(), "shop/web-0".into()), ("vendor".into(), "somebody".into())].into(),
+        external_ids: vec![("pod", "shop/web-0".into()), ("vendor", "somebody".into())],
         ..Default::default()
     };
     check(

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::words;
+
 /// One element of a column (RFC 7047 section 5.1, `<atom>`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Atom {
@@ -27,6 +29,11 @@ pub enum Atom {
 pub struct Real(f64);
 
 impl Atom {
+    /// A string that many values have: it mostly costs no copy of its own.
+    pub fn word(text: &str) -> Atom {
+        Atom::Str(words::shared(text))
+    }
+
     /// The string, if it is one.
     pub fn as_str(&self) -> Option<&str> {
         match self {

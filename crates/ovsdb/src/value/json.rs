@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for Atom {
     }
 }
 
-/// An atom of a map, which is likely to be in other maps too.
+/// An atom of a map, whose text is likely to be in other maps too.
 struct Word(Atom);
 
 impl<'de> Deserialize<'de> for Word {

@@ -2,7 +2,7 @@
 
 use ovn::{Action, Fact, LogicalSwitchPort, RouterPolicy};
 
-use super::{DISTRIBUTED_V4, DISTRIBUTED_V6, PRIORITY_GATEWAY, PRIORITY_TO_NODE, family_of};
+use super::{DISTRIBUTED_V4, DISTRIBUTED_V6, PRIORITY_GATEWAY, PRIORITY_TO_NODE, address, family_of};
 use crate::world::{Node, World};
 use api::{Family, node_port};
 
@@ -16,13 +16,12 @@ pub(super) fn compile(world: &World, node: &Node, facts: &mut Vec<Fact>) {
 }
 
 fn join_port(world: &World, node: &Node, facts: &mut Vec<Fact>) {
-    let addresses = std::iter::once(node.mac.to_string()).chain(node.join.iter().map(ToString::to_string));
     let port = LogicalSwitchPort {
-        name: node_port(&node.name),
-        switch: world.settings.node_switch.to_string(),
+        name: node_port(&node.name).into(),
+        switch: world.settings.node_switch.clone(),
         seed: node.uid.clone(),
-        addresses: vec![addresses.collect::<Vec<_>>().join(" ")],
-        external_ids: [("node".into(), node.name.to_string())].into(),
+        addresses: vec![address(node.mac, &node.join)],
+        external_ids: vec![("node", node.name.clone())],
         ..LogicalSwitchPort::default()
     };
     facts.extend(port.facts());

@@ -13,7 +13,7 @@ pub(super) fn compile(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) 
     let switch = LogicalSwitch {
         name: subnet.name.clone(),
         seed: subnet.uid.as_str().into(),
-        external_ids: [(IN_FORCE.to_owned(), subnet.record())].into(),
+        external_ids: vec![(IN_FORCE, subnet.record().into())],
         ..LogicalSwitch::default()
     };
     facts.push(switch.fact());
@@ -44,8 +44,8 @@ fn router_port(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
     };
     facts.extend(router_end.facts());
     let switch_end = LogicalSwitchPort::to_router(
-        format!("{}-{router}", subnet.name),
-        subnet.name.clone(),
+        format!("{}-{router}", subnet.name).into(),
+        subnet.name.as_str().into(),
         subnet.uid.as_str().into(),
         port,
     );

@@ -4,7 +4,7 @@
 //! then at once what refers to them), what else is added to sets, what is removed from sets, rows that go. What moves from
 //! one set to another is thus in one of them at any time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ovn::{Kind, RowKey, TableId};
 use ovsdb::{Atom, Datum, Mutation, Mutator, Op, Row, Uuid, Where};
@@ -17,20 +17,28 @@ type Set = (TableId, Uuid, &'static str);
 
 #[derive(Default)]
 pub(super) struct Ops {
-    updates: Vec<Op>,
-    inserts: BTreeMap<RowKey, (Uuid, Row)>,
-    adds: BTreeMap<Set, BTreeSet<Atom>>,
-    dels: BTreeMap<Set, BTreeSet<Atom>>,
+    updates: Vec<(RowKey, Op)>,
+    inserts: Vec<NewRow>,
+    adds: BTreeMap<Set, Vec<Atom>>,
+    dels: BTreeMap<Set, Vec<Atom>>,
     deletes: BTreeSet<(TableId, Uuid)>,
 }
 
+struct NewRow {
+    key: RowKey,
+    id: Uuid,
+    row: Row,
+    /// The sets that it is added to.
+    holders: Vec<Set>,
+}
+
 impl Ops {
-    pub(super) fn update(&mut self, op: Op) {
-        self.updates.push(op);
+    pub(super) fn update(&mut self, key: &RowKey, op: Op) {
+        self.updates.push((key.clone(), op));
     }
 
     pub(super) fn insert(&mut self, key: &RowKey, id: Uuid, row: Row) {
-        self.inserts.insert(key.clone(), (id, row));
+        self.inserts.push(NewRow { key: key.clone(), id, row, holders: Vec::new() });
     }
 
     pub(super) fn delete(&mut self, table: TableId, id: Uuid) {
@@ -38,20 +46,22 @@ impl Ops {
     }
 
     pub(super) fn add(&mut self, table: TableId, id: Uuid, column: &'static str, atom: Atom) {
-        self.adds.entry((table, id, column)).or_default().insert(atom);
+        self.adds.entry((table, id, column)).or_default().push(atom);
     }
 
     pub(super) fn del(&mut self, table: TableId, id: Uuid, column: &'static str, atom: Atom) {
-        self.dels.entry((table, id, column)).or_default().insert(atom);
+        self.dels.entry((table, id, column)).or_default().push(atom);
     }
 
     pub(super) fn finish(mut self) -> Vec<Op> {
-        let mut ops = std::mem::take(&mut self.updates);
-        let (roots, children): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.inserts).into_iter().partition(|(key, _)| key.table.descriptor().root);
-        for (key, (id, mut row)) in roots {
-            self.values_of(&key, id, &mut row);
-            ops.push(insert(key.table, id, row));
+        self.updates.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let mut ops: Vec<Op> = std::mem::take(&mut self.updates).into_iter().map(|(_, op)| op).collect();
+        let inserts = std::mem::take(&mut self.inserts).into_iter();
+        let (mut roots, children): (Vec<_>, Vec<_>) = inserts.partition(|new| new.key.table.descriptor().root);
+        roots.sort_by(|one, other| one.key.cmp(&other.key));
+        for mut new in roots {
+            self.values_of(&mut new);
+            ops.push(new.op());
         }
         self.children(children, &mut ops);
         for (set, atoms) in self.adds {
@@ -69,47 +79,49 @@ impl Ops {
     }
 
     /// Plain values of a new row go in with it.
-    fn values_of(&mut self, key: &RowKey, id: Uuid, row: &mut Row) {
-        for column in key.table.descriptor().columns.iter().filter(|c| c.kind == Kind::Values) {
-            if let Some(atoms) = self.adds.remove(&(key.table, id, column.name)) {
-                row.insert(column.name, Datum::set(atoms));
+    fn values_of(&mut self, new: &mut NewRow) {
+        let table = new.key.table;
+        for column in table.descriptor().columns.iter().filter(|c| c.kind == Kind::Values) {
+            if let Some(atoms) = self.adds.remove(&(table, new.id, column.name)) {
+                new.row.insert(column.name, Datum::set(atoms));
             }
         }
     }
 
-    fn children(&mut self, mut children: Vec<(RowKey, (Uuid, Row))>, ops: &mut Vec<Op>) {
-        let new: BTreeSet<Atom> = children.iter().map(|(_, (id, _))| Atom::Uuid(*id)).collect();
-        let mut holders: BTreeMap<Atom, Vec<Set>> = BTreeMap::new();
-        if !new.is_empty() {
-            for (set, atoms) in &mut self.adds {
-                for atom in atoms.extract_if(.., |atom| new.contains(atom)) {
-                    holders.entry(atom).or_default().push(*set);
-                }
-            }
-            self.adds.retain(|_, atoms| !atoms.is_empty());
+    fn children(&mut self, mut children: Vec<NewRow>, ops: &mut Vec<Op>) {
+        let places: HashMap<Uuid, usize> = children.iter().enumerate().map(|(at, new)| (new.id, at)).collect();
+        for (set, atoms) in &mut self.adds {
+            atoms.retain(|atom| {
+                let new = atom.as_uuid().and_then(|id| places.get(&id)).and_then(|at| children.get_mut(*at));
+                let Some(new) = new else { return true };
+                new.holders.push(*set);
+                false
+            });
         }
+        self.adds.retain(|_, atoms| !atoms.is_empty());
         // Neighbours in a set stay together, so that few mutations are needed.
-        children
-            .sort_by_cached_key(|(_, (id, _))| holders.get(&Atom::Uuid(*id)).and_then(|sets| sets.first()).copied());
+        children.sort_by(|one, other| (one.holders.first(), &one.key).cmp(&(other.holders.first(), &other.key)));
         let mut children = children.into_iter().peekable();
         while children.peek().is_some() {
-            let mut sets: BTreeMap<Set, BTreeSet<Atom>> = BTreeMap::new();
-            for (key, (id, row)) in children.by_ref().take(CHUNK) {
-                for set in holders.remove(&Atom::Uuid(id)).into_iter().flatten() {
-                    sets.entry(set).or_default().insert(id.into());
+            let mut sets: BTreeMap<Set, Vec<Atom>> = BTreeMap::new();
+            for new in children.by_ref().take(CHUNK) {
+                for set in &new.holders {
+                    sets.entry(*set).or_default().push(new.id.into());
                 }
-                ops.push(insert(key.table, id, row));
+                ops.push(new.op());
             }
             ops.extend(sets.into_iter().map(|(set, atoms)| mutate(set, Mutator::Insert, atoms)));
         }
     }
 }
 
-fn insert(table: TableId, id: Uuid, row: Row) -> Op {
-    Op::Insert { table: table.name(), uuid: Some(id), row }
+impl NewRow {
+    fn op(self) -> Op {
+        Op::Insert { table: self.key.table.name(), uuid: Some(self.id), row: self.row }
+    }
 }
 
-fn mutate((table, id, column): Set, mutator: Mutator, atoms: BTreeSet<Atom>) -> Op {
+fn mutate((table, id, column): Set, mutator: Mutator, atoms: Vec<Atom>) -> Op {
     let mutation = Mutation { column, mutator, value: Datum::set(atoms) };
     Op::Mutate { table: table.name(), on: Where::Row(id), mutations: vec![mutation] }
 }

@@ -47,7 +47,7 @@ fn pod(switch: &str, address: &str) -> [Fact; 2] {
         switch: switch.into(),
         seed: "uid of web-0".into(),
         addresses: vec![format!("00:00:00:20:00:51 {address}")],
-        external_ids: [("pod".into(), "shop/web-0".into())].into(),
+        external_ids: vec![("pod", "shop/web-0".into())],
         ..Default::default()
     }
     .facts()
@@ -100,7 +100,7 @@ fn address_changed() {
 #[test]
 fn port_annotated_anew() {
     let port = |pod: &str| {
-        let external_ids = [("pod".to_owned(), pod.to_owned())].into();
+        let external_ids = vec![("pod", pod.into())];
         LogicalSwitchPort { name: "p".into(), switch: "net".into(), external_ids, ..Default::default() }.facts()
     };
     Northbound::with([switch("net")].into_iter().chain(port("a"))).check(

@@ -91,11 +91,11 @@ impl Want {
 
 fn port(name: u8, switch: u8, address: u8) -> [Fact; 2] {
     LogicalSwitchPort {
-        name: format!("p{name}"),
-        switch: format!("s{switch}"),
+        name: format!("p{name}").into(),
+        switch: format!("s{switch}").into(),
         seed: "seed".into(),
         addresses: vec![format!("10.0.{switch}.{address}")],
-        external_ids: [("pod".to_owned(), address.to_string())].into(),
+        external_ids: vec![("pod", address.to_string().into())],
         ..LogicalSwitchPort::default()
     }
     .facts()

@@ -104,7 +104,7 @@ fn cluster() -> Vec<Fact> {
 
 fn pod(name: &str, address: &str) -> [Fact; 2] {
     LogicalSwitchPort {
-        name: format!("{name}.shop"),
+        name: format!("{name}.shop").into(),
         switch: "shop-net".into(),
         seed: format!("uid of {name}").into(),
         addresses: vec![format!("00:00:00:20:00:51 {address}")],
