@@ -15,7 +15,8 @@ use crate::resolve::{Resolver, Stand};
 use ops::Ops;
 
 /// The operations that make the touched rows and members right. Takes time by what was touched, not by how large the sets
-/// are that it is in; only a row that is new, adopted from others or there twice has all of its members looked at.
+/// are that it is in; only a row that is new, adopted from others or there twice, and one whose values are more or fewer
+/// than wanted, has all of its members looked at.
 pub fn diff(facts: &Facts, touched: &Touched, replica: &Replica) -> Vec<Op> {
     let mut diff = Diff::new(facts, replica, false);
     diff.queue.extend(touched.rows.iter().cloned().map(Work::Row));
@@ -102,6 +103,7 @@ impl<'a> Diff<'a> {
                     self.sets(key, Stand::There(id));
                     self.evict(key, id);
                 }
+                Some(Stand::There(id)) if self.miscounts(key, id) => self.sets(key, Stand::There(id)),
                 _ => {}
             },
             None if key.table.descriptor().root => {
@@ -212,6 +214,15 @@ impl<'a> Diff<'a> {
                 }
             }
         }
+    }
+
+    /// Whether a set of values has more or fewer elements than it shall have: then somebody else has changed it.
+    fn miscounts(&self, key: &RowKey, id: Uuid) -> bool {
+        let row = self.on.get(key.table, id);
+        let has = |column| row.and_then(|row| row.get(column)).map_or(0, Datum::len);
+        let wants = |column| self.on.facts.get(key).map_or(0, |wanted| wanted.count(column));
+        let values = key.table.descriptor().member_columns().filter(|(_, to)| to.is_none());
+        values.into_iter().any(|(column, _)| has(column) != wants(column))
     }
 
     /// Every element of every set of a row.

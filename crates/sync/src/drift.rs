@@ -1,8 +1,9 @@
 //! What others did to our rows: from the ids that the database reports as changed back to the keys that facts know.
 //!
 //! Promise: a row that somebody changed, renamed or removed is named, whether it is still there or not, in time by what
-//! changed. Our own writes are named too; comparing them once more finds nothing. An element that somebody took out of a
-//! set of plain values is not named: that is for the next comparison of everything.
+//! changed. Our own writes are named too; comparing them once more finds nothing. Of a set of plain values the row is
+//! named, and that its elements are more or fewer than wanted makes the comparison look at each; one taken out while
+//! another was put in is for the next comparison of everything.
 
 use std::collections::HashMap;
 

@@ -200,6 +200,11 @@ impl Wanted {
         self.members.iter().filter(move |(name, _)| *name == column).flat_map(|(_, elements)| elements.keys())
     }
 
+    /// The number of elements of a set column.
+    pub(crate) fn count(&self, column: &str) -> usize {
+        self.members.iter().find(|(name, _)| *name == column).map_or(0, |(_, elements)| elements.len())
+    }
+
     pub(crate) fn has(&self, column: &str, element: &Element) -> bool {
         self.members.iter().any(|(name, elements)| *name == column && elements.contains_key(element))
     }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use ovn::{Action, Fact, LogicalRouter, LogicalSwitch, LogicalSwitchPort, RouterPolicy, TableId};
+use ovn::{Action, AddressSet, Fact, LogicalRouter, LogicalSwitch, LogicalSwitchPort, RouterPolicy, TableId};
 use ovsdb::testing::OvsdbServer;
 use ovsdb::{Client, Config, Datum, Op, Replica, Uuid, Where};
 use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config as Proptest, RngAlgorithm, TestRng, TestRunner};
-use sync::{BATCH, CommitError, EPOCH_KEY, Facts, Writer, diff, diff_all, holds, text::describe};
+use sync::{BATCH, CommitError, Drift, EPOCH_KEY, Facts, Writer, diff, diff_all, holds, text::describe};
 
 use crate::laws::Desired;
 use crate::random::{Want, database, found, want};
@@ -200,6 +200,40 @@ async fn rows_that_others_wrote_are_taken_over_as_they_are() {
         nb.nbctl(&["--bare", "--columns=action", "find", "Logical_Router_Policy", "priority=31000"]).await,
         "allow"
     );
+}
+
+#[tokio::test]
+async fn an_address_that_others_take_out_of_a_set_comes_back() {
+    let nb = Northbound::start().await;
+    let set = AddressSet { name: "shop".into(), seed: "uid of shop".into() }.fact();
+    let addresses = ["10.20.0.2", "10.20.0.3", "10.20.0.4"].map(|address| AddressSet::member("shop", address));
+    let mut facts: Facts = [set].into_iter().chain(addresses).collect();
+    nb.write_all(&facts).await;
+    facts.take_touched();
+
+    let config = Config::new(vec![nb.server.endpoint()], "OVN_Northbound", ovn::northbound());
+    let (client, mut changes) = Client::spawn(config);
+    client.synced().await;
+    let mut drift = client.read(Drift::learn);
+    assert!(changes.next().await.reset, "the first change is that there is a session");
+    for (by_others, in_answer) in [
+        (["remove", "Address_Set", "shop", "addresses", "10.20.0.3"], r#"+= ["10.20.0.3"]"#),
+        (["add", "Address_Set", "shop", "addresses", "10.99.0.9"], r#"-= ["10.99.0.9"]"#),
+    ] {
+        nb.nbctl(&by_others).await;
+        let change = changes.next().await;
+        let (touched, replica) = client.read(|replica| (drift.follow(replica, &change), replica.clone()));
+        assert_eq!(touched.len(), 1);
+        let ops = diff(&facts, &touched, &replica);
+        assert_eq!(describe(&ops, &replica), [format!("mutate Address_Set shop addresses {in_answer}")]);
+        nb.writer.commit(ops).await.unwrap();
+        nb.expect_done(&facts);
+
+        // Our own write is looked at too, and nothing is found.
+        let change = changes.next().await;
+        let (touched, replica) = client.read(|replica| (drift.follow(replica, &change), replica.clone()));
+        assert_eq!((touched.len(), diff(&facts, &touched, &replica)), (1, vec![]));
+    }
 }
 
 #[tokio::test]
