@@ -1,6 +1,7 @@
 //! The parts put together: who watches what, and when the node counts as ready.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -58,6 +59,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         mtu: node_port.mtu,
         patience: args.patience(),
         metrics,
+        making: Arc::default(),
     };
     let agent = Agent { attachments: Attachments::spawn(attacher), ovs: ovs.clone(), readiness: readiness.clone() };
     tokio::select! {

@@ -17,7 +17,7 @@ use api::Placement;
 use cni_wire::rpc::{Address, Attached, Attachment};
 use cni_wire::{CniError, Code};
 use ipnet::IpNet;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::link::{self, Links};
@@ -43,6 +43,8 @@ pub struct Attacher {
     pub patience: Duration,
     /// Where waits are counted.
     pub metrics: Metrics,
+    /// Held while a link is made: the kernel makes one at a time, and several that wait for it there are in the way of the one.
+    pub making: Arc<Mutex<()>>,
 }
 
 /// How long taking a port away may take.
@@ -74,7 +76,11 @@ impl Attacher {
         let (device, ifname, mac, inner) = (host.clone(), attachment.ifname.clone(), net.mac.bytes(), netns.clone());
         let add = async move |links: Links| links.add_veth(&device, &inner, &ifname, mac, mtu).await;
         let start = std::time::Instant::now();
-        link::aside("make the pod's link", add).await.map_err(error::plumbing)?;
+        let made = {
+            let _turn = self.making.lock().await;
+            link::aside("make the pod's link", add).await
+        };
+        made.map_err(error::plumbing)?;
         tracing::debug!(host, after = ?start.elapsed(), "link made");
         match self.connect(attachment, &netns, &net, (&host, coming), deadline).await {
             Ok(()) => Ok(attached(host, &net, mtu)),

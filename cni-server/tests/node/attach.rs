@@ -1,6 +1,7 @@
 //! ADD and DEL.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use api::Placement;
@@ -56,6 +57,7 @@ pub fn attacher(room: &Room, pods: watch::Receiver<Seen<Pod>>, patience: Duratio
         mtu: watch::channel(Some(1400)).1,
         patience,
         metrics: Metrics::register(&prometheus::Registry::new(), "n1").unwrap(),
+        making: Arc::default(),
     }
 }
 
