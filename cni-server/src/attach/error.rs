@@ -1,6 +1,7 @@
 //! Which CNI code a failure of the node has.
 
 use cni_wire::{CniError, Code};
+use ovsdb::client::TransactError;
 
 use crate::link::LinkError;
 use crate::netns::NetnsError;
@@ -24,8 +25,9 @@ pub(super) fn plumbing(error: LinkError) -> CniError {
 /// Open vSwitch refused, or is away.
 pub(super) fn ovs(error: OvsError) -> CniError {
     let code = match error {
-        OvsError::Transact { .. } => Code::PLUMBING,
-        OvsError::Away | OvsError::NoBridge | OvsError::Gone(_) => Code::TRY_AGAIN,
+        OvsError::Transact { source: TransactError::Refused { .. }, .. } => Code::PLUMBING,
+        // A lost reply says nothing about what was written: undone, it can be tried again.
+        OvsError::Transact { .. } | OvsError::Away | OvsError::NoBridge | OvsError::Gone(_) => Code::TRY_AGAIN,
     };
     CniError::new(code, "the pod's port").details(error)
 }
