@@ -4,7 +4,8 @@
 //! is harmless here: holding it is only the right to raise the fence in the northbound database, and the database itself
 //! refuses whoever raised it earlier (see `sync`).
 //!
-//! A standby does not poll: it watches the Lease and tries when the Lease is free or when it would run out.
+//! A standby does not poll: it watches the Lease and tries when the Lease would run out, which is soon for one that was given
+//! back.
 
 use std::time::Duration;
 
@@ -95,8 +96,7 @@ async fn campaign(
                 () = sleep_until(next) => break,
                 event = seen.next() => match event {
                     Some(Ok(watcher::Event::Delete(_))) | None => break,
-                    // A standby tries at once when the holder has given the Lease back, and else waits for as long as
-                    // the renewal that it has just seen is good for.
+                    // A standby waits for as long as the renewal that it has just seen is good for.
                     Some(Ok(watcher::Event::Apply(lease))) if !leading => match time_left(&lease) {
                         Duration::ZERO => break,
                         left => next = Instant::now() + left,
@@ -108,13 +108,13 @@ async fn campaign(
     }
 }
 
-/// How long a Lease still binds others, by its own clock and ours; zero when nobody holds it.
+/// How long a Lease still binds others, by its own clock and ours. One that was given back binds them too, for the second
+/// that kube-leader-election leaves on it: who asked sooner would be refused, and ask again at once.
 fn time_left(lease: &Lease) -> Duration {
     /// kube-leader-election asks for strictly later than the end.
     const MARGIN: Duration = Duration::from_millis(20);
     let Some(spec) = &lease.spec else { return Duration::ZERO };
-    let held = spec.holder_identity.as_deref().is_some_and(|holder| !holder.is_empty());
-    let (Some(renewed), Some(seconds), true) = (&spec.renew_time, spec.lease_duration_seconds, held) else {
+    let (Some(renewed), Some(seconds)) = (&spec.renew_time, spec.lease_duration_seconds) else {
         return Duration::ZERO;
     };
     let age = jiff::Timestamp::now().duration_since(renewed.0);
@@ -130,5 +130,33 @@ fn step_aside(standing: &watch::Sender<Standing>, why: &str) {
     });
     if changed {
         tracing::warn!(lease = LEASE, why, "no longer leading");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{SignedDuration, Timestamp};
+    use k8s_openapi::api::coordination::v1::LeaseSpec;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+
+    use super::*;
+
+    /// In seconds.
+    fn left(holder: &str, renewed_before: i64, duration: i32) -> u128 {
+        let renewed = Timestamp::now() - SignedDuration::from_secs(renewed_before);
+        let spec = LeaseSpec {
+            holder_identity: Some(holder.to_owned()),
+            lease_duration_seconds: Some(duration),
+            renew_time: Some(MicroTime(renewed)),
+            ..LeaseSpec::default()
+        };
+        (time_left(&Lease { spec: Some(spec), ..Lease::default() }).as_millis() + 500) / 1000
+    }
+
+    #[test]
+    fn a_lease_binds_others_until_its_time_is_over_whoever_holds_it() {
+        assert_eq!((left("other", 5, 15), left("other", 15, 15), left("other", 99, 15)), (10, 0, 0));
+        assert_eq!((left("", 0, 1), left("", 1, 1)), (1, 0), "one that was given back");
+        assert_eq!(time_left(&Lease::default()), Duration::ZERO);
     }
 }
