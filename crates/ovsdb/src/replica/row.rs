@@ -1,13 +1,14 @@
-//! A row: few columns, so they are one short list.
+//! A row: few columns, so they are one short list, and a copy of a row is the same list until one of them is changed.
 
 use std::ops::Index;
+use std::sync::Arc;
 use std::{fmt, mem, slice, vec};
 
 use crate::Datum;
 
 /// Column -> value, for the columns that were asked for, in the order of their names. The row's id is not among them.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Row(Vec<Column>);
+pub struct Row(Arc<Vec<Column>>);
 
 type Column = (&'static str, Datum);
 
@@ -19,7 +20,7 @@ impl Row {
 
     /// A row without columns, and room for so many.
     pub fn with_capacity(columns: usize) -> Row {
-        Row(Vec::with_capacity(columns))
+        Row(Arc::new(Vec::with_capacity(columns)))
     }
 
     /// Whether it has no column.
@@ -39,15 +40,18 @@ impl Row {
 
     /// The value of a column, to be changed.
     pub fn get_mut(&mut self, column: &str) -> Option<&mut Datum> {
-        self.find(column).ok().map(|at| &mut self.0[at].1)
+        let at = self.find(column).ok()?;
+        Arc::make_mut(&mut self.0).get_mut(at).map(|(_, value)| value)
     }
 
     /// Gives a column this value. Returns the one it had.
     pub fn insert(&mut self, column: &'static str, value: Datum) -> Option<Datum> {
-        match self.find(column) {
-            Ok(at) => Some(mem::replace(&mut self.0[at].1, value)),
+        let at = self.find(column);
+        let columns = Arc::make_mut(&mut self.0);
+        match at {
+            Ok(at) => Some(mem::replace(&mut columns[at].1, value)),
             Err(at) => {
-                self.0.insert(at, (column, value));
+                columns.insert(at, (column, value));
                 None
             }
         }
@@ -107,7 +111,7 @@ impl IntoIterator for Row {
     type IntoIter = vec::IntoIter<Column>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        Arc::unwrap_or_clone(self.0).into_iter()
     }
 }
 
@@ -151,6 +155,15 @@ mod tests {
             prop_assert_eq!(row.cmp(&row2), model.cmp(&model2));
             prop_assert_eq!(row == row2, model == model2);
         }
+    }
+
+    #[test]
+    fn a_copy_is_the_same_list_until_one_is_changed() {
+        let row = Row::from([("name", "a".into())]);
+        let mut copy = row.clone();
+        assert!(Arc::ptr_eq(&row.0, &copy.0));
+        copy.insert("name", "b".into());
+        assert_eq!((&row["name"], &copy["name"]), (&Datum::from("a"), &Datum::from("b")));
     }
 
     #[test]
