@@ -15,8 +15,6 @@ use std::time::Duration;
 use api::{Addresses, Mac};
 use tokio::net::UnixStream;
 
-use crate::ovs::BRIDGE;
-
 /// Why nobody was told.
 #[derive(Debug, thiserror::Error)]
 pub enum AnnounceError {
@@ -52,8 +50,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Announcer {
     /// By the management socket that Open vSwitch keeps for each bridge beside its database's socket.
-    pub fn beside(database: &Path) -> Self {
-        Self { socket: database.with_file_name(format!("{BRIDGE}.mgmt")) }
+    pub fn beside(database: &Path, bridge: &str) -> Self {
+        Self { socket: database.with_file_name(format!("{bridge}.mgmt")) }
     }
 
     /// Announces the addresses from the port of this `OpenFlow` number: gratuitous ARP, unsolicited neighbour advertisement.

@@ -80,7 +80,7 @@ impl Ovs {
         let (client, stream) = Client::spawn(Config::new(vec![endpoint], "Open_vSwitch", local::open_vswitch()));
         let (sender, changed) = watch::channel(0);
         tokio::spawn(forward(stream, sender));
-        Self { writer: Writer::spawn(client.clone()), announcer: Announcer::beside(socket), client, changed }
+        Self { writer: Writer::spawn(client.clone()), announcer: Announcer::beside(socket, BRIDGE), client, changed }
     }
 
     /// Counts the changes of the replica: wait on it, then read again.
