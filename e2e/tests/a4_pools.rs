@@ -3,23 +3,14 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use api::{IpPool, Subnet};
+use api::IpPool;
 use e2e::Cluster;
-use e2e::cluster::{Scene, subnet_ready};
+use e2e::cluster::Scene;
 use e2e::layout::IMAGE;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
-
-async fn subnet(cluster: &Cluster, scene: &Scene, name: &str, cidr: &str) -> Result<()> {
-    let spec = json!({"cidrBlock": cidr, "namespaces": [name]});
-    scene
-        .create(json!({"apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": name}, "spec": spec}))
-        .await?;
-    cluster.until(Api::<Subnet>::all(cluster.client()), name, subnet_ready).await?;
-    scene.namespace(name, &[]).await
-}
 
 async fn pool(scene: &Scene, name: &str, subnet: &str, ips: &[&str], namespaces: &[&str]) -> Result<()> {
     let spec = json!({"subnet": subnet, "ips": ips, "namespaces": namespaces});
@@ -56,7 +47,7 @@ fn edit(spec: &serde_json::Value) -> Patch<serde_json::Value> {
 async fn a4_a_pool_s_addresses_go_to_pods_that_name_it() -> Result<()> {
     let cluster = Cluster::running().await?;
     let scene = cluster.scene("a4-pool").await?;
-    subnet(&cluster, &scene, "a4-pool", "10.44.0.0/24").await?;
+    scene.subnet("a4-pool", "10.44.0.0/24").await?;
     let pools: Api<IpPool> = Api::all(cluster.client());
     let named =
         |name: &str, node: &str| scene.pod("a4-pool", name).on(node).annotation("ovn.kubernetes.io/ip_pool", "a4-few");
@@ -97,7 +88,7 @@ async fn a4_a_pool_s_addresses_go_to_pods_that_name_it() -> Result<()> {
 async fn a4_a_deployment_s_pods_share_a_pool() -> Result<()> {
     let cluster = Cluster::running().await?;
     let scene = cluster.scene("a4-share").await?;
-    subnet(&cluster, &scene, "a4-share", "10.45.0.0/24").await?;
+    scene.subnet("a4-share", "10.45.0.0/24").await?;
     pool(&scene, "a4-share", "a4-share", &["10.45.0.100..10.45.0.101", "10.45.0.110"], &[]).await?;
     let pod = json!({
         "terminationGracePeriodSeconds": 0, "tolerations": [{"operator": "Exists"}],

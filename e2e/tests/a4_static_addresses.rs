@@ -1,9 +1,9 @@
 //! A4: a pod gets exactly the address that it asks for, and a stateful set's pod gets its own back.
 
 use anyhow::{Context, Result, ensure};
-use api::{Ip, Subnet};
+use api::Ip;
 use e2e::Cluster;
-use e2e::cluster::{Place, Scene, is_ready, subnet_ready};
+use e2e::cluster::{Place, is_ready};
 use e2e::layout::IMAGE;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
@@ -11,20 +11,11 @@ use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
-async fn subnet(cluster: &Cluster, scene: &Scene, name: &str, cidr: &str) -> Result<()> {
-    let spec = json!({"cidrBlock": cidr, "namespaces": [name]});
-    scene
-        .create(json!({"apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": name}, "spec": spec}))
-        .await?;
-    cluster.until(Api::<Subnet>::all(cluster.client()), name, subnet_ready).await?;
-    scene.namespace(name, &[]).await
-}
-
 #[tokio::test]
 async fn a4_a_static_address_has_one_holder_at_a_time() -> Result<()> {
     let cluster = Cluster::running().await?;
     let scene = cluster.scene("a4").await?;
-    subnet(&cluster, &scene, "a4", "10.42.0.0/24").await?;
+    scene.subnet("a4", "10.42.0.0/24").await?;
     let fixed = |name: &str, node: &str| {
         scene.pod("a4", name).on(node).annotation("ovn.kubernetes.io/ip_address", "10.42.0.50")
     };
@@ -67,7 +58,7 @@ fn ip_of(pod: &Pod) -> Result<String> {
 async fn a4_a_stateful_sets_pod_comes_back_with_its_address() -> Result<()> {
     let cluster = Cluster::running().await?;
     let scene = cluster.scene("a4-set").await?;
-    subnet(&cluster, &scene, "a4-set", "10.43.0.0/24").await?;
+    scene.subnet("a4-set", "10.43.0.0/24").await?;
     let pod = json!({
         "terminationGracePeriodSeconds": 0, "tolerations": [{"operator": "Exists"}],
         "containers": [{"name": "peer", "image": IMAGE, "imagePullPolicy": "Never", "args": ["serve"]}],

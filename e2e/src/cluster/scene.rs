@@ -5,13 +5,14 @@ use std::fmt::Debug;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use api::Subnet;
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Cluster, pod};
+use super::{Cluster, pod, subnet_ready};
 use crate::layout::kubeconfig;
 use crate::{kube as control_plane, process};
 
@@ -64,6 +65,15 @@ impl Scene {
         self.create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).await?;
         let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(self.cluster.client(), name);
         self.cluster.until(accounts, "default", |_| Ok(())).await.map(drop)
+    }
+
+    /// A Subnet in force, and a namespace of the same name that is bound to it.
+    pub async fn subnet(&self, name: &str, cidr: &str) -> Result<()> {
+        let spec = json!({"cidrBlock": cidr, "namespaces": [name]});
+        self.create(json!({"apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": name}, "spec": spec}))
+            .await?;
+        self.cluster.until(Api::<Subnet>::all(self.cluster.client()), name, subnet_ready).await?;
+        self.namespace(name, &[]).await
     }
 
     /// Takes over what our controller has made for the scene, such as a namespace's subnet: it goes with the rest.
