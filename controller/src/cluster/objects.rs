@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
+use api::annotations::IP_RESERVED_LABEL;
 use api::{
     FieldError, Ip, IpSpec, NamespaceNet, NamespaceView, NodeView, Placement, PodView, PodWant, StatefulSetView,
 };
@@ -156,8 +157,10 @@ pub struct IpRecord {
     pub name: Arc<str>,
     /// What it says.
     pub spec: IpSpec,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    /// Whether its labels say what its spec says.
+    pub labelled: bool,
+    /// Whether it outlives its pod, if a label says that.
+    pub reserved: Option<bool>,
     /// Whether it has finalizers: those of another controller, or of a kube-ovn before us.
     pub finalizers: bool,
     /// Whether its deletion has begun.
@@ -173,10 +176,13 @@ impl IpRecord {
 
     /// Keeps what we read.
     pub fn from_object(ip: Ip) -> Self {
+        let labels = ip.metadata.labels.unwrap_or_default();
+        let labelled = ip.spec.labels().iter().all(|(key, value)| labels.get(*key).is_some_and(|said| said == value));
         Self {
             name: ip.metadata.name.unwrap_or_default().into(),
+            labelled,
+            reserved: labels.get(IP_RESERVED_LABEL).and_then(|said| said.parse().ok()),
             spec: ip.spec,
-            labels: ip.metadata.labels.unwrap_or_default(),
             finalizers: ip.metadata.finalizers.is_some_and(|all| !all.is_empty()),
             terminating: ip.metadata.deletion_timestamp.is_some(),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use api::annotations::{IP_RESERVED_LABEL, NODE_NAME_LABEL, SUBNET_LABEL};
+use api::annotations::IP_RESERVED_LABEL;
 use api::{GROUP, IpSpec};
 use serde_json::{Value, json};
 
@@ -14,20 +14,20 @@ pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Wr
     let seen = cluster.ips.get(name);
     if engine.is_reserved(name) {
         // The pod is gone, and what the record says of it is kept as it was.
-        let labelled = seen?.labels.get(IP_RESERVED_LABEL).is_some_and(|value| value == "true");
+        let told = seen?.reserved == Some(true);
         let patch = json!({ "metadata": { "labels": { IP_RESERVED_LABEL: "true" } } });
-        return (!labelled).then(|| Write { target: Target::Ip(name.into()), action: Action::Merge(patch) });
+        return (!told).then(|| Write { target: Target::Ip(name.into()), action: Action::Merge(patch) });
     }
     let action = match (wanted(engine, cluster, name), seen) {
-        (Some((spec, labels)), None) => Action::Create(json!({
+        (Some(spec), None) => Action::Create(json!({
             "apiVersion": format!("{GROUP}/v1"), "kind": "IP",
-            "metadata": { "name": name, "labels": labels }, "spec": spec,
+            "metadata": { "name": name, "labels": labels(&spec) }, "spec": spec,
         })),
         // A record that somebody deleted while it holds is let go; it is made again once it is gone.
         (_, Some(seen)) if seen.terminating && seen.finalizers => without_finalizers(),
         (Some(_), Some(seen)) if seen.terminating => return None,
-        (Some((spec, labels)), Some(seen)) if seen.spec != spec || !has(&seen.labels, &labels) => {
-            Action::Merge(json!({ "metadata": { "labels": labels }, "spec": spec }))
+        (Some(spec), Some(seen)) if seen.spec != spec || !seen.labelled || seen.reserved != Some(false) => {
+            Action::Merge(json!({ "metadata": { "labels": labels(&spec) }, "spec": spec }))
         }
         (None, Some(seen)) if !seen.terminating && is_ours(seen) => Action::Delete,
         _ => return None,
@@ -36,18 +36,15 @@ pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Wr
 }
 
 /// What the IP shall say; `None` when no port of that name holds an address.
-fn wanted(engine: &Engine, cluster: &Cluster, name: &str) -> Option<(IpSpec, BTreeMap<String, String>)> {
+fn wanted(engine: &Engine, cluster: &Cluster, name: &str) -> Option<IpSpec> {
     let (subnet, lease) = engine.lease(name)?;
     let holder = node_holder(cluster, name).or_else(|| pod_holder(cluster, name))?;
-    let labels = [
-        (subnet, ""),
-        (SUBNET_LABEL, subnet),
-        (NODE_NAME_LABEL, holder.node_name.as_str()),
-        (IP_RESERVED_LABEL, "false"),
-    ];
-    let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    let spec = IpSpec { subnet: subnet.to_owned(), ..holder }.with_addresses(&lease.ips, lease.mac);
-    Some((spec, labels))
+    Some(IpSpec { subnet: subnet.to_owned(), ..holder }.with_addresses(&lease.ips, lease.mac))
+}
+
+/// Those of the IP of a port that is there.
+fn labels(spec: &IpSpec) -> BTreeMap<&str, &str> {
+    spec.labels().into_iter().chain([(IP_RESERVED_LABEL, "false")]).collect()
 }
 
 fn pod_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {
@@ -72,10 +69,6 @@ fn is_ours(seen: &IpRecord) -> bool {
     let pod_shape = !namespace.is_empty() && *seen.name == *api::pod_port(pod_name, namespace);
     let node_shape = namespace.is_empty() && *seen.name == *api::node_port(node_name);
     pod_shape || node_shape
-}
-
-fn has(labels: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
-    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
 fn without_finalizers() -> Action {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Addresses, FieldError, Mac,
+    annotations::{NODE_NAME_LABEL, SUBNET_LABEL},
     subnet::{null_is_default, plain},
 };
 
@@ -84,6 +85,11 @@ impl IpSpec {
         self.v6_ip_address = ips.v6().map(ToString::to_string).unwrap_or_default();
         self.mac_address = mac.to_string();
         self
+    }
+
+    /// The labels that say again what stands here, to select by: the subnet, as a key and as a value, and the node.
+    pub fn labels(&self) -> [(&str, &str); 3] {
+        [(&self.subnet, ""), (SUBNET_LABEL, &self.subnet), (NODE_NAME_LABEL, &self.node_name)]
     }
 }
 
