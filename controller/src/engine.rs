@@ -68,7 +68,7 @@ pub struct Engine {
     world: World,
     facts: Facts,
     /// The facts that each key wants now, so that they can be taken back.
-    compiled: HashMap<Key, Vec<Fact>>,
+    compiled: HashMap<Key, Box<[Fact]>>,
     verdicts: BTreeMap<Arc<str>, Verdict>,
     /// Which subnets are bound to which namespaces.
     bindings: Bindings,
@@ -138,9 +138,13 @@ impl Engine {
             for fact in &facts {
                 self.facts.add(fact.clone());
             }
-            let before = if facts.is_empty() { self.compiled.remove(&key) } else { self.compiled.insert(key, facts) };
-            for fact in before.into_iter().flatten() {
-                self.facts.remove(&fact);
+            let now = (!facts.is_empty()).then(|| facts.into_boxed_slice());
+            let before = match now {
+                Some(facts) => self.compiled.insert(key, facts),
+                None => self.compiled.remove(&key),
+            };
+            for fact in before.iter().flatten() {
+                self.facts.remove(fact);
             }
         }
     }

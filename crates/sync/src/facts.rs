@@ -61,7 +61,7 @@ impl Facts {
                 match wanted.variant(&columns, &seed) {
                     Ok(at) => wanted.variants[at].count += 1,
                     Err(at) => {
-                        wanted.variants.insert(at, Variant { columns, seed, count: 1 });
+                        put(&mut wanted.variants, at, Variant { columns, seed, count: 1 });
                         self.settle(key);
                     }
                 }
@@ -176,6 +176,14 @@ impl Facts {
     }
 }
 
+/// Inserts. Nearly every list here is of one: it gets room for just that.
+fn put<T>(list: &mut Vec<T>, at: usize, value: T) {
+    if list.is_empty() {
+        list.reserve_exact(1);
+    }
+    list.insert(at, value);
+}
+
 impl Extend<Fact> for Facts {
     fn extend<I: IntoIterator<Item = Fact>>(&mut self, facts: I) {
         facts.into_iter().for_each(|fact| self.add(fact));
@@ -248,7 +256,7 @@ impl Wanted {
     fn hold(&mut self, by: Holder) {
         match self.held_by.iter_mut().find(|(holder, _)| *holder == by) {
             Some((_, count)) => *count += 1,
-            None => self.held_by.push((by, 1)),
+            None => put(&mut self.held_by, 0, (by, 1)),
         }
     }
 
