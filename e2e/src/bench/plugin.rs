@@ -37,8 +37,10 @@ const VERBS: [&str; 2] = ["ADD", "DEL"];
 pub struct Plugged {
     /// ADDs and DELs one after the other, each pod unplugged before the next is plugged; run by run.
     pub serial: Vec<[Times; 2]>,
-    /// The same, ten at once.
+    /// The same, ten at once, on a node whose ovs-vswitchd has nothing else to do.
     pub at_once: Vec<[Times; 2]>,
+    /// The same, the ADDs right after ten DELs whose ports ovs-vswitchd has still to close.
+    pub after_others: Vec<[Times; 2]>,
     /// One after the other, all plugged before the first is unplugged.
     pub filling: [Times; 2],
     /// Processor time by process over all of it.
@@ -67,11 +69,13 @@ pub async fn measure(scene: &Scene, count: usize, runs: usize) -> Result<Plugged
     let printed: Printed = serde_json::from_str(&printed).with_context(|| printed.clone())?;
     bed.clear().await?;
     let times = |both: Micros| both.map(|micros| micros.into_iter().map(Duration::from_micros).collect());
-    let all = printed.serial.iter().chain(&printed.at_once).chain([&printed.filling]);
+    let at_once = printed.at_once.iter().chain(&printed.after_others);
+    let all = printed.serial.iter().chain(at_once).chain([&printed.filling]);
     Ok(Plugged {
         calls: all.flatten().map(Vec::len).sum(),
         serial: printed.serial.into_iter().map(times).collect(),
         at_once: printed.at_once.into_iter().map(times).collect(),
+        after_others: printed.after_others.into_iter().map(times).collect(),
         filling: times(printed.filling),
         cpu,
     })
@@ -118,6 +122,7 @@ type Micros = [Vec<u64>; 2];
 struct Printed {
     serial: Vec<Micros>,
     at_once: Vec<Micros>,
+    after_others: Vec<Micros>,
     filling: Micros,
 }
 
@@ -132,17 +137,18 @@ pub fn call(call: &Call) -> Result<String> {
         pod.netns("add")?;
     }
     for _ in 0..call.runs {
-        let (mut serial, mut at_once) = (Micros::default(), Micros::default());
+        let [mut serial, mut at_once, mut after_others] = [const { [Vec::new(), Vec::new()] }; 3];
         for pod in pods.chunks(1) {
             one_by_one(pod, &conf, &mut serial)?;
         }
         for group in pods.chunks_exact(AT_ONCE) {
-            for (verb, times) in VERBS.into_iter().zip(&mut at_once) {
-                times.extend(all_at_once(group, verb, &conf)?);
-            }
+            settle()?;
+            all_at_once(group, &conf, &mut at_once)?;
+            all_at_once(group, &conf, &mut after_others)?;
         }
         printed.serial.push(serial);
         printed.at_once.push(at_once);
+        printed.after_others.push(after_others);
     }
     one_by_one(&pods, &conf, &mut printed.filling)?;
     for pod in &pods {
@@ -160,16 +166,50 @@ fn one_by_one(pods: &[Container], conf: &str, times: &mut Micros) -> Result<()> 
     Ok(())
 }
 
-fn all_at_once(group: &[Container], verb: &str, conf: &str) -> Result<Vec<u64>> {
-    let (sender, results) = mpsc::channel();
-    std::thread::scope(|scope| {
-        for pod in group {
-            let sender = sender.clone();
-            scope.spawn(move || sender.send(pod.plugin(verb, conf)));
+fn all_at_once(group: &[Container], conf: &str, times: &mut Micros) -> Result<()> {
+    for (verb, times) in VERBS.into_iter().zip(times) {
+        let (sender, results) = mpsc::channel();
+        std::thread::scope(|scope| {
+            for pod in group {
+                let sender = sender.clone();
+                scope.spawn(move || sender.send(pod.plugin(verb, conf)));
+            }
+        });
+        drop(sender);
+        for took in results {
+            times.push(took?);
         }
-    });
-    drop(sender);
-    results.into_iter().collect()
+    }
+    Ok(())
+}
+
+/// Until ovs-vswitchd has done all that its database says, the closing of deleted ports' devices too. `ovs-vsctl` waits for
+/// that after each change of its own.
+fn settle() -> Result<()> {
+    let change = [
+        "--timeout=60",
+        "--db=unix:/run/openvswitch/db.sock",
+        "--",
+        "set",
+        "Open_vSwitch",
+        ".",
+        "external_ids:bench=1",
+    ];
+    let undo = [
+        "--timeout=60",
+        "--db=unix:/run/openvswitch/db.sock",
+        "--",
+        "remove",
+        "Open_vSwitch",
+        ".",
+        "external_ids",
+        "bench",
+    ];
+    for arguments in [change.as_slice(), &undo] {
+        let status = Command::new("ovs-vsctl").args(arguments).status().context("ovs-vsctl")?;
+        ensure!(status.success(), "ovs-vsctl {arguments:?}: {status}");
+    }
+    Ok(())
 }
 
 /// The first plugin's part of the conflist, as the runtime hands it over.

@@ -158,6 +158,8 @@ pub fn plugged(report: &mut Report, plugged: &Plugged) {
     report.row("DEL one after the other, p50", &[half], "ms", AtMost(&[30.0]), "92 ms");
     report.detail("  p99", &[most], "ms", "107 ms");
     report.detail("DEL ten at once, p50 / p99", &of(at_once, 1), "ms", "");
+    let behind = "ADD ten at once, right after ten DELs, p50 / p99";
+    report.row(behind, &of(&plugged.after_others, 0), "ms", Bar::None, "");
     let beside = "ADD one after the other, beside all plugged before, p50 / p99";
     report.row(beside, &filling[0].half_and_most(), "ms", Bar::None, "");
     report.detail("DEL one after the other, beside them, p50 / p99", &filling[1].half_and_most(), "ms", "");
