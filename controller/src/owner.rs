@@ -32,8 +32,8 @@ const STATUS_PACE: Duration = Duration::from_secs(1);
 const AFTER_REFUSAL: Duration = Duration::from_secs(1);
 /// Everything is compared with everything this often, whatever happened in between.
 const COMPARE_ALL: Duration = Duration::from_mins(5);
-/// Events taken in at once.
-const EVENTS: usize = 4096;
+/// Events taken in at once; more wait for the next time around.
+const EVENTS: usize = 256;
 
 /// What the owner listens to.
 #[derive(Debug)]

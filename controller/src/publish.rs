@@ -7,6 +7,7 @@
 //! at its object again. Nothing here decides: losing this queue loses nothing, since the next leader finds the same
 //! differences again.
 
+mod body;
 mod outbox;
 mod queue;
 mod send;
@@ -25,6 +26,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use queue::Queue;
 use send::Failure;
 
+pub use body::Body;
 pub use outbox::Outbox;
 
 /// Writes in flight at once. Enough to keep an API server busy, few enough not to be throttled by its fairness queues.
@@ -63,11 +65,34 @@ pub enum Target {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// A JSON merge patch (RFC 7386). With `metadata.uid` in it the API server refuses it for a namesake.
-    Merge(Value),
+    Merge(Body),
     /// The whole object.
-    Create(Value),
+    Create(Body),
     /// Remove it.
     Delete,
+}
+
+impl Action {
+    /// [`Action::Merge`] of this patch.
+    pub fn merge(patch: &Value) -> Self {
+        Self::Merge(Body::of(patch))
+    }
+
+    /// [`Action::Create`] of this object.
+    pub fn create(object: &Value) -> Self {
+        Self::Create(Body::of(object))
+    }
+}
+
+#[cfg(test)]
+impl Action {
+    /// The patch that it is.
+    pub fn patch(&self) -> Value {
+        match self {
+            Self::Merge(patch) => patch.parse().unwrap(),
+            other => panic!("{other:?} is no patch"),
+        }
+    }
 }
 
 /// One write.

@@ -18,7 +18,7 @@ use crate::election::Standing;
 use crate::engine::tests::{bare_cluster, install, pod};
 use crate::metrics::Metrics;
 use crate::notices::Notices;
-use crate::publish::{Action, Done, Target, Write};
+use crate::publish::{Done, Target, Write};
 use crate::watch::Seen;
 
 /// An owner with its database, and what it has handed to the publisher.
@@ -62,8 +62,8 @@ impl Scene {
         self.owner.tell_status();
         let mut statuses = BTreeMap::new();
         while let Ok(write) = self.writes.try_recv() {
-            if let Write { target: Target::SubnetStatus(name), action: Action::Merge(patch) } = write {
-                statuses.insert(name.to_string(), patch["status"].clone());
+            if let Target::SubnetStatus(name) = write.target {
+                statuses.insert(name.to_string(), write.action.patch()["status"].clone());
             }
         }
         statuses

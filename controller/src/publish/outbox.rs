@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     fn create() -> Write {
-        Write { target: Target::Ip("a.ns".into()), action: Action::Create(Value::Null) }
+        Write { target: Target::Ip("a.ns".into()), action: Action::create(&Value::Null) }
     }
 
     fn done(refused: Option<&str>) -> Done {
@@ -224,7 +224,7 @@ mod tests {
         let (publisher, _sent) = mpsc::unbounded_channel();
         let mut outbox = Outbox::new(publisher);
         let (namespace, target) = (Object::Namespace("shop".into()), Target::Subnet("shop-net".into()));
-        outbox.put(&namespace, vec![Write { target: target.clone(), action: Action::Create(Value::Null) }]);
+        outbox.put(&namespace, vec![Write { target: target.clone(), action: Action::create(&Value::Null) }]);
         let now = Instant::now();
         outbox.ended(&Done { target, refused: Some("invalid".to_owned()) }, now);
         assert_eq!(outbox.take_due(now + LOOK_AGAIN), [namespace]);

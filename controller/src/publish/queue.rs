@@ -90,15 +90,15 @@ mod tests {
     #[test]
     fn a_newer_write_replaces_one_that_waits_and_follows_one_that_runs() {
         let mut queue = Queue::default();
-        queue.put(ip("a", Action::Create(Value::Null)));
+        queue.put(ip("a", Action::create(&Value::Null)));
         queue.put(ip("b", Action::Delete));
         queue.put(ip("a", Action::Delete));
         assert_eq!(queue.take(), Some(ip("a", Action::Delete)), "the older one for `a` never starts");
-        queue.put(ip("a", Action::Create(Value::Null)));
+        queue.put(ip("a", Action::create(&Value::Null)));
         assert_eq!(queue.take(), Some(ip("b", Action::Delete)));
         assert_eq!(queue.take(), None, "`a` runs, so its next write waits");
         queue.ended(&Target::Ip("a".into()));
-        assert_eq!(queue.take(), Some(ip("a", Action::Create(Value::Null))));
+        assert_eq!(queue.take(), Some(ip("a", Action::create(&Value::Null))));
     }
 
     #[test]
@@ -106,7 +106,7 @@ mod tests {
         let mut queue = Queue::default();
         let pod = Target::Pod { namespace: "ns".into(), name: "a".into() };
         queue.put(ip("a", Action::Delete));
-        queue.put(Write { target: pod.clone(), action: Action::Merge(Value::Null) });
+        queue.put(Write { target: pod.clone(), action: Action::merge(&Value::Null) });
         assert_eq!(queue.take().map(|write| write.target), Some(pod));
     }
 
@@ -114,7 +114,7 @@ mod tests {
     fn a_write_that_rests_gives_way_to_a_newer_one_which_waits_for_as_long() {
         let mut queue = Queue::default();
         let target = Target::Ip("a".into());
-        queue.put(ip("a", Action::Create(Value::Null)));
+        queue.put(ip("a", Action::create(&Value::Null)));
         let write = queue.take().unwrap();
         queue.rest(&target, Duration::from_secs(1));
         queue.put(ip("a", Action::Delete));

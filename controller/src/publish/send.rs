@@ -4,9 +4,9 @@ use api::{Ip, IpPool, Subnet};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Error, Resource};
-use serde_json::Value;
+use serde_json::value::RawValue;
 
-use super::{Action, Target, Write};
+use super::{Action, Body, Target, Write};
 
 /// Why a write was not taken.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ where
     K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
     if let Action::Merge(patch) = action {
-        api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(raw(patch)?)).await?;
     }
     Ok(())
 }
@@ -70,7 +70,7 @@ where
     K: serde::de::DeserializeOwned,
 {
     if let Action::Merge(patch) = action {
-        api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        api.patch_status(name, &PatchParams::default(), &Patch::Merge(raw(patch)?)).await?;
     }
     Ok(())
 }
@@ -80,8 +80,10 @@ where
     K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + serde::Serialize + std::fmt::Debug,
 {
     match action {
-        Action::Merge(patch) => drop(api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?),
-        Action::Create(object) => drop(api.create(&PostParams::default(), &from_value(object)?).await?),
+        Action::Merge(patch) => drop(api.patch(name, &PatchParams::default(), &Patch::Merge(raw(patch)?)).await?),
+        Action::Create(object) => {
+            drop(api.create(&PostParams::default(), &object.parse::<K>().map_err(Error::SerdeError)?).await?);
+        }
         Action::Delete => match api.delete(name, &DeleteParams::default()).await {
             Err(Error::Api(status)) if status.code == 404 => {}
             other => drop(other?),
@@ -90,6 +92,6 @@ where
     Ok(())
 }
 
-fn from_value<K: serde::de::DeserializeOwned>(object: &Value) -> Result<K, Error> {
-    K::deserialize(object).map_err(Error::SerdeError)
+fn raw(body: &Body) -> Result<&RawValue, Error> {
+    body.raw().map_err(Error::SerdeError)
 }

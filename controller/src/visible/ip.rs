@@ -16,10 +16,10 @@ pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Wr
         // The pod is gone, and what the record says of it is kept as it was.
         let told = seen?.reserved == Some(true);
         let patch = json!({ "metadata": { "labels": { IP_RESERVED_LABEL: "true" } } });
-        return (!told).then(|| Write { target: Target::Ip(name.into()), action: Action::Merge(patch) });
+        return (!told).then(|| Write { target: Target::Ip(name.into()), action: Action::merge(&patch) });
     }
     let action = match (wanted(engine, cluster, name), seen) {
-        (Some(spec), None) => Action::Create(json!({
+        (Some(spec), None) => Action::create(&json!({
             "apiVersion": format!("{GROUP}/v1"), "kind": "IP",
             "metadata": { "name": name, "labels": labels(&spec) }, "spec": spec,
         })),
@@ -27,7 +27,7 @@ pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Wr
         (_, Some(seen)) if seen.terminating && seen.finalizers => without_finalizers(),
         (Some(_), Some(seen)) if seen.terminating => return None,
         (Some(spec), Some(seen)) if seen.spec != spec || !seen.labelled || seen.reserved != Some(false) => {
-            Action::Merge(json!({ "metadata": { "labels": labels(&spec) }, "spec": spec }))
+            Action::merge(&json!({ "metadata": { "labels": labels(&spec) }, "spec": spec }))
         }
         (None, Some(seen)) if !seen.terminating && is_ours(seen) => Action::Delete,
         _ => return None,
@@ -72,5 +72,5 @@ fn is_ours(seen: &IpRecord) -> bool {
 }
 
 fn without_finalizers() -> Action {
-    Action::Merge(json!({ "metadata": { "finalizers": Value::Null } }))
+    Action::merge(&json!({ "metadata": { "finalizers": Value::Null } }))
 }

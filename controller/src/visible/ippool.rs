@@ -19,7 +19,7 @@ pub(super) fn write(cluster: &Cluster, name: &str) -> Option<Write> {
         return None;
     }
     let patch = json!({ "metadata": { "resourceVersion": metadata.resource_version, "finalizers": others } });
-    Some(Write { target: Target::IpPool(name.into()), action: Action::Merge(patch) })
+    Some(Write { target: Target::IpPool(name.into()), action: Action::merge(&patch) })
 }
 
 pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::Timestamp) -> Option<Write> {
@@ -43,5 +43,5 @@ pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::
         return None;
     }
     let patch = json!({ "status": status });
-    Some(Write { target: Target::IpPoolStatus(name.into()), action: Action::Merge(patch) })
+    Some(Write { target: Target::IpPoolStatus(name.into()), action: Action::merge(&patch) })
 }

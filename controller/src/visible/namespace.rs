@@ -34,14 +34,14 @@ fn grant(cluster: &Cluster, namespace: &Namespace, wish: &Wish) -> Option<Write>
             "apiVersion": format!("{GROUP}/v1"), "kind": "Subnet",
             "metadata": { "name": &*wish.subnet, "finalizers": [FINALIZER] }, "spec": spec,
         });
-        return Some(Write { target, action: Action::Create(object) });
+        return Some(Write { target, action: Action::create(&object) });
     };
     let mut namespaces = subnet.spec.namespaces.clone();
     namespaces.push(namespace.name.to_string());
     // With the version, so that a list which somebody edits at this moment is not overwritten.
     let version = &subnet.metadata.resource_version;
     let patch = json!({ "metadata": { "resourceVersion": version }, "spec": { "namespaces": namespaces } });
-    Some(Write { target, action: Action::Merge(patch) })
+    Some(Write { target, action: Action::merge(&patch) })
 }
 
 /// Says what the namespace is bound to. A namespace whose annotations cannot be read is left as its author wrote it.
@@ -64,5 +64,5 @@ fn annotate(engine: &Engine, cluster: &Cluster, namespace: &Namespace) -> Option
         return None;
     }
     let patch = json!({ "metadata": { "annotations": said } });
-    Some(Write { target: Target::Namespace(Arc::clone(&namespace.name)), action: Action::Merge(patch) })
+    Some(Write { target: Target::Namespace(Arc::clone(&namespace.name)), action: Action::merge(&patch) })
 }

@@ -40,5 +40,5 @@ fn news(subnet: &SubnetDef, lease: Lease, said: &Result<Option<Placement>, Field
 
 /// With the uid, so that a namesake is not told.
 fn annotate(uid: &str, annotations: &Value) -> Action {
-    Action::Merge(json!({ "metadata": { "uid": uid, "annotations": annotations } }))
+    Action::merge(&json!({ "metadata": { "uid": uid, "annotations": annotations } }))
 }

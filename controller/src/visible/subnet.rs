@@ -14,8 +14,8 @@ use crate::publish::{Action, Target, Write};
 /// The writes to a Subnet's metadata and spec.
 pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &Arc<str>) -> Vec<Write> {
     let action = match cluster.subnets.get(name) {
-        None => missing(engine, name).map(Action::Create),
-        Some(subnet) => amend(engine, subnet).map(Action::Merge),
+        None => missing(engine, name).map(|object| Action::create(&object)),
+        Some(subnet) => amend(engine, subnet).map(|patch| Action::merge(&patch)),
     };
     action.map(|action| Write { target: Target::Subnet(Arc::clone(name)), action }).into_iter().collect()
 }
@@ -126,7 +126,7 @@ pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::
         return None;
     }
     let patch = json!({ "status": status });
-    Some(Write { target: Target::SubnetStatus(name.into()), action: Action::Merge(patch) })
+    Some(Write { target: Target::SubnetStatus(name.into()), action: Action::merge(&patch) })
 }
 
 /// The API has floats here: an IPv6 network has more addresses than an integer of JSON holds.

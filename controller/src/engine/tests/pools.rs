@@ -3,7 +3,7 @@
 use super::*;
 use crate::cluster::StatefulSet;
 use crate::engine::PoolVerdict;
-use crate::publish::{Action, Target};
+use crate::publish::Target;
 use crate::visible;
 
 fn asks(pool: &str) -> Value {
@@ -21,8 +21,7 @@ fn complaint(scene: &Scene, pool: &str) -> String {
 fn status(scene: &Scene, pool: &str) -> Value {
     let object = Object::IpPool(pool.into());
     let write = visible::status(&scene.engine, &scene.cluster, &object, jiff::Timestamp::UNIX_EPOCH).unwrap();
-    let Action::Merge(patch) = write.action else { panic!("{write:?}") };
-    patch["status"].clone()
+    write.action.patch()["status"].clone()
 }
 
 /// The annotations that a namespace would be written.
@@ -30,8 +29,7 @@ fn annotated(scene: &Scene, namespace: &str) -> Value {
     let writes = visible::writes(&scene.engine, &scene.cluster, &Object::Namespace(namespace.into()));
     let [write] = writes.as_slice() else { panic!("{writes:?}") };
     assert_eq!(write.target, Target::Namespace(namespace.into()));
-    let Action::Merge(patch) = &write.action else { panic!("{write:?}") };
-    patch["metadata"]["annotations"].clone()
+    write.action.patch()["metadata"]["annotations"].clone()
 }
 
 #[test]
@@ -205,7 +203,7 @@ fn a_deleted_pool_leaves_its_addresses_to_their_holders() {
     assert_eq!(scene.outcome("default/a"), "10.23.0.2 of tiny");
     let writes = visible::writes(&scene.engine, &scene.cluster, &Object::IpPool("shop".into()));
     let [write] = writes.as_slice() else { panic!("{writes:?}") };
-    let Action::Merge(patch) = &write.action else { panic!("{write:?}") };
+    let patch = write.action.patch();
     assert_eq!(patch["metadata"]["finalizers"], json!([]), "kube-ovn's finalizer does not hold it");
     assert!(scene.pod("default/c", asks("shop")).contains("there is no IPPool shop"));
 }
@@ -263,7 +261,7 @@ fn one_family_of_a_dual_stack_subnet() {
     assert_eq!(scene.pod("default/both", of("dual")), "10.20.0.3,fd00:20::3 of dual");
     let writes = visible::writes(&scene.engine, &scene.cluster, &Object::Pod("six.default".into()));
     let [write] = writes.as_slice() else { panic!("{writes:?}") };
-    let Action::Merge(patch) = &write.action else { panic!("{write:?}") };
+    let patch = write.action.patch();
     let said = |name: &str| patch["metadata"]["annotations"][format!("ovn.kubernetes.io/{name}")].clone();
     assert_eq!((said("cidr"), said("gateway")), (json!("fd00:20::/64"), json!("fd00:20::1")));
     let elsewhere = json!({ "ovn.kubernetes.io/ip_family": "ipv6", "ovn.kubernetes.io/logical_switch": "ovn-default" });
