@@ -104,7 +104,7 @@ pub struct Args {
 impl Args {
     /// Reads a command line, the program's name first; says which flags of it are known from kube-ovn and do nothing here.
     pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<(Self, Vec<Ignored>), clap::Error> {
-        flags::read(line, &[flags::KLOG, unserved::FLAGS])
+        flags::read(line, unserved::FLAGS)
     }
 
     /// Where the health endpoint listens.
@@ -177,12 +177,7 @@ mod tests {
 
     #[test]
     fn what_is_served_is_not_among_what_is_not() {
-        for argument in <Args as clap::CommandFactory>::command().get_arguments() {
-            let long = argument.get_long().unwrap_or_default();
-            let among = |names: &[&str]| names.contains(&long);
-            let known = flags::KLOG.iter().chain(unserved::FLAGS);
-            assert!(!known.into_iter().any(|group| among(group.switches) || among(group.values)), "--{long}");
-        }
+        assert_eq!(flags::contested::<Args>(unserved::FLAGS), [""; 0]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Flags of kube-ovn's controller that are known and do nothing here.
+//! Flags of kube-ovn's controller that are known and do nothing here, beside those that kit knows.
 
 use kit::flags::Unserved;
 
@@ -44,7 +44,6 @@ pub(super) const FLAGS: &[Unserved] = &[
             "cluster-udp-session-loadbalancer",
             "cluster-sctp-session-loadbalancer",
             "skip-conntrack-dst-cidrs",
-            "node-local-dns-ip",
         ],
     },
     Unserved {
@@ -79,13 +78,7 @@ pub(super) const FLAGS: &[Unserved] = &[
             "default-u2o-interconnection",
             "default-exchange-link-name",
         ],
-        values: &[
-            "network-type",
-            "default-provider-name",
-            "default-interface-name",
-            "default-vlan-name",
-            "default-vlan-id",
-        ],
+        values: &["network-type", "default-vlan-name", "default-vlan-id"],
     },
     Unserved {
         instead: "only a stateful set's pods get their addresses back",
@@ -93,15 +86,4 @@ pub(super) const FLAGS: &[Unserved] = &[
         values: &[],
     },
     Unserved { instead: "pods get veth pairs", switches: &[], values: &["pod-nic-type"] },
-    Unserved {
-        instead: "metrics and health are always there, by plain HTTP on --pprof-port, and there is no profiling",
-        switches: &["enable-metrics", "enable-pprof", "secure-serving"],
-        values: &["tls-min-version", "tls-max-version", "tls-cipher-suites"],
-    },
-    Unserved {
-        instead: "tunnels are not encrypted",
-        switches: &["enable-ovn-ipsec", "cert-manager-ipsec-cert"],
-        values: &["ipsec-cert-duration", "cert-manager-issuer-name"],
-    },
-    Unserved { instead: "it is the network of every pod", switches: &["non-primary-cni-mode"], values: &[] },
 ];

@@ -1,8 +1,10 @@
 //! Flags of kube-ovn's programs that ours know and do not serve.
 //!
 //! Its manifests carry dozens of flags. One that means nothing here is no reason not to start, but its author is told what
-//! holds instead; one that nobody knows is a mistake and stays an error.
+//! holds instead; one that nobody knows is a mistake and stays an error. Here are those that the programs have in common;
+//! each brings its own.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 
 use clap::Parser;
@@ -19,7 +21,7 @@ pub struct Unserved {
 }
 
 /// Where klog and glog write, which our logs do not follow. Their `--v` is served, see [`crate::logs`].
-pub const KLOG: &[Unserved] = &[
+const KLOG: &[Unserved] = &[
     Unserved {
         instead: "log lines go to stderr and nowhere else",
         switches: &["logtostderr", "alsologtostderr", "one-output"],
@@ -35,6 +37,27 @@ pub const KLOG: &[Unserved] = &[
         switches: &[],
         values: &["vmodule", "log-backtrace-at"],
     },
+];
+
+/// What neither the controller nor the node agent serves, though kube-ovn's both have it.
+const BOTH: &[Unserved] = &[
+    Unserved { instead: "Services are left to kube-proxy", switches: &[], values: &["node-local-dns-ip"] },
+    Unserved {
+        instead: "every subnet is an overlay",
+        switches: &[],
+        values: &["default-provider-name", "default-interface-name"],
+    },
+    Unserved {
+        instead: "metrics and health are always there, by plain HTTP on --metrics-address, and there is no profiling",
+        switches: &["enable-metrics", "enable-pprof", "secure-serving"],
+        values: &["tls-min-version", "tls-max-version", "tls-cipher-suites"],
+    },
+    Unserved {
+        instead: "tunnels are not encrypted",
+        switches: &["enable-ovn-ipsec", "cert-manager-ipsec-cert"],
+        values: &["ipsec-cert-duration", "cert-manager-issuer-name"],
+    },
+    Unserved { instead: "it is the network of every pod", switches: &["non-primary-cni-mode"], values: &[] },
 ];
 
 /// A flag that was given and is not served.
@@ -53,22 +76,38 @@ impl Ignored {
     }
 }
 
-/// Reads a command line, the program's name first, without the flags that are known and not served; says which those were.
+/// Reads a command line, the program's name first, without the flags that are known and not served: `own`, those of all of
+/// kube-ovn's programs, and klog's. Says which those were.
 ///
 /// A flag with an empty value is as good as none: `--iface=`, as kube-ovn's installer leaves those that nobody has set.
 pub fn read<A: Parser>(
     line: impl IntoIterator<Item = OsString>,
-    known: &[&'static [Unserved]],
+    own: &'static [Unserved],
 ) -> Result<(A, Vec<Ignored>), clap::Error> {
     let served = A::command();
     let is_served = |name: &str| served.get_arguments().any(|argument| argument.get_long() == Some(name));
-    let (line, ignored) = sort_out(line, known, is_served);
+    let (line, ignored) = sort_out(line, own, is_served);
     Ok((A::try_parse_from(line)?, ignored))
+}
+
+/// The flags that more than one says something about: they are served and said not to be, or said so twice. Each program's
+/// tests hold that there are none.
+pub fn contested<A: Parser>(own: &'static [Unserved]) -> Vec<String> {
+    let served = A::command();
+    let served = served.get_arguments().filter_map(clap::Arg::get_long);
+    let unserved = known(own).flat_map(|group| group.switches.iter().chain(group.values)).copied();
+    let mut seen = BTreeSet::new();
+    served.chain(unserved).filter(|name| !seen.insert(*name)).map(ToOwned::to_owned).collect()
+}
+
+/// All that are known: what a program has of its own, and what they share.
+fn known(own: &'static [Unserved]) -> impl Iterator<Item = &'static Unserved> {
+    KLOG.iter().chain(BOTH).chain(own)
 }
 
 fn sort_out(
     line: impl IntoIterator<Item = OsString>,
-    known: &[&'static [Unserved]],
+    own: &'static [Unserved],
     is_served: impl Fn(&str) -> bool,
 ) -> (Vec<OsString>, Vec<Ignored>) {
     let (mut left, mut ignored) = (Vec::new(), Vec::new());
@@ -82,7 +121,7 @@ fn sort_out(
             }
             continue;
         };
-        match known.iter().copied().flatten().find_map(|group| group.knows(flag)) {
+        match known(own).find_map(|group| group.knows(flag)) {
             None if value == Some("") && is_served(flag.trim_start_matches('-')) => {}
             None => left.push(word),
             Some(_) if value == Some("") => {}
@@ -121,7 +160,7 @@ mod tests {
 
     #[track_caller]
     fn check(line: &str, left: &str, ignored: &[&str]) {
-        let (words, found) = sort_out(line.split(' ').map(Into::into), &[KLOG, OURS], |flag| flag == "iface");
+        let (words, found) = sort_out(line.split(' ').map(Into::into), OURS, |flag| flag == "iface");
         assert_eq!(words.join(OsStr::new(" ")), left);
         assert_eq!(found.iter().map(|found| found.flag.as_str()).collect::<Vec<_>>(), ignored);
     }
@@ -130,6 +169,7 @@ mod tests {
     fn what_is_known_and_not_served_is_taken_out_with_its_value_and_nothing_else_is() {
         check("a --default-cidr=10.16.0.0/16 --mtu 1400", "a --default-cidr=10.16.0.0/16 --mtu 1400", &[]);
         check("a --enable-lb --mtu=0", "a --mtu=0", &["--enable-lb"]);
+        check("a --secure-serving --tls-min-version 1.3 b", "a b", &["--secure-serving", "--tls-min-version"]);
         check("a --enable-lb=true --gc-interval=360 b", "a b", &["--enable-lb", "--gc-interval"]);
         check("a --gc-interval 360 b", "a b", &["--gc-interval"]);
         check("a --gc-interval --mtu=0", "a --mtu=0", &["--gc-interval"]);
@@ -139,5 +179,21 @@ mod tests {
         check("a --gc-interval= --mtu=0", "a --mtu=0", &[]);
         check("a --no-such-flag= --mtu=0", "a --no-such-flag= --mtu=0", &[]);
         check("a --no-such-flag=1 -v=3 -- --enable-lb", "a --no-such-flag=1 -v=3 -- --enable-lb", &[]);
+    }
+
+    #[test]
+    fn a_flag_that_is_served_or_named_twice_is_found() {
+        #[derive(Debug, Parser)]
+        struct Served {
+            #[arg(long)]
+            gc_interval: u64,
+            #[arg(long)]
+            mtu: u32,
+        }
+        const TWICE: &[Unserved] =
+            &[Unserved { instead: "", switches: &["enable-lb"], values: &["enable-lb", "log-dir"] }];
+        assert_eq!(contested::<Served>(&[]), [""; 0]);
+        assert_eq!(contested::<Served>(OURS), ["gc-interval"]);
+        assert_eq!(contested::<Served>(TWICE), ["enable-lb", "log-dir"]);
     }
 }
