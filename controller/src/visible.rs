@@ -4,6 +4,7 @@
 //! write that was lost, undone by hand, or left over by a crashed leader is found the same way as a new one.
 
 mod conditions;
+mod counts;
 mod ip;
 mod ippool;
 mod namespace;

@@ -1,12 +1,10 @@
 //! An IPPool: its status. We need no finalizer, since who holds an address of a pool keeps it when the pool goes; one that a
 //! kube-ovn before us has left is taken off.
 
-use api::values::print_ranges;
 use api::{FINALIZER, IpPoolStatus};
 use serde_json::json;
 
-use super::conditions;
-use super::subnet::count;
+use super::{conditions, counts};
 use crate::cluster::Cluster;
 use crate::engine::Engine;
 use crate::publish::{Action, Target, Write};
@@ -29,16 +27,7 @@ pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::
         conditions: conditions::of_pool(&found.verdict, &before.conditions, now),
         ..IpPoolStatus::default()
     };
-    if let Some((usage, ranges)) = engine.pool_usage(name) {
-        status.v4_using_ips = count(usage.v4.used);
-        status.v4_available_ips = count(usage.v4.available);
-        status.v6_using_ips = count(usage.v6.used);
-        status.v6_available_ips = count(usage.v6.available);
-        status.v4_using_ip_range = print_ranges(&ranges.v4.using);
-        status.v4_available_ip_range = print_ranges(&ranges.v4.free);
-        status.v6_using_ip_range = print_ranges(&ranges.v6.using);
-        status.v6_available_ip_range = print_ranges(&ranges.v6.free);
-    }
+    counts::fill!(status, engine.pool_usage(name));
     if status == before {
         return None;
     }

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use api::values::print_ranges;
 use api::{FINALIZER, GROUP, Subnet, SubnetSpec, SubnetStatus};
 use serde_json::{Map, Value, json};
 
-use super::conditions;
+use super::{conditions, counts};
 use crate::cluster::Cluster;
 use crate::engine::{Engine, NewSubnet, Verdict};
 use crate::publish::{Action, Target, Write};
@@ -112,25 +111,10 @@ pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::
         activate_gateway: before.activate_gateway.clone(),
         ..SubnetStatus::default()
     };
-    if let Some((usage, ranges)) = engine.usage(name) {
-        status.v4_using_ips = count(usage.v4.used);
-        status.v4_available_ips = count(usage.v4.available);
-        status.v6_using_ips = count(usage.v6.used);
-        status.v6_available_ips = count(usage.v6.available);
-        status.v4_using_ip_range = print_ranges(&ranges.v4.using);
-        status.v4_available_ip_range = print_ranges(&ranges.v4.free);
-        status.v6_using_ip_range = print_ranges(&ranges.v6.using);
-        status.v6_available_ip_range = print_ranges(&ranges.v6.free);
-    }
+    counts::fill!(status, engine.usage(name));
     if status == before {
         return None;
     }
     let patch = json!({ "status": status });
     Some(Write { target: Target::SubnetStatus(name.into()), action: Action::merge(&patch) })
-}
-
-/// The API has floats here: an IPv6 network has more addresses than an integer of JSON holds.
-#[allow(clippy::cast_precision_loss)]
-pub(super) fn count(addresses: u128) -> f64 {
-    addresses as f64
 }
