@@ -11,7 +11,10 @@ fn logs() {
 }
 
 mod attach;
+mod leftovers;
+mod missing;
 mod ovn0;
 mod room;
 mod rules;
+mod scene;
 mod socket;

@@ -1,7 +1,6 @@
 //! The words on the socket, hostile ones among them.
 
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 
 use cni_server::attachments::Attachments;
 use cni_server::socket::{self, Agent};
@@ -10,10 +9,9 @@ use cni_wire::{CniError, Code};
 use kit::endpoint::Readiness;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::watch;
 
-use crate::attach::{attacher, attachment, net, pods};
-use crate::room::{PodNs, Room, in_netns};
+use crate::room::{PodNs, in_netns};
+use crate::scene::{Scene, attachment};
 
 /// Sends one line, reads one; `None` when the agent hangs up.
 async fn say(path: &std::path::Path, line: &[u8]) -> Option<String> {
@@ -27,10 +25,8 @@ async fn say(path: &std::path::Path, line: &[u8]) -> Option<String> {
 #[test]
 fn the_socket_serves_and_survives_what_comes() {
     in_netns(|| async {
-        let room = Room::new();
-        room.play_ovn_controller();
-        let (_pods, seen) = watch::channel(pods([(5, Some(net(5)))]));
-        let attachments = Attachments::spawn(attacher(&room, seen, Duration::from_secs(10)));
+        let Scene { room, attacher, .. } = &Scene::new([5]);
+        let attachments = Attachments::spawn(attacher.clone());
         let readiness = Readiness::waiting_for("ovn0");
         let agent = Agent { attachments, ovs: room.ovs(), readiness: readiness.clone() };
         let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,111 @@
+//! What pods leave that went without a DEL.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cni_server::attachments::Attachments;
+use cni_server::leftovers::{self, Pace};
+use cni_server::link::Links;
+use cni_wire::rpc::Attachment;
+
+use crate::room::{PodNs, eventually, in_netns, run};
+use crate::scene::{Scene, addressed, attachment, links};
+
+#[test]
+fn what_lost_dels_left_is_found() {
+    in_netns(|| async {
+        let Scene { room, attacher, .. } = &Scene::new([5, 6, 7]);
+        let namespaces = [5, 6, 7].map(|n| (n, PodNs::new()));
+        for (n, ns) in &namespaces {
+            attacher.add(&attachment(*n, ns)).await.unwrap();
+        }
+        // 5 loses its device (its node was restarted), 6 its port, and a veth of someone else has neither.
+        run("ip", &["link", "del", "05cafe012345_h"]);
+        room.vsctl(&["del-port", "06cafe012345_h"]);
+        run("ip", &["link", "add", "veth0", "type", "veth", "peer", "name", "veth1"]);
+        let ovs = room.ovs();
+        ovs.bridge().await;
+        let links = Links::here().unwrap();
+        assert_eq!(leftovers::delete_orphans(&ovs, &links).await.unwrap(), 1);
+        let names = links.all().await.unwrap().into_iter().map(|link| link.name).collect();
+        let dead =
+            leftovers::dead(ovs.read(leftovers::plugged), Some(&names), &attacher.pods.borrow(), &BTreeSet::new());
+        assert_eq!(dead.iter().map(|port| port.device.as_str()).collect::<Vec<_>>(), ["05cafe012345_h"]);
+        assert!(names.contains("veth0") && names.contains("07cafe012345_h") && !names.contains("06cafe012345_h"));
+    });
+}
+
+#[test]
+fn a_pod_that_goes_without_a_del_is_unplugged() {
+    in_netns(|| async {
+        let scene = Scene::new([5, 6, 7, 8]);
+        let attacher = &scene.attacher;
+        let attachments = Attachments::spawn(attacher.clone());
+        // A namespace's path, which goes before the namespace.
+        let dir = tempfile::tempdir().unwrap();
+        let path = |n: u8| dir.path().join(n.to_string());
+        let namespaces = [5, 6, 7, 8].map(|n| (n, PodNs::new()));
+        let requests = namespaces.each_ref().map(|(n, ns)| {
+            std::os::unix::fs::symlink(ns.path(), path(*n)).unwrap();
+            Attachment { netns: Some(path(*n).to_str().unwrap().to_owned()), ..attachment(*n, ns) }
+        });
+        for request in &requests {
+            attachments.add(request.clone()).await.unwrap();
+        }
+        let ovs = &attacher.ovs;
+        let plugged = async |expected: &[u8]| {
+            let mut changed = ovs.changed();
+            let pods = || ovs.read(leftovers::plugged).into_iter().map(|port| port.attachment.pod_name);
+            while pods().collect::<BTreeSet<_>>() != expected.iter().map(|n| format!("pod-{n}")).collect() {
+                changed.changed().await.unwrap();
+            }
+        };
+        let clear = |recheck| {
+            let pace = Pace { recheck, grace: Duration::from_secs(20) };
+            leftovers::clear(&attachments, ovs, &attacher.links, attacher.pods.clone(), pace)
+        };
+        // Pods are deleted and their namespaces gone. What is found at the start may be the first, not the second.
+        let by_event = async {
+            for (n, rest) in [(5, [6, 7, 8].as_slice()), (6, &[7, 8])] {
+                std::fs::remove_file(path(n)).unwrap();
+                scene.pods.send_replace(addressed(rest.iter().copied()));
+                plugged(rest).await;
+            }
+            // A pod is deleted by force: its namespace is there, and its DEL may be still to come.
+            scene.pods.send_replace(addressed([8]));
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            attachments.check(requests[2].clone(), vec![]).await.unwrap();
+        };
+        tokio::select! {
+            () = clear(Duration::from_hours(1)) => {}
+            () = by_event => {}
+        }
+        // It does not come.
+        tokio::select! {
+            () = clear(Duration::from_millis(100)) => {}
+            () = plugged(&[8]) => {}
+        }
+        attachments.check(requests[3].clone(), vec![]).await.unwrap();
+    });
+}
+
+#[test]
+fn a_host_end_that_stays_without_a_port_is_deleted() {
+    in_netns(|| async {
+        let scene = Scene::new([5]);
+        let attacher = &scene.attacher;
+        let attachments = Attachments::spawn(attacher.clone());
+        let pod = PodNs::new();
+        attachments.add(attachment(5, &pod)).await.unwrap();
+        for (host, peer) in [("06cafe012345_h", "a"), ("veth0", "b")] {
+            run("ip", &["link", "add", host, "type", "veth", "peer", "name", peer]);
+        }
+        let pace = Pace { recheck: Duration::from_millis(50), grace: Duration::from_millis(150) };
+        tokio::select! {
+            () = leftovers::clear(&attachments, &attacher.ovs, &attacher.links, attacher.pods.clone(), pace) => {}
+            () = eventually("the host end goes", || links() == ["05cafe012345_h"]) => {}
+        }
+        run("ip", &["link", "show", "veth0"]);
+        attachments.check(attachment(5, &pod), vec![]).await.unwrap();
+    });
+}
