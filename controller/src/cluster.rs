@@ -13,6 +13,7 @@ use kube::api::ObjectMeta;
 
 pub use objects::{IpRecord, Member, Namespace, Node, Pod, STATEFUL_SET, StatefulSet};
 
+use crate::sets::Sets;
 use crate::watch::Seen;
 
 /// One thing that a watch saw.
@@ -73,7 +74,7 @@ pub struct Cluster {
     /// By name.
     pub ips: BTreeMap<Arc<str>, IpRecord>,
     /// Reverse index: the ports of each namespace's pods.
-    pods_of: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    pods_of: Sets<Arc<str>>,
     restated: BTreeSet<Object>,
     synced: Synced,
 }
@@ -176,19 +177,16 @@ impl Cluster {
 
     /// The ports of a namespace's pods.
     pub fn ports_of(&self, namespace: &str) -> impl Iterator<Item = &Arc<str>> {
-        self.pods_of.get(namespace).into_iter().flatten()
+        self.pods_of.of(namespace)
     }
 
     fn index_pod(&mut self, object: &Object) {
         let Object::Pod(port) = object else { return };
         let Some((_, namespace)) = api::pod_of_port(port) else { return };
         if self.pods.contains_key(port) {
-            self.pods_of.entry(namespace.into()).or_default().insert(Arc::clone(port));
-        } else if let Some(ports) = self.pods_of.get_mut(namespace) {
-            ports.remove(port);
-            if ports.is_empty() {
-                self.pods_of.remove(namespace);
-            }
+            self.pods_of.insert(&namespace.into(), Arc::clone(port));
+        } else {
+            self.pods_of.remove(namespace, port);
         }
     }
 }

@@ -27,6 +27,7 @@ use plan::{Key, Settings, World};
 use sync::Facts;
 
 use crate::cluster::{Cluster, Member, Object, Pod};
+use crate::sets::Sets;
 
 use bindings::Bindings;
 pub use namespaces::Wish;
@@ -76,7 +77,7 @@ pub struct Engine {
     selecting: BTreeMap<Arc<str>, Vec<LabelSelector>>,
     pools: BTreeMap<Arc<str>, pools::Pool>,
     /// The pools of each subnet, those that are not in force too.
-    pools_of: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    pools_of: Sets<Arc<str>>,
     /// Which pools list which namespaces.
     pool_bindings: Bindings,
     /// Pods that have no address, and why.
@@ -84,7 +85,7 @@ pub struct Engine {
     /// The places in stateful sets whose pods hold an address, or held one and are expected back.
     members: HashMap<Arc<str>, Member>,
     /// The ports of each stateful set among them.
-    ports_of_set: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    ports_of_set: Sets<Arc<str>>,
     /// The pods and nodes that wait for something to change in a subnet, or in a pool.
     waiting: HashMap<Object, BTreeSet<Object>>,
     undecided: BTreeSet<Object>,
@@ -103,11 +104,11 @@ impl Engine {
             bindings: Bindings::default(),
             selecting: BTreeMap::new(),
             pools: BTreeMap::new(),
-            pools_of: BTreeMap::new(),
+            pools_of: Sets::default(),
             pool_bindings: Bindings::default(),
             refused: HashMap::new(),
             members: HashMap::new(),
-            ports_of_set: HashMap::new(),
+            ports_of_set: Sets::default(),
             waiting: HashMap::new(),
             undecided: BTreeSet::new(),
             decided: BTreeSet::new(),

@@ -17,6 +17,7 @@ mod notices;
 mod owner;
 mod publish;
 mod run;
+mod sets;
 mod visible;
 mod watch;
 

@@ -1,7 +1,9 @@
 //! Which namespaces a subnet or a pool is bound to, known from both ends.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use crate::sets::Sets;
 
 /// How a namespace came to be bound; the first one wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,7 +17,7 @@ pub(super) enum By {
 /// Who is bound to whom. The owner is a subnet or a pool.
 #[derive(Debug, Default)]
 pub(super) struct Bindings {
-    owners: BTreeMap<Arc<str>, BTreeSet<(By, Arc<str>)>>,
+    owners: Sets<(By, Arc<str>)>,
     namespaces: BTreeMap<Arc<str>, BTreeMap<Arc<str>, By>>,
 }
 
@@ -25,19 +27,11 @@ impl Bindings {
         let before = self.namespaces.remove(owner).unwrap_or_default();
         let mut changed = Vec::new();
         for (namespace, by) in before.iter().filter(|(namespace, by)| wanted.get(*namespace) != Some(by)) {
-            let key = (*by, Arc::clone(owner));
-            take(
-                &mut self.owners,
-                namespace,
-                |all| {
-                    all.remove(&key);
-                },
-                BTreeSet::is_empty,
-            );
+            self.owners.remove(namespace, &(*by, Arc::clone(owner)));
             changed.push(Arc::clone(namespace));
         }
         for (namespace, by) in wanted.iter().filter(|(namespace, by)| before.get(*namespace) != Some(by)) {
-            self.owners.entry(Arc::clone(namespace)).or_default().insert((*by, Arc::clone(owner)));
+            self.owners.insert(namespace, (*by, Arc::clone(owner)));
             if !before.contains_key(namespace) {
                 changed.push(Arc::clone(namespace));
             }
@@ -55,45 +49,23 @@ impl Bindings {
             return;
         }
         let key = (By::Label, Arc::clone(owner));
+        let all = self.namespaces.entry(Arc::clone(owner)).or_default();
         if selected {
-            self.namespaces.entry(Arc::clone(owner)).or_default().insert(Arc::clone(namespace), By::Label);
-            self.owners.entry(Arc::clone(namespace)).or_default().insert(key);
-            return;
+            all.insert(Arc::clone(namespace), By::Label);
+            self.owners.insert(namespace, key);
+        } else {
+            all.remove(namespace);
+            self.owners.remove(namespace, &key);
         }
-        take(
-            &mut self.namespaces,
-            owner,
-            |all| {
-                all.remove(namespace);
-            },
-            BTreeMap::is_empty,
-        );
-        take(
-            &mut self.owners,
-            namespace,
-            |all| {
-                all.remove(&key);
-            },
-            BTreeSet::is_empty,
-        );
     }
 
     /// The owners that a namespace is bound to, the one that wins first.
     pub(super) fn owners(&self, namespace: &str) -> impl Iterator<Item = (By, &Arc<str>)> {
-        self.owners.get(namespace).into_iter().flatten().map(|(by, owner)| (*by, owner))
+        self.owners.of(namespace).map(|(by, owner)| (*by, owner))
     }
 
     /// The namespaces that are bound to an owner.
     pub(super) fn namespaces(&self, owner: &str) -> impl Iterator<Item = &Arc<str>> {
         self.namespaces.get(owner).into_iter().flat_map(BTreeMap::keys)
-    }
-}
-
-/// Takes something out of a set in a map, and the set with its last member.
-fn take<T>(map: &mut BTreeMap<Arc<str>, T>, key: &str, out: impl FnOnce(&mut T), is_empty: impl FnOnce(&T) -> bool) {
-    let Some(set) = map.get_mut(key) else { return };
-    out(set);
-    if is_empty(set) {
-        map.remove(key);
     }
 }

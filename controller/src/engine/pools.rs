@@ -48,7 +48,7 @@ impl Engine {
         let Some(pool) = cluster.pools.get(name).filter(|pool| pool.metadata.deletion_timestamp.is_none()) else {
             self.bind_pool(name, &[]);
             if let Some(before) = self.pools.remove(name) {
-                self.forget_pool_of(&before.subnet, name);
+                self.pools_of.remove(&before.subnet, name);
                 self.ipam.remove_pool(name);
                 self.pool_changed(&before.subnet);
                 tracing::info!(pool = &**name, subnet = &*before.subnet, "pool removed");
@@ -66,10 +66,10 @@ impl Engine {
                 PoolVerdict::Invalid { reason, message }
             }
         };
-        self.pools_of.entry(Arc::clone(&subnet)).or_default().insert(Arc::clone(name));
+        self.pools_of.insert(&subnet, Arc::clone(name));
         let pool = Pool { subnet: Arc::clone(&subnet), verdict };
         if let Some(before) = self.pools.insert(Arc::clone(name), pool).filter(|before| before.subnet != subnet) {
-            self.forget_pool_of(&before.subnet, name);
+            self.pools_of.remove(&before.subnet, name);
         }
         self.wake(&Object::IpPool(Arc::clone(name)));
     }
@@ -202,17 +202,8 @@ impl Engine {
         let invalid = |pool: &&Arc<str>| {
             self.pools.get(*pool).is_some_and(|pool| matches!(pool.verdict, PoolVerdict::Invalid { .. }))
         };
-        let pools = self.pools_of.get(subnet).into_iter().flatten().filter(invalid);
+        let pools = self.pools_of.of(subnet).filter(invalid);
         self.undecided.extend(pools.cloned().map(Object::IpPool));
-    }
-
-    fn forget_pool_of(&mut self, subnet: &str, name: &str) {
-        if let Some(pools) = self.pools_of.get_mut(subnet) {
-            pools.remove(name);
-            if pools.is_empty() {
-                self.pools_of.remove(subnet);
-            }
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::cluster::{Cluster, Member, Object};
 impl Engine {
     /// The set was made, scaled or deleted: each of its places whose pod is gone is decided about again.
     pub(super) fn decide_stateful_set(&mut self, path: &str) {
-        let ports = self.ports_of_set.get(path).into_iter().flatten();
+        let ports = self.ports_of_set.of(path);
         self.undecided.extend(ports.filter(|port| self.world.port(port).is_none()).cloned().map(Object::Pod));
     }
 
@@ -39,17 +39,13 @@ impl Engine {
     }
 
     pub(super) fn remember_member(&mut self, port: &Arc<str>, member: &Member) {
-        self.ports_of_set.entry(Arc::clone(&member.set)).or_default().insert(Arc::clone(port));
+        self.ports_of_set.insert(&member.set, Arc::clone(port));
         self.members.insert(Arc::clone(port), member.clone());
     }
 
     pub(super) fn forget_member(&mut self, port: &str) {
-        let Some(member) = self.members.remove(port) else { return };
-        if let Some(ports) = self.ports_of_set.get_mut(&member.set) {
-            ports.remove(port);
-            if ports.is_empty() {
-                self.ports_of_set.remove(&member.set);
-            }
+        if let Some((port, member)) = self.members.remove_entry(port) {
+            self.ports_of_set.remove(&member.set, &port);
         }
     }
 }

@@ -88,8 +88,7 @@ impl Engine {
         if self.world.subnet(&def.name) != Some(&def) {
             self.tell_those_inside(&def.name);
             tracing::info!(subnet = def.name, cidr = %def.cidrs, gateway = %def.gateway, "subnet in force");
-            self.undecided
-                .extend(self.pools_of.get(def.name.as_str()).into_iter().flatten().cloned().map(Object::IpPool));
+            self.undecided.extend(self.pools_of.of(&def.name).cloned().map(Object::IpPool));
             self.reconsider_refused();
             self.world.set_subnet(def);
         }
@@ -106,7 +105,7 @@ impl Engine {
                 tracing::info!(subnet = name, "subnet removed");
                 self.reconsider_refused();
                 self.world.remove_subnet(name);
-                self.undecided.extend(self.pools_of.get(name).into_iter().flatten().cloned().map(Object::IpPool));
+                self.undecided.extend(self.pools_of.of(name).cloned().map(Object::IpPool));
                 Ok(())
             }
             Err(refusal) => Err(refusal.to_string()),
