@@ -15,6 +15,7 @@ mod pools;
 mod recover;
 mod retention;
 mod subnets;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use namespaces::Wish;
 pub use pods::Refused;
 pub use pools::{PoolVerdict, wishes_for_pools};
 pub use subnets::Verdict;
+use waiting::Waiting;
 
 /// What the install chose, once and for all.
 #[derive(Debug, Clone)]
@@ -86,8 +88,8 @@ pub struct Engine {
     members: HashMap<Arc<str>, Member>,
     /// The ports of each stateful set among them.
     ports_of_set: Sets<Arc<str>>,
-    /// The pods and nodes that wait for something to change in a subnet, or in a pool.
-    waiting: HashMap<Object, BTreeSet<Object>>,
+    /// The pods and nodes that have no address until something changes.
+    waiting: Waiting,
     undecided: BTreeSet<Object>,
     decided: BTreeSet<Object>,
 }
@@ -109,7 +111,7 @@ impl Engine {
             refused: HashMap::new(),
             members: HashMap::new(),
             ports_of_set: Sets::default(),
-            waiting: HashMap::new(),
+            waiting: Waiting::default(),
             undecided: BTreeSet::new(),
             decided: BTreeSet::new(),
         }
@@ -123,6 +125,7 @@ impl Engine {
     /// Decides about everything marked, and about whatever that makes undecided in turn; then brings the facts up to date.
     pub fn decide(&mut self, cluster: &Cluster) {
         while let Some(object) = self.undecided.pop_first() {
+            let turn = self.waiting.leave(&object);
             match &object {
                 Object::Subnet(name) => self.decide_subnet(cluster, name),
                 Object::IpPool(name) => self.decide_pool(cluster, name),
@@ -131,6 +134,9 @@ impl Engine {
                 Object::StatefulSet(path) => self.decide_stateful_set(path),
                 Object::Pod(port) => self.decide_pod(cluster, port),
                 Object::Ip(name) => self.decide_ip(cluster, name),
+            }
+            if let Some(line) = turn {
+                self.undecided.extend(self.waiting.next(&object, &line));
             }
             self.decided.insert(object);
         }
@@ -201,18 +207,19 @@ impl Engine {
         Some((self.ipam.usage(subnet)?, self.ipam.ranges(subnet)?))
     }
 
-    /// Something changed in a subnet or a pool: who waits for it is decided about again.
+    /// A subnet or a pool is not what it was, or a holder has nothing any more: who waits for it is decided about again.
     fn wake(&mut self, object: &Object) {
-        self.undecided.extend(self.waiting.remove(object).into_iter().flatten());
+        self.undecided.extend(self.waiting.dissolve(object));
     }
 
-    /// Takes a port's address back and lets those try who wait for one.
+    /// Takes a port's address back and lets those try who could be served now.
     fn release(&mut self, port: &str) {
         self.world.remove_port(port);
         self.forget_member(port);
         if let Some((subnet, lease)) = self.ipam.release(port) {
             self.tell_pools_of(lease);
-            self.wake(&Object::Subnet(Arc::clone(&subnet)));
+            self.wake(&Object::Ip(port.into()));
+            self.undecided.extend(self.waiting.call(&Object::Subnet(Arc::clone(&subnet))));
             // A subnet that is on its way out may have waited for just this one.
             let settled = self.verdicts.get(&subnet) == Some(&Verdict::Valid);
             let objects = if settled { &mut self.decided } else { &mut self.undecided };

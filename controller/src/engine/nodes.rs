@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ipam::Want;
 use plan::Node;
 
+use super::waiting::Line;
 use super::{Engine, Refused};
 use crate::cluster::{Cluster, Object};
 
@@ -38,7 +39,7 @@ impl Engine {
                     tracing::warn!(node = &**name, %refusal, "the node got no address on the join subnet");
                 }
                 self.refused.insert(port, refused);
-                self.waiting.entry(Object::Subnet(join)).or_default().insert(Object::Node(Arc::clone(name)));
+                self.waiting.join(Object::Node(Arc::clone(name)), Line::after(&refusal, join, Want::any()));
             }
         }
     }

@@ -7,6 +7,7 @@ use api::{FieldError, PodIps, PodWant};
 use ipam::{Lease, Want, WantIps};
 use plan::Port;
 
+use super::waiting::Line;
 use super::{Engine, Verdict};
 use crate::cluster::{Cluster, Object, Pod};
 
@@ -23,15 +24,16 @@ impl Refused {
     }
 }
 
-/// A refusal while it is being decided: why, and which subnet's or pool's change may lift it.
+/// A refusal while it is being decided: why, and where to wait for what may lift it.
 pub(super) struct NotNow {
     message: String,
-    until: Option<Object>,
+    line: Option<Line>,
 }
 
 impl NotNow {
+    /// Whatever the pod wants, first this has to change.
     pub(super) fn until(object: Object, message: String) -> Self {
-        Self { message, until: Some(object) }
+        Self { message, line: Some(Line { until: object, want: Want::any() }) }
     }
 
     /// The pod's annotation for pools is what is in the way.
@@ -47,7 +49,7 @@ impl NotNow {
 
 impl From<FieldError> for NotNow {
     fn from(error: FieldError) -> Self {
-        Self { message: error.to_string(), until: None }
+        Self { message: error.to_string(), line: None }
     }
 }
 
@@ -91,8 +93,8 @@ impl Engine {
                     tracing::warn!(pod = pod.path(), reason = refused.message, "the pod got no address");
                 }
                 self.refused.insert(Arc::clone(port), refused);
-                if let Some(object) = why.until {
-                    self.waiting.entry(object).or_default().insert(Object::Pod(Arc::clone(port)));
+                if let Some(line) = why.line {
+                    self.waiting.join(Object::Pod(Arc::clone(port)), line);
                 }
             }
         }
@@ -110,16 +112,18 @@ impl Engine {
         }
         let want = pod.want.clone()?;
         let (subnet, ips) = self.source(cluster, pod, &want)?;
-        let not_now = |message: String| NotNow::until(Object::Subnet(Arc::clone(&subnet)), message);
         if let Some(unusable) = self.unusable(&subnet) {
-            return Err(not_now(unusable));
+            return Err(NotNow::until(Object::Subnet(subnet), unusable));
         }
-        match self.ipam.assign(&subnet, &pod.port, &asked(&want, ips)) {
+        let want = asked(&want, ips);
+        match self.ipam.assign(&subnet, &pod.port, &want) {
             Ok(lease) => {
                 tracing::info!(pod = pod.path(), subnet = &*subnet, ip = %lease.ips, mac = %lease.mac, "address given");
                 Ok((subnet, lease))
             }
-            Err(refusal) => Err(not_now(refusal.to_string())),
+            Err(refusal) => {
+                Err(NotNow { message: refusal.to_string(), line: Some(Line::after(&refusal, subnet, want)) })
+            }
         }
     }
 

@@ -7,6 +7,7 @@ mod pools;
 mod recovery;
 mod retention;
 mod subnets;
+mod waiting;
 
 use api::{Ip, IpPool, NamespaceView, NodeView, PodView, Subnet};
 use ovsdb::Replica;

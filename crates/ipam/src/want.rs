@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use api::{Addresses, Families, Mac};
 
-/// What a holder wants.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What a holder wants. Of two that want the same and hold nothing, one is refused when the other is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Want {
     /// Which addresses.
     pub ips: WantIps,
@@ -17,7 +17,7 @@ pub struct Want {
 
 /// Which addresses a holder wants. Where a family is not named, or the pool has none of it, any address outside of all pools
 /// will do.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WantIps {
     /// The next ones outside of all pools.
     #[default]

@@ -1,0 +1,151 @@
+//! Who waits for an address, and who is decided about again when one is free.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SMALL: &str = "10.23.0.0/29,fd00:23::/125";
+
+impl Scene {
+    /// The pods of a namespace that were decided about since the last call.
+    fn decided_pods(&mut self) -> Vec<String> {
+        let pods = self.engine.take_decided().into_iter().filter_map(|object| match object {
+            Object::Pod(port) => Some(port.to_string()),
+            _ => None,
+        });
+        pods.collect()
+    }
+
+    /// What becomes of every pod.
+    fn outcomes(&self) -> Vec<(String, String)> {
+        let paths = self.cluster.pods.values().map(|pod| format!("{}/{}", pod.namespace, pod.name));
+        paths.map(|path| (path.clone(), self.outcome(&path))).collect()
+    }
+}
+
+#[test]
+fn a_freed_address_wakes_one_who_gets_it_and_one_who_does_not() {
+    let mut scene = Scene::new();
+    scene.namespace("ns", json!({}));
+    scene.subnet("net", json!({ "cidrBlock": "10.23.0.0/29", "namespaces": ["ns"] }));
+    for n in 0..100 {
+        scene.pod(&format!("ns/p{n:02}"), json!({}));
+    }
+    scene.decided_pods();
+    for (gone, served, refused) in [("p03", "p05", "p06"), ("p00", "p06", "p07")] {
+        scene.pod_gone(&format!("ns/{gone}"));
+        assert_eq!(scene.decided_pods(), [gone, served, refused].map(|pod| format!("{pod}.ns")));
+        assert!(scene.outcome(&format!("ns/{served}")).ends_with("of net"));
+    }
+    // Two at once; and who is called and goes in the meantime has the next one called.
+    for gone in ["p01", "p02", "p07"] {
+        let seen = Event::Pods(Seen::Delete(pod(&format!("ns/{gone}"), "uid-1", json!({}))));
+        scene.cluster.observe(seen).into_iter().for_each(|object| scene.engine.mark(object));
+    }
+    scene.engine.decide(&scene.cluster);
+    assert_eq!(scene.decided_pods(), ["p01", "p02", "p07", "p08", "p09", "p10"].map(|pod| format!("{pod}.ns")));
+    // The subnet is another: everybody may try.
+    scene.subnet("net", json!({ "cidrBlock": "10.23.0.0/29", "namespaces": ["ns"], "excludeIps": ["10.23.0.6"] }));
+    assert_eq!(scene.decided_pods().len(), 95, "all that are there");
+}
+
+#[test]
+fn who_waits_for_a_mac_gets_it_whatever_subnet_it_was_in() {
+    let mut scene = Scene::new();
+    scene.subnet("net", json!({ "cidrBlock": "10.23.0.0/24" }));
+    let mac = json!({ "ovn.kubernetes.io/mac_address": "00:00:00:53:6b:b6" });
+    let there = json!({
+        "ovn.kubernetes.io/mac_address": "00:00:00:53:6b:b6", "ovn.kubernetes.io/logical_switch": "net",
+    });
+    assert_eq!(scene.pod("default/a", mac.clone()), "10.16.0.2 of ovn-default");
+    assert!(scene.pod("default/b", there).contains("MAC 00:00:00:53:6b:b6 is held by a.default"));
+    assert!(scene.pod("default/c", mac).contains("held by a.default"));
+    scene.pod_gone("default/a");
+    assert_eq!(scene.outcome("default/b"), "10.23.0.2 of net");
+    assert!(scene.outcome("default/c").contains("held by b.default"), "{}", scene.outcome("default/c"));
+    scene.pod_gone("default/b");
+    assert_eq!(scene.outcome("default/c"), "10.16.0.3 of ovn-default");
+}
+
+#[test]
+fn a_node_waits_for_the_pod_that_has_its_port() {
+    let mut scene = Scene::new();
+    scene.namespace("com", json!({}));
+    assert_eq!(scene.pod("com/node-n1", json!({})), "10.16.0.2 of ovn-default");
+    scene.happens(Event::Nodes(Seen::Apply(node("n1.com", "172.30.0.1"))));
+    let refused = scene.engine.refused("node-n1.com").map(|refused| refused.message.clone()).unwrap_or_default();
+    assert!(refused.contains("already holds 10.16.0.2"), "{refused}");
+    scene.pod_gone("com/node-n1");
+    assert_eq!(scene.engine.lease("node-n1.com").map(|(subnet, _)| subnet.to_owned()), Some("join".to_owned()));
+}
+
+/// What may happen to a few pods that want all sorts of things of one small subnet.
+#[derive(Debug, Clone)]
+enum Change {
+    Come(usize, usize),
+    Go(usize),
+    Pool(bool),
+    Exclude(bool),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let pod = 0..16_usize;
+    prop_oneof![
+        6 => (pod.clone(), 0..9_usize).prop_map(|(pod, wish)| Change::Come(pod, wish)),
+        6 => pod.prop_map(Change::Go),
+        1 => any::<bool>().prop_map(Change::Pool),
+        1 => any::<bool>().prop_map(Change::Exclude),
+    ]
+}
+
+/// What a pod may wish for.
+fn wish(which: usize) -> Value {
+    let one = |name: &str, value: &str| json!({ format!("ovn.kubernetes.io/{name}"): value });
+    match which {
+        0 | 1 => json!({}),
+        2 => one("ip_family", "ipv4"),
+        3 => one("ip_family", "ipv6"),
+        4 => one("ip_address", "10.23.0.3"),
+        5 => one("ip_pool", "10.23.0.3,10.23.0.4"),
+        6 => one("ip_pool", "pool"),
+        7 => one("mac_address", "00:00:00:53:6b:b6"),
+        _ => json!({
+            "ovn.kubernetes.io/mac_address": "00:00:00:53:6b:b6", "ovn.kubernetes.io/logical_switch": "ovn-default",
+        }),
+    }
+}
+
+proptest! {
+    #[test]
+    fn nobody_waits_who_could_be_served(changes in prop::collection::vec(change(), 1..60)) {
+        let mut scene = Scene::new();
+        scene.namespace("ns", json!({}));
+        scene.subnet("net", json!({ "cidrBlock": SMALL, "namespaces": ["ns"] }));
+        for change in changes {
+            match change {
+                Change::Come(n, which) => {
+                    scene.pod(&format!("ns/p{n:02}"), wish(which));
+                }
+                Change::Go(n) => scene.pod_gone(&format!("ns/p{n:02}")),
+                Change::Pool(true) => scene.pool("pool", "net", &["10.23.0.5..10.23.0.6", "fd00:23::6"], &[]),
+                Change::Pool(false) => {
+                    scene.happens(Event::IpPools(Seen::Delete(pool("pool", "net", &["10.23.0.5"], &[]))));
+                }
+                Change::Exclude(some) => {
+                    let exclude: &[&str] = if some { &["10.23.0.2", "fd00:23::2"] } else { &[] };
+                    scene.subnet("net", json!({ "cidrBlock": SMALL, "namespaces": ["ns"], "excludeIps": exclude }));
+                }
+            }
+            let served = |scene: &Scene| {
+                let all = scene.outcomes().into_iter().filter(|(_, outcome)| !outcome.starts_with("refused"));
+                all.collect::<Vec<_>>()
+            };
+            let before = served(&scene);
+            for port in scene.cluster.pods.keys().cloned().collect::<Vec<_>>() {
+                scene.engine.mark(Object::Pod(port));
+            }
+            scene.engine.decide(&scene.cluster);
+            prop_assert_eq!(before, served(&scene));
+        }
+    }
+}
