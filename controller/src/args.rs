@@ -76,8 +76,8 @@ pub struct Args {
     #[arg(long, env = "POD_NAME")]
     pub pod_name: Option<String>,
 
-    /// Namespace of the Lease.
-    #[arg(long, env = "POD_NAMESPACE", default_value = "kube-system")]
+    /// Namespace of the Lease. In kube-ovn's manifests it is in the variable `KUBE_NAMESPACE`, which is read too.
+    #[arg(long, env = "POD_NAMESPACE", default_value_t = namespace(std::env::var("KUBE_NAMESPACE").ok()))]
     pub pod_namespace: String,
 
     /// How long the Lease holds without being renewed, in seconds.
@@ -135,6 +135,11 @@ impl Args {
     }
 }
 
+/// The namespace when neither the flag nor its own variable says it.
+fn namespace(named_by_kube_ovn: Option<String>) -> String {
+    named_by_kube_ovn.filter(|name| !name.is_empty()).unwrap_or_else(|| "kube-system".to_owned())
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.trim_end_matches('s').parse() {
         Ok(seconds @ 2..=3600) => Ok(Duration::from_secs(seconds)),
@@ -173,6 +178,12 @@ mod tests {
 
         let unknown = Args::read(["kube-ovn-controller", "--no-such-flag=1"].map(Into::into)).unwrap_err().to_string();
         assert!(unknown.starts_with("error: unexpected argument '--no-such-flag' found"), "{unknown}");
+    }
+
+    #[test]
+    fn the_namespace_is_known_by_kube_ovns_variable_too() {
+        assert_eq!(namespace(Some("networks".to_owned())), "networks");
+        assert_eq!([namespace(Some(String::new())), namespace(None)], ["kube-system", "kube-system"]);
     }
 
     #[test]
