@@ -11,9 +11,12 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use kube_leader_election::{Error, LeaseLock, LeaseLockParams, LeaseLockResult};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -50,7 +53,8 @@ pub async fn run(
     }
     let led = matches!(*standing.borrow(), Standing::Leading { .. });
     standing.send_replace(Standing::Standby);
-    if led && let Err(error) = lock.step_down().await {
+    let leases = Api::namespaced(client, &namespace);
+    if led && let Err(error) = give_back(&leases, &identity, ttl).await {
         tracing::warn!(%error, lease = LEASE, "the lease was not given back; it runs out by itself");
     }
 }
@@ -108,8 +112,29 @@ async fn campaign(
     }
 }
 
-/// How long a Lease still binds others, by its own clock and ours. One that was given back binds them too, for the second
-/// that kube-leader-election leaves on it: who asked sooner would be refused, and ask again at once.
+/// Says of a Lease that we hold that nobody does, and that its time was over long ago. The library's `step_down` leaves a
+/// second on it, during which it refuses whoever asks. A Lease that is another's, or becomes another's meanwhile, stays as it
+/// is.
+async fn give_back(leases: &Api<Lease>, identity: &str, ttl: Duration) -> kube::Result<()> {
+    loop {
+        let Some(lease) = leases.get_opt(LEASE).await? else { return Ok(()) };
+        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
+        if holder != Some(identity) {
+            return Ok(());
+        }
+        // A clock that is behind ours by less than the Lease's time sees it run out too.
+        let over = MicroTime(jiff::Timestamp::now() - ttl);
+        let spec = json!({ "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": over });
+        let patch = json!({ "metadata": { "resourceVersion": lease.metadata.resource_version }, "spec": spec });
+        match leases.patch(LEASE, &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {} // it is not as we read it
+            outcome => return outcome.map(drop),
+        }
+    }
+}
+
+/// How long a Lease still binds others, by its own clock and ours. One that was given back by `step_down` binds them too, for
+/// the second that is left on it: who asked sooner would be refused, and ask again at once.
 fn time_left(lease: &Lease) -> Duration {
     /// kube-leader-election asks for strictly later than the end.
     const MARGIN: Duration = Duration::from_millis(20);
@@ -134,29 +159,4 @@ fn step_aside(standing: &watch::Sender<Standing>, why: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use jiff::{SignedDuration, Timestamp};
-    use k8s_openapi::api::coordination::v1::LeaseSpec;
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-
-    use super::*;
-
-    /// In seconds.
-    fn left(holder: &str, renewed_before: i64, duration: i32) -> u128 {
-        let renewed = Timestamp::now() - SignedDuration::from_secs(renewed_before);
-        let spec = LeaseSpec {
-            holder_identity: Some(holder.to_owned()),
-            lease_duration_seconds: Some(duration),
-            renew_time: Some(MicroTime(renewed)),
-            ..LeaseSpec::default()
-        };
-        (time_left(&Lease { spec: Some(spec), ..Lease::default() }).as_millis() + 500) / 1000
-    }
-
-    #[test]
-    fn a_lease_binds_others_until_its_time_is_over_whoever_holds_it() {
-        assert_eq!((left("other", 5, 15), left("other", 15, 15), left("other", 99, 15)), (10, 0, 0));
-        assert_eq!((left("", 0, 1), left("", 1, 1)), (1, 0), "one that was given back");
-        assert_eq!(time_left(&Lease::default()), Duration::ZERO);
-    }
-}
+mod tests;
