@@ -29,9 +29,11 @@ pub struct Pool {
 pub enum PoolVerdict {
     /// In force as written.
     Valid,
-    /// In force, but for some of its addresses.
+    /// In force, but not all that is written.
     Partly {
-        /// Which are not used and why, naming the field.
+        /// One word, for the condition's reason.
+        reason: &'static str,
+        /// What is not in force and why, naming the field.
         message: String,
     },
     /// Not usable as written. What was in force before stays so.
@@ -42,6 +44,9 @@ pub enum PoolVerdict {
         message: String,
     },
 }
+
+/// A condition's reason and its message.
+type Said = (&'static str, String);
 
 impl Engine {
     pub(super) fn decide_pool(&mut self, cluster: &Cluster, name: &Arc<str>) {
@@ -60,7 +65,7 @@ impl Engine {
         let subnet: Arc<str> = pool.spec.subnet.trim().into();
         let verdict = match self.enforce_pool(pool) {
             Ok(None) => PoolVerdict::Valid,
-            Ok(Some(message)) => PoolVerdict::Partly { message },
+            Ok(Some((reason, message))) => PoolVerdict::Partly { reason, message },
             Err((reason, message)) => {
                 tracing::warn!(pool = &**name, reason, message, "the pool cannot be used as written");
                 PoolVerdict::Invalid { reason, message }
@@ -85,8 +90,8 @@ impl Engine {
         }
     }
 
-    /// Puts a pool in force; says which of its addresses are not used.
-    fn enforce_pool(&mut self, pool: &IpPool) -> Result<Option<String>, (&'static str, String)> {
+    /// Puts a pool in force; says what of it is not, such as addresses that are not the subnet's.
+    fn enforce_pool(&mut self, pool: &IpPool) -> Result<Option<Said>, Said> {
         let invalid = |field: &str, why: &dyn std::fmt::Display| FieldError::new(pool.object(), field, why).to_string();
         let def = PoolDef::parse(pool).map_err(|error| ("ValidateIPPoolFailed", error.to_string()))?;
         let Some(cidrs) = self.world.subnet(&def.subnet).map(|subnet| subnet.cidrs) else {
@@ -106,7 +111,12 @@ impl Engine {
             Err(refusal) => return Err(("AddressesInConflict", invalid("spec.ips", &refusal))),
         }
         let why = |range| format!("{range} is not inside {cidrs} of subnet {}; the rest is in force", def.subnet);
-        Ok(def.outside(&cidrs).map(|range| invalid("spec.ips", &why(range))))
+        let outside = def.outside(&cidrs).map(|range| ("AddressesOutside", invalid("spec.ips", &why(range))));
+        let set = pool.spec.enable_address_set.unwrap_or_default().then(|| {
+            let why = "no address set is made of a pool; all else is in force";
+            ("AddressSetNotMade", invalid("spec.enableAddressSet", &why))
+        });
+        Ok(outside.or(set))
     }
 
     /// An IPPool as it was found.

@@ -30,8 +30,8 @@ pub(super) fn of_subnet(verdict: &Verdict, before: &[Condition], now: Timestamp)
 pub(super) fn of_pool(verdict: &PoolVerdict, before: &[Condition], now: Timestamp) -> Vec<Condition> {
     let said = match verdict {
         PoolVerdict::Valid => (said(true, "Valid", ""), said(true, "InForce", ""), said(false, "Valid", "")),
-        PoolVerdict::Partly { message } => {
-            (said(false, "AddressesOutside", message), said(true, "InForce", message), said(false, "Valid", ""))
+        PoolVerdict::Partly { reason, message } => {
+            (said(false, reason, message), said(true, "InForce", message), said(false, "Valid", ""))
         }
         PoolVerdict::Invalid { reason, message } => {
             (said(false, reason, message), said(false, reason, message), said(true, reason, message))

@@ -12,7 +12,7 @@ fn asks(pool: &str) -> Value {
 
 fn complaint(scene: &Scene, pool: &str) -> String {
     match scene.engine.pool(pool).map(|pool| &pool.verdict) {
-        Some(PoolVerdict::Invalid { message, .. } | PoolVerdict::Partly { message }) => message.clone(),
+        Some(PoolVerdict::Invalid { message, .. } | PoolVerdict::Partly { message, .. }) => message.clone(),
         other => format!("{other:?}"),
     }
 }
@@ -44,6 +44,24 @@ fn a_pool_s_addresses_go_to_pods_that_name_it() {
     assert_eq!(refused, "refused: subnet ovn-default: no IPv4 address is left in pool shop (3 in use)");
     scene.pod_gone("default/b");
     assert_eq!(scene.outcome("default/d"), "10.16.0.3 of ovn-default");
+}
+
+#[test]
+fn an_address_set_that_is_asked_for_is_said_not_to_be_made() {
+    let mut scene = Scene::new();
+    let mut asking = pool("shop", "ovn-default", &["10.16.0.7"], &[]);
+    asking.spec.enable_address_set = Some(true);
+    scene.happens(Event::IpPools(Seen::Apply(asking.clone())));
+    let conditions = status(&scene, "shop")["conditions"].clone();
+    assert_eq!(conditions[0]["type"], "Validated");
+    assert_eq!((&conditions[0]["status"], &conditions[0]["reason"]), (&json!("False"), &json!("AddressSetNotMade")));
+    let said = "ippool shop: spec.enableAddressSet: no address set is made of a pool; all else is in force";
+    assert_eq!(conditions[0]["message"], said);
+    assert_eq!((&conditions[1]["type"], &conditions[1]["status"]), (&json!("Ready"), &json!("True")));
+    assert_eq!(scene.pod("default/a", asks("shop")), "10.16.0.7 of ovn-default");
+    asking.spec.enable_address_set = Some(false);
+    scene.happens(Event::IpPools(Seen::Apply(asking)));
+    assert_eq!(complaint(&scene, "shop"), "Some(Valid)");
 }
 
 #[test]
