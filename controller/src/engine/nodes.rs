@@ -18,6 +18,7 @@ impl Engine {
             self.refused.remove(&port);
             self.world.remove_node(name);
             self.release(&port);
+            self.wake(&Object::Node(Arc::clone(name)));
             return;
         };
         match self.ipam.assign(&join, &port, &Want::any()) {

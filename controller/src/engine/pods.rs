@@ -167,7 +167,8 @@ fn no_node_is_called_so(cluster: &Cluster, pod: &Pod) -> Result<(), NotNow> {
         None => Ok(()),
         Some(node) => {
             let why = format!("its port would be called {}, as that of node {node} is", pod.port);
-            Err(FieldError::new(format!("pod {}", pod.path()), "metadata.name", why).into())
+            let error = FieldError::new(format!("pod {}", pod.path()), "metadata.name", why);
+            Err(NotNow::until(Object::Node(node.into()), error.to_string()))
         }
     }
 }

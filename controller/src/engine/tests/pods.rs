@@ -162,4 +162,7 @@ fn a_pod_cannot_take_the_place_of_a_node() {
     assert!(told.is_empty(), "the pod is not told the node's address: {told:?}");
     scene.pod_gone("com/node-n1");
     assert_eq!(scene.engine.lease("node-n1.com").map(|(subnet, _)| subnet.to_owned()), Some("join".to_owned()));
+    scene.happens(Event::Pods(Seen::Apply(pod("com/node-n1", "uid-2", json!({})))));
+    scene.happens(Event::Nodes(Seen::Delete(node("n1.com", "172.30.0.1"))));
+    assert_eq!(scene.outcome("com/node-n1"), "10.16.0.2 of ovn-default", "the name is free");
 }
