@@ -1,0 +1,56 @@
+//! Files of databases that no server can open.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Whether these words of `ovsdb-tool` mean that what is in the file is wrong, and not that it could not be read.
+pub fn is_damage(said: &str) -> bool {
+    let words = ["syntax error: ", "unexpected file format", "cannot identify file type", "(End of file)"];
+    words.iter().any(|words| said.contains(words))
+}
+
+/// Gives the file another name, which says when (`20250131T235959Z`); nothing of it is lost. The new name.
+pub fn put_aside(file: &Path, time: &str) -> io::Result<PathBuf> {
+    let name = |number: u32| {
+        let mut name = file.to_owned().into_os_string();
+        name.push(format!(".damaged-{time}"));
+        if number > 0 {
+            name.push(format!("-{number}"));
+        }
+        PathBuf::from(name)
+    };
+    let free = (0..=u32::MAX).map(name).find(|path| !path.exists());
+    let aside = free.ok_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists))?;
+    std::fs::rename(file, &aside)?;
+    Ok(aside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_tell_damage_from_what_stands_in_the_way() {
+        for said in [
+            "ovsdb error: nb.db: unexpected file format",
+            "ovsdb error: nb.db: cannot identify file type",
+            "I/O error: nb.db: error reading 14750 bytes starting at offset 61 (End of file)",
+            "syntax error: nb.db: 14750 bytes starting at offset 61 have SHA-1 hash 22db but should have hash 0c91",
+        ] {
+            assert!(is_damage(said), "{said}");
+        }
+        assert!(!is_damage("I/O error: nb.db: open failed (Permission denied)"));
+    }
+
+    #[test]
+    fn two_of_one_second_are_both_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("nb.db");
+        for (text, name) in [("1", "nb.db.damaged-T"), ("2", "nb.db.damaged-T-1")] {
+            std::fs::write(&file, text).unwrap();
+            let aside = put_aside(&file, "T").unwrap();
+            assert_eq!(aside, dir.path().join(name));
+            assert_eq!(std::fs::read_to_string(aside).unwrap(), text);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! What probes ask of process 1: whether it lives, whether it does its work.
+//!
+//! One word each way and one connection, on a unix socket beside those of the daemons. An answer that is not `ok` names each
+//! daemon that is not as it should be.
+
+use std::io;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+
+use crate::crew::Member;
+
+/// How long an answer may take: longer than each daemon may.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long after a daemon's end we know of it at the latest.
+const MOMENT: Duration = Duration::from_millis(500);
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Whether every daemon that has come up answers. One that has ended is being started again, which is no reason to end
+    /// the others too.
+    Live,
+    /// Whether every daemon does its work.
+    Ready,
+}
+
+/// Why the answer is no.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusError {
+    /// Process 1 does not answer.
+    #[error("{at}: {source}")]
+    Io {
+        /// The socket.
+        at: String,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// It did not in time.
+    #[error("{at}: no answer within {PATIENCE:?}")]
+    Silent {
+        /// The socket.
+        at: String,
+    },
+    /// Not all is well.
+    #[error("{0}")]
+    No(String),
+}
+
+/// The listening socket.
+#[derive(Debug)]
+pub struct Status {
+    listener: UnixListener,
+    members: watch::Receiver<Vec<Member>>,
+}
+
+impl Status {
+    /// Binds the socket, in place of one that was left behind.
+    pub fn bind(socket: &Path, members: watch::Receiver<Vec<Member>>) -> io::Result<Self> {
+        match std::fs::remove_file(socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        Ok(Self { listener: UnixListener::bind(socket)?, members })
+    }
+
+    /// Answers, one after the other, until it is dropped. `check` says whether a daemon answers, or whether it works.
+    pub async fn serve<E: std::fmt::Display>(
+        self,
+        check: impl AsyncFn(Question, &'static str, u32) -> Result<(), E>,
+    ) -> ! {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => match tokio::time::timeout(PATIENCE, answer(stream, &self.members, &check)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(%error, "a probe was not answered"),
+                    Err(_) => tracing::warn!("a probe was not answered within {PATIENCE:?}"),
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a probe");
+                    tokio::time::sleep(Duration::from_secs(1)).await; // no files left: nothing tells when there are
+                }
+            }
+        }
+    }
+}
+
+async fn answer<E: std::fmt::Display>(
+    mut stream: UnixStream,
+    members: &watch::Receiver<Vec<Member>>,
+    check: &impl AsyncFn(Question, &'static str, u32) -> Result<(), E>,
+) -> io::Result<()> {
+    let mut word = String::new();
+    (&mut stream).take(16).read_to_string(&mut word).await?;
+    let answer = match word.parse() {
+        Ok(question) => {
+            let now = members.borrow().clone();
+            let said = join_all(now.into_iter().map(|member| one(question, member, members.clone(), check))).await;
+            let wrong: Vec<_> = said.into_iter().filter_map(Result::err).collect();
+            if wrong.is_empty() { "ok".to_owned() } else { wrong.join("; ") }
+        }
+        Err(()) => format!("not a question: {word}"),
+    };
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+async fn one<E: std::fmt::Display>(
+    question: Question,
+    member: Member,
+    mut members: watch::Receiver<Vec<Member>>,
+    check: &impl AsyncFn(Question, &'static str, u32) -> Result<(), E>,
+) -> Result<(), String> {
+    let Member { name, pid, settled } = member;
+    match (question, pid) {
+        (Question::Live, Some(_)) if !settled => Ok(()),
+        (Question::Live, None) => Ok(()),
+        (Question::Ready, None) => Err(format!("{name} does not run")),
+        (Question::Ready, Some(_)) if !settled => Err(format!("{name} is starting")),
+        (_, Some(pid)) => {
+            let Err(error) = check(question, name, pid).await else { return Ok(()) };
+            // One that has just ended does not answer either; we hear of that in a moment.
+            let gone = members.wait_for(|members| !members.contains(&member));
+            if question == Question::Live && matches!(tokio::time::timeout(MOMENT, gone).await, Ok(Ok(_))) {
+                return Ok(());
+            }
+            Err(format!("{name}: {error}"))
+        }
+    }
+}
+
+/// Asks the process that listens there.
+pub async fn ask(socket: &Path, question: Question) -> Result<(), StatusError> {
+    let at = socket.display().to_string();
+    let asked = async {
+        let mut stream = UnixStream::connect(socket).await?;
+        stream.write_all(question.word().as_bytes()).await?;
+        stream.shutdown().await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(answer)) if answer == "ok" => Ok(()),
+        Ok(Ok(answer)) => Err(StatusError::No(answer)),
+        Ok(Err(source)) => Err(StatusError::Io { at, source }),
+        Err(_) => Err(StatusError::Silent { at }),
+    }
+}
+
+impl Question {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Ready => "ready",
+        }
+    }
+}
+
+impl FromStr for Question {
+    type Err = ();
+
+    fn from_str(word: &str) -> Result<Self, ()> {
+        [Self::Live, Self::Ready].into_iter().find(|question| question.word() == word).ok_or(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UP: Member = Member { name: "up", pid: Some(1), settled: true };
+    const STARTING: Member = Member { name: "starting", pid: Some(2), settled: false };
+    const GONE: Member = Member { name: "gone", pid: None, settled: false };
+    const DEAF: Member = Member { name: "deaf", pid: Some(3), settled: true };
+
+    #[tokio::test]
+    async fn who_is_started_again_lives_and_is_not_ready_and_who_does_not_answer_is_neither() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("status");
+        std::fs::write(&socket, "left behind").unwrap_or_default();
+        let (members, receiver) = watch::channel(vec![UP, STARTING, GONE]);
+        let status = Status::bind(&socket, receiver).unwrap();
+        let serving = status.serve(async |_, _, pid| if pid == 3 { Err("does not answer") } else { Ok(()) });
+        let asking = async {
+            ask(&socket, Question::Live).await.unwrap();
+            let no = ask(&socket, Question::Ready).await.unwrap_err().to_string();
+            assert_eq!(no, "starting is starting; gone does not run");
+            members.send_replace(vec![UP, DEAF]);
+            for question in [Question::Live, Question::Ready] {
+                assert_eq!(ask(&socket, question).await.unwrap_err().to_string(), "deaf: does not answer");
+            }
+            members.send_replace(vec![UP]);
+            ask(&socket, Question::Ready).await.unwrap();
+        };
+        tokio::select! {
+            () = asking => {}
+            never = serving => never,
+        }
+        let nobody = ask(&dir.path().join("other"), Question::Live).await.unwrap_err().to_string();
+        assert!(nobody.contains("other: No such file"), "{nobody}");
+    }
+}

@@ -1,0 +1,91 @@
+//! Programs that run to their end: `ovsdb-tool`, `ovs-ofctl` and the like.
+
+use std::ffi::OsStr;
+use std::io;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use crate::orphans;
+
+/// How long one may take. A database of hundreds of megabytes is read in some seconds.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Why a program has not done what it was to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ToolError {
+    /// It is not there, or cannot be run.
+    #[error("{program}: cannot be started: {source}")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// It has failed.
+    #[error("{program}: {status}: {said}")]
+    Failed {
+        /// The program and its first argument.
+        program: String,
+        /// How it has ended.
+        status: ExitStatus,
+        /// What it has said on stderr.
+        said: String,
+    },
+    /// It did not end.
+    #[error("{program}: has not ended within {PATIENCE:?}")]
+    Slow {
+        /// The program and its first argument.
+        program: String,
+    },
+}
+
+/// Runs a program to its end; what it has printed.
+pub async fn run<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) -> Result<String, ToolError> {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    finish(command).await
+}
+
+/// The same for a command that has been put together.
+pub async fn finish(mut command: Command) -> Result<String, ToolError> {
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    let verb =
+        command.as_std().get_args().next().map_or_else(String::new, |word| format!(" {}", word.to_string_lossy()));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let child = orphans::spawn(&mut command).map_err(|source| ToolError::Start { program: program.clone(), source })?;
+    let program = program + &verb;
+    let Ok(output) = tokio::time::timeout(PATIENCE, child.output()).await else {
+        return Err(ToolError::Slow { program });
+    };
+    let output = output.map_err(|source| ToolError::Start { program: program.clone(), source })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(ToolError::Failed { program, status: output.status, said })
+}
+
+impl ToolError {
+    /// What the program has said when it failed.
+    pub fn said(&self) -> Option<&str> {
+        match self {
+            Self::Failed { said, .. } => Some(said),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_program_prints_is_its_value_and_what_it_complains_of_its_error() {
+        assert_eq!(run("sh", ["-c", "echo out; echo err >&2"]).await.unwrap(), "out\n");
+        let failed = run("sh", ["-c", "echo out; echo err >&2; exit 3"]).await.unwrap_err();
+        assert_eq!(failed.to_string(), "sh -c: exit status: 3: err");
+        assert_eq!(failed.said(), Some("err"));
+    }
+}

@@ -1,0 +1,187 @@
+//! A crew of real processes: shells and sleeps in the place of daemons.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use daemons::crew::{Crew, CrewError, Member, Part};
+use tokio::process::Command;
+use tokio::sync::{oneshot, watch};
+
+/// A shell script that works once it has made its file, and writes to a journal when it starts and when it is asked to end.
+struct Script {
+    name: &'static str,
+    text: &'static str,
+    dir: PathBuf,
+    patience: Duration,
+}
+
+impl Script {
+    fn note(&self, what: &str) {
+        use std::io::Write;
+        let mut journal = std::fs::File::options().create(true).append(true).open(self.dir.join("journal")).unwrap();
+        writeln!(journal, "{what} {}", self.name).unwrap();
+    }
+}
+
+impl Part for Script {
+    type Error = String;
+
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    async fn prepare(&mut self) -> Result<Command, String> {
+        self.note("start");
+        let _ = std::fs::remove_file(self.dir.join(self.name));
+        let mut command = Command::new("sh");
+        command.args(["-c", self.text, self.name]).current_dir(&self.dir);
+        Ok(command)
+    }
+
+    async fn check(&self, _: u32) -> Result<(), String> {
+        if self.dir.join(self.name).exists() { Ok(()) } else { Err("no file yet".to_owned()) }
+    }
+
+    async fn settle(&mut self, _: u32) -> Result<(), String> {
+        self.note("settle");
+        Ok(())
+    }
+
+    async fn exit(&mut self, _: u32) -> Result<(), String> {
+        self.note("exit");
+        Err("it has no socket".to_owned())
+    }
+
+    fn patience(&self) -> Duration {
+        self.patience
+    }
+}
+
+/// Works at once and until it is told to end.
+const GOOD: &str = "touch $0; exec sleep 600";
+
+/// A crew that runs, and the test's hold on it.
+struct Running {
+    dir: tempfile::TempDir,
+    members: watch::Receiver<Vec<Member>>,
+    stop: oneshot::Sender<()>,
+    crew: tokio::task::JoinHandle<Result<(), CrewError>>,
+}
+
+impl Running {
+    fn start(scripts: &[(&'static str, &'static str)], patience: Duration) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let part = |(name, script): &(&'static str, &'static str)| Script {
+            name,
+            text: script,
+            dir: dir.path().to_owned(),
+            patience,
+        };
+        let crew = Crew::new(scripts.iter().map(part), Duration::from_millis(500));
+        let members = crew.members();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let crew = tokio::task::spawn_local(crew.run(async move { stopped.await.unwrap_or_default() }));
+        Self { dir, members, stop, crew }
+    }
+
+    /// Waits until all of them work, each with a process other than `than`.
+    async fn all(&mut self, than: &[u32]) -> Vec<u32> {
+        let all = |members: &Vec<Member>| {
+            let pids = members.iter().filter(|member| member.settled).filter_map(|member| member.pid);
+            pids.filter(|pid| !than.contains(pid)).count() == members.len()
+        };
+        let members = tokio::time::timeout(Duration::from_secs(20), self.members.wait_for(all)).await.unwrap().unwrap();
+        members.iter().filter_map(|member| member.pid).collect()
+    }
+
+    fn journal(dir: &Path) -> String {
+        std::fs::read_to_string(dir.join("journal")).unwrap().replace('\n', ", ")
+    }
+}
+
+fn runs(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Runs a test on one thread, as the programs do.
+fn test(future: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(tokio::task::LocalSet::new().run_until(future));
+}
+
+#[test]
+fn they_start_in_order_and_stop_in_reverse_and_none_is_left() {
+    test(async {
+        let slow = "sleep 0.2; touch $0; exec sleep 600";
+        let mut running = Running::start(&[("first", slow), ("second", GOOD)], Duration::from_secs(10));
+        let pids = running.all(&[]).await;
+        running.stop.send(()).unwrap();
+        running.crew.await.unwrap().unwrap();
+        let journal = Running::journal(running.dir.path());
+        assert_eq!(journal, "start first, settle first, start second, settle second, exit second, exit first, ");
+        assert!(!pids.into_iter().any(runs));
+    });
+}
+
+#[test]
+fn one_that_ends_is_started_again_and_the_others_stay() {
+    test(async {
+        let mut running = Running::start(&[("first", GOOD), ("second", GOOD)], Duration::from_secs(10));
+        let before = running.all(&[]).await;
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(before[0].cast_signed()), nix::sys::signal::SIGKILL).unwrap();
+        let changed = |members: &Vec<Member>| members[0].settled && members[0].pid != Some(before[0]);
+        running.members.wait_for(changed).await.unwrap();
+        let after = running.all(&[]).await;
+        assert_eq!((after[1], after[0] != before[0]), (before[1], true));
+        running.stop.send(()).unwrap();
+        running.crew.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn one_that_ends_again_and_again_is_given_up_and_the_others_are_stopped() {
+    test(async {
+        let running = Running::start(&[("first", GOOD), ("second", "exit 3")], Duration::from_secs(10));
+        let failed = running.crew.await.unwrap().unwrap_err().to_string();
+        assert_eq!(failed, "second has ended 6 times within 60s, the last time by exit status: 3");
+        assert!(Running::journal(running.dir.path()).ends_with("start second, exit first, "));
+        assert!(running.members.borrow().iter().all(|member| member.pid.is_none()));
+    });
+}
+
+#[test]
+fn one_that_never_works_is_named_with_what_it_lacks() {
+    test(async {
+        let running = Running::start(&[("first", "exec sleep 600")], Duration::from_millis(200));
+        let failed = running.crew.await.unwrap().unwrap_err().to_string();
+        assert_eq!(failed, "first does not work 200ms after it was started: no file yet");
+    });
+}
+
+#[test]
+fn one_that_does_not_listen_is_killed_when_its_time_is_up() {
+    test(async {
+        let deaf = "trap '' TERM; touch $0; while :; do sleep 0.05; done";
+        let mut running = Running::start(&[("first", deaf)], Duration::from_secs(10));
+        let pids = running.all(&[]).await;
+        let asked = Instant::now();
+        running.stop.send(()).unwrap();
+        running.crew.await.unwrap().unwrap();
+        let took = asked.elapsed();
+        assert!(took >= Duration::from_millis(500) && took < Duration::from_secs(5), "{took:?}");
+        assert!(!runs(pids[0]));
+    });
+}
+
+#[test]
+fn it_can_be_stopped_while_it_starts() {
+    test(async {
+        let mut running = Running::start(&[("first", GOOD), ("second", "exec sleep 600")], Duration::from_secs(10));
+        let started = |members: &Vec<Member>| members[1].pid.is_some();
+        let pid = running.members.wait_for(started).await.unwrap()[1].pid.unwrap();
+        running.stop.send(()).unwrap();
+        running.crew.await.unwrap().unwrap();
+        assert!(!runs(pid));
+    });
+}
