@@ -18,10 +18,11 @@ demo: lab-up ## Bring a two-node cluster up and show what it does, with real pod
 
 demo-down: lab-down ## Take the demo's cluster down again
 
-test: ## Everything: check, the agent on real Open vSwitch, then every e2e test on a cluster of its own
+test: ## Everything: check, our daemons on real OVN and Open vSwitch, then every e2e test on a cluster of its own
 	@$(MAKE) --no-print-directory check
-	@e2e/setup node
+	@e2e/setup node rootfs
 	cargo test --package kube-ovn-cni --test node --quiet
+	cargo test --package ovn-central --test member --quiet
 	@$(MAKE) --no-print-directory e2e
 
 check: ## Formatting, lints, licences and all tests that need neither root nor a cluster
@@ -29,8 +30,8 @@ check: ## Formatting, lints, licences and all tests that need neither root nor a
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	PATH="$(CACHE)/cargo-deny/bin:$$PATH" cargo deny --log-level error check bans licenses sources
-	cargo test --workspace --exclude e2e --exclude kube-ovn-cni --quiet
-	cargo test --package e2e --package kube-ovn-cni --lib --bins --quiet
+	cargo test --workspace --exclude e2e --exclude kube-ovn-cni --exclude ovn-central --quiet
+	cargo test --package e2e --package kube-ovn-cni --package ovn-central --lib --bins --quiet
 
 e2e: ## The tests on a real cluster; E2E=name for those whose name contains it
 	@e2e/setup lab

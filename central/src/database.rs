@@ -1,0 +1,243 @@
+//! One of the two databases: its server, from its file to a leader that clients reach.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use daemons::control::{self, ControlError};
+use daemons::tool::{self, ToolError};
+use daemons::version::Version;
+use serde_json::{Map, Value, json};
+use tokio::process::Command;
+
+use crate::args::Run;
+use crate::file::{File, FileError};
+
+/// Which of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// What the controller writes.
+    Northbound,
+    /// What the chassis read.
+    Southbound,
+}
+
+/// A database and its server.
+#[derive(Clone, Debug)]
+pub struct Database {
+    which: Which,
+    file: File,
+    run_directory: PathBuf,
+    listen: Vec<SocketAddr>,
+    probe_interval: u32,
+}
+
+/// Why a database is not there for its clients.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// Its file is not as it must be.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A program failed that looks after it.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// Its server does not answer.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Its server cannot be told what to serve.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file that cannot be written.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Who does not lead refuses writes.
+    #[error("it does not lead its cluster: its role is {0}")]
+    NotLeader(String),
+    /// No version where one was expected.
+    #[error("the schema's version makes no sense: {0}")]
+    Schema(String),
+}
+
+impl Which {
+    /// What its server is called in the log.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Northbound => "nb",
+            Self::Southbound => "sb",
+        }
+    }
+
+    /// The database's name in its schema.
+    pub fn schema(self) -> &'static str {
+        match self {
+            Self::Northbound => "OVN_Northbound",
+            Self::Southbound => "OVN_Southbound",
+        }
+    }
+
+    /// The table with its one row of settings.
+    fn global(self) -> &'static str {
+        match self {
+            Self::Northbound => "NB_Global",
+            Self::Southbound => "SB_Global",
+        }
+    }
+}
+
+impl Database {
+    /// What the flags say of this one.
+    pub fn new(which: Which, run: &Run) -> Self {
+        let (port, raft_port) = match which {
+            Which::Northbound => (run.nb_port, run.nb_raft_port),
+            Which::Southbound => (run.sb_port, run.sb_raft_port),
+        };
+        Self {
+            which,
+            file: File {
+                path: run.database_directory.join(format!("ovn{}_db.db", which.name())),
+                schema: run.schema_directory.join(format!("ovn-{}.ovsschema", which.name())),
+                address: format!("tcp:{}", SocketAddr::new(run.address, raft_port)),
+            },
+            run_directory: run.directory.run_directory.clone(),
+            listen: run.listen().into_iter().map(|address| SocketAddr::new(address, port)).collect(),
+            probe_interval: run.probe_interval,
+        }
+    }
+
+    /// Which one it is.
+    pub fn which(&self) -> Which {
+        self.which
+    }
+
+    /// The socket of its clients in this container, where `ovn-nbctl` and `ovn-sbctl` look for it.
+    pub fn socket(&self) -> PathBuf {
+        self.beside("sock")
+    }
+
+    /// Its server's control socket.
+    pub fn control(&self) -> PathBuf {
+        self.beside("ctl")
+    }
+
+    /// Makes the file ready, and the command that serves it.
+    pub async fn prepare(&self) -> Result<Command, DatabaseError> {
+        self.file.prepare().await?;
+        let config = self.beside("json");
+        let text = config_file(&self.socket(), &self.listen, self.probe_interval, &self.file.path).to_string();
+        std::fs::write(&config, text).map_err(|source| DatabaseError::Io { path: config.clone(), source })?;
+        let mut command = daemons::daemon::command("ovsdb-server");
+        command.args([
+            format!("--config-file={}", config.display()),
+            format!("--unixctl={}", self.control().display()),
+            format!("--pidfile={}", self.beside("pid").display()),
+        ]);
+        Ok(command)
+    }
+
+    /// Whether clients are served as they need to be: by a leader, at every address.
+    pub async fn check(&self) -> Result<(), DatabaseError> {
+        let status = control::ask(&self.control(), "cluster/status", &[self.which.schema()]).await?;
+        match role(&status) {
+            Some("leader") => {}
+            other => return Err(DatabaseError::NotLeader(other.unwrap_or("unknown").to_owned())),
+        }
+        let select = json!({"op": "select", "table": self.which.global(), "where": [], "columns": ["_uuid"]});
+        for address in &self.listen {
+            control::read(reachable(*address), self.which.schema(), std::slice::from_ref(&select)).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings the database to the installed schema when that is newer. An older one is left: members are upgraded one after
+    /// the other, and who is behind must not undo it.
+    pub async fn settle(&self) -> Result<(), DatabaseError> {
+        let server = format!("unix:{}", self.socket().display());
+        let schema = self.file.schema.display().to_string();
+        let name = self.which.schema();
+        let found = version(&tool::run("ovsdb-client", ["get-schema-version", &server, name]).await?)?;
+        let installed = version(&tool::run("ovsdb-tool", ["schema-version", &schema]).await?)?;
+        if installed > found {
+            tracing::info!(database = name, %found, %installed, "the schema is converted");
+            tool::run("ovsdb-client", ["--timeout=120", "convert", &server, &schema]).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks its server to end.
+    pub async fn exit(&self) -> Result<(), DatabaseError> {
+        control::ask(&self.control(), "exit", &[]).await?;
+        Ok(())
+    }
+
+    /// How long its server may take until it serves: it reads all of the file.
+    pub fn patience(&self) -> Duration {
+        Duration::from_mins(5)
+    }
+
+    fn beside(&self, extension: &str) -> PathBuf {
+        self.run_directory.join(format!("ovn{}_db.{extension}", self.which.name()))
+    }
+}
+
+/// What the server serves and where (ovsdb-server(1), "Configuration File"). It is the only place where how often clients are
+/// asked whether they are there can be said for this server alone.
+fn config_file(socket: &Path, listen: &[SocketAddr], probe_interval: u32, file: &Path) -> Value {
+    let mut remotes = Map::new();
+    remotes.insert(format!("punix:{}", socket.display()), json!({}));
+    for address in listen {
+        let ip = match address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        remotes.insert(format!("ptcp:{}:{ip}", address.port()), json!({"inactivity-probe": probe_interval}));
+    }
+    json!({"remotes": remotes, "databases": {file.display().to_string(): {}}})
+}
+
+/// The member's role in what `cluster/status` says.
+fn role(status: &str) -> Option<&str> {
+    status.lines().find_map(|line| line.strip_prefix("Role: "))
+}
+
+/// Where a client on this machine reaches who listens there.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        let v6 = address.is_ipv6();
+        address.set_ip(if v6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() });
+    }
+    address
+}
+
+fn version(said: &str) -> Result<Version, DatabaseError> {
+    said.trim().parse().map_err(|_| DatabaseError::Schema(said.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_address_is_served_in_the_words_of_ovs() {
+        let listen = ["10.0.0.1:6641", "[::]:6641"].map(|text| text.parse().unwrap());
+        let config = config_file(Path::new("/run/ovn/ovnnb_db.sock"), &listen, 5000, Path::new("/etc/ovn/ovnnb_db.db"));
+        let expected = json!({
+            "remotes": {
+                "punix:/run/ovn/ovnnb_db.sock": {},
+                "ptcp:6641:10.0.0.1": {"inactivity-probe": 5000},
+                "ptcp:6641:[::]": {"inactivity-probe": 5000},
+            },
+            "databases": {"/etc/ovn/ovnnb_db.db": {}},
+        });
+        assert_eq!(config, expected);
+        assert_eq!(listen.map(reachable).map(|address| address.to_string()), ["10.0.0.1:6641", "[::1]:6641"]);
+    }
+
+    #[test]
+    fn the_role_is_a_line_of_its_own() {
+        let status = "0e64\nName: OVN_Northbound\nStatus: cluster member\nRole: leader\nTerm: 1\nLeader: self\n";
+        assert_eq!(role(status), Some("leader"));
+        assert_eq!(role("Name: Role: leader\n"), None);
+    }
+}

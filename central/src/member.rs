@@ -1,0 +1,170 @@
+//! The member as a whole: both databases and northd, in the order in which they need each other.
+
+use std::io;
+use std::path::PathBuf;
+
+use daemons::control::{self, ControlError};
+use daemons::crew::{Crew, CrewError, Part};
+use daemons::status::{self, Question, Status, StatusError};
+use daemons::version::{Version, VersionError};
+use daemons::{orphans, raise_open_files};
+use tokio::process::Command;
+
+use crate::args::{Check, Run};
+use crate::database::{Database, DatabaseError, Which};
+use crate::northd::{Northd, NorthdError};
+
+/// Without what this one has there are no tiers of ACLs, which NetworkPolicy is made of, and no local mirrors.
+pub const OLDEST: Version = Version(24, 3, 0);
+
+/// Why the member has ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum MemberError {
+    /// The installed OVN will not do.
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    /// A daemon is beyond help.
+    #[error(transparent)]
+    Crew(#[from] CrewError),
+    /// A directory or socket cannot be made.
+    #[error("{}: {source}", path.display())]
+    Path {
+        /// The directory or socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system does not do what it does for every process.
+    #[error("{what}: {source}")]
+    System {
+        /// What we tried.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A daemon of the member.
+#[derive(Clone, Debug)]
+enum Place {
+    Database(Database),
+    Northd(Northd),
+}
+
+/// Why a daemon is not as it should be.
+#[derive(Debug, thiserror::Error)]
+enum PlaceError {
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error(transparent)]
+    Northd(#[from] NorthdError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+/// Runs the member until it is asked to stop.
+pub async fn run(run: Run) -> Result<(), MemberError> {
+    let system = |what| move |source| MemberError::System { what, source };
+    if std::process::id() == 1 {
+        tokio::spawn(async {
+            let Err(error) = orphans::reap().await;
+            tracing::error!(%error, "orphans are not taken in");
+        });
+    }
+    let files = raise_open_files().map_err(system("raise the number of open files"))?;
+    let ovn = Version::at_least("ovn-northd", OLDEST).await?;
+    for path in [&run.database_directory, &run.directory.run_directory] {
+        let made = std::fs::create_dir_all(path);
+        made.map_err(|source| MemberError::Path { path: path.clone(), source })?;
+    }
+    tracing::info!(%ovn, address = %run.address, listen = ?run.listen(), files, "starting");
+
+    let [northbound, southbound] = [Which::Northbound, Which::Southbound].map(|which| Database::new(which, &run));
+    let northd = Northd::new(&northbound, &southbound, &run);
+    let places = [Place::Database(northbound), Place::Database(southbound), Place::Northd(northd)];
+    let crew = Crew::new(places.clone(), run.grace());
+    let socket = run.directory.status();
+    let status = Status::bind(&socket, crew.members());
+    let status = status.map_err(|source| MemberError::Path { path: socket.clone(), source })?;
+    let answering =
+        status.serve(async |question, name, pid| match (places.iter().find(|place| place.name() == name), question) {
+            (Some(place), Question::Live) => place.answers(pid).await,
+            (Some(place), Question::Ready) => place.check(pid).await,
+            (None, _) => Ok(()),
+        });
+    let stop = async {
+        if let Err(error) = kit::signals::stop_requested().await {
+            tracing::error!(%error, "signals cannot be listened to");
+        }
+    };
+    let ended = tokio::select! {
+        ended = crew.run(stop) => ended,
+        never = answering => never,
+    };
+    // Nobody is to wait for an answer there.
+    let _ = std::fs::remove_file(&socket);
+    Ok(ended?)
+}
+
+/// Asks the member that runs in this container.
+pub async fn check(check: &Check) -> Result<(), StatusError> {
+    status::ask(&check.directory.status(), check.question.question()).await
+}
+
+impl Place {
+    /// Whether it answers at all.
+    async fn answers(&self, pid: u32) -> Result<(), PlaceError> {
+        let socket = match self {
+            Self::Database(database) => database.control(),
+            Self::Northd(northd) => northd.control(pid),
+        };
+        control::ask(&socket, "version", &[]).await?;
+        Ok(())
+    }
+}
+
+impl Part for Place {
+    type Error = PlaceError;
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Database(database) => database.which().name(),
+            Self::Northd(_) => "northd",
+        }
+    }
+
+    async fn prepare(&mut self) -> Result<Command, PlaceError> {
+        match self {
+            Self::Database(database) => Ok(database.prepare().await?),
+            Self::Northd(northd) => Ok(northd.command()),
+        }
+    }
+
+    async fn check(&self, pid: u32) -> Result<(), PlaceError> {
+        match self {
+            Self::Database(database) => Ok(database.check().await?),
+            Self::Northd(northd) => Ok(northd.check(pid).await?),
+        }
+    }
+
+    async fn settle(&mut self, _: u32) -> Result<(), PlaceError> {
+        match self {
+            Self::Database(database) => Ok(database.settle().await?),
+            Self::Northd(_) => Ok(()),
+        }
+    }
+
+    async fn exit(&mut self, pid: u32) -> Result<(), PlaceError> {
+        match self {
+            Self::Database(database) => Ok(database.exit().await?),
+            Self::Northd(northd) => Ok(northd.exit(pid).await?),
+        }
+    }
+
+    fn patience(&self) -> std::time::Duration {
+        match self {
+            Self::Database(database) => database.patience(),
+            Self::Northd(_) => std::time::Duration::from_mins(1),
+        }
+    }
+}

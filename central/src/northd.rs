@@ -1,0 +1,72 @@
+//! `ovn-northd`, which makes southbound rows of northbound ones.
+
+use std::path::PathBuf;
+
+use daemons::control::{self, ControlError};
+use tokio::process::Command;
+
+use crate::args::Run;
+use crate::database::Database;
+
+/// `ovn-northd` between two databases of this container.
+#[derive(Clone, Debug)]
+pub struct Northd {
+    run_directory: PathBuf,
+    databases: [PathBuf; 2],
+    threads: u16,
+}
+
+/// Why nothing is translated.
+#[derive(Debug, thiserror::Error)]
+pub enum NorthdError {
+    /// It does not answer.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// It waits for something, or was told to pause.
+    #[error("it is not active: {0}")]
+    NotActive(String),
+}
+
+impl Northd {
+    /// Between these.
+    pub fn new(northbound: &Database, southbound: &Database, run: &Run) -> Self {
+        Self {
+            run_directory: run.directory.run_directory.clone(),
+            databases: [northbound.socket(), southbound.socket()],
+            threads: run.northd_threads,
+        }
+    }
+
+    /// Its control socket, where `ovn-appctl -t ovn-northd` looks for it.
+    pub fn control(&self, pid: u32) -> PathBuf {
+        self.run_directory.join(format!("ovn-northd.{pid}.ctl"))
+    }
+
+    /// The command that starts it.
+    pub fn command(&self) -> Command {
+        let mut command = daemons::daemon::command("ovn-northd");
+        let [northbound, southbound] = &self.databases;
+        command.env("OVN_RUNDIR", &self.run_directory).args([
+            format!("--ovnnb-db=unix:{}", northbound.display()),
+            format!("--ovnsb-db=unix:{}", southbound.display()),
+            format!("--pidfile={}", self.run_directory.join("ovn-northd.pid").display()),
+            format!("--n-threads={}", self.threads),
+        ]);
+        command
+    }
+
+    /// Whether it translates.
+    pub async fn check(&self, pid: u32) -> Result<(), NorthdError> {
+        let said = control::ask(&self.control(pid), "status", &[]).await?;
+        match said.trim() {
+            "Status: active" => Ok(()),
+            other => Err(NorthdError::NotActive(other.to_owned())),
+        }
+    }
+
+    /// Asks it to end.
+    pub async fn exit(&self, pid: u32) -> Result<(), NorthdError> {
+        control::ask(&self.control(pid), "exit", &[]).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,148 @@
+//! A member in a container of its own, with the OVN that images have: run as root, after `e2e/setup rootfs`.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use daemons::testing::{Container, Room};
+use nix::sys::signal::Signal;
+
+fn room() -> Room {
+    Room::new(env!("CARGO_BIN_EXE_ovn-central")).unwrap()
+}
+
+/// Starts a member at one of two addresses that its host has.
+fn start<'a>(room: &'a Room, address: &str) -> Container<'a> {
+    let addresses = "for address in 10.0.0.1 10.0.0.2; do ip address add $address/32 dev lo; done";
+    let arguments = ["--run-directory=/run/ovn", "--database-directory=/run/etc", "--address", address];
+    room.start(addresses, &arguments).unwrap()
+}
+
+/// The names of the logical switches.
+fn switches(member: &mut Container<'_>) -> String {
+    member.run(&["ovn-nbctl", "--bare", "--columns=name", "list", "Logical_Switch"]).unwrap()
+}
+
+/// Signals the daemon with this pid file.
+fn signal(member: &mut Container<'_>, signal: &str, pid_file: &str) {
+    member.run(&["sh", "-c", &format!("kill -{signal} $(cat /run/ovn/{pid_file}.pid)")]).unwrap();
+}
+
+#[test]
+fn it_comes_up_serves_both_families_and_stops_in_order() {
+    let room = room();
+    let mut member = start(&room, "10.0.0.1");
+    member.probe("ready").unwrap_err();
+    member.until("ready").unwrap();
+    member.probe("live").unwrap();
+    let fastest = (0..10).map(|_| {
+        let asked = Instant::now();
+        member.probe("ready").unwrap();
+        asked.elapsed()
+    });
+    let fastest = fastest.min().unwrap();
+    assert!(fastest < Duration::from_millis(50), "a probe takes {fastest:?}");
+
+    member.run(&["ovn-nbctl", "--wait=sb", "ls-add", "one"]).unwrap();
+    for server in ["tcp:127.0.0.1:6642", "tcp:[::1]:6642", "tcp:10.0.0.1:6642"] {
+        let list = ["ovn-sbctl", "--db", server, "--bare", "--columns=external_ids", "list", "Datapath_Binding"];
+        let found = member.run(&list).unwrap();
+        assert!(found.contains("name=one"), "{found}");
+    }
+    let status = ["ovn-appctl", "-t", "/run/ovn/ovnnb_db.ctl", "cluster/status", "OVN_Northbound"];
+    let status = member.run(&status).unwrap();
+    assert!(status.contains("Address: tcp:10.0.0.1:6643\n"), "{status}");
+
+    let before = room.log().len();
+    assert_eq!(member.end(Signal::SIGTERM).unwrap().code(), Some(0));
+    let log = room.log();
+    let stopped: Vec<_> = log[before..].lines().filter(|line| line.contains(": stopped ")).collect();
+    for (line, daemon) in stopped.iter().zip(["northd", "sb", "nb"]) {
+        assert!(line.contains(&format!("daemon=\"{daemon}\"")) && line.contains("exit status: 0"), "{log}");
+    }
+    assert_eq!(stopped.len(), 3, "{log}");
+
+    let mut member = start(&room, "10.0.0.1");
+    member.until("ready").unwrap();
+    assert_eq!(switches(&mut member), "one");
+}
+
+#[test]
+fn a_daemon_that_is_killed_is_started_again_and_one_that_hangs_is_no_life() {
+    let room = room();
+    let mut member = start(&room, "10.0.0.1");
+    member.until("ready").unwrap();
+    member.run(&["ovn-nbctl", "--wait=sb", "ls-add", "one"]).unwrap();
+    for (nth, daemon) in ["ovnnb_db", "ovnsb_db", "ovn-northd"].into_iter().enumerate() {
+        let pid_file = format!("/run/ovn/{daemon}.pid");
+        let before = member.run(&["cat", &pid_file]).unwrap();
+        signal(&mut member, "KILL", daemon);
+        member.probe("live").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while room.log().matches("has ended by itself, and is started again").count() == nth {
+            assert!(Instant::now() < deadline, "{}", room.log());
+            std::thread::yield_now();
+        }
+        member.until("ready").unwrap();
+        assert_ne!(member.run(&["cat", &pid_file]).unwrap(), before);
+        member.run(&["ovn-nbctl", "--wait=sb", "sync"]).unwrap();
+    }
+    assert_eq!(switches(&mut member), "one");
+
+    signal(&mut member, "STOP", "ovnsb_db");
+    let why = member.probe("live").unwrap_err();
+    assert!(why.contains("sb: /run/ovn/ovnsb_db.ctl: no answer within"), "{why}");
+    signal(&mut member, "CONT", "ovnsb_db");
+    member.probe("live").unwrap();
+    member.until("ready").unwrap();
+    member.run(&["ovn-appctl", "-t", "ovn-northd", "pause"]).unwrap();
+    let why = member.probe("ready").unwrap_err();
+    assert!(why.contains("northd: it is not active: Status: paused"), "{why}");
+    member.probe("live").unwrap();
+
+    // All at once, as when the container is killed: nothing is lost, and what is left behind is in nobody's way.
+    member.end(Signal::SIGKILL).unwrap();
+    let mut member = start(&room, "10.0.0.1");
+    member.until("ready").unwrap();
+    assert_eq!(switches(&mut member), "one");
+}
+
+#[test]
+fn another_address_takes_the_data_along_and_what_is_damaged_is_put_aside() {
+    let room = room();
+    let mut member = start(&room, "10.0.0.1");
+    member.until("ready").unwrap();
+    member.run(&["ovn-nbctl", "--wait=sb", "ls-add", "one"]).unwrap();
+    member.end(Signal::SIGTERM).unwrap();
+
+    let mut member = start(&room, "10.0.0.2");
+    member.until("ready").unwrap();
+    assert_eq!(switches(&mut member), "one");
+    for (database, schema, port) in [("nb", "OVN_Northbound", 6643), ("sb", "OVN_Southbound", 6644)] {
+        let control = format!("/run/ovn/ovn{database}_db.ctl");
+        let status = member.run(&["ovn-appctl", "-t", &control, "cluster/status", schema]).unwrap();
+        assert!(status.contains(&format!("Address: tcp:10.0.0.2:{port}\n")), "{status}");
+    }
+    member.end(Signal::SIGTERM).unwrap();
+
+    let file = room.path("etc/ovnnb_db.db");
+    let damaged = fs::read(&file).unwrap()[..100].to_vec();
+    fs::write(&file, &damaged).unwrap();
+    let mut member = start(&room, "10.0.0.2");
+    member.until("ready").unwrap();
+    assert_eq!(switches(&mut member), "");
+    let aside = fs::read_dir(room.path("etc")).unwrap().map(|entry| entry.unwrap().path());
+    let aside: Vec<_> = aside.filter(|path| path.to_string_lossy().contains("nb_db.db.damaged-")).collect();
+    assert_eq!(fs::read(&aside[0]).unwrap(), damaged);
+    assert!(room.log().contains("ERROR ovn_central::file: THE DATABASE CANNOT BE READ"), "{}", room.log());
+}
+
+#[test]
+fn an_ovn_that_is_too_old_is_refused_in_words() {
+    let room = room();
+    room.shadow("ovn-northd", "#!/bin/sh\necho ovn-northd 23.03.1\n").unwrap();
+    assert_eq!(start(&room, "10.0.0.1").ended().unwrap().code(), Some(1));
+    let log = room.log();
+    assert!(log.contains("ovn-northd is of version 23.03.1, and 24.03.0 is the oldest that will do"), "{log}");
+    assert!(!room.path("etc").exists());
+}
