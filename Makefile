@@ -22,7 +22,7 @@ test: ## Everything: check, our daemons on real OVN and Open vSwitch, then every
 	@$(MAKE) --no-print-directory check
 	@e2e/setup node rootfs
 	cargo test --package kube-ovn-cni --test node --quiet
-	cargo test --package ovn-central --test member --quiet
+	cargo test --package ovn-central --test member --package ovs-ovn --test node --quiet
 	@$(MAKE) --no-print-directory e2e
 
 check: ## Formatting, lints, licences and all tests that need neither root nor a cluster
@@ -30,8 +30,8 @@ check: ## Formatting, lints, licences and all tests that need neither root nor a
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	PATH="$(CACHE)/cargo-deny/bin:$$PATH" cargo deny --log-level error check bans licenses sources
-	cargo test --workspace --exclude e2e --exclude kube-ovn-cni --exclude ovn-central --quiet
-	cargo test --package e2e --package kube-ovn-cni --package ovn-central --lib --bins --quiet
+	cargo test --workspace --exclude e2e --exclude kube-ovn-cni --exclude ovn-central --exclude ovs-ovn --quiet
+	cargo test --package e2e --package kube-ovn-cni --package ovn-central --package ovs-ovn --lib --bins --quiet
 
 e2e: ## The tests on a real cluster; E2E=name for those whose name contains it
 	@e2e/setup lab

@@ -1,0 +1,315 @@
+//! All of it: the node's database, ovs-vswitchd and ovn-controller, in the order in which they need each other.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use daemons::control::{self, ControlError};
+use daemons::crew::{Crew, CrewError, Part};
+use daemons::status::{self, Question, Status, StatusError};
+use daemons::version::{Version, VersionError};
+use daemons::{orphans, raise_open_files};
+use tokio::process::Command;
+
+use crate::args::{Check, Run, RunDirectories};
+use crate::conf::{Conf, ConfError};
+use crate::datapath::{Datapath, DatapathError, Machine};
+use crate::flows::{Flows, FlowsError};
+use crate::settings::{self, Session, SettingsError};
+use crate::underlay::{Underlay, UnderlayError};
+
+/// As the centre's.
+const OLDEST_OVN: Version = Version(24, 3, 0);
+
+/// Why it has ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Flags that do not fit together.
+    #[error("{0}")]
+    Flags(String),
+    /// The installed OVN will not do.
+    #[error(transparent)]
+    Version(#[from] VersionError),
+    /// No datapath can be had.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// The interface for tunnels will not do.
+    #[error(transparent)]
+    Underlay(#[from] UnderlayError),
+    /// A daemon is beyond help.
+    #[error(transparent)]
+    Crew(#[from] CrewError),
+    /// A directory, a socket or a limit is not to be had.
+    #[error("{what}: {source}")]
+    System {
+        /// What we tried.
+        what: String,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A daemon of the node.
+#[derive(Clone, Debug)]
+enum Place {
+    Conf(Conf, Wishes),
+    Vswitchd(Vswitchd),
+    Controller(RunDirectories),
+}
+
+/// What the database is told as soon as it is served.
+#[derive(Clone, Debug)]
+struct Wishes {
+    session: Session,
+    id_file: PathBuf,
+    node_name: String,
+    remote: String,
+    datapath: Datapath,
+}
+
+#[derive(Clone, Debug)]
+struct Vswitchd {
+    session: Session,
+    run_directory: PathBuf,
+    flows: Flows,
+    underlay: Option<Underlay>,
+}
+
+/// Why a daemon is not as it should be.
+#[derive(Debug, thiserror::Error)]
+enum PlaceError {
+    #[error(transparent)]
+    Conf(#[from] ConfError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Flows(#[from] FlowsError),
+    #[error(transparent)]
+    Underlay(#[from] UnderlayError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    #[error("the southbound database: {0}")]
+    Southbound(String),
+}
+
+/// Runs it until it is asked to stop.
+pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
+    let system = |what: String| move |source| NodeError::System { what, source };
+    if std::process::id() == 1 {
+        tokio::spawn(async {
+            let Err(error) = orphans::reap().await;
+            tracing::error!(%error, "orphans are not taken in");
+        });
+    }
+    let remote = run.remote().map_err(NodeError::Flags)?;
+    raise_open_files().map_err(system("raise the number of open files".to_owned()))?;
+    let ovn = Version::at_least("ovn-controller", OLDEST_OVN).await?;
+    let (datapath, because) = Machine::look(run.network_type).await.choose(run.datapath)?;
+    tracing::info!(%ovn, node = run.node_name, remote, "starting on the {datapath} datapath: {because}");
+    let directories = &run.directories;
+    let underlay = match run.iface.as_str() {
+        "" => None,
+        iface => {
+            let underlay = Underlay::new(iface, directories.run_directory.clone());
+            underlay.check().await?;
+            Some(underlay)
+        }
+    };
+    if datapath == Datapath::Netdev && underlay.is_none() {
+        tracing::warn!(
+            "no --iface: the userspace datapath has no tunnels to other nodes without an interface for them"
+        );
+    }
+    for path in [&run.database_directory, &directories.run_directory, &directories.ovn_run_directory] {
+        std::fs::create_dir_all(path).map_err(system(path.display().to_string()))?;
+    }
+
+    let crew = Crew::new(places(&run, remote, datapath, underlay), run.grace());
+    let socket = directories.status();
+    let status = Status::bind(&socket, crew.members()).map_err(system(socket.display().to_string()))?;
+    let answering = status.serve(async |question, name, pid| answer(directories, question, name, pid).await);
+    let stop = async {
+        if let Err(error) = kit::signals::stop_requested().await {
+            tracing::error!(%error, "signals cannot be listened to");
+        }
+    };
+    let ended = tokio::select! {
+        ended = crew.run(stop) => ended,
+        never = answering => never,
+    };
+    // Nobody is to wait for an answer there.
+    let _ = std::fs::remove_file(&socket);
+    Ok(ended?)
+}
+
+/// Asks the one that runs in this container.
+pub async fn check(check: &Check) -> Result<(), StatusError> {
+    status::ask(&check.directories.status(), check.question.question()).await
+}
+
+fn places(run: &Run, remote: String, datapath: Datapath, underlay: Option<Underlay>) -> [Place; 3] {
+    let directories = &run.directories;
+    let conf = Conf {
+        file: run.database_directory.join("conf.db"),
+        schema: run.data_directory.join("vswitch.ovsschema"),
+        run_directory: directories.run_directory.clone(),
+    };
+    let session = Session::new(&conf.socket());
+    let wishes = Wishes {
+        session: session.clone(),
+        id_file: run.database_directory.join("system-id.conf"),
+        node_name: run.node_name.clone(),
+        remote,
+        datapath,
+    };
+    let vswitchd = Vswitchd {
+        session,
+        run_directory: directories.run_directory.clone(),
+        flows: Flows::new(&directories.run_directory, &run.data_directory),
+        underlay: underlay.filter(|_| datapath == Datapath::Netdev),
+    };
+    [Place::Conf(conf, wishes), Place::Vswitchd(vswitchd), Place::Controller(directories.clone())]
+}
+
+/// What a probe is told of one of them.
+async fn answer(directories: &RunDirectories, question: Question, name: &str, pid: u32) -> Result<(), PlaceError> {
+    let socket = control_socket(directories, name, pid);
+    if (question, name) == (Question::Ready, CONTROLLER) {
+        let said = control::ask(&socket, "connection-status", &[]).await?;
+        return match said.trim() {
+            "connected" => Ok(()),
+            other => Err(PlaceError::Southbound(other.to_owned())),
+        };
+    }
+    control::ask(&socket, "version", &[]).await?;
+    Ok(())
+}
+
+const SERVER: &str = "ovsdb-server";
+const VSWITCHD: &str = "ovs-vswitchd";
+const CONTROLLER: &str = "ovn-controller";
+
+/// Where `ovs-appctl -t NAME` and `ovn-appctl -t NAME` look for them.
+fn control_socket(directories: &RunDirectories, name: &str, pid: u32) -> PathBuf {
+    let run_directory = if name == CONTROLLER { &directories.ovn_run_directory } else { &directories.run_directory };
+    run_directory.join(format!("{name}.{pid}.ctl"))
+}
+
+impl Wishes {
+    async fn write(&self, conf: &Conf) -> Result<(), PlaceError> {
+        self.session.begin(&conf.socket()).await?;
+        let id = settings::system_id(&self.id_file, self.session.external_id("system-id"), &self.node_name)?;
+        let ours = settings::ours(&id, &self.node_name, &self.remote, self.datapath);
+        if self.session.external_ids(&ours).await? {
+            tracing::info!(chassis = id, remote = self.remote, datapath = %self.datapath, "wrote the node's settings");
+        }
+        Ok(())
+    }
+}
+
+impl Vswitchd {
+    async fn prepare(&self) -> Result<Command, PlaceError> {
+        self.session.flow_restore_wait(self.flows.kept()).await?;
+        let mut command = daemons::daemon::command(VSWITCHD);
+        command.env("OVS_RUNDIR", &self.run_directory).args([
+            format!("unix:{}", self.run_directory.join("db.sock").display()),
+            format!("--pidfile={}", self.run_directory.join("ovs-vswitchd.pid").display()),
+        ]);
+        Ok(command)
+    }
+
+    async fn settle(&self) -> Result<(), PlaceError> {
+        if self.flows.kept() {
+            match self.flows.restore().await {
+                Ok(()) => tracing::info!("flows are as they were"),
+                // ovn-controller makes them anyway, only later.
+                Err(error) => tracing::warn!(%error, "flows are not restored"),
+            }
+            self.session.flow_restore_wait(false).await?;
+        }
+        if let Some(underlay) = &self.underlay {
+            underlay.bridge().await?;
+        }
+        Ok(())
+    }
+
+    async fn exit(&self, control: &std::path::Path) -> Result<(), PlaceError> {
+        if let Err(error) = self.flows.save(&self.session.bridges()).await {
+            tracing::warn!(%error, "flows are not kept over the restart");
+        }
+        if let Some(underlay) = &self.underlay
+            && let Err(error) = underlay.release().await
+        {
+            tracing::error!(%error, "the interface does not have its addresses back");
+        }
+        control::ask(control, "exit", &[]).await?;
+        Ok(())
+    }
+}
+
+impl Place {
+    fn control(&self, pid: u32) -> PathBuf {
+        match self {
+            Self::Conf(conf, _) => conf.run_directory.join(format!("{SERVER}.{pid}.ctl")),
+            Self::Vswitchd(vswitchd) => vswitchd.run_directory.join(format!("{VSWITCHD}.{pid}.ctl")),
+            Self::Controller(directories) => control_socket(directories, CONTROLLER, pid),
+        }
+    }
+}
+
+impl Part for Place {
+    type Error = PlaceError;
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Conf(..) => SERVER,
+            Self::Vswitchd(_) => VSWITCHD,
+            Self::Controller(_) => CONTROLLER,
+        }
+    }
+
+    async fn prepare(&mut self) -> Result<Command, PlaceError> {
+        match self {
+            Self::Conf(conf, _) => Ok(conf.prepare().await?),
+            Self::Vswitchd(vswitchd) => vswitchd.prepare().await,
+            Self::Controller(directories) => {
+                let RunDirectories { run_directory, ovn_run_directory } = directories;
+                let mut command = daemons::daemon::command(CONTROLLER);
+                command.env("OVS_RUNDIR", &*run_directory).env("OVN_RUNDIR", &*ovn_run_directory).args([
+                    format!("unix:{}", run_directory.join("db.sock").display()),
+                    format!("--pidfile={}", ovn_run_directory.join("ovn-controller.pid").display()),
+                ]);
+                Ok(command)
+            }
+        }
+    }
+
+    /// ovn-controller does its work without the southbound database, too: what it knows stays in force.
+    async fn check(&self, pid: u32) -> Result<(), PlaceError> {
+        control::ask(&self.control(pid), "version", &[]).await?;
+        Ok(())
+    }
+
+    async fn settle(&mut self, _: u32) -> Result<(), PlaceError> {
+        match self {
+            Self::Conf(conf, wishes) => wishes.write(conf).await,
+            Self::Vswitchd(vswitchd) => vswitchd.settle().await,
+            Self::Controller(_) => Ok(()),
+        }
+    }
+
+    /// With `--restart` the chassis stays registered, so that other nodes keep their tunnels to this one.
+    async fn exit(&mut self, pid: u32) -> Result<(), PlaceError> {
+        let control = self.control(pid);
+        match self {
+            Self::Conf(..) => drop(control::ask(&control, "exit", &[]).await?),
+            Self::Vswitchd(vswitchd) => vswitchd.exit(&control).await?,
+            Self::Controller(_) => drop(control::ask(&control, "exit", &["--restart"]).await?),
+        }
+        Ok(())
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_mins(1)
+    }
+}

@@ -1,0 +1,152 @@
+//! What ovn-controller and ovs-vswitchd are told by the row of the node's settings.
+//!
+//! Only keys that are ours are written. `ovn-encap-ip`, `ovn-encap-type` and `ovn-monitor-all` are the node agent's, which
+//! knows the node's object; the rest are nobody's, or an operator's.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ovn::local::{self, Settings};
+use ovsdb::client::{Client, Config, Endpoint, TransactError};
+use ovsdb::{Datum, Mutation, Mutator, Op, Row, Where};
+
+use crate::datapath::Datapath;
+
+/// How long the session with a server that serves may take to begin.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What ovs-vswitchd waits for before it forwards anew (ovs-vswitchd.conf.db(5), `other_config:flow-restore-wait`).
+const FLOW_RESTORE_WAIT: &str = "flow-restore-wait";
+
+/// A session with the node's database.
+#[derive(Clone, Debug)]
+pub struct Session {
+    client: Client,
+}
+
+/// Why a setting is not written.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// There is no session.
+    #[error("no session with {} within {PATIENCE:?}", .0.display())]
+    Away(PathBuf),
+    /// The database refuses it.
+    #[error("write the node's settings: {0}")]
+    Transact(#[from] TransactError),
+    /// The id of the chassis is not to be had.
+    #[error("{}: {source}", path.display())]
+    Id {
+        /// The file with the id.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Session {
+    /// With the server at this socket, whenever that serves.
+    pub fn new(socket: &Path) -> Self {
+        let endpoint = Endpoint::Unix(socket.to_owned());
+        let (client, _) = Client::spawn(Config::new(vec![endpoint], "Open_vSwitch", local::open_vswitch()));
+        Self { client }
+    }
+
+    /// Waits for a session; the database has its one row of settings then.
+    pub async fn begin(&self, socket: &Path) -> Result<(), SettingsError> {
+        let synced = tokio::time::timeout(PATIENCE, self.client.synced()).await;
+        synced.map_err(|_| SettingsError::Away(socket.to_owned()))?;
+        if self.client.read(|replica| Settings::find(replica).is_none()) {
+            self.client.transact(&[Op::Insert { table: local::OPEN_VSWITCH, uuid: None, row: Row::new() }]).await?;
+        }
+        Ok(())
+    }
+
+    /// Sets these keys of `external_ids`; true when any was not so before.
+    pub async fn external_ids(&self, wanted: &BTreeMap<&str, String>) -> Result<bool, SettingsError> {
+        let op = self.client.read(|replica| {
+            let settings = Settings::find(replica)?;
+            let differ = wanted.iter().filter(|(key, value)| settings.external_id(key) != Some(value.as_str()));
+            let differ: Vec<_> = differ.map(|(key, value)| (*key, value.as_str())).collect();
+            (!differ.is_empty()).then(|| local::set_external_ids(local::OPEN_VSWITCH, settings.id, differ))
+        });
+        let changes = op.is_some();
+        if let Some(op) = op {
+            self.client.transact(&[op]).await?;
+        }
+        Ok(changes)
+    }
+
+    /// A key of `external_ids`.
+    pub fn external_id(&self, key: &str) -> Option<String> {
+        self.client.read(|replica| Settings::find(replica)?.external_id(key).map(str::to_owned))
+    }
+
+    /// Whether ovs-vswitchd, when it starts, is to wait until its flows are back.
+    pub async fn flow_restore_wait(&self, wait: bool) -> Result<(), SettingsError> {
+        let Some(row) = self.client.read(|replica| Settings::find(replica).map(|settings| settings.id)) else {
+            return Ok(());
+        };
+        let mutation = |mutator, value| Mutation { column: "other_config", mutator, value };
+        let mut mutations = vec![mutation(Mutator::Delete, Datum::set([FLOW_RESTORE_WAIT]))];
+        if wait {
+            mutations.push(mutation(Mutator::Insert, Datum::map([(FLOW_RESTORE_WAIT, "true")])));
+        }
+        self.client.transact(&[Op::Mutate { table: local::OPEN_VSWITCH, on: Where::Row(row), mutations }]).await?;
+        Ok(())
+    }
+
+    /// The bridges there are.
+    pub fn bridges(&self) -> Vec<String> {
+        self.client.read(|replica| {
+            let name = |(_, row): (_, &Row)| row.get("name").and_then(Datum::as_str).map(str::to_owned);
+            replica.rows(local::BRIDGE).filter_map(name).collect()
+        })
+    }
+}
+
+/// The keys that are ours. kube-ovn's intervals: s for the session with ovs-vswitchd, ms for the one with the southbound database.
+pub fn ours(id: &str, node_name: &str, remote: &str, datapath: Datapath) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([
+        ("system-id", id.to_owned()),
+        ("hostname", node_name.to_owned()),
+        ("ovn-remote", remote.to_owned()),
+        ("ovn-remote-probe-interval", "10000".to_owned()),
+        ("ovn-openflow-probe-interval", "180".to_owned()),
+        ("ovn-bridge-datapath-type", datapath.as_str().to_owned()),
+    ])
+}
+
+/// The id of the node's chassis: what the file says, else what the database says, else the node's name. It must stay the
+/// same, so the file says it from then on.
+pub fn system_id(file: &Path, known: Option<String>, node_name: &str) -> Result<String, SettingsError> {
+    let failed = |source| SettingsError::Id { path: file.to_owned(), source };
+    match std::fs::read_to_string(file) {
+        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let id = known.filter(|id| !id.is_empty()).unwrap_or_else(|| node_name.to_owned());
+    let new = file.with_extension("new");
+    std::fs::write(&new, format!("{id}\n")).and_then(|()| std::fs::rename(&new, file)).map_err(failed)?;
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chassis_keeps_the_id_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("system-id.conf");
+        assert_eq!(system_id(&file, Some("random".into()), "n1").unwrap(), "random");
+        assert_eq!(system_id(&file, None, "n1").unwrap(), "random");
+        std::fs::write(&file, "\n").unwrap();
+        assert_eq!(system_id(&file, None, "n1").unwrap(), "n1");
+        assert_eq!(system_id(&file, Some("other".into()), "n2").unwrap(), "n1");
+        let nowhere = system_id(Path::new("/no/such/directory/id"), None, "n1").unwrap_err().to_string();
+        assert!(nowhere.starts_with("/no/such/directory/id: No such file"), "{nowhere}");
+    }
+}

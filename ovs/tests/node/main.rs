@@ -1,0 +1,140 @@
+//! A node's daemons in a container of their own, on the userspace datapath: run as root, after `e2e/setup rootfs`.
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
+use std::time::{Duration, Instant};
+
+use daemons::testing::{Container, Room};
+use nix::sys::signal::Signal;
+
+/// A node with an interface for tunnels, and what is said about addresses there.
+const NODE: &str = "
+    ip link add eth1 type veth peer name cable
+    ip link set eth1 up
+    ip link set cable up
+    ip address add 172.31.0.1/24 dev eth1
+    ip route add 10.9.0.0/16 via 172.31.0.254
+    ip monitor address >>$DIR/addresses &
+";
+
+fn room() -> Room {
+    Room::new(env!("CARGO_BIN_EXE_ovs-ovn")).unwrap()
+}
+
+fn start<'a>(room: &'a Room, more: &[&str]) -> Container<'a> {
+    let mut arguments = vec!["--node-name=n1", "--sb=127.0.0.1", "--database-directory=/run/etc"];
+    arguments.extend(more);
+    room.start(NODE, &arguments).unwrap()
+}
+
+/// Waits until all daemons have come up, so often.
+fn up(room: &Room, times: usize) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let works = |log: &str| log.lines().filter(|line| line.contains("works daemon=\"ovn-controller\"")).count();
+    while works(&room.log()) < times {
+        assert!(Instant::now() < deadline, "{}", room.log());
+        std::thread::sleep(Duration::from_millis(25));
+    }
+}
+
+/// Runs a southbound database in the container, which leaves it to process 1.
+fn southbound(node: &mut Container<'_>) {
+    let sh = "ovsdb-tool create /run/sb.db /usr/share/ovn/ovn-sb.ovsschema; \
+        ovsdb-server --detach --no-chdir --pidfile=/run/sb.pid --unixctl=/run/sb.ctl --log-file=/run/sb.log \
+        --remote=punix:/run/sb.sock --remote=ptcp:6642:127.0.0.1 /run/sb.db";
+    node.run(&["sh", "-ec", sh]).unwrap();
+    node.run(&["ovn-sbctl", "--db=unix:/run/sb.sock", "init"]).unwrap();
+}
+
+fn addresses(node: &mut Container<'_>, link: &str) -> String {
+    node.run(&["ip", "-brief", "-4", "address", "show", "dev", link]).unwrap()
+}
+
+#[test]
+fn a_node_comes_up_on_the_userspace_datapath_and_restarts_with_its_flows() {
+    let room = room();
+    let mut node = start(&room, &["--iface=eth1"]);
+    up(&room, 1);
+    node.probe("live").unwrap();
+    let why = node.probe("ready").unwrap_err();
+    assert!(why.contains("ovn-controller: the southbound database: not connected"), "{why}");
+    southbound(&mut node);
+    node.until("ready").unwrap();
+
+    assert!(
+        room.log().contains("starting on the userspace datapath: module openvswitch is not there"),
+        "{}",
+        room.log()
+    );
+    let ids = node.run(&["ovs-vsctl", "get", "Open_vSwitch", ".", "external_ids"]).unwrap();
+    for setting in
+        ["system-id=n1", "hostname=n1", r#"ovn-remote="tcp:127.0.0.1:6642""#, "ovn-bridge-datapath-type=netdev"]
+    {
+        assert!(ids.contains(setting), "{setting}: {ids}");
+    }
+    assert!(addresses(&mut node, "br-phy").contains("172.31.0.1/24"));
+    assert!(!addresses(&mut node, "eth1").contains("172.31.0.1/24"));
+    let route = node.run(&["ip", "route", "show", "10.9.0.0/16"]).unwrap();
+    assert!(route.starts_with("10.9.0.0/16 via 172.31.0.254 dev br-phy"), "{route}");
+
+    // What the node agent sets.
+    let agents = ["external_ids:ovn-encap-type=geneve", "external_ids:ovn-encap-ip=172.31.0.1"];
+    node.run(&[["ovs-vsctl", "set", "Open_vSwitch", "."].as_slice(), &agents].concat()).unwrap();
+    let chassis = ["ovn-sbctl", "--db=unix:/run/sb.sock", "--timeout=20", "wait-until", "Chassis", "n1", "hostname=n1"];
+    node.run(&chassis).unwrap();
+
+    let flow = "table=9,priority=7,in_port=3 actions=drop";
+    node.run(&["ovs-vsctl", "add-br", "br-x", "--", "set", "Bridge", "br-x", "datapath_type=netdev"]).unwrap();
+    node.run(&["ovs-ofctl", "add-flow", "br-x", flow]).unwrap();
+    node.run(&["sh", "-c", "kill -KILL $(cat /run/openvswitch/ovs-vswitchd.pid)"]).unwrap();
+    node.probe("live").unwrap();
+    let again = Instant::now() + Duration::from_secs(20);
+    while room.log().matches("works daemon=\"ovs-vswitchd\"").count() < 2 {
+        assert!(Instant::now() < again, "{}", room.log());
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    node.until("ready").unwrap();
+    assert!(addresses(&mut node, "br-phy").contains("172.31.0.1/24"));
+
+    node.run(&["ovs-ofctl", "add-flow", "br-x", flow]).unwrap();
+    let before = room.log().len();
+    assert_eq!(node.end(Signal::SIGTERM).unwrap().code(), Some(0));
+    let log = room.log()[before..].to_owned();
+    let stopped: Vec<_> = log.lines().filter(|line| line.contains(": stopped ")).collect();
+    for (line, daemon) in stopped.iter().zip(["ovn-controller", "ovs-vswitchd", "ovsdb-server"]) {
+        assert!(line.contains(&format!("daemon=\"{daemon}\"")) && line.contains("exit status: 0"), "{log}");
+    }
+    assert_eq!(stopped.len(), 3, "{log}");
+    let moved = std::fs::read_to_string(room.path("addresses")).unwrap();
+    let last = moved.lines().rfind(|line| line.contains("172.31.0.1/24")).unwrap_or_default();
+    assert!(last.contains(" eth1 ") && !last.starts_with("Deleted"), "{moved}");
+
+    let mut node = start(&room, &["--iface=eth1"]);
+    up(&room, 2);
+    let flows = node.run(&["ovs-ofctl", "dump-flows", "br-x"]).unwrap();
+    assert!(flows.contains("table=9") && flows.contains("priority=7,in_port=3"), "{flows}\n{}", room.log());
+    let waits = node.run(&["ovs-vsctl", "get", "Open_vSwitch", ".", "other_config"]).unwrap();
+    assert!(!waits.contains("flow-restore-wait"), "{waits}");
+    assert!(!room.path("openvswitch/flows").exists());
+
+    // Killed as a whole, with nothing kept.
+    node.end(Signal::SIGKILL).unwrap();
+    let mut node = start(&room, &["--iface=eth1"]);
+    up(&room, 3);
+    assert!(addresses(&mut node, "br-phy").contains("172.31.0.1/24"));
+}
+
+#[test]
+fn what_cannot_be_is_refused_by_the_flags_name_before_anything_is_touched() {
+    for (flag, why) in [
+        ("--iface=eth7", "--iface eth7: this node has no such interface; it has lo, "),
+        ("--iface=cable", "--iface cable: it has no address"),
+        ("--datapath=kernel", "--datapath kernel: module openvswitch is not there"),
+        ("--sb=", "'--sb <SB>'"),
+    ] {
+        let room = room();
+        let mut node = start(&room, &[flag]);
+        assert_ne!(node.ended().unwrap().code(), Some(0));
+        assert!(room.log().contains(why), "{flag}: {}", room.log());
+        assert!(!room.path("etc").exists());
+    }
+}
