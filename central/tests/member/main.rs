@@ -138,6 +138,30 @@ fn another_address_takes_the_data_along_and_what_is_damaged_is_put_aside() {
 }
 
 #[test]
+fn a_database_of_an_older_schema_is_converted_with_what_it_holds() {
+    let room = room();
+    let older = "
+        mkdir -p $DIR/older
+        sed 's/^\\( *\"version\": \\)\"[0-9.]*\"/\\1\"5.0.0\"/' $ROOT/usr/share/ovn/ovn-nb.ovsschema >$DIR/older/ovn-nb.ovsschema
+        cp $ROOT/usr/share/ovn/ovn-sb.ovsschema $DIR/older
+        ip address add 10.0.0.1/32 dev lo
+    ";
+    let arguments = ["--database-directory=/run/etc", "--address=10.0.0.1"];
+    let mut member = room.start(older, &[&arguments[..], &["--schema-directory=/run/older"]].concat()).unwrap();
+    let version = ["ovsdb-client", "get-schema-version", "unix:/run/ovn/ovnnb_db.sock", "OVN_Northbound"];
+    member.until("ready").unwrap();
+    assert_eq!(member.run(&version).unwrap(), "5.0.0");
+    member.run(&["ovn-nbctl", "--wait=sb", "ls-add", "one"]).unwrap();
+    member.end(Signal::SIGTERM).unwrap();
+
+    let mut member = room.start("ip address add 10.0.0.1/32 dev lo", &arguments).unwrap();
+    member.until("ready").unwrap();
+    let installed = member.run(&["ovsdb-tool", "schema-version", "/usr/share/ovn/ovn-nb.ovsschema"]).unwrap();
+    assert_eq!(member.run(&version).unwrap(), installed);
+    assert_eq!(switches(&mut member), "one");
+}
+
+#[test]
 fn an_ovn_that_is_too_old_is_refused_in_words() {
     let room = room();
     room.shadow("ovn-northd", "#!/bin/sh\necho ovn-northd 23.03.1\n").unwrap();
