@@ -154,7 +154,7 @@ fn places(run: &Run, remote: String, datapath: Datapath, underlay: Option<Underl
         schema: run.data_directory.join("vswitch.ovsschema"),
         run_directory: directories.run_directory.clone(),
     };
-    let session = Session::new(&conf.socket());
+    let session = Session::new(conf.socket());
     let wishes = Wishes {
         session: session.clone(),
         id_file: run.database_directory.join("system-id.conf"),
@@ -196,8 +196,8 @@ fn control_socket(directories: &RunDirectories, name: &str, pid: u32) -> PathBuf
 }
 
 impl Wishes {
-    async fn write(&self, conf: &Conf) -> Result<(), PlaceError> {
-        self.session.begin(&conf.socket()).await?;
+    async fn write(&self) -> Result<(), PlaceError> {
+        self.session.begin().await?;
         let id = settings::system_id(&self.id_file, self.session.external_id("system-id"), &self.node_name)?;
         let ours = settings::ours(&id, &self.node_name, &self.remote, self.datapath);
         if self.session.external_ids(&ours).await? {
@@ -219,6 +219,7 @@ impl Vswitchd {
     }
 
     async fn settle(&self) -> Result<(), PlaceError> {
+        self.session.configured().await?;
         if self.flows.kept() {
             match self.flows.restore().await {
                 Ok(()) => tracing::info!("flows are as they were"),
@@ -292,7 +293,7 @@ impl Part for Place {
 
     async fn settle(&mut self, _: u32) -> Result<(), PlaceError> {
         match self {
-            Self::Conf(conf, wishes) => wishes.write(conf).await,
+            Self::Conf(_, wishes) => wishes.write().await,
             Self::Vswitchd(vswitchd) => vswitchd.settle().await,
             Self::Controller(_) => Ok(()),
         }

@@ -6,24 +6,30 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ovn::local::{self, Settings};
 use ovsdb::client::{Client, Config, Endpoint, TransactError};
-use ovsdb::{Datum, Mutation, Mutator, Op, Row, Where};
+use ovsdb::{Datum, Mutation, Mutator, Op, Replica, Row, Until, Where};
 
 use crate::datapath::Datapath;
 
 /// How long the session with a server that serves may take to begin.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long ovs-vswitchd may take to set up what the database says; with thousands of ports that is a few seconds.
+const CONFIGURED: Duration = Duration::from_secs(25);
+
 /// What ovs-vswitchd waits for before it forwards anew (ovs-vswitchd.conf.db(5), `other_config:flow-restore-wait`).
 const FLOW_RESTORE_WAIT: &str = "flow-restore-wait";
 
-/// A session with the node's database.
+/// A session with the node's database. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Session {
-    client: Client,
+    socket: PathBuf,
+    /// There from the first time on that somebody serves.
+    client: Arc<OnceLock<Client>>,
 }
 
 /// Why a setting is not written.
@@ -35,6 +41,9 @@ pub enum SettingsError {
     /// The database refuses it.
     #[error("write the node's settings: {0}")]
     Transact(#[from] TransactError),
+    /// ovs-vswitchd answers, and does not do what it is told.
+    #[error("ovs-vswitchd has not taken up its configuration within {CONFIGURED:?}")]
+    NotConfigured,
     /// The id of the chassis is not to be had.
     #[error("{}: {source}", path.display())]
     Id {
@@ -46,26 +55,29 @@ pub enum SettingsError {
 }
 
 impl Session {
-    /// With the server at this socket, whenever that serves.
-    pub fn new(socket: &Path) -> Self {
-        let endpoint = Endpoint::Unix(socket.to_owned());
-        let (client, _) = Client::spawn(Config::new(vec![endpoint], "Open_vSwitch", local::open_vswitch()));
-        Self { client }
+    /// With the server at this socket, once it serves.
+    pub fn new(socket: PathBuf) -> Self {
+        Self { socket, client: Arc::default() }
     }
 
-    /// Waits for a session; the database has its one row of settings then.
-    pub async fn begin(&self, socket: &Path) -> Result<(), SettingsError> {
-        let synced = tokio::time::timeout(PATIENCE, self.client.synced()).await;
-        synced.map_err(|_| SettingsError::Away(socket.to_owned()))?;
-        if self.client.read(|replica| Settings::find(replica).is_none()) {
-            self.client.transact(&[Op::Insert { table: local::OPEN_VSWITCH, uuid: None, row: Row::new() }]).await?;
+    /// Begins the session, now that there is a server; the database has its one row of settings then.
+    pub async fn begin(&self) -> Result<(), SettingsError> {
+        let client = self.client.get_or_init(|| {
+            let endpoint = Endpoint::Unix(self.socket.clone());
+            Client::spawn(Config::new(vec![endpoint], "Open_vSwitch", local::open_vswitch())).0
+        });
+        let synced = tokio::time::timeout(PATIENCE, client.synced()).await;
+        synced.map_err(|_| self.away())?;
+        if client.read(|replica| Settings::find(replica).is_none()) {
+            client.transact(&[Op::Insert { table: local::OPEN_VSWITCH, uuid: None, row: Row::new() }]).await?;
         }
         Ok(())
     }
 
     /// Sets these keys of `external_ids`; true when any was not so before.
     pub async fn external_ids(&self, wanted: &BTreeMap<&str, String>) -> Result<bool, SettingsError> {
-        let op = self.client.read(|replica| {
+        let client = self.client()?;
+        let op = client.read(|replica| {
             let settings = Settings::find(replica)?;
             let differ = wanted.iter().filter(|(key, value)| settings.external_id(key) != Some(value.as_str()));
             let differ: Vec<_> = differ.map(|(key, value)| (*key, value.as_str())).collect();
@@ -73,19 +85,20 @@ impl Session {
         });
         let changes = op.is_some();
         if let Some(op) = op {
-            self.client.transact(&[op]).await?;
+            client.transact(&[op]).await?;
         }
         Ok(changes)
     }
 
     /// A key of `external_ids`.
     pub fn external_id(&self, key: &str) -> Option<String> {
-        self.client.read(|replica| Settings::find(replica)?.external_id(key).map(str::to_owned))
+        self.client.get()?.read(|replica| Settings::find(replica)?.external_id(key).map(str::to_owned))
     }
 
     /// Whether ovs-vswitchd, when it starts, is to wait until its flows are back.
     pub async fn flow_restore_wait(&self, wait: bool) -> Result<(), SettingsError> {
-        let Some(row) = self.client.read(|replica| Settings::find(replica).map(|settings| settings.id)) else {
+        let client = self.client()?;
+        let Some(row) = client.read(|replica| Settings::find(replica).map(|settings| settings.id)) else {
             return Ok(());
         };
         let mutation = |mutator, value| Mutation { column: "other_config", mutator, value };
@@ -93,16 +106,43 @@ impl Session {
         if wait {
             mutations.push(mutation(Mutator::Insert, Datum::map([(FLOW_RESTORE_WAIT, "true")])));
         }
-        self.client.transact(&[Op::Mutate { table: local::OPEN_VSWITCH, on: Where::Row(row), mutations }]).await?;
+        client.transact(&[Op::Mutate { table: local::OPEN_VSWITCH, on: Where::Row(row), mutations }]).await?;
         Ok(())
+    }
+
+    /// Waits until ovs-vswitchd has done all that the database says, which it does some time after it answers: it copies
+    /// `next_cfg` to `cur_cfg` then.
+    pub async fn configured(&self) -> Result<(), SettingsError> {
+        let (table, on) = (local::OPEN_VSWITCH, Where::All);
+        let next = Mutation { column: "next_cfg", mutator: Mutator::Add, value: 1_i64.into() };
+        let read = Op::Select { table, on: on.clone(), columns: vec!["cur_cfg"] };
+        let ask = Op::Mutate { table, on: on.clone(), mutations: vec![next] };
+        let client = self.client()?;
+        let replies = client.transact(&[read, ask]).await?;
+        let before =
+            replies.first().and_then(|reply| reply.rows.first()?.get("cur_cfg").cloned()).unwrap_or(0_i64.into());
+        let (columns, rows) = (vec!["cur_cfg"], vec![Row::from([("cur_cfg", before)])]);
+        let timeout_ms = u64::try_from(CONFIGURED.as_millis()).ok();
+        let changed = Op::Wait { table, on, columns, until: Until::NotEqual, rows, timeout_ms };
+        match client.transact(&[changed]).await {
+            Err(TransactError::Refused { error, .. }) if error == "timed out" => Err(SettingsError::NotConfigured),
+            outcome => Ok(outcome.map(drop)?),
+        }
     }
 
     /// The bridges there are.
     pub fn bridges(&self) -> Vec<String> {
-        self.client.read(|replica| {
-            let name = |(_, row): (_, &Row)| row.get("name").and_then(Datum::as_str).map(str::to_owned);
-            replica.rows(local::BRIDGE).filter_map(name).collect()
-        })
+        let name = |(_, row): (_, &Row)| row.get("name").and_then(Datum::as_str).map(str::to_owned);
+        let bridges = |replica: &Replica| replica.rows(local::BRIDGE).filter_map(name).collect();
+        self.client.get().map(|client| client.read(bridges)).unwrap_or_default()
+    }
+
+    fn client(&self) -> Result<&Client, SettingsError> {
+        self.client.get().ok_or_else(|| self.away())
+    }
+
+    fn away(&self) -> SettingsError {
+        SettingsError::Away(self.socket.clone())
     }
 }
 
