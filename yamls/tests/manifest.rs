@@ -1,0 +1,100 @@
+//! The manifest is what the chart says, and gives nobody more than they need.
+
+#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+
+use std::{env, fs};
+
+use serde_json::Value;
+use yamls::rights;
+
+fn committed() -> Vec<Value> {
+    yamls::objects(&fs::read_to_string(yamls::MANIFEST).unwrap()).unwrap()
+}
+
+fn named<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name).unwrap()
+}
+
+#[test]
+fn the_manifest_is_what_the_chart_says() {
+    let fresh = format!("{}{}", yamls::HEADER, yamls::render(&[]).unwrap());
+    if env::var_os("UPDATE_MANIFEST").is_some() {
+        fs::write(yamls::MANIFEST, &fresh).unwrap();
+    }
+    let committed = fs::read_to_string(yamls::MANIFEST).unwrap();
+    assert!(committed == fresh, "yamls/kube-ovn.yaml is stale: run `UPDATE_MANIFEST=1 cargo test -p yamls`");
+}
+
+#[test]
+fn the_chart_has_no_faults_and_the_workspaces_version() {
+    let said = yamls::helm(&["lint", "--strict", yamls::CHART]).unwrap();
+    assert!(said.contains("0 chart(s) failed"), "{said}");
+    let chart: Value =
+        serde_yaml_ng::from_str(&fs::read_to_string(format!("{}/Chart.yaml", yamls::CHART)).unwrap()).unwrap();
+    assert_eq!(
+        (&chart["version"], &chart["appVersion"]),
+        (&env!("CARGO_PKG_VERSION").into(), &env!("CARGO_PKG_VERSION").into())
+    );
+}
+
+#[test]
+fn the_crds_are_those_of_the_types() {
+    let manifest = fs::read_to_string(yamls::MANIFEST).unwrap();
+    let mut files = 0;
+    for file in fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/crds")).unwrap() {
+        let path = file.unwrap().path();
+        let ours = fs::read_to_string(&path)
+            .unwrap()
+            .replace("\nmetadata:\n", "\nmetadata:\n  annotations:\n    helm.sh/resource-policy: keep\n");
+        assert!(manifest.contains(&ours), "{} is not in the manifest", path.display());
+        files += 1;
+    }
+    assert_eq!(manifest.matches("kind: CustomResourceDefinition\n").count(), files);
+}
+
+#[test]
+fn who_takes_over_a_node_can_change_no_object() {
+    let objects = committed();
+    for right in rights(named(&objects, "ClusterRole", "kube-ovn-cni")) {
+        assert!(["list ", "watch "].iter().any(|verb| right.starts_with(verb)), "the agent may {right}");
+    }
+    let accounts = |kind: &str, name: &str| named(&objects, kind, name)["spec"]["template"]["spec"].clone();
+    for spec in [accounts("Deployment", "ovn-central"), accounts("DaemonSet", "ovs-ovn")] {
+        assert_eq!((&spec["automountServiceAccountToken"], spec.get("serviceAccountName")), (&false.into(), None));
+    }
+}
+
+#[test]
+fn nobody_may_do_everything_or_read_secrets() {
+    let objects = committed();
+    let roles = objects.iter().filter(|object| object["kind"].as_str().unwrap().ends_with("Role"));
+    let all: Vec<_> = roles.flat_map(rights).collect();
+    assert!(all.len() > 20, "{all:?}");
+    for right in all {
+        assert!(!right.contains('*') && !right.contains("secrets"), "{right}");
+    }
+}
+
+/// Nothing waits in a circle: what a database is reached by exists before whoever reaches for it, and takes no DNS.
+#[test]
+fn services_come_before_the_pods_that_are_told_of_them() {
+    let objects = committed();
+    let place = |kind: &str| objects.iter().position(|object| object["kind"] == kind).unwrap();
+    let last_service = objects.iter().rposition(|object| object["kind"] == "Service").unwrap();
+    assert!(last_service < place("DaemonSet") && last_service < place("Deployment"));
+    for name in ["ovn-nb", "ovn-sb", "ovn-northd"] {
+        assert_eq!(named(&objects, "Service", name)["spec"]["selector"]["app"], "ovn-central");
+    }
+    for object in objects.iter().filter(|object| ["Deployment", "DaemonSet"].iter().any(|kind| object["kind"] == *kind))
+    {
+        let (name, spec) = (&object["metadata"]["name"], &object["spec"]["template"]["spec"]);
+        assert_eq!((&spec["hostNetwork"], &spec["dnsPolicy"]), (&true.into(), &"Default".into()), "{name}");
+        assert!(spec["priorityClassName"].as_str().unwrap().starts_with("system-"), "{name}");
+        let containers = spec["containers"].as_array().unwrap();
+        for container in containers {
+            for field in ["resources", "securityContext", "livenessProbe", "readinessProbe"] {
+                assert!(container[field].is_object(), "{name} has no {field}");
+            }
+        }
+    }
+}
