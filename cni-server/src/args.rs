@@ -145,6 +145,16 @@ mod tests {
     }
 
     #[test]
+    fn the_manifests_command_line_is_taken() {
+        let manifest = std::fs::read_to_string(yamls::MANIFEST).unwrap();
+        let line = yamls::command_line(&yamls::objects(&manifest).unwrap(), "kube-ovn-cni");
+        let words = line.into_iter().chain(["--node-name=n1".to_owned()]).map(Into::into); // which is in the environment
+        let (args, ignored) = Args::read(words).unwrap();
+        let plugin = args.install().and_then(|install| install.plugin).unwrap();
+        assert_eq!((plugin.0, ignored.len()), (PathBuf::from("/usr/lib/kube-ovn/kube-ovn"), 0));
+    }
+
+    #[test]
     fn what_is_served_is_not_among_what_is_not() {
         assert_eq!(flags::contested::<Args>(unserved::FLAGS), [""; 0]);
     }

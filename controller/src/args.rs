@@ -187,6 +187,18 @@ mod tests {
     }
 
     #[test]
+    fn the_manifests_command_line_is_taken_once_kubelet_has_filled_it_in() {
+        let manifest = std::fs::read_to_string(yamls::MANIFEST).unwrap();
+        let line = yamls::command_line(&yamls::objects(&manifest).unwrap(), "kube-ovn-controller");
+        let known = line.iter().map(|word| word.replace("$(OVN_NB_SERVICE_HOST)", "10.96.7.7").into());
+        let (args, ignored) = Args::read(known).unwrap();
+        assert_eq!((args.ovn_nb_addr[0].to_string().as_str(), ignored.len()), ("tcp:10.96.7.7:6641", 0));
+        // A container that was started before kubelet knew the Service says so and ends, and the next one is right.
+        let unknown = Args::read(line.into_iter().map(Into::into)).unwrap_err().to_string();
+        assert!(unknown.contains("--ovn-nb-addr"), "{unknown}");
+    }
+
+    #[test]
     fn what_is_served_is_not_among_what_is_not() {
         assert_eq!(flags::contested::<Args>(unserved::FLAGS), [""; 0]);
     }
