@@ -1,0 +1,72 @@
+//! Row E1, the part before anything runs: a real API server takes the manifest, and helm asks it what it can.
+
+use anyhow::{Context, Result, bail, ensure};
+use e2e::Cluster;
+use e2e::layout::kubeconfig;
+use e2e::process;
+use yamls::HelmError;
+
+async fn kubectl(words: &[&str]) -> Result<String> {
+    let kubeconfig = format!("--kubeconfig={}", kubeconfig().display());
+    let line = [&[kubeconfig.as_str()], words].concat();
+    process::run(process::command(e2e::kube::program("kubectl"), &line)).await
+}
+
+/// What an install would send, or why there would be none.
+fn install(values: &[&str]) -> Result<String, HelmError> {
+    let kubeconfig = format!("--kubeconfig={}", kubeconfig().display());
+    let mut line = vec!["install", "kube-ovn", yamls::CHART, "--namespace=kube-system", "--dry-run=server"];
+    // The lab has our CRDs already, from another hand than helm's.
+    line.extend(["--take-ownership", kubeconfig.as_str()]);
+    line.extend(values.iter().flat_map(|value| ["--set", value]));
+    yamls::helm(&line)
+}
+
+fn refused(values: &[&str], why: &str) -> Result<()> {
+    match install(values) {
+        Err(HelmError::Refused(said)) if said.contains(why) => Ok(()),
+        Ok(_) => bail!("{values:?} is taken"),
+        Err(other) => bail!("{values:?} is refused, but not for {why:?}: {other}"),
+    }
+}
+
+#[tokio::test]
+async fn e1_the_api_server_takes_every_object_of_the_manifest() -> Result<()> {
+    let _cluster = Cluster::running().await?;
+    let said = kubectl(&["apply", "--dry-run=server", "--filename", yamls::MANIFEST]).await?;
+    let objects = yamls::objects(&std::fs::read_to_string(yamls::MANIFEST)?)?;
+    ensure!(said.lines().count() == objects.len(), "of {} objects these were taken: {said}", objects.len());
+    Ok(())
+}
+
+#[tokio::test]
+async fn e1_helm_compares_with_the_cluster_before_it_installs() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let node = cluster.nodes().first().context("the lab has no nodes")?.name();
+    let label = |word: &'static str| {
+        let node = node.clone();
+        async move { kubectl(&["label", "node", &node, word, "--overwrite"]).await }
+    };
+    label("kube-ovn/role-").await?;
+    let outcome = async {
+        refused(&[], "cidrs.services: is 10.96.0.0/12, but the API server gives Services addresses of")?;
+        let dual = [
+            "cidrs.pods.ipv6=fd00:10:16::/112",
+            "cidrs.join.ipv6=fd00:100:64::/112",
+            "cidrs.services.ipv6=fd00:10:96::/112",
+        ];
+        refused(&dual, "central.nodeSelector: no node is labelled so; kubectl label node NAME kube-ovn/role=master")?;
+        label("kube-ovn/role=master").await?;
+        let addresses =
+            cluster.node_object(&node).await?.status.and_then(|status| status.addresses).unwrap_or_default();
+        let internal =
+            addresses.iter().find(|address| address.type_ == "InternalIP").context("a node without address")?;
+        let endpoint = format!("--ovn-nb-addr=tcp:[{}]:6641\n", internal.address);
+        let rendered = install(&dual)?;
+        ensure!(rendered.contains(&endpoint), "no {endpoint:?} in {rendered}");
+        Ok(())
+    };
+    let outcome = outcome.await;
+    label("kube-ovn/role-").await?;
+    outcome
+}
