@@ -9,6 +9,8 @@
 //! No I/O, no clock, no tokio, no database: this crate cannot fail, wait or log.
 
 mod compile;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod world;
 
 pub use compile::IN_FORCE;

@@ -1,9 +1,7 @@
 //! What each kind of object becomes in the northbound database, readable row by row.
 
-mod common;
-
-use common::{node, port, subnet};
 use expect_test::{Expect, expect};
+use plan::testing::{node, port, subnet};
 use plan::{Key, Settings, World};
 use serde_json::{Value, json};
 

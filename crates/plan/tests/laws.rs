@@ -1,73 +1,13 @@
 //! The compiler's law: any order of events gives the facts of a compile from scratch.
 
-mod common;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use std::collections::{BTreeMap, HashMap};
-
-use common::{node, port, subnet};
-use ovn::Fact;
+use ovn::{Fact, TableId};
+use plan::testing::{Event, event, world_after};
 use plan::{Key, Settings, World};
 use proptest::prelude::*;
-use serde_json::json;
-
-/// One thing that happens to the world; small ranges, so that events meet the same objects again and again.
-#[derive(Debug, Clone)]
-enum Event {
-    SetSubnet { index: u8, variant: u8 },
-    RemoveSubnet { index: u8 },
-    SetNode { index: u8, variant: u8 },
-    RemoveNode { index: u8 },
-    SetPort { index: u8, subnet: u8, variant: u8 },
-    RemovePort { index: u8 },
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    prop_oneof![
-        (0..4u8, 0..5u8).prop_map(|(index, variant)| Event::SetSubnet { index, variant }),
-        (0..4u8).prop_map(|index| Event::RemoveSubnet { index }),
-        (0..3u8, 0..3u8).prop_map(|(index, variant)| Event::SetNode { index, variant }),
-        (0..3u8).prop_map(|index| Event::RemoveNode { index }),
-        (0..6u8, 0..4u8, 0..2u8).prop_map(|(index, subnet, variant)| Event::SetPort { index, subnet, variant }),
-        (0..6u8).prop_map(|index| Event::RemovePort { index }),
-    ]
-}
-
-/// Subnet 0 is the join subnet, so that it comes and goes like any other.
-fn subnet_name(index: u8) -> String {
-    if index == 0 { "join".into() } else { format!("net-{index}") }
-}
-
-fn apply(world: &mut World, event: &Event) {
-    match *event {
-        Event::SetSubnet { index, variant } => {
-            let cidr = match variant {
-                0 => format!("10.{index}.0.0/24"),
-                _ => format!("10.{index}.0.0/24,fd00:{index}::/64"),
-            };
-            let kind = if variant == 2 { "centralized" } else { "distributed" };
-            let allow = if variant == 4 { json!(["10.3.0.0/24", "fd00:3::/64", "10.16.0.0/16"]) } else { json!([]) };
-            let more = json!({ "gatewayType": kind, "private": variant >= 3, "allowSubnets": allow });
-            world.set_subnet(subnet(&subnet_name(index), &cidr, more));
-        }
-        Event::RemoveSubnet { index } => world.remove_subnet(&subnet_name(index)),
-        Event::SetNode { index, variant } => {
-            let join = if variant == 0 {
-                format!("10.0.0.{}", index + 2)
-            } else {
-                format!("10.0.0.{0},fd00:0::{0}", index + 2)
-            };
-            let internal = format!("172.30.{variant}.{index}");
-            world.set_node(node(&format!("n{index}"), &join, &format!("0a:00:00:00:01:0{index}"), &[&internal]));
-        }
-        Event::RemoveNode { index } => world.remove_node(&format!("n{index}")),
-        Event::SetPort { index, subnet, variant } => {
-            let ips = format!("10.{subnet}.0.{}", 10 + index + variant * 10);
-            let pod = format!("ns/p{index}");
-            world.set_port(port(&pod, &subnet_name(subnet), &ips, &format!("0a:00:00:00:00:0{index}")));
-        }
-        Event::RemovePort { index } => world.remove_port(&format!("p{index}.ns")),
-    }
-}
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 
 /// How often each fact is wanted.
 fn count<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> BTreeMap<&'a Fact, usize> {
@@ -78,6 +18,17 @@ fn count<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> BTreeMap<&'a Fact, us
     counts
 }
 
+fn from_scratch(world: &World) -> Vec<Fact> {
+    world.keys().flat_map(|key| world.compile(&key)).collect()
+}
+
+/// The ports of a subnet, found by looking at all of them.
+fn ports_of<'a>(world: &'a World, subnet: &str) -> BTreeSet<&'a str> {
+    let names: Vec<Key> = world.keys().collect();
+    let ports = names.iter().filter_map(|key| if let Key::Port(name) = key { world.port(name) } else { None });
+    ports.filter(|port| *port.subnet == *subnet).map(|port| &*port.name).collect()
+}
+
 proptest! {
     #[test]
     fn incremental_is_from_scratch(steps in prop::collection::vec(prop::collection::vec(event(), 1..5), 1..12)) {
@@ -85,14 +36,83 @@ proptest! {
         let mut compiled: HashMap<Key, Vec<Fact>> = HashMap::new();
         for batch in &steps {
             for event in batch {
-                apply(&mut world, event);
+                event.apply(&mut world);
             }
             for key in world.take_dirty() {
                 let facts = world.compile(&key);
                 compiled.insert(key, facts);
             }
-            let scratch: Vec<Fact> = world.keys().flat_map(|key| world.compile(&key)).collect();
+            let scratch = from_scratch(&world);
             prop_assert_eq!(count(compiled.values().flatten()), count(&scratch));
+            for subnet in ["join", "net-1", "net-2", "net-3"] {
+                let index: BTreeSet<&str> = world.ports_of(subnet).map(|name| &**name).collect();
+                prop_assert_eq!(index, ports_of(&world, subnet));
+            }
+            if let Some(last) = batch.last() {
+                last.apply(&mut world);
+                prop_assert!(!world.is_dirty(), "{:?} a second time is no change", last);
+            }
         }
+    }
+
+    #[test]
+    fn the_order_of_events_about_different_objects_does_not_matter(
+        events in prop::collection::vec((event(), any::<u8>()), 1..24),
+    ) {
+        let world = world_after(events.iter().map(|(event, _)| event));
+        // What comes last of each object, in another order.
+        let mut last: BTreeMap<String, (u8, &Event)> = BTreeMap::new();
+        for (event, rank) in &events {
+            last.insert(about(event), (*rank, event));
+        }
+        let mut last: Vec<(u8, &Event)> = last.into_values().collect();
+        last.sort_by_key(|(rank, _)| *rank);
+        let other = world_after(last.into_iter().map(|(_, event)| event));
+        prop_assert_eq!(from_scratch(&world), from_scratch(&other));
+    }
+}
+
+/// The object that an event is about.
+fn about(event: &Event) -> String {
+    match event {
+        Event::Subnet(subnet) => format!("subnet {}", subnet.name),
+        Event::SubnetGone(name) => format!("subnet {name}"),
+        Event::Node(node) => format!("node {}", node.name),
+        Event::NodeGone(name) => format!("node {name}"),
+        Event::Port(port) => format!("port {}", port.name),
+        Event::PortGone(name) => format!("port {name}"),
+    }
+}
+
+/// The laws say something of a feature only if the events reach it: every column that the compiler ever fills is filled.
+#[test]
+fn the_events_reach_every_feature() {
+    let mut runner = TestRunner::deterministic();
+    let mut filled = BTreeSet::new();
+    for _ in 0..200 {
+        let events = prop::collection::vec(event(), 24).new_tree(&mut runner).unwrap().current();
+        for fact in from_scratch(&world_after(&events)) {
+            match fact {
+                Fact::Row { key, columns, .. } => {
+                    let columns = columns.iter().filter(|(_, value)| !value.is_empty());
+                    filled.extend(columns.map(|(column, _)| (key.table, *column)));
+                }
+                Fact::Member { of, column, .. } => drop(filled.insert((of.table, column))),
+            }
+        }
+    }
+    for feature in [
+        (TableId::LogicalSwitch, "acls"),
+        (TableId::LogicalSwitch, "ports"),
+        (TableId::LogicalRouter, "policies"),
+        (TableId::LogicalRouter, "ports"),
+        (TableId::LogicalRouter, "static_routes"),
+        (TableId::LogicalRouterPolicy, "nexthops"),
+        (TableId::LogicalRouterPort, "ipv6_ra_configs"),
+        (TableId::LogicalSwitchPort, "options"),
+        (TableId::LogicalSwitchPort, "port_security"),
+        (TableId::AddressSet, "addresses"),
+    ] {
+        assert!(filled.contains(&feature), "no event leads to {feature:?}");
     }
 }

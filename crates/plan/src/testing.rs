@@ -1,13 +1,20 @@
-//! Builders of small worlds, for the snapshots and the laws.
+//! Small worlds and what may happen to them, for the tests of this crate and of those that build on it.
+//!
+//! The builders panic on what the API edge would refuse: a world that cannot be built ends its test.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // a world that cannot be built ends its test
+#![allow(clippy::unwrap_used, clippy::panic, reason = "for tests only")]
+
+mod events;
 
 use api::{Subnet, SubnetDef};
-use plan::{Node, Port};
 use serde_json::{Value, json};
 
+use crate::world::{Node, Port};
+
+pub use events::{Event, event, world_after};
+
 /// A subnet by name and CIDR; `more` is merged into its spec.
-pub(crate) fn subnet(name: &str, cidr: &str, more: Value) -> SubnetDef {
+pub fn subnet(name: &str, cidr: &str, more: Value) -> SubnetDef {
     let mut spec = json!({ "cidrBlock": cidr });
     let (Some(spec_fields), Value::Object(more)) = (spec.as_object_mut(), more) else { panic!("not an object") };
     spec_fields.extend(more);
@@ -20,7 +27,7 @@ pub(crate) fn subnet(name: &str, cidr: &str, more: Value) -> SubnetDef {
 }
 
 /// A node by name, with its addresses on the join switch and outside.
-pub(crate) fn node(name: &str, join: &str, mac: &str, internal: &[&str]) -> Node {
+pub fn node(name: &str, join: &str, mac: &str, internal: &[&str]) -> Node {
     Node {
         name: name.into(),
         uid: format!("uid-of-{name}").into(),
@@ -30,8 +37,8 @@ pub(crate) fn node(name: &str, join: &str, mac: &str, internal: &[&str]) -> Node
     }
 }
 
-/// A pod's port by `namespace/pod`.
-pub(crate) fn port(pod: &str, subnet: &str, ips: &str, mac: &str) -> Port {
+/// A pod's port by `namespace/pod`, without port security.
+pub fn port(pod: &str, subnet: &str, ips: &str, mac: &str) -> Port {
     let (namespace, name) = pod.split_once('/').unwrap();
     Port {
         name: api::pod_port(name, namespace).into(),

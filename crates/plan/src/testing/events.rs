@@ -1,0 +1,133 @@
+//! What may happen to a world, drawn at random from ranges so small that events meet the same objects again and again.
+//!
+//! Every feature of the compiler is among them: both families and each alone, networks that overlap, gateways, ACLs, router
+//! advertisements, port security, objects made anew under another uid, nodes that claim the same address.
+
+use std::sync::Arc;
+
+use api::SubnetDef;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use serde_json::json;
+
+use super::{node, port, subnet};
+use crate::world::{Node, Port, Settings, World};
+
+const SUBNETS: u8 = 4;
+const NODES: u8 = 3;
+const PORTS: u8 = 6;
+
+/// One thing that happens.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A subnet is there, or is another now.
+    Subnet(Box<SubnetDef>),
+    /// The subnet of this name is gone.
+    SubnetGone(Arc<str>),
+    /// A node is there, or is another now.
+    Node(Node),
+    /// The node of this name is gone.
+    NodeGone(Arc<str>),
+    /// A port is there, or is another now.
+    Port(Port),
+    /// The port of this name is gone.
+    PortGone(Arc<str>),
+}
+
+impl Event {
+    /// Lets it happen.
+    pub fn apply(&self, world: &mut World) {
+        match self.clone() {
+            Self::Subnet(subnet) => world.set_subnet(*subnet),
+            Self::SubnetGone(name) => world.remove_subnet(&name),
+            Self::Node(node) => world.set_node(node),
+            Self::NodeGone(name) => world.remove_node(&name),
+            Self::Port(port) => world.set_port(port),
+            Self::PortGone(name) => world.remove_port(&name),
+        }
+    }
+}
+
+/// An empty world after these events.
+pub fn world_after<'a>(events: impl IntoIterator<Item = &'a Event>) -> World {
+    let mut world = World::new(Settings::default());
+    for event in events {
+        event.apply(&mut world);
+    }
+    world
+}
+
+/// Anything that may happen.
+pub fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => a_subnet().prop_map(|subnet| Event::Subnet(Box::new(subnet))),
+        2 => (0..SUBNETS).prop_map(|index| Event::SubnetGone(subnet_name(index).into())),
+        3 => a_node().prop_map(Event::Node),
+        1 => (0..NODES).prop_map(|index| Event::NodeGone(format!("n{index}").into())),
+        4 => a_port().prop_map(Event::Port),
+        2 => (0..PORTS).prop_map(|index| Event::PortGone(format!("p{index}.ns").into())),
+    ]
+}
+
+/// Subnet 0 is the join subnet, so that it comes and goes like any other.
+fn subnet_name(index: u8) -> String {
+    if index == 0 { "join".into() } else { format!("net-{index}") }
+}
+
+fn a_subnet() -> impl Strategy<Value = SubnetDef> {
+    let allowed = subsequence(vec!["10.3.0.0/24", "fd00:3::/64", "10.16.0.0/16"], 0..=3);
+    let leaves_by = select(vec!["distributed", "centralized"]);
+    let advertised = select(vec![None, Some(""), Some("address_mode=slaac,send_periodic=true")]);
+    let parts = (0..SUBNETS, 0..4u8, leaves_by, any::<bool>(), allowed, advertised, any::<bool>(), any::<bool>());
+    parts.prop_map(|(index, networks, leaves_by, private, allowed, advertised, last, again)| {
+        let v6 = format!("fd00:{index}::/64");
+        let (cidr, gateway) = match networks {
+            0 => (format!("10.{index}.0.0/24"), format!("10.{index}.0.254")),
+            1 => (format!("10.{index}.0.0/24,{v6}"), format!("10.{index}.0.254,fd00:{index}::ff")),
+            2 => (v6, format!("fd00:{index}::ff")),
+            // The same for all of them.
+            _ => ("10.3.0.0/24".into(), "10.3.0.254".into()),
+        };
+        let more = json!({
+            "gateway": if last { gateway } else { String::new() },
+            "gatewayType": leaves_by, "private": private, "allowSubnets": allowed,
+            "enableIPv6RA": advertised.is_some(), "ipv6RAConfigs": advertised.unwrap_or_default(),
+        });
+        let mut subnet = subnet(&subnet_name(index), &cidr, more);
+        if again {
+            subnet.uid.push_str("-again");
+        }
+        subnet
+    })
+}
+
+fn a_node() -> impl Strategy<Value = Node> {
+    let parts = (0..NODES, 0..3u8, subsequence(vec![0, 1, 2], 0..=3), any::<bool>());
+    parts.prop_map(|(index, join, internal, again)| {
+        let host = index + 2 + 10 * (join / 2);
+        let join = if join == 0 { format!("10.0.0.{host}") } else { format!("10.0.0.{host},fd00::{host}") };
+        // The last one is the same for all of them.
+        let all = [format!("172.30.0.{index}"), format!("fd00:30::{index}"), "172.30.0.99".to_owned()];
+        let internal: Vec<&str> = internal.into_iter().map(|at: usize| all[at].as_str()).collect();
+        let mut node = node(&format!("n{index}"), &join, &format!("0a:00:00:00:01:{host:02}"), &internal);
+        if again {
+            node.uid = "another".into();
+        }
+        node
+    })
+}
+
+fn a_port() -> impl Strategy<Value = Port> {
+    let parts = (0..PORTS, 0..SUBNETS, 0..3u8, any::<bool>(), any::<bool>());
+    parts.prop_map(|(index, subnet, ips, port_security, again)| {
+        let host = 10 + index + 10 * (ips / 2);
+        let v4 = format!("10.{subnet}.0.{host}");
+        let ips = if ips == 0 { format!("{v4},fd00:{subnet}::{host}") } else { v4 };
+        let mut port = port(&format!("ns/p{index}"), &subnet_name(subnet), &ips, &format!("0a:00:00:00:00:{host:02}"));
+        port.port_security = port_security;
+        if again {
+            port.uid = "another".into();
+        }
+        port
+    })
+}
