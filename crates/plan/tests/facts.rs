@@ -1,7 +1,7 @@
 //! What each kind of object becomes in the northbound database, readable row by row.
 
 use expect_test::{Expect, expect};
-use plan::testing::{node, port, subnet};
+use plan::testing::{Event, node, port, subnet};
 use plan::{Key, Settings, World};
 use serde_json::{Value, json};
 
@@ -18,6 +18,19 @@ fn world() -> World {
 fn check(world: &World, key: &Key, expected: &Expect) {
     let facts: Vec<String> = world.compile(key).iter().map(ToString::to_string).collect();
     expected.assert_eq(&(facts.join("\n") + "\n"));
+}
+
+/// What is wanted no more and what is wanted now, once this has happened.
+fn check_change(world: &mut World, event: &Event, expected: &Expect) {
+    let wanted = |world: &World| -> Vec<String> {
+        world.keys().flat_map(|key| world.compile(&key)).map(|fact| fact.to_string()).collect()
+    };
+    let before = wanted(world);
+    event.apply(world);
+    let after = wanted(world);
+    let gone = before.iter().filter(|fact| !after.contains(fact)).map(|fact| format!("- {fact}\n"));
+    let new = after.iter().filter(|fact| !before.contains(fact)).map(|fact| format!("+ {fact}\n"));
+    expected.assert_eq(&gone.chain(new).collect::<String>());
 }
 
 #[test]
@@ -217,4 +230,77 @@ fn setting_what_is_already_so_makes_nothing_dirty() {
     world.set_node(again.node("n1").unwrap().clone());
     world.set_port(again.port("web.shop").unwrap().clone());
     assert!(!world.is_dirty());
+}
+
+#[test]
+fn a_pod_moved_to_another_subnet_changes_its_place_and_its_address() {
+    let mut world = world();
+    world.set_subnet(subnet("shop", "10.20.0.0/24", json!({})));
+    let moved = port("shop/web", "shop", "10.20.0.7", "0a:00:00:00:00:05");
+    check_change(
+        &mut world,
+        &Event::Port(moved),
+        &expect![[r#"
+        - Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.16.0.5 fd00:10:16::5"] external_ids={ls=ovn-default, pod="shop/web", vendor=kube-ovn}
+        - Logical_Switch ovn-default ports += Logical_Switch_Port web.shop
+        + Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.20.0.7"] external_ids={ls=shop, pod="shop/web", vendor=kube-ovn}
+        + Logical_Switch shop ports += Logical_Switch_Port web.shop
+    "#]],
+    );
+}
+
+#[test]
+fn with_the_join_subnet_go_the_nodes_rows_and_the_way_in_for_them() {
+    let mut world = World::new(Settings::default());
+    world.set_subnet(subnet("join", "100.64.0.0/16", json!({})));
+    world.set_subnet(subnet("vault", "10.23.0.0/24", json!({"private": true})));
+    world.set_node(node("n1", "100.64.0.2", "0a:00:00:00:00:02", &[]));
+    check_change(
+        &mut world,
+        &Event::SubnetGone("join".into()),
+        &expect![[r#"
+        - Logical_Switch join external_ids={in_force="{\"cidrBlock\":\"100.64.0.0/16\",\"gateway\":\"100.64.0.1\"}", vendor=kube-ovn}
+        - Logical_Router_Port ovn-cluster-join external_ids={vendor=kube-ovn} mac="0e:22:45:ae:3f:a9" networks=["100.64.0.1/16"]
+        - Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-join
+        - Logical_Switch_Port join-ovn-cluster addresses=[router] external_ids={vendor=kube-ovn} options={router-port=ovn-cluster-join} type=router
+        - Logical_Switch join ports += Logical_Switch_Port join-ovn-cluster
+        - Logical_Router_Policy ovn-cluster/31000/ip4.dst == 100.64.0.0/16 action=allow external_ids={vendor=kube-ovn} match="ip4.dst == 100.64.0.0/16" priority=31000
+        - Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip4.dst == 100.64.0.0/16
+        - Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1 external_ids={vendor=kube-ovn} ip_prefix="0.0.0.0/0" nexthop="100.64.0.1" policy=dst-ip
+        - Logical_Router ovn-cluster static_routes += Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1
+        - ACL vault/to-lport/3000/ip4.src == 100.64.0.0/16 action=allow-related direction=to-lport external_ids={vendor=kube-ovn} log=false match="ip4.src == 100.64.0.0/16" priority=3000
+        - Logical_Switch vault acls += ACL vault/to-lport/3000/ip4.src == 100.64.0.0/16
+        - Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2"] external_ids={node=n1, vendor=kube-ovn}
+        - Logical_Switch join ports += Logical_Switch_Port node-n1
+        - Logical_Router_Policy ovn-cluster/29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1") action=reroute external_ids={vendor=kube-ovn} match="ip4.src == $distributed_ip4 && is_chassis_resident(\"node-n1\")" nexthops=["100.64.0.2"] priority=29000
+        - Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1")
+    "#]],
+    );
+}
+
+#[test]
+fn what_is_gone_wants_nothing() {
+    let mut world = world();
+    let gone = [
+        Event::PortGone("web.shop".into()),
+        Event::NodeGone("n1".into()),
+        Event::SubnetGone("ovn-default".into()),
+        Event::SubnetGone("join".into()),
+    ];
+    world.take_dirty();
+    for event in gone {
+        event.apply(&mut world);
+    }
+    let dirty = world.take_dirty();
+    let keys = [
+        Key::Port("web.shop".into()),
+        Key::Node("n1".into()),
+        Key::Subnet("ovn-default".into()),
+        Key::Subnet("join".into()),
+    ];
+    for key in keys {
+        assert!(dirty.contains(&key), "{key:?}");
+        assert!(world.compile(&key).is_empty(), "{key:?}");
+    }
+    assert_eq!(world.keys().collect::<Vec<_>>(), [Key::Base]);
 }
