@@ -7,23 +7,15 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use api::{Subnet, SubnetDef};
 use ovn::{Fact, northbound};
 use ovsdb::{Datum, Mutator, Op, Replica, Where};
+use plan::testing::subnet;
 use plan::{Key, Node, Port, Settings, World};
 use serde_json::json;
 use sync::{Facts, diff, diff_all};
 
 const SUBNETS: usize = 10;
 const PODS: usize = 100_000;
-
-fn subnet(name: &str, cidr: &str) -> SubnetDef {
-    let object = json!({
-        "apiVersion": "kubeovn.io/v1", "kind": "Subnet",
-        "metadata": { "name": name, "uid": format!("uid-of-{name}") }, "spec": { "cidrBlock": cidr },
-    });
-    SubnetDef::parse(&serde_json::from_value::<Subnet>(object).unwrap()).unwrap()
-}
 
 /// The pod of this number; its `turn`th address.
 fn port(at: usize, turn: usize) -> Port {
@@ -42,9 +34,9 @@ fn port(at: usize, turn: usize) -> Port {
 
 fn world() -> World {
     let mut world = World::new(Settings::default());
-    world.set_subnet(subnet("join", "100.64.0.0/16"));
+    world.set_subnet(subnet("join", "100.64.0.0/16", json!({})));
     for at in 0..SUBNETS {
-        world.set_subnet(subnet(&format!("net-{at}"), &format!("10.{at}.0.0/16")));
+        world.set_subnet(subnet(&format!("net-{at}"), &format!("10.{at}.0.0/16"), json!({})));
     }
     for at in 0..50 {
         world.set_node(Node {

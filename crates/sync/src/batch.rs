@@ -13,7 +13,7 @@ use ovsdb::{Atom, Datum, Mutation, Mutator, Op, Uuid, Where};
 const SOFT: usize = 400;
 
 /// The operations in order, in lists of at most `limit`, unless more have to stay together.
-pub(crate) fn batches(ops: Vec<Op>, limit: usize) -> Vec<Vec<Op>> {
+pub fn batches(ops: Vec<Op>, limit: usize) -> Vec<Vec<Op>> {
     let mut all = Vec::new();
     let mut batch: Vec<Op> = Vec::new();
     let mut unheld: BTreeSet<Uuid> = BTreeSet::new();

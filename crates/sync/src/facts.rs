@@ -107,7 +107,8 @@ impl Facts {
         true
     }
 
-    /// What changed since this was last called. If writing it fails, give it back with [`Facts::touch`].
+    /// What changed since this was last called. If only a part of it gets written, everything has to be compared
+    /// ([`crate::diff_all`]): a row of others that was taken over by then may still be in a set of theirs.
     pub fn take_touched(&mut self) -> Touched {
         std::mem::take(&mut self.touched)
     }

@@ -18,6 +18,7 @@ mod resolve;
 pub mod text;
 mod writer;
 
+pub use batch::batches;
 pub use diff::{diff, diff_all, holds};
 pub use drift::Drift;
 pub use facts::{Facts, Touched};

@@ -111,21 +111,16 @@ impl Desired {
 
 /// The rows with this natural key; those of scoped keys under any parent of the name.
 fn named(db: &Replica, key: &RowKey) -> Vec<Uuid> {
-    let held = references(db);
-    let in_scope = |id: &Uuid| match key.scope() {
-        None => true,
-        Some((parent, _)) => {
-            let parents = held.get(&(key.table, *id)).into_iter().flatten();
-            parents.into_iter().any(|(table, holder)| {
-                *table == parent.table && db.find(table.name(), &parent.name).any(|id| id == *holder)
-            })
-        }
-    };
-    db.find(key.table.name(), key.local()).filter(in_scope).collect()
+    let there = db.find(key.table.name(), key.local());
+    let (Some(scope), Some((parent, _))) = (key.table.descriptor().scope, key.scope()) else { return there.collect() };
+    let parents: Vec<&Row> =
+        db.find(parent.table.name(), &parent.name).filter_map(|id| db.get(parent.table.name(), id)).collect();
+    let holds = |row: &&Row, id: Uuid| row.get(scope.column).is_some_and(|set| set.contains(&id.into()));
+    there.filter(|id| parents.iter().any(|row| holds(row, *id))).collect()
 }
 
 /// What others wrote is as it was: rows that nobody wants by their name, and their places in rows that still are there.
-fn check_foreign(before: &Replica, after: &Replica, facts: &Facts) {
+pub(crate) fn check_foreign(before: &Replica, after: &Replica, facts: &Facts) {
     let held = references(before);
     let foreign = |table: TableId, id: Uuid| {
         let row = before.get(table.name(), id).unwrap();

@@ -1,12 +1,14 @@
-//! Random wants and random databases, in a world so small that they meet.
+//! Random wants and random databases, so small that they meet.
 
 use std::collections::BTreeSet;
 
 use ovn::{
-    Action, AddressSet, Fact, LogicalRouter, LogicalSwitch, LogicalSwitchPort, NbGlobal, RouterPolicy, StaticRoute,
-    TableId, VENDOR,
+    Acl, Action, AddressSet, Direction, Element, Fact, LogicalRouter, LogicalRouterPort, LogicalSwitch,
+    LogicalSwitchPort, NbGlobal, RouterPolicy, StaticRoute, TableId, VENDOR, Verdict,
 };
-use ovsdb::{Datum, Replica, Row, Uuid};
+use ovsdb::{Atom, Datum, Replica, Row, Uuid};
+use plan::testing::{event, world_after};
+use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::model;
@@ -26,9 +28,20 @@ pub(crate) enum Want {
         switch: u8,
         address: u8,
     },
+    Rule {
+        switch: u8,
+        network: u8,
+        drop: bool,
+    },
     Router {
         name: u8,
         option: u8,
+    },
+    /// A router's port, with advertisements unless `interval` is 0.
+    Leg {
+        name: u8,
+        router: u8,
+        interval: u8,
     },
     Policy {
         router: u8,
@@ -68,8 +81,22 @@ impl Want {
                 let [row, place] = port(name, switch, 0);
                 vec![if which { row } else { place }]
             }
+            Want::Rule { switch, network, drop } => {
+                let action = if drop { Verdict::Drop } else { Verdict::AllowRelated };
+                let match_ = format!("ip4.src == 10.{network}.0.0/16");
+                let (switch, seed, direction) = (format!("s{switch}"), "seed".into(), Direction::ToLport);
+                Acl { switch, seed, direction, priority: 1000, match_, action, log: false }.facts().into()
+            }
             Want::Router { name, option } => {
                 vec![LogicalRouter { name: format!("r{name}"), seed: "seed".into(), options: map("o", option) }.fact()]
+            }
+            Want::Leg { name, router, interval } => {
+                let (mac, networks) = ("0e:00:00:00:00:01".into(), vec![format!("fd00:{router}::1/64")]);
+                let (name, router, seed) = (format!("l{name}"), format!("r{router}"), "seed".into());
+                let ipv6_ra_configs = if interval == 0 { [].into() } else { map("max_interval", interval) };
+                let leg =
+                    LogicalRouterPort { name, router, seed, mac, networks, ipv6_ra_configs, ..Default::default() };
+                leg.facts().into()
             }
             Want::Policy { router, rule, hop } => {
                 let action = if hop == 0 { Action::Allow } else { Action::Reroute(vec![format!("10.0.0.{hop}")]) };
@@ -107,7 +134,9 @@ pub(crate) fn want() -> impl Strategy<Value = Want> {
         4 => (0..3u8, 0..2u8).prop_map(|(name, config)| Want::Switch { name, config }),
         8 => (0..5u8, 0..3u8, 0..3u8).prop_map(|(name, switch, address)| Want::Port { name, switch, address }),
         2 => (0..5u8, 0..3u8, any::<bool>()).prop_map(|(name, switch, which)| Want::Half { name, switch, which }),
+        3 => (0..3u8, 0..2u8, any::<bool>()).prop_map(|(switch, network, drop)| Want::Rule { switch, network, drop }),
         3 => (0..2u8, 0..2u8).prop_map(|(name, option)| Want::Router { name, option }),
+        3 => (0..2u8, 0..2u8, 0..3u8).prop_map(|(name, router, interval)| Want::Leg { name, router, interval }),
         4 => (0..2u8, 0..3u8, 0..3u8).prop_map(|(router, rule, hop)| Want::Policy { router, rule, hop }),
         2 => (0..2u8, 0..2u8).prop_map(|(router, hop)| Want::Route { router, hop }),
         2 => (0..2u8).prop_map(|name| Want::Set { name }),
@@ -115,10 +144,16 @@ pub(crate) fn want() -> impl Strategy<Value = Want> {
     ]
 }
 
-/// A row of a database that we find: as one of ours, or as somebody else's.
+/// What somebody has written into a database that we find: as one of ours, or as somebody else's.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
-    want: Want,
+    facts: Vec<Fact>,
+    by: By,
+}
+
+/// Who wrote it, and where it was put.
+#[derive(Clone, Debug)]
+pub(crate) struct By {
     marked: bool,
     /// Whether it has keys of others in its `external_ids`.
     notes: bool,
@@ -128,13 +163,22 @@ pub(crate) struct Found {
     holder: usize,
 }
 
+fn by() -> impl Strategy<Value = By> {
+    let parts = (any::<bool>(), any::<bool>(), any::<u8>(), 0..8usize);
+    parts.prop_map(|(marked, notes, id, holder)| By { marked, notes, id, holder })
+}
+
 pub(crate) fn found() -> impl Strategy<Value = Found> {
-    (want(), any::<bool>(), any::<bool>(), any::<u8>(), 0..8usize).prop_map(|(want, marked, notes, id, holder)| Found {
-        want,
-        marked,
-        notes,
-        id,
-        holder,
+    (want(), by()).prop_map(|(want, by)| Found { facts: want.facts(), by })
+}
+
+/// What is left of another world: some of its facts, each as written by somebody else.
+pub(crate) fn left_over() -> impl Strategy<Value = Vec<Found>> {
+    (vec(event(), 1..16), vec((any::<bool>(), by()), 32)).prop_map(|(events, by)| {
+        let world = world_after(&events);
+        let facts = world.keys().flat_map(|key| world.compile(&key));
+        let some = facts.zip(by.into_iter().cycle()).filter(|(_, (there, _))| *there);
+        some.map(|(fact, (_, by))| Found { facts: vec![fact], by }).collect()
     })
 }
 
@@ -143,20 +187,24 @@ pub(crate) fn database(mut rows: Vec<Found>) -> Replica {
     let mut db = model::empty();
     rows.sort_by_key(|found| !is_root(found));
     let mut names = BTreeSet::new();
-    for (at, found) in rows.into_iter().enumerate() {
-        let id = Uuid::from_u128(u128::from(found.id) << 64 | at as u128);
-        for fact in found.want.facts() {
-            let Fact::Row { key, columns, .. } = fact else {
-                if let Want::Address { set, address } = found.want {
-                    values(&mut db, set, address);
+    for (at, Found { facts, by }) in rows.into_iter().enumerate() {
+        let id = Uuid::from_u128(u128::from(by.id) << 64 | at as u128);
+        for fact in facts {
+            let (key, columns) = match fact {
+                Fact::Row { key, columns, .. } => (key, columns),
+                Fact::Member { of, column, element: Element::Value(value) } => {
+                    let found = db.find(of.table.name(), of.local()).next();
+                    if let Some(id) = found {
+                        put(&mut db, of.table, id, column, value);
+                    }
+                    continue;
                 }
-                continue;
+                Fact::Member { .. } => continue,
             };
             let unique = !matches!(key.table, TableId::LogicalSwitch | TableId::LogicalRouter) && key.scope().is_none();
             if unique && !names.insert(key.clone()) {
                 continue;
             }
-            let columns = dress(columns, &found, key.table);
             let table = key.table.descriptor();
             if let Some((holder, column)) = table.referrers().next() {
                 let mut holders: Vec<Uuid> = db.rows(holder.name()).map(|(id, _)| id).collect();
@@ -164,13 +212,9 @@ pub(crate) fn database(mut rows: Vec<Found>) -> Replica {
                 if holders.is_empty() {
                     continue;
                 }
-                let holder_id = holders[found.holder % holders.len()];
-                let mut row = db.get(holder.name(), holder_id).unwrap().clone();
-                let ids = row.get(column).into_iter().flat_map(Datum::uuids).chain([id]);
-                row.insert(column, Datum::set(ids.collect::<Vec<_>>()));
-                db.insert(holder.name(), holder_id, row);
+                put(&mut db, holder, holders[by.holder % holders.len()], column, id.into());
             }
-            db.insert(table.name, id, columns);
+            db.insert(table.name, id, dress(columns, &by, key.table));
         }
     }
     model::commit(&mut db);
@@ -178,25 +222,25 @@ pub(crate) fn database(mut rows: Vec<Found>) -> Replica {
 }
 
 fn is_root(found: &Found) -> bool {
-    found.want.facts().iter().all(|fact| fact.key().table.descriptor().root && matches!(fact, Fact::Row { .. }))
+    found.facts.iter().all(|fact| fact.key().table.descriptor().root && matches!(fact, Fact::Row { .. }))
 }
 
-fn dress(mut columns: Row, found: &Found, table: TableId) -> Row {
+fn dress(mut columns: Row, by: &By, table: TableId) -> Row {
     let mut ids: Vec<(&str, &str)> = Vec::new();
-    if found.marked && table != TableId::NbGlobal {
+    if by.marked && table != TableId::NbGlobal {
         ids.push(VENDOR);
     }
-    if found.notes {
+    if by.notes {
         ids.extend([("note", "of somebody"), ("pod", "stale")]);
     }
     columns.insert("external_ids", Datum::map(ids));
     columns
 }
 
-fn values(db: &mut Replica, set: u8, address: u8) {
-    let Some(id) = db.find("Address_Set", &format!("a{set}")).next() else { return };
-    let mut row = db.get("Address_Set", id).unwrap().clone();
-    let old: Vec<String> = row.get("addresses").into_iter().flat_map(Datum::strs).map(str::to_owned).collect();
-    row.insert("addresses", Datum::set(old.into_iter().chain([format!("10.9.0.{address}")])));
-    db.insert("Address_Set", id, row);
+/// One more element in a set.
+fn put(db: &mut Replica, table: TableId, id: Uuid, column: &'static str, atom: Atom) {
+    let mut row = db.get(table.name(), id).unwrap().clone();
+    let atoms = row.get(column).into_iter().flat_map(Datum::atoms).cloned().chain([atom]);
+    row.insert(column, Datum::set(atoms.collect::<Vec<_>>()));
+    db.insert(table.name(), id, row);
 }
