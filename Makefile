@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test check e2e bench fuzz lab-up lab-down
+.PHONY: help demo demo-down test check e2e bench image fuzz lab-up lab-down
 
 NODES ?= 2
 LAB = target/debug/lab
@@ -40,6 +40,10 @@ e2e: ## The tests on a real cluster; E2E=name for those whose name contains it
 bench: ## Print what the parts can do on this machine, beside what they shall; BENCH="--only restart,plugin --runs 1"
 	@e2e/setup lab
 	@e2e/bench $(BENCH)
+
+image: ## Build the image that a cluster runs, as an archive; IMAGE="--profile dev --name kube-ovn-rs:test"
+	@e2e/setup image
+	@images/build $(IMAGE)
 
 fuzz: ## Make up what a database server might say, for FUZZ=60 seconds a target; finds are kept in target/fuzz
 	@e2e/setup fuzz
