@@ -1,12 +1,13 @@
 //! OVN's centre, on the control plane: northbound and southbound database and northd, each one process, no raft.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::net::TcpStream;
 
-use crate::layout::{CONTROL_PLANE, state};
+use crate::layout::{CONTROL_PLANE, Node, state};
 use crate::{process, rootfs};
 
 /// What listens where: process name, database and schema, TCP port.
@@ -70,12 +71,21 @@ pub async fn restart_northbound(keep: bool, meanwhile: impl Future<Output = Resu
     outcome
 }
 
+/// A command of OVN's that finds both databases' sockets, wherever they run: here, or on the first node.
+pub fn command(program: &str, arguments: &[&str]) -> Result<Command> {
+    let here = state("central");
+    if here.exists() {
+        return rootfs::central(&here, program, arguments);
+    }
+    rootfs::on(Node::first(1).next().context("a lab has a node")?, program, arguments)
+}
+
 /// `ovn-nbctl` with `arguments`; what it printed.
 pub async fn nbctl(arguments: &[&str]) -> Result<String> {
-    process::run(rootfs::central(&state("central"), "ovn-nbctl", arguments)?).await
+    process::run(command("ovn-nbctl", arguments)?).await
 }
 
 /// `ovn-sbctl` with `arguments`; what it printed.
 pub async fn sbctl(arguments: &[&str]) -> Result<String> {
-    process::run(rootfs::central(&state("central"), "ovn-sbctl", arguments)?).await
+    process::run(command("ovn-sbctl", arguments)?).await
 }

@@ -11,6 +11,7 @@ pub mod central;
 pub mod cgroup;
 pub mod cluster;
 pub mod down;
+pub mod install;
 pub mod kube;
 pub mod kubelet;
 pub mod layout;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use e2e::layout::{Node, OUTSIDE_NETNS, kubeconfig, state};
-use e2e::{bench, down, kube, net, node, ours, process, rootfs, up};
+use e2e::{bench, central, down, kube, net, node, ours, process, rootfs, up};
 
 /// A real Kubernetes and OVN cluster on one machine.
 #[derive(Parser)]
@@ -28,6 +28,9 @@ enum Verb {
         /// What not to start; only `kube-ovn`, our own programs, can be left out.
         #[arg(long)]
         without: Vec<String>,
+        /// Install the network as a user does, from the image and the chart, in place of running what has been built.
+        #[arg(long, conflicts_with = "without")]
+        installed: bool,
     },
     /// Take it down; nothing of it stays, however far it came up.
     Down,
@@ -94,12 +97,17 @@ fn main() -> ExitCode {
 
 fn act() -> Result<()> {
     match Arguments::parse().verb {
-        Verb::Up { nodes, without } => {
+        Verb::Up { nodes, without, installed } => {
             if let Some(other) = without.iter().find(|w| *w != "kube-ovn") {
                 bail!("--without {other}: only kube-ovn can be left out");
             }
+            let network = match without.is_empty() {
+                _ if installed => up::Network::Installed,
+                true => up::Network::Built,
+                false => up::Network::None,
+            };
             let start = Instant::now();
-            wait_for(up::up(up::Spec { nodes, kube_ovn: without.is_empty() }))??;
+            wait_for(up::up(up::Spec { nodes, network }))??;
             println!("{}", look_around(nodes, start));
         }
         Verb::Down => wait_for(down::down())??,
@@ -110,12 +118,8 @@ fn act() -> Result<()> {
             command.env("KUBECONFIG", kubeconfig()).args(rest.arguments);
             match become_it(command)? {}
         }
-        Verb::Nbctl(rest) => {
-            match become_it(rootfs::central(&state("central"), "ovn-nbctl", &words(&rest.arguments))?)? {}
-        }
-        Verb::Sbctl(rest) => {
-            match become_it(rootfs::central(&state("central"), "ovn-sbctl", &words(&rest.arguments))?)? {}
-        }
+        Verb::Nbctl(rest) => match become_it(central::command("ovn-nbctl", &words(&rest.arguments))?)? {},
+        Verb::Sbctl(rest) => match become_it(central::command("ovn-sbctl", &words(&rest.arguments))?)? {},
         Verb::Bench(options) => wait_for(bench::run(options))??,
         Verb::BenchPlugin(call) => println!("{}", bench::plugin::call(&call)?),
         // These change the namespaces of the process, so they must stay clear of a runtime's threads.

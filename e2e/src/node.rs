@@ -23,7 +23,7 @@ use crate::layout::{Node, lab, state};
 use crate::{net, process, record, rootfs};
 
 /// What a kubelet, a container runtime and a CNI plugin write to, besides what OVN and OVS do.
-const OWN: [&str; 9] = [
+const OWN: [&str; 10] = [
     "/var/lib/kubelet",
     "/var/lib/containerd",
     "/var/lib/cni",
@@ -33,6 +33,7 @@ const OWN: [&str; 9] = [
     "/var/log/pods",
     "/var/log/containers",
     "/var/log/kube-ovn",
+    "/etc/origin",
 ];
 
 /// The node's own paths: what is mounted over the host's.

@@ -10,15 +10,26 @@ use futures::future::{try_join, try_join_all, try_join3};
 use k8s_openapi::api::core::v1::Node as NodeObject;
 
 use crate::layout::{MAX_NODES, Node, STATE, cache, lab, rootfs, state};
-use crate::{central, kube, kubelet, net, node, ours, ovs, pki, process};
+use crate::{central, install, kube, kubelet, net, node, ours, ovs, pki, process};
 
 /// What to bring up.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
     /// 1 to [`MAX_NODES`].
     pub nodes: u8,
-    /// Whether our own programs run in it; without them, the nodes stay `NotReady` and OVN idles.
-    pub kube_ovn: bool,
+    /// How the network comes to it.
+    pub network: Network,
+}
+
+/// How the network comes to the lab.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Network {
+    /// Open vSwitch and OVN alone: the nodes stay `NotReady`, and OVN idles.
+    None,
+    /// Our programs beside them, each one that has been built, as processes of the lab.
+    Built,
+    /// As a user installs it: the image, the manifest, and pods.
+    Installed,
 }
 
 /// Brings it up. An error leaves what came up as it is, to be looked at; [`crate::down::down`] removes it.
@@ -34,18 +45,31 @@ pub async fn up(spec: Spec) -> Result<()> {
     net::up().await?;
     let machines = try_join_all(nodes.iter().map(|node| async move {
         node::up(*node).await?;
-        try_join(ovs::up(*node), kubelet::containerd(*node)).await
+        if spec.network == Network::Installed {
+            kubelet::containerd(*node).await?;
+            return install::prepare(*node).await;
+        }
+        try_join(ovs::up(*node), kubelet::containerd(*node)).await.map(drop)
     }));
-    try_join3(timed("control plane", kube::up()), timed("ovn central", central::up()), timed("nodes", machines))
-        .await?;
+    let central = async { if spec.network == Network::Installed { Ok(()) } else { central::up().await } };
+    try_join3(timed("control plane", kube::up()), timed("ovn central", central), timed("nodes", machines)).await?;
     net::outside()?;
     for node in &nodes {
         kubelet::up(*node)?;
     }
-    if spec.kube_ovn {
-        timed("kube-ovn", ours::up(&nodes)).await?;
+    match spec.network {
+        Network::None => {}
+        Network::Built => timed("kube-ovn", ours::up(&nodes)).await?,
+        Network::Installed => {
+            timed("registration", try_join(kube::settled(), registered(&nodes, false))).await?;
+            timed("apply", install::up(&nodes)).await?;
+        }
     }
-    timed("registration", try_join(kube::settled(), registered(&nodes, spec.kube_ovn))).await?;
+    let ready = spec.network != Network::None;
+    timed("nodes' readiness", try_join(kube::settled(), registered(&nodes, ready))).await?;
+    if spec.network == Network::Installed {
+        timed("rollout", install::settled()).await?;
+    }
     process::all_run()
 }
 
@@ -64,7 +88,11 @@ fn preconditions(spec: Spec) -> Result<()> {
     for needed in [cache("bin/kube"), cache("bin/etcd"), cache("image.tar"), rootfs()] {
         ensure!(needed.exists(), "{} is missing: run e2e/setup lab, and e2e/build", needed.display());
     }
-    if spec.kube_ovn { ours::present() } else { Ok(()) }
+    match spec.network {
+        Network::None => Ok(()),
+        Network::Built => ours::present(),
+        Network::Installed => install::present(),
+    }
 }
 
 /// Until every node is known to the API server, and Ready where a network is to be expected.
