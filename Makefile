@@ -34,7 +34,7 @@ check: ## Formatting, lints, licences and all tests that need neither root nor a
 	cargo test --package e2e --package kube-ovn-cni --package ovn-central --package ovs-ovn --lib --bins --quiet
 
 e2e: ## The tests on a real cluster; E2E=name for those whose name contains it
-	@e2e/setup lab
+	@e2e/setup lab image
 	@e2e/run $(E2E)
 
 bench: ## Print what the parts can do on this machine, beside what they shall; BENCH="--only restart,plugin --runs 1"

@@ -1,0 +1,32 @@
+//! Row E1 on a lab that was brought up by `lab up --installed`: a cluster without a network, our image, the chart, and kubectl.
+
+use anyhow::{Result, ensure};
+use e2e::Cluster;
+use e2e::cluster::is_ready;
+use e2e::layout::state;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::ListParams;
+
+/// What runs, by the label that kube-ovn gives it too, and how often on two nodes.
+const WORKLOADS: [(&str, usize); 4] = [("ovn-central", 1), ("ovs", 2), ("kube-ovn-cni", 2), ("kube-ovn-controller", 2)];
+
+#[tokio::test]
+async fn e1_installed_all_of_it_runs_in_pods() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), "kube-system");
+    for (app, count) in WORKLOADS {
+        let found = pods.list(&ListParams::default().labels(&format!("app={app}"))).await?;
+        let ready = found.items.iter().filter(|pod| is_ready(pod).is_ok()).count();
+        ensure!((found.items.len(), ready) == (count, count), "of {app} {ready} of {} are ready", found.items.len());
+    }
+    for process in
+        ["nb", "sb", "northd", "vswitchd-n1", "ovn-controller-n1", "kube-ovn-cni-n1", "kube-ovn-controller-1"]
+    {
+        ensure!(
+            !state("pid").join(process).exists(),
+            "{process} runs beside the pods: this lab is not an installed one"
+        );
+    }
+    Ok(())
+}
