@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 
-use crate::kube;
-use crate::layout::{Node, SERVICES, kubeconfig, sibling, state};
+use crate::kube::kubectl;
+use crate::layout::{Node, SERVICES, sibling, state};
 use crate::process::{self, sh};
 
 /// Checks that there is an image.
@@ -54,11 +54,6 @@ fn values() -> Vec<String> {
         cidr("services", "ipv6", services6),
         "tunnel.iface=eth1".to_owned(),
     ]
-}
-
-async fn kubectl(words: &[&str]) -> Result<String> {
-    let kubeconfig = format!("--kubeconfig={}", kubeconfig().display());
-    process::run(process::command(kube::program("kubectl"), &[&[kubeconfig.as_str()], words].concat())).await
 }
 
 /// Waits until every workload of the manifest is as its object wants it.

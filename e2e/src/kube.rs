@@ -24,6 +24,12 @@ pub fn program(name: &str) -> std::path::PathBuf {
     state("bin").join(name)
 }
 
+/// `kubectl` with the admin's rights; what it printed.
+pub async fn kubectl(words: &[&str]) -> Result<String> {
+    let kubeconfig = format!("--kubeconfig={}", kubeconfig().display());
+    process::run(process::command(program("kubectl"), &[&[kubeconfig.as_str()], words].concat())).await
+}
+
 /// Starts all of it. The API server is ready when this returns.
 pub async fn up() -> Result<()> {
     for name in PROGRAMS {

@@ -31,8 +31,7 @@ fn plugin() -> std::io::Result<PathBuf> {
 pub async fn up(nodes: &[Node]) -> Result<()> {
     // The controllers wait for the CRDs, and the agents for the controllers.
     let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/../yamls/crds");
-    let kubeconfig = format!("--kubeconfig={}", kubeconfig().display());
-    process::run(process::command(kube::program("kubectl"), &[&kubeconfig, "apply", "-f", crds])).await?;
+    kube::kubectl(&["apply", "-f", crds]).await?;
     for replica in 0..net::CONTROLLERS.len() {
         controller(replica)?;
     }

@@ -61,7 +61,7 @@ pub async fn up(spec: Spec) -> Result<()> {
         Network::None => {}
         Network::Built => timed("kube-ovn", ours::up(&nodes)).await?,
         Network::Installed => {
-            timed("registration", try_join(kube::settled(), registered(&nodes, false))).await?;
+            timed("registration", registered(&nodes, false)).await?;
             timed("apply", install::up(&nodes)).await?;
         }
     }

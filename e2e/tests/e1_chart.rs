@@ -2,15 +2,9 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::Cluster;
+use e2e::kube::kubectl;
 use e2e::layout::kubeconfig;
-use e2e::process;
 use yamls::HelmError;
-
-async fn kubectl(words: &[&str]) -> Result<String> {
-    let kubeconfig = format!("--kubeconfig={}", kubeconfig().display());
-    let line = [&[kubeconfig.as_str()], words].concat();
-    process::run(process::command(e2e::kube::program("kubectl"), &line)).await
-}
 
 /// What an install would send, or why there would be none.
 fn install(values: &[&str]) -> Result<String, HelmError> {
