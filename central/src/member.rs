@@ -87,23 +87,12 @@ pub async fn run(run: Run) -> Result<(), MemberError> {
     let status = Status::bind(&socket, crew.members());
     let status = status.map_err(|source| MemberError::Path { path: socket.clone(), source })?;
     let answering =
-        status.serve(async |question, name, pid| match (places.iter().find(|place| place.name() == name), question) {
+        async |question, name, pid| match (places.iter().find(|place: &&Place| place.name() == name), question) {
             (Some(place), Question::Live) => place.answers(pid).await,
             (Some(place), Question::Ready) => place.check(pid).await,
             (None, _) => Ok(()),
-        });
-    let stop = async {
-        if let Err(error) = kit::signals::stop_requested().await {
-            tracing::error!(%error, "signals cannot be listened to");
-        }
-    };
-    let ended = tokio::select! {
-        ended = crew.run(stop) => ended,
-        never = answering => never,
-    };
-    // Nobody is to wait for an answer there.
-    let _ = std::fs::remove_file(&socket);
-    Ok(ended?)
+        };
+    Ok(crew.serve(status, kit::signals::stop_requested(), answering).await?)
 }
 
 /// Asks the member that runs in this container.

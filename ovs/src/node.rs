@@ -127,19 +127,8 @@ pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
     let crew = Crew::new(places(&run, remote, datapath, underlay), run.grace());
     let socket = directories.status();
     let status = Status::bind(&socket, crew.members()).map_err(system(socket.display().to_string()))?;
-    let answering = status.serve(async |question, name, pid| answer(directories, question, name, pid).await);
-    let stop = async {
-        if let Err(error) = kit::signals::stop_requested().await {
-            tracing::error!(%error, "signals cannot be listened to");
-        }
-    };
-    let ended = tokio::select! {
-        ended = crew.run(stop) => ended,
-        never = answering => never,
-    };
-    // Nobody is to wait for an answer there.
-    let _ = std::fs::remove_file(&socket);
-    Ok(ended?)
+    let answering = async |question, name, pid| answer(directories, question, name, pid).await;
+    Ok(crew.serve(status, kit::signals::stop_requested(), answering).await?)
 }
 
 /// Asks the one that runs in this container.

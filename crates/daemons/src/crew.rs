@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::daemon::Daemon;
 use crate::restarts::{Restarts, Verdict};
+use crate::status::{Question, Status};
 
 /// How long to wait before a starting daemon is asked again whether it does its work: none of them tells anybody.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -149,6 +150,25 @@ impl<P: Part> Crew<P> {
         };
         let stopped = self.stop().await;
         outcome.and(stopped)
+    }
+
+    /// [`Crew::run`] until the process is asked to stop; meanwhile probes are answered. Being unable to hear of `stop` is a
+    /// reason to stop.
+    pub async fn serve<E: std::fmt::Display>(
+        self,
+        status: Status,
+        stop: impl Future<Output = std::io::Result<()>>,
+        check: impl AsyncFn(Question, &'static str, u32) -> Result<(), E>,
+    ) -> Result<(), CrewError> {
+        let stop = async {
+            if let Err(error) = stop.await {
+                tracing::error!(%error, "signals cannot be listened to");
+            }
+        };
+        tokio::select! {
+            ended = self.run(stop) => ended,
+            never = status.serve(check) => never,
+        }
     }
 
     /// Starts the first that does not work yet, or waits for the end of one. What it has done so far is in `self`, so that

@@ -4,7 +4,7 @@
 //! daemon that is not as it should be.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -53,11 +53,18 @@ pub enum StatusError {
     No(String),
 }
 
-/// The listening socket.
+/// The listening socket. It goes with this: nobody is to wait for an answer there.
 #[derive(Debug)]
 pub struct Status {
     listener: UnixListener,
     members: watch::Receiver<Vec<Member>>,
+    socket: PathBuf,
+}
+
+impl Drop for Status {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.socket); // gone is what we want
+    }
 }
 
 impl Status {
@@ -67,7 +74,7 @@ impl Status {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        Ok(Self { listener: UnixListener::bind(socket)?, members })
+        Ok(Self { listener: UnixListener::bind(socket)?, members, socket: socket.to_owned() })
     }
 
     /// Answers, one after the other, until it is dropped. `check` says whether a daemon answers, or whether it works.
