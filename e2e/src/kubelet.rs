@@ -35,6 +35,9 @@ disabled_plugins = ["io.containerd.snapshotter.v1.zfs", "io.containerd.snapshott
         SystemdCgroup = false
 "#;
 
+/// The longest pause before a container is started again, of the kubelet: tests kill many.
+pub const MOST_PAUSE: &str = "1s";
+
 /// containerd, with the image, and Debian's plain CNI plugins beside where ours will be.
 pub async fn containerd(node: Node) -> Result<()> {
     let dir = node.dir();
@@ -91,6 +94,7 @@ pub fn up(node: Node) -> Result<()> {
         "kubeAPIBurst": 400,
         "volumeStatsAggPeriod": "0s",
         "shutdownGracePeriod": "0s",
+        "crashLoopBackOff": {"maxContainerRestartPeriod": MOST_PAUSE},
     });
     fs::write(&config, format!("{settings:#}"))?;
     let flags = [

@@ -76,6 +76,9 @@ pub fn kubeconfig() -> PathBuf {
 pub struct Node(u8);
 
 impl Node {
+    /// `n1`, which every lab has.
+    pub const ONE: Self = Self(1);
+
     /// The first `count` nodes.
     pub fn first(count: u8) -> impl Iterator<Item = Self> {
         (1..=count).map(Self)

@@ -46,6 +46,16 @@ pub fn controllers() -> [String; 2] {
     [1, 2].map(|replica| format!("kube-ovn-controller-{replica}"))
 }
 
+/// The network namespace that a replica runs in, and the address at which it answers there: one of the controllers' hosts where
+/// the lab runs it, else, in a pod, the node in its place.
+pub fn controller_host(replica: usize) -> (String, String) {
+    let node = Node::first(2).nth(replica).filter(|_| !state("pid").join(&controllers()[replica]).exists());
+    node.map_or_else(
+        || (net::CONTROLLERS[replica].0.to_owned(), net::CONTROLLERS[replica].1.to_owned()),
+        |node| (node.netns(), node.ip4()),
+    )
+}
+
 /// Starts one of them; it must not run.
 pub fn controller(replica: usize) -> Result<()> {
     let (host, ..) = net::CONTROLLERS.get(replica).context("no such replica")?;

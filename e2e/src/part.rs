@@ -1,12 +1,27 @@
-//! What tests take away and bring back: processes of the lab that are killed (`kill -9`), paused, and started again.
+//! What tests take away and bring back: daemons that are killed (`kill -9`), paused, and started again.
+//!
+//! A daemon that the lab runs itself is known by its record, and the lab starts it again. Any other runs in a pod: it is found
+//! by the network namespace that it shares with its node and by its program, and it is for kubelet, or for what it is a child
+//! of, to start it again; here that is waited for.
 
-use anyhow::Result;
-use nix::sys::signal::Signal;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
 
-use crate::layout::Node;
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::bench::usage;
+use crate::layout::{Node, state};
 use crate::{central, kube, kubelet, ours, ovs, process};
 
-/// A process of the lab.
+/// How long kubelet may take to start a container again whose process was killed; its pause between restarts is
+/// [`kubelet::MOST_PAUSE`] in the lab.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A daemon of the lab.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Part {
     /// A replica of our controller, by its place in [`ours::controllers`].
@@ -24,8 +39,15 @@ pub enum Part {
 }
 
 impl Part {
-    /// What its process is called.
-    pub fn process(self) -> String {
+    /// The controller that leads now.
+    pub async fn leader() -> Result<Self> {
+        let (name, _) = usage::leader().await?;
+        let replica = ours::controllers().iter().position(|other| *other == name);
+        Ok(Self::Controller(replica.with_context(|| format!("no controller is {name}"))?))
+    }
+
+    /// What it is called, and its record, if the lab runs it.
+    pub fn name(self) -> String {
         match self {
             Self::Controller(replica) => ours::controllers()[replica].clone(),
             Self::Agent(node) => format!("kube-ovn-cni-{}", node.name()),
@@ -36,8 +58,46 @@ impl Part {
         }
     }
 
-    /// Starts it; it must not run.
+    /// Its process, by the host's number; none while it does not run.
+    pub fn pid(self) -> Option<u32> {
+        if self.is_the_labs() {
+            let pid = process::recorded(&state("pid").join(self.name()))?;
+            return process::itself(pid).first().copied();
+        }
+        match self {
+            Self::Controller(replica) => on(&ours::controller_host(replica).0, "kube-ovn-controller", is_first),
+            Self::Agent(node) => on(&node.netns(), "kube-ovn-cni", is_first),
+            Self::OvnController(node) => on(&node.netns(), "ovn-controller", |_| true),
+            Self::Northbound => on(&central::NODE.netns(), "ovsdb-server", is_northbound),
+            Self::Containerd(_) | Self::ApiServer => None, // never in a pod
+        }
+    }
+
+    /// Sends it a signal.
+    pub fn signal(self, signal: Signal) -> Result<()> {
+        if self.is_the_labs() {
+            return process::signal(&self.name(), signal);
+        }
+        let pid = self.pid().with_context(|| format!("{} does not run", self.name()))?;
+        kill(Pid::from_raw(i32::try_from(pid)?), signal).with_context(|| format!("{signal} to {}", self.name()))
+    }
+
+    /// Kills it unasked, and starts it again at once; it has a process when this returns.
+    pub async fn revive(self) -> Result<()> {
+        if self.is_the_labs() {
+            process::kill_now(&self.name()).await?;
+            return self.start().await;
+        }
+        let old = self.pid();
+        self.signal(Signal::SIGKILL)?;
+        self.again(old).await
+    }
+
+    /// Starts it after it was killed; or waits until whoever runs it has.
     pub async fn start(self) -> Result<()> {
+        if !self.is_the_labs() {
+            return self.again(None).await;
+        }
         match self {
             Self::Controller(replica) => ours::controller(replica),
             Self::Agent(node) => ours::agent(node),
@@ -48,16 +108,11 @@ impl Part {
         }
     }
 
-    /// Kills it and starts it again at once.
-    pub async fn revive(self) -> Result<()> {
-        process::kill_now(&self.process()).await?;
-        self.start().await
-    }
-
     /// It is there but does nothing, until what this returns is dropped.
     pub fn pause(self) -> Result<Paused> {
-        process::signal(&self.process(), Signal::SIGSTOP)?;
-        Ok(Paused(self))
+        let pid = self.pid();
+        self.signal(Signal::SIGSTOP)?;
+        Ok(Paused { part: self, pid })
     }
 
     /// It hangs for a while and is gone for another, each as long as its future takes; then it is started again, whatever
@@ -67,22 +122,79 @@ impl Part {
         hangs: impl Future<Output = Result<()>>,
         gone: impl Future<Output = Result<()>>,
     ) -> Result<()> {
+        let (hangs, gone) = (Box::pin(hangs), Box::pin(gone)); // both are large
         let paused = self.pause()?;
         let hung = hangs.await;
-        process::kill_now(&self.process()).await?;
+        if !self.is_the_labs() {
+            ensure!(self == Self::Northbound, "{} does not stay away: kubelet starts it again", self.name());
+            return central::away(async {
+                drop(paused);
+                if hung.is_ok() { gone.await } else { hung }
+            })
+            .await;
+        }
+        process::kill_now(&self.name()).await?;
         drop(paused);
         let outcome = if hung.is_ok() { gone.await } else { Ok(()) };
         self.start().await?;
         hung.and(outcome)
     }
+
+    /// Whether its process is the lab's own to start, running or not; else whoever kills it sees it come back.
+    pub fn is_the_labs(self) -> bool {
+        state("pid").join(self.name()).exists()
+    }
+
+    /// Until it has a process, and that is another one than `old`.
+    async fn again(self, old: Option<u32>) -> Result<()> {
+        let again = async {
+            while self.pid().is_none_or(|pid| Some(pid) == old) {
+                tokio::time::sleep(Duration::from_millis(20)).await; // /proc tells nobody
+            }
+        };
+        let lacks = || format!("{} was not started again within {PATIENCE:?}", self.name());
+        tokio::time::timeout(PATIENCE, again).await.with_context(lacks)
+    }
 }
 
 /// A part that does nothing until this is dropped.
 #[derive(Debug)]
-pub struct Paused(Part);
+pub struct Paused {
+    part: Part,
+    pid: Option<u32>,
+}
 
 impl Drop for Paused {
     fn drop(&mut self) {
-        let _ = process::signal(&self.0.process(), Signal::SIGCONT); // one that has been killed needs nothing
+        // One that has been killed needs nothing, and another in its place neither.
+        if self.part.is_the_labs() || self.part.pid() == self.pid {
+            let _ = self.part.signal(Signal::SIGCONT);
+        }
     }
+}
+
+/// The process that runs `program` in a named network namespace itself, which no pod with a network of its own does, and is
+/// the `right` one of them.
+fn on(netns: &str, program: &str, right: fn(&Path) -> bool) -> Option<u32> {
+    let namespace = fs::metadata(Path::new("/run/netns").join(netns)).ok()?.ino();
+    let is_it = |process: &Path| {
+        let exe = fs::read_link(process.join("exe")); // a zombie has none
+        exe.is_ok_and(|exe| exe.file_name().is_some_and(|name| name == program))
+            && fs::metadata(process.join("ns/net")).is_ok_and(|own| own.ino() == namespace)
+            && right(process)
+    };
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes.map(|entry| entry.path()).find(|path| is_it(path))?.file_name()?.to_str()?.parse().ok()
+}
+
+/// Whether it is process 1 of its container: a probe runs the same program.
+fn is_first(process: &Path) -> bool {
+    let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers.and_then(|numbers| numbers.split_whitespace().last()) == Some("1")
+}
+
+/// Whether this database server has the northbound database.
+fn is_northbound(process: &Path) -> bool {
+    fs::read_to_string(process.join("cmdline")).is_ok_and(|line| line.contains("ovnnb"))
 }

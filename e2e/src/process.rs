@@ -177,6 +177,17 @@ pub async fn ready<T, F: Future<Output = Result<T>>>(
     }
 }
 
+/// Waits until `check` gives a value, asking every 50 ms: for what tells nobody when it comes. The error is the last answer.
+pub async fn until<T, F: Future<Output = Result<T>>>(patience: Duration, mut check: impl FnMut() -> F) -> Result<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match check().await {
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(50)).await,
+            answer => return answer,
+        }
+    }
+}
+
 /// Where the process called `name` writes what it says.
 pub fn log(name: &str) -> std::path::PathBuf {
     state("log").join(format!("{name}.log"))

@@ -64,7 +64,7 @@ async fn away(cluster: &Cluster, scene: &Scene, name: &str, part: Part) -> Resul
     println!(
         "{} away for a minute: {} pods annotated {annotated:.1?} after its return, a pod Ready after {ready:.1?}, all \
          records agreed {agreed:.1?} later",
-        part.process(),
+        part.name(),
         names.len()
     );
     ensure!(annotated < CAUGHT_UP, "it took {annotated:?} to catch up");

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use e2e::bench::bed::Bed;
-use e2e::bench::usage::leader;
 use e2e::cluster::Scene;
-use e2e::{Cluster, ledger, ours, process};
+use e2e::part::Part;
+use e2e::{Cluster, ledger, process};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -27,14 +27,14 @@ async fn d2_a_leader_that_dies_amid_a_burst_loses_nothing() -> Result<()> {
     let cluster = Cluster::running().await?;
     let scene = cluster.scene("d2-killed").await?;
     let bed = bed(&cluster, &scene, "d2-killed").await?;
-    let (dying, _) = leader().await?;
+    let dying = Part::leader().await?;
 
     let names = Bed::names(200);
     let taken = AtomicUsize::new(0);
     let killed = std::sync::OnceLock::new();
     bed.create_all(&names, |_| {
         if taken.fetch_add(1, Ordering::Relaxed) == 100 {
-            let _ = killed.set(process::signal(&dying, Signal::SIGKILL).map(|()| Instant::now()));
+            let _ = killed.set(dying.signal(Signal::SIGKILL).map(|()| Instant::now()));
         }
     })
     .await?;
@@ -43,13 +43,14 @@ async fn d2_a_leader_that_dies_amid_a_burst_loses_nothing() -> Result<()> {
     let took = killed.elapsed();
     bed.ips.count(names.len()).await?;
     bed.audit(&names).await?;
-    let (other, _) = leader().await?;
-    ensure!(other != dying, "{dying} leads, and it was killed");
+    let other = Part::leader().await?;
+    // In a pod it may be there again before the other, and then leads on: the Lease is its own.
+    ensure!(other != dying || !dying.is_the_labs(), "{dying:?} leads, and it was killed");
+    println!("the last pod was served {took:.1?} after {dying:?} was killed; {other:?} leads");
     ensure!(took < TAKEN_OVER, "the last of the pods was served {took:?} after the leader died");
 
     // What is there again is a standby, and what is deleted meanwhile goes.
-    let replica = ours::controllers().iter().position(|name| *name == dying).context("no such controller")?;
-    ours::controller(replica)?;
+    dying.start().await?;
     bed.clear().await?;
     ledger::agree(&cluster).await.map(drop)
 }
@@ -59,9 +60,9 @@ async fn d2_a_leader_that_wakes_up_too_late_writes_nothing() -> Result<()> {
     let cluster = Cluster::running().await?;
     let scene = cluster.scene("d2-paused").await?;
     let bed = bed(&cluster, &scene, "d2-paused").await?;
-    let (paused, _) = leader().await?;
+    let paused = Part::leader().await?;
 
-    process::signal(&paused, Signal::SIGSTOP)?;
+    let pause = paused.pause()?;
     let names = Bed::names(40);
     let served = async {
         bed.create_all(&names, |_| {}).await?;
@@ -69,14 +70,14 @@ async fn d2_a_leader_that_wakes_up_too_late_writes_nothing() -> Result<()> {
     };
     let served = tokio::time::timeout(TAKEN_OVER, served).await;
     // Whatever comes of it, the others need it awake. It has events of 40 pods to act on, and believes that it leads.
-    process::signal(&paused, Signal::SIGCONT)?;
+    drop(pause);
     served.context("nobody took over")??;
     let not_any_more = || async {
-        let (leads, _) = leader().await?;
+        let leads = Part::leader().await?;
         ensure!(leads != paused, "it leads, and it slept");
         Ok(())
     };
-    process::ready(&paused, Duration::from_secs(5), not_any_more).await?;
+    process::until(Duration::from_secs(5), not_any_more).await?;
     bed.ips.count(names.len()).await?;
     bed.audit(&names).await?;
     bed.clear().await?;

@@ -3,9 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use e2e::bench::bed::Bed;
-use e2e::bench::usage::leader;
 use e2e::part::Part;
 use e2e::{Cluster, central, ledger, net, ours, process};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -18,13 +17,13 @@ const NAME: &str = "d2-flight";
 
 /// Nothing goes from a host to the northbound database until this is dropped; its kernel keeps what is not acknowledged,
 /// and sends it again.
-struct Cut(&'static str);
+struct Cut(String);
 
 const RULE: [&str; 7] = ["OUTPUT", "-p", "tcp", "--dport", "6641", "-j", "DROP"];
 
 impl Cut {
-    async fn off(host: &'static str) -> Result<Self> {
-        net::on_host(host, "iptables", &[&["-w", "-I"][..], &RULE].concat()).await?;
+    async fn off(host: String) -> Result<Self> {
+        net::on_host(&host, "iptables", &[&["-w", "-I"][..], &RULE].concat()).await?;
         Ok(Self(host))
     }
 }
@@ -32,7 +31,7 @@ impl Cut {
 impl Drop for Cut {
     fn drop(&mut self) {
         let arguments = [&["-w", "-D"][..], &RULE].concat();
-        if let Err(error) = process::in_netns(self.0, "iptables", &arguments).status() {
+        if let Err(error) = process::in_netns(&self.0, "iptables", &arguments).status() {
             eprintln!("{} stays cut off: {error}", self.0);
         }
     }
@@ -59,22 +58,22 @@ async fn d2_what_a_paused_leader_has_in_flight_is_refused() -> Result<()> {
     scene.namespace(NAME, &[]).await?;
     let bed = Bed::new(&cluster, NAME, NAME).await?;
     ledger::agree(&cluster).await.context("before")?;
-    let (old, _) = leader().await?;
-    let replica = ours::controllers().iter().position(|name| *name == old).context("no such controller")?;
-    let (host, ..) = net::CONTROLLERS[replica];
+    let old = Part::leader().await?;
+    let Part::Controller(replica) = old else { bail!("{old:?} leads") };
+    let (host, _) = ours::controller_host(replica);
     let names = |what: &str| (0..20).map(|n| format!("{what}-{n}")).collect::<Vec<_>>();
     let (going, staying) = (names("going"), names("staying"));
 
     // The leader decides about these, and its transaction is on its way.
-    let cut = Cut::off(host).await?;
+    let cut = Cut::off(host.clone()).await?;
     bed.create_all(&going, |_| {}).await?;
     let sent = || async {
-        let bytes = unacknowledged(host).await?;
+        let bytes = unacknowledged(&host).await?;
         ensure!(bytes > 0, "it has sent nothing");
         Ok(bytes)
     };
-    let bytes = process::ready(&old, Duration::from_secs(3), sent).await?;
-    let paused = Part::Controller(replica).pause()?;
+    let bytes = process::until(Duration::from_secs(3), sent).await?;
+    let paused = old.pause()?;
 
     // They go before anybody else hears of them, and others come. The other controller may lead now.
     let pods: Api<Pod> = Api::namespaced(cluster.client(), NAME);
@@ -88,24 +87,24 @@ async fn d2_what_a_paused_leader_has_in_flight_is_refused() -> Result<()> {
     // Now it arrives. The server does not drop a session this young, so its end would be the test's own failure.
     drop(cut);
     let arrived = || async {
-        let bytes = unacknowledged(host).await?;
+        let bytes = unacknowledged(&host).await?;
         ensure!(bytes == 0, "{bytes} bytes are still on their way");
         Ok(())
     };
-    process::ready(&old, Duration::from_secs(8), arrived).await.context("the old leader's transaction")?;
+    process::until(Duration::from_secs(8), arrived).await.context("the old leader's transaction")?;
     central::nbctl(&["get-connection"]).await?; // a round trip: what came before has been dealt with
     ensure!(!was_written("going-")?, "what the old leader had in flight was written");
 
     drop(paused);
     let stands_aside = || async {
-        let (leads, _) = leader().await?;
-        ensure!(leads != old, "{old} leads, and it slept");
+        let leads = Part::leader().await?;
+        ensure!(leads != old, "{old:?} leads, and it slept");
         Ok(())
     };
-    process::ready(&old, Duration::from_secs(5), stands_aside).await?;
+    process::until(Duration::from_secs(5), stands_aside).await?;
     let took = ledger::agree(&cluster).await?;
     ensure!(!was_written("going-")?, "the old leader has written after it woke");
     ensure!(was_written("staying-19.")?, "the file has what was decided after it");
-    println!("{old}: {bytes} bytes in flight were refused; all records agreed after {took:.1?}");
+    println!("{old:?}: {bytes} bytes in flight were refused; all records agreed after {took:.1?}");
     bed.clear().await.map(drop)
 }

@@ -43,7 +43,7 @@ async fn kill(random: &mut Random, parts: &[Part], done: &AtomicBool, killed: &m
     while !done.load(Ordering::Relaxed) {
         let part = parts[usize::try_from(random.below(parts.len() as u64))?];
         part.revive().await.with_context(|| format!("{part:?}, after {killed:?}"))?;
-        killed.push(part.process());
+        killed.push(part.name());
         tokio::time::sleep(Duration::from_millis(200 + random.below(1200))).await; // when the next one comes is chance
     }
     Ok(())

@@ -36,7 +36,7 @@ async fn killed(cluster: &Cluster, scene: &Scene, namespace: &str, part: [Part; 
     one.place().ping(&two.ip4()?).await?;
     println!(
         "{}: records agreed {settled:.1?} after the last was Ready, {cleared:.1?} after half were gone",
-        part[0].process()
+        part[0].name()
     );
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use ovsdb::{Changes, Client, Config, Datum, Row, Table};
 
-use crate::layout::CONTROL_PLANE;
+use crate::central;
 
 const TABLE: &str = "Logical_Switch_Port";
 /// Far beyond what anything takes.
@@ -25,7 +25,7 @@ impl Ports {
     /// Has all that are there when it returns.
     pub async fn of(namespace: &str) -> Result<Self> {
         let ports = Table { name: TABLE, columns: &["name", "addresses"], key: None };
-        let endpoint = format!("tcp:{CONTROL_PLANE}:6641").parse()?;
+        let endpoint = format!("tcp:{}:6641", central::address()).parse()?;
         let (client, changes) = Client::spawn(Config::new(vec![endpoint], "OVN_Northbound", vec![ports]));
         let synced = tokio::time::timeout(PATIENCE, client.synced()).await;
         synced.context("the northbound database does not answer")?;

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::layout::state;
-use crate::{net, ours, process};
+use crate::{ours, process};
 
 /// The kernel counts processor time for `/proc` in hundredths of a second.
 const TICK: Duration = Duration::from_millis(10);
@@ -132,8 +132,9 @@ fn pid(name: &str) -> Result<u32> {
 
 /// The leader's name, and what its `/metrics` say.
 pub async fn leader() -> Result<(String, String)> {
-    for ((_, address, _), name) in net::CONTROLLERS.into_iter().zip(ours::controllers()) {
-        let Ok((_, metrics)) = get(address, "/metrics").await else { continue };
+    for (replica, name) in ours::controllers().into_iter().enumerate() {
+        let (_, address) = ours::controller_host(replica);
+        let Ok((_, metrics)) = get(&address, "/metrics").await else { continue };
         if value(&metrics, "kube_ovn_controller_leader") == Some(1.0) {
             return Ok((name, metrics));
         }
