@@ -116,14 +116,12 @@ impl Hierarchies {
 
     /// Removes the lab's groups. They must hold no process; the kernel takes a moment to see that.
     pub fn remove(&self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        for lab in self.lab() {
-            while let Err(e) = remove_tree(&lab) {
-                ensure!(Instant::now() < deadline, "{}: {e}", lab.display());
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
-        Ok(())
+        remove(&self.lab())
+    }
+
+    /// Removes a node's groups, as [`Hierarchies::remove`] does all of the lab's.
+    pub fn remove_node(&self, node: Node) -> Result<()> {
+        remove(&self.lab().iter().map(|lab| lab.join(node.name())).collect::<Vec<_>>())
     }
 }
 
@@ -150,6 +148,17 @@ fn delegate(dir: &Path) -> Result<()> {
 
 fn write(file: &Path, text: &str) -> Result<()> {
     fs::write(file, text).with_context(|| format!("writing {text:?} to {}", file.display()))
+}
+
+fn remove(trees: &[PathBuf]) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    for tree in trees {
+        while let Err(e) = remove_tree(tree) {
+            ensure!(Instant::now() < deadline, "{}: {e}", tree.display());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    Ok(())
 }
 
 fn remove_tree(dir: &Path) -> io::Result<()> {

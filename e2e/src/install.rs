@@ -26,9 +26,14 @@ fn image() -> io::Result<PathBuf> {
 
 /// What a node has that Open vSwitch does not run on yet: an address on the interface for tunnels, and our image.
 pub async fn prepare(node: Node) -> Result<()> {
-    sh(&format!("ip -n {} address add {}/24 dev eth1", node.netns(), node.tunnel_ip())).await?;
+    address(node).await?;
     let image = image()?.display().to_string();
     process::run(process::on(node, "ctr", &["--namespace", "k8s.io", "images", "import", &image])?).await.map(drop)
+}
+
+/// Gives the interface for tunnels its address.
+pub async fn address(node: Node) -> Result<()> {
+    sh(&format!("ip -n {} address add {}/24 dev eth1", node.netns(), node.tunnel_ip())).await.map(drop)
 }
 
 /// Labels the first node and applies the chart. The nodes must be known to the API server; they get their network some

@@ -39,6 +39,20 @@ pub async fn plug(node: Node) -> Result<()> {
     cable(&netns, "eth1", &format!("v{netns}t"), TUNNEL_BRIDGE, &[]).await
 }
 
+/// Takes the node's cables and its network namespace away.
+pub async fn unplug(node: Node) -> Result<()> {
+    let netns = node.netns();
+    sh(&format!("ip netns delete {netns}")).await?;
+    for cable in [format!("v{netns}"), format!("v{netns}t")] {
+        // The namespace takes them along when the kernel comes to it.
+        let gone = sh(&format!("ip link delete {cable}")).await;
+        if std::path::Path::new("/sys/class/net").join(&cable).exists() {
+            gone?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes all of it; what is not there is no error.
 pub async fn down() -> Vec<anyhow::Error> {
     let mut lines = Vec::new();

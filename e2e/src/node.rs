@@ -62,12 +62,24 @@ pub fn remove_mount_points() {
 pub async fn up(node: Node) -> Result<()> {
     net::plug(node).await?;
     fs::create_dir_all(node.dir())?;
-    process::run(process::command(lab(), &["node-start", &node.name()])).await?;
     let ready = node.dir().join("ready");
+    let _ = fs::remove_file(&ready); // of a life before
+    process::run(process::command(lab(), &["node-start", &node.name()])).await?;
     process::ready(&node.name(), Duration::from_secs(10), || async {
         fs::metadata(&ready).map(drop).with_context(|| ready.display().to_string())
     })
     .await
+}
+
+/// The machine loses its power: all that runs on it ends at once, with its namespaces, its links and what it had in memory. Its
+/// files stay, and [`up`] makes it again.
+pub async fn lose(node: Node) -> Result<()> {
+    process::stop(&state("pid").join(node.name()), Duration::ZERO).await?;
+    for part in ["containerd", "kubelet", "kube-proxy"] {
+        process::stop(&state("pid").join(format!("{part}-{}", node.name())), Duration::ZERO).await?;
+    }
+    net::unplug(node).await?;
+    Hierarchies::here()?.remove_node(node)
 }
 
 /// `lab node-start`: makes the namespaces, and in them the node's process 1, which stays when this is done.

@@ -73,6 +73,15 @@ pub async fn up(spec: Spec) -> Result<()> {
     process::all_run()
 }
 
+/// Turns a node on again that was lost ([`node::lose`]), of a lab with the network installed: the machine, its container runtime
+/// and kubelet. All else is on its disk.
+pub async fn node_again(node: Node) -> Result<()> {
+    node::up(node).await?;
+    install::address(node).await?;
+    kubelet::start_containerd(node).await?;
+    kubelet::up(node)
+}
+
 /// Says how long a part took: a lab that gets slow should say where.
 async fn timed<T>(what: &str, part: impl Future<Output = Result<T>>) -> Result<T> {
     let start = Instant::now();
