@@ -13,6 +13,7 @@ use futures::StreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use ovn::local::{Interface, NewPort};
+use ovn::southbound;
 use rtnetlink::MulticastGroup;
 use tokio::sync::watch;
 
@@ -160,10 +161,14 @@ impl NodePort {
         let tunnel = self.tunnel(&node).await?;
         mtu.send_if_modified(|known| known.replace(tunnel.mtu) != Some(tunnel.mtu));
         let address = tunnel.address.to_string();
+        let options = self.ovs.setting(southbound::CMS_OPTIONS).unwrap_or_default();
+        let options = southbound::marked(&options).unwrap_or(options);
         let settings = [
             ("ovn-monitor-all", "true"),
             ("ovn-encap-ip", address.as_str()),
             ("ovn-encap-type", self.network_type.as_str()),
+            // By it the controller knows a chassis of the cluster's nodes, when the node is gone.
+            (southbound::CMS_OPTIONS, options.as_str()),
         ];
         if self.ovs.settings(&settings).await? {
             tracing::info!(

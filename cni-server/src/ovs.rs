@@ -183,6 +183,11 @@ impl Ovs {
         Ok(written)
     }
 
+    /// A key of the node's `external_ids`.
+    pub fn setting(&self, key: &str) -> Option<String> {
+        self.read(|replica| Settings::find(replica)?.external_id(key).map(str::to_owned))
+    }
+
     /// Makes keys of the node's settings what is wanted; true when something was written.
     pub async fn settings(&self, wanted: &[(&str, &str)]) -> Result<bool, OvsError> {
         let op = self.read(|replica| {

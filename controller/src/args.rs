@@ -10,7 +10,7 @@ use std::time::Duration;
 use api::{Addresses, Cidrs, IpRange};
 use clap::Parser;
 use kit::flags::{self, Ignored};
-use ovsdb::{Config, Endpoint, TlsFiles};
+use ovsdb::{Config, Endpoint, Table, TlsFiles};
 
 /// Translates namespaces, subnets, nodes and pods into the OVN northbound database.
 #[derive(Debug, Clone, Parser)]
@@ -23,6 +23,10 @@ pub struct Args {
     /// Northbound database: `tcp:HOST:PORT`, `ssl:HOST:PORT` or `unix:PATH`; the members of a cluster separated by commas.
     #[arg(long, env = "OVN_NB_ADDR", value_delimiter = ',', required = true)]
     pub ovn_nb_addr: Vec<Endpoint>,
+
+    /// Southbound database, in the same words: where the chassis of nodes that are gone are removed. Not given, they stay.
+    #[arg(long, env = "OVN_SB_ADDR", value_delimiter = ',')]
+    pub ovn_sb_addr: Vec<Endpoint>,
 
     /// Our private key for `ssl:` endpoints, PEM. This file and the next two are read for each connection.
     #[arg(short = 'p', long, env = "OVN_PRIVATE_KEY", requires_all = ["certificate", "ca_cert"])]
@@ -114,6 +118,16 @@ impl Args {
 
     /// The session with the northbound database.
     pub fn northbound(&self) -> Config {
+        self.database(&self.ovn_nb_addr, "OVN_Northbound", ovn::northbound())
+    }
+
+    /// The session with the southbound database, if we are told where that is.
+    pub fn southbound(&self) -> Option<Config> {
+        let given = !self.ovn_sb_addr.is_empty();
+        given.then(|| self.database(&self.ovn_sb_addr, "OVN_Southbound", ovn::southbound::chassis()))
+    }
+
+    fn database(&self, endpoints: &[Endpoint], name: &'static str, tables: Vec<Table>) -> Config {
         let tls = match (&self.private_key, &self.certificate, &self.ca_cert) {
             (Some(private_key), Some(certificate), Some(ca_cert)) => Some(TlsFiles {
                 private_key: private_key.clone(),
@@ -122,7 +136,7 @@ impl Args {
             }),
             _ => None,
         };
-        let config = Config::new(self.ovn_nb_addr.clone(), "OVN_Northbound", ovn::northbound());
+        let config = Config::new(endpoints.to_vec(), name, tables);
         Config { tls, leader_only: true, ..config }
     }
 

@@ -9,6 +9,7 @@
 //! ```
 
 mod args;
+mod chassis;
 mod cluster;
 mod election;
 mod engine;

@@ -6,6 +6,7 @@
 //! the cluster and of the database warm; only the leader has an [`Engine`].
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kit::endpoint::Readiness;
@@ -15,6 +16,7 @@ use sync::{CommitError, Drift, Writer};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use crate::chassis;
 use crate::cluster::{Cluster, Event, Object};
 use crate::election::Standing;
 use crate::engine::{Engine, Install};
@@ -62,6 +64,10 @@ pub struct Owner {
     notices: Notices,
     metrics: Metrics,
     readiness: Readiness,
+    /// Which Nodes there are, for whoever removes what is left of others.
+    nodes: watch::Sender<chassis::Nodes>,
+    /// They are not those that were told last.
+    nodes_changed: bool,
     /// The next transaction compares everything, not only what changed.
     compare_all: bool,
     /// When to decide next, if anything is to be decided.
@@ -91,6 +97,7 @@ impl Owner {
         notices: Notices,
         metrics: Metrics,
         readiness: Readiness,
+        nodes: watch::Sender<chassis::Nodes>,
     ) -> Self {
         Self {
             install,
@@ -103,6 +110,8 @@ impl Owner {
             notices,
             metrics,
             readiness,
+            nodes,
+            nodes_changed: true,
             compare_all: true,
             decide_at: None,
             not_before: Instant::now(),
@@ -155,6 +164,7 @@ impl Owner {
         for event in seen.drain(..) {
             for object in self.cluster.observe(event) {
                 self.outbox.seen(&object);
+                self.nodes_changed |= matches!(object, Object::Node(_));
                 if let Some(engine) = &mut self.engine {
                     engine.mark(object);
                 }
@@ -214,6 +224,7 @@ impl Owner {
         if let Err(error) = self.writer.settle().await {
             return self.not_written(&error).await;
         }
+        self.tell_nodes();
         let Some(engine) = &mut self.engine else { return };
         engine.decide(&self.cluster);
         let touched = engine.facts().take_touched();
@@ -309,6 +320,8 @@ impl Owner {
 
     fn stop_leading(&mut self) {
         if self.engine.take().is_some() {
+            self.nodes.send_replace(None);
+            self.nodes_changed = true;
             self.stale.clear();
             self.withheld.clear();
             self.outbox.clear();
@@ -352,6 +365,19 @@ impl Owner {
             if let Object::Subnet(name) = &object {
                 self.metrics.subnet(name, engine.usage(name).map(|(usage, _)| usage));
             }
+        }
+    }
+
+    fn tell_nodes(&mut self) {
+        if std::mem::take(&mut self.nodes_changed) {
+            let names = self.cluster.nodes.keys().cloned().collect();
+            self.nodes.send_if_modified(|told| {
+                let differ = told.as_deref() != Some(&names);
+                if differ {
+                    *told = Some(Arc::new(names));
+                }
+                differ
+            });
         }
     }
 

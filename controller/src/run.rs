@@ -18,13 +18,17 @@ use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::owner::{Inputs, Owner};
 use crate::watch::follow;
-use crate::{notices, publish};
+use crate::{chassis, notices, publish};
 
 /// Runs the controller until it is asked to stop.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let identity = args.identity();
     let northbound = args.northbound();
     northbound.check().context("northbound database")?;
+    let southbound = args.southbound();
+    if let Some(southbound) = &southbound {
+        southbound.check().context("southbound database")?;
+    }
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).context("register metrics")?;
     let client = kit::kubernetes::client(args.kubeconfig.as_deref(), &registry).await?;
@@ -42,11 +46,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (stop, stopped) = oneshot::channel::<()>();
 
     let notices_in = Notices::new(notices_in, args.allocation_events);
-    let owner = Owner::new(install(&args), northbound, writes_in, notices_in, metrics, readiness);
+    let (nodes_in, nodes) = watch::channel(None);
+    let owner = Owner::new(install(&args), northbound, writes_in, notices_in, metrics, readiness, nodes_in);
     let owner = tokio::spawn(owner.run(Inputs { events, standing, changes, done }));
     tokio::spawn(publish::run(client.clone(), writes, done_in));
     tokio::spawn(notices::run(client.clone(), Arc::from(identity.as_str()), notices));
     tokio::spawn(endpoint.serve());
+    if let Some(southbound) = southbound {
+        let (southbound, changes) = ovsdb::client::Client::spawn(southbound);
+        tokio::spawn(chassis::run(southbound, changes, nodes));
+    }
     watches(&client, &events_in);
     let election = tokio::spawn(election::run(
         client,

@@ -63,6 +63,7 @@ pub fn controller(replica: usize) -> Result<()> {
     let flags = [
         format!("--kubeconfig={}", kubeconfig().display()),
         format!("--ovn-nb-addr=tcp:{CONTROL_PLANE}:6641"),
+        format!("--ovn-sb-addr=tcp:{CONTROL_PLANE}:6642"),
         "--default-cidr=10.16.0.0/16,fd00:10:16::/112".to_owned(),
         "--node-switch-cidr=100.64.0.0/16,fd00:100:64::/112".to_owned(),
         format!("--service-cluster-ip-range={SERVICES}"),

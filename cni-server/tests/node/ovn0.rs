@@ -68,7 +68,12 @@ fn ovn0_follows_the_cluster_and_heals() {
         assert!(routes().contains("10.16.0.0/16 via 100.64.0.1") && routes().contains("fd00:16::/64 via fd00:64::1"));
         assert_eq!(room.external_ids("ovn0").get("iface-id").map(String::as_str), Some("node-n1"));
         let settings = room.vsctl(&["get", "open_vswitch", ".", "external_ids"]);
-        for part in ["ovn-monitor-all=\"true\"", "ovn-encap-ip=\"172.31.0.1\"", "ovn-encap-type=geneve"] {
+        for part in [
+            "ovn-monitor-all=\"true\"",
+            "ovn-encap-ip=\"172.31.0.1\"",
+            "ovn-encap-type=geneve",
+            "ovn-cms-options=kube-ovn",
+        ] {
             assert!(settings.contains(part), "{part}: {settings}");
         }
 

@@ -5,11 +5,6 @@ use kit::flags::Unserved;
 /// Each with what holds instead.
 pub(super) const FLAGS: &[Unserved] = &[
     Unserved {
-        instead: "nothing is read from or written to the southbound database",
-        switches: &[],
-        values: &["ovn-sb-addr"],
-    },
-    Unserved {
         instead: "--ovn-nb-addr names the northbound database, and its session needs no tuning",
         switches: &[],
         values: &[

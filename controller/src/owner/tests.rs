@@ -9,7 +9,7 @@ use ovsdb::{Client, Config};
 use prometheus::Registry;
 use serde_json::{Value, json};
 use sync::{EPOCH_KEY, Writer};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::Owner;
@@ -38,7 +38,8 @@ impl Scene {
         let notices = Notices::new(mpsc::unbounded_channel().0, false);
         let metrics = Metrics::new(&Registry::new()).unwrap();
         let readiness = Readiness::waiting_for("the test");
-        let owner = Owner::new(install(), client(&server).await, writes_in, notices, metrics, readiness);
+        let nodes = watch::channel(None).0;
+        let owner = Owner::new(install(), client(&server).await, writes_in, notices, metrics, readiness, nodes);
         let mut scene = Self { owner, server, writes };
         scene.sees(bare_cluster());
         scene

@@ -11,6 +11,7 @@ mod fact;
 mod key;
 pub mod local;
 mod rows;
+pub mod southbound;
 mod table;
 pub mod text;
 

@@ -62,12 +62,14 @@ start finds it. */}}
 {{- end -}}
 {{- end }}
 
-{{- /* The northbound database's endpoints. Only an address may stand in brackets, so that a variable that kubelet did not fill in
-is refused. */}}
-{{- define "kube-ovn.northbound" -}}
+{{- /* A database's endpoints: the northbound one's, or the southbound one's. Only an address may stand in brackets, so that a
+variable that kubelet did not fill in is refused. */}}
+{{- define "kube-ovn.northbound" -}}{{- include "kube-ovn.endpoints" (list . "$(OVN_NB_SERVICE_HOST)" 6641) -}}{{- end }}
+{{- define "kube-ovn.southbound" -}}{{- include "kube-ovn.endpoints" (list . "$(OVN_SB_SERVICE_HOST)" 6642) -}}{{- end }}
+{{- define "kube-ovn.endpoints" -}}
 {{- $endpoints := list -}}
-{{- range splitList "," (include "kube-ovn.central" . | default "$(OVN_NB_SERVICE_HOST)") -}}
-  {{- $endpoints = append $endpoints (printf "tcp:[%s]:6641" .) -}}
+{{- range $host := splitList "," (include "kube-ovn.central" (index . 0) | default (index . 1)) -}}
+  {{- $endpoints = append $endpoints (printf "tcp:[%s]:%d" $host (int (index $ 2))) -}}
 {{- end -}}
 {{- join "," $endpoints -}}
 {{- end }}

@@ -1,0 +1,97 @@
+//! Chassis of nodes that are gone. ovn-controller makes its chassis, and leaves it when its machine is switched off: all other
+//! nodes then keep a tunnel to nowhere. What bears our mark and is no Node of the cluster is removed; others' are left alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ovn::southbound::Chassis;
+use ovsdb::client::{Changes, Client};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+/// The cluster's Nodes by name, while this replica leads and knows them all.
+pub type Nodes = Option<Arc<BTreeSet<Arc<str>>>>;
+
+/// How long a chassis that has come back is left alone before it is removed again. Its ovn-controller still runs.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Runs for as long as somebody tells of nodes.
+pub async fn run(southbound: Client, mut changes: Changes, mut nodes: watch::Receiver<Nodes>) {
+    let mut connected = southbound.connected();
+    let mut removed = Removed::default();
+    loop {
+        let now = Instant::now();
+        let known = nodes.borrow_and_update().clone();
+        let wake = match known {
+            Some(known) if *connected.borrow_and_update() => remove(&southbound, &known, &mut removed, now).await,
+            _ => None,
+        };
+        tokio::select! {
+            told = nodes.changed() => if told.is_err() { return },
+            _ = changes.next() => {}
+            _ = connected.changed() => {}
+            () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
+        }
+    }
+}
+
+/// Removes what there is to remove now; when to look again, if anything is left.
+async fn remove(
+    southbound: &Client,
+    nodes: &BTreeSet<Arc<str>>,
+    removed: &mut Removed,
+    now: Instant,
+) -> Option<Instant> {
+    let (due, ops) = southbound.read(|replica| {
+        let stale = Chassis::all(replica).filter(|chassis| !nodes.contains(chassis.hostname.as_str()));
+        let due = removed.due(stale.collect(), now);
+        let ops: Vec<_> = due.iter().flat_map(|chassis| chassis.removal(replica)).collect();
+        (due, ops)
+    });
+    if !due.is_empty() {
+        match southbound.transact(&ops).await {
+            Ok(_) => {
+                for Chassis { name, hostname, .. } in &due {
+                    tracing::info!(chassis = name, hostname, "removed: the cluster has no such Node");
+                }
+            }
+            // The connection comes back, or the next change finds it; until then it is not asked again and again.
+            Err(error) => tracing::warn!(%error, "chassis of nodes that are gone could not be removed"),
+        }
+    }
+    removed.next()
+}
+
+/// When the chassis of which host was removed last.
+#[derive(Debug, Default)]
+struct Removed {
+    at: BTreeMap<String, Instant>,
+}
+
+impl Removed {
+    /// Those of `stale`, all that there are, that are to be removed now.
+    fn due(&mut self, mut stale: Vec<Chassis>, now: Instant) -> Vec<Chassis> {
+        let hosts: BTreeSet<&str> = stale.iter().map(|chassis| chassis.hostname.as_str()).collect();
+        self.at.retain(|host, at| now < *at + AGAIN || hosts.contains(host.as_str()));
+        stale.retain(|chassis| self.at.get(&chassis.hostname).is_none_or(|at| now >= *at + AGAIN));
+        for Chassis { name, hostname, .. } in &stale {
+            if self.at.insert(hostname.clone(), now).is_some() {
+                tracing::warn!(
+                    chassis = name,
+                    hostname,
+                    "the chassis came back: an ovn-controller runs on a machine that is no Node of the cluster; stop it there"
+                );
+            }
+        }
+        stale
+    }
+
+    /// When one may be due again that has come back, or whose removal failed.
+    fn next(&self) -> Option<Instant> {
+        self.at.values().min().map(|at| *at + AGAIN)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! On a real `ovsdb-server` with the southbound schema.
+
+use ovn::southbound;
+use ovsdb::testing::OvsdbServer;
+use ovsdb::{Config, Datum, Op, Row, Uuid};
+
+use super::*;
+
+struct Southbound {
+    _server: OvsdbServer,
+    client: Client,
+    nodes: watch::Sender<Nodes>,
+}
+
+impl Southbound {
+    /// With somebody who removes what is left of nodes that are not told.
+    async fn new() -> Self {
+        let schema = std::fs::read_to_string("/usr/share/ovn/ovn-sb.ovsschema")
+            .unwrap_or_else(|error| panic!("{error}; install it with: apt-get install ovn-common"));
+        let server = OvsdbServer::start(&schema).unwrap();
+        let open = || Client::spawn(Config::new(vec![server.endpoint()], "OVN_Southbound", southbound::chassis()));
+        let (nodes, told) = watch::channel(None);
+        let (remover, changes) = open();
+        tokio::spawn(run(remover, changes, told));
+        let client = open().0;
+        client.synced().await;
+        Self { _server: server, client, nodes }
+    }
+
+    /// What an ovn-controller writes when it starts.
+    async fn joins(&self, host: &str, options: &str) {
+        let config = Datum::map([(southbound::CMS_OPTIONS, options)]);
+        let encap = Uuid::new_v4();
+        let id = format!("id-{host}");
+        let (chassis, private) = (Uuid::new_v4(), Uuid::new_v4());
+        let insert = |table, uuid, row| Op::Insert { table, uuid: Some(uuid), row };
+        let named = |column, value: &str| (column, Datum::from(value));
+        let ops = [
+            insert("Encap", encap, Row::from([named("type", "geneve"), named("ip", host), named("chassis_name", &id)])),
+            insert(
+                southbound::CHASSIS,
+                chassis,
+                Row::from([
+                    named("name", &id),
+                    named("hostname", host),
+                    ("other_config", config),
+                    ("encaps", Datum::from(encap)),
+                ]),
+            ),
+            insert(southbound::CHASSIS_PRIVATE, private, Row::from([named("name", &id), ("chassis", chassis.into())])),
+        ];
+        self.client.transact(&ops).await.unwrap();
+    }
+
+    fn tell(&self, nodes: &[&str]) {
+        self.nodes.send_replace(Some(Arc::new(nodes.iter().map(|name| Arc::from(*name)).collect())));
+    }
+
+    /// Waits until these hosts have a chassis, and no others; each with its private row.
+    async fn until(&self, hosts: &[&str]) {
+        let mut changes = self.client.connected();
+        let mut wanted: Vec<_> = hosts.iter().map(|host| format!("id-{host}")).collect();
+        wanted.sort();
+        let right = async {
+            loop {
+                let names = |table| {
+                    self.client.read(|replica| {
+                        let rows =
+                            replica.rows(table).filter_map(|(_, row)| Some(row.get("name")?.as_str()?.to_owned()));
+                        rows.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+                    })
+                };
+                if names(southbound::CHASSIS) == wanted && names(southbound::CHASSIS_PRIVATE) == wanted {
+                    return;
+                }
+                let _ = tokio::time::timeout(Duration::from_millis(10), changes.changed()).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), right).await.unwrap_or_else(|_| panic!("not only {hosts:?}"));
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_node_goes_and_others_chassis_stay() {
+    let southbound = Southbound::new().await;
+    for (host, options) in [("n1", "kube-ovn"), ("n2", "kube-ovn"), ("gateway", "enable-chassis-as-gw")] {
+        southbound.joins(host, options).await;
+    }
+    // Before the nodes are known, or by one who does not lead, nothing is removed.
+    southbound.until(&["n1", "n2", "gateway"]).await;
+    southbound.tell(&["n1", "n2"]);
+    southbound.joins("n3", "other,kube-ovn").await;
+    southbound.until(&["n1", "n2", "gateway"]).await;
+    southbound.tell(&["n2"]);
+    southbound.until(&["n2", "gateway"]).await;
+}
+
+#[tokio::test]
+async fn one_that_comes_back_is_not_fought_over() {
+    let southbound = Southbound::new().await;
+    southbound.tell(&[]);
+    southbound.joins("n1", "kube-ovn").await;
+    southbound.until(&[]).await;
+    southbound.joins("n1", "kube-ovn").await;
+    southbound.joins("n2", "kube-ovn").await;
+    // Whoever removed n2 has seen n1 too.
+    southbound.until(&["n1"]).await;
+}
+
+#[test]
+fn a_chassis_is_due_once_in_a_while() {
+    let chassis =
+        |id, host: &str| Chassis { id: Uuid::from_u128(id), name: "id".to_owned(), hostname: host.to_owned() };
+    let mut removed = Removed::default();
+    let start = Instant::now();
+    assert_eq!(removed.next(), None);
+    assert_eq!(removed.due(vec![chassis(1, "n1")], start), [chassis(1, "n1")]);
+    assert_eq!(removed.next(), Some(start + AGAIN));
+    let soon = start + Duration::from_secs(1);
+    assert_eq!(removed.due(vec![chassis(2, "n1"), chassis(3, "n2")], soon), [chassis(3, "n2")]);
+    assert_eq!(removed.due(vec![chassis(2, "n1")], start + AGAIN), [chassis(2, "n1")]);
+    // What has stayed away for a while is forgotten.
+    assert_eq!(removed.due(vec![], start + AGAIN * 3), []);
+    assert_eq!(removed.next(), None);
+}

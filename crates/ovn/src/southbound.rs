@@ -1,0 +1,100 @@
+//! The southbound database, as far as a controller has to do with it: which chassis there are (ovn-sb(5)). Everything else in it
+//! is northd's and ovn-controller's.
+
+use ovsdb::{Datum, Op, Replica, Row, Table, Uuid, Where};
+
+/// The table of chassis: one row for each ovn-controller, written by it.
+pub const CHASSIS: &str = "Chassis";
+/// What a chassis writes often stands apart from it, in a row of the same name.
+pub const CHASSIS_PRIVATE: &str = "Chassis_Private";
+
+/// The key of a node's `external_ids`, and of the chassis' `other_config`, that is for the management system (that is us): words
+/// separated by commas (ovn-controller(8)).
+pub const CMS_OPTIONS: &str = "ovn-cms-options";
+/// Our word in it: the chassis is a node of the cluster.
+pub const MARK: &str = "kube-ovn";
+
+/// What is monitored: rows that change when a node comes or goes, and not with each pod.
+pub fn chassis() -> Vec<Table> {
+    vec![
+        Table { name: CHASSIS, columns: &["name", "hostname", "other_config"], key: None },
+        Table {
+            name: CHASSIS_PRIVATE,
+            columns: &["name"],
+            key: Some(|row| Some(row.get("name")?.as_str()?.to_owned())),
+        },
+    ]
+}
+
+/// A chassis that bears our mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chassis {
+    /// The row's id.
+    pub id: Uuid,
+    /// Its own name, the node's `system-id`.
+    pub name: String,
+    /// The node's name.
+    pub hostname: String,
+}
+
+impl Chassis {
+    /// All of them.
+    pub fn all(replica: &Replica) -> impl Iterator<Item = Self> {
+        replica.rows(CHASSIS).filter(|(_, row)| is_ours(row)).map(|(id, row)| {
+            let text = |column| row.get(column).and_then(Datum::as_str).unwrap_or_default().to_owned();
+            Self { id, name: text("name"), hostname: text("hostname") }
+        })
+    }
+
+    /// Removes it, as `ovn-sbctl chassis-del` does. Its ovn-controller, if it still runs, makes it again.
+    pub fn removal(&self, replica: &Replica) -> Vec<Op> {
+        let delete = |table, row| Op::Delete { table, on: Where::Row(row) };
+        let private = replica.find(CHASSIS_PRIVATE, &self.name).map(|row| delete(CHASSIS_PRIVATE, row));
+        private.chain([delete(CHASSIS, self.id)]).collect()
+    }
+}
+
+/// `options` with our mark in it; none when it is there.
+pub fn marked(options: &str) -> Option<String> {
+    let has = words(options).any(|word| word == MARK);
+    (!has).then(|| words(options).chain([MARK]).collect::<Vec<_>>().join(","))
+}
+
+fn is_ours(row: &Row) -> bool {
+    let options = row.get("other_config").and_then(|config| config.get(CMS_OPTIONS)).unwrap_or_default();
+    words(options).any(|word| word == MARK)
+}
+
+fn words(options: &str) -> impl Iterator<Item = &str> {
+    options.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(name: &str, options: &str) -> Row {
+        let config = Datum::map([(CMS_OPTIONS, options)]);
+        Row::from([("name", name.into()), ("hostname", format!("host-{name}").into()), ("other_config", config)])
+    }
+
+    #[test]
+    fn only_marked_ones_are_ours_and_go_with_their_private_row() {
+        let mut replica = Replica::new(chassis());
+        let [ours, foreign, private] = [1, 2, 3].map(Uuid::from_u128);
+        replica.insert(CHASSIS, ours, row("a", "enable-chassis-as-gw,kube-ovn"));
+        replica.insert(CHASSIS, foreign, row("b", "not-kube-ovn"));
+        replica.insert(CHASSIS_PRIVATE, private, Row::from([("name", "a".into())]));
+        let found: Vec<_> = Chassis::all(&replica).collect();
+        assert_eq!(found, [Chassis { id: ours, name: "a".to_owned(), hostname: "host-a".to_owned() }]);
+        let delete = |table, row| Op::Delete { table, on: Where::Row(row) };
+        assert_eq!(found[0].removal(&replica), [delete(CHASSIS_PRIVATE, private), delete(CHASSIS, ours)]);
+    }
+
+    #[test]
+    fn the_mark_is_added_to_what_is_there() {
+        assert_eq!(marked("").as_deref(), Some("kube-ovn"));
+        assert_eq!(marked("enable-chassis-as-gw, x").as_deref(), Some("enable-chassis-as-gw,x,kube-ovn"));
+        assert_eq!(marked("x,kube-ovn"), None);
+    }
+}
