@@ -1,27 +1,35 @@
 //! Asking the node agent one question.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use cni_wire::{CniError, Code, rpc};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 /// How long an answer may take. The agent gives up on its own before this (after 30 s), so this is the case of an agent
 /// that hangs; kubelet's own limit for a pod's sandbox is 2 or 4 minutes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
 
-/// Sends one request over a new connection and reads its answer. An agent that cannot be reached, hangs up or hangs is
-/// error 11: the runtime tries again.
+/// How long to wait for an agent that is not there: it is being started anew, or its node is. Whoever is told to try again does
+/// so 10 to 15 s later, which is longer than most agents take.
+pub(crate) const ABSENCE: Duration = Duration::from_secs(20);
+
+/// Sends one request over a new connection and reads its answer. An agent that cannot be reached within `absence`, hangs up or
+/// hangs is error 11: the runtime tries again.
 pub(crate) fn ask<T: serde::de::DeserializeOwned>(
     socket: &str,
     method: &str,
     params: &impl serde::Serialize,
+    absence: Duration,
 ) -> Result<T, CniError> {
-    let away = |e: std::io::Error| {
-        CniError::new(Code::TRY_AGAIN, format!("node agent at {socket} does not answer")).details(e)
-    };
+    let away =
+        |e: io::Error| CniError::new(Code::TRY_AGAIN, format!("node agent at {socket} does not answer")).details(e);
     let request = rpc::request(method, params)?;
-    let stream = UnixStream::connect(socket).map_err(away)?;
+    let stream = connect(Path::new(socket), absence).map_err(away)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(away)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(away)?;
     (&stream).write_all(request.as_bytes()).map_err(away)?;
@@ -33,28 +41,120 @@ pub(crate) fn ask<T: serde::de::DeserializeOwned>(
     rpc::reply(&line)
 }
 
+/// Connects, at the latest when an agent has put its socket there. The error is the last one within that time.
+fn connect(socket: &Path, absence: Duration) -> io::Result<UnixStream> {
+    let absent = match UnixStream::connect(socket) {
+        Err(e) if is_absence(&e) && !absence.is_zero() => e,
+        outcome => return outcome,
+    };
+    let deadline = Instant::now() + absence;
+    let (Some(folder), Ok(events)) = (socket.parent(), Inotify::init(InitFlags::IN_CLOEXEC)) else {
+        return Err(absent);
+    };
+    // The agent makes its socket under another name, listens, and then renames it.
+    if events.add_watch(folder, AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CREATE).is_err() {
+        return Err(absent);
+    }
+    loop {
+        let absent = match UnixStream::connect(socket) {
+            Err(e) if is_absence(&e) => e,
+            outcome => return outcome,
+        };
+        let left =
+            PollTimeout::try_from(deadline.saturating_duration_since(Instant::now())).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], left) {
+            Ok(0) => return Err(absent),
+            Ok(_) => drop(events.read_events()?),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Nobody listens: there is no socket, or one of an agent that has ended.
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
+
+    /// A folder that goes with it.
+    struct Folder(std::path::PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("kube-ovn-plugin-{}-{name}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    /// An agent that answers one question with nothing to say, as long as it lives; begins after `after`.
+    fn agent(socket: &Path, after: Duration) -> std::thread::JoinHandle<()> {
+        let socket = socket.to_owned();
+        std::thread::spawn(move || {
+            std::thread::sleep(after);
+            let listener = UnixListener::bind(socket.with_extension("new")).unwrap();
+            std::fs::rename(socket.with_extension("new"), &socket).unwrap();
+            let (stream, _) = listener.accept().unwrap();
+            BufReader::new(&stream).read_line(&mut String::new()).unwrap();
+            (&stream).write_all(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":null}\n").unwrap();
+        })
+    }
+
+    #[test]
+    fn an_agent_that_comes_is_waited_for() {
+        let folder = Folder::new("comes");
+        let socket = folder.0.join("agent.sock");
+        // First there is no socket at all, then one of an agent that has ended.
+        for _ in 0..2 {
+            let started = Instant::now();
+            let agent = agent(&socket, Duration::from_millis(200));
+            ask::<()>(socket.to_str().unwrap(), "del", &[(); 0], ABSENCE).unwrap();
+            agent.join().unwrap();
+            assert!(started.elapsed() >= Duration::from_millis(200), "answered by nobody");
+        }
+    }
+
+    #[test]
+    fn an_agent_that_does_not_come_is_waited_for_that_long_only() {
+        let folder = Folder::new("stays-away");
+        let socket = folder.0.join("agent.sock");
+        let started = Instant::now();
+        let absence = Duration::from_millis(100);
+        let error = ask::<()>(socket.to_str().unwrap(), "del", &[(); 0], absence).unwrap_err();
+        assert_eq!(error.code, Code::TRY_AGAIN);
+        assert!((absence..ABSENCE).contains(&started.elapsed()), "{:?}", started.elapsed());
+    }
 
     #[test]
     fn an_absent_agent_is_try_again() {
-        let error = ask::<()>("/nonexistent/agent.sock", "del", &[(); 0]).unwrap_err();
+        let error = ask::<()>("/nonexistent/agent.sock", "del", &[(); 0], ABSENCE).unwrap_err();
         assert_eq!(error.code, Code::TRY_AGAIN);
     }
 
     #[test]
     fn an_agent_that_hangs_up_is_try_again() {
-        let path = std::env::temp_dir().join(format!("kube-ovn-plugin-{}.sock", std::process::id()));
-        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let folder = Folder::new("hangs-up");
+        let path = folder.0.join("agent.sock");
+        let listener = UnixListener::bind(&path).unwrap();
         let server = std::thread::spawn(move || {
             let (stream, _) = listener.accept().unwrap();
             let mut line = String::new();
             BufReader::new(stream).read_line(&mut line).unwrap();
             line
         });
-        let error = ask::<()>(path.to_str().unwrap(), "del", &[(); 0]).unwrap_err();
-        std::fs::remove_file(&path).unwrap();
+        let error = ask::<()>(path.to_str().unwrap(), "del", &[(); 0], ABSENCE).unwrap_err();
         assert_eq!(error.code, Code::TRY_AGAIN);
         assert_eq!(server.join().unwrap(), "{\"id\":1,\"jsonrpc\":\"2.0\",\"method\":\"del\",\"params\":[]}\n");
     }

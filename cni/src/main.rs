@@ -1,15 +1,17 @@
 //! The CNI plugin that the container runtime runs.
 //!
 //! It owns nothing: it reads what the runtime says (variables, standard input), says it to the node agent in the words of
-//! `cni_wire::rpc`, and prints the answer. It uses the standard library alone, so that it starts in well under a
+//! `cni_wire::rpc`, and prints the answer. It has neither a runtime nor threads, so that it starts in well under a
 //! millisecond. Promise: standard output carries one JSON object or nothing; every failure has a code of the
-//! specification; no input and no state of the agent makes it wait for longer than [`agent::PATIENCE`].
+//! specification; no input and no state of the agent makes it wait for longer than [`agent::ABSENCE`] and then
+//! [`agent::PATIENCE`].
 
 mod agent;
 mod call;
 
 use std::io::{Read, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use cni_wire::{CniError, Code, NetConf, Version, rpc};
 
@@ -43,26 +45,29 @@ fn run(version: &mut Version) -> Result<String, CniError> {
     }
     let conf = NetConf::parse(&stdin)?;
     *version = conf.version;
+    let socket = &conf.server_socket;
+    // What a pod waits for anyway is worth waiting for; whoever asks how things are wants to know it now.
+    let (wait, now) = (agent::ABSENCE, Duration::ZERO);
     match Call::from_env(verb, &conf, |name| std::env::var(name).ok())? {
         Call::Add(attachment) => {
-            let attached: rpc::Attached = agent::ask(&conf.server_socket, rpc::method::ADD, &attachment)?;
+            let attached: rpc::Attached = agent::ask(socket, rpc::method::ADD, &attachment, wait)?;
             let ours = attached.into_result(&attachment);
             let result = conf.prev_result.unwrap_or_default().followed_by(ours);
             Ok(result.to_json(conf.version))
         }
-        Call::Del(attachment) => agent::ask::<()>(&conf.server_socket, rpc::method::DEL, &attachment).map(quiet),
+        Call::Del(attachment) => agent::ask::<()>(socket, rpc::method::DEL, &attachment, wait).map(quiet),
         Call::Check(attachment) => {
             let promised = conf.prev_result.iter().flat_map(|result| result.addresses_of(&attachment.ifname));
             let promised = promised.map(str::to_owned).collect();
             let check = rpc::Check { attachment, promised };
-            agent::ask::<()>(&conf.server_socket, rpc::method::CHECK, &check).map(quiet)
+            agent::ask::<()>(socket, rpc::method::CHECK, &check, now).map(quiet)
         }
-        Call::Status => match agent::ask::<()>(&conf.server_socket, rpc::method::STATUS, &[(); 0]) {
+        Call::Status => match agent::ask::<()>(socket, rpc::method::STATUS, &[(); 0], now) {
             // The specification's word for "the agent is away" is another one here.
             Err(error) if error.code == Code::TRY_AGAIN => Err(CniError { code: Code::NOT_AVAILABLE, ..error }),
             other => other.map(quiet),
         },
-        Call::Gc(keep) => agent::ask::<()>(&conf.server_socket, rpc::method::GC, &keep).map(quiet),
+        Call::Gc(keep) => agent::ask::<()>(socket, rpc::method::GC, &keep, now).map(quiet),
     }
 }
 
