@@ -41,6 +41,19 @@ fn every_value_is_in_the_table_with_its_default() {
 }
 
 #[test]
+fn every_helm_line_has_values_that_are_taken() {
+    let page = fs::read_to_string(PAGE).unwrap().replace("\\\n", " ");
+    let lines: Vec<_> = page.lines().filter(|line| line.starts_with("helm ")).collect();
+    assert!(lines.len() >= 5, "{lines:?}");
+    for line in lines {
+        let line = line.split('|').next().unwrap();
+        let words: Vec<_> = line.split_whitespace().collect();
+        let sets = words.windows(2).filter(|pair| pair[0] == "--set").map(|pair| pair[1]).collect::<Vec<_>>();
+        yamls::render(&sets).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+#[test]
 fn the_controllers_rights_are_those_of_its_roles() {
     let manifest = fs::read_to_string(yamls::MANIFEST).unwrap();
     let mut rights = Vec::new();
