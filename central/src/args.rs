@@ -164,6 +164,19 @@ mod tests {
     }
 
     #[test]
+    fn the_manifests_command_lines_are_taken() {
+        let manifest = std::fs::read_to_string(yamls::MANIFEST).unwrap();
+        let objects = yamls::objects(&manifest).unwrap();
+        let probes = yamls::probes(&objects, "ovn-central");
+        assert_eq!(probes.len(), 2);
+        // The member's address is in the environment.
+        let run = yamls::command_line(&objects, "ovn-central").into_iter().chain(["--address=127.0.0.1".to_owned()]);
+        for line in probes.into_iter().chain([run.collect()]) {
+            Args::try_parse_from(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+        }
+    }
+
+    #[test]
     fn what_cannot_be_the_address_of_this_member_is_refused_by_the_flags_name() {
         for (address, why) in [
             ("10.0.0.256", "not an IP address"),

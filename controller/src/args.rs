@@ -188,7 +188,7 @@ mod tests {
         assert_eq!((args.default_gateway, args.default_exclude_ips.len()), (None, 0));
         assert_eq!(args.default_cidr.to_string(), "10.16.0.0/16");
         let lb = ignored.iter().find(|ignored| ignored.flag == "--enable-lb").unwrap();
-        assert_eq!((lb.instead, ignored.len()), ("Services are left to kube-proxy", 32));
+        assert_eq!((lb.instead, ignored.len()), ("Services are left to kube-proxy", 31));
 
         let unknown = Args::read(["kube-ovn-controller", "--no-such-flag=1"].map(Into::into)).unwrap_err().to_string();
         assert!(unknown.starts_with("error: unexpected argument '--no-such-flag' found"), "{unknown}");
@@ -204,9 +204,13 @@ mod tests {
     fn the_manifests_command_line_is_taken_once_kubelet_has_filled_it_in() {
         let manifest = std::fs::read_to_string(yamls::MANIFEST).unwrap();
         let line = yamls::command_line(&yamls::objects(&manifest).unwrap(), "kube-ovn-controller");
-        let known = line.iter().map(|word| word.replace("$(OVN_NB_SERVICE_HOST)", "10.96.7.7").into());
+        let known = line.iter().map(|word| {
+            let word = word.replace("$(OVN_NB_SERVICE_HOST)", "10.96.7.7");
+            word.replace("$(OVN_SB_SERVICE_HOST)", "10.96.7.8").into()
+        });
         let (args, ignored) = Args::read(known).unwrap();
         assert_eq!((args.ovn_nb_addr[0].to_string().as_str(), ignored.len()), ("tcp:10.96.7.7:6641", 0));
+        assert_eq!(args.ovn_sb_addr[0].to_string(), "tcp:10.96.7.8:6642");
         // A container that was started before kubelet knew the Service says so and ends, and the next one is right.
         let unknown = Args::read(line.into_iter().map(Into::into)).unwrap_err().to_string();
         assert!(unknown.contains("--ovn-nb-addr"), "{unknown}");

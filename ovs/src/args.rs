@@ -157,6 +157,19 @@ mod tests {
     }
 
     #[test]
+    fn the_manifests_command_lines_are_taken() {
+        let manifest = std::fs::read_to_string(yamls::MANIFEST).unwrap();
+        let objects = yamls::objects(&manifest).unwrap();
+        let probes = yamls::probes(&objects, "ovs-ovn");
+        assert_eq!(probes.len(), 2);
+        // The node's name is in the environment.
+        let run = yamls::command_line(&objects, "ovs-ovn").into_iter().chain(["--node-name=n1".to_owned()]);
+        for line in probes.into_iter().chain([run.collect()]) {
+            Args::try_parse_from(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
+        }
+    }
+
+    #[test]
     fn servers_win_over_the_service_and_one_of_them_must_be_named() {
         assert_eq!(remote(&["--sb-service=10.96.0.7"]).unwrap(), "tcp:10.96.0.7:6642");
         let servers = remote(&["--sb-service=10.96.0.7", "--sb=10.0.0.1,fd00::1"]).unwrap();

@@ -85,10 +85,25 @@ pub fn rights(role: &Value) -> Vec<String> {
 
 /// The words that start the container of this name, as they stand: `$(NAME)` is for kubelet to fill in.
 pub fn command_line(objects: &[Value], container: &str) -> Vec<String> {
-    let containers = objects.iter().flat_map(|object| list(&object["spec"]["template"]["spec"]["containers"]));
-    let found = containers.filter(|each| each["name"] == container);
-    let words = found.flat_map(|each| list(&each["command"]).iter().chain(list(&each["args"])));
-    words.filter_map(Value::as_str).map(ToOwned::to_owned).collect()
+    let found = containers(objects, container);
+    found.flat_map(|each| words(&each["command"]).chain(words(&each["args"]))).collect()
+}
+
+/// The words of each command by which kubelet probes that container.
+pub fn probes(objects: &[Value], container: &str) -> Vec<Vec<String>> {
+    let kinds = ["startupProbe", "livenessProbe", "readinessProbe"];
+    let commands = containers(objects, container)
+        .flat_map(|each| kinds.map(|kind| words(&each[kind]["exec"]["command"]).collect::<Vec<_>>()));
+    commands.filter(|command| !command.is_empty()).collect()
+}
+
+fn containers<'a>(objects: &'a [Value], name: &str) -> impl Iterator<Item = &'a Value> {
+    let all = objects.iter().flat_map(|object| list(&object["spec"]["template"]["spec"]["containers"]));
+    all.filter(move |each| each["name"] == name)
+}
+
+fn words(value: &Value) -> impl Iterator<Item = String> {
+    list(value).iter().filter_map(Value::as_str).map(ToOwned::to_owned)
 }
 
 fn list(value: &Value) -> &[Value] {
