@@ -6,7 +6,8 @@
 //!
 //! Traffic of a subnet with NAT to anywhere outside of all subnets leaves under this node's address. Traffic of a pod to
 //! a service's address is marked when it comes out of `ovn0` and masqueraded after the service's address was replaced,
-//! so that the backend's answer returns through this node. Pod to pod is never masqueraded.
+//! so that the backend's answer returns through this node. Whether kube-proxy or we put our rules first makes no difference:
+//! the mark is set in a table that comes before the one where addresses are replaced. Pod to pod is never masqueraded.
 
 mod command;
 mod ipset;

@@ -33,8 +33,10 @@ pub(super) fn chains(sets: &str) -> Vec<Chain> {
         each.map(|(s, way)| format!("{} -j ACCEPT", set(s, way))).collect()
     };
     vec![
+        // kube-ovn has it in nat, where a jump that kube-proxy puts before it replaces the address first. mangle comes before
+        // nat; there, what kube-ovn may have left is emptied.
         Chain {
-            table: "nat",
+            table: "mangle",
             name: "OVN-PREROUTING",
             hook: Some(("PREROUTING", "kube-ovn prerouting rules")),
             rules: vec![format!(
@@ -43,6 +45,7 @@ pub(super) fn chains(sets: &str) -> Vec<Chain> {
                 set("services", "dst")
             )],
         },
+        Chain { table: "nat", name: "OVN-PREROUTING", hook: None, rules: Vec::new() },
         Chain {
             table: "nat",
             name: "OVN-POSTROUTING",
@@ -108,7 +111,7 @@ impl Saved {
     /// takes effect at the table's COMMIT as a whole; the others are not touched.
     pub(super) fn batch(&self, chains: &[Chain]) -> String {
         let mut lines = String::new();
-        for table in ["nat", "filter"] {
+        for table in ["mangle", "nat", "filter"] {
             let ours = || chains.iter().filter(|c| c.table == table);
             let (mut declared, mut rules) = (String::new(), String::new());
             // Writing to a String cannot fail.
@@ -151,16 +154,19 @@ mod tests {
         check(
             "",
             &expect![[r#"
+                *mangle
+                :OVN-PREROUTING - [0:0]
+                -A OVN-PREROUTING -i ovn0 -m set --match-set ovn40subnets src -m set --match-set ovn40services dst -j MARK --set-xmark 0x4000/0x4000
+                -I PREROUTING 1 -m comment --comment "kube-ovn prerouting rules" -j OVN-PREROUTING
+                COMMIT
                 *nat
                 :OVN-PREROUTING - [0:0]
                 :OVN-POSTROUTING - [0:0]
                 :OVN-MASQUERADE - [0:0]
-                -A OVN-PREROUTING -i ovn0 -m set --match-set ovn40subnets src -m set --match-set ovn40services dst -j MARK --set-xmark 0x4000/0x4000
                 -A OVN-POSTROUTING -m mark --mark 0x4000/0x4000 -j OVN-MASQUERADE
                 -A OVN-POSTROUTING -m set --match-set ovn40subnets-nat src -m set ! --match-set ovn40subnets dst -j OVN-MASQUERADE
                 -A OVN-MASQUERADE -j MARK --set-xmark 0x0/0xffffffff
                 -A OVN-MASQUERADE -j MASQUERADE --random-fully
-                -I PREROUTING 1 -m comment --comment "kube-ovn prerouting rules" -j OVN-PREROUTING
                 -I POSTROUTING 1 -m comment --comment "kube-ovn postrouting rules" -j OVN-POSTROUTING
                 COMMIT
                 *filter

@@ -16,6 +16,12 @@ fn nets(list: &[&str]) -> BTreeSet<IpNet> {
 fn a_second_apply_writes_nothing() {
     in_netns(|| async {
         run("iptables", &["-t", "nat", "-A", "POSTROUTING", "-s", "192.0.2.0/24", "-j", "MASQUERADE"]);
+        // As kube-ovn leaves it.
+        run("iptables", &["-t", "nat", "-N", "OVN-PREROUTING"]);
+        run(
+            "iptables",
+            &["-t", "nat", "-A", "OVN-PREROUTING", "-i", "ovn0", "-j", "MARK", "--set-xmark", "0x4000/0x4000"],
+        );
         let mut wanted = Wanted {
             subnets: nets(&["10.16.0.0/16", "100.64.0.0/16", "fd00:16::/64"]),
             nat: nets(&["10.16.0.0/16", "fd00:16::/64"]),
@@ -40,5 +46,8 @@ fn a_second_apply_writes_nothing() {
         let nat = run("iptables-save", &["-t", "nat"]);
         assert!(nat.contains("-A POSTROUTING -s 192.0.2.0/24 -j MASQUERADE"), "{nat}");
         assert_eq!(nat.matches("-j OVN-POSTROUTING").count(), 1, "{nat}");
+        assert!(!nat.contains("-A OVN-PREROUTING"), "{nat}");
+        let mangle = run("iptables-save", &["-t", "mangle"]);
+        assert_eq!(mangle.matches("--set-xmark 0x4000/0x4000").count(), 1, "{mangle}");
     });
 }
