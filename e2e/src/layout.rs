@@ -35,7 +35,7 @@ pub const OUTSIDE_NETNS: &str = "lab-out";
 
 /// `--service-cluster-ip-range` of the API server, both families.
 pub const SERVICES: &str = "10.96.0.0/12,fd00:10:96::/112";
-/// The only image there is: shell tools and `lab-peer`, which is also what holds a pod's sandbox.
+/// The only image there is: shell tools, CoreDNS, and `lab-peer`, which is also what holds a pod's sandbox.
 pub const IMAGE: &str = "localhost/lab:1";
 
 /// A path under [`STATE`].

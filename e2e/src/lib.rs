@@ -10,6 +10,7 @@ pub mod bench;
 pub mod central;
 pub mod cgroup;
 pub mod cluster;
+pub mod dns;
 pub mod down;
 pub mod install;
 pub mod kube;

@@ -4,7 +4,7 @@
 //! HTTP on TCP port 8080 (any path), plain TCP on 8081, UDP on 8081 (the line, a space, and what was sent).
 //! `lab-peer pause` holds the namespaces of a pod: it does nothing but reap and wait for its end.
 //!
-//! Std only and static: it is the whole of an image but for some shell tools, and it starts in no time.
+//! Std only and static: it is the whole of an image but for CoreDNS and some shell tools, and it starts in no time.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};

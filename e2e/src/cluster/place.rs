@@ -90,6 +90,13 @@ impl Place {
         answer(&printed.with_context(|| format!("TCP from {self} to {to}"))?)
     }
 
+    /// Asks the peer called `name` over TCP at its address of that family, 4 or 6, as the resolver here tells it.
+    pub async fn tcp_by_name(&self, name: &str, family: u8) -> Result<Answer> {
+        let (family, url) = (format!("-{family}"), format!("http://{name}:{HTTP}/"));
+        let printed = self.run("curl", &[&family, "-sS", "--noproxy", "*", "--max-time", "5", &url]).await;
+        answer(&printed.with_context(|| format!("TCP {family} from {self} to {name}"))?)
+    }
+
     /// Asks the peer at `to` over UDP, once.
     pub async fn udp(&self, to: &str) -> Result<Answer> {
         // Unlike nc, this has done as soon as the answer is there. (bash's own read takes single bytes, and so loses a datagram.)

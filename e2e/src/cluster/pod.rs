@@ -22,12 +22,13 @@ pub struct Builder<'a> {
     name: String,
     node: Option<String>,
     annotations: Map<String, Value>,
+    probe: Option<String>,
 }
 
 impl<'a> Builder<'a> {
     pub(super) fn new(scene: &'a Scene, namespace: &str, name: &str) -> Self {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        Self { scene, namespace, name, node: None, annotations: Map::new() }
+        Self { scene, namespace, name, node: None, annotations: Map::new(), probe: None }
     }
 
     /// Bound to that node, past the scheduler.
@@ -42,8 +43,16 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Ready no sooner than this shell command has succeeded in it.
+    pub fn ready_when(mut self, script: &str) -> Self {
+        self.probe = Some(script.to_owned());
+        self
+    }
+
     /// Creates it and leaves it at that.
     pub async fn create(self) -> Result<Pod> {
+        let probe =
+            |script| json!({"exec": {"command": ["sh", "-c", script]}, "periodSeconds": 1, "timeoutSeconds": 10});
         let manifest = json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"namespace": self.namespace, "name": self.name, "annotations": self.annotations},
@@ -51,7 +60,10 @@ impl<'a> Builder<'a> {
                 "nodeName": self.node,
                 "terminationGracePeriodSeconds": 0,
                 "tolerations": [{"operator": "Exists"}],
-                "containers": [{"name": "peer", "image": IMAGE, "imagePullPolicy": "Never", "args": ["serve"]}],
+                "containers": [{
+                    "name": "peer", "image": IMAGE, "imagePullPolicy": "Never", "args": ["serve"],
+                    "readinessProbe": self.probe.map(probe),
+                }],
             },
         });
         let object: PodObject = self.scene.create(manifest).await?.try_parse()?;
