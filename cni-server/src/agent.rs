@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::args::Args;
 use crate::attach::{self, Attacher};
 use crate::attachments::Attachments;
+use crate::conflist::Install;
 use crate::leftovers;
 use crate::link::Links;
 use crate::masquerade::{self, Masquerade};
@@ -19,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::node_net::{self, Subnets};
 use crate::node_port::NodePort;
 use crate::ovs::Ovs;
+use crate::rivals::Rivals;
 use crate::seen::Cluster;
 use crate::socket::{self, Agent};
 
@@ -49,7 +51,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     let node_port = node_port.spawn().context("listen to netlink")?;
     let services = args.service_cluster_ip_range.iter().map(IpNet::trunc).collect();
-    let rules = keep_rules(cluster.subnets.clone(), services);
+    let owners = Owners {
+        node_port: node_port.ready,
+        rules: keep_rules(cluster.subnets.clone(), services),
+        rivals: match args.install() {
+            Some(Install { conf_dir, conf_name, .. }) => Rivals { conf_dir, conf_name }.spawn(),
+            // Who puts the conflist elsewhere does not say where.
+            None => watch::channel(Ok(())).1,
+        },
+    };
 
     let attacher = Attacher {
         ovs: ovs.clone(),
@@ -65,7 +75,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tokio::select! {
         stopped = kit::signals::stop_requested() => stopped.context("listen for signals"),
         failed = serve(&args, agent, &links, &cluster) => failed,
-        never = ready(&args, cluster.clone(), &ovs, node_port.ready, rules, &readiness) => match never {},
+        never = ready(&args, cluster.clone(), &ovs, owners, &readiness) => match never {},
     }
 }
 
@@ -86,13 +96,20 @@ async fn serve(args: &Args, agent: Agent, links: &Links, cluster: &Cluster) -> a
     Ok(())
 }
 
-/// Says whether the node is ready, and installs the conflist the first time it is.
+/// What the owners say of their part: whether it is as it should be, or why not.
+struct Owners {
+    node_port: watch::Receiver<Result<(), String>>,
+    rules: watch::Receiver<Result<(), String>>,
+    rivals: watch::Receiver<Result<(), String>>,
+}
+
+/// Says whether the node is ready, and installs the conflist the first time it can take pods: beside that of another network,
+/// too, so that pods get ours as soon as the other one is gone.
 async fn ready(
     args: &Args,
     mut cluster: Cluster,
     ovs: &Ovs,
-    mut node_port: watch::Receiver<Result<(), String>>,
-    mut rules: watch::Receiver<Result<(), String>>,
+    mut owners: Owners,
     readiness: &Readiness,
 ) -> std::convert::Infallible {
     readiness.not_ready("the API server has not answered yet");
@@ -101,8 +118,9 @@ async fn ready(
     let mut install = args.install();
     loop {
         let now = if *connected.borrow_and_update() { Ok(()) } else { Err("Open vSwitch is away".to_owned()) }
-            .and(node_port.borrow_and_update().clone())
-            .and(rules.borrow_and_update().clone());
+            .and(owners.node_port.borrow_and_update().clone())
+            .and(owners.rules.borrow_and_update().clone());
+        let rivals = owners.rivals.borrow_and_update().clone();
         if let Err(why) = now {
             readiness.not_ready(why);
         } else {
@@ -115,12 +133,16 @@ async fn ready(
                     Err(error) => tracing::error!(dir = %files.conf_dir.display(), %error, "conflist not written"),
                 }
             }
-            readiness.ready();
+            match rivals {
+                Ok(()) => readiness.ready(),
+                Err(why) => readiness.not_ready(why),
+            }
         }
         tokio::select! {
             Ok(()) = connected.changed() => {}
-            Ok(()) = node_port.changed() => {}
-            Ok(()) = rules.changed() => {}
+            Ok(()) = owners.node_port.changed() => {}
+            Ok(()) = owners.rules.changed() => {}
+            Ok(()) = owners.rivals.changed() => {}
             () = tokio::time::sleep(RECHECK) => {}
         }
     }

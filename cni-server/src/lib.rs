@@ -5,6 +5,7 @@
 //! - [`ovs`]: the session with the node's database;
 //! - [`node_port`]: `ovn0`, its routes, and the node's settings in Open vSwitch;
 //! - [`masquerade`]: ipsets and iptables rules;
+//! - [`rivals`]: the files of other networks beside our conflist;
 //! - [`attachments`]: the queues of ADD and DEL requests, which [`socket`] takes in and [`attach`] carries out.
 //!
 //! [`announce`] tells neighbours of a new pod, and [`leftovers`] finds what lost DELs left; [`agent`] puts them together. Promise: no input ends the process, and nothing that is right already is written.
@@ -23,6 +24,7 @@ pub mod netns;
 pub mod node_net;
 pub mod node_port;
 pub mod ovs;
+pub mod rivals;
 pub mod seen;
 pub mod socket;
 pub mod sysctl;

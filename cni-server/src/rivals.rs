@@ -1,0 +1,320 @@
+//! Other networks' configuration beside our conflist: of all files in its folder the container runtime takes the first by
+//! name, and new pods get that network.
+//!
+//! The folder is looked at when something in it changes (inotify(7)). Promise: no file of others is touched. One that comes
+//! before ours is an error for as long as it is there, unless it hands pods on to us, as Multus does; one that comes after
+//! is told of once.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent};
+use serde_json::Value;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::watch;
+
+/// How soon the folder is looked at again when it cannot be watched.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// What runtimes read (libcni and containerd's go-cni).
+const READ: [&str; 3] = [".conf", ".conflist", ".json"];
+
+/// Our conflist's place.
+#[derive(Clone, Debug)]
+pub struct Rivals {
+    /// The runtime's configuration folder.
+    pub conf_dir: PathBuf,
+    /// Our file's name.
+    pub conf_name: String,
+}
+
+/// The files of others, in the order in which a runtime comes to them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Found {
+    /// Those that come before ours and do not lead to us.
+    before: Vec<String>,
+    /// Those that come before ours and hand pods on to us.
+    leading: Vec<String>,
+    /// Those that come after ours.
+    after: Vec<String>,
+}
+
+/// Why the folder cannot be watched.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {what}: {source}", dir.display())]
+struct WatchError {
+    dir: PathBuf,
+    what: &'static str,
+    source: io::Error,
+}
+
+impl Rivals {
+    /// Starts watching: whether new pods get our network, as far as the other files say, or why not.
+    pub fn spawn(self) -> watch::Receiver<Result<(), String>> {
+        let (sender, receiver) = watch::channel(Ok(()));
+        let mut told = Told::default();
+        // Before anybody asks.
+        if let Ok(found) = self.look() {
+            self.tell(&found, &mut told, &sender);
+        }
+        tokio::spawn(async move {
+            let mut failure = String::new();
+            loop {
+                let Err(error) = self.follow(&mut told, &sender).await;
+                let error = error.to_string();
+                if failure != error {
+                    tracing::error!(error, "the files of other networks cannot be watched; looking every {RETRY:?}");
+                    failure = error;
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        });
+        receiver
+    }
+
+    /// Looks whenever something changes, for as long as that can be told.
+    async fn follow(
+        &self,
+        told: &mut Told,
+        sender: &watch::Sender<Result<(), String>>,
+    ) -> Result<Infallible, WatchError> {
+        let failed = |what| move |source: io::Error| WatchError { dir: self.conf_dir.clone(), what, source };
+        loop {
+            std::fs::create_dir_all(&self.conf_dir).map_err(failed("make it"))?;
+            let watched = Watch::of(&self.conf_dir);
+            // Looked at after the watch has begun, so that nothing is missed; and if it has not, too.
+            self.tell(&self.look().map_err(failed("read it"))?, told, sender);
+            let watched = watched.map_err(failed("watch it"))?;
+            // Until it is the folder of this name no more.
+            while watched.changed().await.map_err(failed("watch it"))? {
+                self.tell(&self.look().map_err(failed("read it"))?, told, sender);
+            }
+        }
+    }
+
+    fn look(&self) -> io::Result<Found> {
+        let mut names = BTreeSet::new();
+        for entry in std::fs::read_dir(&self.conf_dir)? {
+            let entry = entry?;
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if let Ok(name) = entry.file_name().into_string()
+                && !is_dir
+                && name != self.conf_name
+                && READ.iter().any(|end| name.ends_with(end))
+            {
+                names.insert(name);
+            }
+        }
+        let mut found = Found::default();
+        for name in names {
+            if name > self.conf_name {
+                found.after.push(name);
+            } else if leads_to(&self.conf_dir.join(&name), &self.conf_name) {
+                found.leading.push(name);
+            } else {
+                found.before.push(name);
+            }
+        }
+        Ok(found)
+    }
+
+    fn tell(&self, found: &Found, told: &mut Told, sender: &watch::Sender<Result<(), String>>) {
+        let (dir, ours) = (self.conf_dir.display(), &self.conf_name);
+        told.once(&found.leading, |file| {
+            tracing::info!(file, "the container runtime comes to {dir}/{file} first, which hands pods on to us");
+        });
+        told.once(&found.after, |file| {
+            tracing::warn!(
+                file,
+                "--cni-conf-dir {dir}: another network's {file} is there; {ours} comes before it, so pods get ours"
+            );
+        });
+        let now = match found.before.as_slice() {
+            [] => Ok(()),
+            files => Err(format!(
+                "--cni-conf-dir {dir}: {} comes before {ours}, and the container runtime takes the first by name, so new pods \
+                 get another network: take it away, with the network that put it there",
+                files.join(", ")
+            )),
+        };
+        sender.send_if_modified(|before| {
+            if *before == now {
+                return false;
+            }
+            match &now {
+                Ok(()) => tracing::info!("{ours} is the first in {dir} again: new pods get our network"),
+                Err(why) => tracing::error!("{why}"),
+            }
+            *before = now;
+            true
+        });
+    }
+}
+
+/// The files that were told of since they appeared.
+#[derive(Debug, Default)]
+struct Told(BTreeSet<String>);
+
+impl Told {
+    fn once(&mut self, files: &[String], tell: impl Fn(&str)) {
+        for file in files {
+            if self.0.insert(file.clone()) {
+                tell(file);
+            }
+        }
+    }
+}
+
+/// Whether a file of another network hands pods on to ours: it names our conflist, or has our plugin called.
+fn leads_to(path: &Path, conf_name: &str) -> bool {
+    let read = std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    read.is_some_and(|conf: Value| calls(&conf, conf_name))
+}
+
+fn calls(conf: &Value, conf_name: &str) -> bool {
+    match conf {
+        Value::Object(fields) => {
+            fields.iter().any(|(key, value)| (key == "type" && value == "kube-ovn") || calls(value, conf_name))
+        }
+        Value::Array(items) => items.iter().any(|item| calls(item, conf_name)),
+        Value::String(text) => Path::new(text).file_name().is_some_and(|name| name == conf_name),
+        _ => false,
+    }
+}
+
+/// A folder that is watched.
+struct Watch(AsyncFd<Events>);
+
+/// The descriptor that tokio is given: its own until it is dropped.
+struct Events(Inotify);
+
+impl AsRawFd for Events {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+impl Watch {
+    #[allow(
+        deprecated,
+        reason = "the other way is unsafe, for descriptors that others may close: nobody else has this one"
+    )]
+    fn of(dir: &Path) -> io::Result<Self> {
+        use AddWatchFlags as On;
+        let events = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let files = On::IN_CREATE | On::IN_DELETE | On::IN_MOVED_FROM | On::IN_MOVED_TO | On::IN_CLOSE_WRITE;
+        events.add_watch(dir, files | On::IN_DELETE_SELF | On::IN_MOVE_SELF | On::IN_ONLYDIR)?;
+        Ok(Self(AsyncFd::new(Events(events))?))
+    }
+
+    /// Waits until something has changed; false when it is not the folder of its name any more.
+    async fn changed(&self) -> io::Result<bool> {
+        loop {
+            let mut ready = self.0.readable().await?;
+            match ready.get_inner().0.read_events() {
+                Ok(events) => return Ok(!events.iter().any(ends)),
+                Err(Errno::EAGAIN) => ready.clear_ready(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Whether the folder is gone, or has another name.
+fn ends(event: &InotifyEvent) -> bool {
+    use AddWatchFlags as On;
+    event.mask.intersects(On::IN_DELETE_SELF | On::IN_MOVE_SELF | On::IN_IGNORED | On::IN_UNMOUNT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const OURS: &str = "01-kube-ovn.conflist";
+
+    fn folder() -> (tempfile::TempDir, Rivals) {
+        let dir = tempfile::tempdir().unwrap();
+        let rivals = Rivals { conf_dir: dir.path().join("net.d"), conf_name: OURS.to_owned() };
+        (dir, rivals)
+    }
+
+    #[test]
+    fn only_what_a_runtime_reads_counts_and_the_order_is_that_of_names() {
+        let (_dir, rivals) = folder();
+        fs::create_dir(&rivals.conf_dir).unwrap();
+        for name in [OURS, "10-flannel.conflist", "00-bridge.conf", "05-cilium.conflist.bak", "02-x.json", "README"] {
+            fs::write(rivals.conf_dir.join(name), "{}").unwrap();
+        }
+        fs::create_dir(rivals.conf_dir.join("00-folder.conf")).unwrap();
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let found = rivals.look().unwrap();
+        assert_eq!(found.before, list(&["00-bridge.conf"]));
+        assert_eq!(found.after, list(&["02-x.json", "10-flannel.conflist"]));
+    }
+
+    #[test]
+    fn one_that_hands_pods_on_to_us_is_none() {
+        for (conf, leads) in [
+            (r#"{"type": "multus-shim", "clusterNetwork": "/host/etc/cni/net.d/01-kube-ovn.conflist"}"#, true),
+            (r#"{"type": "multus", "delegates": [{"plugins": [{"type": "kube-ovn"}, {"type": "portmap"}]}]}"#, true),
+            (r#"{"type": "multus-shim", "clusterNetwork": "/host/etc/cni/net.d/10-flannel.conflist"}"#, false),
+            (r#"{"name": "kube-ovn", "plugins": [{"type": "bridge"}]}"#, false),
+            ("{", false),
+        ] {
+            let (_dir, rivals) = folder();
+            fs::create_dir(&rivals.conf_dir).unwrap();
+            fs::write(rivals.conf_dir.join("00-multus.conf"), conf).unwrap();
+            let found = rivals.look().unwrap();
+            assert_eq!((found.leading.len(), found.before.len()), (usize::from(leads), usize::from(!leads)), "{conf}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_before_ours_is_an_error_until_it_is_gone_and_is_not_touched() {
+        let (_dir, rivals) = folder();
+        let conf_dir = rivals.conf_dir.clone();
+        let mut state = rivals.spawn();
+        assert_eq!(*state.borrow(), Ok(()));
+        // The folder was not there yet; it is made before it is watched.
+        while !conf_dir.exists() {
+            tokio::task::yield_now().await;
+        }
+        fs::write(conf_dir.join(OURS), "{}").unwrap();
+        fs::write(conf_dir.join("10-flannel.conflist"), "{}").unwrap();
+        let first = conf_dir.join("00-cilium.conflist");
+        fs::write(conf_dir.join("new"), "theirs").unwrap();
+        fs::rename(conf_dir.join("new"), &first).unwrap();
+        let why = state.wait_for(Result::is_err).await.unwrap().clone().unwrap_err();
+        let dir = conf_dir.display().to_string();
+        assert_eq!(
+            why.replace(&dir, "/etc/cni/net.d"),
+            "--cni-conf-dir /etc/cni/net.d: 00-cilium.conflist comes before 01-kube-ovn.conflist, and the container runtime \
+             takes the first by name, so new pods get another network: take it away, with the network that put it there"
+        );
+        assert_eq!(fs::read(&first).unwrap(), b"theirs");
+        fs::remove_file(&first).unwrap();
+        state.wait_for(Result::is_ok).await.unwrap();
+
+        // Another folder under the name is watched as the first was.
+        fs::rename(&conf_dir, conf_dir.with_extension("old")).unwrap();
+        while !conf_dir.exists() {
+            tokio::task::yield_now().await;
+        }
+        fs::write(&first, "{}").unwrap();
+        state.wait_for(Result::is_err).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn one_that_was_there_before_is_known_from_the_start() {
+        let (_dir, rivals) = folder();
+        fs::create_dir(&rivals.conf_dir).unwrap();
+        fs::write(rivals.conf_dir.join("00-bridge.conf"), "{}").unwrap();
+        assert!(rivals.spawn().borrow().is_err());
+    }
+}
