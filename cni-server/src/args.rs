@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use kit::flags::{self, Ignored};
 
 use crate::conflist::Install;
-use crate::tunnel::{Names, NetworkType};
+use crate::tunnel::{LEAST, Names, NetworkType};
 
 /// The node agent of the pod network.
 #[derive(Clone, Debug, Parser)]
@@ -24,8 +24,8 @@ pub struct Args {
     /// Interfaces for tunnels, names or expressions, in order of preference; when empty, the one with the node's address.
     #[arg(long, env = "IFACE", default_value = "", value_parser = ifaces)]
     pub iface: Names,
-    /// MTU of pods in bytes; 0: what the tunnel interface leaves.
-    #[arg(long, default_value_t = 0)]
+    /// MTU of pods in bytes, not more than the tunnel interface leaves; 0: that, with some room.
+    #[arg(long, default_value_t = 0, value_parser = mtu)]
     pub mtu: u32,
     /// How packets travel between nodes.
     #[arg(long, value_enum, default_value_t = NetworkType::Geneve)]
@@ -104,6 +104,13 @@ fn ifaces(text: &str) -> Result<Names, regex::Error> {
     Names::parse(text.split(','))
 }
 
+fn mtu(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(mtu @ (0 | LEAST..=65535)) => Ok(mtu),
+        _ => Err(format!("neither 0 nor between {LEAST} and 65535")),
+    }
+}
+
 /// It is this node's own database; beside it are the sockets of its bridges.
 fn ovs_socket(text: &str) -> Result<PathBuf, String> {
     match text.strip_prefix("unix:").unwrap_or(text) {
@@ -152,6 +159,17 @@ mod tests {
         let (args, ignored) = Args::read(words).unwrap();
         let plugin = args.install().and_then(|install| install.plugin).unwrap();
         assert_eq!((plugin.0, ignored.len()), (PathBuf::from("/usr/lib/kube-ovn/kube-ovn"), 0));
+    }
+
+    #[test]
+    fn an_mtu_that_no_pod_could_have_is_refused() {
+        assert_eq!([args(&["--mtu=0"]).mtu, args(&["--mtu=576"]).mtu], [0, 576]);
+        for mtu in ["575", "65536", "-1", "jumbo"] {
+            let refused =
+                Args::try_parse_from(["kube-ovn-cni", "--node-name=n1", &format!("--mtu={mtu}")]).unwrap_err();
+            let expected = format!("invalid value '{mtu}' for '--mtu <MTU>': neither 0 nor between 576 and 65535");
+            assert!(refused.to_string().contains(&expected), "{refused}");
+        }
     }
 
     #[test]

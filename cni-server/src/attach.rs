@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::netns::Netns;
 use crate::ovs::{Coming, Ovs, PodPort};
 use crate::seen::{Pod, Seen};
+use crate::tunnel::Mtu;
 
 /// What attaching needs.
 #[derive(Clone, Debug)]
@@ -37,8 +38,8 @@ pub struct Attacher {
     pub pods: watch::Receiver<Seen<Pod>>,
     /// The cluster's subnets, for their MTU.
     pub subnets: watch::Receiver<crate::node_net::Subnets>,
-    /// The node's MTU for pods in bytes, once it is known.
-    pub mtu: watch::Receiver<Option<u32>>,
+    /// The node's MTU for pods, once it is known.
+    pub mtu: watch::Receiver<Option<Mtu>>,
     /// How long an ADD may take in all.
     pub patience: Duration,
     /// Where waits are counted.
@@ -163,17 +164,21 @@ impl Attacher {
         }
     }
 
-    /// The subnet's own MTU, or the node's.
+    /// The subnet's own MTU, or the node's. One that tunnels lose packets of is refused: the pod would start, and hang later.
     async fn mtu(&self, net: &Placement, deadline: Instant) -> Result<u32, CniError> {
-        if let Some(Ok(subnet)) = self.subnets.borrow().objects.get(&net.switch)
-            && let Some(mtu) = subnet.mtu
-        {
-            return Ok(mtu);
-        }
         let mut mtu = self.mtu.clone();
-        match timeout_at(deadline, mtu.wait_for(Option::is_some)).await {
-            Ok(Ok(mtu)) => mtu.ok_or_else(|| error::away("the node's MTU is not known")),
-            _ => Err(error::away("the node's MTU is not known: its tunnel interface is not there")),
+        let Ok(Ok(Some(node))) =
+            timeout_at(deadline, mtu.wait_for(Option::is_some)).await.map(|mtu| mtu.map(|mtu| *mtu))
+        else {
+            return Err(error::away(
+                "the node's MTU is not known: its tunnel interface is not there, or --mtu is wrong",
+            ));
+        };
+        let subnets = self.subnets.borrow();
+        let own = subnets.objects.get(&net.switch).and_then(|subnet| subnet.as_ref().ok()?.mtu);
+        match own {
+            Some(mtu) if mtu > node.most => Err(error::mtu(&net.switch, mtu, node.most)),
+            own => Ok(own.unwrap_or(node.pods)),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::link::{Link, LinkError, Links};
 use crate::node_net::{self, Subnets};
 use crate::ovs::{Ovs, OvsError};
 use crate::seen::{Node, Seen};
-use crate::tunnel::{self, Names, NetworkType, Tunnel};
+use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Names, NetworkType, Tunnel, TunnelError};
 
 /// The device.
 pub const DEVICE: &str = "ovn0";
@@ -50,8 +50,8 @@ pub struct NodePort {
 /// What the others may know.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// MTU of the pods in bytes, once the tunnel interface is found.
-    pub mtu: watch::Receiver<Option<u32>>,
+    /// MTU of the pods, while there is a tunnel interface and what it leaves will do.
+    pub mtu: watch::Receiver<Option<Mtu>>,
     /// Whether `ovn0` is as it should be, or why not.
     pub ready: watch::Receiver<Result<(), String>>,
 }
@@ -68,9 +68,9 @@ pub enum NodePortError {
     /// The node's annotations are malformed.
     #[error(transparent)]
     Annotations(#[from] api::FieldError),
-    /// No tunnel interface.
-    #[error("no tunnel interface: {0}")]
-    NoTunnel(String),
+    /// No tunnel interface, or none that does.
+    #[error(transparent)]
+    Tunnel(#[from] TunnelError),
     /// Open vSwitch.
     #[error(transparent)]
     Ovs(#[from] OvsError),
@@ -107,13 +107,14 @@ impl NodePort {
     async fn run(
         mut self,
         mut events: impl futures::Stream<Item = Payload> + Unpin,
-        mtu: watch::Sender<Option<u32>>,
+        mtu: watch::Sender<Option<Mtu>>,
         ready: watch::Sender<Result<(), String>>,
     ) {
         let mut changed = self.ovs.changed();
         let mut pause = RETRY.0;
+        let mut tunnel = None;
         loop {
-            let result = self.reconcile(&mtu).await;
+            let result = self.reconcile(&mtu, &mut tunnel).await;
             let index = result.as_ref().ok().copied();
             pause = if result.is_ok() { RETRY.0 } else { (pause * 2).min(RETRY.1) };
             let latest = if result.is_ok() { RECHECK } else { pause };
@@ -133,7 +134,8 @@ impl NodePort {
                         }
                     }
                     Some(event) = events.next() => {
-                        if index.is_none_or(|index| concerns(&event, index)) {
+                        let below = |tunnel: &Tunnel| concerns_tunnel(&event, tunnel.index);
+                        if index.is_none_or(|index| concerns(&event, index)) || tunnel.as_ref().is_some_and(below) {
                             break;
                         }
                     }
@@ -152,14 +154,24 @@ impl NodePort {
         })
     }
 
-    /// One pass; gives the index of the link.
-    async fn reconcile(&mut self, mtu: &watch::Sender<Option<u32>>) -> Result<u32, NodePortError> {
+    /// One pass; gives the index of the link. `known` is the tunnel that was found last.
+    async fn reconcile(
+        &mut self,
+        mtu: &watch::Sender<Option<Mtu>>,
+        known: &mut Option<Tunnel>,
+    ) -> Result<u32, NodePortError> {
         let node = self.node.borrow_and_update().objects.get(&self.name).cloned();
         let subnets = self.subnets.borrow_and_update().clone();
         let node = node.ok_or_else(|| NodePortError::NoNode(self.name.clone()))?;
 
-        let tunnel = self.tunnel(&node).await?;
-        mtu.send_if_modified(|known| known.replace(tunnel.mtu) != Some(tunnel.mtu));
+        let found = self.tunnel(&node).await;
+        // Without a tunnel, or with one that would lose packets, no pod is plugged in, whether it was found just now or before.
+        let now = found.as_ref().ok().map(|tunnel| tunnel.mtu);
+        mtu.send_if_modified(|known| std::mem::replace(known, now) != now);
+        let tunnel = found?;
+        if let Some(before) = known.replace(tunnel.clone()) {
+            tell_of_mtu(&before, &tunnel);
+        }
         let address = tunnel.address.to_string();
         let options = self.ovs.setting(southbound::CMS_OPTIONS).unwrap_or_default();
         let options = southbound::marked(&options).unwrap_or(options);
@@ -179,7 +191,7 @@ impl NodePort {
         }
 
         let net = node.net?.ok_or_else(|| NodePortError::NoAddress(self.name.clone()))?;
-        let port = self.port(&net, tunnel.mtu);
+        let port = self.port(&net, tunnel.mtu.pods);
         if self.ovs.own_port(&port).await? {
             tracing::info!(port = port.seed, ips = %net.ips, "wrote ovn0 to the bridge");
         }
@@ -188,21 +200,16 @@ impl NodePort {
         if self.ovs.userspace() {
             crate::netns::tx_checksum_off(DEVICE).map_err(NodePortError::Offload)?;
         }
-        self.links.settle(&link, Some(net.mac.bytes()), tunnel.mtu).await?;
+        self.links.settle(&link, Some(net.mac.bytes()), tunnel.mtu.pods).await?;
         self.addresses(&link, &net).await?;
         self.routes(&link, &net, &subnets).await?;
         Ok(link.index)
     }
 
-    async fn tunnel(&self, node: &Node) -> Result<Tunnel, NodePortError> {
-        let ips = &node.internal_ips;
-        tunnel::find(&self.links, &self.ifaces, ips, self.network_type, self.mtu).await?.ok_or_else(|| {
-            let wanted = self.ifaces.to_string();
-            NodePortError::NoTunnel(match wanted.as_str() {
-                "" => format!("none has one of the node's addresses {ips:?}"),
-                names => format!("{names} is not there or has no address"),
-            })
-        })
+    async fn tunnel(&self, node: &Node) -> Result<Tunnel, TunnelError> {
+        let ipv6 = matches!(&node.net, Ok(Some(net)) if net.ips.v6().is_some());
+        let wanted = tunnel::Wanted { mtu: self.mtu, least: if ipv6 { LEAST_IPV6 } else { LEAST } };
+        tunnel::find(&self.links, &self.ifaces, &node.internal_ips, self.network_type, wanted).await
     }
 
     fn port(&self, net: &Placement, mtu: u32) -> NewPort {
@@ -273,6 +280,30 @@ fn report(ready: &watch::Sender<Result<(), String>>, now: Result<(), String>) {
         *before = now;
         true
     });
+}
+
+/// Says when pods get another MTU than those that run: what they have is not changed under them.
+fn tell_of_mtu(before: &Tunnel, now: &Tunnel) {
+    let Tunnel { iface, iface_mtu, mtu, .. } = now;
+    if before.mtu.pods != mtu.pods {
+        tracing::warn!(
+            "the MTU of interface {iface} is {iface_mtu} now: new pods get {}, those that run keep {} until they are started anew",
+            mtu.pods,
+            before.mtu.pods
+        );
+    } else if before.iface_mtu != *iface_mtu {
+        tracing::info!(iface, mtu = iface_mtu, "the interface has another MTU; --mtu still fits");
+    }
+}
+
+/// Whether a netlink event is about what we know of the tunnels' interface.
+fn concerns_tunnel(event: &Payload, index: u32) -> bool {
+    use RouteNetlinkMessage::{DelAddress, DelLink, NewAddress, NewLink};
+    match event {
+        Payload::InnerMessage(NewLink(link) | DelLink(link)) => link.header.index == index,
+        Payload::InnerMessage(NewAddress(address) | DelAddress(address)) => address.header.index == index,
+        _ => false,
+    }
 }
 
 /// Whether a netlink event is about our link.

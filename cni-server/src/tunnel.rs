@@ -4,6 +4,13 @@ use std::net::IpAddr;
 
 use crate::link::{Link, LinkError, Links};
 
+/// The smallest MTU of a pod in bytes: what every IPv4 host takes (RFC 791). The chart's `tunnel.mtu` begins there too.
+pub const LEAST: u32 = 576;
+/// The smallest MTU of a pod that has IPv6 (RFC 8200).
+pub const LEAST_IPV6: u32 = 1280;
+/// So many of the node's interfaces are named by an error.
+const NAMED: usize = 16;
+
 /// How packets travel between nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum NetworkType {
@@ -25,24 +32,130 @@ impl NetworkType {
         }
     }
 
-    /// What a tunnel's headers take of the underlay's MTU, in bytes; kube-ovn's figures.
+    /// What a tunnel's headers take of the underlay's MTU, in bytes; kube-ovn's figures, which leave room for more options.
     fn overhead(self, outer: IpAddr) -> u32 {
+        match self {
+            Self::Geneve => 100 + longer(outer),
+            _ => self.headers(outer),
+        }
+    }
+
+    /// What they take at least: outer IP and UDP (or the look-alike of TCP), the tunnel's own header, with OVN's one option
+    /// for Geneve, and the inner Ethernet header.
+    fn headers(self, outer: IpAddr) -> u32 {
         let headers = match self {
-            Self::Geneve => 100,
-            Self::Vxlan => 50,
-            Self::Stt => 72,
+            Self::Geneve => 20 + 8 + 8 + 8 + 14,
+            Self::Vxlan => 20 + 8 + 8 + 14,
+            Self::Stt => 20 + 20 + 18 + 14,
         };
-        headers + if outer.is_ipv6() { 20 } else { 0 }
+        headers + longer(outer)
     }
 }
 
+/// By how much the outer IP header is longer than IPv4's.
+fn longer(outer: IpAddr) -> u32 {
+    if outer.is_ipv6() { 20 } else { 0 }
+}
+
 /// What was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
     /// The local end.
     pub address: IpAddr,
-    /// The MTU of a pod in bytes.
+    /// The interface's name.
+    pub iface: String,
+    /// Its index.
+    pub index: u32,
+    /// Its MTU in bytes.
+    pub iface_mtu: u32,
+    /// What that leaves to pods.
+    pub mtu: Mtu,
+}
+
+/// The MTU of pods in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mtu {
+    /// That of a pod whose subnet says nothing.
+    pub pods: u32,
+    /// The most that fits through a tunnel.
+    pub most: u32,
+}
+
+/// Which MTUs will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// `--mtu`; 0: what the interface leaves.
     pub mtu: u32,
+    /// What pods need at least.
+    pub least: u32,
+}
+
+/// Why there is no tunnel.
+#[derive(Debug, thiserror::Error)]
+pub enum TunnelError {
+    /// The kernel.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// No interface was named.
+    #[error("no interface has one of the node's addresses, {node}: name one by --iface; there are {there}")]
+    NotOfNode {
+        /// The node's addresses as Kubernetes knows them.
+        node: String,
+        /// The interfaces.
+        there: String,
+    },
+    /// None is so named.
+    #[error("--iface {names}: this node has no such interface; there are {there}")]
+    Unknown {
+        /// What was named.
+        names: String,
+        /// The interfaces.
+        there: String,
+    },
+    /// One is so named, and other nodes could not send to it.
+    #[error("--iface {names}: {found} has no address")]
+    NoAddress {
+        /// What was named.
+        names: String,
+        /// What was found.
+        found: String,
+    },
+    /// Packets between nodes would be lost.
+    #[error(
+        "--mtu {mtu}: {kind} over interface {iface}, whose MTU is {iface_mtu}, leaves {most} at most; give a smaller one, or 0 for \
+         what fits"
+    )]
+    TooLarge {
+        /// What was asked for.
+        mtu: u32,
+        /// How packets travel.
+        kind: &'static str,
+        /// The interface.
+        iface: String,
+        /// Its MTU.
+        iface_mtu: u32,
+        /// The most that fits.
+        most: u32,
+    },
+    /// Pods could not use it.
+    #[error(
+        "--mtu {flag}: it gives pods {mtu}, but they need {least} at least ({kind} over interface {iface}, whose MTU is \
+         {iface_mtu})"
+    )]
+    TooSmall {
+        /// What was asked for.
+        flag: u32,
+        /// What pods would get.
+        mtu: u32,
+        /// What they need.
+        least: u32,
+        /// How packets travel.
+        kind: &'static str,
+        /// The interface.
+        iface: String,
+        /// Its MTU.
+        iface_mtu: u32,
+    },
 }
 
 /// Names of interfaces as users give them: exact, or a regular expression for the whole name, as in `eth.*`.
@@ -80,35 +193,62 @@ impl std::fmt::Display for Names {
 }
 
 /// Finds the tunnel's local end: on the first of the named interfaces that has an address, or, when none is named, on the
-/// interface that has one of the node's own addresses. `mtu` 0 means by itself. `None` when there is none yet.
+/// interface that has one of the node's own addresses. Refuses an MTU that does not do there.
 pub async fn find(
     links: &Links,
     names: &Names,
     node: &[IpAddr],
     kind: NetworkType,
-    mtu: u32,
-) -> Result<Option<Tunnel>, LinkError> {
+    wanted: Wanted,
+) -> Result<Tunnel, TunnelError> {
     let all = links.all().await?;
-    let found = |address: IpAddr, link_mtu: u32| Tunnel {
-        address,
-        mtu: if mtu == 0 { link_mtu.saturating_sub(kind.overhead(address)) } else { mtu },
-    };
     if names.is_empty() {
         for link in &all {
             let addresses = links.addresses(link).await?;
             if let Some(net) = addresses.iter().find(|net| node.contains(&net.addr())) {
-                return Ok(Some(found(net.addr(), link.mtu)));
+                return through(link, net.addr(), kind, wanted);
             }
         }
-        return Ok(None);
+        let node = node.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(TunnelError::NotOfNode { node, there: listed(&all) });
     }
     for link in names.pick(&all) {
         // In order: IPv4 first.
         if let Some(net) = links.addresses(link).await?.first() {
-            return Ok(Some(found(net.addr(), link.mtu)));
+            return through(link, net.addr(), kind, wanted);
         }
     }
-    Ok(None)
+    let found: Vec<&str> = names.pick(&all).map(|link| link.name.as_str()).collect();
+    let names = names.to_string();
+    Err(match found.as_slice() {
+        [] => TunnelError::Unknown { names, there: listed(&all) },
+        found => TunnelError::NoAddress { names, found: found.join(", ") },
+    })
+}
+
+/// The tunnel over this link, if its MTU does.
+fn through(link: &Link, address: IpAddr, kind: NetworkType, wanted: Wanted) -> Result<Tunnel, TunnelError> {
+    let (iface, iface_mtu, kind_name) = (link.name.clone(), link.mtu, kind.as_str());
+    let most = link.mtu.saturating_sub(kind.headers(address));
+    let mtu = if wanted.mtu == 0 { link.mtu.saturating_sub(kind.overhead(address)) } else { wanted.mtu };
+    if mtu > most {
+        return Err(TunnelError::TooLarge { mtu, kind: kind_name, iface, iface_mtu, most });
+    }
+    if mtu < wanted.least {
+        let (flag, least) = (wanted.mtu, wanted.least);
+        return Err(TunnelError::TooSmall { flag, mtu, least, kind: kind_name, iface, iface_mtu });
+    }
+    Ok(Tunnel { address, iface, index: link.index, iface_mtu, mtu: Mtu { pods: mtu, most } })
+}
+
+/// The names of links, without those of pods, and not all of very many.
+fn listed(all: &[Link]) -> String {
+    let mut names = all.iter().map(|link| link.name.as_str()).filter(|name| !name.ends_with("_h"));
+    let mut listed = names.by_ref().take(NAMED).collect::<Vec<_>>().join(", ");
+    if names.next().is_some() {
+        listed.push_str(", ...");
+    }
+    listed
 }
 
 #[cfg(test)]
@@ -135,5 +275,58 @@ mod tests {
         assert_eq!(NetworkType::Geneve.overhead(v4), 100);
         assert_eq!(NetworkType::Geneve.overhead(v6), 120);
         assert_eq!(NetworkType::Vxlan.overhead(v4), 50);
+    }
+
+    /// What pods get through a link of this MTU, and the most that they could get.
+    fn mtu(iface_mtu: u32, outer: &str, kind: NetworkType, mtu: u32, least: u32) -> Result<(u32, u32), String> {
+        let link = Link { index: 1, name: "eth1".to_owned(), up: true, mtu: iface_mtu, mac: vec![], veth: false };
+        let tunnel = through(&link, outer.parse().unwrap(), kind, Wanted { mtu, least });
+        tunnel.map(|tunnel| (tunnel.mtu.pods, tunnel.mtu.most)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_mtu_is_taken_if_it_fits_to_the_byte() {
+        let geneve = |flag, outer| mtu(1500, outer, NetworkType::Geneve, flag, LEAST);
+        assert_eq!(geneve(0, "10.0.0.1"), Ok((1400, 1442)));
+        assert_eq!(geneve(1442, "10.0.0.1"), Ok((1442, 1442)));
+        assert_eq!(geneve(1422, "fd00::1"), Ok((1422, 1422)));
+        assert_eq!(mtu(9000, "10.0.0.1", NetworkType::Vxlan, 8950, LEAST), Ok((8950, 8950)));
+        let refused = geneve(1443, "fd00::1").unwrap_err();
+        assert!(refused.contains("leaves 1422 at most"), "{refused}");
+        assert!(
+            geneve(1443, "10.0.0.1").is_err() && geneve(575, "10.0.0.1").is_err() && geneve(576, "10.0.0.1").is_ok()
+        );
+    }
+
+    #[test]
+    fn an_mtu_that_does_not_do_is_refused_in_words() {
+        let refused = mtu(1500, "10.0.0.1", NetworkType::Geneve, 9000, LEAST).unwrap_err();
+        assert_eq!(
+            refused,
+            "--mtu 9000: geneve over interface eth1, whose MTU is 1500, leaves 1442 at most; give a smaller one, or 0 for \
+             what fits"
+        );
+        let refused = mtu(1300, "10.0.0.1", NetworkType::Geneve, 0, LEAST_IPV6).unwrap_err();
+        assert_eq!(
+            refused,
+            "--mtu 0: it gives pods 1200, but they need 1280 at least (geneve over interface eth1, whose MTU is 1300)"
+        );
+    }
+
+    #[test]
+    fn interfaces_are_named_without_those_of_pods() {
+        let links = |names: &[&str]| {
+            let link = |name: &&str| Link {
+                index: 1,
+                name: (*name).to_owned(),
+                up: true,
+                mtu: 1500,
+                mac: vec![],
+                veth: false,
+            };
+            listed(&names.iter().map(link).collect::<Vec<_>>())
+        };
+        assert_eq!(links(&["lo", "eth0", "cafe01234567_h"]), "lo, eth0");
+        assert_eq!(links(&["eth0"; 17]).split(", ").last(), Some("..."));
     }
 }

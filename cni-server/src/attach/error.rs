@@ -12,6 +12,12 @@ pub(super) fn away(what: &str) -> CniError {
     CniError::new(Code::TRY_AGAIN, what)
 }
 
+/// A subnet's MTU does not fit through this node's tunnels.
+pub(super) fn mtu(subnet: &str, mtu: u32, most: u32) -> CniError {
+    let why = format!("subnet {subnet}: spec.mtu {mtu}: this node's tunnels leave {most} at most");
+    CniError::new(Code::CONFIG, why)
+}
+
 /// The runtime named a namespace that is not one.
 pub(super) fn environment(error: NetnsError) -> CniError {
     CniError::new(Code::ENVIRONMENT, "CNI_NETNS").details(error)

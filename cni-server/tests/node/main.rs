@@ -18,3 +18,4 @@ mod room;
 mod rules;
 mod scene;
 mod socket;
+mod tunnel;

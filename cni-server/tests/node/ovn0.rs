@@ -5,7 +5,7 @@ use cni_server::link::Links;
 use cni_server::node_net::Subnets;
 use cni_server::node_port::NodePort;
 use cni_server::seen::{Node, Seen};
-use cni_server::tunnel::{Names, NetworkType};
+use cni_server::tunnel::{Mtu, Names, NetworkType};
 use tokio::sync::watch;
 
 use crate::room::{Room, eventually, in_netns, run};
@@ -18,7 +18,7 @@ fn subnets(list: &[(&str, &str)]) -> Subnets {
     Seen { synced: true, objects: objects.collect() }
 }
 
-fn node() -> Seen<Node> {
+pub fn node() -> Seen<Node> {
     let net = Placement {
         switch: "join".to_owned(),
         ips: "100.64.0.2,fd00:64::2".parse().unwrap(),
@@ -58,7 +58,7 @@ fn ovn0_follows_the_cluster_and_heals() {
         };
         let mut state = agent().spawn().unwrap();
         state.ready.wait_for(Result::is_ok).await.unwrap();
-        assert_eq!(*state.mtu.borrow(), Some(1400));
+        assert_eq!(*state.mtu.borrow(), Some(Mtu { pods: 1400, most: 1442 }));
 
         let shown = run("ip", &["address", "show", "ovn0"]);
         for part in ["mtu 1400", "0a:00:00:00:00:02", "inet 100.64.0.2/16", "inet6 fd00:64::2/64"] {

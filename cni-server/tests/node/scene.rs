@@ -8,6 +8,7 @@ use cni_server::attach::Attacher;
 use cni_server::link::Links;
 use cni_server::metrics::Metrics;
 use cni_server::seen::{Pod, Seen};
+use cni_server::tunnel::Mtu;
 use cni_wire::rpc::Attachment;
 use tokio::sync::watch;
 
@@ -38,7 +39,7 @@ impl Scene {
             links: Links::here().unwrap(),
             pods,
             subnets: watch::channel(Seen::default()).1,
-            mtu: watch::channel(Some(1400)).1,
+            mtu: watch::channel(Some(Mtu { pods: 1400, most: 1442 })).1,
             patience,
             metrics: Metrics::register(&prometheus::Registry::new(), "n1").unwrap(),
             making: Arc::default(),
