@@ -33,6 +33,8 @@ pub struct Table {
 #[derive(Clone, Debug, Default)]
 pub struct Replica {
     tables: Vec<TableCopy>,
+    /// The version of the schema that was adopted last.
+    version: String,
 }
 
 #[derive(Clone, Debug)]
@@ -53,7 +55,7 @@ impl Replica {
             rows: HashMap::new(),
             index: Index::default(),
         });
-        Replica { tables: tables.collect() }
+        Replica { tables: tables.collect(), version: String::new() }
     }
 
     /// The row with this id.

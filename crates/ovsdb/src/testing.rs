@@ -107,6 +107,14 @@ impl OvsdbServer {
         self.signal("CONT")
     }
 
+    /// Converts its database to another schema while it runs, as an upgrade of OVN does.
+    pub fn convert(&self, schema: &str) -> io::Result<()> {
+        let file = self.path("db.ovsschema");
+        std::fs::write(&file, schema)?;
+        let socket = self.endpoint().to_string();
+        tool("ovsdb-client", [OsStr::new("convert"), socket.as_ref(), file.as_ref()]).map(drop)
+    }
+
     /// What it has logged.
     pub fn log(&self) -> io::Result<String> {
         std::fs::read_to_string(self.path("log"))

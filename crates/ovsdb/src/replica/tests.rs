@@ -126,9 +126,16 @@ fn a_snapshot_says_what_differs() {
 fn a_schema_that_lacks_columns_leaves_them_out() {
     let mut replica = replica();
     assert!(!replica.adopt(&Schema::from_json(SCHEMA.as_bytes()).unwrap()), "the same schema again");
-    let schema = br#"{"name": "Shop", "tables": {"Shelf": {"columns": {"name": {"type": "string"}}}}}"#;
+    assert_eq!(replica.lacking().next(), None);
+    let schema =
+        br#"{"name": "Shop", "version": "0.9.0", "tables": {"Shelf": {"columns": {"name": {"type": "string"}}}}}"#;
     assert!(replica.adopt(&Schema::from_json(schema).unwrap()));
     assert_eq!(replica.columns("Shelf").collect::<Vec<_>>(), ["name"]);
+    let lacking: Vec<_> = replica.lacking().filter(|(table, _)| *table == "Shelf").map(|(_, column)| column).collect();
+    assert!(lacking.contains(&"tags") && !lacking.contains(&"name"), "{lacking:?}");
+    assert_eq!(replica.version(), "0.9.0");
+    let snapshot = Updates::decode(&replica.tables().collect::<Vec<_>>(), &to_raw_value(&json!({})).unwrap()).unwrap();
+    assert_eq!(replica.snapshot(snapshot).unwrap().0.version(), "0.9.0", "it goes on to a new snapshot");
     assert!(Schema::from_json(br#"{"tables": 7}"#).is_err());
 }
 

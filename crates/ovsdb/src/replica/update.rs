@@ -85,7 +85,21 @@ impl Replica {
             differs |= rows.columns != columns;
             rows.columns = columns;
         }
+        self.version.clone_from(&schema.version);
         differs
+    }
+
+    /// The version of the schema that was adopted last, such as `7.0.0`; empty before that, or when it has none.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// The declared columns, with their tables, that the adopted schema does not have; before one is adopted, all.
+    pub fn lacking(&self) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
+        self.tables.iter().flat_map(|rows| {
+            let lacking = rows.table.columns.iter().filter(|column| !rows.columns.contains_key(*column));
+            lacking.map(|column| (rows.table.name, *column))
+        })
     }
 
     /// The declared tables.
@@ -110,6 +124,7 @@ impl Replica {
     /// What the replica would be with this snapshot in place of everything, and the rows that differ.
     pub fn snapshot(&self, snapshot: Updates) -> Result<(Replica, BTreeSet<RowId>), UpdateError> {
         let mut fresh = Replica::new(self.tables());
+        fresh.version.clone_from(&self.version);
         for (fresh, rows) in fresh.tables.iter_mut().zip(&self.tables) {
             fresh.columns.clone_from(&rows.columns);
         }
