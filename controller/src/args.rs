@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use api::{Addresses, Cidrs, IpRange};
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use kit::flags::{self, Ignored};
 use ovsdb::{Config, Endpoint, Table, TlsFiles};
 
@@ -108,7 +109,31 @@ pub struct Args {
 impl Args {
     /// Reads a command line, the program's name first; says which flags of it are known from kube-ovn and do nothing here.
     pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<(Self, Vec<Ignored>), clap::Error> {
-        flags::read(line, unserved::FLAGS)
+        let (args, ignored) = flags::read::<Self>(line, unserved::FLAGS)?;
+        args.check().map_err(|why| Self::command().error(ErrorKind::ValueValidation, why))?;
+        Ok((args, ignored))
+    }
+
+    /// Whether the networks keep apart. The first subnet to be made would else be the only one, and Services unreachable.
+    fn check(&self) -> Result<(), String> {
+        let networks = [
+            ("--default-cidr", &self.default_cidr),
+            ("--node-switch-cidr", &self.node_switch_cidr),
+            ("--service-cluster-ip-range", &self.service_cluster_ip_range),
+        ];
+        for (at, (flag, cidrs)) in networks.iter().enumerate() {
+            for (other, others) in &networks[..at] {
+                for (cidr, theirs) in cidrs.iter().flat_map(|cidr| others.iter().map(move |theirs| (cidr, theirs))) {
+                    if cidr.overlaps(theirs) {
+                        return Err(format!("{flag}: {cidr} overlaps {other}, {theirs}"));
+                    }
+                }
+            }
+        }
+        if self.default_ls == self.node_switch {
+            return Err(format!("--node-switch: is {}, as --default-ls is", self.node_switch));
+        }
+        Ok(())
     }
 
     /// Where the health endpoint listens.
@@ -192,6 +217,29 @@ mod tests {
 
         let unknown = Args::read(["kube-ovn-controller", "--no-such-flag=1"].map(Into::into)).unwrap_err().to_string();
         assert!(unknown.starts_with("error: unexpected argument '--no-such-flag' found"), "{unknown}");
+    }
+
+    #[test]
+    fn networks_that_overlap_are_refused_by_the_names_of_both_flags() {
+        for (more, why) in [
+            (
+                "--default-cidr=10.96.0.0/16",
+                "--service-cluster-ip-range: 10.96.0.0/12 overlaps --default-cidr, 10.96.0.0/16",
+            ),
+            (
+                "--node-switch-cidr=10.16.9.0/24",
+                "--node-switch-cidr: 10.16.9.0/24 overlaps --default-cidr, 10.16.0.0/16",
+            ),
+            (
+                "--service-cluster-ip-range=100.64.0.0/10",
+                "--service-cluster-ip-range: 100.64.0.0/10 overlaps --node-switch-cidr, 100.64.0.0/16",
+            ),
+            ("--node-switch=ovn-default", "--node-switch: is ovn-default, as --default-ls is"),
+        ] {
+            let line = ["kube-ovn-controller", "--ovn-nb-addr=tcp:10.0.0.1:6641", more];
+            let refused = Args::read(line.map(Into::into)).unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("error: {why}\n")), "{refused}");
+        }
     }
 
     #[test]
