@@ -34,6 +34,8 @@ pub enum Event {
     StatefulSets(Seen<StatefulSet>),
     /// Of IPs.
     Ips(Seen<IpRecord>),
+    /// What is wrong with the service range that we were told, if anything is; see [`crate::services`].
+    Services(Option<Arc<str>>),
 }
 
 /// The name of an object that something is to be decided about. The order is the order of deciding: what others depend on
@@ -73,6 +75,8 @@ pub struct Cluster {
     pub pods: BTreeMap<Arc<str>, Pod>,
     /// By name.
     pub ips: BTreeMap<Arc<str>, IpRecord>,
+    /// What is wrong with the service range that we were told.
+    pub services: Option<Arc<str>>,
     /// Reverse index: the ports of each namespace's pods.
     pods_of: Sets<Arc<str>>,
     restated: BTreeSet<Object>,
@@ -132,6 +136,11 @@ impl Cluster {
             Event::StatefulSets(seen) => {
                 self.synced.stateful_sets |= matches!(seen, Seen::Reset(_));
                 take_in(&mut self.stateful_sets, seen, |set| set.path.clone(), Object::StatefulSet)
+            }
+            // No object is decided about by it.
+            Event::Services(wrong) => {
+                self.services = wrong;
+                Vec::new()
             }
             Event::Ips(seen) => {
                 self.synced.ips |= matches!(seen, Seen::Reset(_));

@@ -18,6 +18,8 @@ mod notices;
 mod owner;
 mod publish;
 mod run;
+mod schema;
+mod services;
 mod sets;
 mod visible;
 mod watch;

@@ -14,6 +14,13 @@ use tokio::sync::mpsc;
 use crate::cluster::{Cluster, Object};
 use crate::engine::Engine;
 
+/// The reason of a node's event that has an address of the network's own.
+const INSIDE: &str = "NodeAddressInsideNetwork";
+
+/// What was done when there was something to tell.
+const ALLOCATING: &str = "Allocating";
+const CHECKING: &str = "Checking";
+
 /// One event to tell.
 #[derive(Debug)]
 pub struct Notice {
@@ -21,6 +28,18 @@ pub struct Notice {
     type_: EventType,
     reason: &'static str,
     message: String,
+    action: &'static str,
+}
+
+/// For tests: as one line.
+#[cfg(test)]
+impl std::fmt::Display for Notice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { about, type_, reason, message, .. } = self;
+        let word = |word: &Option<String>| word.clone().unwrap_or_default();
+        let (version, kind, name) = (word(&about.api_version), word(&about.kind), word(&about.name));
+        write!(f, "{type_:?} {reason} on {version} {kind} {name}: {message}")
+    }
 }
 
 /// The owner's end: remembers what was told.
@@ -47,6 +66,10 @@ impl Notices {
             return;
         };
         if self.told.get(object) != Some(&notice.message) {
+            // All others are told in the log by whoever has decided so.
+            if notice.reason == INSIDE {
+                tracing::error!("{}", notice.message);
+            }
             self.told.insert(object.clone(), notice.message.clone());
             // The receiver lives as long as the process.
             let _ = self.sender.send(notice);
@@ -63,32 +86,46 @@ fn allocation(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Not
         about: reference("Pod", &pod.name, Some(&pod.namespace), &pod.uid),
         type_: EventType::Normal,
         reason: "PodNetworkAllocated",
+        action: ALLOCATING,
         message: format!("{} of subnet {subnet}, MAC {}", lease.ips, lease.mac),
     })
 }
 
 fn complaint(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Notice> {
-    let (about, reason, message) = match object {
+    let (about, reason, action, message) = match object {
         Object::Pod(port) => {
             let pod = cluster.pods.get(port)?;
             let refused = engine.refused(port)?;
             let about = reference("Pod", &pod.name, Some(&pod.namespace), &pod.uid);
-            (about, "AcquireAddressFailed", refused.message.clone())
+            (about, "AcquireAddressFailed", ALLOCATING, refused.message.clone())
         }
         Object::Node(name) => {
             let node = cluster.nodes.get(name)?;
-            let refused = engine.refused(&node.port())?;
             // By kubelet's convention events on a Node carry its name as uid.
-            (reference("Node", name, None, name), "AcquireAddressFailed", refused.message.clone())
+            let about = reference("Node", name, None, name);
+            match engine.refused(&node.port()) {
+                Some(refused) => (about, "AcquireAddressFailed", ALLOCATING, refused.message.clone()),
+                None => (about, INSIDE, CHECKING, engine.node_inside(name)?),
+            }
         }
         Object::Namespace(name) => {
             let namespace = cluster.namespaces.get(name)?;
             let error = namespace.net.as_ref().err()?;
-            (reference("Namespace", name, None, &namespace.uid), "ValidateNamespaceFailed", error.to_string())
+            let about = reference("Namespace", name, None, &namespace.uid);
+            (about, "ValidateNamespaceFailed", ALLOCATING, error.to_string())
         }
-        Object::Subnet(_) | Object::IpPool(_) | Object::StatefulSet(_) | Object::Ip(_) => return None,
+        Object::Subnet(name) => {
+            let wrong = cluster.services.as_ref().filter(|_| *name == engine.install().default_subnet)?;
+            let uid = cluster.subnets.get(name)?.metadata.uid.as_deref()?;
+            let about = ObjectReference {
+                api_version: Some(format!("{}/v1", api::GROUP)),
+                ..reference("Subnet", name, None, uid)
+            };
+            (about, "ServiceRangeDiffers", CHECKING, wrong.to_string())
+        }
+        Object::IpPool(_) | Object::StatefulSet(_) | Object::Ip(_) => return None,
     };
-    Some(Notice { about, type_: EventType::Warning, reason, message })
+    Some(Notice { about, type_: EventType::Warning, reason, message, action })
 }
 
 fn reference(kind: &str, name: &str, namespace: Option<&str>, uid: &str) -> ObjectReference {
@@ -107,14 +144,9 @@ fn reference(kind: &str, name: &str, namespace: Option<&str>, uid: &str) -> Obje
 pub async fn run(client: Client, identity: Arc<str>, mut notices: mpsc::UnboundedReceiver<Notice>) {
     let reporter = Reporter { controller: "kube-ovn-controller".to_owned(), instance: Some(identity.to_string()) };
     let recorder = Recorder::new(client, reporter);
-    while let Some(Notice { about, type_, reason, message }) = notices.recv().await {
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(message),
-            action: "Allocating".to_owned(),
-            secondary: None,
-        };
+    while let Some(Notice { about, type_, reason, message, action }) = notices.recv().await {
+        let event =
+            Event { type_, reason: reason.to_owned(), note: Some(message), action: action.to_owned(), secondary: None };
         if let Err(error) = recorder.publish(&event, &about).await {
             tracing::warn!(%error, kind = about.kind, name = about.name, "an event was not taken");
         }
@@ -128,8 +160,34 @@ mod tests {
 
     use super::*;
     use crate::cluster::Event as Observed;
-    use crate::engine::tests::{bare_cluster, install, pod};
+    use crate::engine::tests::{bare_cluster, install, node, pod};
     use crate::watch::Seen;
+
+    /// A node with this address, and what is told of it.
+    fn told_of_node(address: &str) -> Option<String> {
+        let mut cluster = Cluster::default();
+        let node = Observed::Nodes(Seen::Apply(node("n1", address)));
+        for event in bare_cluster().into_iter().chain([node]) {
+            cluster.observe(event);
+        }
+        let engine = Engine::recover(install(), &cluster, &Replica::new(ovn::northbound()));
+        complaint(&engine, &cluster, &Object::Node("n1".into())).map(|notice| notice.to_string())
+    }
+
+    #[test]
+    fn a_node_that_has_an_address_of_the_network_is_told_which() {
+        assert_eq!(told_of_node("172.31.0.1"), None);
+        let told = |address: &str| told_of_node(address).unwrap();
+        assert_eq!(
+            told("10.16.0.5"),
+            "Warning NodeAddressInsideNetwork on v1 Node n1: node n1: its address 10.16.0.5 is inside subnet ovn-default \
+             (--default-cidr), 10.16.0.0/16: pods do not reach it; one of the two must change"
+        );
+        assert!(told("100.64.7.7").contains("subnet join (--node-switch-cidr), 100.64.0.0/16"));
+        let services =
+            "its address 10.96.0.10 is inside --service-cluster-ip-range, 10.96.0.0/12: one of the two must change";
+        assert!(told("10.96.0.10").ends_with(services));
+    }
 
     /// What is told of a pod with these annotations, looked at twice.
     fn told(annotations: serde_json::Value, allocations: bool) -> Vec<String> {

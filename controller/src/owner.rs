@@ -23,7 +23,7 @@ use crate::engine::{Engine, Install};
 use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::publish::{Done, Outbox, Write};
-use crate::visible;
+use crate::{schema, visible};
 
 /// The time from one commit to the next, at least. A change that comes alone is decided at once; in a burst, those that come
 /// while one transaction is written and published make up the next one.
@@ -86,6 +86,8 @@ pub struct Owner {
     fenced_at: Option<Instant>,
     /// The next wait after a refusal.
     patience: Duration,
+    /// Why the database cannot hold what we write, as it was said last.
+    too_old: Option<String>,
 }
 
 impl Owner {
@@ -121,6 +123,7 @@ impl Owner {
             tell_status_at: Instant::now(),
             fenced_at: None,
             patience: AFTER_REFUSAL,
+            too_old: None,
         }
     }
 
@@ -128,6 +131,7 @@ impl Owner {
     pub async fn run(mut self, inputs: Inputs) {
         let Inputs { mut events, mut standing, mut changes, mut done } = inputs;
         let mut connected = self.northbound.connected();
+        let mut failure = self.northbound.failure();
         let mut seen = Vec::with_capacity(EVENTS);
         loop {
             let decide_at = self.decide_at;
@@ -143,6 +147,7 @@ impl Owner {
                 change = changes.next() => self.northbound_changed(&change),
                 _ = standing.changed() => self.soon(),
                 _ = connected.changed() => self.soon(),
+                _ = failure.changed() => self.tell_readiness(),
                 Some(done) = done.recv() => self.ended(&done),
                 () = sleep_until(decide_at.unwrap_or(tell_status_at)), if decide_at.is_some() => {
                     self.decide_at = None;
@@ -162,6 +167,11 @@ impl Owner {
 
     fn observe(&mut self, seen: &mut Vec<Event>) {
         for event in seen.drain(..) {
+            if matches!(event, Event::Services(_))
+                && let Some(engine) = &mut self.engine
+            {
+                engine.put_back([Object::Subnet(self.install.default_subnet.clone())]);
+            }
             for object in self.cluster.observe(event) {
                 self.outbox.seen(&object);
                 self.nodes_changed |= matches!(object, Object::Node(_));
@@ -217,6 +227,10 @@ impl Owner {
         };
         if !self.cluster.is_synced() || !*self.northbound.connected().borrow() {
             return;
+        }
+        // Whoever leads hears of another schema by a new session, so that this turn comes by itself.
+        if self.too_old() {
+            return self.stop_leading();
         }
         if self.engine.is_none() && !self.take_over(asked).await {
             return;
@@ -381,13 +395,31 @@ impl Owner {
         }
     }
 
+    /// Whether the database cannot hold what we write; says so in the log when that changes.
+    fn too_old(&mut self) -> bool {
+        let now = self.northbound.read(schema::too_old);
+        if self.too_old != now {
+            if let Some(why) = &now {
+                tracing::error!("{why}");
+            } else {
+                tracing::info!("the northbound database has all that we write now");
+            }
+            self.too_old.clone_from(&now);
+        }
+        now.is_some()
+    }
+
     fn tell_readiness(&self) {
+        let northbound = "waiting for the northbound database";
         if !self.cluster.is_synced() {
             self.readiness.not_ready("waiting for the API server's objects");
-        } else if *self.northbound.connected().borrow() {
-            self.readiness.ready();
+        } else if !*self.northbound.connected().borrow() {
+            let failure = self.northbound.failure().borrow().clone();
+            self.readiness.not_ready(failure.map_or(northbound.to_owned(), |why| format!("{northbound}: {why}")));
+        } else if let Some(why) = self.northbound.read(schema::too_old) {
+            self.readiness.not_ready(why);
         } else {
-            self.readiness.not_ready("waiting for the northbound database");
+            self.readiness.ready();
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::owner::{Inputs, Owner};
 use crate::watch::follow;
-use crate::{chassis, notices, publish};
+use crate::{chassis, notices, publish, services};
 
 /// Runs the controller until it is asked to stop.
 pub async fn run(args: Args) -> anyhow::Result<()> {
@@ -57,6 +57,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         tokio::spawn(chassis::run(southbound, changes, nodes));
     }
     watches(&client, &events_in);
+    tokio::spawn(services::run(client.clone(), args.service_cluster_ip_range, events_in.clone()));
     let election = tokio::spawn(election::run(
         client,
         args.pod_namespace.clone(),

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use api::{Cidrs, SubnetDef};
 use ipam::Want;
 use plan::Node;
 
 use super::waiting::Line;
-use super::{Engine, Refused};
+use super::{Engine, Install, Refused};
 use crate::cluster::{Cluster, Object};
 
 impl Engine {
@@ -43,5 +44,49 @@ impl Engine {
                 self.waiting.join(Object::Node(Arc::clone(name)), Line::after(&refusal, join, Want::any()));
             }
         }
+    }
+
+    /// Whether one of the node's own addresses is of the network's, and which: pods could not reach it, and the node would
+    /// send what is for it to OVN.
+    pub fn node_inside(&self, name: &str) -> Option<String> {
+        let node = self.world.node(name)?;
+        for address in &node.internal {
+            let inside = |cidrs: &Cidrs| cidrs.iter().find(|cidr| cidr.contains(*address)).copied();
+            if let Some(cidr) = inside(&self.install.services) {
+                return Some(format!(
+                    "node {name}: its address {address} is inside --service-cluster-ip-range, {cidr}: one of the two must change"
+                ));
+            }
+            let subnet = self.world.subnets().find_map(|subnet| Some((subnet, inside(&subnet.cidrs)?)));
+            if let Some((subnet, cidr)) = subnet {
+                let flag = self.flag_of(&subnet.name).map_or_else(String::new, |flag| format!(" ({flag})"));
+                return Some(format!(
+                    "node {name}: its address {address} is inside subnet {}{flag}, {cidr}: pods do not reach it; one of the two \
+                     must change",
+                    subnet.name
+                ));
+            }
+        }
+        None
+    }
+
+    /// The flag that gave a subnet its networks when it was made.
+    fn flag_of(&self, subnet: &str) -> Option<&'static str> {
+        let Install { settings, default_subnet, .. } = &self.install;
+        if *subnet == **default_subnet {
+            Some("--default-cidr")
+        } else {
+            (*subnet == *settings.node_switch).then_some("--node-switch-cidr")
+        }
+    }
+
+    /// The nodes that have an address inside a subnet are told about again.
+    pub(super) fn tell_nodes_inside(&mut self, subnet: &SubnetDef) {
+        let inside = |name: &Arc<str>| {
+            let node = self.world.node(name);
+            node.is_some_and(|node| node.internal.iter().any(|ip| subnet.cidrs.iter().any(|cidr| cidr.contains(*ip))))
+        };
+        let nodes: Vec<_> = self.world.node_names().filter(inside).collect();
+        self.decided.extend(nodes.into_iter().map(Object::Node));
     }
 }

@@ -152,7 +152,7 @@ fn labelled(name: &str, labels: Value, annotations: Value) -> Namespace {
     Namespace::from_view(&view)
 }
 
-fn node(name: &str, address: &str) -> Node {
+pub(crate) fn node(name: &str, address: &str) -> Node {
     let addresses = json!([{ "type": "InternalIP", "address": address }]);
     let view: NodeView =
         object(json!({ "metadata": { "name": name, "uid": name }, "status": { "addresses": addresses } }));

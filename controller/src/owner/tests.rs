@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kit::endpoint::Readiness;
 use ovsdb::testing::OvsdbServer;
-use ovsdb::{Client, Config};
+use ovsdb::{Client, Config, Datum, Op, Row};
 use prometheus::Registry;
 use serde_json::{Value, json};
 use sync::{EPOCH_KEY, Writer};
@@ -17,7 +17,7 @@ use crate::cluster::Event;
 use crate::election::Standing;
 use crate::engine::tests::{bare_cluster, install, pod};
 use crate::metrics::Metrics;
-use crate::notices::Notices;
+use crate::notices::{Notice, Notices};
 use crate::publish::{Done, Target, Write};
 use crate::watch::Seen;
 
@@ -26,21 +26,28 @@ struct Scene {
     owner: Owner,
     server: OvsdbServer,
     writes: mpsc::UnboundedReceiver<Write>,
+    notices: mpsc::UnboundedReceiver<Notice>,
+    readiness: Readiness,
 }
 
 impl Scene {
     /// An owner that has seen a cluster with nothing in it.
     async fn new() -> Self {
-        let schema = std::fs::read_to_string("/usr/share/ovn/ovn-nb.ovsschema")
-            .unwrap_or_else(|error| panic!("{error}; install it with: apt-get install ovn-central"));
-        let server = OvsdbServer::start(&schema).unwrap();
+        Self::on(&schema(Some("tier")).to_string()).await
+    }
+
+    /// The same with a database of this schema.
+    async fn on(schema: &str) -> Self {
+        let server = OvsdbServer::start(schema).unwrap();
         let (writes_in, writes) = mpsc::unbounded_channel();
-        let notices = Notices::new(mpsc::unbounded_channel().0, false);
+        let (notices_in, notices) = mpsc::unbounded_channel();
+        let notices_in = Notices::new(notices_in, false);
         let metrics = Metrics::new(&Registry::new()).unwrap();
         let readiness = Readiness::waiting_for("the test");
         let nodes = watch::channel(None).0;
-        let owner = Owner::new(install(), client(&server).await, writes_in, notices, metrics, readiness, nodes);
-        let mut scene = Self { owner, server, writes };
+        let owner =
+            Owner::new(install(), client(&server).await, writes_in, notices_in, metrics, readiness.clone(), nodes);
+        let mut scene = Self { owner, server, writes, notices, readiness };
         scene.sees(bare_cluster());
         scene
     }
@@ -80,6 +87,11 @@ impl Scene {
         writes
     }
 
+    /// The events since the last call.
+    fn told(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.notices.try_recv().ok()).map(|notice| notice.to_string()).collect()
+    }
+
     fn leads(&self) -> bool {
         self.owner.engine.is_some()
     }
@@ -90,6 +102,22 @@ impl Scene {
             row.get("external_ids")?.get(EPOCH_KEY)?.parse().ok()
         })
     }
+}
+
+/// The installed schema with, or without, the column that OVN 23.03 has not yet: it may be of either.
+fn schema(tier: Option<&str>) -> Value {
+    let text = std::fs::read("/usr/share/ovn/ovn-nb.ovsschema")
+        .unwrap_or_else(|error| panic!("{error}; install it with: apt-get install ovn-central"));
+    let mut schema: Value = serde_json::from_slice(&text).unwrap();
+    let columns = schema["tables"]["ACL"]["columns"].as_object_mut().unwrap();
+    columns.remove("tier");
+    if let Some(name) = tier {
+        let integer = json!({ "type": "integer", "minInteger": 0, "maxInteger": 3 });
+        columns.insert(name.to_owned(), json!({ "type": { "key": integer } }));
+    }
+    schema["version"] = json!(if tier.is_some() { "7.3.0" } else { "7.0.0" });
+    schema.as_object_mut().unwrap().remove("cksum");
+    schema
 }
 
 async fn client(server: &OvsdbServer) -> Client {
@@ -117,6 +145,75 @@ async fn a_fenced_leader_leads_again_by_a_confirmation_that_it_asked_for_later()
 
     scene.turn(Instant::now()).await;
     assert_eq!((scene.leads(), scene.epoch()), (true, Some(3)));
+}
+
+#[tokio::test]
+async fn a_database_that_is_too_old_is_named_and_written_to_once_it_is_converted() {
+    let mut scene = Scene::on(&schema(None).to_string()).await;
+    scene.sees_pod("default/a");
+    scene.turn(Instant::now()).await;
+    let why =
+        "the northbound database is too old: its schema 7.0.0 lacks ACL.tier; OVN 24.03 is the oldest that will do";
+    assert_eq!((scene.leads(), scene.epoch(), scene.readiness.state()), (false, None, Err(why.to_owned())));
+    // What northd writes there says which OVN it is.
+    let northd = Client::spawn(Config::new(vec![scene.server.endpoint()], "OVN_Northbound", ovn::northbound())).0;
+    northd.synced().await;
+    let options = Datum::map([("northd_internal_version", "23.03.1-20.27.0-70.6")]);
+    let row = Row::from([("options", options)]);
+    northd.transact(&[Op::Insert { table: "NB_Global", uuid: None, row }]).await.unwrap();
+    while scene.owner.northbound.read(|nb| nb.is_empty("NB_Global")) {
+        tokio::task::yield_now().await;
+    }
+    scene.turn(Instant::now()).await;
+    let why = scene.readiness.state().unwrap_err();
+    assert!(why.contains("its schema 7.0.0 (northd 23.03.1-20.27.0-70.6) lacks ACL.tier"), "{why}");
+
+    // It is converted under us.
+    let mut connected = scene.owner.northbound.connected();
+    connected.mark_unchanged();
+    scene.server.convert(&schema(Some("tier")).to_string()).unwrap();
+    connected.changed().await.unwrap();
+    connected.wait_for(|connected| *connected).await.unwrap();
+    scene.turn(Instant::now()).await;
+    assert_eq!((scene.leads(), scene.epoch(), scene.readiness.state()), (true, Some(1), Ok(())));
+    assert_eq!(scene.annotations().len(), 1);
+
+    // And back, as by a downgrade.
+    connected.mark_unchanged();
+    scene.server.convert(&schema(None).to_string()).unwrap();
+    connected.changed().await.unwrap();
+    connected.wait_for(|connected| *connected).await.unwrap();
+    scene.turn(Instant::now()).await;
+    assert_eq!((scene.leads(), scene.readiness.state().is_err()), (false, true));
+}
+
+#[tokio::test]
+async fn who_waits_for_the_database_says_why() {
+    let mut scene = Scene::new().await;
+    let mut connected = scene.owner.northbound.connected();
+    scene.server.kill().unwrap();
+    connected.wait_for(|connected| !*connected).await.unwrap();
+    let mut failure = scene.owner.northbound.failure();
+    failure.wait_for(|failure| failure.as_ref().is_some_and(|why| why.contains("refused"))).await.unwrap();
+    scene.turn(Instant::now()).await;
+    let why = scene.readiness.state().unwrap_err();
+    let expected = format!("waiting for the northbound database: {}: connection: ", scene.server.endpoint());
+    assert!(why.starts_with(&expected), "{why}");
+}
+
+#[tokio::test]
+async fn a_wrong_service_range_is_an_event_of_the_default_subnet() {
+    let mut scene = Scene::new().await;
+    scene.turn(Instant::now()).await;
+    scene.sees([Event::Services(Some("it differs".into()))]);
+    scene.turn(Instant::now()).await;
+    scene.turn(Instant::now()).await;
+    assert_eq!(scene.told(), ["Warning ServiceRangeDiffers on kubeovn.io/v1 Subnet ovn-default: it differs"]);
+    scene.sees([Event::Services(None)]);
+    scene.turn(Instant::now()).await;
+    scene.sees([Event::Services(Some("it differs again".into()))]);
+    scene.turn(Instant::now()).await;
+    assert_eq!(scene.told().len(), 1);
 }
 
 #[tokio::test]

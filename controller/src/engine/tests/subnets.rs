@@ -31,6 +31,20 @@ fn a_subnet_that_cannot_be_says_which_field_is_wrong() {
 }
 
 #[test]
+fn a_subnet_that_comes_over_a_nodes_own_address_has_the_node_told() {
+    let mut scene = Scene::new();
+    scene.happens(Event::Nodes(Seen::Apply(node("n1", "172.31.0.1"))));
+    assert_eq!(scene.engine.node_inside("n1"), None);
+    scene.engine.take_decided();
+    scene.subnet("far", json!({ "cidrBlock": "172.30.0.0/24" }));
+    assert!(!scene.engine.take_decided().contains(&Object::Node("n1".into())));
+    scene.subnet("over", json!({ "cidrBlock": "172.31.0.0/24" }));
+    assert!(scene.engine.take_decided().contains(&Object::Node("n1".into())));
+    let why = "node n1: its address 172.31.0.1 is inside subnet over, 172.31.0.0/24: pods do not reach it; one of the two must change";
+    assert_eq!(scene.engine.node_inside("n1").as_deref(), Some(why));
+}
+
+#[test]
 fn two_namespaces_that_want_one_cidr_under_different_names_do_not_both_get_it() {
     let mut scene = Scene::new();
     let wish =

@@ -1,0 +1,187 @@
+//! Whether `--service-cluster-ip-range` is what the API server gives Services addresses of.
+//!
+//! Who has it wrong hears of it late and in riddles: a subnet takes Services' addresses, or nodes masquerade what they should
+//! not. The API server says it by its `ServiceCIDR` objects (networking.k8s.io/v1, Kubernetes 1.33). They are watched, and a
+//! difference is an error of the log and, by [`Event::Services`], one of the default subnet. Nothing ends by it, and where the
+//! objects cannot be read that is said once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Cidr, Cidrs};
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use kube::runtime::watcher;
+use kube::{Api, Client};
+use tokio::sync::mpsc;
+
+use crate::cluster::Event;
+
+/// The object that the API server makes of its own flags.
+const DEFAULT: &str = "kubernetes";
+/// How long until the API server is asked again that has no such objects, or does not show them.
+const AFTER_REFUSAL: Duration = Duration::from_mins(5);
+/// The same when it does not answer.
+const AWAY: Duration = Duration::from_secs(3);
+
+/// The networks of each object, by its name.
+type Ranges = BTreeMap<String, Vec<Cidr>>;
+
+/// Watches for as long as the owner listens.
+pub async fn run(client: Client, flag: Cidrs, owner: mpsc::Sender<Event>) {
+    let events = watcher(Api::<ServiceCIDR>::all(client), watcher::Config::default());
+    compare(flag, std::pin::pin!(events), owner).await;
+}
+
+async fn compare(
+    flag: Cidrs,
+    mut events: impl Stream<Item = watcher::Result<watcher::Event<ServiceCIDR>>> + Unpin,
+    owner: mpsc::Sender<Event>,
+) {
+    let (mut ranges, mut listed) = (Ranges::new(), Ranges::new());
+    let (mut told, mut refusal): (Option<Option<Arc<str>>>, _) = (None, String::new());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(watcher::Event::Init) => listed.clear(),
+            Ok(watcher::Event::InitApply(object)) => listed.extend([read(&object)]),
+            Ok(watcher::Event::InitDone) => ranges = std::mem::take(&mut listed),
+            Ok(watcher::Event::Apply(object)) => ranges.extend([read(&object)]),
+            Ok(watcher::Event::Delete(object)) => drop(ranges.remove(&read(&object).0)),
+            Err(error) => {
+                let pause = if let Some(why) = refused(&error) {
+                    if std::mem::replace(&mut refusal, why.to_owned()) != why {
+                        tracing::warn!(
+                            "--service-cluster-ip-range {flag} could not be compared with the API server's ServiceCIDR objects: {why}"
+                        );
+                    }
+                    AFTER_REFUSAL
+                } else {
+                    tracing::warn!(kind = "ServiceCIDR", %error, "the watch broke and is taken up again");
+                    AWAY
+                };
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+        }
+        // While a list is under way nothing is known yet.
+        if !listed.is_empty() || ranges.is_empty() {
+            continue;
+        }
+        let now: Option<Arc<str>> = difference(&flag, &ranges).map(Into::into);
+        if told.as_ref() == Some(&now) {
+            continue;
+        }
+        if let Some(why) = &now {
+            tracing::error!("{why}");
+        } else {
+            tracing::info!("--service-cluster-ip-range {flag} is what the API server gives Services addresses of");
+        }
+        told = Some(now.clone());
+        if owner.send(Event::Services(now)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What differs, if anything does. Who has added ranges of addresses to the API server's may name one network that holds them
+/// all; else they must be the same.
+fn difference(flag: &Cidrs, ranges: &Ranges) -> Option<String> {
+    let known = |cidr: &Cidr| flag.get(cidr.family()).is_some_and(|flag| flag.covers(cidr));
+    let unknown = ranges.iter().find(|(_, cidrs)| !cidrs.iter().all(known));
+    let added = ranges.keys().any(|name| name != DEFAULT);
+    let same = |cidrs: &Vec<Cidr>| flag.iter().all(|flag| cidrs.contains(flag));
+    let other = || ranges.get_key_value(DEFAULT).filter(|(_, cidrs)| !added && !same(cidrs));
+    let (name, cidrs) = unknown.or_else(other)?;
+    let cidrs = cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    Some(format!(
+        "--service-cluster-ip-range is {flag}, but the API server gives Services addresses of {cidrs} (ServiceCIDR {name}): give \
+         the controller and the agents the API server's"
+    ))
+}
+
+/// Why the API server does not show the objects, when asking again soon will not help.
+fn refused(error: &watcher::Error) -> Option<&str> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) => match status.code {
+            403 => Some("this controller may not list servicecidrs of networking.k8s.io"),
+            404 => Some("it has none (Kubernetes before 1.33)"),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn read(object: &ServiceCIDR) -> (String, Vec<Cidr>) {
+    let cidrs = object.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
+    (object.metadata.name.clone().unwrap_or_default(), cidrs.filter_map(|cidr| cidr.parse().ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::stream;
+    use serde_json::json;
+
+    fn object(name: &str, cidrs: &[&str]) -> ServiceCIDR {
+        let object = json!({ "metadata": { "name": name }, "spec": { "cidrs": cidrs } });
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn differs(flag: &str, ranges: &[(&str, &[&str])]) -> Option<String> {
+        let ranges = ranges.iter().map(|(name, cidrs)| read(&object(name, cidrs))).collect();
+        difference(&flag.parse().unwrap(), &ranges)
+    }
+
+    #[test]
+    fn another_range_is_named_with_the_flag_and_its_value() {
+        let expected = "--service-cluster-ip-range is 10.96.0.0/12, but the API server gives Services addresses of 10.43.0.0/16 \
+            (ServiceCIDR kubernetes): give the controller and the agents the API server's";
+        assert_eq!(differs("10.96.0.0/12", &[(DEFAULT, &["10.43.0.0/16"])]).unwrap(), expected);
+    }
+
+    #[test]
+    fn it_is_to_be_the_same_or_to_hold_what_was_added() {
+        let dual: &[&str] = &["fd00:10:96::/112", "10.96.0.0/12"];
+        for (flag, ranges, same) in [
+            ("10.96.0.0/12", &[(DEFAULT, &["10.96.0.0/12"] as &[&str])] as &[_], true),
+            ("10.96.0.0/12,fd00:10:96::/112", &[(DEFAULT, dual)], true),
+            ("10.96.0.0/12", &[(DEFAULT, dual)], false),
+            ("10.96.0.0/12,fd00:10:96::/112", &[(DEFAULT, &["10.96.0.0/12"])], false),
+            ("10.96.0.0/12", &[(DEFAULT, &["10.96.0.0/16"])], false),
+            ("10.96.0.0/12", &[(DEFAULT, &["10.96.0.0/16"]), ("more", &["10.97.0.0/16"])], true),
+            ("10.96.0.0/16", &[(DEFAULT, &["10.96.0.0/16"]), ("more", &["10.97.0.0/16"])], false),
+        ] {
+            assert_eq!(differs(flag, ranges).is_none(), same, "{flag} and {ranges:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_difference_is_told_until_there_is_none_and_refusals_end_nothing() {
+        let refused_by = |code| {
+            let status = kube::core::Status::failure("no", "No").with_code(code);
+            watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)))
+        };
+        let forbidden = "this controller may not list servicecidrs of networking.k8s.io";
+        assert_eq!(refused(&refused_by(403)), Some(forbidden));
+        assert_eq!(refused(&refused_by(404)), Some("it has none (Kubernetes before 1.33)"));
+        assert_eq!(refused(&refused_by(500)), None);
+        let (other, ours) = (object(DEFAULT, &["10.43.0.0/16"]), object(DEFAULT, &["10.96.0.0/12"]));
+        let events = [
+            Err(refused_by(403)),
+            Err(refused_by(500)),
+            Ok(watcher::Event::Init),
+            Ok(watcher::Event::InitApply(other.clone())),
+            Ok(watcher::Event::InitDone),
+            Ok(watcher::Event::Apply(other)),
+            Ok(watcher::Event::Apply(ours)),
+        ];
+        let (sender, mut told) = mpsc::channel(8);
+        compare("10.96.0.0/12".parse().unwrap(), stream::iter(events), sender).await;
+        let mut lines = Vec::new();
+        while let Some(Event::Services(wrong)) = told.recv().await {
+            lines.push(wrong.map(|why| why.contains("10.43.0.0/16 (ServiceCIDR kubernetes)")));
+        }
+        assert_eq!(lines, [Some(true), None]);
+    }
+}
