@@ -20,6 +20,8 @@ use crate::underlay::{Underlay, UnderlayError};
 
 /// As the centre's.
 const OLDEST_OVN: Version = Version(24, 3, 0);
+/// The one that the oldest OVN was made with.
+const OLDEST_OVS: Version = Version(3, 3, 0);
 
 /// Why it has ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +29,7 @@ pub enum NodeError {
     /// Flags that do not fit together.
     #[error("{0}")]
     Flags(String),
-    /// The installed OVN will not do.
+    /// The installed OVN or Open vSwitch will not do.
     #[error(transparent)]
     Version(#[from] VersionError),
     /// No datapath can be had.
@@ -104,8 +106,9 @@ pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
     let remote = run.remote().map_err(NodeError::Flags)?;
     raise_open_files().map_err(system("raise the number of open files".to_owned()))?;
     let ovn = Version::at_least("ovn-controller", OLDEST_OVN).await?;
+    let ovs = Version::at_least(VSWITCHD, OLDEST_OVS).await?;
     let (datapath, because) = Machine::look(run.network_type).await.choose(run.datapath)?;
-    tracing::info!(%ovn, node = run.node_name, remote, "starting on the {datapath} datapath: {because}");
+    tracing::info!(%ovn, %ovs, node = run.node_name, remote, "starting on the {datapath} datapath: {because}");
     let directories = &run.directories;
     let underlay = match run.iface.as_str() {
         "" => None,

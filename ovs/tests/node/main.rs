@@ -124,6 +124,31 @@ fn a_node_comes_up_on_the_userspace_datapath_and_restarts_with_its_flows() {
 }
 
 #[test]
+fn programs_that_are_too_old_are_named_with_the_oldest_that_will_do() {
+    for (program, says, why) in [
+        (
+            "ovn-controller",
+            "ovn-controller 23.09.1",
+            "ovn-controller is of version 23.09.1, and 24.03.0 is the oldest that will do",
+        ),
+        (
+            "ovs-vswitchd",
+            "ovs-vswitchd (Open vSwitch) 3.2.4",
+            "ovs-vswitchd is of version 3.2.4, and 3.3.0 is the oldest that will do",
+        ),
+    ] {
+        let room = room();
+        room.shadow(program, &format!("#!/bin/sh\necho '{says}'\n")).unwrap();
+        let mut node = start(&room, &[]);
+        assert_ne!(node.ended().unwrap().code(), Some(0));
+        // The last line is what kubelet shows of the container's end.
+        let log = room.log();
+        assert!(log.trim_end().ends_with(&format!("ending: {why}")), "{log}");
+        assert!(!room.path("etc").exists());
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused_by_the_flags_name_before_anything_is_touched() {
     for (flag, why) in [
         ("--iface=eth7", "--iface eth7: this node has no such interface; it has lo, "),
