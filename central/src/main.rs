@@ -6,19 +6,8 @@ use clap::Parser;
 use ovn_central::args::{Args, Verb};
 use ovn_central::member;
 
-/// The last line of a log, and what a probe says, are where whoever wonders about a pod looks first: both are one line.
 fn main() -> ExitCode {
-    match act(Args::parse().verb) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if tracing::enabled!(tracing::Level::ERROR) => {
-            tracing::error!("ending: {error:#}");
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("ovn-central: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    kit::logs::ending("ovn-central", act(Args::parse().verb))
 }
 
 fn act(verb: Verb) -> anyhow::Result<()> {

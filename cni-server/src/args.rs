@@ -3,7 +3,7 @@
 mod unserved;
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,9 +14,15 @@ use kit::flags::{self, Ignored};
 use crate::conflist::Install;
 use crate::tunnel::{LEAST, Names, NetworkType};
 
+/// Where the health endpoint listens unless it is told.
+pub const PORT: u16 = 10665;
+
+/// What stands below the flags.
+const AFTER_HELP: &str = "`kube-ovn-cni check ready` asks the one that runs here how it is, as a probe does.";
+
 /// The node agent of the pod network.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "kube-ovn-cni", version)]
+#[command(name = "kube-ovn-cni", version, after_help = AFTER_HELP)]
 pub struct Args {
     /// Name of this node in Kubernetes.
     #[arg(long, env = "KUBE_NODE_NAME")]
@@ -55,7 +61,7 @@ pub struct Args {
     #[arg(long, default_value = "/opt/cni/bin")]
     pub cni_bin_dir: PathBuf,
     /// Address of `/metrics`, `/healthz` and `/readyz`.
-    #[arg(long, default_value = "0.0.0.0:10665")]
+    #[arg(long, default_value_t = (Ipv4Addr::UNSPECIFIED, PORT).into())]
     pub metrics_address: SocketAddr,
     /// The port alone of that address, as kube-ovn has it.
     #[arg(long)]

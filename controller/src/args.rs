@@ -13,9 +13,15 @@ use clap::{CommandFactory, Parser};
 use kit::flags::{self, Ignored};
 use ovsdb::{Config, Endpoint, Table, TlsFiles};
 
+/// Where the health endpoint listens unless it is told.
+pub const PORT: u16 = 10660;
+
+/// What stands below the flags.
+const AFTER_HELP: &str = "`kube-ovn-controller check ready` asks the one that runs here how it is, as a probe does.";
+
 /// Translates namespaces, subnets, nodes and pods into the OVN northbound database.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "kube-ovn-controller", version)]
+#[command(name = "kube-ovn-controller", version, after_help = AFTER_HELP)]
 pub struct Args {
     /// Path of a kubeconfig; in a cluster the service account is used.
     #[arg(long, env = "KUBECONFIG")]
@@ -94,7 +100,7 @@ pub struct Args {
     pub metrics_address: IpAddr,
 
     /// Port of `/metrics`, `/healthz` and `/readyz`.
-    #[arg(long, default_value_t = 10660)]
+    #[arg(long, default_value_t = PORT)]
     pub pprof_port: u16,
 
     /// Tell each pod's address by an event too, as kube-ovn does: a third write for each pod.

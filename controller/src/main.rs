@@ -24,10 +24,22 @@ mod sets;
 mod visible;
 mod watch;
 
-fn main() -> anyhow::Result<()> {
-    let (args, ignored) = args::Args::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+use std::process::ExitCode;
+
+use args::Args;
+use kit::flags::Ignored;
+
+fn main() -> ExitCode {
+    if let Some(answer) = kit::check::asked(std::env::args_os(), args::PORT) {
+        return answer;
+    }
+    let (args, ignored) = Args::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    kit::logs::ending("kube-ovn-controller", start(args, &ignored))
+}
+
+fn start(args: Args, ignored: &[Ignored]) -> anyhow::Result<()> {
     // What the election finds is told in our words.
     kit::logs::init(&args.logs, "kube_leader_election=warn")?;
-    ignored.iter().for_each(kit::flags::Ignored::warn);
+    ignored.iter().for_each(Ignored::warn);
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run::run(args))
 }

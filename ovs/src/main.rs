@@ -6,19 +6,8 @@ use clap::Parser;
 use ovs_ovn::args::{Args, Verb};
 use ovs_ovn::node;
 
-/// The last line of a log, and what a probe says, are where whoever wonders about a pod looks first: both are one line.
 fn main() -> ExitCode {
-    match act(Args::parse().verb) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if tracing::enabled!(tracing::Level::ERROR) => {
-            tracing::error!("ending: {error:#}");
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("ovs-ovn: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    kit::logs::ending("ovs-ovn", act(Args::parse().verb))
 }
 
 fn act(verb: Verb) -> anyhow::Result<()> {

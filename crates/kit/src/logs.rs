@@ -1,5 +1,7 @@
 //! Logs: tracing to stderr. The level comes from `RUST_LOG` when set, else from the flags.
 
+use std::process::ExitCode;
+
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
@@ -43,6 +45,22 @@ pub fn init(flags: &Logs, others: &str) -> anyhow::Result<()> {
         Format::Json => builder.json().flatten_event(true).try_init(),
     };
     started.map_err(|error| anyhow::anyhow!("start logging: {error}"))
+}
+
+/// What a program's end is for its parent. A failure is said in one line: the last one of a log, and what a probe says, are
+/// where whoever wonders about a pod looks first.
+pub fn ending(program: &str, ended: anyhow::Result<()>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if tracing::enabled!(tracing::Level::ERROR) {
+                tracing::error!("ending: {error:#}");
+            } else {
+                eprintln!("{program}: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
 }
 
 impl Logs {
