@@ -91,7 +91,17 @@ fn services_come_before_the_pods_that_are_told_of_them() {
         assert_eq!((&spec["hostNetwork"], &spec["dnsPolicy"]), (&true.into(), &"Default".into()), "{name}");
         assert!(spec["priorityClassName"].as_str().unwrap().starts_with("system-"), "{name}");
         let containers = spec["containers"].as_array().unwrap();
+        // Why one has ended is what `kubectl describe pod` says.
+        for container in containers.iter().chain(spec["initContainers"].as_array().into_iter().flatten()) {
+            assert_eq!(container["terminationMessagePolicy"], "FallbackToLogsOnError", "{name}");
+        }
         for container in containers {
+            // And why one is not ready: kubelet shows what a command prints, and of an HTTP probe the status alone.
+            let command = &container["readinessProbe"]["exec"]["command"];
+            assert_eq!(
+                (&command[0], &command[1], &command[2]),
+                (&container["command"][0], &"check".into(), &"ready".into())
+            );
             for field in ["resources", "securityContext", "livenessProbe", "readinessProbe"] {
                 assert!(container[field].is_object(), "{name} has no {field}");
             }
