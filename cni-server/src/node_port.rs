@@ -284,16 +284,26 @@ fn report(ready: &watch::Sender<Result<(), String>>, now: Result<(), String>) {
 
 /// Says when pods get another MTU than those that run: what they have is not changed under them.
 fn tell_of_mtu(before: &Tunnel, now: &Tunnel) {
-    let Tunnel { iface, iface_mtu, mtu, .. } = now;
-    if before.mtu.pods != mtu.pods {
-        tracing::warn!(
-            "the MTU of interface {iface} is {iface_mtu} now: new pods get {}, those that run keep {} until they are started anew",
-            mtu.pods,
-            before.mtu.pods
+    if let Some(said) = other_mtu(before, now) {
+        tracing::warn!("{said}");
+    } else if before.iface_mtu != now.iface_mtu {
+        tracing::info!(
+            iface = now.iface,
+            mtu = now.iface_mtu,
+            "the interface has another MTU; that of pods still fits"
         );
-    } else if before.iface_mtu != *iface_mtu {
-        tracing::info!(iface, mtu = iface_mtu, "the interface has another MTU; --mtu still fits");
     }
+}
+
+fn other_mtu(before: &Tunnel, now: &Tunnel) -> Option<String> {
+    let Tunnel { iface, iface_mtu, mtu: Mtu { pods, .. }, .. } = now;
+    let kept = before.mtu.pods;
+    (kept != *pods).then(|| {
+        format!(
+            "the MTU of interface {iface} is {iface_mtu} now: new pods get {pods}, those that run keep {kept} until they are \
+             started anew"
+        )
+    })
 }
 
 /// Whether a netlink event is about what we know of the tunnels' interface.
@@ -329,4 +339,32 @@ fn concerns(event: &Payload, index: u32) -> bool {
 
 fn on(ip: IpAddr, prefix_len: u8) -> Option<IpNet> {
     IpNet::new(ip, prefix_len).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_that_run_with_another_mtu_are_told_of() {
+        let tunnel = |iface_mtu, pods| Tunnel {
+            address: "172.31.0.1".parse().unwrap(),
+            iface: "eth1".to_owned(),
+            index: 2,
+            iface_mtu,
+            mtu: Mtu { pods, most: iface_mtu - 58 },
+        };
+        assert_eq!(
+            other_mtu(&tunnel(9000, 8900), &tunnel(1500, 1400)).unwrap(),
+            "the MTU of interface eth1 is 1500 now: new pods get 1400, those that run keep 8900 until they are started anew"
+        );
+        assert_eq!(other_mtu(&tunnel(9000, 1400), &tunnel(1500, 1400)), None);
+    }
+
+    #[test]
+    fn what_is_waited_for_is_named() {
+        let waits = NodePortError::NoAddress("n1".to_owned()).to_string();
+        assert_eq!(waits, "node n1 has no address on the join switch yet");
+        assert_eq!(NodePortError::NoNode("n1".to_owned()).to_string(), "node n1 is not known to Kubernetes yet");
+    }
 }

@@ -123,16 +123,19 @@ impl Rivals {
         Ok(found)
     }
 
+    /// What is said of a file that comes after ours.
+    fn later(&self, file: &str) -> String {
+        let (dir, ours) = (self.conf_dir.display(), &self.conf_name);
+        format!("--cni-conf-dir {dir}: another network's {file} is there; {ours} comes before it, so pods get ours")
+    }
+
     fn tell(&self, found: &Found, told: &mut Told, sender: &watch::Sender<Result<(), String>>) {
         let (dir, ours) = (self.conf_dir.display(), &self.conf_name);
         told.once(&found.leading, |file| {
             tracing::info!(file, "the container runtime comes to {dir}/{file} first, which hands pods on to us");
         });
         told.once(&found.after, |file| {
-            tracing::warn!(
-                file,
-                "--cni-conf-dir {dir}: another network's {file} is there; {ours} comes before it, so pods get ours"
-            );
+            tracing::warn!("{}", self.later(file));
         });
         let now = match found.before.as_slice() {
             [] => Ok(()),
@@ -256,6 +259,16 @@ mod tests {
         let found = rivals.look().unwrap();
         assert_eq!(found.before, list(&["00-bridge.conf"]));
         assert_eq!(found.after, list(&["02-x.json", "10-flannel.conflist"]));
+    }
+
+    #[test]
+    fn one_that_comes_after_ours_is_told_of_and_nothing_else() {
+        let rivals = Rivals { conf_dir: "/etc/cni/net.d".into(), conf_name: OURS.to_owned() };
+        assert_eq!(
+            rivals.later("10-flannel.conflist"),
+            "--cni-conf-dir /etc/cni/net.d: another network's 10-flannel.conflist is there; 01-kube-ovn.conflist comes before \
+             it, so pods get ours"
+        );
     }
 
     #[test]

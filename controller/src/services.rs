@@ -51,9 +51,7 @@ async fn compare(
             Err(error) => {
                 let pause = if let Some(why) = refused(&error) {
                     if std::mem::replace(&mut refusal, why.to_owned()) != why {
-                        tracing::warn!(
-                            "--service-cluster-ip-range {flag} could not be compared with the API server's ServiceCIDR objects: {why}"
-                        );
+                        tracing::warn!("{}", not_compared(&flag, why));
                     }
                     AFTER_REFUSAL
                 } else {
@@ -98,6 +96,10 @@ fn difference(flag: &Cidrs, ranges: &Ranges) -> Option<String> {
         "--service-cluster-ip-range is {flag}, but the API server gives Services addresses of {cidrs} (ServiceCIDR {name}): give \
          the controller and the agents the API server's"
     ))
+}
+
+fn not_compared(flag: &Cidrs, why: &str) -> String {
+    format!("--service-cluster-ip-range {flag} could not be compared with the API server's ServiceCIDR objects: {why}")
 }
 
 /// Why the API server does not show the objects, when asking again soon will not help.
@@ -154,6 +156,18 @@ mod tests {
         ] {
             assert_eq!(differs(flag, ranges).is_none(), same, "{flag} and {ranges:?}");
         }
+    }
+
+    #[test]
+    fn what_could_not_be_compared_is_said() {
+        assert_eq!(
+            not_compared(
+                &"10.96.0.0/12".parse().unwrap(),
+                "this controller may not list servicecidrs of networking.k8s.io"
+            ),
+            "--service-cluster-ip-range 10.96.0.0/12 could not be compared with the API server's ServiceCIDR objects: this \
+             controller may not list servicecidrs of networking.k8s.io"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,19 +1,29 @@
-//! What docs/install.md says of values and of rights is what the chart has.
+//! What docs/install.md says of values and of rights is what the chart has, and what docs/troubleshooting.md says that programs
+//! say is what their tests hold them to.
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use serde_json::Value;
 
-const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/install.md");
+const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// The rows of the table with this head.
+fn page(name: &str) -> String {
+    fs::read_to_string(format!("{TOP}/docs/{name}")).unwrap()
+}
+
+/// The rows of the table of docs/install.md with this head.
 fn table(head: &str) -> Vec<Vec<String>> {
-    let page = fs::read_to_string(PAGE).unwrap();
+    let page = page("install.md");
     let lines = page.lines().skip_while(|line| *line != head).skip(2).take_while(|line| line.starts_with('|'));
-    lines.map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
+    lines.map(cells).collect()
+}
+
+fn cells(row: &str) -> Vec<String> {
+    row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
 }
 
 /// The values by their full names. Labels and resources are one value each.
@@ -74,4 +84,52 @@ fn the_controllers_rights_are_those_of_its_roles() {
     rights.sort();
     said.sort();
     assert_eq!(said, rights);
+}
+
+/// All tests in Rust below a folder, with strings in one piece that go over several lines.
+fn tests_below(folder: &Path, into: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            tests_below(&path, into);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let all = path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs");
+            let tests = if all { 0 } else { text.find("#[cfg(test)]\nmod tests").unwrap_or(text.len()) };
+            let mut lines = text[tests..].lines().peekable();
+            while let Some(line) = lines.next() {
+                let goes_on = line.strip_suffix('\\');
+                into.push_str(goes_on.unwrap_or(line));
+                if goes_on.is_none() {
+                    into.push('\n');
+                } else if let Some(next) = lines.peek_mut() {
+                    *next = next.trim_start();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn what_programs_say_when_something_is_wrong_is_held_by_their_tests() {
+    let mut tests = String::new();
+    for room in ["central", "cni-server", "controller", "ovs"] {
+        tests_below(&Path::new(TOP).join(room), &mut tests);
+    }
+    let page = page("troubleshooting.md");
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Where |")).map(cells);
+    let mut held = 0;
+    for row in rows {
+        assert_eq!(row.len(), 4, "{row:?}");
+        let said = row[1].trim_matches('`');
+        // The scheduler's words; nobody's here.
+        if said == "didn't match Pod's node affinity/selector" {
+            continue;
+        }
+        for part in said.split("...").map(|part| part.trim().trim_end_matches(',')).filter(|part| !part.is_empty()) {
+            assert!(tests.contains(part), "no test says {part:?}");
+        }
+        held += 1;
+    }
+    assert!(held > 20, "{held} messages");
 }
