@@ -51,6 +51,9 @@ impl Engine {
             engine.read_back(port, [northbound(replica, port, None), ip_object(cluster, port), annotated]);
         }
         engine.keep_reserved(cluster);
+        for idle in engine.idle_flags(cluster) {
+            tracing::warn!("{idle}");
+        }
         engine.undecided.extend(cluster.objects());
         engine.undecided.extend(engine.install_subnets());
         engine.decide(cluster);

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::{FieldError, Subnet, SubnetDef, selected};
+use api::{Cidrs, FieldError, Subnet, SubnetDef, selected};
 use ipam::Network;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::Engine;
 use super::bindings::By;
+use super::{Engine, Install};
 use crate::cluster::{Cluster, Object};
 
 /// What was found about a Subnet; its conditions say it.
@@ -94,6 +94,21 @@ impl Engine {
             self.world.set_subnet(def);
         }
         Ok(())
+    }
+
+    /// The flags that a subnet was made by and that say something else by now: what its object says counts.
+    pub(super) fn idle_flags(&self, cluster: &Cluster) -> Vec<String> {
+        let Install { settings, default_subnet, default_net, join_net, .. } = &self.install;
+        let made =
+            [("--default-cidr", default_subnet, default_net), ("--node-switch-cidr", &settings.node_switch, join_net)];
+        let idle = made.into_iter().filter_map(|(flag, name, net)| {
+            let has: Cidrs = cluster.subnets.get(name)?.spec.cidr_block.parse().ok()?;
+            let cidrs = net.cidrs;
+            (has != cidrs).then(|| {
+                format!("{flag} {cidrs} does nothing: Subnet {name} is there already, and has {has}; its object is what counts")
+            })
+        });
+        idle.collect()
     }
 
     /// Takes a subnet out of force once nothing holds an address in it; else says who does.

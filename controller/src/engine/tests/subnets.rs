@@ -31,6 +31,16 @@ fn a_subnet_that_cannot_be_says_which_field_is_wrong() {
 }
 
 #[test]
+fn a_flag_that_came_too_late_for_its_subnet_is_told_of() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.engine.idle_flags(&scene.cluster), [""; 0]);
+    scene.subnet("ovn-default", json!({ "cidrBlock": "10.17.0.0/16", "default": true }));
+    let idle = "--default-cidr 10.16.0.0/16 does nothing: Subnet ovn-default is there already, and has 10.17.0.0/16; its object is \
+        what counts";
+    assert_eq!(scene.engine.idle_flags(&scene.cluster), [idle]);
+}
+
+#[test]
 fn a_subnet_that_comes_over_a_nodes_own_address_has_the_node_told() {
     let mut scene = Scene::new();
     scene.happens(Event::Nodes(Seen::Apply(node("n1", "172.31.0.1"))));
