@@ -164,8 +164,22 @@ impl Cluster {
 
     /// Whether every kind has been listed, so that what is not here does not exist.
     pub fn is_synced(&self) -> bool {
+        self.missing().next().is_none()
+    }
+
+    /// The kinds that have not been listed yet, as the API server names them.
+    pub fn missing(&self) -> impl Iterator<Item = &'static str> {
         let Synced { namespaces, subnets, pools, nodes, pods, stateful_sets, ips } = self.synced;
-        namespaces && subnets && pools && nodes && pods && stateful_sets && ips
+        let kinds = [
+            (namespaces, "namespaces"),
+            (subnets, "subnets"),
+            (pools, "ippools"),
+            (nodes, "nodes"),
+            (pods, "pods"),
+            (stateful_sets, "statefulsets"),
+            (ips, "ips"),
+        ];
+        kinds.into_iter().filter_map(|(listed, kind)| (!listed).then_some(kind))
     }
 
     /// Every object there is.

@@ -412,7 +412,8 @@ impl Owner {
     fn tell_readiness(&self) {
         let northbound = "waiting for the northbound database";
         if !self.cluster.is_synced() {
-            self.readiness.not_ready("waiting for the API server's objects");
+            let missing = self.cluster.missing().collect::<Vec<_>>().join(", ");
+            self.readiness.not_ready(format!("waiting for the API server to list {missing}"));
         } else if !*self.northbound.connected().borrow() {
             let failure = self.northbound.failure().borrow().clone();
             self.readiness.not_ready(failure.map_or(northbound.to_owned(), |why| format!("{northbound}: {why}")));

@@ -32,7 +32,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).context("register metrics")?;
     let client = kit::kubernetes::client(args.kubeconfig.as_deref(), &registry).await?;
-    let readiness = Readiness::waiting_for("the API server's objects");
+    let readiness = Readiness::waiting_for("waiting for the API server");
     let endpoint = Endpoint::bind(args.endpoint(), registry, readiness.clone())
         .await
         .with_context(|| format!("listen on {} for metrics and health", args.endpoint()))?;

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::Owner;
-use crate::cluster::Event;
+use crate::cluster::{Cluster, Event};
 use crate::election::Standing;
 use crate::engine::tests::{bare_cluster, install, pod};
 use crate::metrics::Metrics;
@@ -199,6 +199,16 @@ async fn who_waits_for_the_database_says_why() {
     let why = scene.readiness.state().unwrap_err();
     let expected = format!("waiting for the northbound database: {}: connection: ", scene.server.endpoint());
     assert!(why.starts_with(&expected), "{why}");
+}
+
+#[tokio::test]
+async fn who_waits_for_the_api_server_says_for_which_kinds() {
+    let mut scene = Scene::new().await;
+    scene.owner.cluster = Cluster::default();
+    scene.sees(bare_cluster().into_iter().filter(|event| !matches!(event, Event::Ips(_) | Event::Subnets(_))));
+    scene.turn(Instant::now()).await;
+    let why = "waiting for the API server to list subnets, ips";
+    assert_eq!((scene.leads(), scene.readiness.state()), (false, Err(why.to_owned())));
 }
 
 #[tokio::test]
