@@ -3,7 +3,7 @@
 //!
 //! The folder is looked at when something in it changes (inotify(7)). Promise: no file of others is touched. One that comes
 //! before ours is an error for as long as it is there, unless it hands pods on to us, as Multus does; one that comes after
-//! is told of once.
+//! is told of once. Ours is not written again when somebody takes it away, which would be a fight that nobody sees, but missed.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -34,7 +34,7 @@ pub struct Rivals {
 }
 
 /// The files of others, in the order in which a runtime comes to them.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Found {
     /// Those that come before ours and do not lead to us.
     before: Vec<String>,
@@ -42,6 +42,8 @@ struct Found {
     leading: Vec<String>,
     /// Those that come after ours.
     after: Vec<String>,
+    /// Whether ours is there.
+    ours: bool,
 }
 
 /// Why the folder cannot be watched.
@@ -104,13 +106,12 @@ impl Rivals {
             let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
             if let Ok(name) = entry.file_name().into_string()
                 && !is_dir
-                && name != self.conf_name
                 && READ.iter().any(|end| name.ends_with(end))
             {
                 names.insert(name);
             }
         }
-        let mut found = Found::default();
+        let mut found = Found { ours: names.remove(&self.conf_name), ..Found::default() };
         for name in names {
             if name > self.conf_name {
                 found.after.push(name);
@@ -131,13 +132,18 @@ impl Rivals {
 
     fn tell(&self, found: &Found, told: &mut Told, sender: &watch::Sender<Result<(), String>>) {
         let (dir, ours) = (self.conf_dir.display(), &self.conf_name);
-        told.once(&found.leading, |file| {
+        let before = std::mem::replace(told, Told { files: found.clone(), had_ours: told.had_ours || found.ours });
+        for file in news(&found.leading, &before.files.leading) {
             tracing::info!(file, "the container runtime comes to {dir}/{file} first, which hands pods on to us");
-        });
-        told.once(&found.after, |file| {
+        }
+        for file in news(&found.after, &before.files.after) {
             tracing::warn!("{}", self.later(file));
-        });
+        }
         let now = match found.before.as_slice() {
+            [] if told.had_ours && !found.ours => Err(format!(
+                "--cni-conf-dir {dir}: {ours} was taken away, and new pods do not get our network: another network does so that \
+                 wants to be alone; take that away, and start this pod anew"
+            )),
             [] => Ok(()),
             files => Err(format!(
                 "--cni-conf-dir {dir}: {} comes before {ours}, and the container runtime takes the first by name, so new pods \
@@ -150,7 +156,7 @@ impl Rivals {
                 return false;
             }
             match &now {
-                Ok(()) => tracing::info!("{ours} is the first in {dir} again: new pods get our network"),
+                Ok(()) => tracing::info!("no other network comes before {ours} in {dir} any more"),
                 Err(why) => tracing::error!("{why}"),
             }
             *before = now;
@@ -159,18 +165,17 @@ impl Rivals {
     }
 }
 
-/// The files that were told of since they appeared.
+/// What was told of.
 #[derive(Debug, Default)]
-struct Told(BTreeSet<String>);
+struct Told {
+    files: Found,
+    /// Ours was there once since we watch.
+    had_ours: bool,
+}
 
-impl Told {
-    fn once(&mut self, files: &[String], tell: impl Fn(&str)) {
-        for file in files {
-            if self.0.insert(file.clone()) {
-                tell(file);
-            }
-        }
-    }
+/// Those that were not there before.
+fn news<'a>(now: &'a [String], before: &[String]) -> impl Iterator<Item = &'a String> {
+    now.iter().filter(|file| !before.contains(file))
 }
 
 /// Whether a file of another network hands pods on to ours: it names our conflist, or has our plugin called.
@@ -257,6 +262,7 @@ mod tests {
         fs::create_dir(rivals.conf_dir.join("00-folder.conf")).unwrap();
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let found = rivals.look().unwrap();
+        assert!(found.ours);
         assert_eq!(found.before, list(&["00-bridge.conf"]));
         assert_eq!(found.after, list(&["02-x.json", "10-flannel.conflist"]));
     }
@@ -269,6 +275,13 @@ mod tests {
             "--cni-conf-dir /etc/cni/net.d: another network's 10-flannel.conflist is there; 01-kube-ovn.conflist comes before \
              it, so pods get ours"
         );
+    }
+
+    #[test]
+    fn only_what_has_appeared_is_told_of_and_again_when_it_comes_back() {
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(news(&list(&["a", "b"]), &list(&["a"])).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(news(&list(&["a"]), &[]).count(), 1);
     }
 
     #[test]
@@ -313,12 +326,26 @@ mod tests {
         assert_eq!(fs::read(&first).unwrap(), b"theirs");
         fs::remove_file(&first).unwrap();
         state.wait_for(Result::is_ok).await.unwrap();
+        // Some networks move the files of others away.
+        fs::rename(conf_dir.join(OURS), conf_dir.join("01-kube-ovn.conflist.cilium_bak")).unwrap();
+        let why = state.wait_for(Result::is_err).await.unwrap().clone().unwrap_err();
+        assert_eq!(
+            why.replace(&dir, "/etc/cni/net.d"),
+            "--cni-conf-dir /etc/cni/net.d: 01-kube-ovn.conflist was taken away, and new pods do not get our network: another \
+             network does so that wants to be alone; take that away, and start this pod anew"
+        );
+        fs::write(conf_dir.join(OURS), "{}").unwrap();
+        state.wait_for(Result::is_ok).await.unwrap();
 
         // Another folder under the name is watched as the first was.
-        fs::rename(&conf_dir, conf_dir.with_extension("old")).unwrap();
+        let old = conf_dir.with_extension("old");
+        fs::rename(&conf_dir, &old).unwrap();
         while !conf_dir.exists() {
             tokio::task::yield_now().await;
         }
+        state.wait_for(Result::is_err).await.unwrap();
+        fs::copy(old.join(OURS), conf_dir.join(OURS)).unwrap();
+        state.wait_for(Result::is_ok).await.unwrap();
         fs::write(&first, "{}").unwrap();
         state.wait_for(Result::is_err).await.unwrap();
     }
