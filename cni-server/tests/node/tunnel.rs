@@ -70,6 +70,11 @@ fn an_mtu_follows_the_interface_or_is_refused_when_it_does_not_fit_any_more() {
         eth1("1500");
         let mut follows = agent(&room, "", 0);
         follows.ready.wait_for(Result::is_ok).await.unwrap();
+        run("ip", &["link", "set", "eth1", "mtu", "1600"]);
+        follows.mtu.wait_for(|mtu| *mtu == Some(Mtu { pods: 1500, most: 1542 })).await.unwrap();
+        run("ip", &["link", "set", "eth1", "mtu", "1500"]);
+        follows.mtu.wait_for(|mtu| *mtu == Some(Mtu { pods: 1400, most: 1442 })).await.unwrap();
+        // From here on there are two that disagree about ovn0.
         let mut insists = agent(&room, "", 9000);
         let expected = "--mtu 9000: geneve over interface eth1, whose MTU is 1500, leaves 1442 at most; give a smaller one, or 0 \
             for what fits";
