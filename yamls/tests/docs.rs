@@ -52,7 +52,7 @@ fn every_value_is_in_the_table_with_its_default() {
 
 #[test]
 fn every_helm_line_has_values_that_are_taken() {
-    let page = fs::read_to_string(PAGE).unwrap().replace("\\\n", " ");
+    let page = page("install.md").replace("\\\n", " ");
     let lines: Vec<_> = page.lines().filter(|line| line.starts_with("helm ")).collect();
     assert!(lines.len() >= 5, "{lines:?}");
     for line in lines {
