@@ -3,7 +3,6 @@
 //! ```text
 //!                lab0: 172.30.0.0/24, fd00:30::/64 (kernel bridge)            lab1 (kernel bridge, tunnels only)
 //!  control plane .254, fd00:30::fe in the root network namespace
-//!  lab-c1, lab-c2 .251, .252   the two kube-ovn-controllers
 //!  lab-out        .250, fd00:30::fa   a host outside of the cluster
 //!  n1..n3         .k, fd00:30::k on eth0                                       172.31.0.k on br-phy, over eth1
 //! ```
@@ -22,7 +21,7 @@ pub const MAX_NODES: u8 = 3;
 pub const BRIDGE: &str = "lab0";
 /// The bridge of the tunnel network; the host has no address on it.
 pub const TUNNEL_BRIDGE: &str = "lab1";
-/// Where the API server, etcd, NB and SB are.
+/// Where the API server and etcd are.
 pub const CONTROL_PLANE: &str = "172.30.0.254";
 /// The same over IPv6.
 pub const CONTROL_PLANE_6: &str = "fd00:30::fe";
@@ -53,7 +52,7 @@ pub fn lab() -> PathBuf {
     state("bin/lab")
 }
 
-/// The root file system that OVN and OVS run from.
+/// The root file system that every node's Debian begins with.
 pub fn rootfs() -> PathBuf {
     cache("rootfs")
 }
@@ -78,6 +77,9 @@ pub struct Node(u8);
 impl Node {
     /// `n1`, which every lab has.
     pub const ONE: Self = Self(1);
+
+    /// `n2`, which every lab with a network has that was made by hand.
+    pub const TWO: Self = Self(2);
 
     /// The first `count` nodes.
     pub fn first(count: u8) -> impl Iterator<Item = Self> {

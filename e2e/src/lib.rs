@@ -7,6 +7,7 @@
 //! It is a tool for people at a terminal, so its errors are `anyhow` chains to be read, not values to be matched.
 
 pub mod bench;
+pub mod by_hand;
 pub mod central;
 pub mod cgroup;
 pub mod cluster;
@@ -20,7 +21,6 @@ pub mod ledger;
 pub mod net;
 pub mod node;
 pub mod ours;
-pub mod ovs;
 pub mod part;
 pub mod pki;
 pub mod process;

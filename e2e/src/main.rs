@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use e2e::layout::{Node, OUTSIDE_NETNS, kubeconfig, state};
-use e2e::{bench, central, down, kube, net, node, ours, process, rootfs, up};
+use e2e::{bench, by_hand, central, down, kube, node, process, rootfs, up};
 
 /// A real Kubernetes and OVN cluster on one machine.
 #[derive(Parser)]
@@ -25,20 +25,20 @@ enum Verb {
         /// How many nodes, 1 to 3.
         #[arg(long, default_value_t = 2)]
         nodes: u8,
-        /// What not to start; only `kube-ovn`, our own programs, can be left out.
+        /// What not to bring up; only `kube-ovn`, the network, can be left out.
         #[arg(long)]
         without: Vec<String>,
-        /// Install the network as a user does, from the image and the chart, in place of running what has been built.
+        /// The network without pods, as docs/by-hand.md says, from what has been built, in place of the image and the chart.
         #[arg(long, conflicts_with = "without")]
-        installed: bool,
+        by_hand: bool,
     },
     /// Take it down; nothing of it stays, however far it came up.
     Down,
-    /// Run a command on a node (n1..), on a controller's host (lab-c1, lab-c2), or outside of the cluster (lab-out).
+    /// Run a command on a node (n1..), or outside of the cluster (lab-out).
     Exec {
         /// Where.
         host: String,
-        /// What, with its arguments; of OVN and OVS it is the node's own version that runs.
+        /// What, with its arguments; of OVN and OVS it is the node's own version that runs, and systemctl is the lab's.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<String>,
     },
@@ -51,7 +51,7 @@ enum Verb {
     /// ovn-sbctl.
     #[command(disable_help_flag = true)]
     Sbctl(Rest),
-    /// Restart `controller` (both replicas) or `agent` (all nodes) with what has been built since.
+    /// Restart `controller` (both replicas) or `agent` (all nodes) with what has been built since, on a lab made by hand.
     Restart {
         /// `controller` or `agent`.
         what: String,
@@ -67,12 +67,19 @@ enum Verb {
     /// Be a node's process 1.
     #[command(hide = true)]
     NodeInit { node: String },
-    /// Run a command in the root file system of OVN and OVS.
+    /// Do what the page takes for granted and a lab does not have.
+    #[command(hide = true)]
+    StandIn {
+        name: String,
+        #[command(flatten)]
+        arguments: Rest,
+    },
+    /// Run a command in a node's Debian.
     #[command(hide = true)]
     Chroot {
-        /// Where the directories that it shares are.
+        /// Where that is.
         #[arg(long)]
-        from: PathBuf,
+        root: PathBuf,
         #[command(flatten)]
         command: Rest,
     },
@@ -97,13 +104,13 @@ fn main() -> ExitCode {
 
 fn act() -> Result<()> {
     match Arguments::parse().verb {
-        Verb::Up { nodes, without, installed } => {
+        Verb::Up { nodes, without, by_hand } => {
             if let Some(other) = without.iter().find(|w| *w != "kube-ovn") {
                 bail!("--without {other}: only kube-ovn can be left out");
             }
             let network = match without.is_empty() {
-                _ if installed => up::Network::Installed,
-                true => up::Network::Built,
+                _ if by_hand => up::Network::ByHand,
+                true => up::Network::Installed,
                 false => up::Network::None,
             };
             let start = Instant::now();
@@ -111,7 +118,10 @@ fn act() -> Result<()> {
             println!("{}", look_around(nodes, start));
         }
         Verb::Down => wait_for(down::down())??,
-        Verb::Restart { what } => wait_for(ours::restart(&what))??,
+        Verb::Restart { what } => wait_for(by_hand::restart(&what))??,
+        Verb::Exec { host, command } if command.first().is_some_and(|program| program == "systemctl") => {
+            print!("{}", wait_for(by_hand::systemctl::run(named(&host)?, &command[1..]))??);
+        }
         Verb::Exec { host, command } => match exec(&host, &command)? {},
         Verb::Kubectl(rest) => {
             let mut command = Command::new(kube::program("kubectl"));
@@ -125,9 +135,10 @@ fn act() -> Result<()> {
         // These change the namespaces of the process, so they must stay clear of a runtime's threads.
         Verb::NodeStart { node } => node::start(named(&node)?)?,
         Verb::NodeInit { node } => match node::init(named(&node)?)? {},
-        Verb::Chroot { from, command } => {
+        Verb::StandIn { name, arguments } => by_hand::stand_in::act(&name, &arguments.arguments)?,
+        Verb::Chroot { root, command } => {
             let (program, arguments) = command.arguments.split_first().context("chroot: no command")?;
-            match rootfs::enter(&from, program, arguments)? {}
+            match rootfs::enter(&root, program, arguments)? {}
         }
     }
     Ok(())
@@ -148,8 +159,7 @@ fn words(arguments: &[String]) -> Vec<&str> {
 fn exec(host: &str, command: &[String]) -> Result<Infallible> {
     let arguments = words(command);
     let (program, arguments) = arguments.split_first().context("exec: no command")?;
-    let hosts = net::CONTROLLERS.map(|c| c.0);
-    if hosts.contains(&host) || host == OUTSIDE_NETNS {
+    if host == OUTSIDE_NETNS {
         return become_it(process::in_netns(host, program, arguments));
     }
     let node = named(host)?;

@@ -1,4 +1,4 @@
-//! The wires: two bridges of the host, a pair of cables to each node, and small hosts that are nothing but a network
+//! The wires: two bridges of the host, a pair of cables to each node, and a small host outside that is nothing but a network
 //! namespace. Every name begins with `lab` or `vlab`, so that `down` finds them without a record.
 
 use anyhow::Result;
@@ -8,11 +8,7 @@ use crate::layout::{
 };
 use crate::process::{run, sh};
 
-/// The two controllers' hosts: network namespace, IPv4 and IPv6 address.
-pub const CONTROLLERS: [(&str, &str, &str); 2] =
-    [("lab-c1", "172.30.0.251", "fd00:30::fb"), ("lab-c2", "172.30.0.252", "fd00:30::fc")];
-
-/// Bridges, the host's own addresses, the controllers' hosts and the outside.
+/// Bridges, the host's own addresses, and the outside.
 pub async fn up() -> Result<()> {
     for bridge in [BRIDGE, TUNNEL_BRIDGE] {
         // No snooping: a bridge that learns who wants multicast drops the first neighbour solicitations.
@@ -21,11 +17,8 @@ pub async fn up() -> Result<()> {
     }
     sh(&format!("ip address add {CONTROL_PLANE}/24 dev {BRIDGE}")).await?;
     sh(&format!("ip address add {CONTROL_PLANE_6}/64 dev {BRIDGE} nodad")).await?;
-    for (netns, ip4, ip6) in CONTROLLERS.into_iter().chain([(OUTSIDE_NETNS, OUTSIDE, OUTSIDE_6)]) {
-        namespace(netns).await?;
-        cable(netns, "eth0", &format!("v{netns}"), BRIDGE, &[ip4, ip6]).await?;
-    }
-    Ok(())
+    namespace(OUTSIDE_NETNS).await?;
+    cable(OUTSIDE_NETNS, "eth0", &format!("v{OUTSIDE_NETNS}"), BRIDGE, &[OUTSIDE, OUTSIDE_6]).await
 }
 
 /// The node's network namespace with `eth0` on the node network, and `eth1` without an address for its tunnels.
@@ -57,8 +50,7 @@ pub async fn unplug(node: Node) -> Result<()> {
 pub async fn down() -> Vec<anyhow::Error> {
     let mut lines = Vec::new();
     let nodes = Node::first(MAX_NODES).map(Node::netns);
-    let hosts = CONTROLLERS.iter().map(|c| c.0.to_owned()).chain([OUTSIDE_NETNS.to_owned()]);
-    for netns in nodes.chain(hosts) {
+    for netns in nodes.chain([OUTSIDE_NETNS.to_owned()]) {
         if std::path::Path::new("/run/netns").join(&netns).exists() {
             lines.push(format!("ip netns delete {netns}"));
         }

@@ -22,18 +22,14 @@ use crate::cgroup::Hierarchies;
 use crate::layout::{Node, lab, state};
 use crate::{net, process, record, rootfs};
 
-/// What a kubelet, a container runtime and a CNI plugin write to, besides what OVN and OVS do.
-const OWN: [&str; 10] = [
+/// What a kubelet and a container runtime write to, besides what they share with the node's Debian.
+const OWN: [&str; 6] = [
     "/var/lib/kubelet",
     "/var/lib/containerd",
     "/var/lib/cni",
-    "/etc/cni",
-    "/opt/cni",
     "/opt/containerd",
     "/var/log/pods",
     "/var/log/containers",
-    "/var/log/kube-ovn",
-    "/etc/origin",
 ];
 
 /// The node's own paths: what is mounted over the host's.
@@ -150,6 +146,7 @@ fn file_systems(node: Node, groups: &Hierarchies) -> Result<()> {
     for dir in ["openvswitch", "ovn", "netns", "lock"] {
         fs::create_dir_all(format!("/run/{dir}"))?;
     }
+    rootfs::make(node)?;
     // kubelet hands the volumes that it mounts to containers.
     mount(nil, "/", nil, MsFlags::MS_REC | MsFlags::MS_SHARED, nil).context("/")
 }

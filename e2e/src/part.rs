@@ -1,8 +1,8 @@
 //! What tests take away and bring back: daemons that are killed (`kill -9`), paused, and started again.
 //!
-//! A daemon that the lab runs itself is known by its record, and the lab starts it again. Any other runs in a pod: it is found
-//! by the network namespace that it shares with its node and by its program, and it is for kubelet, or for what it is a child
-//! of, to start it again; here that is waited for.
+//! A daemon that the lab runs itself is known by its record, and the lab starts it again. Any other runs in a pod, or is a child
+//! of one of our programs: it is found by the network namespace that it shares with its node and by its program, and it is for
+//! kubelet, or for what it is a child of, to start it again; here that is waited for.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,8 +14,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::bench::usage;
+use crate::by_hand::{self, systemctl};
 use crate::layout::{Node, state};
-use crate::{central, kube, kubelet, ours, ovs, process};
+use crate::{central, kube, kubelet, ours, process};
 
 /// How long kubelet may take to start a container again whose process was killed; its pause between restarts is
 /// [`kubelet::MOST_PAUSE`] in the lab.
@@ -50,7 +51,7 @@ impl Part {
     pub fn name(self) -> String {
         match self {
             Self::Controller(replica) => ours::controllers()[replica].clone(),
-            Self::Agent(node) => format!("kube-ovn-cni-{}", node.name()),
+            Self::Agent(node) => systemctl::name(node, by_hand::AGENT),
             Self::Containerd(node) => format!("containerd-{}", node.name()),
             Self::OvnController(node) => format!("ovn-controller-{}", node.name()),
             Self::Northbound => "nb".to_owned(),
@@ -99,11 +100,10 @@ impl Part {
             return self.again(None).await;
         }
         match self {
-            Self::Controller(replica) => ours::controller(replica),
-            Self::Agent(node) => ours::agent(node),
+            Self::Controller(replica) => systemctl::start(ours::NODES[replica], by_hand::CONTROLLER).await,
+            Self::Agent(node) => systemctl::start(node, by_hand::AGENT).await,
             Self::Containerd(node) => kubelet::start_containerd(node).await,
-            Self::OvnController(node) => ovs::controller(node),
-            Self::Northbound => central::start_northbound().await,
+            Self::OvnController(_) | Self::Northbound => self.again(None).await,
             Self::ApiServer => kube::start_apiserver().await,
         }
     }

@@ -1,11 +1,14 @@
-//! OVN and OVS of another Debian release: their commands run changed into a root file system made by debootstrap, with the
-//! directories they share with the rest of the node (or of the control plane) bound into it.
+//! A node's Debian: the root file system that `e2e/setup` has made of `images/packages`, with a layer of the node's own above it, so
+//! that what is installed and written there is that node's alone. OVN, Open vSwitch and our programs run changed into it, with
+//! the directories that they share with the rest of the node ([`SHARED`]) bound into it.
 //!
-//! Each such process has a mount namespace of its own, so no bind mount is ever seen by the host or outlives it.
+//! The layer is mounted in the node's mount namespace, and each process that is changed into it has one of its own below that:
+//! no mount is ever seen by the host or outlives its node, and what the node mounts later is seen by all.
 
 use std::convert::Infallible;
+use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -15,38 +18,59 @@ use nix::sched::{CloneFlags, unshare};
 use crate::layout::{Node, lab, rootfs};
 use crate::process;
 
-/// What OVN and OVS read and write besides their programs.
-pub const SHARED: [&str; 6] =
-    ["/run", "/etc/openvswitch", "/var/lib/openvswitch", "/var/log/openvswitch", "/var/lib/ovn", "/var/log/ovn"];
+/// What is in it as the rest of the node has it.
+pub const SHARED: [&str; 4] = ["/run", "/etc/cni", "/etc/origin", "/opt/cni"];
 
-/// A command of OVN or OVS on a node.
-pub fn on(node: Node, program: &str, arguments: &[&str]) -> Result<Command> {
-    let mut command = process::on(node, lab(), &["chroot", "--from", "/"])?;
-    command.arg("--").arg(program).args(arguments);
-    Ok(command)
+fn root(node: Node) -> PathBuf {
+    node.dir().join("debian")
 }
 
-/// A command of OVN on the control plane, with its directories under `from`.
-pub fn central(from: &Path, program: &str, arguments: &[&str]) -> Result<Command> {
-    let mut command = process::command(lab(), &["chroot", "--from"]);
-    command.arg(from).arg("--").arg(program).args(arguments);
-    Ok(command)
-}
-
-/// Becomes `program` inside of the root file system, with [`SHARED`] as they are under `from`. Returns only when it fails.
-pub fn enter(from: &Path, program: &str, arguments: &[String]) -> Result<Infallible> {
-    let root = rootfs();
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-    for (source, path) in
-        ["/dev", "/proc", "/sys"].map(|p| (Path::new("/"), p)).into_iter().chain(SHARED.map(|p| (from, p)))
-    {
-        let relative = path.trim_start_matches('/');
-        let (source, target) = (source.join(relative), root.join(relative));
-        mount(Some(&source), &target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
-            .with_context(|| format!("binding {} to {}", source.display(), target.display()))?;
+/// Mounts the node's own; for its process 1, in its mount namespace.
+pub fn make(node: Node) -> Result<()> {
+    let (root, layer, work) = (root(node), node.dir().join("layer"), node.dir().join("work"));
+    for dir in [&root, &layer, &work] {
+        fs::create_dir_all(dir)?;
     }
-    nix::unistd::chroot(&root)?;
+    let parts = [("lowerdir", rootfs()), ("upperdir", layer), ("workdir", work)];
+    let options = parts.map(|(name, path)| format!("{name}={}", path.display())).join(",");
+    mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+        .with_context(|| format!("overlay on {}: {options}", root.display()))?;
+    for path in SHARED {
+        fs::create_dir_all(root.join(path.trim_start_matches('/')))?;
+    }
+    Ok(())
+}
+
+/// A command in the node's Debian.
+pub fn on(node: Node, program: &str, arguments: &[&str]) -> Result<Command> {
+    let mut command = process::on(node, lab(), &["chroot", "--root"])?;
+    command.arg(root(node)).arg("--").arg(program).args(arguments);
+    Ok(command)
+}
+
+/// A file of the node's Debian, as the host reaches it while the node runs.
+pub fn file(node: Node, path: &str) -> Result<PathBuf> {
+    let pid = node.pid().with_context(|| format!("{} does not run", node.name()))?;
+    let machine = Path::new("/proc").join(pid.to_string()).join("root");
+    let relative = path.trim_start_matches('/');
+    if SHARED.iter().any(|shared| Path::new(path).starts_with(shared)) {
+        return Ok(machine.join(relative));
+    }
+    let root = root(node);
+    Ok(machine.join(root.strip_prefix("/").unwrap_or(&root)).join(relative))
+}
+
+/// Becomes `program` inside of such a root. Returns only when it fails.
+pub fn enter(root: &Path, program: &str, arguments: &[String]) -> Result<Infallible> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    // From the node, but not back to it.
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
+    for path in ["/dev", "/proc", "/sys"].into_iter().chain(SHARED) {
+        let target = root.join(path.trim_start_matches('/'));
+        mount(Some(path), &target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+            .with_context(|| format!("binding {path} to {}", target.display()))?;
+    }
+    nix::unistd::chroot(root)?;
     std::env::set_current_dir("/")?;
     Err(Command::new(program).args(arguments).exec()).context(program.to_owned())
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use ::kube::Api;
 use anyhow::{Context, Result, ensure};
-use futures::future::{try_join, try_join_all, try_join3};
+use futures::future::{try_join, try_join_all};
 use k8s_openapi::api::core::v1::Node as NodeObject;
 
 use crate::layout::{MAX_NODES, Node, STATE, cache, lab, rootfs, state};
-use crate::{central, dns, install, kube, kubelet, net, node, ours, ovs, pki, process};
+use crate::{by_hand, dns, install, kube, kubelet, net, node, pki, process};
 
 /// What E1 promises: so long at most from the apply on a bare cluster until all nodes are Ready, and all pods, DNS among them.
 const INSTALLED_IN: Duration = Duration::from_mins(1);
@@ -27,10 +27,10 @@ pub struct Spec {
 /// How the network comes to the lab.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Network {
-    /// Open vSwitch and OVN alone: the nodes stay `NotReady`, and OVN idles.
+    /// Not at all: the nodes stay `NotReady`.
     None,
-    /// Our programs beside them, each one that has been built, as processes of the lab.
-    Built,
+    /// Without pods of ours, as `docs/by-hand.md` says, from the programs that have been built.
+    ByHand,
     /// As a user installs it: the image, the manifest, and pods.
     Installed,
 }
@@ -48,25 +48,23 @@ pub async fn up(spec: Spec) -> Result<()> {
     net::up().await?;
     let machines = try_join_all(nodes.iter().map(|node| async move {
         node::up(*node).await?;
-        if spec.network == Network::Installed {
-            kubelet::containerd(*node).await?;
-            return install::prepare(*node).await;
+        kubelet::containerd(*node).await?;
+        match spec.network {
+            Network::None => Ok(()),
+            Network::ByHand => install::address(*node).await,
+            Network::Installed => install::prepare(*node).await,
         }
-        try_join(ovs::up(*node), kubelet::containerd(*node)).await.map(drop)
     }));
-    let central = async { if spec.network == Network::Installed { Ok(()) } else { central::up().await } };
-    try_join3(timed("control plane", kube::up()), timed("ovn central", central), timed("nodes", machines)).await?;
+    try_join(timed("control plane", kube::up()), timed("nodes", machines)).await?;
     net::outside()?;
     for node in &nodes {
         kubelet::up(*node)?;
     }
-    if spec.network == Network::Installed {
-        timed("registration", registered(&nodes, false)).await?;
-    }
+    timed("registration", registered(&nodes, false)).await?;
     let applied = Instant::now();
     match spec.network {
         Network::None => {}
-        Network::Built => timed("kube-ovn", try_join(ours::up(&nodes), dns::up())).await.map(drop)?,
+        Network::ByHand => timed("by hand", try_join(by_hand::up(&nodes), dns::up())).await.map(drop)?,
         Network::Installed => timed("apply", try_join(install::up(&nodes), dns::up())).await.map(drop)?,
     }
     let ready = spec.network != Network::None;
@@ -112,7 +110,7 @@ fn preconditions(spec: Spec) -> Result<()> {
     }
     match spec.network {
         Network::None => Ok(()),
-        Network::Built => ours::present(),
+        Network::ByHand => by_hand::present(spec.nodes),
         Network::Installed => install::present(),
     }
 }

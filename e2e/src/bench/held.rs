@@ -76,7 +76,7 @@ pub async fn restart(bed: &Bed, end: End, pod: &str) -> Result<Restart> {
     let ending = asked.elapsed();
     let replica = if end == End::Replaced { replicas::other(replica) } else { replica };
     let start = Instant::now();
-    replicas::start(replica)?;
+    replicas::start(replica).await?;
     let served = next_pod(bed, pod).await?.duration_since(start);
     let written = written(log, bed, pod).await?;
     Ok(Restart { ending, served, written, memory: memory(&leader().await?.0)? })

@@ -7,8 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 
-use crate::layout::state;
-use crate::{central, process, rootfs};
+use crate::{central, process};
 
 /// A place in the file: what is written from then on comes after it.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +39,7 @@ impl Mark {
     /// which would take the records away.
     pub async fn now() -> Result<Self> {
         let arguments = ["-t", "/run/ovn/ovnnb_db.ctl", "ovsdb-server/compact"];
-        process::run(rootfs::central(&state("central"), "ovn-appctl", &arguments)?).await?;
+        process::run(central::command("ovn-appctl", &arguments)?).await?;
         let file = fs::metadata(central::northbound_file())?;
         Ok(Self { inode: file.ino(), length: file.len() })
     }
@@ -80,16 +79,19 @@ impl std::fmt::Display for Change {
     }
 }
 
-/// Each record is a line `OVSDB JSON <length> <hash>` and so many bytes. One that is being written is left out.
+/// Each record is a line `OVSDB CLUSTER <length> <hash>` and so many bytes. One that is being written is left out. Those of
+/// transactions have `data`: the schema where that is new, and what was written (ovsdb(5), "Clustered Format"); the others are
+/// about the cluster of servers.
 fn parse(mut text: &[u8]) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
         let header = std::str::from_utf8(&text[..end])?;
         let mut words = header.split(' ');
-        ensure!(words.next() == Some("OVSDB") && words.next() == Some("JSON"), "no record begins with {header:?}");
+        ensure!(words.next() == Some("OVSDB") && words.next() == Some("CLUSTER"), "no record begins with {header:?}");
         let length: usize = words.next().unwrap_or_default().parse().with_context(|| header.to_owned())?;
         let Some(body) = text.get(end + 1..end + 1 + length) else { break };
-        records.push(record(serde_json::from_slice(body)?));
+        let whole: Value = serde_json::from_slice(body)?;
+        records.extend(whole["data"][1].as_object().cloned().map(record));
         text = &text[end + 1 + length..];
     }
     Ok(records)
@@ -110,7 +112,9 @@ mod tests {
     use super::*;
 
     fn file(records: &[&str]) -> String {
-        let records = records.iter().map(|text| format!("OVSDB JSON {} 0123\n{text}", text.len()));
+        let wrapped = records.iter().map(|text| format!(r#"{{"data":[null,{}],"index":7,"term":1}}"#, text.trim_end()));
+        let all = wrapped.chain([r#"{"commit_index":7}"#.to_owned()]);
+        let records = all.map(|text| format!("OVSDB CLUSTER {} 0123\n{text}\n", text.len() + 1));
         records.collect::<Vec<_>>().concat()
     }
 
@@ -132,7 +136,7 @@ mod tests {
         );
         assert!(records[0].changes.iter().all(|change| change.names("p1")));
         assert_eq!(records.iter().map(Record::is_northd).collect::<Vec<_>>(), [false, true, false]);
-        assert_eq!(parse(&whole.as_bytes()[..whole.len() - 3]).unwrap().len(), 2, "the last one is being written");
+        assert_eq!(parse(&whole.as_bytes()[..whole.len() - 60]).unwrap().len(), 2, "the last one is being written");
         assert!(parse(b"rubbish\n").is_err());
     }
 }

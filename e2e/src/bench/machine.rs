@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::Result;
 
-use crate::central;
+use crate::{central, process, rootfs};
 use crate::cluster::Cluster;
 use crate::layout::Node;
 
@@ -18,7 +18,7 @@ pub async fn facts(cluster: &Cluster) -> Result<String> {
     let ovn = first_line(&central::nbctl(&["--version"]).await?);
     let mut ovs = String::new();
     if let Some(node) = cluster.nodes().first() {
-        ovs = first_line(&crate::ovs::vsctl(*node, &["--version"]).await?);
+        ovs = first_line(&process::run(rootfs::on(*node, "ovs-vsctl", &["--version"])?).await?);
     }
     let kubernetes = cluster.client().apiserver_version().await?.git_version;
     Ok(format!(

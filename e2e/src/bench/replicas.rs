@@ -7,8 +7,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 
 use super::usage::{get, leader};
+use crate::by_hand::{self, systemctl};
 use crate::layout::state;
-use crate::{net, ours, process};
+use crate::{ours, process};
 
 /// How long a replica that is asked to end may take.
 const GRACE: Duration = Duration::from_secs(10);
@@ -27,12 +28,12 @@ pub async fn both() -> Result<()> {
         if process::runs(name) {
             continue;
         }
-        start(replica)?;
+        start(replica).await?;
         process::ready(name, PATIENCE, || async { leader().await.map(drop) }).await?;
     }
-    for ((_, address, _), name) in net::CONTROLLERS.into_iter().zip(ours::controllers()) {
+    for (node, name) in ours::NODES.into_iter().zip(ours::controllers()) {
         let is_ready = || async move {
-            let (status, why) = get(address, "/readyz").await?;
+            let (status, why) = get(&node.ip4(), "/readyz").await?;
             ensure!(status == 200, "{}", why.trim());
             Ok(())
         };
@@ -64,8 +65,8 @@ pub async fn stop(name: &str) -> Result<()> {
 }
 
 /// Starts one that does not run.
-pub fn start(replica: usize) -> Result<()> {
-    ours::controller(replica)
+pub async fn start(replica: usize) -> Result<()> {
+    systemctl::start(ours::NODES[replica], by_hand::CONTROLLER).await
 }
 
 /// The place of a replica among [`ours::controllers`].
@@ -75,7 +76,7 @@ pub fn place(name: &str) -> Result<usize> {
 
 /// The place of the other one.
 pub fn other(replica: usize) -> usize {
-    (replica + 1) % net::CONTROLLERS.len()
+    (replica + 1) % ours::NODES.len()
 }
 
 /// For how long the Lease binds the others.

@@ -1,0 +1,186 @@
+//! What the lab has in place of what `docs/by-hand.md` takes for granted; nothing else differs from the page.
+//!
+//! | The page | The lab |
+//! |---|---|
+//! | `$EDITOR kube-ovn.default` | the values of [`SETTINGS`] are written into it |
+//! | `images/compile DIRECTORY` | the programs of `images/programs` that `e2e/build` has built |
+//! | `ssh root@NODE COMMAND` | `COMMAND` in the node's Debian |
+//! | `apt-get` | the packages must be in the nodes' Debian already ([`packages`]) |
+//! | `systemctl` | [`super::systemctl`] |
+
+use std::convert::Infallible;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::layout::{Node, SERVICES, cache, kubeconfig, lab, rootfs as debian, sibling, state};
+use crate::rootfs;
+
+/// The project's folder.
+const PROJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// What the operator of a lab writes into the settings: its addresses, both families, and the datapath that works in a network
+/// namespace.
+const SETTINGS: [(&str, &str); 7] = [
+    ("OVN_CENTRAL", "172.30.0.1"),
+    ("POD_CIDR", "10.16.0.0/16,fd00:10:16::/112"),
+    ("JOIN_CIDR", "100.64.0.0/16,fd00:100:64::/112"),
+    ("SVC_CIDR", SERVICES),
+    ("TUNNEL_IFACES", "br-phy"),
+    ("DATAPATH", "userspace"),
+    ("USERSPACE_IFACE", "eth1"),
+];
+
+/// What stands in, by the file that the operator calls, under its folder.
+const FILES: [(&str, &str); 3] = [("bin/ssh", "ssh"), ("bin/editor", "editor"), ("images/compile", "compile")];
+
+/// The operator's folder: the project's, as far as the page names it.
+pub fn folder() -> std::path::PathBuf {
+    state("operator")
+}
+
+/// Makes it.
+pub fn prepare() -> Result<()> {
+    for (path, name) in FILES {
+        let path = folder().join(path);
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        fs::write(&path, format!("#!/bin/sh\nexec {} stand-in {name} \"$@\"\n", lab().display()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    }
+    for part in ["yamls", "systemd"] {
+        symlink(Path::new(PROJECT).join(part), folder().join(part))?;
+    }
+    Ok(())
+}
+
+/// A shell of the operator's, for `script`.
+pub fn shell(script: &str) -> Command {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let (own, kubectl, helm) = (folder().join("bin"), state("bin"), cache("bin"));
+    let mut command = Command::new("bash");
+    command
+        .args(["-euo", "pipefail", "-c", script])
+        .current_dir(folder())
+        .env("PATH", format!("{}:{}:{}:{path}", own.display(), kubectl.display(), helm.display()))
+        .env("KUBECONFIG", kubeconfig())
+        .env("EDITOR", "editor");
+    command
+}
+
+/// `lab stand-in NAME ARGUMENT...`. Returns when it has done its work, or does not because it has become another program.
+pub fn act(name: &str, arguments: &[String]) -> Result<()> {
+    match (name, arguments) {
+        ("ssh", [host, command @ ..]) => match ssh(host, &command.join(" "))? {},
+        ("editor", [file]) => edit(Path::new(file)),
+        ("compile", [directory]) => compile(Path::new(directory)),
+        _ => bail!("{name} {}: the lab's own does not know that", arguments.join(" ")),
+    }
+}
+
+fn ssh(host: &str, command: &str) -> Result<Infallible> {
+    let node = host.strip_prefix("root@").and_then(Node::named).with_context(|| format!("ssh {host}: no such node"))?;
+    Err(rootfs::on(node, "sh", &["-c", command])?.exec()).context("ssh")
+}
+
+fn edit(file: &Path) -> Result<()> {
+    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    Ok(fs::write(file, edited(&text)?)?)
+}
+
+/// The settings with the lab's values; each must be there once.
+fn edited(text: &str) -> Result<String> {
+    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    for (name, value) in SETTINGS {
+        let mut found = lines.iter_mut().filter(|line| line.split_once('=').is_some_and(|(key, _)| key == name));
+        let line = found.next().with_context(|| format!("there is no setting {name}"))?;
+        *line = format!("{name}={value}");
+        ensure!(found.next().is_none(), "there are two settings {name}");
+    }
+    Ok(lines.join("\n") + "\n")
+}
+
+fn compile(directory: &Path) -> Result<()> {
+    for (program, place) in programs()? {
+        let (from, to) = (built(&program)?, directory.join(place.trim_start_matches('/')));
+        fs::create_dir_all(&to)?;
+        fs::copy(&from, to.join(&program)).with_context(|| from.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Our programs and their directories, as `images/programs` has them.
+fn programs() -> Result<Vec<(String, String)>> {
+    let path = Path::new(PROJECT).join("images/programs");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    let words = lines.filter(|line| !line.is_empty()).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    words
+        .map(|words| match words.as_slice() {
+            [_, program, place, ..] => Ok(((*program).to_owned(), (*place).to_owned())),
+            other => bail!("{}: {other:?}", path.display()),
+        })
+        .collect()
+}
+
+/// Where `e2e/build` puts a program: the plugin is static, since kubelet's side runs it, and the others are for this host.
+fn built(program: &str) -> Result<std::path::PathBuf> {
+    let path = sibling(&if program == "kube-ovn" { format!("static/{program}") } else { program.to_owned() })?;
+    ensure!(path.exists(), "{} is missing: run e2e/build", path.display());
+    Ok(path)
+}
+
+/// Checks that all of it has been built.
+pub fn present() -> Result<()> {
+    programs()?.iter().try_for_each(|(program, _)| built(program).map(drop))
+}
+
+/// `apt-get` on a node: a node's packages are those of `images/packages`, with what they depend on.
+pub fn packages(words: &[String]) -> Result<()> {
+    let names: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    match names.split_first() {
+        Some((verb, [])) if *verb == "update" => Ok(()),
+        Some((verb, wanted)) if *verb == "install" => {
+            let path = debian().join("var/lib/dpkg/status");
+            let status = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            let lacks: Vec<_> = wanted.iter().filter(|name| !installed(&status, name)).collect();
+            ensure!(lacks.is_empty(), "apt-get install: not in the nodes' root file system: {lacks:?}");
+            Ok(())
+        }
+        _ => bail!("apt-get {}: the lab's own does not know that", words.join(" ")),
+    }
+}
+
+/// Whether dpkg's record says so of a package.
+fn installed(status: &str, name: &str) -> bool {
+    let is_it = |record: &&str| record.lines().next() == Some(&format!("Package: {name}"));
+    status.split("\n\n").find(is_it).is_some_and(|record| record.contains("\nStatus: install ok installed\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_labs_settings_are_among_those_of_the_project() {
+        let path = Path::new(PROJECT).join("systemd/kube-ovn.default");
+        let text = edited(&fs::read_to_string(path).unwrap()).unwrap();
+        assert!(text.contains("\nOVN_CENTRAL=172.30.0.1\n") && text.contains("\nMTU=0\n"), "{text}");
+        assert!(edited("OVN_CENTRAL=\n").unwrap_err().to_string().contains("POD_CIDR"));
+    }
+
+    #[test]
+    fn a_package_is_installed_when_its_record_says_so() {
+        let status = "Package: a\nStatus: install ok installed\nVersion: 1\n\nPackage: b\nStatus: deinstall ok config-files\nVersion: 1\n";
+        assert_eq!(["a", "b", "c"].map(|name| installed(status, name)), [true, false, false]);
+    }
+
+    #[test]
+    fn all_programs_of_the_image_are_known() {
+        let names: Vec<_> = programs().unwrap().into_iter().map(|(program, _)| program).collect();
+        assert_eq!(names, ["kube-ovn-controller", "kube-ovn-cni", "ovn-central", "ovs-ovn", "kube-ovn"]);
+    }
+}
