@@ -60,6 +60,16 @@ pub async fn section(title: &str, nodes: &[Node]) -> Result<String> {
     Ok(said)
 }
 
+/// Runs the blocks under a heading that leaves it open on which node.
+pub async fn section_on(title: &str, node: Node) -> Result<String> {
+    let mut said = String::new();
+    for block in page::section(title)? {
+        ensure!(block.place == Place::OneNode, "line {}: it is said where this runs", block.line);
+        said += &steps_on(node, &block.steps()?).await?;
+    }
+    Ok(said)
+}
+
 /// `lab restart`: puts what is built now on all nodes, and starts every `controller` or `agent` anew.
 pub async fn restart(what: &str) -> Result<()> {
     let known = UNITS.iter().find(|(name, ..)| *name == what);
@@ -103,4 +113,80 @@ async fn steps_on(node: Node, steps: &[Step]) -> Result<String> {
         .with_context(|| node.name())?;
     }
     Ok(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd");
+
+    /// Name and text of every unit of the project.
+    fn all() -> BTreeMap<String, String> {
+        let paths = fs::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().path());
+        let units = paths.filter(|path| path.extension().is_some_and(|extension| extension == "service"));
+        let name = |path: &PathBuf| path.file_stem().unwrap().to_str().unwrap().to_owned();
+        units.map(|path| (name(&path), fs::read_to_string(&path).unwrap())).collect()
+    }
+
+    #[test]
+    fn every_unit_starts_its_program_with_the_settings_as_they_are() {
+        let settings = fs::read_to_string(format!("{FOLDER}/kube-ovn.default")).unwrap();
+        let read = |path: &str| Ok((path == "/etc/default/kube-ovn").then(|| settings.clone()));
+        let mut programs = Vec::new();
+        for (name, text) in all() {
+            let lines = unit::Unit::parse(&name, &text).unwrap().lines("n1", read).unwrap();
+            // What a unit names is a setting: a slip would be an empty value.
+            for word in text.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(word, _)| word) {
+                assert!(lines.environment.contains_key(word), "{name} names {word}, which is no setting");
+            }
+            programs.push(lines.start[0].clone());
+        }
+        assert_eq!(
+            programs,
+            ["ovn-central", "kube-ovn-cni", "kube-ovn-controller", "ovs-ovn"].map(|p| format!("/usr/bin/{p}"))
+        );
+    }
+
+    /// What systemd itself says of a unit, on a machine with our programs.
+    fn verified(name: &str, text: &str) -> String {
+        let root = tempfile::tempdir().unwrap();
+        let put = |path: &str, content: &[u8], mode| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        for program in ["ovn-central", "ovs-ovn", "kube-ovn-controller", "kube-ovn-cni"] {
+            put(&format!("usr/bin/{program}"), b"", 0o755);
+        }
+        for target in fs::read_dir("/usr/lib/systemd/system").unwrap().map(|entry| entry.unwrap().path()) {
+            if target.extension().is_some_and(|extension| extension == "target") {
+                let name = target.file_name().unwrap().to_str().unwrap();
+                put(&format!("usr/lib/systemd/system/{name}"), &fs::read(&target).unwrap(), 0o644);
+            }
+        }
+        for (other, text) in all() {
+            put(&format!("etc/systemd/system/{other}.service"), text.as_bytes(), 0o644);
+        }
+        put(&format!("etc/systemd/system/{name}.service"), text.as_bytes(), 0o644);
+        let root: &Path = root.path();
+        let mut analyze = std::process::Command::new("systemd-analyze");
+        analyze.args(["verify", "--man=no", "--root"]).arg(root).arg(format!("{name}.service"));
+        let output = analyze.output().expect("systemd-analyze; e2e/setup check installs it");
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    }
+
+    #[test]
+    fn systemd_has_nothing_to_say_of_any_unit() {
+        for (name, text) in all() {
+            assert_eq!(verified(&name, &text), "", "{name}");
+            let slip = verified(&name, &text.replace("Restart=always", "Restart=alwys"));
+            assert!(slip.contains("Restart") || slip.contains("restart"), "{name}: a slip goes unseen: {slip:?}");
+        }
+    }
 }

@@ -4,9 +4,9 @@ use std::fs;
 
 use anyhow::Result;
 
-use crate::{central, process, rootfs};
 use crate::cluster::Cluster;
 use crate::layout::Node;
+use crate::{central, process, rootfs};
 
 /// One paragraph: processors, memory, kernel, versions, and how busy it was before we began.
 pub async fn facts(cluster: &Cluster) -> Result<String> {

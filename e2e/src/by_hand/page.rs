@@ -96,7 +96,9 @@ impl Block {
             match words.next() {
                 Some(own) if OWN.contains(&own.as_str()) => {
                     let words: Vec<_> = words.collect();
-                    if let Some(word) = words.iter().find(|word| word.contains(['$', '"', '\'', '|', '&', ';', '<', '>'])) {
+                    if let Some(word) =
+                        words.iter().find(|word| word.contains(['$', '"', '\'', '|', '&', ';', '<', '>']))
+                    {
                         bail!("by-hand.md, line {}: {own} with {word}, which only a shell understands", self.line);
                     }
                     steps.push(Step::Own(own, words));

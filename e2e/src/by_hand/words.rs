@@ -17,13 +17,12 @@ pub fn split(line: &str) -> Result<Vec<String>> {
         match (c, quote) {
             ('\\', _) => word.get_or_insert_default().push(escaped(rest.next())?),
             (c, Some(open)) if c == open => quote = None,
-            (c, Some(_)) => word.get_or_insert_default().push(c),
             ('"' | '\'', None) => {
                 quote = Some(c);
                 word.get_or_insert_default();
             }
             (c, None) if c.is_ascii_whitespace() => words.extend(word.take()),
-            (c, None) => word.get_or_insert_default().push(c),
+            (c, _) => word.get_or_insert_default().push(c),
         }
     }
     ensure!(quote.is_none(), "a quote without its end: {line}");
@@ -77,15 +76,12 @@ fn inside<'a>(mut word: &str, value: &impl Fn(&str) -> &'a str) -> String {
     while let Some((before, after)) = word.split_once('$') {
         out += before;
         let braced = after.strip_prefix('{').and_then(|rest| rest.split_once('}')).filter(|(name, _)| is_name(name));
-        match braced {
-            Some((name, rest)) => {
-                out += value(name);
-                word = rest;
-            }
-            None => {
-                out.push('$');
-                word = after.strip_prefix('$').unwrap_or(after);
-            }
+        if let Some((name, rest)) = braced {
+            out += value(name);
+            word = rest;
+        } else {
+            out.push('$');
+            word = after.strip_prefix('$').unwrap_or(after);
         }
     }
     out + word
