@@ -49,10 +49,10 @@ fuzz: ## Make up what a database server might say, for FUZZ=60 seconds a target;
 	@e2e/setup fuzz
 	@PATH="$(CACHE)/cargo-fuzz/bin:$$PATH" crates/ovsdb/fuzz/run $(or $(FUZZ),60)
 
-lab-up: ## Bring the lab up and leave it running; NODES=1 to 3
+lab-up: ## Bring the lab up and leave it running; NODES=2 or 3
 	@e2e/setup lab
 	@e2e/build
-	@$(LAB) up --nodes $(NODES)
+	@$(LAB) up --nodes $(NODES) --by-hand
 
 lab-down: ## Take the lab down; nothing of it stays
 	@if [ -x $(LAB) ]; then $(LAB) down; fi

@@ -147,7 +147,8 @@ pub fn itself(pid: u32) -> Vec<u32> {
     if inside { children(pid) } else { vec![pid] }
 }
 
-fn children(pid: u32) -> Vec<u32> {
+/// The processes that the first thread of a process has started.
+pub fn children(pid: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|p| p.parse().ok()).collect()
 }

@@ -1,12 +1,11 @@
-//! Row E1 on a lab that was brought up by `lab up --installed`: a cluster without a network, our image, the chart, and kubectl.
+//! Row E1 on a lab that was brought up by `lab up`: a cluster without a network, our image, the chart, and kubectl.
 
 use std::fs;
 use std::pin::pin;
 
 use anyhow::{Context, Result, bail, ensure};
-use e2e::Cluster;
 use e2e::cluster::{PATIENCE, is_ready};
-use e2e::layout::state;
+use e2e::{Cluster, by_hand};
 use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::ListParams;
@@ -25,14 +24,7 @@ async fn e1_installed_all_of_it_runs_in_pods() -> Result<()> {
         let ready = found.items.iter().filter(|pod| is_ready(pod).is_ok()).count();
         ensure!((found.items.len(), ready) == (count, count), "of {app} {ready} of {} are ready", found.items.len());
     }
-    for process in
-        ["nb", "sb", "northd", "vswitchd-n1", "ovn-controller-n1", "kube-ovn-cni-n1", "kube-ovn-controller-1"]
-    {
-        ensure!(
-            !state("pid").join(process).exists(),
-            "{process} runs beside the pods: this lab is not an installed one"
-        );
-    }
+    ensure!(!by_hand::is_up(), "this lab was brought up by hand, and is not an installed one");
     Ok(())
 }
 

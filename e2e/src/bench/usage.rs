@@ -81,14 +81,21 @@ impl Usage {
     }
 }
 
-/// Processor time of every process of the lab since its start, and of this one.
+/// Processor time of every process of the lab since its start, and of this one. A child is named after its parent and its program;
+/// several with one name count together.
 pub fn cpu() -> Result<BTreeMap<String, Duration>> {
     let mut all = BTreeMap::from([(MYSELF.to_owned(), ticks("self"))]);
     for entry in fs::read_dir(state("pid"))? {
         let path = entry?.path();
         let Some(pid) = process::recorded(&path) else { continue };
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        all.insert(name, process::itself(pid).iter().map(|pid| ticks(&pid.to_string())).sum());
+        for pid in process::itself(pid) {
+            *all.entry(name.clone()).or_default() += ticks(&pid.to_string());
+            for child in process::children(pid) {
+                let program = fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
+                *all.entry(format!("{name} {}", program.trim())).or_default() += ticks(&child.to_string());
+            }
+        }
     }
     Ok(all)
 }
