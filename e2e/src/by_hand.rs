@@ -27,6 +27,8 @@ const UNITS: [(&str, &str, Place); 2] =
 pub const CONTROLLER: &str = "kube-ovn-controller";
 /// The agent's.
 pub const AGENT: &str = "kube-ovn-cni";
+/// Open vSwitch's.
+pub const OVS: &str = "ovs-ovn";
 /// The databases'.
 pub const CENTRAL: &str = "kube-ovn-central";
 

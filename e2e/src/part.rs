@@ -145,15 +145,31 @@ impl Part {
         state("pid").join(self.name()).exists()
     }
 
-    /// Until it has a process, and that is another one than `old`.
+    /// Until it has a process, and that is another one than `old`. What it is a child of may have ended over it, and is then
+    /// started again by kubelet; on a lab made by hand, here.
     async fn again(self, old: Option<u32>) -> Result<()> {
         let again = async {
             while self.pid().is_none_or(|pid| Some(pid) == old) {
+                if by_hand::is_up()
+                    && let Some((node, unit)) = self.parent()
+                {
+                    systemctl::start(node, unit).await?;
+                }
                 tokio::time::sleep(Duration::from_millis(20)).await; // /proc tells nobody
             }
+            Ok(())
         };
         let lacks = || format!("{} was not started again within {PATIENCE:?}", self.name());
-        tokio::time::timeout(PATIENCE, again).await.with_context(lacks)
+        tokio::time::timeout(PATIENCE, again).await.with_context(lacks)?
+    }
+
+    /// The unit whose child it is.
+    fn parent(self) -> Option<(Node, &'static str)> {
+        match self {
+            Self::OvnController(node) => Some((node, by_hand::OVS)),
+            Self::Northbound => Some((central::NODE, by_hand::CENTRAL)),
+            _ => None,
+        }
     }
 }
 
