@@ -154,6 +154,26 @@ mod tests {
         );
     }
 
+    #[test]
+    fn the_page_has_every_setting_as_it_is() {
+        let text = fs::read_to_string(format!("{FOLDER}/kube-ovn.default")).unwrap();
+        let settings = text.lines().map(|line| line.trim_start_matches('#')).filter_map(|line| line.split_once('='));
+        let settings: Vec<_> =
+            settings.filter(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_')).collect();
+        let rows = page::TEXT.lines().skip_while(|line| *line != "| Setting | As it is | Meaning |").skip(2);
+        let rows =
+            rows.take_while(|line| line.starts_with('|')).map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
+        let said: Vec<_> = rows.map(|row| (row[1].trim_matches('`'), row[2])).collect();
+        assert_eq!(
+            said.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            settings.iter().map(|s| s.0).collect::<Vec<_>>()
+        );
+        for ((name, value), (_, said)) in settings.iter().zip(said) {
+            let right = if value.is_empty() { !said.starts_with('`') } else { said == format!("`{value}`") };
+            assert!(right, "{name} is {value:?}, and the page says {said}");
+        }
+    }
+
     /// What systemd itself says of a unit, on a machine with our programs.
     fn verified(name: &str, text: &str) -> String {
         let root = tempfile::tempdir().unwrap();
