@@ -14,12 +14,15 @@
 //! Waiting is watching, each wait with a bound and an error that says what was there instead.
 
 use std::fmt::Debug;
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use api::Subnet;
-use k8s_openapi::api::core::v1::Node as NodeObject;
+use futures::TryStreamExt;
+use k8s_openapi::api::core::v1::{Event, Node as NodeObject};
 use kube::runtime::wait::await_condition;
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
@@ -102,6 +105,27 @@ impl Cluster {
                 }
             },
         }
+    }
+
+    /// Waits until an event of that namespace, chosen by these fields, has all of these words in its message.
+    pub async fn told(&self, namespace: &str, fields: &str, words: &[&str]) -> Result<()> {
+        let events: Api<Event> = Api::namespaced(self.client(), namespace);
+        let config = watcher::Config::default().fields(fields);
+        let said = |event: &Event| {
+            let message = event.message.as_deref().unwrap_or_default();
+            words.iter().all(|word| message.contains(word))
+        };
+        let mut heard = pin!(watcher(events, config).applied_objects());
+        let wait = async {
+            while let Some(event) = heard.try_next().await? {
+                if said(&event) {
+                    return Ok(());
+                }
+            }
+            bail!("the watch ended")
+        };
+        let heard = tokio::time::timeout(PATIENCE, wait).await;
+        heard.with_context(|| format!("no event of {fields} with {words:?} after {PATIENCE:?}"))?
     }
 
     /// Watches until there is no such object.

@@ -1,7 +1,6 @@
-//! The network as a user installs it: our image on every node, a label on the node for ovn-central, and what the chart gives,
-//! applied by kubectl. OVN, Open vSwitch and our programs then run in pods; `up` has started none of them.
+//! The network as a user installs it: our image on every node, and then the commands of `docs/install.md`. OVN, Open vSwitch and
+//! our programs then run in pods; `up` has started none of them.
 
-use std::fs;
 use std::io;
 use std::path::PathBuf;
 
@@ -9,8 +8,26 @@ use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 
 use crate::kube::kubectl;
-use crate::layout::{Node, SERVICES, sibling, state};
+use crate::layout::{Node, SERVICES, sibling};
+use crate::operator;
 use crate::process::{self, sh};
+
+/// The page.
+const PAGE: &str = include_str!("../../docs/install.md");
+/// How its commands begin.
+const LABEL: &str = "kubectl label node NAME ";
+const MANIFEST: &str = "kubectl apply ";
+const HELM: &str = "helm install ";
+
+/// The ways that the page tells of first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// The manifest as it is: one family, and the tunnels wherever the node's address is. The userspace datapath of the lab has no
+    /// tunnels there, so pods reach only those of their own node.
+    Manifest,
+    /// The chart, with the values that the lab needs.
+    Helm,
+}
 
 /// Checks that there is an image.
 pub fn present() -> Result<()> {
@@ -36,28 +53,39 @@ pub async fn address(node: Node) -> Result<()> {
     sh(&format!("ip -n {} address add {}/24 dev eth1", node.netns(), node.tunnel_ip())).await.map(drop)
 }
 
-/// Labels the first node and applies the chart. The nodes must be known to the API server; they get their network some
+/// Does what the page says of installing in that way. The nodes must be known to the API server; they get their network some
 /// seconds after this returns.
-pub async fn up(nodes: &[Node]) -> Result<()> {
-    let manifest = state("kube-ovn.yaml");
-    let values = values();
-    let values: Vec<_> = values.iter().map(String::as_str).collect();
-    fs::write(&manifest, yamls::render(&values)?).with_context(|| manifest.display().to_string())?;
+pub async fn up(nodes: &[Node], way: Way) -> Result<()> {
     let first = nodes.first().context("a lab has a node")?.name();
-    kubectl(&["label", "node", &first, "kube-ovn/role=master"]).await?;
-    kubectl(&["apply", "--server-side", "--filename", &manifest.display().to_string()]).await.map(drop)
+    operator(&command(LABEL)?.replace("NAME", &first)).await?;
+    match way {
+        Way::Manifest => operator(command(MANIFEST)?).await,
+        Way::Helm => operator(&format!("{} {}", command(HELM)?, values().join(" "))).await,
+    }
+}
+
+/// The first line of the page's commands that begins so.
+fn command(beginning: &str) -> Result<&'static str> {
+    let line = PAGE.lines().find(|line| line.starts_with(beginning));
+    line.with_context(|| format!("docs/install.md has no command that begins with {beginning:?}"))
+}
+
+/// Runs a line of the page as an operator does: in the project's folder, with `kubectl`, `helm` and a kubeconfig.
+async fn operator(line: &str) -> Result<()> {
+    eprintln!("lab: $ {line}");
+    process::run(operator::shell(&operator::project(), line)).await.map(drop)
 }
 
 /// The lab's settings, where they are not the chart's own.
 fn values() -> Vec<String> {
     let (services4, services6) = SERVICES.split_once(',').unwrap_or((SERVICES, ""));
-    let cidr = |of: &str, family: &str, cidr: &str| format!("cidrs.{of}.{family}={cidr}");
+    let cidr = |of: &str, family: &str, cidr: &str| format!("--set cidrs.{of}.{family}={cidr}");
     vec![
         cidr("pods", "ipv6", "fd00:10:16::/112"),
         cidr("join", "ipv6", "fd00:100:64::/112"),
         cidr("services", "ipv4", services4),
         cidr("services", "ipv6", services6),
-        "tunnel.iface=eth1".to_owned(),
+        "--set tunnel.iface=eth1".to_owned(),
     ]
 }
 
@@ -69,4 +97,17 @@ pub async fn settled() -> Result<()> {
     }))
     .await
     .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_the_commands() {
+        assert_eq!(command(LABEL).unwrap(), "kubectl label node NAME kube-ovn/role=master");
+        assert_eq!(command(MANIFEST).unwrap(), "kubectl apply -f yamls/kube-ovn.yaml");
+        assert!(command(HELM).unwrap().contains("yamls/chart"));
+        assert!(command("helm uninstall kube-ovn-please").is_err());
+    }
 }

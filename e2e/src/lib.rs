@@ -20,6 +20,7 @@ pub mod layout;
 pub mod ledger;
 pub mod net;
 pub mod node;
+pub mod operator;
 pub mod ours;
 pub mod part;
 pub mod pki;

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use e2e::install::Way;
 use e2e::layout::{Node, OUTSIDE_NETNS, kubeconfig, state};
 use e2e::{bench, by_hand, central, down, kube, node, process, rootfs, up};
 
@@ -31,6 +32,9 @@ enum Verb {
         /// The network without pods, as docs/by-hand.md says, from what has been built, in place of the image and the chart.
         #[arg(long, conflicts_with = "without")]
         by_hand: bool,
+        /// The network by the manifest as it is, and not by the chart with the lab's values.
+        #[arg(long, conflicts_with_all = ["without", "by_hand"])]
+        manifest: bool,
     },
     /// Take it down; nothing of it stays, however far it came up.
     Down,
@@ -104,13 +108,13 @@ fn main() -> ExitCode {
 
 fn act() -> Result<()> {
     match Arguments::parse().verb {
-        Verb::Up { nodes, without, by_hand } => {
+        Verb::Up { nodes, without, by_hand, manifest } => {
             if let Some(other) = without.iter().find(|w| *w != "kube-ovn") {
                 bail!("--without {other}: only kube-ovn can be left out");
             }
             let network = match without.is_empty() {
                 _ if by_hand => up::Network::ByHand,
-                true => up::Network::Installed,
+                true => up::Network::Installed(if manifest { Way::Manifest } else { Way::Helm }),
                 false => up::Network::None,
             };
             let start = Instant::now();

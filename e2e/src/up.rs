@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use futures::future::{try_join, try_join_all};
 use k8s_openapi::api::core::v1::Node as NodeObject;
 
+use crate::install::Way;
 use crate::layout::{MAX_NODES, Node, STATE, cache, lab, rootfs, state};
 use crate::{by_hand, dns, install, kube, kubelet, net, node, pki, process};
 
@@ -31,8 +32,8 @@ pub enum Network {
     None,
     /// Without pods of ours, as `docs/by-hand.md` says, from the programs that have been built.
     ByHand,
-    /// As a user installs it: the image, the manifest, and pods.
-    Installed,
+    /// As a user installs it: our image, and pods.
+    Installed(Way),
 }
 
 /// Brings it up. An error leaves what came up as it is, to be looked at; [`crate::down::down`] removes it.
@@ -52,7 +53,7 @@ pub async fn up(spec: Spec) -> Result<()> {
         match spec.network {
             Network::None => Ok(()),
             Network::ByHand => install::address(*node).await,
-            Network::Installed => install::prepare(*node).await,
+            Network::Installed(_) => install::prepare(*node).await,
         }
     }));
     try_join(timed("control plane", kube::up()), timed("nodes", machines)).await?;
@@ -65,11 +66,11 @@ pub async fn up(spec: Spec) -> Result<()> {
     match spec.network {
         Network::None => {}
         Network::ByHand => timed("by hand", try_join(by_hand::up(&nodes), dns::up())).await.map(drop)?,
-        Network::Installed => timed("apply", try_join(install::up(&nodes), dns::up())).await.map(drop)?,
+        Network::Installed(way) => timed("apply", try_join(install::up(&nodes, way), dns::up())).await.map(drop)?,
     }
     let ready = spec.network != Network::None;
     timed("nodes' readiness", try_join(kube::settled(), registered(&nodes, ready))).await?;
-    if spec.network == Network::Installed {
+    if let Network::Installed(_) = spec.network {
         timed("rollout", try_join(install::settled(), dns::settled())).await?;
         in_time(applied.elapsed())?;
     }
@@ -111,7 +112,7 @@ fn preconditions(spec: Spec) -> Result<()> {
     match spec.network {
         Network::None => Ok(()),
         Network::ByHand => by_hand::present(spec.nodes),
-        Network::Installed => install::present(),
+        Network::Installed(_) => install::present(),
     }
 }
 

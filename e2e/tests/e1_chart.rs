@@ -4,13 +4,14 @@ use anyhow::{Context, Result, bail, ensure};
 use e2e::Cluster;
 use e2e::kube::kubectl;
 use e2e::layout::kubeconfig;
+use kube::ResourceExt;
 use yamls::HelmError;
 
 /// What an install would send, or why there would be none.
 fn install(values: &[&str]) -> Result<String, HelmError> {
     let kubeconfig = format!("--kubeconfig={}", kubeconfig().display());
-    let mut line = vec!["install", "kube-ovn", yamls::CHART, "--namespace=kube-system", "--dry-run=server"];
-    // The lab has our CRDs already, from another hand than helm's.
+    let mut line = vec!["install", "another", yamls::CHART, "--namespace=kube-system", "--dry-run=server"];
+    // The lab has all of its objects already, from another hand.
     line.extend(["--take-ownership", kubeconfig.as_str()]);
     line.extend(values.iter().flat_map(|value| ["--set", value]));
     yamls::helm(&line)
@@ -41,6 +42,7 @@ async fn e1_helm_compares_with_the_cluster_before_it_installs() -> Result<()> {
         let node = node.clone();
         async move { kubectl(&["label", "node", &node, word, "--overwrite"]).await }
     };
+    let was = cluster.node_object(&node).await?.labels().contains_key("kube-ovn/role");
     label("kube-ovn/role-").await?;
     let outcome = async {
         refused(&[], "cidrs.services: is 10.96.0.0/12, but the API server gives Services addresses of")?;
@@ -61,6 +63,6 @@ async fn e1_helm_compares_with_the_cluster_before_it_installs() -> Result<()> {
         Ok(())
     };
     let outcome = outcome.await;
-    label("kube-ovn/role-").await?;
+    label(if was { "kube-ovn/role=master" } else { "kube-ovn/role-" }).await?;
     outcome
 }

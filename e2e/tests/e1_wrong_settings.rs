@@ -1,79 +1,77 @@
-//! Row E1: what is set wrong after the install is said where its user looks, and nothing ends by it.
+//! Row E1 on an installed lab: what is set wrong after the install is said where its user looks, and nothing ends by it.
 
 use std::fs;
-use std::pin::pin;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use e2e::Cluster;
-use e2e::cluster::PATIENCE;
-use e2e::layout::{Node, sibling};
-use e2e::process;
-use futures::TryStreamExt;
-use k8s_openapi::api::core::v1::Event;
+use e2e::cluster::{Scene, is_ready};
+use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::{DeleteParams, ListParams};
-use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-/// What the agent of a node says of itself.
-async fn ready(node: Node) -> Result<()> {
-    process::run(process::on(node, sibling("kube-ovn-cni")?, &["check", "ready"])?).await.map(drop)
+/// Events with these fields that an earlier run has left go first.
+async fn forget(cluster: &Cluster, namespace: &str, fields: &str) -> Result<()> {
+    let events: Api<Event> = Api::namespaced(cluster.client(), namespace);
+    for event in events.list(&ListParams::default().fields(fields)).await? {
+        events.delete(&event.name_any(), &DeleteParams::default()).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]
 async fn e1_a_file_that_comes_before_ours_makes_the_agent_not_ready_until_it_is_gone() -> Result<()> {
     let cluster = Cluster::running().await?;
     let node = *cluster.nodes().first().context("the lab has no nodes")?;
-    let agent = format!("kube-ovn-cni-{}", node.name());
-    ready(node).await?;
+    let pods: Api<Pod> = Api::namespaced(cluster.client(), "kube-system");
+    let agents = ListParams::default().labels("app=kube-ovn-cni").fields(&format!("spec.nodeName={}", node.name()));
+    let agent =
+        pods.list(&agents).await?.items.pop().context("no agent runs in a pod: this lab is not an installed one")?;
+    let (name, fields) = (agent.name_any(), format!("reason=Unhealthy,involvedObject.name={}", agent.name_any()));
+    forget(&cluster, "kube-system", &fields).await?;
+    cluster.until(pods.clone(), &name, is_ready).await?;
+
     let file = node.dir().join("root/etc/cni/net.d/00-other.conflist");
     // A runtime that reads it would give new pods no network at all; it is there for a moment.
     fs::write(&file, r#"{"cniVersion": "1.0.0", "name": "other", "plugins": [{"type": "loopback"}]}"#)?;
-    let said = process::ready(&agent, PATIENCE, || async {
-        match ready(node).await {
-            Ok(()) => bail!("the agent is ready beside {}", file.display()),
-            Err(said) => Ok(said.to_string()),
-        }
+    let words =
+        ["Readiness probe", "--cni-conf-dir /etc/cni/net.d: 00-other.conflist comes before 01-kube-ovn.conflist"];
+    let told = cluster.told("kube-system", &fields, &words).await;
+    let unready = cluster.until(pods.clone(), &name, |pod: &Pod| {
+        ensure!(is_ready(pod).is_err(), "it is Ready");
+        Ok(())
     });
-    let said = said.await;
+    let unready = unready.await;
     let kept = fs::read_to_string(&file);
     fs::remove_file(&file)?;
-    let expected = "--cni-conf-dir /etc/cni/net.d: 00-other.conflist comes before 01-kube-ovn.conflist";
-    ensure!(said.as_ref().is_ok_and(|said| said.contains(expected)), "{said:?}");
+    told?;
+    unready?;
     ensure!(kept?.contains("loopback"), "the agent has changed another network's file");
-    process::ready(&agent, PATIENCE, || ready(node)).await
+    cluster.until(pods, &name, is_ready).await.map(drop)
+}
+
+/// Makes a range of addresses for Services that nobody told the controller of, and waits until that is said.
+async fn another_range(cluster: &Cluster, scene: &Scene, fields: &str) -> Result<()> {
+    let range = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": { "name": "e1-more" },
+        "spec": { "cidrs": ["10.200.0.0/24"] },
+    });
+    scene.create(range).await?;
+    let said = "--service-cluster-ip-range is 10.96.0.0/12,fd00:10:96::/112, but the API server gives Services addresses of \
+                10.200.0.0/24 (ServiceCIDR e1-more)";
+    cluster.told("default", fields, &[said]).await
 }
 
 #[tokio::test]
 async fn e1_a_service_range_that_we_were_not_told_of_is_an_event_of_the_default_subnet() -> Result<()> {
     let cluster = Cluster::running().await?;
     let scene = cluster.scene("e1-services").await?;
-    let events: Api<Event> = Api::namespaced(cluster.client(), "default");
     let fields = "involvedObject.kind=Subnet,involvedObject.name=ovn-default,reason=ServiceRangeDiffers";
-    // Those of an earlier run.
-    for event in events.list(&ListParams::default().fields(fields)).await? {
-        events.delete(&event.name_any(), &DeleteParams::default()).await?;
-    }
-    let range = json!({
-        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": { "name": "e1-more" },
-        "spec": { "cidrs": ["10.200.0.0/24"] },
-    });
-    scene.create(range).await?;
-    let mut heard = pin!(watcher(events, watcher::Config::default().fields(fields)).applied_objects());
-    let wait = async {
-        while let Some(event) = heard.try_next().await? {
-            let said = event.message.unwrap_or_default();
-            if said.contains("addresses of 10.200.0.0/24 (ServiceCIDR e1-more)") {
-                ensure!(said.starts_with("--service-cluster-ip-range is 10.96.0.0/12,fd00:10:96::/112, but"), "{said}");
-                return Ok(());
-            }
-        }
-        bail!("the watch ended")
-    };
-    let heard = tokio::time::timeout(PATIENCE, wait).await.context("no such event of the default subnet");
+    forget(&cluster, "default", fields).await?;
+    let told = another_range(&cluster, &scene, fields).await;
     let ranges: Api<ServiceCIDR> = Api::all(cluster.client());
     ranges.delete("e1-more", &DeleteParams::default()).await?;
-    heard??;
+    told?;
     cluster.until_gone(ranges, "e1-more").await
 }

@@ -17,11 +17,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::layout::{Node, SERVICES, cache, kubeconfig, lab, rootfs as debian, sibling, state};
-use crate::rootfs;
-
-/// The project's folder.
-const PROJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+use crate::layout::{Node, SERVICES, lab, rootfs as debian, sibling, state};
+use crate::{operator, rootfs};
 
 /// What the operator of a lab writes into the settings: its addresses, both families, and the datapath that works in a network
 /// namespace.
@@ -52,22 +49,15 @@ pub fn prepare() -> Result<()> {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     }
     for part in ["yamls", "systemd"] {
-        symlink(Path::new(PROJECT).join(part), folder().join(part))?;
+        symlink(operator::project().join(part), folder().join(part))?;
     }
     Ok(())
 }
 
 /// A shell of the operator's, for `script`.
 pub fn shell(script: &str) -> Command {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let (own, kubectl, helm) = (folder().join("bin"), state("bin"), cache("bin"));
-    let mut command = Command::new("bash");
-    command
-        .args(["-euo", "pipefail", "-c", script])
-        .current_dir(folder())
-        .env("PATH", format!("{}:{}:{}:{path}", own.display(), kubectl.display(), helm.display()))
-        .env("KUBECONFIG", kubeconfig())
-        .env("EDITOR", "editor");
+    let mut command = operator::shell(&folder(), script);
+    command.env("EDITOR", "editor");
     command
 }
 
@@ -114,7 +104,7 @@ fn compile(directory: &Path) -> Result<()> {
 
 /// Our programs and their directories, as `images/programs` has them.
 fn programs() -> Result<Vec<(String, String)>> {
-    let path = Path::new(PROJECT).join("images/programs");
+    let path = operator::project().join("images/programs");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
     let words = lines.filter(|line| !line.is_empty()).map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -166,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_labs_settings_are_among_those_of_the_project() {
-        let path = Path::new(PROJECT).join("systemd/kube-ovn.default");
+        let path = operator::project().join("systemd/kube-ovn.default");
         let text = edited(&fs::read_to_string(path).unwrap()).unwrap();
         assert!(text.contains("\nOVN_CENTRAL=172.30.0.1\n") && text.contains("\nMTU=0\n"), "{text}");
         assert!(edited("OVN_CENTRAL=\n").unwrap_err().to_string().contains("POD_CIDR"));

@@ -1,17 +1,14 @@
 //! Pods of a scene.
 
 use std::net::IpAddr;
-use std::pin::pin;
 
 use anyhow::{Context, Result, bail, ensure};
-use futures::TryStreamExt;
 use k8s_openapi::api::core::v1::{Event, Pod as PodObject};
 use kube::Api;
 use kube::api::ListParams;
-use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Map, Value, json};
 
-use super::{Cluster, PATIENCE, Place, Scene};
+use super::{Cluster, Place, Scene};
 use crate::layout::IMAGE;
 
 /// A pod that is to be created: what it runs answers on the ports of [`super::place`].
@@ -169,25 +166,11 @@ impl Pod {
 
     /// Waits until it is told something: an event with this reason whose message has all of these words.
     pub async fn told(&self, reason: &str, words: &[&str]) -> Result<()> {
-        let events: Api<Event> = Api::namespaced(self.cluster.client(), self.namespace());
         let uid = self.object.metadata.uid.as_deref().unwrap_or_default();
-        let config = watcher::Config::default().fields(&format!("involvedObject.uid={uid},reason={reason}"));
-        let said = |event: &Event| {
-            let message = event.message.as_deref().unwrap_or_default();
-            words.iter().all(|word| message.contains(word))
-        };
-        let mut heard = pin!(watcher(events, config).applied_objects());
-        let wait = async {
-            while let Some(event) = heard.try_next().await? {
-                if said(&event) {
-                    return Ok(());
-                }
-            }
-            bail!("the watch ended")
-        };
-        match tokio::time::timeout(PATIENCE, wait).await {
-            Ok(heard) => heard,
-            Err(_) => bail!("no event {reason} with {words:?} after {PATIENCE:?}; {}", self.events().await?),
+        let fields = format!("involvedObject.uid={uid},reason={reason}");
+        match self.cluster.told(self.namespace(), &fields, words).await {
+            Err(e) => Err(e.context(self.events().await?)),
+            heard => heard,
         }
     }
 

@@ -1,0 +1,32 @@
+//! Row E1 on a lab that was brought up by `lab up --manifest`: the manifest as it is in the project, its databases found by the
+//! Services `ovn-nb` and `ovn-sb`, makes a network. The lab's userspace datapath has no tunnels where the manifest has them, at
+//! the node's own address, so what is between nodes is shown by the chart alone.
+
+use anyhow::{Context, Result, ensure};
+use api::Subnet;
+use e2e::layout::OUTSIDE;
+use e2e::{Cluster, ledger};
+use kube::Api;
+
+#[tokio::test]
+async fn e1_manifest_the_file_of_the_project_makes_a_network() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let subnet = Api::<Subnet>::all(cluster.client()).get("ovn-default").await?;
+    ensure!(subnet.spec.cidr_block == "10.16.0.0/16", "this lab was not brought up by the manifest: {:?}", subnet.spec);
+    let scene = cluster.scene("e1-manifest").await?;
+    scene.namespace("e1-manifest", &[]).await?;
+    for node in cluster.nodes() {
+        let name = node.name();
+        let pod = |which: &str| scene.pod("e1-manifest", &format!("{which}-{name}")).on(&name);
+        let (one, two) = tokio::try_join!(pod("one").ready(), pod("two").ready())?;
+        let other = two.ip4()?;
+        one.place().ping(&other).await?;
+        cluster.node(&name)?.tcp(&other).await.context("from the node to its pod")?;
+        let seen = one.place().tcp(OUTSIDE).await?.seen.to_string();
+        ensure!(seen == node.ip4(), "the outside sees {seen}, not {}", node.ip4());
+        let health = ["-sS", "--insecure", "--max-time", "5", "https://10.96.0.1/healthz"];
+        let said = one.place().run("curl", &health).await.context("the API server at its ClusterIP")?;
+        ensure!(said == "ok", "the API server says {said}");
+    }
+    ledger::agree(&cluster).await.map(drop)
+}
