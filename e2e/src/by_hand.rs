@@ -76,7 +76,7 @@ pub async fn section_on(title: &str, node: Node) -> Result<String> {
 pub async fn restart(what: &str) -> Result<()> {
     let known = UNITS.iter().find(|(name, ..)| *name == what);
     let (_, unit, place) = known.with_context(|| format!("there is no {what} to restart; controller or agent"))?;
-    ensure!(is_up(), "only a lab that was brought up by hand runs what is built; see make image");
+    ensure!(is_up(), "only a lab made by hand (lab up --by-hand) runs what e2e/build has built");
     let nodes = Node::running();
     section("Programs", &nodes).await?;
     let words = ["restart", unit].map(str::to_owned);
