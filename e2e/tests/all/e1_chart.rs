@@ -1,7 +1,7 @@
 //! Row E1, the part before anything runs: a real API server takes the manifest, and helm asks it what it can.
 
 use anyhow::{Context, Result, bail, ensure};
-use e2e::Cluster;
+use e2e::{Cluster, operator, process};
 use e2e::kube::kubectl;
 use e2e::layout::kubeconfig;
 use kube::ResourceExt;
@@ -31,6 +31,17 @@ async fn e1_the_api_server_takes_every_object_of_the_manifest() -> Result<()> {
     let said = kubectl(&["apply", "--dry-run=server", "--filename", yamls::MANIFEST]).await?;
     let objects = yamls::objects(&std::fs::read_to_string(yamls::MANIFEST)?)?;
     ensure!(said.lines().count() == objects.len(), "of {} objects these were taken: {said}", objects.len());
+    Ok(())
+}
+
+#[tokio::test]
+async fn e1_other_settings_are_rendered_and_applied_as_the_page_says() -> Result<()> {
+    let _cluster = Cluster::running().await?;
+    let page = include_str!("../../../docs/install.md");
+    let line = page.lines().find(|line| line.starts_with("helm template ")).context("the page has no such line")?;
+    ensure!(line.ends_with("| kubectl apply -f -"), "{line}");
+    let said = process::run(operator::shell(&operator::project(), &format!("{line} --dry-run=server"))).await?;
+    ensure!(said.contains("deployment.apps/kube-ovn-controller"), "{said}");
     Ok(())
 }
 

@@ -4,15 +4,22 @@
 
 use anyhow::{Context, Result, ensure};
 use api::Subnet;
+use e2e::kube::kubectl;
 use e2e::layout::OUTSIDE;
-use e2e::{Cluster, ledger};
+use e2e::{Cluster, central, ledger};
 use kube::Api;
 
-#[tokio::test]
-async fn e1_manifest_the_file_of_the_project_makes_a_network() -> Result<()> {
+/// The lab, if it was made so.
+async fn lab() -> Result<Cluster> {
     let cluster = Cluster::running().await?;
     let subnet = Api::<Subnet>::all(cluster.client()).get("ovn-default").await?;
     ensure!(subnet.spec.cidr_block == "10.16.0.0/16", "this lab was not brought up by the manifest: {:?}", subnet.spec);
+    Ok(cluster)
+}
+
+#[tokio::test]
+async fn e1_manifest_the_file_of_the_project_makes_a_network() -> Result<()> {
+    let cluster = lab().await?;
     let scene = cluster.scene("e1-manifest").await?;
     scene.namespace("e1-manifest", &[]).await?;
     for node in cluster.nodes() {
@@ -28,5 +35,21 @@ async fn e1_manifest_the_file_of_the_project_makes_a_network() -> Result<()> {
         let said = one.place().run("curl", &health).await.context("the API server at its ClusterIP")?;
         ensure!(said == "ok", "the API server says {said}");
     }
+    ledger::agree(&cluster).await.map(drop)
+}
+
+#[tokio::test]
+async fn e1_manifest_without_the_label_the_databases_wait_and_say_for_what() -> Result<()> {
+    let cluster = lab().await?;
+    let (node, place) = (central::NODE.name(), "--namespace=kube-system");
+    kubectl(&["label", "node", &node, "kube-ovn/role-"]).await?;
+    let outcome = async {
+        kubectl(&["delete", "pod", place, "--selector=app=ovn-central", "--wait=false"]).await?;
+        cluster.told("kube-system", "reason=FailedScheduling", &["didn't match Pod's node affinity/selector"]).await
+    };
+    let outcome = outcome.await;
+    kubectl(&["label", "node", &node, "kube-ovn/role=master"]).await?;
+    outcome?;
+    kubectl(&["rollout", "status", place, "deployment/ovn-central", "--timeout=60s"]).await?;
     ledger::agree(&cluster).await.map(drop)
 }

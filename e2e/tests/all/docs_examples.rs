@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use serde_json::Value;
 
-const PAGE: &str = include_str!("../../docs/subnets.md");
+const PAGE: &str = include_str!("../../../docs/subnets.md");
 
 /// The YAML documents of the page, in order.
 fn examples() -> Result<Vec<Value>> {
