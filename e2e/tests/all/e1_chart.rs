@@ -1,9 +1,9 @@
 //! Row E1, the part before anything runs: a real API server takes the manifest, and helm asks it what it can.
 
 use anyhow::{Context, Result, bail, ensure};
-use e2e::{Cluster, operator, process};
 use e2e::kube::kubectl;
 use e2e::layout::kubeconfig;
+use e2e::{Cluster, operator, process};
 use kube::ResourceExt;
 use yamls::HelmError;
 
