@@ -25,4 +25,3 @@ mod e1_manifest;
 mod e1_node_loss;
 mod e1_service_by_name;
 mod e1_wrong_settings;
-mod main;
