@@ -30,11 +30,14 @@ pub async fn away(meanwhile: impl Future<Output = Result<()>>) -> Result<()> {
         return outcome;
     }
     let kubectl = async |words: &[&str]| kube::kubectl(&[&["--namespace=kube-system"], words].concat()).await;
+    // By its pod: the Deployment's status may still tell of the one that is gone.
+    let pod = async |is: &str| kubectl(&["wait", "pod", "--selector=app=ovn-central", is, "--timeout=60s"]).await;
     kubectl(&["scale", "deployment/ovn-central", "--replicas=0"]).await?;
-    kubectl(&["wait", "pod", "--selector=app=ovn-central", "--for=delete", "--timeout=60s"]).await?;
+    pod("--for=delete").await?;
     let outcome = meanwhile.await;
     kubectl(&["scale", "deployment/ovn-central", "--replicas=1"]).await?;
-    kubectl(&["rollout", "status", "deployment/ovn-central", "--timeout=60s"]).await?;
+    pod("--for=create").await?;
+    pod("--for=condition=Ready").await?;
     outcome
 }
 

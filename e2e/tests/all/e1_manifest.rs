@@ -44,12 +44,13 @@ async fn e1_manifest_without_the_label_the_databases_wait_and_say_for_what() -> 
     let (node, place) = (central::NODE.name(), "--namespace=kube-system");
     kubectl(&["label", "node", &node, "kube-ovn/role-"]).await?;
     let outcome = async {
-        kubectl(&["delete", "pod", place, "--selector=app=ovn-central", "--wait=false"]).await?;
+        kubectl(&["delete", "pod", place, "--selector=app=ovn-central"]).await?;
         cluster.told("kube-system", "reason=FailedScheduling", &["didn't match Pod's node affinity/selector"]).await
     };
     let outcome = outcome.await;
     kubectl(&["label", "node", &node, "kube-ovn/role=master"]).await?;
     outcome?;
-    kubectl(&["rollout", "status", place, "deployment/ovn-central", "--timeout=60s"]).await?;
+    let pod = ["wait", "pod", place, "--selector=app=ovn-central", "--for=condition=Ready", "--timeout=60s"];
+    kubectl(&pod).await?;
     ledger::agree(&cluster).await.map(drop)
 }
