@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use daemons::status::Question;
 
-use crate::datapath::Tunnel;
+use crate::datapath::{Tunnel, Wanted};
 
 /// Open vSwitch and ovn-controller of a node.
 #[derive(Clone, Debug, Parser)]
@@ -87,17 +87,6 @@ pub enum Probe {
     Live,
     /// All daemons do their work, and ovn-controller is connected to the southbound database.
     Ready,
-}
-
-/// Which datapath is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Wanted {
-    /// The kernel's where it is there, else userspace.
-    Auto,
-    /// The kernel's, or none.
-    Kernel,
-    /// Userspace.
-    Userspace,
 }
 
 /// Where sockets are.

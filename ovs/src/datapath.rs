@@ -6,8 +6,6 @@ use std::path::Path;
 use clap::ValueEnum;
 use daemons::tool;
 
-use crate::args::Wanted;
-
 /// How packets travel between nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Tunnel {
@@ -44,6 +42,17 @@ pub enum DatapathError {
     /// Neither can be had.
     #[error("the userspace datapath needs /dev/net/tun, which is not there{0}")]
     NoTaps(String),
+}
+
+/// Which datapath is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Wanted {
+    /// The kernel's where it is there, else userspace.
+    Auto,
+    /// The kernel's, or none.
+    Kernel,
+    /// Userspace.
+    Userspace,
 }
 
 impl Tunnel {

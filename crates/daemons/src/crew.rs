@@ -11,6 +11,7 @@ use tokio::process::Command;
 use tokio::sync::watch;
 
 use crate::daemon::Daemon;
+use crate::member::Member;
 use crate::restarts::{Restarts, Verdict};
 use crate::status::{Question, Status};
 
@@ -46,17 +47,6 @@ pub trait Part {
     fn patience(&self) -> Duration {
         Duration::from_secs(30)
     }
-}
-
-/// What others may know of a daemon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// What it is called.
-    pub name: &'static str,
-    /// The number of its process, while it has one.
-    pub pid: Option<u32>,
-    /// Whether it has done its work since it was started.
-    pub settled: bool,
 }
 
 /// Why the whole has come to an end by itself.

@@ -19,6 +19,7 @@ pub mod crew;
 pub mod daemon;
 pub mod damage;
 mod line;
+pub mod member;
 pub mod orphans;
 pub mod restarts;
 pub mod status;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use crate::crew::Member;
+use crate::member::Member;
 
 /// How long an answer may take: longer than each daemon may.
 const PATIENCE: Duration = Duration::from_secs(5);

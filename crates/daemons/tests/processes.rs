@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use daemons::crew::{Crew, CrewError, Member, Part};
+use daemons::crew::{Crew, CrewError, Part};
+use daemons::member::Member;
 use tokio::process::Command;
 use tokio::sync::{oneshot, watch};
 
