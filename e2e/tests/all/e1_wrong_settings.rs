@@ -35,9 +35,9 @@ async fn e1_a_file_that_comes_before_ours_makes_the_agent_not_ready_until_it_is_
     let file = node.dir().join("root/etc/cni/net.d/00-other.conflist");
     // A runtime that reads it would give new pods no network at all; it is there for a moment.
     fs::write(&file, r#"{"cniVersion": "1.0.0", "name": "other", "plugins": [{"type": "loopback"}]}"#)?;
-    let words =
-        ["Readiness probe", "--cni-conf-dir /etc/cni/net.d: 00-other.conflist comes before 01-kube-ovn.conflist"];
-    let told = cluster.told("kube-system", &fields, &words).await;
+    let said = "Readiness probe failed: kube-ovn-cni: --cni-conf-dir /etc/cni/net.d: 00-other.conflist comes before \
+                01-kube-ovn.conflist";
+    let told = cluster.told("kube-system", &fields, &[said]).await;
     let unready = cluster.until(pods.clone(), &name, |pod: &Pod| {
         ensure!(is_ready(pod).is_err(), "it is Ready");
         Ok(())
