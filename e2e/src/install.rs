@@ -65,7 +65,7 @@ pub async fn up(nodes: &[Node], way: Way) -> Result<()> {
 }
 
 /// The first line of the page's commands that begins so.
-fn command(beginning: &str) -> Result<&'static str> {
+pub fn command(beginning: &str) -> Result<&'static str> {
     let line = PAGE.lines().find(|line| line.starts_with(beginning));
     line.with_context(|| format!("docs/install.md has no command that begins with {beginning:?}"))
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use e2e::kube::kubectl;
 use e2e::layout::kubeconfig;
-use e2e::{Cluster, operator, process};
+use e2e::{Cluster, install as page, operator, process};
 use kube::ResourceExt;
 use yamls::HelmError;
 
@@ -37,8 +37,7 @@ async fn e1_the_api_server_takes_every_object_of_the_manifest() -> Result<()> {
 #[tokio::test]
 async fn e1_other_settings_are_rendered_and_applied_as_the_page_says() -> Result<()> {
     let _cluster = Cluster::running().await?;
-    let page = include_str!("../../../docs/install.md");
-    let line = page.lines().find(|line| line.starts_with("helm template ")).context("the page has no such line")?;
+    let line = page::command("helm template ")?;
     ensure!(line.ends_with("| kubectl apply -f -"), "{line}");
     let said = process::run(operator::shell(&operator::project(), &format!("{line} --dry-run=server"))).await?;
     ensure!(said.contains("deployment.apps/kube-ovn-controller"), "{said}");
