@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -153,37 +153,36 @@ pub fn children(pid: u32) -> Vec<u32> {
     text.split_whitespace().filter_map(|p| p.parse().ok()).collect()
 }
 
-/// Waits until `check` gives a value, asking every 50 ms. An error says what the last answer was, and the end of the log of
-/// process `name`; it comes at once when that process is gone. Only for the start of processes, which have no better event.
+/// [`until`] for the start of the process called `name`. An error has the end of its log as well; it comes at once when that
+/// process is gone.
 pub async fn ready<T, F: Future<Output = Result<T>>>(
     name: &str,
     patience: Duration,
+    check: impl FnMut() -> F,
+) -> Result<T> {
+    poll(patience, || runs(name), check).await.map_err(|e| {
+        let said = fs::read_to_string(log(name)).unwrap_or_default();
+        let lines: Vec<_> = said.lines().collect();
+        let end = lines[lines.len().saturating_sub(8)..].join("\n  ");
+        anyhow!("{name} {}: {e:#}\n  {end}", if runs(name) { "is not ready" } else { "has ended" })
+    })
+}
+
+/// Waits until `check` gives a value, asking every 50 ms: for what tells nobody when it comes. The error is the last answer.
+pub async fn until<T, F: Future<Output = Result<T>>>(patience: Duration, check: impl FnMut() -> F) -> Result<T> {
+    poll(patience, || true, check).await
+}
+
+/// Asks for as long as `patience` lasts and there is hope.
+async fn poll<T, F: Future<Output = Result<T>>>(
+    patience: Duration,
+    hope: impl Fn() -> bool,
     mut check: impl FnMut() -> F,
 ) -> Result<T> {
     let deadline = Instant::now() + patience;
     loop {
-        let answer =
-            tokio::time::timeout(patience, check()).await.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer")));
-        match answer {
-            Ok(value) => return Ok(value),
-            Err(e) if runs(name) && Instant::now() < deadline => drop(e),
-            Err(e) => {
-                let said = fs::read_to_string(log(name)).unwrap_or_default();
-                let lines: Vec<_> = said.lines().collect();
-                let end = lines[lines.len().saturating_sub(8)..].join("\n  ");
-                bail!("{name} {}: {e:#}\n  {end}", if runs(name) { "is not ready" } else { "has ended" });
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Waits until `check` gives a value, asking every 50 ms: for what tells nobody when it comes. The error is the last answer.
-pub async fn until<T, F: Future<Output = Result<T>>>(patience: Duration, mut check: impl FnMut() -> F) -> Result<T> {
-    let deadline = Instant::now() + patience;
-    loop {
-        match check().await {
-            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(50)).await,
+        match tokio::time::timeout(patience, check()).await.unwrap_or_else(|_| Err(anyhow!("no answer"))) {
+            Err(_) if hope() && Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(50)).await,
             answer => return answer,
         }
     }
