@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ovn::southbound::Chassis;
+use ovsdb::Uuid;
 use ovsdb::client::{Changes, Client};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -63,20 +64,22 @@ async fn remove(
     removed.next()
 }
 
-/// When the chassis of which host was removed last.
+/// Which chassis of which host was to be removed last, and when.
 #[derive(Debug, Default)]
 struct Removed {
-    at: BTreeMap<String, Instant>,
+    at: BTreeMap<String, (Uuid, Instant)>,
 }
 
 impl Removed {
     /// Those of `stale`, all that there are, that are to be removed now.
     fn due(&mut self, mut stale: Vec<Chassis>, now: Instant) -> Vec<Chassis> {
         let hosts: BTreeSet<&str> = stale.iter().map(|chassis| chassis.hostname.as_str()).collect();
-        self.at.retain(|host, at| now < *at + AGAIN || hosts.contains(host.as_str()));
-        stale.retain(|chassis| self.at.get(&chassis.hostname).is_none_or(|at| now >= *at + AGAIN));
-        for Chassis { name, hostname, .. } in &stale {
-            if self.at.insert(hostname.clone(), now).is_some() {
+        self.at.retain(|host, (_, at)| now < *at + AGAIN || hosts.contains(host.as_str()));
+        stale.retain(|chassis| self.at.get(&chassis.hostname).is_none_or(|(_, at)| now >= *at + AGAIN));
+        for Chassis { id, name, hostname } in &stale {
+            let before = self.at.insert(hostname.clone(), (*id, now));
+            // The same row is there still because its removal failed.
+            if before.is_some_and(|(row, _)| row != *id) {
                 tracing::warn!(
                     chassis = name,
                     hostname,
@@ -89,7 +92,7 @@ impl Removed {
 
     /// When one may be due again that has come back, or whose removal failed.
     fn next(&self) -> Option<Instant> {
-        self.at.values().min().map(|at| *at + AGAIN)
+        self.at.values().map(|(_, at)| *at + AGAIN).min()
     }
 }
 
