@@ -19,6 +19,10 @@ const ETCD: &str = "http://127.0.0.1:12379";
 pub const PROGRAMS: [&str; 6] =
     ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
 
+/// What watches the API server on the control plane, and the name of its own that each has in its certificate's files.
+const CONTROLLERS: [(&str, &str); 2] =
+    [("kube-controller-manager", "controller-manager"), ("kube-scheduler", "scheduler")];
+
 /// The path of one of [`PROGRAMS`].
 pub fn program(name: &str) -> std::path::PathBuf {
     state("bin").join(name)
@@ -37,7 +41,21 @@ pub async fn up() -> Result<()> {
     }
     etcd()?;
     start_apiserver().await?;
-    for (name, own) in [("kube-controller-manager", "controller-manager"), ("kube-scheduler", "scheduler")] {
+    start_controllers()
+}
+
+/// The controller manager and the scheduler anew: what a real cluster does to them when they lose their Lease because the API
+/// server was away. Those that lived on would each look for it again only after a pause of up to a minute.
+pub async fn restart_controllers() -> Result<()> {
+    for (name, _) in CONTROLLERS {
+        process::kill_now(name).await?;
+    }
+    start_controllers()
+}
+
+/// Starts the controller manager and the scheduler.
+fn start_controllers() -> Result<()> {
+    for (name, own) in CONTROLLERS {
         let conf = file(&format!("{own}.conf"));
         let mut command = process::command(program(name), &["--leader-elect=false", "--bind-address=127.0.0.1"]);
         for flag in ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"] {

@@ -137,6 +137,9 @@ impl Part {
         drop(paused);
         let outcome = if hung.is_ok() { gone.await } else { Ok(()) };
         self.start().await?;
+        if self == Self::ApiServer {
+            kube::restart_controllers().await?;
+        }
         hung.and(outcome)
     }
 

@@ -3,19 +3,19 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use e2e::bench::bed::Bed;
 use e2e::bench::seen::Seen;
 use e2e::cluster::{Scene, is_ready};
 use e2e::part::Part;
 use e2e::{Cluster, ledger, process};
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 /// From its return until all that came meanwhile has its addresses: a few times what was measured.
 const CAUGHT_UP: Duration = Duration::from_secs(10);
-/// The same until a real pod is Ready: kubelet looks for an API server that was away every half minute, and takes its time
+/// The same until real pods are Ready: a kubelet looks for an API server that was away every half minute, and takes its time
 /// at random.
 const RUNS: Duration = Duration::from_secs(75);
 
@@ -33,42 +33,51 @@ async fn away(cluster: &Cluster, scene: &Scene, name: &str, part: Part) -> Resul
     let bed = Bed::new(cluster, name, name).await?;
     let far = scene.pod("default", &format!("{name}-far")).on("n2").ready().await?;
     let ip = far.ip4()?;
-    let late_name = format!("{name}-late");
-    let is_late = move |pod: &Pod| pod.metadata.name.as_ref() == Some(&late_name) && is_ready(pod).is_ok();
+    let prefix = format!("{name}-late-");
+    let late = |node: &str| scene.pod("default", &format!("{prefix}{node}")).on(node);
+    let is_late = {
+        let prefix = prefix.clone();
+        move |pod: &Pod| pod.name_any().starts_with(&prefix) && is_ready(pod).is_ok()
+    };
     let runs = Seen::follow(Api::namespaced(cluster.client(), "default"), is_late).await?;
     let names = Bed::names(50);
-    let late = scene.pod("default", &format!("{name}-late")).on("n1");
+    // On each node one, since each kubelet looks for the API server in its own time.
+    let late = async || tokio::try_join!(late("n1").create(), late("n2").create());
     let mut created = None;
-    if part == Part::ApiServer {
-        // As many as it takes in before it goes.
-        bed.create_all(&names, |_| {}).await?;
-        created = Some(late.create().await?);
-        part.away(half_a_minute(cluster, &ip), half_a_minute(cluster, &ip)).await?;
-    } else {
-        let hangs = async {
+    let hangs = async {
+        if part == Part::Northbound {
             bed.create_all(&names, |_| {}).await?;
-            created = Some(late.create().await?);
-            half_a_minute(cluster, &ip).await
-        };
-        part.away(hangs, half_a_minute(cluster, &ip)).await?;
+            created = Some(late().await?);
+        }
+        half_a_minute(cluster, &ip).await
+    };
+    if part == Part::ApiServer {
+        // As many as it takes in before it goes; nothing can come while it is away.
+        bed.create_all(&names, |_| {}).await?;
     }
+    part.away(hangs, half_a_minute(cluster, &ip)).await?;
     let back = Instant::now();
     process::all_run()?;
+    let (one, two) = match created {
+        Some(pods) => pods,
+        None => late().await?,
+    };
     bed.pods.count(names.len()).await?;
     let annotated = back.elapsed();
-    runs.count(1).await?;
+    runs.count(2).await?;
     let ready = back.elapsed();
-    let late = created.context("it was created")?;
-    late.place().ping(&ip).await?;
+    for pod in [one, two] {
+        pod.place().ping(&ip).await?;
+    }
     let agreed = ledger::agree(cluster).await?;
     println!(
-        "{} away for a minute: {} pods annotated {annotated:.1?} after its return, a pod Ready after {ready:.1?}, all \
-         records agreed {agreed:.1?} later",
+        "{} away for a minute: {} pods annotated {annotated:.1?} after its return, one on each node Ready after {ready:.1?}, \
+         all records agreed {agreed:.1?} later",
         part.name(),
         names.len()
     );
     ensure!(annotated < CAUGHT_UP, "it took {annotated:?} to catch up");
-    ensure!(ready < RUNS, "the pod was Ready after {ready:?}");
+    ensure!(ready < RUNS, "the pods were Ready after {ready:?}");
     process::all_run()?;
     bed.clear().await.map(drop)
 }
