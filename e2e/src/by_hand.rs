@@ -5,15 +5,12 @@ use anyhow::{Context, Result, bail, ensure};
 use futures::future::try_join_all;
 
 use crate::layout::Node;
-use crate::{process, rootfs};
+use crate::{process, rootfs, systemd};
 
 pub mod page;
 pub mod stand_in;
-pub mod systemctl;
-pub mod unit;
-pub mod words;
 
-use page::{Block, Place, Step};
+use page::{Block, Place};
 
 /// The page's headings up to a network that runs.
 const UP: [&str; 6] = ["Packages", "Programs", "Settings and units", "Accounts", "Kubeconfigs", "Start"];
@@ -43,9 +40,19 @@ pub fn is_up() -> bool {
     stand_in::folder().exists()
 }
 
+/// What the process of a unit on a node is called.
+pub fn name(node: Node, unit: &str) -> String {
+    format!("{unit}-{}", node.name())
+}
+
 /// Does what the page says. A node gets its network a moment after this returns.
 pub async fn up(nodes: &[Node]) -> Result<()> {
     stand_in::prepare()?;
+    try_join_all(nodes.iter().map(|node| async {
+        systemd::boot(*node).await?;
+        stand_in::equip(*node)
+    }))
+    .await?;
     for title in UP {
         section(title, nodes).await?;
     }
@@ -67,7 +74,7 @@ pub async fn section_on(title: &str, node: Node) -> Result<String> {
     let mut said = String::new();
     for block in page::section(title)? {
         ensure!(block.place == Place::OneNode, "line {}: it is said where this runs", block.line);
-        said += &steps_on(node, &block.steps()?).await?;
+        said += &run_on(node, &block.script).await?;
     }
     Ok(said)
 }
@@ -79,8 +86,9 @@ pub async fn restart(what: &str) -> Result<()> {
     ensure!(is_up(), "only a lab made by hand (lab up --by-hand) runs what e2e/build has built");
     let nodes = Node::running();
     section("Programs", &nodes).await?;
-    let words = ["restart", unit].map(str::to_owned);
-    try_join_all(on(*place, &nodes)?.iter().map(|node| systemctl::run(*node, &words))).await.map(drop)
+    let words = ["restart", *unit];
+    let all = on(*place, &nodes)?.iter().map(|node| systemd::systemctl(*node, &words));
+    try_join_all(all).await.map(drop)
 }
 
 /// The nodes of a place.
@@ -99,22 +107,12 @@ async fn run(block: &Block, nodes: &[Node]) -> Result<String> {
     if block.place == Place::Operator {
         return process::run(stand_in::shell(&block.script)).await;
     }
-    let steps = block.steps()?;
-    let all = on(block.place, nodes)?.iter().map(|node| steps_on(*node, &steps));
+    let all = on(block.place, nodes)?.iter().map(|node| run_on(*node, &block.script));
     Ok(try_join_all(all).await?.concat())
 }
 
-async fn steps_on(node: Node, steps: &[Step]) -> Result<String> {
-    let mut said = String::new();
-    for step in steps {
-        said += &match step {
-            Step::Shell(script) => process::run(rootfs::on(node, "bash", &["-euo", "pipefail", "-c", script])?).await,
-            Step::Own(program, words) if program == "apt-get" => stand_in::packages(words).map(|()| String::new()),
-            Step::Own(_, words) => systemctl::run(node, words).await,
-        }
-        .with_context(|| node.name())?;
-    }
-    Ok(said)
+async fn run_on(node: Node, script: &str) -> Result<String> {
+    process::run(rootfs::on(node, "bash", &["-euo", "pipefail", "-c", script])?).await.with_context(|| node.name())
 }
 
 #[cfg(test)]
@@ -136,22 +134,21 @@ mod tests {
     }
 
     #[test]
-    fn every_unit_starts_its_program_with_the_settings_as_they_are() {
+    fn what_a_unit_names_is_a_setting() {
         let settings = fs::read_to_string(format!("{FOLDER}/kube-ovn.default")).unwrap();
-        let read = |path: &str| Ok((path == "/etc/default/kube-ovn").then(|| settings.clone()));
-        let mut programs = Vec::new();
-        for (name, text) in all() {
-            let lines = unit::Unit::parse(&name, &text).unwrap().lines("n1", read).unwrap();
-            // What a unit names is a setting: a slip would be an empty value.
+        let is_one = |word: &str| {
+            let assigned =
+                |line: &str| line.trim_start_matches('#').split_once('=').is_some_and(|(name, _)| name == word);
+            settings.lines().any(assigned)
+        };
+        let units = all();
+        assert_eq!(units.len(), 4);
+        for (name, text) in units {
+            // A slip would be an empty value.
             for word in text.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(word, _)| word) {
-                assert!(lines.environment.contains_key(word), "{name} names {word}, which is no setting");
+                assert!(is_one(word), "{name} names {word}, which is no setting");
             }
-            programs.push(lines.start[0].clone());
         }
-        assert_eq!(
-            programs,
-            ["ovn-central", "kube-ovn-cni", "kube-ovn-controller", "ovs-ovn"].map(|p| format!("/usr/bin/{p}"))
-        );
     }
 
     #[test]

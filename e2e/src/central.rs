@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::by_hand::{self, systemctl};
 use crate::layout::Node;
-use crate::{kube, process, rootfs};
+use crate::systemd::{self, systemctl};
+use crate::{by_hand, kube, process, rootfs};
 
 /// Where it is.
 pub const NODE: Node = Node::ONE;
@@ -22,11 +22,11 @@ pub fn address() -> String {
 /// Has it go, and come back after `meanwhile`, whatever came of it. It serves when this returns.
 pub async fn away(meanwhile: impl Future<Output = Result<()>>) -> Result<()> {
     if by_hand::is_up() {
-        systemctl::stop(NODE, by_hand::CENTRAL).await?;
+        systemctl(NODE, &["stop", by_hand::CENTRAL]).await?;
         let outcome = meanwhile.await;
-        systemctl::start(NODE, by_hand::CENTRAL).await?;
+        systemctl(NODE, &["start", by_hand::CENTRAL]).await?;
         let check = async || process::run(rootfs::on(NODE, "ovn-central", &["check", "ready"])?).await;
-        process::ready(&systemctl::name(NODE, by_hand::CENTRAL), Duration::from_mins(1), check).await?;
+        systemd::ready(NODE, by_hand::CENTRAL, Duration::from_mins(1), check).await?;
         return outcome;
     }
     let kubectl = async |words: &[&str]| kube::kubectl(&[&["--namespace=kube-system"], words].concat()).await;

@@ -8,8 +8,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
 use crate::layout::Node;
 
@@ -101,6 +102,20 @@ impl Hierarchies {
         Ok(())
     }
 
+    /// Moves this process, which is on the node and has a mount namespace of its own, into a group of version 2 that is the node's
+    /// alone, whichever version the machine has: systemd knows no other.
+    pub fn enter_unified(&self, node: Node) -> Result<()> {
+        let group = match self {
+            Self::V1(_) => {
+                mount(Some("cgroup2"), ROOT, Some("cgroup2"), MsFlags::empty(), None::<&str>).context("cgroup2")?;
+                Path::new(ROOT).join(LAB).join(node.name())
+            }
+            Self::V2 => Path::new(ROOT).join("debian"),
+        };
+        fs::create_dir_all(&group)?;
+        write(&group.join("cgroup.procs"), "0")
+    }
+
     /// Every process in the lab's groups: all that runs on its nodes, and nothing else.
     pub fn processes(&self) -> BTreeSet<i32> {
         let mut groups = self.lab();
@@ -116,12 +131,29 @@ impl Hierarchies {
 
     /// Removes the lab's groups. They must hold no process; the kernel takes a moment to see that.
     pub fn remove(&self) -> Result<()> {
+        self.remove_unified(LAB.into())?;
         remove(&self.lab())
     }
 
     /// Removes a node's groups, as [`Hierarchies::remove`] does all of the lab's.
     pub fn remove_node(&self, node: Node) -> Result<()> {
+        self.remove_unified(Path::new(LAB).join(node.name()))?;
         remove(&self.lab().iter().map(|lab| lab.join(node.name())).collect::<Vec<_>>())
+    }
+
+    /// Removes the groups of [`Hierarchies::enter_unified`] where they are not part of the node's: from a mount namespace of a
+    /// thread's own, since a machine with version 1 need not have the other one mounted.
+    fn remove_unified(&self, groups: PathBuf) -> Result<()> {
+        if matches!(self, Self::V2) {
+            return Ok(());
+        }
+        let work = move || -> Result<()> {
+            unshare(CloneFlags::CLONE_NEWNS)?;
+            mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+            mount(Some("cgroup2"), ROOT, Some("cgroup2"), MsFlags::empty(), None::<&str>).context("cgroup2")?;
+            remove(&[Path::new(ROOT).join(groups)])
+        };
+        std::thread::spawn(work).join().map_err(|_| anyhow!("a thread panicked"))?
     }
 }
 

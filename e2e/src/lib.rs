@@ -27,6 +27,7 @@ pub mod pki;
 pub mod process;
 pub mod record;
 pub mod rootfs;
+pub mod systemd;
 pub mod up;
 
 pub use cluster::Cluster;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use e2e::install::Way;
 use e2e::layout::{Node, OUTSIDE_NETNS, kubeconfig, state};
-use e2e::{bench, by_hand, central, down, kube, node, process, rootfs, up};
+use e2e::{bench, by_hand, central, down, kube, node, process, rootfs, systemd, up};
 
 /// A real Kubernetes and OVN cluster on one machine.
 #[derive(Parser)]
@@ -71,6 +71,12 @@ enum Verb {
     /// Be a node's process 1.
     #[command(hide = true)]
     NodeInit { node: String },
+    /// Make a node's systemd.
+    #[command(hide = true)]
+    Boot { node: String },
+    /// Be it.
+    #[command(hide = true)]
+    BootInit { node: String },
     /// Do what the page takes for granted and a lab does not have.
     #[command(hide = true)]
     StandIn {
@@ -123,9 +129,6 @@ fn act() -> Result<()> {
         }
         Verb::Down => wait_for(down::down())??,
         Verb::Restart { what } => wait_for(by_hand::restart(&what))??,
-        Verb::Exec { host, command } if command.first().is_some_and(|program| program == "systemctl") => {
-            print!("{}", wait_for(by_hand::systemctl::run(named(&host)?, &command[1..]))??);
-        }
         Verb::Exec { host, command } => match exec(&host, &command)? {},
         Verb::Kubectl(rest) => {
             let mut command = Command::new(kube::program("kubectl"));
@@ -139,6 +142,8 @@ fn act() -> Result<()> {
         // These change the namespaces of the process, so they must stay clear of a runtime's threads.
         Verb::NodeStart { node } => node::start(named(&node)?)?,
         Verb::NodeInit { node } => match node::init(named(&node)?)? {},
+        Verb::Boot { node } => systemd::start(named(&node)?)?,
+        Verb::BootInit { node } => match systemd::init(named(&node)?)? {},
         Verb::StandIn { name, arguments } => by_hand::stand_in::act(&name, &arguments.arguments)?,
         Verb::Chroot { root, command } => {
             let (program, arguments) = command.arguments.split_first().context("chroot: no command")?;
@@ -167,7 +172,8 @@ fn exec(host: &str, command: &[String]) -> Result<Infallible> {
         return become_it(process::in_netns(host, program, arguments));
     }
     let node = named(host)?;
-    if program.starts_with("ovs-") || program.starts_with("ovn-") || *program == "ovsdb-client" {
+    let debian = ["ovs-", "ovn-", "kube-ovn-", "ovsdb-client", "systemctl", "journalctl"];
+    if debian.iter().any(|beginning| program.starts_with(beginning)) {
         return become_it(rootfs::on(node, program, arguments)?);
     }
     become_it(process::on(node, program, arguments)?)

@@ -6,9 +6,9 @@ use crate::layout::Node;
 /// The nodes that they run on.
 pub const NODES: [Node; 2] = [Node::ONE, Node::TWO];
 
-/// What they are called, in the order of [`NODES`]. So are their processes where the lab runs them, and their names in the Lease.
+/// What they are called, in the order of [`NODES`]. So are their units where there are any, and their names in the Lease.
 pub fn controllers() -> [String; 2] {
-    NODES.map(|node| by_hand::systemctl::name(node, by_hand::CONTROLLER))
+    NODES.map(|node| by_hand::name(node, by_hand::CONTROLLER))
 }
 
 /// The network namespace that a replica runs in, and the address at which it answers there.

@@ -1,8 +1,8 @@
 //! What tests take away and bring back: daemons that are killed (`kill -9`), paused, and started again.
 //!
-//! A daemon that the lab runs itself is known by its record, and the lab starts it again. Any other runs in a pod, or is a child
-//! of one of our programs: it is found by the network namespace that it shares with its node and by its program, and it is for
-//! kubelet, or for what it is a child of, to start it again; here that is waited for.
+//! A daemon that the lab runs itself is known by its record, and the lab starts it again. Any other runs in a pod or in a unit, or
+//! is a child of one of our programs: it is found by the network namespace that it shares with its node and by its program, and it
+//! is for kubelet or systemd, or for what it is a child of, to start it again; here that is waited for.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,12 +14,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::bench::usage;
-use crate::by_hand::{self, systemctl};
 use crate::layout::{Node, state};
-use crate::{central, kube, kubelet, ours, process};
+use crate::{by_hand, central, kube, kubelet, ours, process};
 
 /// How long kubelet may take to start a container again whose process was killed; its pause between restarts is
-/// [`kubelet::MOST_PAUSE`] in the lab.
+/// [`kubelet::MOST_PAUSE`] in the lab. systemd's is a second.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A daemon of the lab.
@@ -47,11 +46,11 @@ impl Part {
         Ok(Self::Controller(replica.with_context(|| format!("no controller is {name}"))?))
     }
 
-    /// What it is called, and its record, if the lab runs it.
+    /// What it is called, and its record where the lab runs it.
     pub fn name(self) -> String {
         match self {
             Self::Controller(replica) => ours::controllers()[replica].clone(),
-            Self::Agent(node) => systemctl::name(node, by_hand::AGENT),
+            Self::Agent(node) => by_hand::name(node, by_hand::AGENT),
             Self::Containerd(node) => format!("containerd-{}", node.name()),
             Self::OvnController(node) => format!("ovn-controller-{}", node.name()),
             Self::Northbound => "nb".to_owned(),
@@ -66,11 +65,11 @@ impl Part {
             return process::itself(pid).first().copied();
         }
         match self {
-            Self::Controller(replica) => on(&ours::controller_host(replica).0, "kube-ovn-controller", is_first),
-            Self::Agent(node) => on(&node.netns(), "kube-ovn-cni", is_first),
+            Self::Controller(replica) => on(&ours::controller_host(replica).0, "kube-ovn-controller", is_no_probe),
+            Self::Agent(node) => on(&node.netns(), "kube-ovn-cni", is_no_probe),
             Self::OvnController(node) => on(&node.netns(), "ovn-controller", |_| true),
             Self::Northbound => on(&central::NODE.netns(), "ovsdb-server", is_northbound),
-            Self::Containerd(_) | Self::ApiServer => None, // never in a pod
+            Self::Containerd(_) | Self::ApiServer => None, // the lab's own
         }
     }
 
@@ -96,15 +95,10 @@ impl Part {
 
     /// Starts it after it was killed; or waits until whoever runs it has.
     pub async fn start(self) -> Result<()> {
-        if !self.is_the_labs() {
-            return self.again(None).await;
-        }
         match self {
-            Self::Controller(replica) => systemctl::start(ours::NODES[replica], by_hand::CONTROLLER).await,
-            Self::Agent(node) => systemctl::start(node, by_hand::AGENT).await,
             Self::Containerd(node) => kubelet::start_containerd(node).await,
-            Self::OvnController(_) | Self::Northbound => self.again(None).await,
             Self::ApiServer => kube::start_apiserver().await,
+            _ => self.again(None).await,
         }
     }
 
@@ -126,7 +120,7 @@ impl Part {
         let paused = self.pause()?;
         let hung = hangs.await;
         if !self.is_the_labs() {
-            ensure!(self == Self::Northbound, "{} does not stay away: kubelet starts it again", self.name());
+            ensure!(self == Self::Northbound, "{} does not stay away: it is started again", self.name());
             return central::away(async {
                 drop(paused);
                 if hung.is_ok() { gone.await } else { hung }
@@ -143,36 +137,18 @@ impl Part {
         hung.and(outcome)
     }
 
-    /// Whether its process is the lab's own to start, running or not; else whoever kills it sees it come back.
-    pub fn is_the_labs(self) -> bool {
-        state("pid").join(self.name()).exists()
+    /// Whether the lab starts it itself; else whoever kills it sees it come back.
+    fn is_the_labs(self) -> bool {
+        matches!(self, Self::Containerd(_) | Self::ApiServer)
     }
 
-    /// Until it has a process, and that is another one than `old`. What it is a child of may have ended over it, and is then
-    /// started again by kubelet; on a lab made by hand, here.
+    /// Until it has a process, and that is another one than `old`.
     async fn again(self, old: Option<u32>) -> Result<()> {
-        let again = async {
-            while self.pid().is_none_or(|pid| Some(pid) == old) {
-                if by_hand::is_up()
-                    && let Some((node, unit)) = self.parent()
-                {
-                    systemctl::start(node, unit).await?;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await; // /proc tells nobody
-            }
-            Ok(())
+        let again = async || {
+            let new = self.pid().filter(|pid| Some(*pid) != old);
+            new.map(drop).with_context(|| format!("{} was not started again", self.name()))
         };
-        let lacks = || format!("{} was not started again within {PATIENCE:?}", self.name());
-        tokio::time::timeout(PATIENCE, again).await.with_context(lacks)?
-    }
-
-    /// The unit whose child it is.
-    fn parent(self) -> Option<(Node, &'static str)> {
-        match self {
-            Self::OvnController(node) => Some((node, by_hand::OVS)),
-            Self::Northbound => Some((central::NODE, by_hand::CENTRAL)),
-            _ => None,
-        }
+        process::until(PATIENCE, again).await
     }
 }
 
@@ -196,21 +172,20 @@ impl Drop for Paused {
 /// the `right` one of them.
 fn on(netns: &str, program: &str, right: fn(&Path) -> bool) -> Option<u32> {
     let namespace = fs::metadata(Path::new("/run/netns").join(netns)).ok()?.ino();
-    let is_it = |process: &Path| {
-        let exe = fs::read_link(process.join("exe")); // a zombie has none
-        exe.is_ok_and(|exe| exe.file_name().is_some_and(|name| name == program))
+    let is_it = |pid: u32| {
+        let process = Path::new("/proc").join(pid.to_string());
+        process::program(pid).is_some_and(|name| name == program)
             && fs::metadata(process.join("ns/net")).is_ok_and(|own| own.ino() == namespace)
-            && right(process)
+            && right(&process)
     };
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes.map(|entry| entry.path()).find(|path| is_it(path))?.file_name()?.to_str()?.parse().ok()
+    let names = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.to_str()?.parse().ok()).find(|pid| is_it(*pid))
 }
 
-/// Whether it is process 1 of its container: a probe runs the same program.
-fn is_first(process: &Path) -> bool {
-    let status = fs::read_to_string(process.join("status")).unwrap_or_default();
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    numbers.and_then(|numbers| numbers.split_whitespace().last()) == Some("1")
+/// Whether it is not a probe, which runs the same program (`check ready`).
+fn is_no_probe(process: &Path) -> bool {
+    let line = fs::read_to_string(process.join("cmdline")).unwrap_or_default();
+    line.split('\0').nth(1) != Some("check")
 }
 
 /// Whether this database server has the northbound database.

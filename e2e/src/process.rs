@@ -147,6 +147,13 @@ pub fn itself(pid: u32) -> Vec<u32> {
     if inside { children(pid) } else { vec![pid] }
 }
 
+/// The name of the file that a process runs, whether or not another stands there meanwhile; none for a zombie.
+pub fn program(pid: u32) -> Option<String> {
+    let file = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let name = file.file_name()?.to_string_lossy();
+    Some(name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned())
+}
+
 /// The processes that the first thread of a process has started.
 pub fn children(pid: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
@@ -199,4 +206,24 @@ fn shown(command: &Command) -> String {
         .map(OsStr::to_string_lossy)
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_keeps_its_programs_name_when_the_file_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("waits");
+        fs::copy("/bin/sleep", &file).unwrap();
+        let mut child = Command::new(&file).arg("60").spawn().unwrap();
+        let named = program(child.id());
+        fs::remove_file(&file).unwrap();
+        let renamed = program(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((named.as_deref(), renamed.as_deref()), (Some("waits"), Some("waits")));
+        assert_eq!(program(child.id()), None);
+    }
 }

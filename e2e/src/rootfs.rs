@@ -15,13 +15,14 @@ use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::layout::{Node, lab, rootfs};
-use crate::process;
+use crate::layout::{Node, cache, lab, rootfs};
+use crate::{process, systemd};
 
 /// What is in it as the rest of the node has it.
 pub const SHARED: [&str; 4] = ["/run", "/etc/cni", "/etc/origin", "/opt/cni"];
 
-fn root(node: Node) -> PathBuf {
+/// Where it is, on the node.
+pub fn root(node: Node) -> PathBuf {
     node.dir().join("debian")
 }
 
@@ -31,8 +32,8 @@ pub fn make(node: Node) -> Result<()> {
     for dir in [&root, &layer, &work] {
         fs::create_dir_all(dir)?;
     }
-    let parts = [("lowerdir", rootfs()), ("upperdir", layer), ("workdir", work)];
-    let options = parts.map(|(name, path)| format!("{name}={}", path.display())).join(",");
+    let lower = [cache("systemd"), rootfs()].map(|path| path.display().to_string()).join(":");
+    let options = format!("lowerdir={lower},upperdir={},workdir={}", layer.display(), work.display());
     mount(Some("overlay"), &root, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
         .with_context(|| format!("overlay on {}: {options}", root.display()))?;
     for path in SHARED {
@@ -41,8 +42,11 @@ pub fn make(node: Node) -> Result<()> {
     Ok(())
 }
 
-/// A command in the node's Debian.
+/// A command in the node's Debian, beside its systemd where there is one.
 pub fn on(node: Node, program: &str, arguments: &[&str]) -> Result<Command> {
+    if let Some(systemd) = systemd::pid(node) {
+        return Ok(systemd::on(systemd, program, arguments));
+    }
     let mut command = process::on(node, lab(), &["chroot", "--root"])?;
     command.arg(root(node)).arg("--").arg(program).args(arguments);
     Ok(command)
@@ -65,12 +69,23 @@ pub fn enter(root: &Path, program: &str, arguments: &[String]) -> Result<Infalli
     unshare(CloneFlags::CLONE_NEWNS)?;
     // From the node, but not back to it.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
-    for path in ["/dev", "/proc", "/sys"].into_iter().chain(SHARED) {
-        let target = root.join(path.trim_start_matches('/'));
-        mount(Some(path), &target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
-            .with_context(|| format!("binding {path} to {}", target.display()))?;
-    }
+    bind(root, &["/dev", "/proc", "/sys"])?;
+    share(root)?;
     nix::unistd::chroot(root)?;
     std::env::set_current_dir("/")?;
     Err(Command::new(program).args(arguments).exec()).context(program.to_owned())
+}
+
+/// Binds what such a root has as the rest of the node has it.
+pub fn share(root: &Path) -> Result<()> {
+    bind(root, &SHARED)
+}
+
+fn bind(root: &Path, paths: &[&str]) -> Result<()> {
+    for path in paths {
+        let target = root.join(path.trim_start_matches('/'));
+        mount(Some(*path), &target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)
+            .with_context(|| format!("binding {path} to {}", target.display()))?;
+    }
+    Ok(())
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Node as NodeObject;
 
 use crate::install::Way;
 use crate::layout::{MAX_NODES, Node, STATE, cache, lab, rootfs, state};
-use crate::{by_hand, dns, install, kube, kubelet, net, node, pki, process};
+use crate::{by_hand, dns, install, kube, kubelet, net, node, pki, process, systemd};
 
 /// What E1 promises: so long at most from the apply on a bare cluster until all nodes are Ready, and all pods, DNS among them.
 const INSTALLED_IN: Duration = Duration::from_mins(1);
@@ -77,13 +77,14 @@ pub async fn up(spec: Spec) -> Result<()> {
     process::all_run()
 }
 
-/// Turns a node on again that was lost ([`node::lose`]), of a lab with the network installed: the machine, its container runtime
-/// and kubelet. All else is on its disk.
+/// Turns a node on again that was lost ([`node::lose`]): the machine, its container runtime and kubelet, and its systemd where it
+/// had one. All else is on its disk.
 pub async fn node_again(node: Node) -> Result<()> {
     node::up(node).await?;
     install::address(node).await?;
     kubelet::start_containerd(node).await?;
-    kubelet::up(node)
+    kubelet::up(node)?;
+    if by_hand::is_up() { systemd::boot(node).await } else { Ok(()) }
 }
 
 /// Says how long a part took: a lab that gets slow should say where.
@@ -106,7 +107,7 @@ fn preconditions(spec: Spec) -> Result<()> {
     ensure!((1..=MAX_NODES).contains(&spec.nodes), "a lab has 1 to {MAX_NODES} nodes");
     ensure!(nix::unistd::geteuid().is_root(), "run this as root");
     ensure!(!state("").exists(), "{STATE} exists: a lab is up, or was not taken down (lab down)");
-    for needed in [cache("bin/kube"), cache("bin/etcd"), cache("image.tar"), rootfs()] {
+    for needed in [cache("bin/kube"), cache("bin/etcd"), cache("image.tar"), cache("systemd"), rootfs()] {
         ensure!(needed.exists(), "{} is missing: run e2e/setup lab, and e2e/build", needed.display());
     }
     match spec.network {

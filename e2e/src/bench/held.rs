@@ -4,13 +4,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::Signal;
+use futures::future::try_join;
 
 use super::bed::Bed;
 use super::log::{Change, Mark, Record};
 use super::replicas;
 use super::usage::{Memory, leader, memory};
-use crate::process;
 
 /// What is written up to this long after the next pod was served is counted as well.
 const AFTERMATH: Duration = Duration::from_secs(2);
@@ -66,12 +65,12 @@ pub struct Written {
 
 /// Ends the one replica that runs and starts it again; `pod` is the name of the next pod.
 pub async fn restart(bed: &Bed, end: End, pod: &str) -> Result<Restart> {
-    let (replica, name) = replicas::leader_alone().await?;
+    let (replica, _) = replicas::leader_alone().await?;
     let log = Mark::now().await?;
     let asked = Instant::now();
     match end {
-        End::Asked => replicas::stop(&name).await?,
-        End::Killed | End::Replaced => process::kill_now(&name).await?,
+        End::Asked => replicas::stop(replica).await?,
+        End::Killed | End::Replaced => replicas::kill(replica)?.await?,
     }
     let ending = asked.elapsed();
     let replica = if end == End::Replaced { replicas::other(replica) } else { replica };
@@ -88,8 +87,9 @@ pub async fn takeover(bed: &Bed, pod: &str) -> Result<Takeover> {
     let (dying, _) = leader().await?;
     let log = Mark::now().await?;
     let start = Instant::now();
-    process::signal(&dying, Signal::SIGKILL)?;
-    let served = next_pod(bed, pod).await?.duration_since(start);
+    let stays = replicas::kill(replicas::place(&dying)?)?;
+    let (served, ()) = try_join(next_pod(bed, pod), stays).await?;
+    let served = served.duration_since(start);
     let written = written(log, bed, pod).await?;
     let (other, _) = leader().await?;
     ensure!(other != dying, "{dying} leads, and it was killed");

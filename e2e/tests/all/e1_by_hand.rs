@@ -1,14 +1,21 @@
 //! Row E1 on a lab that was brought up by `lab up --by-hand`: the commands of `docs/by-hand.md` have made a network that works, without
 //! a pod of ours, and what the page says about looking, updating and stopping is so.
 
+use std::fs;
+use std::ops::RangeInclusive;
+
 use anyhow::{Context, Result, ensure};
-use e2e::by_hand::{self, systemctl};
 use e2e::cluster::{PATIENCE, Scene};
 use e2e::layout::OUTSIDE;
-use e2e::{Cluster, ledger, ours, process};
+use e2e::part::Part;
+use e2e::systemd::systemctl;
+use e2e::{Cluster, by_hand, central, ledger, ours, process, rootfs};
 use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
 use kube::Api;
 use kube::api::ListParams;
+
+/// Whom systemd makes up for `DynamicUser=`.
+const DYNAMIC_USERS: RangeInclusive<u32> = 61184..=65519;
 
 /// The lab, if it was made so.
 async fn lab() -> Result<Cluster> {
@@ -71,17 +78,64 @@ async fn e1_by_hand_looking_shows_what_the_page_says() -> Result<()> {
 #[tokio::test]
 async fn e1_by_hand_the_controller_is_nobody_and_alone_reads_its_kubeconfig() -> Result<()> {
     lab().await?;
-    for (node, name) in ours::NODES.into_iter().zip(ours::controllers()) {
-        let pid = process::recorded(&e2e::layout::state("pid").join(&name))
-            .and_then(|pid| process::itself(pid).first().copied());
-        let pid = pid.ok_or_else(|| anyhow::anyhow!("{name} does not run"))?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    for (replica, node) in ours::NODES.into_iter().enumerate() {
+        let pid = Part::Controller(replica).pid().context("it does not run")?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let field = |field: &str| status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default().trim();
-        ensure!(field("Uid:").split_whitespace().all(|id| id == "65534"), "{name} is {}", field("Uid:"));
-        ensure!(field("CapBnd:").trim_start_matches('0').is_empty(), "{name} may {}", field("CapBnd:"));
-        let file = e2e::rootfs::file(node, "/etc/kubernetes/kube-ovn-controller.conf")?;
-        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file)?.permissions());
-        ensure!(mode & 0o777 == 0o600, "{}: {mode:o}", file.display());
+        let ids = field("Uid:").split_whitespace().map(str::parse).collect::<Result<Vec<u32>, _>>()?;
+        ensure!(ids.iter().all(|id| DYNAMIC_USERS.contains(id)), "it is {ids:?}");
+        ensure!(field("CapBnd:").trim_start_matches('0').is_empty(), "it may {}", field("CapBnd:"));
+        ensure!((field("NoNewPrivs:"), field("Seccomp:")) == ("1", "2"), "{status}");
+        // The copy that systemd shows to it, and what that was made of.
+        for path in
+            ["/run/credentials/kube-ovn-controller.service/kubeconfig", "/etc/kubernetes/kube-ovn-controller.conf"]
+        {
+            let another = ["--reuid=65534", "--regid=65534", "--clear-groups", "cat", path];
+            let read = process::run(rootfs::on(node, "setpriv", &another)?).await.map_err(|e| e.to_string());
+            ensure!(read.as_ref().is_err_and(|e| e.contains("Permission denied")), "another reads {path}: {read:?}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn e1_by_hand_what_dies_is_started_again() -> Result<()> {
+    let cluster = lab().await?;
+    let scene = cluster.scene("e1-dies").await?;
+    let main = async |node, unit| systemctl(node, &["show", "--property=MainPID", "--value", unit]).await;
+    let all = [
+        (central::NODE, by_hand::CENTRAL),
+        (ours::NODES[0], by_hand::CONTROLLER),
+        (ours::NODES[1], by_hand::CONTROLLER),
+        (ours::NODES[1], by_hand::OVS),
+        (ours::NODES[1], by_hand::AGENT),
+    ];
+    for (node, unit) in all {
+        let old = main(node, unit).await?;
+        systemctl(node, &["kill", "--signal=KILL", unit]).await?;
+        let again = async || {
+            let new = main(node, unit).await?;
+            ensure!(new != old && new.trim() != "0", "{unit} was not started again");
+            Ok(())
+        };
+        process::until(PATIENCE, again).await?;
+    }
+    let nodes = cluster.nodes();
+    process::until(PATIENCE, || by_hand::section(by_hand::LOOK, &nodes)).await?;
+    Box::pin(talk(&scene, "e1-dies")).await?;
+    ledger::agree(&cluster).await.map(drop)
+}
+
+#[tokio::test]
+async fn e1_by_hand_units_of_debian_are_started_by_nobody() -> Result<()> {
+    let cluster = lab().await?;
+    for node in cluster.nodes() {
+        let failed = systemctl(node, &["list-units", "--failed", "--plain", "--no-legend"]).await?;
+        ensure!(failed.trim().is_empty(), "{}: {failed}", node.name());
+        let masked = systemctl(node, &["list-unit-files", "--state=masked", "--no-legend"]).await?;
+        for unit in ["openvswitch-switch", "ovs-vswitchd", "ovn-controller"] {
+            ensure!(masked.contains(&format!("{unit}.service")), "{unit} is not masked on {}: {masked}", node.name());
+        }
     }
     Ok(())
 }
@@ -98,9 +152,10 @@ async fn e1_by_hand_pods_reach_each_other_and_the_outside() -> Result<()> {
 async fn e1_by_hand_an_update_and_a_stop_go_as_the_page_says() -> Result<()> {
     let cluster = lab().await?;
     let scene = cluster.scene("e1-update").await?;
-    let old = ours::controllers().map(|name| process::recorded(&e2e::layout::state("pid").join(name)));
+    let running = || [0, 1].map(|replica| Part::Controller(replica).pid());
+    let old = running();
     by_hand::section("Updating", &cluster.nodes()).await?;
-    let new = ours::controllers().map(|name| process::recorded(&e2e::layout::state("pid").join(name)));
+    let new = running();
     ensure!(old.iter().zip(&new).all(|(old, new)| new.is_some() && old != new), "{old:?} became {new:?}");
     Box::pin(talk(&scene, "e1-update")).await?;
 
@@ -114,8 +169,7 @@ async fn e1_by_hand_an_update_and_a_stop_go_as_the_page_says() -> Result<()> {
         Ok(())
     };
     let stopped = cluster.until(nodes.clone(), &name, is_stopped).await;
-    let words = ["start", "ovs-ovn", by_hand::AGENT].map(str::to_owned);
-    systemctl::run(node, &words).await?;
+    systemctl(node, &["enable", "--now", by_hand::OVS, by_hand::AGENT]).await?;
     stopped?;
     cluster.until(nodes, &name, is_ready).await?;
     let again = scene.pod("e1-update", "again").on(&name).ready();

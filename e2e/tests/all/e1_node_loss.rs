@@ -1,4 +1,4 @@
-//! E1 on an installed lab: a node that loses its power comes back without a hand, and one that is deleted leaves nothing.
+//! E1, installed or by hand: a node that loses its power comes back without a hand, and one that is deleted leaves nothing.
 
 use std::time::{Duration, Instant};
 
