@@ -12,6 +12,7 @@ use kube::api::DeleteParams;
 use serde_json::json;
 
 use crate::cluster::{Cluster, Scene};
+use crate::ours;
 
 pub mod alone;
 pub mod bed;
@@ -133,7 +134,7 @@ async fn bursts(options: &Options, bed: &Bed, report: &mut Report) -> Result<()>
     for run in 0..options.runs {
         replicas::none().await?;
         replicas::both().await?;
-        before.push(usage::memory(&usage::leader().await?.0)?);
+        before.push(usage::memory(&ours::leader().await?.0)?);
         let mut order: Vec<_> = (0..options.pods.len()).collect();
         if run % 2 == 1 {
             order.reverse();

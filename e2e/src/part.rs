@@ -13,7 +13,6 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::bench::usage;
 use crate::layout::{Node, state};
 use crate::{by_hand, central, kube, kubelet, ours, process};
 
@@ -41,9 +40,8 @@ pub enum Part {
 impl Part {
     /// The controller that leads now.
     pub async fn leader() -> Result<Self> {
-        let (name, _) = usage::leader().await?;
-        let replica = ours::controllers().iter().position(|other| *other == name);
-        Ok(Self::Controller(replica.with_context(|| format!("no controller is {name}"))?))
+        let (name, _) = ours::leader().await?;
+        Ok(Self::Controller(ours::place(&name)?))
     }
 
     /// What it is called, and its record where the lab runs it.

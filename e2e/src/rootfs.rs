@@ -16,7 +16,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::layout::{Node, cache, lab, rootfs};
-use crate::{process, systemd};
+use crate::process;
 
 /// What is in it as the rest of the node has it.
 pub const SHARED: [&str; 4] = ["/run", "/etc/cni", "/etc/origin", "/opt/cni"];
@@ -44,12 +44,19 @@ pub fn make(node: Node) -> Result<()> {
 
 /// A command in the node's Debian, beside its systemd where there is one.
 pub fn on(node: Node, program: &str, arguments: &[&str]) -> Result<Command> {
-    if let Some(systemd) = systemd::pid(node) {
-        return Ok(systemd::on(systemd, program, arguments));
-    }
-    let mut command = process::on(node, lab(), &["chroot", "--root"])?;
-    command.arg(root(node)).arg("--").arg(program).args(arguments);
+    let mut command = if let Some(pid) = systemd(node) {
+        process::command("nsenter", &[&format!("--target={pid}"), "--all", "--wdns=/"])
+    } else {
+        process::on(node, lab(), &["chroot", &format!("--root={}", root(node).display())])?
+    };
+    command.arg("--").arg(program).args(arguments);
     Ok(command)
+}
+
+/// The host's number for the systemd of the node's Debian, where one runs.
+pub fn systemd(node: Node) -> Option<u32> {
+    // Who started it has ended, so that it is a child of the node's process 1.
+    process::children(node.pid()?).into_iter().find(|pid| process::program(*pid).as_deref() == Some("systemd"))
 }
 
 /// A file of the node's Debian, as the host reaches it while the node runs.

@@ -58,7 +58,7 @@ pub async fn boot(node: Node) -> Result<()> {
 
 /// `systemctl` with `words` on a node; what it printed.
 pub async fn systemctl(node: Node, words: &[&str]) -> Result<String> {
-    ensure!(pid(node).is_some(), "no systemd runs on {}", node.name());
+    ensure!(rootfs::systemd(node).is_some(), "no systemd runs on {}", node.name());
     process::run(rootfs::on(node, "systemctl", words)?).await
 }
 
@@ -76,20 +76,6 @@ pub async fn ready<T, F: Future<Output = Result<T>>>(
     let unit = format!("--unit={unit}");
     let said = process::run(rootfs::on(node, "journalctl", &[&unit, "--lines=8", "--output=cat"])?).await;
     Err(error.context(said.unwrap_or_else(|e| format!("{e:#}"))))
-}
-
-/// The host's number for it, if it runs.
-pub fn pid(node: Node) -> Option<u32> {
-    // Who started it has ended, so that it is a child of the node's process 1.
-    process::children(node.pid()?).into_iter().find(|pid| process::program(*pid).as_deref() == Some("systemd"))
-}
-
-/// A command in its namespaces.
-pub fn on(pid: u32, program: &str, arguments: &[&str]) -> Command {
-    let target = format!("--target={pid}");
-    let mut command = process::command("nsenter", &[&target, "--all", "--wdns=/", "--", program]);
-    command.args(arguments);
-    command
 }
 
 fn name(node: Node) -> String {

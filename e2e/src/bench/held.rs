@@ -9,7 +9,8 @@ use futures::future::try_join;
 use super::bed::Bed;
 use super::log::{Change, Mark, Record};
 use super::replicas;
-use super::usage::{Memory, leader, memory};
+use super::usage::{Memory, memory};
+use crate::ours::{self, leader};
 
 /// What is written up to this long after the next pod was served is counted as well.
 const AFTERMATH: Duration = Duration::from_secs(2);
@@ -87,7 +88,7 @@ pub async fn takeover(bed: &Bed, pod: &str) -> Result<Takeover> {
     let (dying, _) = leader().await?;
     let log = Mark::now().await?;
     let start = Instant::now();
-    let stays = replicas::kill(replicas::place(&dying)?)?;
+    let stays = replicas::kill(ours::place(&dying)?)?;
     let (served, ()) = try_join(next_pod(bed, pod), stays).await?;
     let served = served.duration_since(start);
     let written = written(log, bed, pod).await?;

@@ -7,9 +7,8 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client};
 use nix::sys::signal::Signal;
 
-use super::usage::{get, leader};
 use crate::by_hand::CONTROLLER;
-use crate::ours;
+use crate::ours::{self, get, leader, place};
 use crate::part::Part;
 use crate::systemd::{self, systemctl};
 
@@ -78,11 +77,6 @@ pub fn kill(replica: usize) -> Result<impl Future<Output = Result<()>>> {
 /// Starts one that does not run.
 pub async fn start(replica: usize) -> Result<()> {
     systemctl(ours::NODES[replica], &["start", CONTROLLER]).await.map(drop)
-}
-
-/// The place of a replica among [`ours::controllers`].
-pub fn place(name: &str) -> Result<usize> {
-    ours::controllers().iter().position(|other| other == name).with_context(|| format!("no controller is {name}"))
 }
 
 /// The place of the other one.

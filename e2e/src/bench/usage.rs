@@ -5,13 +5,10 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use super::replicas;
 use crate::layout::{Node, state};
 use crate::part::Part;
-use crate::{by_hand, ours, process, systemd};
+use crate::{by_hand, ours, process, rootfs};
 
 /// The kernel counts processor time for `/proc` in hundredths of a second.
 const TICK: Duration = Duration::from_millis(10);
@@ -55,8 +52,8 @@ pub struct Used {
 impl Usage {
     /// Now, when there is a leader.
     pub async fn now() -> Result<Self> {
-        let (leader, metrics) = leader().await?;
-        let counter = |name| value(&metrics, name).unwrap_or_default();
+        let (leader, metrics) = ours::leader().await?;
+        let counter = |name| ours::value(&metrics, name).unwrap_or_default();
         Ok(Self {
             cpu: cpu()?,
             commits: [
@@ -96,7 +93,7 @@ pub fn cpu() -> Result<BTreeMap<String, Duration>> {
         }
     }
     for node in Node::running() {
-        for pid in systemd::pid(node).map(process::children).unwrap_or_default() {
+        for pid in rootfs::systemd(node).map(process::children).unwrap_or_default() {
             if let Some(program) = process::program(pid) {
                 add(&mut all, &by_hand::name(node, &program), pid);
             }
@@ -147,33 +144,6 @@ pub fn forget_peak(name: &str) -> Result<()> {
 }
 
 fn pid(controller: &str) -> Result<u32> {
-    let part = Part::Controller(replicas::place(controller)?);
+    let part = Part::Controller(ours::place(controller)?);
     part.pid().with_context(|| format!("{controller} does not run"))
-}
-
-/// The leader's name, and what its `/metrics` say.
-pub async fn leader() -> Result<(String, String)> {
-    for (replica, name) in ours::controllers().into_iter().enumerate() {
-        let (_, address) = ours::controller_host(replica);
-        let Ok((_, metrics)) = get(&address, "/metrics").await else { continue };
-        if value(&metrics, "kube_ovn_controller_leader") == Some(1.0) {
-            return Ok((name, metrics));
-        }
-    }
-    anyhow::bail!("no controller leads; see {}", state("log").display())
-}
-
-/// Status and body of what a controller's endpoint answers.
-pub(super) async fn get(address: &str, path: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect((address, 10660)).await?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").as_bytes()).await?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await?;
-    let (head, body) = text.split_once("\r\n\r\n").context("no answer of HTTP")?;
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no status")?;
-    Ok((status, body.to_owned()))
-}
-
-fn value(metrics: &str, name: &str) -> Option<f64> {
-    metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
