@@ -4,8 +4,9 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use futures::TryStreamExt;
+use futures::{TryStream, TryStreamExt};
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
@@ -13,6 +14,7 @@ use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, Li
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
 use nix::errno::Errno;
 use rtnetlink::{Error, Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use tokio::sync::Mutex;
 
 use crate::netns::Netns;
 use crate::sysctl;
@@ -99,21 +101,38 @@ pub struct Route {
     pub via: IpAddr,
 }
 
-/// The rtnetlink words that we use, in the namespace of the handle.
+/// The rtnetlink words that we use, in the namespace of the handle. Clones share its socket.
 #[derive(Clone, Debug)]
-pub struct Links(Handle);
+pub struct Links {
+    handle: Handle,
+    /// Held by who lists: for one socket the kernel makes one list at a time, and answers EBUSY to who asks for another.
+    list: Arc<Mutex<()>>,
+}
 
 impl Links {
     /// In the namespace of the calling thread; needs a tokio runtime.
     pub fn here() -> std::io::Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
-        Ok(Self(handle))
+        Ok(Self::over(handle))
+    }
+
+    fn over(handle: Handle) -> Self {
+        Self { handle, list: Arc::default() }
+    }
+
+    /// All that the kernel answers to a request for a list, which `ask` sends.
+    async fn list<T, S>(&self, what: String, ask: impl FnOnce() -> S) -> Result<Vec<T>, LinkError>
+    where
+        S: TryStream<Ok = T, Error = Error>,
+    {
+        let _alone = self.list.lock().await;
+        ask().try_collect().await.map_err(LinkError::on(what))
     }
 
     /// The link of this name, if there is one.
     pub async fn find(&self, name: &str) -> Result<Option<Link>, LinkError> {
-        match self.0.link().get().match_name(name).execute().try_next().await {
+        match self.handle.link().get().match_name(name).execute().try_next().await {
             Ok(message) => Ok(message.as_ref().map(Link::of)),
             Err(source) => {
                 let error = LinkError::on(format!("look up link {name}"))(source);
@@ -124,8 +143,7 @@ impl Links {
 
     /// All links.
     pub async fn all(&self) -> Result<Vec<Link>, LinkError> {
-        let messages = self.0.link().get().execute();
-        messages.map_ok(|m| Link::of(&m)).try_collect().await.map_err(LinkError::on("list links"))
+        self.list("list links".to_owned(), || self.handle.link().get().execute().map_ok(|m| Link::of(&m))).await
     }
 
     /// Makes a veth pair in one request: the host end here and up, the peer in `netns` with its name, MAC and MTU. The
@@ -154,7 +172,7 @@ impl Links {
             .set_info_data(InfoData::Veth(InfoVeth::Peer(inner)))
             .build();
         let what = format!("make veth {host} with {peer} in {}", netns.path());
-        self.0.link().add(veth).execute().await.map_err(LinkError::on(what))?;
+        self.handle.link().add(veth).execute().await.map_err(LinkError::on(what))?;
         // The peer is down, so that the host end has no carrier and no address yet.
         let Err(refused) = sysctl::set("ipv6", host, "disable_ipv6", "1") else { return Ok(()) };
         self.delete(host).await?;
@@ -164,7 +182,7 @@ impl Links {
     /// Deletes the link of this name; whether it was there. Takes some 20 ms of the kernel's time for a veth.
     pub async fn delete(&self, name: &str) -> Result<bool, LinkError> {
         let Some(link) = self.find(name).await? else { return Ok(false) };
-        match self.0.link().del(link.index).execute().await.map_err(LinkError::on(format!("delete link {name}"))) {
+        match self.handle.link().del(link.index).execute().await.map_err(LinkError::on(format!("delete link {name}"))) {
             Err(error) if error.is_absent() => Ok(false),
             other => other.map(|()| true),
         }
@@ -184,29 +202,20 @@ impl Links {
             return Ok(());
         }
         let what = format!("set link {} up with mtu {mtu}", link.name);
-        self.0.link().set(change.up().build()).execute().await.map_err(LinkError::on(what))
+        self.handle.link().set(change.up().build()).execute().await.map_err(LinkError::on(what))
     }
 
     /// Sets the link up.
     pub async fn set_up(&self, link: &Link) -> Result<(), LinkError> {
         let up = LinkMessageBuilder::<LinkUnspec>::new().index(link.index).up().build();
-        self.0.link().set(up).execute().await.map_err(LinkError::on(format!("set link {} up", link.name)))
+        self.handle.link().set(up).execute().await.map_err(LinkError::on(format!("set link {} up", link.name)))
     }
 
     /// The addresses of a link, link-local IPv6 left out.
     pub async fn addresses(&self, link: &Link) -> Result<BTreeSet<IpNet>, LinkError> {
-        let what = || format!("list addresses of {}", link.name);
-        let messages: Vec<_> = self
-            .0
-            .address()
-            .get()
-            .set_link_index_filter(link.index)
-            .execute()
-            .try_collect()
-            .await
-            .map_err(LinkError::on(what()))?;
+        let ask = || self.handle.address().get().set_link_index_filter(link.index).execute();
         let mut found = BTreeSet::new();
-        for message in messages {
+        for message in self.list(format!("list addresses of {}", link.name), ask).await? {
             for attribute in &message.attributes {
                 if let AddressAttribute::Address(address) = attribute
                     && !is_link_local(*address)
@@ -222,7 +231,7 @@ impl Links {
     /// Gives the link an address; IPv6 without duplicate detection, because the allocator answers for it and because an
     /// address that is still tentative cannot be used. An address that is there already is fine.
     pub async fn add_address(&self, link: &Link, address: IpNet) -> Result<(), LinkError> {
-        let mut request = self.0.address().add(link.index, address.addr(), address.prefix_len());
+        let mut request = self.handle.address().add(link.index, address.addr(), address.prefix_len());
         if address.addr().is_ipv6() {
             request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
         }
@@ -235,9 +244,9 @@ impl Links {
     /// Takes an address away; one that is gone already is fine.
     pub async fn delete_address(&self, link: &Link, address: IpNet) -> Result<(), LinkError> {
         let what = format!("delete {address} of {}", link.name);
-        let mut add = self.0.address().add(link.index, address.addr(), address.prefix_len());
+        let mut add = self.handle.address().add(link.index, address.addr(), address.prefix_len());
         let message = add.message_mut().clone();
-        match self.0.address().del(message).execute().await.map_err(LinkError::on(what)) {
+        match self.handle.address().del(message).execute().await.map_err(LinkError::on(what)) {
             Err(error) if !error.is_absent() => Err(error),
             _ => Ok(()),
         }
@@ -249,7 +258,7 @@ impl Links {
         let Some(message) = message(link, route) else {
             return Err(LinkError::on(format!("{what}: families differ"))(Error::RequestFailed));
         };
-        match self.0.route().add(message).execute().await.map_err(LinkError::on(what)) {
+        match self.handle.route().add(message).execute().await.map_err(LinkError::on(what)) {
             Err(error) if !error.is_present() => Err(error),
             _ => Ok(()),
         }
@@ -259,7 +268,7 @@ impl Links {
     pub async fn delete_route(&self, link: &Link, route: &Route) -> Result<(), LinkError> {
         let what = format!("delete route {} via {} dev {}", route.to, route.via, link.name);
         let Some(message) = message(link, route) else { return Ok(()) };
-        match self.0.route().del(message).execute().await.map_err(LinkError::on(what)) {
+        match self.handle.route().del(message).execute().await.map_err(LinkError::on(what)) {
             Err(error) if !error.is_absent() => Err(error),
             _ => Ok(()),
         }
@@ -271,14 +280,8 @@ impl Links {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut filter = RouteMessage::default();
             filter.header.address_family = family;
-            let messages: Vec<_> = self
-                .0
-                .route()
-                .get(filter)
-                .execute()
-                .try_collect()
-                .await
-                .map_err(LinkError::on(format!("list routes of {}", link.name)))?;
+            let ask = || self.handle.route().get(filter).execute();
+            let messages = self.list(format!("list routes of {}", link.name), ask).await?;
             found.extend(messages.iter().filter_map(|m| read_route(m, link.index)));
         }
         Ok(found)
@@ -297,7 +300,7 @@ pub fn alone<T>(work: impl AsyncFnOnce(Links) -> T) -> std::io::Result<T> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::select! {
             () = connection => Err(std::io::ErrorKind::BrokenPipe.into()),
-            result = work(Links(handle)) => Ok(result),
+            result = work(Links::over(handle)) => Ok(result),
         }
     })
 }

@@ -12,6 +12,7 @@ fn logs() {
 
 mod attach;
 mod leftovers;
+mod links;
 mod missing;
 mod ovn0;
 mod room;
