@@ -7,13 +7,15 @@ SHELL := /bin/bash
 .PHONY: help demo demo-down test check e2e bench image fuzz lab-up lab-down
 
 NODES ?= 2
+HOW ?=
 LAB = target/debug/lab
 CACHE = $(or $(KUBE_OVN_CACHE),/var/cache/kube-ovn-rs)
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: lab-up ## Bring a two-node cluster up and show what it does, with real pods
+demo: ## Bring a two-node cluster up, if none is, and show what it does, with real pods
+	@$(LAB) exec n1 true 2>/dev/null || $(MAKE) --no-print-directory lab-up
 	@e2e/demo
 
 demo-down: lab-down ## Take the demo's cluster down again
@@ -49,10 +51,11 @@ fuzz: ## Make up what a database server might say, for FUZZ=60 seconds a target;
 	@e2e/setup fuzz
 	@PATH="$(CACHE)/cargo-fuzz/bin:$$PATH" crates/ovsdb/fuzz/run $(or $(FUZZ),60)
 
-lab-up: ## Bring the lab up and leave it running; NODES=2 or 3
-	@e2e/setup lab
+lab-up: ## Install the network on a lab and leave it running; NODES=2 or 3, HOW=--by-hand or --manifest
+	@e2e/setup lab image
 	@e2e/build
-	@$(LAB) up --nodes $(NODES) --by-hand
+	@[ "$(HOW)" = --by-hand ] || images/build --profile dev
+	@$(LAB) up --nodes $(NODES) $(HOW)
 
 lab-down: ## Take the lab down; nothing of it stays
 	@if [ -x $(LAB) ]; then $(LAB) down; fi
