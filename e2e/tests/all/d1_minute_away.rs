@@ -21,7 +21,7 @@ const RUNS: Duration = Duration::from_secs(75);
 
 /// Pings for half a minute, from a node to a pod on another; none may be lost.
 async fn half_a_minute(cluster: &Cluster, pod: &str) -> Result<()> {
-    let printed = cluster.node("n1")?.run("ping", &["-i", "0.5", "-c", "61", "-W", "2", pod]).await?;
+    let printed = cluster.node("n1")?.run("ping", &["-i", "0.5", "-c", "61", "-w", "40", pod]).await?;
     ensure!(printed.contains(" 0% packet loss"), "{printed}");
     Ok(())
 }
