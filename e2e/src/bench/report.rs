@@ -66,7 +66,13 @@ impl Report {
             _ => "missed",
         };
         println!("  {what:<58} {figure:>18}  {shown:>16}  {verdict:<6}    {theirs}");
-        self.table.push([format!("{}: {}", self.about, what.trim_start()), figure, shown, verdict.to_owned(), theirs.to_owned()]);
+        self.table.push([
+            format!("{}: {}", self.about, what.trim_start()),
+            figure,
+            shown,
+            verdict.to_owned(),
+            theirs.to_owned(),
+        ]);
     }
 
     /// A figure that only explains the others.
