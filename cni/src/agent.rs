@@ -7,8 +7,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cni_wire::{CniError, Code, rpc};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::time::TimeSpec;
 
 /// How long an answer may take. The agent gives up on its own before this (after 30 s), so this is the case of an agent
 /// that hangs; kubelet's own limit for a pod's sandbox is 2 or 4 minutes.
@@ -60,9 +61,9 @@ fn connect(socket: &Path, absence: Duration) -> io::Result<UnixStream> {
             Err(e) if is_absence(&e) => e,
             outcome => return outcome,
         };
-        let left =
-            PollTimeout::try_from(deadline.saturating_duration_since(Instant::now())).unwrap_or(PollTimeout::ZERO);
-        match poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], left) {
+        let left = TimeSpec::from_duration(deadline.saturating_duration_since(Instant::now()));
+        // poll(2) would count in milliseconds and give up early by part of one.
+        match ppoll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], Some(left), None) {
             Ok(0) => return Err(absent),
             Ok(_) => drop(events.read_events()?),
             Err(nix::errno::Errno::EINTR) => {}
