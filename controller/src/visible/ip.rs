@@ -11,25 +11,25 @@ use crate::engine::Engine;
 use crate::publish::{Action, Target, Write};
 
 pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Write> {
-    let seen = cluster.ips.get(name);
-    if engine.is_reserved(name) {
-        // The pod is gone, and what the record says of it is kept as it was.
-        let told = seen?.reserved == Some(true);
-        let patch = json!({ "metadata": { "labels": { IP_RESERVED_LABEL: "true" } } });
-        return (!told).then(|| Write { target: Target::Ip(name.into()), action: Action::merge(&patch) });
-    }
-    let action = match (wanted(engine, cluster, name), seen) {
+    let reserved = engine.is_reserved(name);
+    let labels = |spec: &IpSpec| json!(labels(spec, reserved));
+    let action = match (wanted(engine, cluster, name), cluster.ips.get(name)) {
         (Some(spec), None) => Action::create(&json!({
             "apiVersion": format!("{GROUP}/v1"), "kind": "IP",
             "metadata": { "name": name, "labels": labels(&spec) }, "spec": spec,
         })),
         // A record that somebody deleted while it holds is let go; it is made again once it is gone.
         (_, Some(seen)) if seen.terminating && seen.finalizers => without_finalizers(),
-        (Some(_), Some(seen)) if seen.terminating => return None,
+        (_, Some(seen)) if seen.terminating => return None,
+        // The pod is gone, and what the record says of it is kept as it was.
+        (Some(_), Some(seen)) if reserved => {
+            let patch = json!({ "metadata": { "labels": { IP_RESERVED_LABEL: "true" } } });
+            (seen.reserved != Some(true)).then(|| Action::merge(&patch))?
+        }
         (Some(spec), Some(seen)) if seen.spec != spec || !seen.labelled || seen.reserved != Some(false) => {
             Action::merge(&json!({ "metadata": { "labels": labels(&spec) }, "spec": spec }))
         }
-        (None, Some(seen)) if !seen.terminating && is_ours(seen) => Action::Delete,
+        (None, Some(seen)) if is_ours(seen) => Action::Delete,
         _ => return None,
     };
     Some(Write { target: Target::Ip(name.into()), action })
@@ -38,13 +38,21 @@ pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Wr
 /// What the IP shall say; `None` when no port of that name holds an address.
 fn wanted(engine: &Engine, cluster: &Cluster, name: &str) -> Option<IpSpec> {
     let (subnet, lease) = engine.lease(name)?;
-    let holder = node_holder(cluster, name).or_else(|| pod_holder(cluster, name))?;
+    let pod = || pod_holder(cluster, name).or_else(|| engine.is_reserved(name).then(|| expected(name))?);
+    let holder = node_holder(cluster, name).or_else(pod)?;
     Some(IpSpec { subnet: subnet.to_owned(), ..holder }.with_addresses(&lease.ips, lease.mac))
 }
 
-/// Those of the IP of a port that is there.
-fn labels(spec: &IpSpec) -> BTreeMap<&str, &str> {
-    spec.labels().into_iter().chain([(IP_RESERVED_LABEL, "false")]).collect()
+fn labels(spec: &IpSpec, reserved: bool) -> BTreeMap<&str, &str> {
+    let reserved = if reserved { "true" } else { "false" };
+    spec.labels().into_iter().chain([(IP_RESERVED_LABEL, reserved)]).collect()
+}
+
+/// A stateful set's pod that is gone and expected back.
+fn expected(port: &str) -> Option<IpSpec> {
+    let (pod, namespace) = api::pod_of_port(port)?;
+    let (pod_name, namespace) = (pod.to_owned(), namespace.to_owned());
+    Some(IpSpec { pod_name, namespace, pod_type: STATEFUL_SET.to_owned(), ..IpSpec::default() })
 }
 
 fn pod_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {

@@ -183,3 +183,34 @@ fn a_kept_address_gives_way_to_a_new_wish() {
     scene.happens(member(0, "uid-2", json!({ "ovn.kubernetes.io/ip_pool": "10.16.0.70,10.16.0.71" })));
     assert_eq!(scene.outcome("default/db-0"), "10.16.0.70 of ovn-default");
 }
+
+#[test]
+fn an_address_that_was_reserved_before_it_was_on_record_is_put_on_record() {
+    let mut scene = Scene::new();
+    scene.happens(set(1));
+    scene.happens(member(0, "uid-1", json!({})));
+    scene.happens(gone(member(0, "uid-1", json!({}))));
+    let told = scene.told("db-0.default");
+    let [crate::publish::Action::Create(body)] = told.as_slice() else { panic!("{told:?}") };
+    let record: Ip = body.parse().unwrap();
+    scene.happens(Event::Ips(Seen::Apply(IpRecord::from_object(record))));
+    assert_eq!(scene.told("db-0.default"), []);
+    scene.engine = Engine::recover(install(), &scene.cluster, &Replica::new(ovn::northbound()));
+    assert!(scene.engine.is_reserved("db-0.default"));
+}
+
+#[test]
+fn a_record_of_a_reserved_address_that_is_deleted_is_let_go() {
+    let mut scene = Scene::new();
+    scene.happens(set(1));
+    scene.happens(member(0, "uid-1", json!({})));
+    scene.happens(gone(member(0, "uid-1", json!({}))));
+    let mut record = ip("db-0.default", "db-0", "default", "ovn-default", "10.16.0.2", "0a:58:0a:10:00:02");
+    (record.finalizers, record.terminating) = (true, true);
+    scene.happens(Event::Ips(Seen::Apply(record.clone())));
+    let told = scene.told("db-0.default");
+    let [action] = told.as_slice() else { panic!("{told:?}") };
+    assert_eq!(action.patch(), json!({ "metadata": { "finalizers": null } }));
+    scene.happens(Event::Ips(Seen::Delete(record)));
+    assert_eq!(scene.engine.lease("db-0.default"), None);
+}
