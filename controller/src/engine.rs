@@ -82,8 +82,8 @@ pub struct Engine {
     pools_of: Sets<Arc<str>>,
     /// Which pools list which namespaces.
     pool_bindings: Bindings,
-    /// Pods that have no address, and why.
-    refused: HashMap<Arc<str>, Refused>,
+    /// Pods and nodes that have no address, and why.
+    refused: HashMap<Object, Refused>,
     /// The places in stateful sets whose pods hold an address, or held one and are expected back.
     members: HashMap<Arc<str>, Member>,
     /// The ports of each stateful set among them.
@@ -197,9 +197,9 @@ impl Engine {
         self.world.port(&pod.port).filter(|port| port.uid == pod.uid).and_then(|_| self.lease(&pod.port))
     }
 
-    /// Why a pod has no address.
-    pub fn refused(&self, port: &str) -> Option<&Refused> {
-        self.refused.get(port)
+    /// Why a pod or a node has no address.
+    pub fn refused(&self, object: &Object) -> Option<&Refused> {
+        self.refused.get(object)
     }
 
     /// How full a subnet is, in numbers and in ranges; takes time by the number of addresses in use.

@@ -92,19 +92,18 @@ fn allocation(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Not
 }
 
 fn complaint(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Notice> {
+    let refused = engine.refused(object).map(|refused| refused.message.clone());
     let (about, reason, action, message) = match object {
         Object::Pod(port) => {
             let pod = cluster.pods.get(port)?;
-            let refused = engine.refused(port)?;
             let about = reference("Pod", &pod.name, Some(&pod.namespace), &pod.uid);
-            (about, "AcquireAddressFailed", ALLOCATING, refused.message.clone())
+            (about, "AcquireAddressFailed", ALLOCATING, refused?)
         }
         Object::Node(name) => {
-            let node = cluster.nodes.get(name)?;
             // By kubelet's convention events on a Node carry its name as uid.
             let about = reference("Node", name, None, name);
-            match engine.refused(&node.port()) {
-                Some(refused) => (about, "AcquireAddressFailed", ALLOCATING, refused.message.clone()),
+            match refused {
+                Some(message) => (about, "AcquireAddressFailed", ALLOCATING, message),
                 None => (about, INSIDE, CHECKING, engine.node_inside(name)?),
             }
         }

@@ -29,9 +29,8 @@ impl Engine {
             let selected = labels.is_some_and(|labels| selected(selectors, labels));
             self.bindings.select(subnet, name, selected);
         }
-        let waiting: Vec<Object> =
-            cluster.ports_of(name).filter(|port| self.refused.contains_key(*port)).cloned().map(Object::Pod).collect();
-        self.undecided.extend(waiting);
+        let pods = cluster.ports_of(name).cloned().map(Object::Pod);
+        self.undecided.extend(pods.filter(|pod| self.refused.contains_key(pod)));
     }
 
     /// The subnet for a new pod of this namespace.

@@ -12,19 +12,27 @@ use crate::cluster::{Cluster, Object};
 
 impl Engine {
     pub(super) fn decide_node(&mut self, cluster: &Cluster, name: &Arc<str>) {
+        let object = Object::Node(Arc::clone(name));
         let port: Arc<str> = api::node_port(name).into();
         self.decided.insert(Object::Ip(Arc::clone(&port)));
         let join = Arc::clone(&self.install.settings.node_switch);
         let Some(node) = cluster.nodes.get(name) else {
-            self.refused.remove(&port);
+            self.refused.remove(&object);
             self.world.remove_node(name);
             self.release(&port);
-            self.wake(&Object::Node(Arc::clone(name)));
+            self.wake(&object);
             return;
         };
+        // A pod that is called so gives way, and is told why.
+        if self.world.port(&port).is_some() || self.is_reserved(&port) {
+            self.release(&port);
+        }
+        if self.world.node(name).is_none() && cluster.pods.contains_key(&port) {
+            self.undecided.insert(Object::Pod(Arc::clone(&port)));
+        }
         match self.ipam.assign(&join, &port, &Want::any()) {
             Ok(lease) => {
-                self.refused.remove(&port);
+                self.refused.remove(&object);
                 self.decided.insert(Object::Subnet(join));
                 self.tell_pools_of(lease);
                 self.world.set_node(Node {
@@ -37,11 +45,11 @@ impl Engine {
             }
             Err(refusal) => {
                 let refused = Refused::new(refusal.to_string());
-                if self.refused.get(&port) != Some(&refused) {
+                if self.refused.get(&object) != Some(&refused) {
                     tracing::warn!(node = &**name, %refusal, "the node got no address on the join subnet");
                 }
-                self.refused.insert(port, refused);
-                self.waiting.join(Object::Node(Arc::clone(name)), Line::after(&refusal, join, Want::any()));
+                self.refused.insert(object.clone(), refused);
+                self.waiting.join(object, Line::after(&refusal, join, Want::any()));
             }
         }
     }

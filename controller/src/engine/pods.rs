@@ -26,24 +26,24 @@ impl Refused {
 
 /// A refusal while it is being decided: why, and where to wait for what may lift it.
 pub(super) struct NotNow {
-    message: String,
+    pub message: String,
     line: Option<Line>,
 }
 
 impl NotNow {
     /// Whatever the pod wants, first this has to change.
     pub(super) fn until(object: Object, message: String) -> Self {
-        Self { message, line: Some(Line { until: object, want: Want::any() }) }
+        Self::until_any([object], message)
+    }
+
+    /// Whatever the pod wants, first one of these has to change.
+    pub(super) fn until_any(objects: impl IntoIterator<Item = Object>, message: String) -> Self {
+        Self { message, line: Some(Line { until: objects.into_iter().collect(), want: Want::any() }) }
     }
 
     /// The pod's annotation for pools is what is in the way.
     pub(super) fn about_pod(self, pod: &Pod) -> Self {
         Self { message: format!("pod {}: annotation {IP_POOL}: {}", pod.path(), self.message), ..self }
-    }
-
-    /// The pools that its namespace is bound to are what is in the way.
-    pub(super) fn about_namespace(self, namespace: &str) -> Self {
-        Self { message: format!("namespace {namespace}: annotation {IP_POOL}: {}", self.message), ..self }
     }
 }
 
@@ -55,9 +55,10 @@ impl From<FieldError> for NotNow {
 
 impl Engine {
     pub(super) fn decide_pod(&mut self, cluster: &Cluster, port: &Arc<str>) {
+        let object = Object::Pod(Arc::clone(port));
         self.decided.insert(Object::Ip(Arc::clone(port)));
         let Some(pod) = cluster.pods.get(port).filter(|pod| !pod.done) else {
-            self.refused.remove(port);
+            self.refused.remove(&object);
             let ours = self.world.port(port).is_some() || self.is_reserved(port);
             if ours && !self.reserve(cluster, port) {
                 self.release(port);
@@ -71,7 +72,7 @@ impl Engine {
         let outcome = no_node_is_called_so(cluster, pod).and_then(|()| self.address_for(cluster, pod));
         match outcome {
             Ok((subnet, lease)) => {
-                self.refused.remove(port);
+                self.refused.remove(&object);
                 if let Some(member) = &pod.member {
                     self.remember_member(port, member);
                 }
@@ -89,13 +90,13 @@ impl Engine {
             }
             Err(why) => {
                 let refused = Refused::new(why.message);
-                if self.refused.get(port) != Some(&refused) {
+                if self.refused.get(&object) != Some(&refused) {
                     tracing::warn!(pod = pod.path(), reason = refused.message, "the pod got no address");
                 }
-                self.refused.insert(Arc::clone(port), refused);
                 if let Some(line) = why.line {
-                    self.waiting.join(Object::Pod(Arc::clone(port)), line);
+                    self.waiting.join(object.clone(), line);
                 }
+                self.refused.insert(object, refused);
             }
         }
     }
@@ -161,7 +162,8 @@ fn asked(want: &PodWant, ips: WantIps) -> Want {
     Want { ips, families: want.families, mac: want.mac }
 }
 
-/// A pod `node-a` in a namespace `b` would have the port of a node `a.b`, and with it that node's address.
+/// A pod `node-a` in a namespace `b` would have the port of a node `a.b`, and with it that node's address. The node has it,
+/// whoever came first: nobody who may make pods shall keep a node out.
 fn no_node_is_called_so(cluster: &Cluster, pod: &Pod) -> Result<(), NotNow> {
     match api::node_of_port(&pod.port).filter(|node| cluster.nodes.contains_key(*node)) {
         None => Ok(()),

@@ -52,17 +52,15 @@ impl Engine {
     pub(super) fn decide_pool(&mut self, cluster: &Cluster, name: &Arc<str>) {
         let Some(pool) = cluster.pools.get(name).filter(|pool| pool.metadata.deletion_timestamp.is_none()) else {
             self.bind_pool(name, &[]);
-            if let Some(before) = self.pools.remove(name) {
-                self.pools_of.remove(&before.subnet, name);
-                self.ipam.remove_pool(name);
-                self.pool_changed(&before.subnet);
-                tracing::info!(pool = &**name, subnet = &*before.subnet, "pool removed");
-            }
+            self.retire_pool(name);
             self.wake(&Object::IpPool(Arc::clone(name)));
             return;
         };
         self.bind_pool(name, &pool.spec.namespaces);
         let subnet: Arc<str> = pool.spec.subnet.trim().into();
+        if self.pools.get(name).is_some_and(|before| before.subnet != subnet) {
+            self.retire_pool(name);
+        }
         let verdict = match self.enforce_pool(pool) {
             Ok(None) => PoolVerdict::Valid,
             Ok(Some((reason, message))) => PoolVerdict::Partly { reason, message },
@@ -72,11 +70,18 @@ impl Engine {
             }
         };
         self.pools_of.insert(&subnet, Arc::clone(name));
-        let pool = Pool { subnet: Arc::clone(&subnet), verdict };
-        if let Some(before) = self.pools.insert(Arc::clone(name), pool).filter(|before| before.subnet != subnet) {
-            self.pools_of.remove(&before.subnet, name);
-        }
+        self.pools.insert(Arc::clone(name), Pool { subnet, verdict });
         self.wake(&Object::IpPool(Arc::clone(name)));
+    }
+
+    /// Leaves a pool's addresses to others again; whoever has one keeps it.
+    fn retire_pool(&mut self, name: &Arc<str>) {
+        if let Some(before) = self.pools.remove(name) {
+            self.pools_of.remove(&before.subnet, name);
+            self.ipam.remove_pool(name);
+            self.pool_changed(&before.subnet);
+            tracing::info!(pool = &**name, subnet = &*before.subnet, "pool removed");
+        }
     }
 
     /// Puts every pool in force that can be, the oldest first: of two that claim one address, a change of leaders lets the
@@ -159,16 +164,19 @@ impl Engine {
                 let Some(first) = pools.first() else { return Ok((subnet, WantIps::Any)) };
                 let of_subnet = |pool: &&Arc<str>| self.subnet_of_pool(pool).is_ok_and(|of| of == subnet);
                 let here: Vec<Arc<str>> = pools.iter().filter(of_subnet).cloned().collect();
-                match (here.is_empty(), self.subnet_of_pool(first)) {
-                    (false, _) => Ok((subnet, WantIps::Pools(here))),
-                    // Who names another subnet than the pools' does not want to live in them.
-                    (true, _) if named.is_some() => Ok((subnet, WantIps::Any)),
-                    (true, Err(not_now)) => Err(not_now.about_namespace(&pod.namespace)),
-                    (true, Ok(of)) => {
-                        let why = format!("IPPool {first} is of subnet {of}, and the namespace's pods are of {subnet}");
-                        Err(NotNow::until(Object::IpPool(Arc::clone(first)), why).about_namespace(&pod.namespace))
-                    }
+                if !here.is_empty() {
+                    return Ok((subnet, WantIps::Pools(here)));
                 }
+                // Who names another subnet than the pools' does not want to live in them.
+                if named.is_some() {
+                    return Ok((subnet, WantIps::Any));
+                }
+                let why = match self.subnet_of_pool(first) {
+                    Err(not_now) => not_now.message,
+                    Ok(of) => format!("IPPool {first} is of subnet {of}, and the namespace's pods are of {subnet}"),
+                };
+                let message = format!("namespace {}: annotation {IP_POOL}: {why}", pod.namespace);
+                Err(NotNow::until_any(pools.into_iter().map(Object::IpPool), message))
             }
         }
     }

@@ -30,6 +30,7 @@ impl Engine {
         for subnet in ours() {
             engine.keep_in_force(replica, subnet);
         }
+        engine.keep_vanished(cluster, replica);
         for subnet in ours() {
             // What the database has of a subnet stays until it is known who lives in it. What is wrong with the object is
             // said when it is decided about.
@@ -45,7 +46,7 @@ impl Engine {
             engine.read_back(&port, [northbound(replica, &port, Some(&join)), ip_object(cluster, &port), annotated]);
         }
         // By name, so that two records of one address are settled the same way every time.
-        for (port, pod) in cluster.pods.iter().filter(|(_, pod)| !pod.done) {
+        for (port, pod) in cluster.pods.iter().filter(|(port, pod)| !pod.done && !is_a_nodes(cluster, port)) {
             let net = pod.net.as_ref().ok().and_then(Option::as_ref);
             let annotated = net.map(|net| annotated(&net.switch, net.ips, net.mac));
             engine.read_back(port, [northbound(replica, port, None), ip_object(cluster, port), annotated]);
@@ -73,6 +74,20 @@ impl Engine {
         }
     }
 
+    /// Puts the subnets in force that only the database has: pods may live in one whose object somebody has deleted by force,
+    /// or given to another provider. Those in which nobody does are taken out again when they are decided about.
+    fn keep_vanished(&mut self, cluster: &Cluster, replica: &Replica) {
+        for row in replica.rows(TableId::LogicalSwitch.name()).map(|(_, row)| row).filter(|row| ovn::ours(row)) {
+            let Some(name) = row.get("name").and_then(|name| name.strs().next()) else { continue };
+            let ours = cluster.subnets.get(name).is_some_and(|subnet| !is_foreign(subnet));
+            if ours || recorded(replica, name).is_none() {
+                continue;
+            }
+            self.keep_in_force(replica, &Subnet::new(name, SubnetSpec::default()));
+            self.mark(Object::Subnet(name.into()));
+        }
+    }
+
     /// Takes the first record of a port, the most trusted one first, that no other port's record contradicts.
     fn read_back(&mut self, port: &str, records: impl IntoIterator<Item = Option<Record>>) {
         for record in records.into_iter().flatten() {
@@ -90,7 +105,7 @@ impl Engine {
     fn keep_reserved(&mut self, cluster: &Cluster) {
         for (port, ip) in &cluster.ips {
             let Some(member) = ip.member().filter(|member| cluster.expects(member)) else { continue };
-            if cluster.pods.get(port).is_some_and(|pod| !pod.done) {
+            if cluster.pods.get(port).is_some_and(|pod| !pod.done) || is_a_nodes(cluster, port) {
                 continue;
             }
             self.read_back(port, [ip_object(cluster, port)]);
@@ -102,6 +117,11 @@ impl Engine {
     fn install_subnets(&self) -> [Object; 2] {
         [&self.install.default_subnet, &self.install.settings.node_switch].map(|name| Object::Subnet(Arc::clone(name)))
     }
+}
+
+/// Whether a port is a node's, though a pod may be called so.
+fn is_a_nodes(cluster: &Cluster, port: &str) -> bool {
+    api::node_of_port(port).is_some_and(|node| cluster.nodes.contains_key(node))
 }
 
 /// What the port's row says. Nodes' rows name no switch; theirs is the join switch.

@@ -36,39 +36,48 @@ pub enum Verdict {
 
 impl Engine {
     pub(super) fn decide_subnet(&mut self, cluster: &Cluster, name: &Arc<str>) {
-        let Some(subnet) = cluster.subnets.get(name) else {
-            self.bind(cluster, name, &[], &[]);
-            self.verdicts.remove(name);
-            if let Err(holders) = self.retire_subnet(name) {
-                tracing::warn!(
-                    subnet = &**name,
-                    holders,
-                    "the subnet vanished while in use; its pods keep their network"
-                );
+        let subnet = cluster.subnets.get(name);
+        let ours = subnet.filter(|subnet| !is_foreign(subnet)).map(|subnet| &subnet.spec);
+        self.bind(
+            cluster,
+            name,
+            ours.map_or(&[], |spec| &spec.namespaces),
+            ours.map_or(&[], |spec| &spec.namespace_selectors),
+        );
+        let verdict = subnet.map(|subnet| {
+            if let Some(field) = foreign(subnet) {
+                self.retire_subnet(name).map_or_else(
+                    |holders| {
+                        let message = FieldError::new(subnet.object(), field, holders).to_string();
+                        Verdict::Invalid { reason: "ValidateSubnetFailed", message }
+                    },
+                    |()| Verdict::Foreign,
+                )
+            } else if subnet.metadata.deletion_timestamp.is_some() {
+                self.retire_subnet(name)
+                    .map_or_else(|holders| Verdict::Held { message: holders }, |()| Verdict::Released)
+            } else {
+                self.enforce(subnet).map_or_else(
+                    |(reason, message)| {
+                        tracing::warn!(subnet = &**name, reason, message, "the subnet cannot be used as written");
+                        Verdict::Invalid { reason, message }
+                    },
+                    |()| Verdict::Valid,
+                )
             }
-            return;
-        };
-        if is_foreign(subnet) {
-            self.bind(cluster, name, &[], &[]);
-            self.verdicts.insert(Arc::clone(name), Verdict::Foreign);
-            return;
+        });
+        if verdict.is_none()
+            && let Err(holders) = self.retire_subnet(name)
+        {
+            tracing::warn!(subnet = &**name, holders, "the subnet vanished while in use; its pods keep their network");
         }
-        self.bind(cluster, name, &subnet.spec.namespaces, &subnet.spec.namespace_selectors);
-        let verdict = if subnet.metadata.deletion_timestamp.is_some() {
-            match self.retire_subnet(name) {
-                Ok(()) => Verdict::Released,
-                Err(holders) => Verdict::Held { message: holders },
-            }
-        } else {
-            match self.enforce(subnet) {
-                Ok(()) => Verdict::Valid,
-                Err((reason, message)) => {
-                    tracing::warn!(subnet = &**name, reason, message, "the subnet cannot be used as written");
-                    Verdict::Invalid { reason, message }
-                }
-            }
+        let before = match verdict.clone() {
+            Some(verdict) => self.verdicts.insert(Arc::clone(name), verdict),
+            None => self.verdicts.remove(name),
         };
-        self.verdicts.insert(Arc::clone(name), verdict);
+        if before != verdict {
+            self.undecided.extend(self.pools_of.of(name).cloned().map(Object::IpPool));
+        }
         self.wake(&Object::Subnet(Arc::clone(name)));
     }
 
@@ -172,6 +181,14 @@ impl Engine {
 
 /// Subnets of another provider (underlay, another NIC) or of a VPC of its own are none of ours.
 pub(super) fn is_foreign(subnet: &Subnet) -> bool {
+    foreign(subnet).is_some()
+}
+
+/// The field that says so.
+fn foreign(subnet: &Subnet) -> Option<&'static str> {
     let other = |value: &Option<String>, ours: &str| value.as_deref().is_some_and(|v| !v.is_empty() && v != ours);
-    other(&subnet.spec.provider, "ovn") || other(&subnet.spec.vpc, "ovn-cluster")
+    if other(&subnet.spec.provider, "ovn") {
+        return Some("spec.provider");
+    }
+    other(&subnet.spec.vpc, "ovn-cluster").then_some("spec.vpc")
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::needless_pass_by_value)] // `json!` values read best where they are made
 
+mod laws;
 mod pods;
 mod pools;
 mod recovery;
@@ -67,12 +68,17 @@ impl Scene {
     fn outcome(&self, path: &str) -> String {
         let (namespace, name) = path.split_once('/').unwrap();
         let port = api::pod_port(name, namespace);
-        match (self.engine.lease(&port), self.engine.refused(&port)) {
+        match (self.engine.lease(&port), self.engine.refused(&Object::Pod(port.as_str().into()))) {
             (Some((subnet, lease)), None) => format!("{} of {subnet}", lease.ips),
             (None, Some(refused)) => format!("refused: {}", refused.message),
             (None, None) => "nothing".to_owned(),
             (Some(_), Some(_)) => panic!("{path} has an address and is refused one"),
         }
+    }
+
+    /// Why a pod or a node has no address; nothing when it is refused none.
+    fn refused(&self, object: &Object) -> String {
+        self.engine.refused(object).map(|refused| refused.message.clone()).unwrap_or_default()
     }
 
     /// What the API server is told of a port now: first of its IP object, then of its pod.

@@ -14,8 +14,8 @@ use crate::cluster::Object;
 /// A line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
-    /// What has to change: the subnet, or whatever else stands against it.
-    pub until: Object,
+    /// What has to change, any of it: the subnet, or whatever else stands against it.
+    pub until: Vec<Object>,
     /// What is wanted of it.
     pub want: Want,
 }
@@ -28,7 +28,7 @@ impl Line {
             Refusal::MacTaken { holder, .. } | Refusal::AlreadyHolds { holder, .. } => Object::Ip(Arc::clone(holder)),
             _ => Object::Subnet(subnet),
         };
-        Self { until, want }
+        Self { until: vec![until], want }
     }
 }
 
@@ -44,8 +44,10 @@ impl Waiting {
     /// Somebody has been refused.
     pub(super) fn join(&mut self, who: Object, line: Line) {
         self.leave(&who);
-        let lines = self.lines.entry(line.until.clone()).or_default();
-        lines.entry(line.want.clone()).or_default().insert(who.clone());
+        for until in &line.until {
+            let lines = self.lines.entry(until.clone()).or_default();
+            lines.entry(line.want.clone()).or_default().insert(who.clone());
+        }
         self.places.insert(who, line);
     }
 
@@ -53,15 +55,17 @@ impl Waiting {
     /// the line.
     pub(super) fn leave(&mut self, who: &Object) -> Option<Line> {
         let line = self.places.remove(who)?;
-        if let Some(lines) = self.lines.get_mut(&line.until)
-            && let Some(standing) = lines.get_mut(&line.want)
-        {
-            standing.remove(who);
-            if standing.is_empty() {
-                lines.remove(&line.want);
-            }
-            if lines.is_empty() {
-                self.lines.remove(&line.until);
+        for until in &line.until {
+            if let Some(lines) = self.lines.get_mut(until)
+                && let Some(standing) = lines.get_mut(&line.want)
+            {
+                standing.remove(who);
+                if standing.is_empty() {
+                    lines.remove(&line.want);
+                }
+                if lines.is_empty() {
+                    self.lines.remove(until);
+                }
             }
         }
         self.called.remove(who).then_some(line)
@@ -72,7 +76,8 @@ impl Waiting {
         if self.places.get(who) == Some(line) {
             return None;
         }
-        let next = self.lines.get(&line.until)?.get(&line.want)?.first()?.clone();
+        let first = |until| self.lines.get(until)?.get(&line.want)?.first();
+        let next = line.until.iter().find_map(first)?.clone();
         self.called.insert(next.clone());
         Some(next)
     }
@@ -89,8 +94,7 @@ impl Waiting {
     pub(super) fn dissolve(&mut self, until: &Object) -> Vec<Object> {
         let all: Vec<Object> = self.lines.remove(until).into_iter().flat_map(BTreeMap::into_values).flatten().collect();
         for who in &all {
-            self.places.remove(who);
-            self.called.remove(who);
+            self.leave(who);
         }
         all
     }
@@ -105,7 +109,7 @@ mod tests {
     }
 
     fn line(want: Want) -> Line {
-        Line { until: Object::Subnet("net".into()), want }
+        Line { until: vec![Object::Subnet("net".into())], want }
     }
 
     /// `a`, `b` and `c` want anything, `d` wants an address of a pool.
@@ -121,7 +125,7 @@ mod tests {
     #[test]
     fn the_first_of_each_line_is_called_and_then_the_next_until_one_is_back() {
         let mut waiting = four();
-        assert_eq!(waiting.call(&line(Want::any()).until), [who("a"), who("d")]);
+        assert_eq!(waiting.call(&line(Want::any()).until[0]), [who("a"), who("d")]);
         let turn = waiting.leave(&who("a")).unwrap();
         assert_eq!(waiting.next(&who("a"), &turn), Some(who("b")), "a was served");
         let turn = waiting.leave(&who("b")).unwrap();
@@ -130,7 +134,7 @@ mod tests {
         let turn = waiting.leave(&who("d")).unwrap();
         waiting.join(who("d"), line(Want::any()));
         assert_eq!(waiting.next(&who("d"), &turn), None, "nobody stands behind d");
-        assert_eq!(waiting.call(&turn.until), [who("b")], "d wants something else now");
+        assert_eq!(waiting.call(&turn.until[0]), [who("b")], "d wants something else now");
     }
 
     #[test]
@@ -141,8 +145,8 @@ mod tests {
         }
         assert!(waiting.lines.is_empty() && waiting.places.is_empty() && waiting.called.is_empty(), "{waiting:?}");
         let mut waiting = four();
-        waiting.call(&line(Want::any()).until);
-        assert_eq!(waiting.dissolve(&line(Want::any()).until).len(), 4);
+        waiting.call(&line(Want::any()).until[0]);
+        assert_eq!(waiting.dissolve(&line(Want::any()).until[0]).len(), 4);
         assert!(waiting.lines.is_empty() && waiting.places.is_empty() && waiting.called.is_empty(), "{waiting:?}");
     }
 }

@@ -156,7 +156,7 @@ fn a_pod_cannot_take_the_place_of_a_node() {
     scene.happens(Event::Nodes(Seen::Apply(node("n1.com", "172.30.0.1"))));
     scene.namespace("com", json!({}));
     scene.happens(Event::Pods(Seen::Apply(pod("com/node-n1", "uid-1", json!({})))));
-    let refused = scene.engine.refused("node-n1.com").map(|refused| refused.message.clone()).unwrap_or_default();
+    let refused = scene.refused(&Object::Pod("node-n1.com".into()));
     assert!(refused.contains("pod com/node-n1: metadata.name"), "{refused}");
     let told = crate::visible::writes(&scene.engine, &scene.cluster, &Object::Pod("node-n1.com".into()));
     assert!(told.is_empty(), "the pod is not told the node's address: {told:?}");
@@ -165,4 +165,19 @@ fn a_pod_cannot_take_the_place_of_a_node() {
     scene.happens(Event::Pods(Seen::Apply(pod("com/node-n1", "uid-2", json!({})))));
     scene.happens(Event::Nodes(Seen::Delete(node("n1.com", "172.30.0.1"))));
     assert_eq!(scene.outcome("com/node-n1"), "10.16.0.2 of ovn-default", "the name is free");
+}
+
+#[test]
+fn a_node_takes_its_place_from_a_pod_that_came_before_it() {
+    let mut scene = Scene::new();
+    scene.namespace("com", json!({}));
+    assert_eq!(scene.pod("com/node-n1", json!({})), "10.16.0.2 of ovn-default");
+    scene.happens(Event::Nodes(Seen::Apply(node("n1.com", "172.30.0.1"))));
+    let held = |scene: &Scene| scene.engine.lease("node-n1.com").map(|(subnet, _)| subnet.to_owned());
+    assert_eq!(held(&scene).as_deref(), Some("join"));
+    assert_eq!(scene.refused(&Object::Node("n1.com".into())), "");
+    let refused = scene.refused(&Object::Pod("node-n1.com".into()));
+    assert!(refused.contains("pod com/node-n1: metadata.name"), "{refused}");
+    scene.pod_gone("com/node-n1");
+    assert_eq!(held(&scene).as_deref(), Some("join"));
 }

@@ -286,3 +286,38 @@ fn one_family_of_a_dual_stack_subnet() {
     let refused = scene.pod("default/lost", elsewhere);
     assert_eq!(refused, "refused: subnet ovn-default: it has no IPv6 network, only 10.16.0.0/16");
 }
+
+#[test]
+fn a_namespace_of_two_pools_is_served_by_whichever_comes() {
+    for which in ["first", "second"] {
+        let mut scene = Scene::new();
+        scene.namespace("default", json!({ "ovn.kubernetes.io/ip_pool": "first,second" }));
+        let refused = scene.pod("default/a", json!({}));
+        assert!(refused.contains("namespace default: annotation ovn.kubernetes.io/ip_pool"), "{refused}");
+        scene.pool(which, "ovn-default", &["10.16.0.40"], &[]);
+        assert_eq!(scene.outcome("default/a"), "10.16.0.40 of ovn-default");
+    }
+}
+
+#[test]
+fn a_pool_says_what_became_of_its_subnet() {
+    let mut scene = Scene::new();
+    scene.subnet("net", json!({ "cidrBlock": "10.16.0.0/24" }));
+    scene.pool("pool", "net", &["10.33.0.40"], &[]);
+    assert!(complaint(&scene, "pool").contains("spec.subnet: subnet net is not in force"));
+    scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24", "provider": "else" }));
+    assert!(complaint(&scene, "pool").contains("spec.subnet: subnet net is not served here"));
+    scene.happens(Event::Subnets(Seen::Delete(subnet("net", json!({ "cidrBlock": "10.33.0.0/24" })))));
+    assert!(complaint(&scene, "pool").contains("spec.subnet: there is no subnet net"));
+}
+
+#[test]
+fn a_pool_that_is_of_another_subnet_now_leaves_its_addresses_to_others() {
+    let mut scene = Scene::new();
+    scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
+    scene.pool("pool", "ovn-default", &["10.16.0.40"], &[]);
+    scene.pool("other", "ovn-default", &["10.16.0.40"], &[]);
+    assert!(complaint(&scene, "other").contains("in pool pool"));
+    scene.pool("pool", "net", &["10.33.0.40"], &[]);
+    assert_eq!(scene.engine.pool("other").map(|pool| &pool.verdict), Some(&PoolVerdict::Valid));
+}

@@ -64,7 +64,7 @@ fn nobody_holds_what_is_on_record_for_a_pod_that_is_gone() {
 }
 
 /// The rows that the leader of a scene has written.
-fn written(scene: &Scene) -> Replica {
+pub(super) fn written(scene: &Scene) -> Replica {
     let mut replica = Replica::new(ovn::northbound());
     let rows = scene.engine.compiled.values().flatten().filter_map(|fact| match fact {
         ovn::Fact::Row { key, columns, .. } => Some((key.table.name(), columns.clone())),
@@ -156,4 +156,37 @@ fn a_subnet_on_its_way_out_is_held_over_a_change_of_leaders() {
     scene.engine = Engine::recover(install(), &scene.cluster, &Replica::new(ovn::northbound()));
     assert_eq!(scene.outcome("default/a"), "10.33.0.7 of net");
     assert!(matches!(scene.engine.verdict("net"), Some(crate::engine::Verdict::Held { .. })));
+}
+
+#[test]
+fn a_subnet_whose_object_was_removed_by_force_stays_for_its_pods_over_a_change_of_leaders() {
+    let mut scene = Scene::new();
+    scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
+    assert_eq!(scene.pod("default/a", json!({ "ovn.kubernetes.io/logical_switch": "net" })), "10.33.0.2 of net");
+    scene.happens(Event::Subnets(Seen::Delete(subnet("net", json!({ "cidrBlock": "10.33.0.0/24" })))));
+    let before = scene.facts_about("net");
+    let replica = written(&scene);
+    scene.engine = Engine::recover(install(), &scene.cluster, &replica);
+    assert_eq!(scene.outcome("default/a"), "10.33.0.2 of net");
+    assert_eq!(scene.facts_about("net"), before);
+    scene.pod_gone("default/a");
+    assert!(scene.facts_about("10.33.0").is_empty(), "and goes with the last of them");
+}
+
+#[test]
+fn a_subnet_in_use_that_is_given_to_another_provider_stays_in_force_and_says_so() {
+    let mut scene = Scene::new();
+    scene.happens(Event::Nodes(Seen::Apply(node("n1", "172.30.0.1"))));
+    let before = scene.facts_about("join");
+    scene.subnet("join", json!({ "cidrBlock": "100.64.0.0/16", "provider": "else" }));
+    for _ in 0..2 {
+        assert_eq!(scene.facts_about("join"), before);
+        let Some(crate::engine::Verdict::Invalid { message, .. }) = scene.engine.verdict("join") else { panic!() };
+        assert!(message.starts_with("subnet join: spec.provider: ") && message.contains("node-n1"), "{message}");
+        let replica = written(&scene);
+        scene.engine = Engine::recover(install(), &scene.cluster, &replica);
+    }
+    scene.happens(Event::Nodes(Seen::Delete(node("n1", "172.30.0.1"))));
+    assert_eq!(scene.engine.verdict("join"), Some(&crate::engine::Verdict::Foreign));
+    assert!(scene.facts_about("100.64.0").is_empty());
 }

@@ -67,18 +67,6 @@ fn who_waits_for_a_mac_gets_it_whatever_subnet_it_was_in() {
     assert_eq!(scene.outcome("default/c"), "10.16.0.3 of ovn-default");
 }
 
-#[test]
-fn a_node_waits_for_the_pod_that_has_its_port() {
-    let mut scene = Scene::new();
-    scene.namespace("com", json!({}));
-    assert_eq!(scene.pod("com/node-n1", json!({})), "10.16.0.2 of ovn-default");
-    scene.happens(Event::Nodes(Seen::Apply(node("n1.com", "172.30.0.1"))));
-    let refused = scene.engine.refused("node-n1.com").map(|refused| refused.message.clone()).unwrap_or_default();
-    assert!(refused.contains("already holds 10.16.0.2"), "{refused}");
-    scene.pod_gone("com/node-n1");
-    assert_eq!(scene.engine.lease("node-n1.com").map(|(subnet, _)| subnet.to_owned()), Some("join".to_owned()));
-}
-
 /// What may happen to a few pods that want all sorts of things of one small subnet.
 #[derive(Debug, Clone)]
 enum Change {
