@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use api::{Addresses, Mac, Subnet, SubnetSpec};
+use api::{Addresses, FieldError, Mac, Placement, Subnet, SubnetSpec};
 use ipam::Lease;
 use ovn::TableId;
 use ovsdb::{Replica, Row};
@@ -39,19 +39,7 @@ impl Engine {
             }
         }
         engine.keep_pools(cluster);
-        for node in cluster.nodes.values() {
-            let net = node.net.as_ref().ok().and_then(Option::as_ref);
-            let annotated = net.map(|net| annotated(&net.switch, net.ips, net.mac));
-            let (port, join) = (node.port(), Arc::clone(&engine.install.settings.node_switch));
-            engine.read_back(&port, [northbound(replica, &port, Some(&join)), ip_object(cluster, &port), annotated]);
-        }
-        // By name, so that two records of one address are settled the same way every time.
-        for (port, pod) in cluster.pods.iter().filter(|(port, pod)| !pod.done && !is_a_nodes(cluster, port)) {
-            let net = pod.net.as_ref().ok().and_then(Option::as_ref);
-            let annotated = net.map(|net| annotated(&net.switch, net.ips, net.mac));
-            engine.read_back(port, [northbound(replica, port, None), ip_object(cluster, port), annotated]);
-        }
-        engine.keep_reserved(cluster);
+        engine.keep_leases(cluster, replica);
         for idle in engine.idle_flags(cluster) {
             tracing::warn!("{idle}");
         }
@@ -88,15 +76,35 @@ impl Engine {
         }
     }
 
-    /// Takes the first record of a port, the most trusted one first, that no other port's record contradicts.
-    fn read_back(&mut self, port: &str, records: impl IntoIterator<Item = Option<Record>>) {
-        for record in records.into_iter().flatten() {
-            match self.ipam.restore(&record.subnet, port, record.lease) {
-                Ok(()) => return,
-                Err(refusal) => {
-                    tracing::warn!(port, from = record.from, ip = %record.lease.ips, %refusal, "a recorded address is not taken over");
-                }
-            }
+    /// What is on record, first all of the most trusted records: what somebody's annotations claim is nobody else's by the
+    /// database. Within one kind by name, so that two records of one address are settled the same way every time.
+    fn keep_leases(&mut self, cluster: &Cluster, replica: &Replica) {
+        let join = Arc::clone(&self.install.settings.node_switch);
+        let nodes = || cluster.nodes.values().map(|node| (node.port(), &node.net));
+        let pods = || {
+            let pods = cluster.pods.iter().filter(|(port, pod)| !pod.done && !is_a_nodes(cluster, port));
+            pods.map(|(port, pod)| (Arc::clone(port), &pod.net))
+        };
+        for (port, _) in nodes() {
+            self.read_back(&port, northbound(replica, &port, Some(&join)));
+        }
+        for (port, _) in pods() {
+            self.read_back(&port, northbound(replica, &port, None));
+        }
+        for (port, _) in nodes().chain(pods()) {
+            self.read_back(&port, ip_object(cluster, &port));
+        }
+        self.keep_reserved(cluster);
+        for (port, net) in nodes().chain(pods()) {
+            self.read_back(&port, annotated(net));
+        }
+    }
+
+    /// Takes the record of a port over that has no more trusted one, unless another port's contradicts it.
+    fn read_back(&mut self, port: &str, record: Option<Record>) {
+        let Some(Record { subnet, lease, from }) = record.filter(|_| self.ipam.lease(port).is_none()) else { return };
+        if let Err(refusal) = self.ipam.restore(&subnet, port, lease) {
+            tracing::warn!(port, from, ip = %lease.ips, %refusal, "a recorded address is not taken over");
         }
     }
 
@@ -108,7 +116,7 @@ impl Engine {
             if cluster.pods.get(port).is_some_and(|pod| !pod.done) || is_a_nodes(cluster, port) {
                 continue;
             }
-            self.read_back(port, [ip_object(cluster, port)]);
+            self.read_back(port, ip_object(cluster, port));
             self.remember_member(port, &member);
         }
     }
@@ -162,8 +170,9 @@ fn our_row<'a>(replica: &'a Replica, table: TableId, name: &str) -> Option<&'a R
     replica.get(table.name(), uuid).filter(|row| ovn::ours(row))
 }
 
-fn annotated(subnet: &str, ips: Addresses, mac: Mac) -> Record {
-    Record { subnet: subnet.to_owned(), lease: Lease { ips, mac }, from: "annotations" }
+fn annotated(net: &Result<Option<Placement>, FieldError>) -> Option<Record> {
+    let Placement { switch, ips, mac, .. } = net.as_ref().ok()?.clone()?;
+    Some(Record { subnet: switch, lease: Lease { ips, mac }, from: "annotations" })
 }
 
 fn ip_object(cluster: &Cluster, port: &str) -> Option<Record> {

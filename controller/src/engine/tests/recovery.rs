@@ -190,3 +190,15 @@ fn a_subnet_in_use_that_is_given_to_another_provider_stays_in_force_and_says_so(
     assert_eq!(scene.engine.verdict("join"), Some(&crate::engine::Verdict::Foreign));
     assert!(scene.facts_about("100.64.0").is_empty());
 }
+
+#[test]
+fn what_a_pod_s_annotations_claim_does_not_take_an_address_from_whom_the_database_gave_it() {
+    let pods = || vec![pod("default/a", "uid-1", allocated("10.16.0.30")), pod("default/b", "uid-2", json!({}))];
+    let scene = recovered(pods(), vec![], &[("b.default", "0a:00:00:00:00:0c 10.16.0.30")]);
+    assert_eq!(scene.outcome("default/b"), "10.16.0.30 of ovn-default");
+    assert_eq!(scene.outcome("default/a"), "10.16.0.2 of ovn-default");
+    let ips = vec![ip("b.default", "b", "default", "ovn-default", "10.16.0.30", "0a:00:00:00:00:0b")];
+    let scene = recovered(pods(), ips, &[]);
+    assert_eq!(scene.outcome("default/b"), "10.16.0.30 of ovn-default");
+    assert_eq!(scene.outcome("default/a"), "10.16.0.2 of ovn-default");
+}
