@@ -59,7 +59,8 @@ impl Life {
     fn put(&mut self, kind: &'static str, name: &str, value: Value) {
         let place = (kind, name.to_owned());
         let before = self.objects.get(&place);
-        if before.is_some_and(|object| !object["metadata"]["deletionTimestamp"].is_null()) {
+        let ended = |object: &Value| object["status"]["phase"] == "Succeeded";
+        if before.is_some_and(|object| ended(object) || !object["metadata"]["deletionTimestamp"].is_null()) {
             return;
         }
         let mut object = before.cloned().unwrap_or_else(|| {
