@@ -1,6 +1,6 @@
 //! Flags and environment. Ports, paths and variables are kube-ovn's.
 
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -99,14 +99,14 @@ pub struct RunDirectory {
 }
 
 impl Run {
-    /// Where clients are served. Without a word about it on all addresses: `::` takes IPv4 too, where there is IPv6.
+    /// Where clients are served. Without a word about it on all addresses: `::` takes IPv4 too. Where IPv6 is turned off by
+    /// sysctl, `::` can still be listened at, but no address of the family is there, not even the one to probe it by.
     pub fn listen(&self) -> Vec<IpAddr> {
         if !self.listen.is_empty() {
             return self.listen.clone();
         }
-        let all = [IpAddr::from([0_u16; 8]), IpAddr::from([0_u8; 4])];
-        let usable = all.into_iter().find(|address| TcpListener::bind((*address, 0)).is_ok());
-        vec![usable.unwrap_or(all[1])]
+        let both = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+        vec![if both { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }]
     }
 
     /// How long each of the daemons has to end.

@@ -68,6 +68,16 @@ fn it_comes_up_serves_both_families_and_stops_in_order() {
 }
 
 #[test]
+fn without_ipv6_it_serves_ipv4() {
+    let room = room();
+    let off = "sysctl -qw net.ipv6.conf.all.disable_ipv6=1; ip address add 10.0.0.1/32 dev lo";
+    let arguments = ["--run-directory=/run/ovn", "--database-directory=/run/etc", "--address=10.0.0.1"];
+    let mut member = room.start(off, &arguments).unwrap();
+    member.until("ready").unwrap();
+    member.run(&["ovn-nbctl", "--db=tcp:10.0.0.1:6641", "show"]).unwrap();
+}
+
+#[test]
 fn a_daemon_that_is_killed_is_started_again_and_one_that_hangs_is_no_life() {
     let room = room();
     let mut member = start(&room, "10.0.0.1");
