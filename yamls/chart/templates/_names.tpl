@@ -103,3 +103,10 @@ imagePullSecrets:
 {{- /* `yes` when tunnel.iface is the name of one interface and no expression. The userspace datapath makes it a port of its bridge
 br-phy, which then has its addresses; the kernel's leaves it as it is. */}}
 {{- define "kube-ovn.oneIface" -}}{{- if regexMatch "^[A-Za-z0-9._-]+$" .Values.tunnel.iface -}}yes{{- end -}}{{- end }}
+
+{{- /* Of a container that writes into the node's own directories without being privileged: SELinux lets no other type do that.
+Without SELinux it means nothing. */}}
+{{- define "kube-ovn.nodesFiles" -}}
+seLinuxOptions:
+  type: spc_t
+{{- end }}
