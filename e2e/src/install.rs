@@ -23,7 +23,7 @@ const HELM: &str = "helm install ";
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
     /// The manifest as it is: one family, and the tunnels wherever the node's address is. The userspace datapath of the lab has no
-    /// tunnels there, so pods reach only those of their own node.
+    /// tunnels there, so pods reach only those of their own node, and `ovs-ovn` is not ready and says why.
     Manifest,
     /// The chart, with the values that the lab needs.
     Helm,

@@ -92,6 +92,11 @@ enum PlaceError {
     Control(#[from] ControlError),
     #[error("the southbound database: {0}")]
     Southbound(String),
+    #[error(
+        "no --iface: the userspace datapath has no tunnels to other nodes without an interface for them, and so pods reach \
+         none of those at {0}"
+    )]
+    NoTunnels(String),
 }
 
 /// Runs it until it is asked to stop.
@@ -127,10 +132,18 @@ pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
         std::fs::create_dir_all(path).map_err(system(path.display().to_string()))?;
     }
 
-    let crew = Crew::new(places(&run, remote, datapath, underlay), run.grace());
+    let conf = Conf {
+        file: run.database_directory.join("conf.db"),
+        schema: run.data_directory.join("vswitch.ovsschema"),
+        run_directory: directories.run_directory.clone(),
+    };
+    let session = Session::new(conf.socket());
+    let no_tunnels = datapath == Datapath::Netdev && underlay.is_none();
+    let inquiry = Inquiry { directories: directories.clone(), no_tunnels: no_tunnels.then(|| session.clone()) };
+    let crew = Crew::new(places(&run, conf, session, remote, datapath, underlay), run.grace());
     let socket = directories.status();
     let status = Status::bind(&socket, crew.members()).map_err(system(socket.display().to_string()))?;
-    let answering = async |question, name, pid| answer(directories, question, name, pid).await;
+    let answering = async |question, name, pid| inquiry.answer(question, name, pid).await;
     Ok(crew.serve(status, kit::signals::stop_requested(), answering).await?)
 }
 
@@ -139,14 +152,15 @@ pub async fn check(check: &Check) -> Result<(), StatusError> {
     status::ask(&check.directories.status(), check.question.question()).await
 }
 
-fn places(run: &Run, remote: String, datapath: Datapath, underlay: Option<Underlay>) -> [Place; 3] {
+fn places(
+    run: &Run,
+    conf: Conf,
+    session: Session,
+    remote: String,
+    datapath: Datapath,
+    underlay: Option<Underlay>,
+) -> [Place; 3] {
     let directories = &run.directories;
-    let conf = Conf {
-        file: run.database_directory.join("conf.db"),
-        schema: run.data_directory.join("vswitch.ovsschema"),
-        run_directory: directories.run_directory.clone(),
-    };
-    let session = Session::new(conf.socket());
     let wishes = Wishes {
         session: session.clone(),
         id_file: run.database_directory.join("system-id.conf"),
@@ -163,18 +177,32 @@ fn places(run: &Run, remote: String, datapath: Datapath, underlay: Option<Underl
     [Place::Conf(conf, wishes), Place::Vswitchd(vswitchd), Place::Controller(directories.clone())]
 }
 
-/// What a probe is told of one of them.
-async fn answer(directories: &RunDirectories, question: Question, name: &str, pid: u32) -> Result<(), PlaceError> {
-    let socket = control_socket(directories, name, pid);
-    if (question, name) == (Question::Ready, CONTROLLER) {
-        let said = control::ask(&socket, "connection-status", &[]).await?;
-        return match said.trim() {
-            "connected" => Ok(()),
-            other => Err(PlaceError::Southbound(other.to_owned())),
-        };
+/// What a probe is answered from.
+struct Inquiry {
+    directories: RunDirectories,
+    /// The session with the node's database, where tunnels that it asks for lead nowhere.
+    no_tunnels: Option<Session>,
+}
+
+impl Inquiry {
+    /// What a probe is told of one of the daemons. Who runs its pods on a single node needs no tunnels.
+    async fn answer(&self, question: Question, name: &str, pid: u32) -> Result<(), PlaceError> {
+        let socket = control_socket(&self.directories, name, pid);
+        if (question, name) == (Question::Ready, CONTROLLER) {
+            let said = control::ask(&socket, "connection-status", &[]).await?;
+            return match said.trim() {
+                "connected" => self.tunnels(),
+                other => Err(PlaceError::Southbound(other.to_owned())),
+            };
+        }
+        control::ask(&socket, "version", &[]).await?;
+        Ok(())
     }
-    control::ask(&socket, "version", &[]).await?;
-    Ok(())
+
+    fn tunnels(&self) -> Result<(), PlaceError> {
+        let others = self.no_tunnels.as_ref().map(Session::tunnels).unwrap_or_default();
+        if others.is_empty() { Ok(()) } else { Err(PlaceError::NoTunnels(others.join(", "))) }
+    }
 }
 
 const SERVER: &str = "ovsdb-server";

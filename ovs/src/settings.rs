@@ -137,6 +137,13 @@ impl Session {
         self.client.get().map(|client| client.read(bridges)).unwrap_or_default()
     }
 
+    /// The addresses of the nodes that ovn-controller wants tunnels to.
+    pub fn tunnels(&self) -> Vec<String> {
+        let remote = |(_, row): (_, &Row)| row.get("options")?.get("remote_ip").map(str::to_owned);
+        let remotes = |replica: &Replica| replica.rows(local::INTERFACE).filter_map(remote).collect();
+        self.client.get().map(|client| client.read(remotes)).unwrap_or_default()
+    }
+
     fn client(&self) -> Result<&Client, SettingsError> {
         self.client.get().ok_or_else(|| self.away())
     }

@@ -1,6 +1,6 @@
 //! Row E1 on a lab that was brought up by `lab up --manifest`: the manifest as it is in the project, its databases found by the
 //! Services `ovn-nb` and `ovn-sb`, makes a network. The lab's userspace datapath has no tunnels where the manifest has them, at
-//! the node's own address, so what is between nodes is shown by the chart alone.
+//! the node's own address, which its `ovs-ovn` says, so what is between nodes is shown by the chart alone.
 
 use anyhow::{Context, Result, ensure};
 use api::Subnet;
@@ -35,6 +35,8 @@ async fn e1_manifest_the_file_of_the_project_makes_a_network() -> Result<()> {
         let said = one.place().run("curl", &health).await.context("the API server at its ClusterIP")?;
         ensure!(said == "ok", "the API server says {said}");
     }
+    let said = "no --iface: the userspace datapath has no tunnels to other nodes";
+    cluster.told("kube-system", "reason=Unhealthy", &[said, "pods reach none of those at 172.3"]).await?;
     ledger::agree(&cluster).await.map(drop)
 }
 

@@ -36,6 +36,18 @@ fn up(room: &Room, times: usize) {
     }
 }
 
+/// Asks a probe until it says no; its words.
+fn refused(node: &mut Container<'_>, question: &str) -> String {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Err(why) = node.probe(question) {
+            return why;
+        }
+        assert!(Instant::now() < deadline, "always {question}");
+        std::thread::sleep(Duration::from_millis(25));
+    }
+}
+
 /// Runs a southbound database in the container, which leaves it to process 1.
 fn southbound(node: &mut Container<'_>) {
     let sh = "ovsdb-tool create /run/sb.db /usr/share/ovn/ovn-sb.ovsschema; \
@@ -121,6 +133,29 @@ fn a_node_comes_up_on_the_userspace_datapath_and_restarts_with_its_flows() {
     let mut node = start(&room, &["--iface=eth1"]);
     up(&room, 3);
     assert!(addresses(&mut node, "br-phy").contains("172.31.0.1/24"));
+}
+
+#[test]
+fn a_node_without_tunnels_is_ready_as_long_as_it_is_alone() {
+    let room = room();
+    let mut node = start(&room, &[]);
+    up(&room, 1);
+    southbound(&mut node);
+    node.until("ready").unwrap();
+    let agents = ["external_ids:ovn-encap-type=geneve", "external_ids:ovn-encap-ip=172.31.0.1"];
+    node.run(&[["ovs-vsctl", "set", "Open_vSwitch", "."].as_slice(), &agents].concat()).unwrap();
+    let sb = ["ovn-sbctl", "--db=unix:/run/sb.sock", "--timeout=20"];
+    node.run(&[sb.as_slice(), &["wait-until", "Chassis", "n1", "hostname=n1"]].concat()).unwrap();
+    node.probe("ready").unwrap();
+
+    node.run(&[sb.as_slice(), &["chassis-add", "n2", "geneve", "172.31.0.2"]].concat()).unwrap();
+    let wanted = ["--timeout=20", "wait-until", "Interface", "ovn-n2-0", "type=geneve"];
+    node.run(&[["ovs-vsctl"].as_slice(), &wanted].concat()).unwrap();
+    let why = refused(&mut node, "ready");
+    let because = "no --iface: the userspace datapath has no tunnels to other nodes without an interface for them, and so pods \
+        reach none of those at 172.31.0.2";
+    assert!(why.contains(because), "{why}");
+    node.probe("live").unwrap();
 }
 
 #[test]
