@@ -26,8 +26,6 @@ name of the value to change.
     {{- fail (printf "cidrs.join.%s: is empty, but cidrs.pods.%s is %s, and nodes need an address of each family that pods have" $family $family $pods) -}}
   {{- else if and (get $cidrs.join $family) (not $pods) -}}
     {{- fail (printf "cidrs.pods.%s: is empty, but cidrs.join.%s is %s, and only what pods have is of use to nodes" $family $family (get $cidrs.join $family)) -}}
-  {{- else if and (get $cidrs.services $family) (not $pods) -}}
-    {{- fail (printf "cidrs.services.%s: is %s, but cidrs.pods.%s is empty, so no pod could reach such a Service" $family (get $cidrs.services $family) $family) -}}
   {{- end -}}
 {{- end -}}
 {{- if not (or $cidrs.pods.ipv4 $cidrs.pods.ipv6) -}}{{- fail "cidrs.pods: has neither an ipv4 nor an ipv6 network" -}}{{- end -}}
