@@ -19,6 +19,7 @@ mod d3_churn;
 mod d3_killed_amid_adds;
 mod docs_examples;
 mod e1_by_hand;
+mod e1_central_moves;
 mod e1_chart;
 mod e1_install;
 mod e1_manifest;

@@ -1,0 +1,64 @@
+//! Row E1 on an installed lab: the databases move to another node by the commands of `docs/operations.md`.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use e2e::kube::kubectl;
+use e2e::layout::Node;
+use e2e::{Cluster, central, ledger, operator, process};
+
+const PAGE: &str = include_str!("../../../docs/operations.md");
+
+/// The page's commands: those that move the databases, and the one that tells a node of it.
+fn commands() -> Result<(&'static str, &'static str)> {
+    let (_, section) = PAGE.split_once("## Moving the databases\n").context("no such section")?;
+    let mut blocks = section.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    Ok((blocks.next().context("no commands")?, blocks.next().context("no command for a node")?))
+}
+
+async fn operator_runs(commands: &str) -> Result<()> {
+    process::run(operator::shell(&operator::project(), commands)).await.map(drop)
+}
+
+/// Waits for a pod with these labels and fields, as the only one.
+async fn ready(labels: &str, fields: &str) -> Result<()> {
+    for is in ["--for=create", "--for=condition=Ready"] {
+        let which = [&format!("--selector={labels}"), &format!("--field-selector={fields}")];
+        kubectl(&["wait", "pod", "--namespace=kube-system", which[0], which[1], is, "--timeout=60s"]).await?;
+    }
+    Ok(())
+}
+
+async fn moved(cluster: &Cluster, old: Node, new: Node) -> Result<()> {
+    let (central, node) = commands()?;
+    operator_runs(&central.replace("OLD", &old.name()).replace("NEW", &new.name())).await?;
+    ready("app=ovn-central", &format!("spec.nodeName={}", new.name())).await?;
+    for other in cluster.nodes() {
+        let name = other.name();
+        operator_runs(&node.replace("NODE", &name)).await?;
+        ready("app=ovs", &format!("spec.nodeName={name}")).await?;
+    }
+    let all = ["rollout", "status", "--namespace=kube-system", "deployment/kube-ovn-controller", "--timeout=60s"];
+    kubectl(&all).await?;
+    // What is left there would be taken for the truth the next time.
+    let left = old.dir().join("root/etc/origin/ovn");
+    fs::remove_dir_all(&left).with_context(|| left.display().to_string())
+}
+
+#[tokio::test]
+async fn e1_central_moves_to_another_node_and_pods_keep_their_addresses() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("e1-moves").await?;
+    scene.namespace("e1-moves", &[]).await?;
+    let (home, away) = (central::NODE, *cluster.nodes().last().context("the lab has no nodes")?);
+    ensure!(home != away, "the lab has one node");
+    let here = scene.pod("e1-moves", "here").on(&home.name()).ready().await?;
+    for (from, to, fresh) in [(home, away, "one"), (away, home, "two")] {
+        moved(&cluster, from, to).await?;
+        let fresh = scene.pod("e1-moves", fresh).on(&away.name()).ready().await?;
+        ensure!(fresh.ip4()? != here.ip4()?, "{} is given out twice", here.ip4()?);
+        fresh.place().ping(&here.ip4()?).await?;
+        here.place().ping(&fresh.ip4()?).await?;
+    }
+    ledger::agree(&cluster).await.map(drop)
+}
