@@ -1,28 +1,34 @@
-//! Writes to the API server: what the owner decided and the database has committed becomes visible to users.
+//! Writes to the API server: they show to users what the owner has decided and the database has committed.
 //!
-//! The owner hands over one [`Write`] per object; a newer one for the same object replaces one that has not started. At
-//! most one write per object is in flight, at most [`IN_FLIGHT`] in all, and those that a starting pod or node waits for go
-//! first. A write that fails for a passing reason is tried again with backoff, and is in nobody's way while it waits; when the
-//! API server does not answer at all, everything waits. A write that can never succeed is reported back, and the owner looks
-//! at its object again. Nothing here decides: losing this queue loses nothing, since the next leader finds the same
-//! differences again.
+//! Each object has one writer: the owner computes one [`Write`] for an object, or one for its status, from everything that is
+//! wanted of it at that moment. A newer write for the same [`Target`] replaces one that has not started. After a conflict the
+//! owner computes the write again from the newer object.
+//!
+//! At most one write per target is in flight, at most [`IN_FLIGHT`] in all; writes that a starting pod or node waits for go
+//! first. A write that fails for a passing reason is retried with backoff and delays no other. While the API server does not
+//! answer, all writes wait. A write that cannot succeed is reported to the owner.
+//!
+//! A publisher lives as long as one term of leadership. [`Publisher`] aborts it when it is dropped, and it starts no write
+//! after the Lease has run out, so that a leader that was paused writes nothing when it wakes up. Nothing is lost with the
+//! queue, because the next leader finds the same differences.
 
 mod body;
 mod outbox;
-mod queue;
+pub mod queue;
 mod send;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
 use serde_json::Value;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::cluster::Object;
+use crate::election::Standing;
 use queue::Queue;
 use send::Failure;
 
@@ -35,47 +41,68 @@ const IN_FLIGHT: usize = 48;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
-/// The object that a write is about; writes to one target are never reordered.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// A Pod's metadata.
-    Pod {
-        /// Its namespace.
-        namespace: Arc<str>,
-        /// Its name.
-        name: Arc<str>,
-    },
-    /// A Node's metadata.
-    Node(Arc<str>),
-    /// A Namespace's metadata.
-    Namespace(Arc<str>),
-    /// A Subnet's metadata and spec.
-    Subnet(Arc<str>),
-    /// A Subnet's status.
-    SubnetStatus(Arc<str>),
-    /// An IPPool's metadata.
-    IpPool(Arc<str>),
-    /// An IPPool's status.
-    IpPoolStatus(Arc<str>),
-    /// An IP.
-    Ip(Arc<str>),
+/// What one request writes. Writes to one target are never reordered.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Target {
+    /// The object.
+    pub object: Object,
+    /// Which part of it.
+    pub part: Part,
 }
 
-/// What is to be done with the target.
+/// A part of an object with an endpoint of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// Metadata and spec.
+    Main,
+    /// The status.
+    Status,
+}
+
+impl Target {
+    /// An object's metadata and spec.
+    pub fn main(object: Object) -> Self {
+        Self { object, part: Part::Main }
+    }
+
+    /// An object's status.
+    pub fn status(object: Object) -> Self {
+        Self { object, part: Part::Status }
+    }
+}
+
+/// How the target is written.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// A JSON merge patch (RFC 7386). With `metadata.uid` in it the API server refuses it for a namesake.
+    /// A JSON merge patch (RFC 7386). With `metadata.uid` the API server refuses it for another object of the same name, with
+    /// `metadata.resourceVersion` for another state of the object.
     Merge(Body),
+    /// A server-side apply. It does not take over fields of others.
+    Apply(Body),
     /// The whole object.
     Create(Body),
-    /// Remove it.
-    Delete,
+    /// A deletion of the object in this state.
+    Delete(Precondition),
+}
+
+/// The state of an object that a deletion was decided on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Precondition {
+    /// Its uid.
+    pub uid: std::sync::Arc<str>,
+    /// Its resource version.
+    pub version: std::sync::Arc<str>,
 }
 
 impl Action {
     /// [`Action::Merge`] of this patch.
     pub fn merge(patch: &Value) -> Self {
         Self::Merge(Body::of(patch))
+    }
+
+    /// [`Action::Apply`] of this configuration.
+    pub fn apply(object: &Value) -> Self {
+        Self::Apply(Body::of(object))
     }
 
     /// [`Action::Create`] of this object.
@@ -89,7 +116,7 @@ impl Action {
     /// The patch that it is.
     pub fn patch(&self) -> Value {
         match self {
-            Self::Merge(patch) => patch.parse().unwrap(),
+            Self::Merge(patch) | Self::Apply(patch) => patch.parse().unwrap(),
             other => panic!("{other:?} is no patch"),
         }
     }
@@ -98,112 +125,171 @@ impl Action {
 /// One write.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Write {
-    /// The object.
+    /// What it is about.
     pub target: Target,
-    /// What to do with it.
-    pub action: Action,
+    /// What it does; `None` takes back a write that has not started.
+    pub action: Option<Action>,
 }
 
 /// How a write ended.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
-    /// The object.
+    /// What it was about.
     pub target: Target,
-    /// Why it will not be tried again, when it did not succeed: the object is gone, is another one by now, or the API
-    /// server refuses what was written.
-    pub refused: Option<String>,
+    /// How it ended.
+    pub outcome: Outcome,
 }
 
-/// Runs until the owner is gone and everything handed over has ended.
-pub async fn run(client: Client, mut writes: mpsc::UnboundedReceiver<Write>, done: mpsc::UnboundedSender<Done>) {
-    let mut publisher = Publisher {
+/// How a write ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The API server has it.
+    Taken,
+    /// The object is in another state than the write was computed from, or is gone.
+    Conflict,
+    /// The API server refuses what was written; this is why.
+    Refused(String),
+}
+
+/// The publisher of one term of leadership, with the way to it and back. Dropping it ends the publisher: nothing that waits is
+/// written, and requests in flight are abandoned.
+#[derive(Debug)]
+pub struct Publisher {
+    /// Takes writes.
+    pub writes: mpsc::UnboundedSender<Write>,
+    /// Reports how they ended.
+    pub done: mpsc::UnboundedReceiver<Done>,
+    task: JoinHandle<()>,
+}
+
+impl Publisher {
+    /// Starts a publisher that writes while `standing` says that this replica leads.
+    pub fn spawn(client: Client, standing: watch::Receiver<Standing>) -> Self {
+        let (writes, queue) = mpsc::unbounded_channel();
+        let (done_in, done) = mpsc::unbounded_channel();
+        let task = tokio::spawn(run(client, standing, queue, done_in));
+        Self { writes, done, task }
+    }
+
+    /// A publisher that hands its writes to a test, and the receiving end.
+    #[cfg(test)]
+    pub fn for_test() -> (Self, mpsc::UnboundedReceiver<Write>) {
+        let (writes, queue) = mpsc::unbounded_channel();
+        let (_, done) = mpsc::unbounded_channel();
+        (Self { writes, done, task: tokio::spawn(async {}) }, queue)
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        // The requests in flight are tasks of the publisher's own `JoinSet`, which ends them.
+        self.task.abort();
+    }
+}
+
+/// Runs until the owner is gone.
+async fn run(
+    client: Client,
+    mut standing: watch::Receiver<Standing>,
+    mut writes: mpsc::UnboundedReceiver<Write>,
+    done: mpsc::UnboundedSender<Done>,
+) {
+    let mut desk = Desk {
         client,
         queue: Queue::default(),
         running: JoinSet::new(),
         resting: JoinSet::new(),
         pause: Pause::default(),
     };
-    let mut open = true;
-    while open || !publisher.queue.is_empty() {
-        let paused_until = publisher.pause.until;
+    loop {
+        if standing.borrow_and_update().holds(Instant::now()) {
+            desk.start();
+        }
+        let paused_until = desk.pause.until;
         tokio::select! {
-            write = writes.recv(), if open => match write {
-                Some(write) => publisher.queue.put(write),
-                None => open = false,
+            write = writes.recv() => match write {
+                Some(write) => {
+                    desk.queue.put(write);
+                    while let Ok(write) = writes.try_recv() {
+                        desk.queue.put(write);
+                    }
+                }
+                None => return,
             },
-            Some(tried) = publisher.running.join_next() => match tried {
+            Some(tried) = desk.running.join_next() => match tried {
                 Ok((write, result)) => {
-                    if let Some(ended) = publisher.tried(write, result) && done.send(ended).is_err() {
-                        open = false;
+                    if let Some(ended) = desk.tried(write, result) && done.send(ended).is_err() {
+                        return;
                     }
                 }
                 Err(error) => tracing::error!(%error, "a write was lost"),
             },
-            Some(rested) = publisher.resting.join_next() => match rested {
-                Ok(write) => publisher.queue.again(write),
+            Some(rested) = desk.resting.join_next() => match rested {
+                Ok(write) => desk.queue.again(write),
                 Err(error) => tracing::error!(%error, "a write was lost"),
             },
+            Ok(()) = standing.changed() => {}
             () = sleep_until(paused_until.unwrap_or_else(Instant::now)), if paused_until.is_some() => {
-                publisher.pause.until = None;
+                desk.pause.until = None;
             }
         }
-        publisher.start();
     }
 }
 
-/// What waits, what is under way, and what rests after a failure.
-struct Publisher {
+/// What waits, what is in flight, and what rests after a failure.
+struct Desk {
     client: Client,
     queue: Queue,
-    running: JoinSet<(Write, Result<(), Failure>)>,
-    resting: JoinSet<Write>,
+    running: JoinSet<((Target, Action), Result<(), Failure>)>,
+    resting: JoinSet<(Target, Action)>,
     pause: Pause,
 }
 
-impl Publisher {
+impl Desk {
     /// Starts what may start now.
     fn start(&mut self) {
         while self.pause.until.is_none()
             && self.running.len() < IN_FLIGHT
-            && let Some(write) = self.queue.take()
+            && let Some((target, action)) = self.queue.take()
         {
             let client = self.client.clone();
             self.running.spawn(async move {
-                let result = send::once(&client, &write).await;
-                (write, result)
+                let result = send::once(&client, &target, &action).await;
+                ((target, action), result)
             });
         }
     }
 
     /// A write was tried: it has ended, or rests until it is tried again.
-    fn tried(&mut self, write: Write, result: Result<(), Failure>) -> Option<Done> {
-        let refused = match result {
-            Ok(()) => None,
-            Err(Failure::Final(why)) => Some(why),
+    fn tried(&mut self, (target, action): (Target, Action), result: Result<(), Failure>) -> Option<Done> {
+        let outcome = match result {
+            Ok(()) => Outcome::Taken,
+            Err(Failure::Conflict) => Outcome::Conflict,
+            Err(Failure::Refused(why)) => Outcome::Refused(why),
             Err(Failure::Passing(error)) => {
-                tracing::warn!(target = ?write.target, error, "the API server did not take a write; trying again");
-                self.rest(write);
+                tracing::warn!(?target, error, "the API server did not take a write; it is tried again");
+                self.rest(target, action);
                 return None;
             }
             Err(Failure::Away(error)) => {
                 if let Some(wait) = self.pause.begin() {
-                    tracing::warn!(target = ?write.target, error, ?wait, "the API server takes no writes; trying again");
+                    tracing::warn!(?target, error, ?wait, "the API server takes no writes; they are tried again");
                 }
-                self.rest(write);
+                self.rest(target, action);
                 return None;
             }
         };
         self.pause.end();
-        self.queue.ended(&write.target);
-        Some(Done { target: write.target, refused })
+        self.queue.ended(&target);
+        Some(Done { target, outcome })
     }
 
-    fn rest(&mut self, write: Write) {
-        let wait = longer(self.queue.last_wait(&write.target));
-        self.queue.rest(&write.target, wait);
+    fn rest(&mut self, target: Target, action: Action) {
+        let wait = longer(self.queue.last_wait(&target));
+        self.queue.rest(&target, wait);
         self.resting.spawn(async move {
             sleep(wait).await;
-            write
+            (target, action)
         });
     }
 }

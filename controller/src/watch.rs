@@ -1,7 +1,11 @@
-//! One watch per kind of object, each turned into [`Event`]s for the one owner.
+//! One watch for each kind of object, turned into [`Seen`] for the owner.
 //!
-//! A watch that breaks is taken up again with backoff; after a relist the owner gets the whole kind as one
-//! [`Seen::Reset`], so that what was deleted meanwhile is not missed.
+//! A watch that breaks is resumed with backoff. A list is passed on object by object as its pages arrive, so that no kind is
+//! held in memory twice.
+//!
+//! Lists are consistent: they are requested without a resource version, so that the API server answers with nothing older
+//! than the time of the request. A list at version 0, and a streaming list as `kube` 4.2 requests it (at version 0 too), may
+//! come from an API server that is behind, and would make running pods look deleted.
 
 use std::fmt::Debug;
 
@@ -14,16 +18,18 @@ use tokio::sync::mpsc;
 /// What one watch saw.
 #[derive(Debug)]
 pub enum Seen<T> {
-    /// The object exists, and looks like this now.
+    /// A list begins. What it does not name by [`Seen::Listed`] no longer exists.
+    Listing,
+    /// The object exists and is now as given.
     Apply(T),
-    /// The object is gone; this is how it looked last.
+    /// The object no longer exists; this is its last state.
     Delete(T),
-    /// This is every object of the kind; those not in the list are gone.
-    Reset(Vec<T>),
+    /// The list is complete.
+    Listed,
 }
 
 /// Follows every object of a kind for as long as the owner listens. `convert` keeps what the owner needs and drops the
-/// rest at once; objects for which it answers `None` are none of ours.
+/// rest at once; objects for which it returns `None` are ignored.
 pub async fn follow<K, T, E>(
     api: Api<K>,
     convert: impl Fn(K) -> Option<T> + Send,
@@ -34,7 +40,7 @@ pub async fn follow<K, T, E>(
     K::DynamicType: Default,
 {
     let kind = K::kind(&K::DynamicType::default()).into_owned();
-    let events = watcher(api, watcher::Config::default().any_semantic()).backoff(kit::kubernetes::pause());
+    let events = watcher(api, watcher::Config::default()).backoff(kit::kubernetes::pause());
     forward(&kind, std::pin::pin!(events), convert, wrap, owner).await;
 }
 
@@ -45,23 +51,17 @@ async fn forward<K, T, E>(
     wrap: impl Fn(Seen<T>) -> E,
     owner: mpsc::Sender<E>,
 ) {
-    let mut relisted = Vec::new();
     loop {
         let seen = match events.try_next().await {
-            Ok(Some(watcher::Event::Init)) => {
-                relisted = Vec::new();
-                None
+            Ok(Some(watcher::Event::Init)) => Some(Seen::Listing),
+            Ok(Some(watcher::Event::InitApply(object) | watcher::Event::Apply(object))) => {
+                convert(object).map(Seen::Apply)
             }
-            Ok(Some(watcher::Event::InitApply(object))) => {
-                relisted.extend(convert(object));
-                None
-            }
-            Ok(Some(watcher::Event::InitDone)) => Some(Seen::Reset(std::mem::take(&mut relisted))),
-            Ok(Some(watcher::Event::Apply(object))) => convert(object).map(Seen::Apply),
+            Ok(Some(watcher::Event::InitDone)) => Some(Seen::Listed),
             Ok(Some(watcher::Event::Delete(object))) => convert(object).map(Seen::Delete),
             Ok(None) => return,
             Err(error) => {
-                tracing::warn!(kind, %error, "the watch broke and is taken up again");
+                tracing::warn!(kind, %error, "the watch broke and is resumed");
                 None
             }
         };

@@ -1,4 +1,4 @@
-//! The objects as we keep them: what is read, parsed once, and nothing else.
+//! The kinds of objects as the controller keeps them: the fields that it reads, parsed once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -7,8 +7,12 @@ use std::sync::Arc;
 
 use api::annotations::IP_RESERVED_LABEL;
 use api::{
-    FieldError, Ip, IpSpec, NamespaceNet, NamespaceView, NodeView, Placement, PodView, PodWant, StatefulSetView,
+    Addresses, FieldError, Ip, IpPool, IpSpec, NamespaceNet, NamespaceView, NodeView, Placement, PodView, PodWant,
+    StatefulSetView, Subnet,
 };
+use kube::api::ObjectMeta;
+
+use super::store::{Change, Watched};
 
 /// `spec.podType` of an IP that outlives its pod.
 pub const STATEFUL_SET: &str = "StatefulSet";
@@ -96,6 +100,8 @@ pub struct Pod {
     pub want: Result<PodWant, FieldError>,
     /// What its annotations say that it was given.
     pub net: Result<Option<Placement>, FieldError>,
+    /// The addresses that kubelet reports of the running pod.
+    pub reported: Option<Addresses>,
 }
 
 impl Pod {
@@ -115,6 +121,7 @@ impl Pod {
                 .map(|(set, ordinal)| Member { set: format!("{}/{set}", view.namespace()).into(), ordinal }),
             want: PodWant::parse(view),
             net: Placement::of_pod(view),
+            reported: reported(view),
         })
     }
 
@@ -122,6 +129,12 @@ impl Pod {
     pub fn path(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
+}
+
+/// One address of each family: kubelet reports no more for a pod.
+fn reported(view: &PodView) -> Option<Addresses> {
+    let family = |v4| view.pod_ips().find(|ip| ip.is_ipv4() == v4);
+    Addresses::from_options(family(true), family(false))
 }
 
 /// A place in a stateful set.
@@ -161,10 +174,14 @@ pub struct IpRecord {
     pub labelled: bool,
     /// Whether it outlives its pod, if a label says that.
     pub reserved: Option<bool>,
-    /// Whether it has finalizers: those of another controller, or of a kube-ovn before us.
-    pub finalizers: bool,
+    /// Its finalizers: those of other controllers, and ours where kube-ovn ran before.
+    pub finalizers: Vec<String>,
     /// Whether its deletion has begun.
     pub terminating: bool,
+    /// Its uid.
+    pub uid: Arc<str>,
+    /// Its resource version, which a write that depends on this state names.
+    pub version: Arc<str>,
 }
 
 impl IpRecord {
@@ -183,8 +200,84 @@ impl IpRecord {
             labelled,
             reserved: labels.get(IP_RESERVED_LABEL).and_then(|said| said.parse().ok()),
             spec: ip.spec,
-            finalizers: ip.metadata.finalizers.is_some_and(|all| !all.is_empty()),
+            finalizers: ip.metadata.finalizers.unwrap_or_default(),
             terminating: ip.metadata.deletion_timestamp.is_some(),
+            uid: ip.metadata.uid.unwrap_or_default().into(),
+            version: ip.metadata.resource_version.unwrap_or_default().into(),
         }
     }
+}
+
+/// Most kinds are kept as the fields that the controller decides by.
+macro_rules! watched {
+    ($kept:ty, $plural:literal, $key:ident, $alike:expr) => {
+        impl Watched for $kept {
+            const PLURAL: &'static str = $plural;
+
+            fn key(&self) -> Arc<str> {
+                Arc::clone(&self.$key)
+            }
+
+            fn change(&self, before: &Self) -> Change {
+                let alike: fn(&Self, &Self) -> bool = $alike;
+                if alike(self, before) { Change::Nothing } else { Change::Decides }
+            }
+        }
+    };
+}
+
+watched!(Namespace, "namespaces", name, Self::eq);
+watched!(Node, "nodes", name, Self::eq);
+watched!(StatefulSet, "statefulsets", path, Self::eq);
+watched!(Pod, "pods", port, Self::decided_alike);
+watched!(IpRecord, "ips", name, Self::decided_alike);
+
+impl Pod {
+    /// Nothing is decided by what kubelet reports of a running pod; only a new leader reads it.
+    fn decided_alike(&self, other: &Self) -> bool {
+        let Self { port, namespace: _, name: _, uid, node, done, member, want, net, reported: _ } = self;
+        (port, uid, node, done, member) == (&other.port, &other.uid, &other.node, &other.done, &other.member)
+            && (want, net) == (&other.want, &other.net)
+    }
+}
+
+impl IpRecord {
+    /// Nothing is decided by the version.
+    fn decided_alike(&self, other: &Self) -> bool {
+        let Self { name, spec, labelled, reserved, finalizers, terminating, uid, version: _ } = self;
+        (name, spec, labelled, reserved) == (&other.name, &other.spec, &other.labelled, &other.reserved)
+            && (finalizers, terminating, uid) == (&other.finalizers, &other.terminating, &other.uid)
+    }
+}
+
+/// Subnets and IPPools are kept whole, with the status that the controller writes.
+macro_rules! watched_whole {
+    ($kept:ty, $plural:literal) => {
+        impl Watched for $kept {
+            const PLURAL: &'static str = $plural;
+
+            fn key(&self) -> Arc<str> {
+                self.metadata.name.as_deref().unwrap_or_default().into()
+            }
+
+            fn change(&self, before: &Self) -> Change {
+                if before.spec != self.spec || !same_metadata(&before.metadata, &self.metadata) {
+                    Change::Decides
+                } else if before.status != self.status {
+                    Change::Status
+                } else {
+                    Change::Nothing
+                }
+            }
+        }
+    };
+}
+
+watched_whole!(Subnet, "subnets");
+watched_whole!(IpPool, "ippools");
+
+/// Whether two states of an object have the same metadata as far as the controller decides by it. Labels, annotations and
+/// the API server's own fields do not count.
+fn same_metadata(a: &ObjectMeta, b: &ObjectMeta) -> bool {
+    a.uid == b.uid && a.deletion_timestamp == b.deletion_timestamp && a.finalizers == b.finalizers
 }

@@ -1,161 +1,154 @@
-//! The owner's end of publishing: what was handed over and is not seen yet, and what was refused.
+//! The owner's end of publishing: for each target the write that was handed over, until a watch shows its effect.
 //!
-//! Between the moment when the API server takes a write and the moment when our watch shows it, the difference that led to
-//! the write is still there. The outbox keeps it from being written again. A write that was refused it keeps from being
-//! written again at once, and asks for its object to be looked at later: what refused it (a rule of the cluster's, a version
-//! that was passed by) may change without the object doing so.
+//! Between the moment when the API server takes a write and the moment when the watch shows it, the difference that led to
+//! the write still exists. The outbox prevents a second write of the same. After a conflict it asks for the object as soon as
+//! the watch has shown a newer state of it, or after a while if none comes. After a refusal it asks for the object later and
+//! later: what refused it (an admission rule, a missing right) can change without the object.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::{Action, Done, Target, Write};
-use crate::cluster::Object;
+use super::{Action, Done, Outcome, Part, Target, Write};
+use crate::cluster::{Change, Noticed, Object};
 
-/// How long after a refusal its object is looked at again; it doubles up to [`LOOK_AGAIN_AT_LEAST`].
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-const LOOK_AGAIN_AT_LEAST: Duration = Duration::from_mins(5);
+/// How long after a refusal or a conflict the object is looked at again; after further refusals it doubles up to
+/// [`LONGEST_REST`].
+const REST: Duration = Duration::from_secs(1);
+const LONGEST_REST: Duration = Duration::from_mins(5);
 
 /// Writes that were handed to the publisher.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outbox {
-    publisher: mpsc::UnboundedSender<Write>,
-    sent: HashMap<Target, Sent>,
-    refused: HashMap<Target, Refused>,
+    states: HashMap<Target, State>,
 }
 
-/// A write on its way, or taken and not seen yet.
+/// What became of the last write of a target.
 #[derive(Debug)]
-struct Sent {
-    /// What was told about by it.
-    object: Object,
-    action: Action,
-    taken: bool,
-}
-
-/// A write that the API server has refused.
-#[derive(Debug)]
-struct Refused {
-    object: Object,
-    action: Action,
-    wait: Duration,
-    /// When its object is to be looked at; none once that has been asked for.
-    again: Option<Instant>,
+enum State {
+    /// It is on its way. `overtaken`: the watch has shown a newer state of the object since.
+    Sent { action: Action, overtaken: bool, refused_for: Option<Duration> },
+    /// The API server has taken it, and no watch event has shown the object since.
+    Taken { action: Action },
+    /// It was computed from another state of the object.
+    Conflict { again: Instant },
+    /// The API server refuses it. `again`: when the object is looked at; `None` once it was.
+    Refused { action: Action, rest: Duration, again: Option<Instant>, why: String },
 }
 
 impl Outbox {
-    /// An outbox in which nothing is.
-    pub fn new(publisher: mpsc::UnboundedSender<Write>) -> Self {
-        Self { publisher, sent: HashMap::new(), refused: HashMap::new() }
-    }
-
-    /// The watch has seen something new of an object. What was taken before has been seen by now, or has been overwritten,
-    /// and what was refused may be taken.
-    pub fn seen(&mut self, object: &Object) {
-        for target in targets(object) {
-            if self.sent.get(&target).is_some_and(|sent| sent.taken) {
-                self.sent.remove(&target);
-            }
-            self.refused.remove(&target);
-        }
-    }
-
-    /// Forgets everything: nobody decides here any more.
-    pub fn clear(&mut self) {
-        self.sent.clear();
-        self.refused.clear();
-    }
-
-    /// How a write ended.
-    pub fn ended(&mut self, done: &Done, now: Instant) {
-        if done.refused.is_none() {
-            self.refused.remove(&done.target);
-            match self.sent.get_mut(&done.target) {
-                // Nothing is handed over twice of what is told at a pace of its own.
-                Some(_) if matches!(done.target, Target::SubnetStatus(_) | Target::IpPoolStatus(_)) => {
-                    self.sent.remove(&done.target);
+    /// A watch event came for an object; returns the object if a write to it is to be computed again.
+    pub fn seen(&mut self, noticed: &Noticed) -> Option<Object> {
+        let mut again = false;
+        for part in [Part::Main, Part::Status] {
+            let target = Target { object: noticed.object.clone(), part };
+            match self.states.get_mut(&target) {
+                Some(State::Sent { overtaken, .. }) => *overtaken = true,
+                Some(State::Taken { .. }) => drop(self.states.remove(&target)),
+                Some(State::Conflict { .. }) => {
+                    self.states.remove(&target);
+                    again = true;
                 }
-                Some(sent) => sent.taken = true,
-                None => {}
+                Some(State::Refused { .. }) if noticed.change == Change::Decides => {
+                    self.states.remove(&target);
+                    again = true;
+                }
+                Some(State::Refused { .. }) | None => {}
             }
-        } else if let Some(Sent { object, action, .. }) = self.sent.remove(&done.target) {
-            let before = self.refused.get(&done.target).map(|refused| refused.wait);
-            let wait = before.map_or(LOOK_AGAIN, |wait| (wait * 2).min(LOOK_AGAIN_AT_LEAST));
-            self.refused.insert(done.target.clone(), Refused { object, action, wait, again: Some(now + wait) });
         }
+        again.then(|| noticed.object.clone())
+    }
+
+    /// How a write ended; returns the object if its write is to be computed again now.
+    pub fn ended(&mut self, Done { target, outcome }: Done, now: Instant) -> Option<Object> {
+        let Some(State::Sent { action, overtaken, refused_for }) = self.states.remove(&target) else { return None };
+        let state = match outcome {
+            // What a newer event shows includes the write, or overwrites it; if it is older, the comparison that follows the
+            // next event finds the same difference, and the API server takes the same write twice.
+            Outcome::Taken if overtaken || target.part == Part::Status => return None,
+            Outcome::Taken => State::Taken { action },
+            Outcome::Conflict if overtaken => return Some(target.object),
+            Outcome::Conflict => State::Conflict { again: now + REST },
+            Outcome::Refused(why) => {
+                let rest = refused_for.map_or(REST, |rest| (rest * 2).min(LONGEST_REST));
+                State::Refused { action, rest, again: Some(now + rest), why }
+            }
+        };
+        self.states.insert(target, state);
+        None
     }
 
     /// When an object is to be looked at again.
     pub fn look_again_at(&self) -> Option<Instant> {
-        self.refused.values().filter_map(|refused| refused.again).min()
+        self.states.values().filter_map(State::again).min()
     }
 
     /// The objects that are to be looked at again by now.
     pub fn take_due(&mut self, now: Instant) -> Vec<Object> {
-        let due = self.refused.values_mut().filter(|refused| refused.again.is_some_and(|again| again <= now));
-        due.map(|refused| {
-            refused.again = None;
-            refused.object.clone()
-        })
-        .collect()
-    }
-
-    /// Hands over all writes that an object needs now, but for those that were handed over already, and those that were
-    /// refused a moment ago.
-    pub fn put(&mut self, object: &Object, writes: Vec<Write>) {
-        for target in targets(object) {
-            if writes.iter().all(|write| write.target != target) {
-                self.sent.remove(&target);
-                self.refused.remove(&target);
+        let due = |state: &State| state.again().is_some_and(|again| again <= now);
+        let targets: Vec<Target> = self.states.iter().filter(|(_, state)| due(state)).map(|(t, _)| t.clone()).collect();
+        for target in &targets {
+            if let Some(State::Refused { again, .. }) = self.states.get_mut(target) {
+                *again = None;
+            } else {
+                self.states.remove(target);
             }
         }
-        for write in writes {
-            let sent = self.sent.get(&write.target).is_some_and(|sent| sent.action == write.action);
-            let same = |refused: &Refused| refused.again.is_some() && refused.action == write.action;
-            if !sent && !self.refused.get(&write.target).is_some_and(same) {
-                self.send(object.clone(), write);
-            }
+        targets.into_iter().map(|target| target.object).collect()
+    }
+
+    /// Why the API server refuses what is to be written to an object's metadata or spec, if it does.
+    pub fn refusal(&self, object: &Object) -> Option<&str> {
+        match self.states.get(&Target::main(object.clone())) {
+            Some(State::Refused { why, .. }) => Some(why),
+            _ => None,
         }
     }
 
-    /// Hands over the status of a Subnet or an `IPPool`, or none if it is right as it is. It is told at a pace of its own and
-    /// each time anew, since the time is part of it.
-    pub fn put_status(&mut self, object: &Object, write: Option<Write>) {
-        let target = match object {
-            Object::Subnet(name) => Target::SubnetStatus(Arc::clone(name)),
-            Object::IpPool(name) => Target::IpPoolStatus(Arc::clone(name)),
-            _ => return,
+    /// What a target needs now: hands over the write unless it was handed over already or was refused a moment ago, and takes
+    /// back an earlier one that is not wanted any more.
+    pub fn put(&mut self, target: Target, action: Option<Action>, publisher: &mpsc::UnboundedSender<Write>) {
+        let refused_for = match (self.states.get(&target), &action) {
+            (None, None) => return,
+            (Some(State::Sent { .. }), None) => {
+                self.states.remove(&target);
+                // The publisher lives as long as the term, which ends with the owner of this outbox.
+                let _ = publisher.send(Write { target, action });
+                return;
+            }
+            (Some(_), None) => {
+                self.states.remove(&target);
+                return;
+            }
+            (Some(State::Sent { action: before, .. } | State::Taken { action: before }), Some(now)) if before == now => {
+                return;
+            }
+            (Some(State::Refused { action: before, again: Some(_), .. }), Some(now)) if before == now => return,
+            (Some(State::Refused { action: before, rest, .. }), Some(now)) if before == now => Some(*rest),
+            _ => None,
         };
-        match write {
-            None => drop(self.refused.remove(&target)),
-            Some(_) if self.refused.get(&target).is_some_and(|refused| refused.again.is_some()) => {}
-            Some(write) => self.send(object.clone(), write),
+        if let Some(action) = action {
+            let state = State::Sent { action: action.clone(), overtaken: false, refused_for };
+            self.states.insert(target.clone(), state);
+            let _ = publisher.send(Write { target, action: Some(action) });
         }
     }
 
-    fn send(&mut self, object: Object, write: Write) {
-        self.sent.insert(write.target.clone(), Sent { object, action: write.action.clone(), taken: false });
-        // The publisher lives as long as the process; without it nothing could be published anyway.
-        let _ = self.publisher.send(write);
+    /// Whether a status was refused a moment ago. A status holds the time, so that two of the same meaning differ.
+    pub fn rests(&self, target: &Target) -> bool {
+        matches!(self.states.get(target), Some(State::Refused { again: Some(_), .. }))
     }
 }
 
-/// What is written when an object is told about, its status apart.
-fn targets(object: &Object) -> Vec<Target> {
-    match object {
-        Object::Subnet(name) => vec![Target::Subnet(Arc::clone(name))],
-        Object::IpPool(name) => vec![Target::IpPool(Arc::clone(name))],
-        Object::Namespace(name) => vec![Target::Namespace(Arc::clone(name))],
-        Object::Node(name) => vec![Target::Node(Arc::clone(name))],
-        Object::Ip(name) => vec![Target::Ip(Arc::clone(name))],
-        Object::StatefulSet(_) => Vec::new(),
-        Object::Pod(port) => match api::pod_of_port(port) {
-            Some((name, namespace)) => vec![Target::Pod { namespace: namespace.into(), name: name.into() }],
-            None => Vec::new(),
-        },
+impl State {
+    fn again(&self) -> Option<Instant> {
+        match self {
+            Self::Conflict { again } => Some(*again),
+            Self::Refused { again, .. } => *again,
+            Self::Sent { .. } | Self::Taken { .. } => None,
+        }
     }
 }
 
@@ -163,70 +156,110 @@ fn targets(object: &Object) -> Vec<Target> {
 mod tests {
     use std::slice;
 
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    fn create() -> Write {
-        Write { target: Target::Ip("a.ns".into()), action: Action::create(&Value::Null) }
+    /// An outbox, and the writes that it has handed over.
+    struct Scene {
+        outbox: Outbox,
+        publisher: mpsc::UnboundedSender<Write>,
+        sent: mpsc::UnboundedReceiver<Write>,
+        start: Instant,
     }
 
-    fn done(refused: Option<&str>) -> Done {
-        Done { target: Target::Ip("a.ns".into()), refused: refused.map(ToOwned::to_owned) }
+    fn object() -> Object {
+        Object::Ip("a.ns".into())
     }
 
-    /// Offers the same write again; answers whether it was sent.
-    fn offer(outbox: &mut Outbox, sent: &mut mpsc::UnboundedReceiver<Write>) -> bool {
-        outbox.put(&Object::Ip("a.ns".into()), vec![create()]);
-        sent.try_recv().is_ok()
+    impl Scene {
+        fn new() -> Self {
+            let (publisher, sent) = mpsc::unbounded_channel();
+            Self { outbox: Outbox::default(), publisher, sent, start: Instant::now() }
+        }
+
+        /// Offers a write; returns whether it was handed over.
+        fn offer(&mut self, body: &Value) -> bool {
+            self.outbox.put(Target::main(object()), Some(Action::create(body)), &self.publisher);
+            self.sent.try_recv().is_ok()
+        }
+
+        fn ended(&mut self, outcome: Outcome) -> Option<Object> {
+            self.outbox.ended(Done { target: Target::main(object()), outcome }, self.start)
+        }
+
+        fn refused(&mut self) -> Option<Object> {
+            self.ended(Outcome::Refused("forbidden".to_owned()))
+        }
+
+        fn seen(&mut self, change: Change) -> Option<Object> {
+            self.outbox.seen(&Noticed { object: object(), change })
+        }
     }
 
     #[test]
     fn a_write_is_sent_once_until_the_watch_has_moved_on() {
-        let (publisher, mut sent) = mpsc::unbounded_channel();
-        let mut outbox = Outbox::new(publisher);
-        let object = Object::Ip("a.ns".into());
-        assert!(offer(&mut outbox, &mut sent));
-        outbox.seen(&object);
-        assert!(!offer(&mut outbox, &mut sent), "it is still on its way");
-        outbox.ended(&done(None), Instant::now());
-        assert!(!offer(&mut outbox, &mut sent), "it was taken, and is about to be seen");
-        outbox.seen(&object);
-        assert!(offer(&mut outbox, &mut sent), "it was seen and overwritten by somebody");
-        outbox.put(&object, Vec::new());
-        assert!(offer(&mut outbox, &mut sent), "it was right for a while and is not any more");
+        let mut scene = Scene::new();
+        assert!(scene.offer(&Value::Null));
+        assert!(!scene.offer(&Value::Null), "it is still on its way");
+        assert_eq!(scene.ended(Outcome::Taken), None);
+        assert!(!scene.offer(&Value::Null), "it was taken, and is about to be seen");
+        assert_eq!(scene.seen(Change::Decides), None);
+        assert!(scene.offer(&Value::Null), "it was seen and overwritten by somebody");
+        assert!(scene.offer(&json!(1)), "something else is wanted by now");
+        scene.outbox.put(Target::main(object()), None, &scene.publisher);
+        assert_eq!(scene.sent.try_recv().unwrap().action, None, "and now nothing");
+        assert!(scene.offer(&Value::Null));
+    }
+
+    #[test]
+    fn after_a_conflict_the_object_is_looked_at_as_soon_as_a_newer_state_is_seen() {
+        let mut scene = Scene::new();
+        assert!(scene.offer(&Value::Null));
+        assert_eq!(scene.ended(Outcome::Conflict), None, "nothing newer is known yet");
+        assert_eq!(scene.seen(Change::Nothing), Some(object()), "a newer version is enough");
+        assert!(scene.offer(&Value::Null));
+        assert_eq!(scene.seen(Change::Status), None, "its write is on its way");
+        assert_eq!(scene.ended(Outcome::Conflict), Some(object()), "what it conflicts with was seen before");
+        assert!(scene.offer(&Value::Null));
+        assert_eq!(scene.ended(Outcome::Conflict), None);
+        let start = scene.start;
+        assert_eq!((scene.outbox.look_again_at(), scene.outbox.take_due(start)), (Some(start + REST), vec![]));
+        assert_eq!(scene.outbox.take_due(start + REST), [object()], "no event came");
+        assert!(scene.offer(&Value::Null));
     }
 
     #[test]
     fn what_was_refused_is_looked_at_again_later_and_later() {
-        let (publisher, mut sent) = mpsc::unbounded_channel();
-        let mut outbox = Outbox::new(publisher);
-        let (object, start) = (Object::Ip("a.ns".into()), Instant::now());
-        assert!(offer(&mut outbox, &mut sent));
-        outbox.ended(&done(Some("forbidden")), start);
-        assert!(!offer(&mut outbox, &mut sent), "that would be the same again");
-        assert_eq!((outbox.look_again_at(), outbox.take_due(start)), (Some(start + LOOK_AGAIN), vec![]));
-        assert_eq!(outbox.take_due(start + LOOK_AGAIN), slice::from_ref(&object));
-        assert_eq!((outbox.look_again_at(), outbox.take_due(start + LOOK_AGAIN)), (None, vec![]));
-        assert!(offer(&mut outbox, &mut sent));
-        outbox.ended(&done(Some("forbidden")), start);
-        assert_eq!(outbox.look_again_at(), Some(start + LOOK_AGAIN * 2));
-        outbox.seen(&object);
-        assert!(offer(&mut outbox, &mut sent), "something about it has changed");
-        outbox.ended(&done(Some("forbidden")), start);
-        assert_eq!(outbox.look_again_at(), Some(start + LOOK_AGAIN));
-        outbox.put(&object, Vec::new());
-        assert_eq!(outbox.look_again_at(), None, "it is not wanted any more");
+        let mut scene = Scene::new();
+        let start = scene.start;
+        assert!(scene.offer(&Value::Null));
+        assert_eq!((scene.refused(), scene.outbox.refusal(&object())), (None, Some("forbidden")));
+        assert!(!scene.offer(&Value::Null), "that would be the same again");
+        assert_eq!(scene.outbox.take_due(start + REST), slice::from_ref(&object()));
+        assert_eq!((scene.outbox.look_again_at(), scene.outbox.take_due(start + REST)), (None, vec![]));
+        assert!(scene.offer(&Value::Null));
+        scene.refused();
+        assert_eq!(scene.outbox.look_again_at(), Some(start + REST * 2));
+        assert_eq!(scene.seen(Change::Status), None, "its status is no reason to try again");
+        assert_eq!(scene.seen(Change::Decides), Some(object()), "something about it has changed");
+        assert!(scene.offer(&Value::Null));
+        scene.refused();
+        assert_eq!(scene.outbox.look_again_at(), Some(start + REST));
+        scene.outbox.put(Target::main(object()), None, &scene.publisher);
+        assert_eq!(scene.outbox.look_again_at(), None, "it is not wanted any more");
     }
 
     #[test]
-    fn a_namespace_is_looked_at_when_its_subnet_was_refused() {
-        let (publisher, _sent) = mpsc::unbounded_channel();
-        let mut outbox = Outbox::new(publisher);
-        let (namespace, target) = (Object::Namespace("shop".into()), Target::Subnet("shop-net".into()));
-        outbox.put(&namespace, vec![Write { target: target.clone(), action: Action::create(&Value::Null) }]);
-        let now = Instant::now();
-        outbox.ended(&Done { target, refused: Some("invalid".to_owned()) }, now);
-        assert_eq!(outbox.take_due(now + LOOK_AGAIN), [namespace]);
+    fn the_refusals_of_two_objects_are_told_apart() {
+        let mut scene = Scene::new();
+        let other = Target::main(Object::Namespace("shop".into()));
+        assert!(scene.offer(&Value::Null));
+        scene.outbox.put(other.clone(), Some(Action::merge(&Value::Null)), &scene.publisher);
+        scene.refused();
+        scene.outbox.ended(Done { target: other, outcome: Outcome::Refused("no".to_owned()) }, scene.start);
+        let mut due = scene.outbox.take_due(scene.start + REST);
+        due.sort();
+        assert_eq!(due, [Object::Namespace("shop".into()), object()]);
     }
 }

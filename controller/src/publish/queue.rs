@@ -1,43 +1,59 @@
-//! The order of writes: what waits, newest per target, in order of first arrival; and which targets are not to be written now.
+//! The order of writes: what waits, the newest for each target, in order of first arrival; and which targets may not be
+//! written now.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use super::{Action, Target, Write};
+use super::{Action, Part, Target, Write};
+use crate::cluster::Object;
 
 /// Writes that have not ended.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub struct Queue {
     urgent: VecDeque<Target>,
     others: VecDeque<Target>,
     waiting: HashMap<Target, Action>,
-    /// A write to these is under way, or is resting after a failure.
+    /// A write to these is in flight, or rests after a failure.
     held: HashSet<Target>,
-    /// How long the last rest of a write was that has failed so far.
+    /// Those of them whose write is not to be tried again.
+    taken_back: HashSet<Target>,
+    /// For each target whose writes have failed so far: the last rest.
     waits: HashMap<Target, Duration>,
 }
 
 impl Queue {
-    /// Whether everything has ended.
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.held.is_empty()
-    }
-
-    pub(super) fn put(&mut self, write: Write) {
-        if self.waiting.insert(write.target.clone(), write.action).is_none() && !self.held.contains(&write.target) {
-            self.line_up(write.target);
+    /// Adds a write in place of one for the same target that waits, or takes back one that waits.
+    pub fn put(&mut self, Write { target, action }: Write) {
+        let Some(action) = action else {
+            // Its place in the order stays and is skipped.
+            self.waiting.remove(&target);
+            if self.held.contains(&target) {
+                self.taken_back.insert(target);
+            }
+            return;
+        };
+        self.taken_back.remove(&target);
+        if self.waiting.insert(target.clone(), action).is_none() && !self.held.contains(&target) {
+            self.line_up(target);
         }
     }
 
-    /// The next write to start; its target is held until it has ended, or has rested.
-    pub(super) fn take(&mut self) -> Option<Write> {
-        let target = self.urgent.pop_front().or_else(|| self.others.pop_front())?;
-        let action = self.waiting.remove(&target)?;
-        self.held.insert(target.clone());
-        Some(Write { target, action })
+    /// The next write to start; its target is held until [`Queue::ended`] or [`Queue::again`].
+    pub fn take(&mut self) -> Option<(Target, Action)> {
+        loop {
+            let target = self.urgent.pop_front().or_else(|| self.others.pop_front())?;
+            if self.held.contains(&target) {
+                continue;
+            }
+            if let Some(action) = self.waiting.remove(&target) {
+                self.held.insert(target.clone());
+                return Some((target, action));
+            }
+        }
     }
 
-    pub(super) fn ended(&mut self, target: &Target) {
+    /// A write has ended.
+    pub fn ended(&mut self, target: &Target) {
         self.waits.remove(target);
         self.let_go(target);
     }
@@ -52,27 +68,32 @@ impl Queue {
         self.waits.insert(target.clone(), wait);
     }
 
-    /// A write has rested, and lines up again unless a newer one has come for its target.
-    pub(super) fn again(&mut self, Write { target, action }: Write) {
-        self.waiting.entry(target.clone()).or_insert(action);
+    /// A write has rested, and is next again unless a newer one has come for its target, or it was taken back.
+    pub fn again(&mut self, (target, action): (Target, Action)) {
+        if !self.taken_back.contains(&target) {
+            self.waiting.entry(target.clone()).or_insert(action);
+        }
         self.let_go(&target);
     }
 
     fn let_go(&mut self, target: &Target) {
         self.held.remove(target);
+        self.taken_back.remove(target);
         if self.waiting.contains_key(target) {
             self.line_up(target.clone());
         }
     }
 
+    /// Node agents wait for IP objects and for what a Subnet's status says is in force.
     fn line_up(&mut self, target: Target) {
-        match target {
-            Target::Pod { .. } | Target::Node(_) | Target::Subnet(_) => self.urgent.push_back(target),
-            Target::Ip(_)
-            | Target::Namespace(_)
-            | Target::SubnetStatus(_)
-            | Target::IpPool(_)
-            | Target::IpPoolStatus(_) => self.others.push_back(target),
+        let urgent = match (&target.object, target.part) {
+            (Object::Ip(_) | Object::Node(_) | Object::Subnet(_), _) => true,
+            (Object::Pod(_) | Object::Namespace(_) | Object::IpPool(_) | Object::StatefulSet(_), _) => false,
+        };
+        if urgent {
+            self.urgent.push_back(target);
+        } else {
+            self.others.push_back(target);
         }
     }
 }
@@ -83,46 +104,78 @@ mod tests {
 
     use super::*;
 
-    fn ip(name: &str, action: Action) -> Write {
-        Write { target: Target::Ip(name.into()), action }
+    fn ip(name: &str) -> Target {
+        Target::main(Object::Ip(name.into()))
+    }
+
+    fn create(target: &Target) -> Write {
+        Write { target: target.clone(), action: Some(Action::create(&Value::Null)) }
+    }
+
+    fn patch(target: &Target) -> Write {
+        Write { target: target.clone(), action: Some(Action::merge(&Value::Null)) }
+    }
+
+    fn taken(write: Write) -> Option<(Target, Action)> {
+        Some((write.target, write.action.unwrap()))
     }
 
     #[test]
     fn a_newer_write_replaces_one_that_waits_and_follows_one_that_runs() {
         let mut queue = Queue::default();
-        queue.put(ip("a", Action::create(&Value::Null)));
-        queue.put(ip("b", Action::Delete));
-        queue.put(ip("a", Action::Delete));
-        assert_eq!(queue.take(), Some(ip("a", Action::Delete)), "the older one for `a` never starts");
-        queue.put(ip("a", Action::create(&Value::Null)));
-        assert_eq!(queue.take(), Some(ip("b", Action::Delete)));
+        let (a, b) = (ip("a"), ip("b"));
+        queue.put(create(&a));
+        queue.put(patch(&b));
+        queue.put(patch(&a));
+        assert_eq!(queue.take(), taken(patch(&a)), "the older one for `a` never starts");
+        queue.put(create(&a));
+        assert_eq!(queue.take(), taken(patch(&b)));
         assert_eq!(queue.take(), None, "`a` runs, so its next write waits");
-        queue.ended(&Target::Ip("a".into()));
-        assert_eq!(queue.take(), Some(ip("a", Action::create(&Value::Null))));
+        queue.ended(&a);
+        assert_eq!(queue.take(), taken(create(&a)));
     }
 
     #[test]
-    fn what_a_pod_waits_for_goes_before_records() {
+    fn a_write_that_is_taken_back_never_starts_and_its_target_can_be_written_again() {
         let mut queue = Queue::default();
-        let pod = Target::Pod { namespace: "ns".into(), name: "a".into() };
-        queue.put(ip("a", Action::Delete));
-        queue.put(Write { target: pod.clone(), action: Action::merge(&Value::Null) });
-        assert_eq!(queue.take().map(|write| write.target), Some(pod));
+        let (a, b) = (ip("a"), ip("b"));
+        for write in [create(&a), create(&b), Write { target: a.clone(), action: None }] {
+            queue.put(write);
+        }
+        assert_eq!(queue.take(), taken(create(&b)));
+        assert_eq!(queue.take(), None);
+        queue.put(patch(&a));
+        queue.put(Write { target: a.clone(), action: None });
+        queue.put(create(&a));
+        assert_eq!((queue.take(), queue.take()), (taken(create(&a)), None), "once, though it waited twice");
+        queue.put(Write { target: a.clone(), action: None });
+        queue.again((a.clone(), create(&a).action.unwrap()));
+        assert_eq!(queue.take(), None, "it was taken back while it rested");
     }
 
     #[test]
-    fn a_write_that_rests_gives_way_to_a_newer_one_which_waits_for_as_long() {
+    fn a_starting_pod_is_served_before_users_read_of_it() {
         let mut queue = Queue::default();
-        let target = Target::Ip("a".into());
-        queue.put(ip("a", Action::create(&Value::Null)));
+        let pod = Target::main(Object::Pod("a.ns".into()));
+        queue.put(patch(&pod));
+        queue.put(create(&ip("a.ns")));
+        assert_eq!(queue.take(), taken(create(&ip("a.ns"))));
+        assert_eq!(queue.take(), taken(patch(&pod)));
+    }
+
+    #[test]
+    fn a_write_that_rests_gives_way_to_a_newer_one_which_rests_longer() {
+        let mut queue = Queue::default();
+        let a = ip("a");
+        queue.put(create(&a));
         let write = queue.take().unwrap();
-        queue.rest(&target, Duration::from_secs(1));
-        queue.put(ip("a", Action::Delete));
-        assert_eq!((queue.take(), queue.is_empty()), (None, false), "the API server has just failed it");
+        queue.rest(&a, Duration::from_secs(1));
+        queue.put(patch(&a));
+        assert_eq!(queue.take(), None, "the API server has just failed it");
         queue.again(write);
-        assert_eq!(queue.take(), Some(ip("a", Action::Delete)));
-        assert_eq!(queue.last_wait(&target), Some(Duration::from_secs(1)), "the next rest is a longer one");
-        queue.ended(&target);
-        assert_eq!((queue.last_wait(&target), queue.is_empty()), (None, true));
+        assert_eq!(queue.take(), taken(patch(&a)));
+        assert_eq!(queue.last_wait(&a), Some(Duration::from_secs(1)), "the next rest is a longer one");
+        queue.ended(&a);
+        assert_eq!(queue.last_wait(&a), None);
     }
 }

@@ -1,21 +1,31 @@
 //! One request to the API server for one write.
 
+use std::fmt::Debug;
+
 use api::{Ip, IpPool, Subnet};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Error, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::{Action, Body, Target, Write};
+use super::{Action, Body, Part, Target};
+use crate::cluster::Object;
+
+/// The name under which the API server records which fields this controller has set.
+const FIELD_MANAGER: &str = "kube-ovn-controller";
 
 /// Why a write was not taken.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Trying again can not help: the object is gone or another one, or the request itself is wrong.
-    Final(String),
-    /// It may help to try again later.
+    /// The object is gone, exists already, or is in another state than the write names.
+    Conflict,
+    /// The API server refuses what was written.
+    Refused(String),
+    /// A retry may help.
     Passing(String),
-    /// It is not about this write: the API server does not answer, or asks for fewer requests.
+    /// It does not concern this write alone: the API server does not answer, or asks for fewer requests.
     Away(String),
 }
 
@@ -24,72 +34,80 @@ impl From<Error> for Failure {
         let why = error.to_string();
         match error {
             Error::Api(status) => match status.code {
-                400 | 403 | 404 | 409 | 410 | 422 => Self::Final(why),
+                404 | 409 | 410 => Self::Conflict,
+                400 | 403 | 422 => Self::Refused(status.message),
                 429 | 503 => Self::Away(why),
                 _ => Self::Passing(why),
             },
-            Error::SerdeError(_) | Error::BuildRequest(_) => Self::Final(why),
+            Error::SerdeError(_) | Error::BuildRequest(_) => Self::Refused(why),
             _ => Self::Away(why),
         }
     }
 }
 
 /// Tries the write once.
-pub(super) async fn once(client: &Client, write: &Write) -> Result<(), Failure> {
-    Ok(tell(client.clone(), write).await?)
-}
-
-async fn tell(client: Client, write: &Write) -> Result<(), Error> {
-    match &write.target {
-        Target::Pod { namespace, name } => {
-            metadata(&Api::<Pod>::namespaced(client, namespace), name, &write.action).await
+pub(super) async fn once(client: &Client, target: &Target, action: &Action) -> Result<(), Failure> {
+    let client = client.clone();
+    let name = match &target.object {
+        Object::Pod(port) => {
+            let (name, namespace) = api::pod_of_port(port).ok_or(Failure::Conflict)?;
+            return Ok(metadata(&Api::<Pod>::namespaced(client, namespace), name, action).await?);
         }
-        Target::Node(name) => metadata(&Api::<Node>::all(client), name, &write.action).await,
-        Target::Namespace(name) => metadata(&Api::<Namespace>::all(client), name, &write.action).await,
-        Target::Subnet(name) => whole(&Api::<Subnet>::all(client), name, &write.action).await,
-        Target::SubnetStatus(name) => status(&Api::<Subnet>::all(client), name, &write.action).await,
-        Target::IpPool(name) => whole(&Api::<IpPool>::all(client), name, &write.action).await,
-        Target::IpPoolStatus(name) => status(&Api::<IpPool>::all(client), name, &write.action).await,
-        Target::Ip(name) => whole(&Api::<Ip>::all(client), name, &write.action).await,
-    }
+        Object::Node(name) => return Ok(metadata(&Api::<Node>::all(client), name, action).await?),
+        Object::Namespace(name) => return Ok(metadata(&Api::<Namespace>::all(client), name, action).await?),
+        Object::Subnet(name) | Object::IpPool(name) | Object::Ip(name) | Object::StatefulSet(name) => name,
+    };
+    Ok(match &target.object {
+        Object::Subnet(_) => whole(&Api::<Subnet>::all(client), name, target.part, action).await?,
+        Object::IpPool(_) => whole(&Api::<IpPool>::all(client), name, target.part, action).await?,
+        Object::Ip(_) => whole(&Api::<Ip>::all(client), name, target.part, action).await?,
+        // Nothing of ours is written to the others.
+        _ => {}
+    })
 }
 
 /// Patches metadata alone; the answer is metadata too, a tenth of the object.
 async fn metadata<K>(api: &Api<K>, name: &str, action: &Action) -> Result<(), Error>
 where
-    K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     if let Action::Merge(patch) = action {
-        api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(raw(patch)?)).await?;
+        api.patch_metadata(name, &params(), &Patch::Merge(raw(patch)?)).await?;
     }
     Ok(())
 }
 
-async fn status<K>(api: &Api<K>, name: &str, action: &Action) -> Result<(), Error>
+async fn whole<K>(api: &Api<K>, name: &str, part: Part, action: &Action) -> Result<(), Error>
 where
-    K: serde::de::DeserializeOwned,
-{
-    if let Action::Merge(patch) = action {
-        api.patch_status(name, &PatchParams::default(), &Patch::Merge(raw(patch)?)).await?;
-    }
-    Ok(())
-}
-
-async fn whole<K>(api: &Api<K>, name: &str, action: &Action) -> Result<(), Error>
-where
-    K: Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + serde::Serialize + std::fmt::Debug,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
 {
     match action {
-        Action::Merge(patch) => drop(api.patch(name, &PatchParams::default(), &Patch::Merge(raw(patch)?)).await?),
-        Action::Create(object) => {
-            drop(api.create(&PostParams::default(), &object.parse::<K>().map_err(Error::SerdeError)?).await?);
+        Action::Merge(patch) if part == Part::Status => {
+            drop(api.patch_status(name, &params(), &Patch::Merge(raw(patch)?)).await?);
         }
-        Action::Delete => match api.delete(name, &DeleteParams::default()).await {
-            Err(Error::Api(status)) if status.code == 404 => {}
-            other => drop(other?),
-        },
+        Action::Merge(patch) => drop(api.patch(name, &params(), &Patch::Merge(raw(patch)?)).await?),
+        Action::Apply(config) => drop(api.patch(name, &params(), &Patch::Apply(raw(config)?)).await?),
+        Action::Create(object) => {
+            let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+            drop(api.create(&params, &object.parse::<K>().map_err(Error::SerdeError)?).await?);
+        }
+        Action::Delete(precondition) => {
+            let preconditions = Preconditions {
+                uid: Some(precondition.uid.to_string()),
+                resource_version: Some(precondition.version.to_string()),
+            };
+            let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+            match api.delete(name, &params).await {
+                Err(Error::Api(status)) if status.code == 404 => {}
+                other => drop(other?),
+            }
+        }
     }
     Ok(())
+}
+
+fn params() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 fn raw(body: &Body) -> Result<&RawValue, Error> {

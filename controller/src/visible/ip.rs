@@ -1,38 +1,62 @@
-//! IP objects: one for each port that holds an address, and none besides.
+//! IP objects: one for each port that holds an address, and none besides. Node agents take a pod's addresses from here.
 
 use std::collections::BTreeMap;
 
 use api::annotations::IP_RESERVED_LABEL;
-use api::{GROUP, IpSpec};
+use api::{FINALIZER, GROUP, IpSpec};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, IpRecord, STATEFUL_SET};
 use crate::engine::Engine;
-use crate::publish::{Action, Target, Write};
+use crate::publish::{Action, Precondition};
 
-pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Write> {
+/// kube-ovn's finalizers on IP objects, in its current and its older name. The controller needs none.
+const FINALIZERS: [&str; 2] = [FINALIZER, "kube-ovn-controller"];
+
+pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Action> {
     let reserved = engine.is_reserved(name);
-    let labels = |spec: &IpSpec| json!(labels(spec, reserved));
-    let action = match (wanted(engine, cluster, name), cluster.ips.get(name)) {
-        (Some(spec), None) => Action::create(&json!({
-            "apiVersion": format!("{GROUP}/v1"), "kind": "IP",
-            "metadata": { "name": name, "labels": labels(&spec) }, "spec": spec,
-        })),
-        // A record that somebody deleted while it holds is let go; it is made again once it is gone.
-        (_, Some(seen)) if seen.terminating && seen.finalizers => without_finalizers(),
-        (_, Some(seen)) if seen.terminating => return None,
-        // The pod is gone, and what the record says of it is kept as it was.
-        (Some(_), Some(seen)) if reserved => {
-            let patch = json!({ "metadata": { "labels": { IP_RESERVED_LABEL: "true" } } });
-            (seen.reserved != Some(true)).then(|| Action::merge(&patch))?
+    let (spec, seen) = match (wanted(engine, cluster, name), cluster.ips.get(name)) {
+        (None, None) => return None,
+        (Some(spec), None) => {
+            return Some(Action::create(&json!({
+                "apiVersion": format!("{GROUP}/v1"), "kind": "IP",
+                "metadata": { "name": name, "labels": labels(&spec, reserved) }, "spec": spec,
+            })));
         }
-        (Some(spec), Some(seen)) if seen.spec != spec || !seen.labelled || seen.reserved != Some(false) => {
-            Action::merge(&json!({ "metadata": { "labels": labels(&spec) }, "spec": spec }))
-        }
-        (None, Some(seen)) if is_ours(seen) => Action::Delete,
-        _ => return None,
+        (spec, Some(seen)) => (spec, seen),
     };
-    Some(Write { target: Target::Ip(name.into()), action })
+    match spec {
+        // A record that somebody deleted while it is in use is let go, and made again once it is gone.
+        _ if seen.terminating => without_our_finalizers(seen),
+        // The pod is gone, and what the record says of it is kept as it was.
+        Some(_) if reserved => {
+            let labels = json!({ IP_RESERVED_LABEL: "true" });
+            (seen.reserved != Some(true)).then(|| patch(seen, json!({ "labels": labels }), None))
+        }
+        Some(spec) if seen.spec != spec || !seen.labelled || seen.reserved != Some(false) => {
+            Some(patch(seen, json!({ "labels": labels(&spec, reserved) }), Some(spec)))
+        }
+        None if is_ours(seen) => {
+            Some(Action::Delete(Precondition { uid: seen.uid.clone(), version: seen.version.clone() }))
+        }
+        _ => None,
+    }
+}
+
+/// A patch of this very state of the record: what was decided on another one does not hold.
+fn patch(seen: &IpRecord, mut metadata: Value, spec: Option<IpSpec>) -> Action {
+    metadata["uid"] = json!(seen.uid);
+    metadata["resourceVersion"] = json!(seen.version);
+    match spec {
+        Some(spec) => Action::merge(&json!({ "metadata": metadata, "spec": spec })),
+        None => Action::merge(&json!({ "metadata": metadata })),
+    }
+}
+
+/// Takes kube-ovn's finalizers off; those of others stay.
+fn without_our_finalizers(seen: &IpRecord) -> Option<Action> {
+    let others: Vec<&String> = seen.finalizers.iter().filter(|name| !FINALIZERS.contains(&name.as_str())).collect();
+    (others.len() < seen.finalizers.len()).then(|| patch(seen, json!({ "finalizers": others }), None))
 }
 
 /// What the IP shall say; `None` when no port of that name holds an address.
@@ -43,9 +67,9 @@ fn wanted(engine: &Engine, cluster: &Cluster, name: &str) -> Option<IpSpec> {
     Some(IpSpec { subnet: subnet.to_owned(), ..holder }.with_addresses(&lease.ips, lease.mac))
 }
 
-fn labels(spec: &IpSpec, reserved: bool) -> BTreeMap<&str, &str> {
-    let reserved = if reserved { "true" } else { "false" };
-    spec.labels().into_iter().chain([(IP_RESERVED_LABEL, reserved)]).collect()
+fn labels(spec: &IpSpec, reserved: bool) -> BTreeMap<String, String> {
+    let labels = spec.labels().into_iter().map(|(key, value)| (key.to_string(), value.to_string()));
+    labels.chain([(IP_RESERVED_LABEL.to_owned(), reserved.to_string())]).collect()
 }
 
 /// A stateful set's pod that is gone and expected back.
@@ -61,6 +85,7 @@ fn pod_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {
         pod_name: pod.name.to_string(),
         namespace: pod.namespace.to_string(),
         node_name: pod.node.to_string(),
+        pod_uid: pod.uid.to_string(),
         pod_type: pod.member.as_ref().map_or_else(String::new, |_| STATEFUL_SET.to_owned()),
         ..IpSpec::default()
     })
@@ -68,7 +93,8 @@ fn pod_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {
 
 fn node_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {
     let node = api::node_of_port(name).filter(|node| cluster.nodes.contains_key(*node))?;
-    Some(IpSpec { pod_name: node.to_owned(), node_name: node.to_owned(), ..IpSpec::default() })
+    let pod_uid = cluster.nodes.get(node)?.uid.to_string();
+    Some(IpSpec { pod_name: node.to_owned(), node_name: node.to_owned(), pod_uid, ..IpSpec::default() })
 }
 
 /// Records of other shapes (another provider's, a virtual address) are none of ours and stay.
@@ -77,8 +103,4 @@ fn is_ours(seen: &IpRecord) -> bool {
     let pod_shape = !namespace.is_empty() && *seen.name == *api::pod_port(pod_name, namespace);
     let node_shape = namespace.is_empty() && *seen.name == *api::node_port(node_name);
     pod_shape || node_shape
-}
-
-fn without_finalizers() -> Action {
-    Action::merge(&json!({ "metadata": { "finalizers": Value::Null } }))
 }

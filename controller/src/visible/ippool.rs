@@ -7,9 +7,9 @@ use serde_json::json;
 use super::{conditions, counts};
 use crate::cluster::Cluster;
 use crate::engine::Engine;
-use crate::publish::{Action, Target, Write};
+use crate::publish::Action;
 
-pub(super) fn write(cluster: &Cluster, name: &str) -> Option<Write> {
+pub(super) fn write(cluster: &Cluster, name: &str) -> Option<Action> {
     let metadata = &cluster.pools.get(name)?.metadata;
     let finalizers = metadata.finalizers.as_deref().unwrap_or_default();
     let others: Vec<&String> = finalizers.iter().filter(|finalizer| *finalizer != FINALIZER).collect();
@@ -17,10 +17,10 @@ pub(super) fn write(cluster: &Cluster, name: &str) -> Option<Write> {
         return None;
     }
     let patch = json!({ "metadata": { "resourceVersion": metadata.resource_version, "finalizers": others } });
-    Some(Write { target: Target::IpPool(name.into()), action: Action::merge(&patch) })
+    Some(Action::merge(&patch))
 }
 
-pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::Timestamp) -> Option<Write> {
+pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::Timestamp) -> Option<Action> {
     let (seen, found) = (cluster.pools.get(name)?, engine.pool(name)?);
     let before = seen.status.clone().unwrap_or_default();
     let mut status = IpPoolStatus {
@@ -32,5 +32,5 @@ pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::
         return None;
     }
     let patch = json!({ "status": status });
-    Some(Write { target: Target::IpPoolStatus(name.into()), action: Action::merge(&patch) })
+    Some(Action::merge(&patch))
 }

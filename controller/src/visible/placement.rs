@@ -1,4 +1,5 @@
-//! The annotations of a Pod and of a Node: the place that it was given in a subnet.
+//! The annotations of a Pod and of a Node: the place that it has in a subnet. They are for users and tools to read; node
+//! agents read IP objects.
 
 use api::{FieldError, Placement, SubnetDef};
 use ipam::Lease;
@@ -6,23 +7,21 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::engine::Engine;
-use crate::publish::{Action, Target, Write};
+use crate::publish::Action;
 
-pub(super) fn of_pod(engine: &Engine, cluster: &Cluster, port: &str) -> Option<Write> {
+pub(super) fn of_pod(engine: &Engine, cluster: &Cluster, port: &str) -> Option<Action> {
     let pod = cluster.pods.get(port).filter(|pod| !pod.done)?;
     let (subnet, lease) = engine.lease_of(pod)?;
     let place = news(engine.subnet(subnet)?, lease, &pod.net)?;
-    let target = Target::Pod { namespace: pod.namespace.clone(), name: pod.name.clone() };
-    Some(Write { target, action: annotate(&pod.uid, &json!(place.pod_annotations())) })
+    Some(annotate(&pod.uid, &json!(place.pod_annotations())))
 }
 
-pub(super) fn of_node(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Write> {
+pub(super) fn of_node(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Action> {
     let node = cluster.nodes.get(name)?;
     let port = node.port();
     let (subnet, lease) = engine.lease(&port)?;
     let place = news(engine.subnet(subnet)?, lease, &node.net)?;
-    let target = Target::Node(node.name.clone());
-    Some(Write { target, action: annotate(&node.uid, &json!(place.node_annotations(&port))) })
+    Some(annotate(&node.uid, &json!(place.node_annotations(&port))))
 }
 
 /// The place that a lease in a subnet is, unless the object says just that already.
@@ -31,8 +30,9 @@ fn news(subnet: &SubnetDef, lease: Lease, said: &Result<Option<Placement>, Field
         switch: subnet.name.clone(),
         ips: lease.ips,
         mac: lease.mac,
-        cidrs: subnet.cidrs.only(&lease.ips)?,
-        gateway: subnet.gateway.only(&lease.ips)?,
+        // The whole subnet's, also for a pod of one family, as kube-ovn has it.
+        cidrs: subnet.cidrs,
+        gateway: subnet.gateway,
         complete: true,
     };
     (said.as_ref().ok().and_then(Option::as_ref) != Some(&place)).then_some(place)

@@ -7,6 +7,7 @@
 #![allow(unreachable_pub)] // KubeSchema copies the `pub` struct into a function body
 #![allow(clippy::duplicated_attributes)] // printer columns of one type are no duplicates
 
+mod in_force;
 mod rules;
 
 use std::fmt;
@@ -15,6 +16,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+
+pub use in_force::{EffectiveSubnet, InForce, InForceNetwork, SubnetView};
 
 /// What a user asks of a subnet.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -144,6 +147,15 @@ pub struct SubnetSpec {
     /// Whether the subnet is left out of the cluster's router.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disable_inter_connection: Option<bool>,
+
+    /// The VLAN of an underlay subnet. Such a subnet is not served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<String>,
+
+    /// Fields that this version does not know, such as those of newer versions of kube-ovn.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub other: serde_json::Map<String, Value>,
 }
 
 /// What the controller says of a subnet.
@@ -185,6 +197,10 @@ pub struct SubnetStatus {
     /// The gateway node that a centralized subnet uses now.
     #[serde(default, deserialize_with = "null_is_default")]
     pub activate_gateway: String,
+
+    /// What nodes do for the subnet: what the controller has accepted of its spec. Absent while nothing is in force.
+    #[serde(default)]
+    pub in_force: Option<InForce>,
 }
 
 /// One condition of a subnet or a pool, in kube-ovn's form.

@@ -1,0 +1,98 @@
+//! The objects of one kind as a watch reports them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::Object;
+use crate::watch::Seen;
+
+/// What an event says of an object, compared with what was known of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing that the controller reads.
+    Nothing,
+    /// Only its status, which the controller writes and does not decide by.
+    Status,
+    /// What the controller decides by.
+    Decides,
+}
+
+/// An object that an event was about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noticed {
+    /// The object.
+    pub object: Object,
+    /// How it differs from before.
+    pub change: Change,
+}
+
+/// A kind of object as the controller keeps it.
+pub trait Watched {
+    /// The API server's name for the kind.
+    const PLURAL: &'static str;
+
+    /// The key of the object among its kind.
+    fn key(&self) -> Arc<str>;
+
+    /// How the object differs from its earlier state.
+    fn change(&self, before: &Self) -> Change;
+}
+
+/// The objects of one kind by key.
+#[derive(Debug)]
+pub struct Store<T> {
+    objects: BTreeMap<Arc<str>, T>,
+    /// During a list: the objects that it has not named so far.
+    unlisted: Option<BTreeSet<Arc<str>>>,
+    listed: bool,
+}
+
+// Not derived: that would require `T: Default`.
+impl<T> Default for Store<T> {
+    fn default() -> Self {
+        Self { objects: BTreeMap::new(), unlisted: None, listed: false }
+    }
+}
+
+impl<T> Deref for Store<T> {
+    type Target = BTreeMap<Arc<str>, T>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.objects
+    }
+}
+
+impl<T: Watched> Store<T> {
+    /// Whether the kind has been listed once.
+    pub fn is_listed(&self) -> bool {
+        self.listed
+    }
+
+    /// Takes in one event; returns the objects that it was about.
+    pub(super) fn take_in(&mut self, seen: Seen<T>, object: impl Fn(Arc<str>) -> Object) -> Vec<Noticed> {
+        let gone = |key| Noticed { object: object(key), change: Change::Decides };
+        match seen {
+            Seen::Listing => {
+                self.unlisted = Some(self.objects.keys().cloned().collect());
+                Vec::new()
+            }
+            Seen::Apply(new) => {
+                let key = new.key();
+                let change = self.objects.get(&key).map_or(Change::Decides, |before| new.change(before));
+                self.objects.insert(Arc::clone(&key), new);
+                if let Some(unlisted) = &mut self.unlisted {
+                    unlisted.remove(&key);
+                }
+                vec![Noticed { object: object(key), change }]
+            }
+            Seen::Delete(old) => self.objects.remove_entry(&old.key()).map(|(key, _)| gone(key)).into_iter().collect(),
+            Seen::Listed => {
+                self.listed = true;
+                let unlisted = self.unlisted.take().unwrap_or_default();
+                let gone = unlisted.into_iter().filter(|key| self.objects.remove(key).is_some()).map(gone);
+                gone.collect()
+            }
+        }
+    }
+}

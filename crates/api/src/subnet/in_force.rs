@@ -1,0 +1,161 @@
+//! What is in force for a subnet, as its status shows it to node agents.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{SubnetStatus, null_is_default, plain};
+use crate::{Addresses, Cidr, Cidrs, Family, FieldError, SubnetDef};
+
+/// What is in force for a subnet: what the controller has last accepted of its spec. It stays when an edit is refused, and
+/// while the subnet is being deleted, until no address of it is in use.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = plain)]
+pub struct InForce {
+    /// The `metadata.generation` of the spec that it is from.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub generation: i64,
+    /// The networks: one for each address family.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub networks: Vec<InForceNetwork>,
+    /// Whether traffic that leaves the cluster gets the node's address as its source.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub nat_outgoing: bool,
+    /// The MTU that the spec asks for, in bytes; 0: the tunnel's.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub mtu: u32,
+}
+
+/// One network in force.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = plain)]
+pub struct InForceNetwork {
+    /// The network.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub cidr: String,
+    /// The router's address in it.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub gateway: String,
+}
+
+/// A Subnet as node agents see it: what is in force of it, and nothing that its author can write.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, kube::Resource)]
+#[resource(inherit = super::Subnet)]
+pub struct SubnetView {
+    /// Name.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    #[serde(default, deserialize_with = "null_is_default")]
+    status: StatusView,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct StatusView {
+    in_force: Option<InForce>,
+}
+
+/// [`InForce`] as values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EffectiveSubnet {
+    /// The subnet's name.
+    pub name: String,
+    /// Its networks.
+    pub cidrs: Cidrs,
+    /// The router's address in each of them.
+    pub gateway: Addresses,
+    /// Whether leaving traffic is masqueraded.
+    pub nat_outgoing: bool,
+    /// MTU in bytes; `None`: the tunnel's.
+    pub mtu: Option<u32>,
+}
+
+impl InForce {
+    /// A subnet that is in force as defined, since that generation of its spec.
+    pub fn new(subnet: &SubnetDef, generation: i64) -> Self {
+        let network = |(family, cidr): (Family, &Cidr)| InForceNetwork {
+            cidr: cidr.to_string(),
+            gateway: subnet.gateway.get(family).map(ToString::to_string).unwrap_or_default(),
+        };
+        Self {
+            generation,
+            networks: subnet.cidrs.each().map(network).collect(),
+            nat_outgoing: subnet.nat_outgoing,
+            mtu: subnet.mtu.unwrap_or_default(),
+        }
+    }
+}
+
+impl SubnetStatus {
+    /// Whether anything is in force.
+    pub fn is_in_force(&self) -> bool {
+        self.in_force.is_some()
+    }
+}
+
+impl SubnetView {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// What is in force; `None` before the controller has accepted anything of it, and after its end.
+    pub fn in_force(&self) -> Result<Option<EffectiveSubnet>, FieldError> {
+        let Some(in_force) = &self.status.in_force else { return Ok(None) };
+        let error = |why: &dyn std::fmt::Display| {
+            FieldError::new(super::Subnet::object_of(self.name()), "status.inForce.networks", why)
+        };
+        let join = |text: fn(&InForceNetwork) -> &str| in_force.networks.iter().map(text).collect::<Vec<_>>().join(",");
+        let cidrs: Cidrs = join(|network| &network.cidr).parse().map_err(|e| error(&e))?;
+        let gateway: Addresses = join(|network| &network.gateway).parse().map_err(|e| error(&e))?;
+        if !cidrs.families().eq(gateway.families()) {
+            return Err(error(&"a network has no gateway of its family"));
+        }
+        let mtu = Some(in_force.mtu).filter(|mtu| *mtu != 0);
+        Ok(Some(EffectiveSubnet {
+            name: self.name().to_owned(),
+            cidrs,
+            gateway,
+            nat_outgoing: in_force.nat_outgoing,
+            mtu,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::Subnet;
+
+    fn view(status: Value) -> Result<Option<EffectiveSubnet>, String> {
+        let object = json!({ "metadata": { "name": "net" }, "spec": { "cidrBlock": "10.1.0.0/16" }, "status": status });
+        serde_json::from_value::<SubnetView>(object).unwrap().in_force().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_the_controller_shows_is_what_agents_read() {
+        let object = json!({
+            "apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": { "name": "net" },
+            "spec": { "cidrBlock": "10.18.0.0/24,fd00:18::/64", "natOutgoing": true, "mtu": 1300 },
+        });
+        let def = SubnetDef::parse(&serde_json::from_value::<Subnet>(object).unwrap()).unwrap();
+        let effective = view(json!({ "inForce": InForce::new(&def, 3) })).unwrap().unwrap();
+        assert_eq!((effective.cidrs, effective.gateway), (def.cidrs, def.gateway));
+        assert_eq!((effective.nat_outgoing, effective.mtu), (true, Some(1300)));
+    }
+
+    #[test]
+    fn a_spec_alone_is_not_in_force_and_a_status_edited_by_hand_is_an_error() {
+        assert_eq!(view(json!(null)), Ok(None));
+        assert_eq!(view(json!({ "inForce": null })), Ok(None));
+        let networks = |cidr: &str, gateway: &str| json!({ "inForce": { "networks": [{ "cidr": cidr, "gateway": gateway }] } });
+        for (cidr, gateway) in [("10.0.0.0/99", "10.0.0.1"), ("10.0.0.0/8", ""), ("10.0.0.0/8", "fd00::1")] {
+            let error = view(networks(cidr, gateway)).unwrap_err();
+            assert!(error.starts_with("subnet net: status.inForce.networks: "), "{error}");
+        }
+    }
+}
