@@ -33,7 +33,16 @@ pub enum Standing {
     Leading {
         /// When the confirmation that came last had been asked for.
         asked: Instant,
+        /// When the Lease runs out unless another confirmation comes.
+        until: Instant,
     },
+}
+
+impl Standing {
+    /// Whether this replica may act as the leader at that time: no other one can hold the Lease.
+    pub fn holds(&self, now: Instant) -> bool {
+        matches!(self, Self::Leading { until, .. } if now < *until)
+    }
 }
 
 /// Takes part in the election until `stop` fires, then gives the Lease back so that the next one need not wait.
@@ -78,7 +87,7 @@ async fn campaign(
                 if !matches!(*standing.borrow(), Standing::Leading { .. }) {
                     tracing::info!(lease = LEASE, "leading");
                 }
-                standing.send_replace(Standing::Leading { asked });
+                standing.send_replace(Standing::Leading { asked, until: valid_until });
                 asked + ttl / 3
             }
             Ok(LeaseLockResult::NotAcquired(lease)) => {

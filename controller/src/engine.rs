@@ -75,6 +75,12 @@ pub struct Engine {
     verdicts: BTreeMap<Arc<str>, Verdict>,
     /// Which subnets are bound to which namespaces.
     bindings: Bindings,
+    /// The subnets that namespaces ask for and are not bound to yet.
+    wishes: HashMap<Arc<str>, Wish>,
+    /// Reverse index: the namespaces that ask for each subnet.
+    wishers: Sets<Arc<str>>,
+    /// For each subnet in force: the generation of the spec that it is from.
+    generations: BTreeMap<Arc<str>, i64>,
     /// The subnets that bind namespaces by label, and what they select.
     selecting: BTreeMap<Arc<str>, Vec<LabelSelector>>,
     pools: BTreeMap<Arc<str>, pools::Pool>,
@@ -104,6 +110,9 @@ impl Engine {
             compiled: HashMap::new(),
             verdicts: BTreeMap::new(),
             bindings: Bindings::default(),
+            wishes: HashMap::new(),
+            wishers: Sets::default(),
+            generations: BTreeMap::new(),
             selecting: BTreeMap::new(),
             pools: BTreeMap::new(),
             pools_of: Sets::default(),
@@ -182,6 +191,11 @@ impl Engine {
         self.world.subnet(name)
     }
 
+    /// The generation of the spec that a subnet in force is from; 0 when that is not known.
+    pub fn generation(&self, name: &str) -> i64 {
+        self.generations.get(name).copied().unwrap_or_default()
+    }
+
     /// What was found about a subnet.
     pub fn verdict(&self, name: &str) -> Option<&Verdict> {
         self.verdicts.get(name)
@@ -200,6 +214,11 @@ impl Engine {
     /// Why a pod or a node has no address.
     pub fn refused(&self, object: &Object) -> Option<&Refused> {
         self.refused.get(object)
+    }
+
+    /// How full a subnet is, in numbers.
+    pub fn counts(&self, subnet: &str) -> Option<ipam::Usage> {
+        self.ipam.usage(subnet)
     }
 
     /// How full a subnet is, in numbers and in ranges; takes time by the number of addresses in use.

@@ -12,7 +12,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
 
 use crate::cluster::{Cluster, Object};
-use crate::engine::Engine;
+use crate::engine::{Engine, PoolVerdict, Verdict};
 
 /// The reason of a node's event that has an address of the network's own.
 const INSIDE: &str = "NodeAddressInsideNetwork";
@@ -20,6 +20,7 @@ const INSIDE: &str = "NodeAddressInsideNetwork";
 /// What was done when there was something to tell.
 const ALLOCATING: &str = "Allocating";
 const CHECKING: &str = "Checking";
+const WRITING: &str = "Writing";
 
 /// One event to tell.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ impl std::fmt::Display for Notice {
 /// The owner's end: remembers what was told.
 #[derive(Debug)]
 pub struct Notices {
-    told: HashMap<Object, String>,
+    told: HashMap<Object, Vec<String>>,
     allocations: bool,
     sender: mpsc::UnboundedSender<Notice>,
 }
@@ -57,20 +58,25 @@ impl Notices {
         Self { told: HashMap::new(), allocations, sender }
     }
 
-    /// Tells what there is to tell about an object, if it was not told already.
-    pub fn about(&mut self, engine: &Engine, cluster: &Cluster, object: &Object) {
-        let complaint = complaint(engine, cluster, object);
-        let news = || allocation(engine, cluster, object).filter(|_| self.allocations);
-        let Some(notice) = complaint.or_else(news) else {
+    /// Emits the events that are due for an object, each once until its message changes. `refusal`: why the API server refuses
+    /// to take what the controller writes to the object.
+    pub fn about(&mut self, engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option<&str>) {
+        let mut notices = complaints(engine, cluster, object, refusal);
+        if notices.is_empty() && self.allocations {
+            notices.extend(allocation(engine, cluster, object));
+        }
+        if notices.is_empty() {
             self.told.remove(object);
             return;
-        };
-        if self.told.get(object) != Some(&notice.message) {
-            // All others are told in the log by whoever has decided so.
+        }
+        let told = self.told.remove(object).unwrap_or_default();
+        let messages = notices.iter().map(|notice| notice.message.clone()).collect();
+        self.told.insert(object.clone(), messages);
+        for notice in notices.into_iter().filter(|notice| !told.contains(&notice.message)) {
+            // Everything else is logged where it is decided.
             if notice.reason == INSIDE {
                 tracing::error!("{}", notice.message);
             }
-            self.told.insert(object.clone(), notice.message.clone());
             // The receiver lives as long as the process.
             let _ = self.sender.send(notice);
         }
@@ -91,40 +97,63 @@ fn allocation(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Not
     })
 }
 
-fn complaint(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Notice> {
-    let refused = engine.refused(object).map(|refused| refused.message.clone());
-    let (about, reason, action, message) = match object {
-        Object::Pod(port) => {
-            let pod = cluster.pods.get(port)?;
-            let about = reference("Pod", &pod.name, Some(&pod.namespace), &pod.uid);
-            (about, "AcquireAddressFailed", ALLOCATING, refused?)
-        }
-        Object::Node(name) => {
-            // By kubelet's convention events on a Node carry its name as uid.
-            let about = reference("Node", name, None, name);
-            match refused {
-                Some(message) => (about, "AcquireAddressFailed", ALLOCATING, message),
-                None => (about, INSIDE, CHECKING, engine.node_inside(name)?),
+/// What is wrong with an object, or with what depends on it.
+fn complaints(engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option<&str>) -> Vec<Notice> {
+    let Some(about) = subject(cluster, object) else { return Vec::new() };
+    let mut found: Vec<(&'static str, &'static str, String)> = Vec::new();
+    let refused = engine.refused(object);
+    match object {
+        Object::Pod(_) | Object::Node(_) => {
+            found.extend(refused.map(|refused| (refused.reason, ALLOCATING, refused.message.clone())));
+            if let Object::Node(name) = object
+                && found.is_empty()
+            {
+                found.extend(engine.node_inside(name).map(|message| (INSIDE, CHECKING, message)));
             }
         }
-        Object::Namespace(name) => {
-            let namespace = cluster.namespaces.get(name)?;
-            let error = namespace.net.as_ref().err()?;
-            let about = reference("Namespace", name, None, &namespace.uid);
-            (about, "ValidateNamespaceFailed", ALLOCATING, error.to_string())
+        Object::Namespace(_) => {
+            found.extend(refused.map(|refused| ("ValidateNamespaceFailed", ALLOCATING, refused.message.clone())));
         }
         Object::Subnet(name) => {
-            let wrong = cluster.services.as_ref().filter(|_| *name == engine.install().default_subnet)?;
-            let uid = cluster.subnets.get(name)?.metadata.uid.as_deref()?;
-            let about = ObjectReference {
-                api_version: Some(format!("{}/v1", api::GROUP)),
-                ..reference("Subnet", name, None, uid)
-            };
-            (about, "ServiceRangeDiffers", CHECKING, wrong.to_string())
+            if let Some(Verdict::Invalid { reason, message }) = engine.verdict(name) {
+                found.push((*reason, CHECKING, message.clone()));
+            }
+            let wrong = cluster.services.as_ref().filter(|_| *name == engine.install().default_subnet);
+            found.extend(wrong.map(|wrong| ("ServiceRangeDiffers", CHECKING, wrong.to_string())));
         }
-        Object::IpPool(_) | Object::StatefulSet(_) | Object::Ip(_) => return None,
+        Object::IpPool(name) => {
+            if let Some(PoolVerdict::Invalid { reason, message }) = engine.pool(name).map(|pool| &pool.verdict) {
+                found.push((*reason, CHECKING, message.clone()));
+            }
+        }
+        Object::StatefulSet(_) | Object::Ip(_) => {}
+    }
+    found.extend(engine.remarks(cluster, object).into_iter().map(|remark| (remark.reason, CHECKING, remark.message)));
+    found.extend(refusal.map(|why| ("WriteRefused", WRITING, format!("the API server refuses a write: {why}"))));
+    let notice = |(reason, action, message)| Notice { about: about.clone(), type_: EventType::Warning, reason, message, action };
+    found.into_iter().map(notice).collect()
+}
+
+/// The object that `kubectl describe` shows the events of: those of an IP are its pod's.
+fn subject(cluster: &Cluster, object: &Object) -> Option<ObjectReference> {
+    let ours = |reference: ObjectReference| ObjectReference {
+        api_version: Some(format!("{}/v1", api::GROUP)),
+        ..reference
     };
-    Some(Notice { about, type_: EventType::Warning, reason, message, action })
+    Some(match object {
+        Object::Pod(port) | Object::Ip(port) => {
+            let pod = cluster.pods.get(port)?;
+            reference("Pod", &pod.name, Some(&pod.namespace), &pod.uid)
+        }
+        // By kubelet's convention events on a Node carry its name as uid.
+        Object::Node(name) => reference("Node", name, None, name),
+        Object::Namespace(name) => reference("Namespace", name, None, &cluster.namespaces.get(name)?.uid),
+        Object::Subnet(name) => {
+            ours(reference("Subnet", name, None, cluster.subnets.get(name)?.metadata.uid.as_deref()?))
+        }
+        Object::IpPool(name) => ours(reference("IPPool", name, None, cluster.pools.get(name)?.metadata.uid.as_deref()?)),
+        Object::StatefulSet(_) => return None,
+    })
 }
 
 fn reference(kind: &str, name: &str, namespace: Option<&str>, uid: &str) -> ObjectReference {

@@ -1,39 +1,32 @@
-//! The owner: the one task that everything flows through, and the only one that decides.
+//! The owner: the one task that decides. Every replica keeps its view of the cluster and of the database current; the one that
+//! leads has a [`Term`] besides, which holds everything that a leader knows and ends as a whole.
 //!
-//! Events only mark; all that was marked is decided together, compared with the replica, and written in one fenced
-//! transaction: at once when nothing was written a moment ago, and in a burst at a steady pace. **The commit is the
-//! allocation's commit point**: only then are annotations, IP objects and counts published. Every replica keeps its view of
-//! the cluster and of the database warm; only the leader has an [`Engine`].
+//! A turn is the same each time: lead or not, decide about what has changed, write the difference to the database in one
+//! fenced transaction, and then show it to users. **The commit is the allocation's commit point**: only then are IP objects,
+//! annotations and statuses written. Turns come at once when nothing was written a moment ago, and at a steady pace in a burst.
 
-use std::collections::BTreeSet;
+mod term;
+mod witness;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use kit::endpoint::Readiness;
-use ovn::{LogicalSwitchPort, RowKey};
 use ovsdb::client::{Change, Changes, Client};
-use sync::{CommitError, Drift, Writer};
+use sync::{CommitError, Writer};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::chassis;
 use crate::cluster::{Cluster, Event, Object};
 use crate::election::Standing;
-use crate::engine::{Engine, Install};
+use crate::engine::Install;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
-use crate::publish::{Done, Outbox, Write};
-use crate::{schema, visible};
+use crate::publish::{Done, Publisher};
+use crate::{chassis, schema};
 
-/// The time from one commit to the next, at least. A change that comes alone is decided at once; in a burst, those that come
-/// while one transaction is written and published make up the next one.
-const PACE: Duration = Duration::from_millis(50);
-/// A Subnet's counts are told at most this often.
-const STATUS_PACE: Duration = Duration::from_secs(1);
-/// How long to wait before what the database refused is tried again; it doubles up to [`COMPARE_ALL`].
-const AFTER_REFUSAL: Duration = Duration::from_secs(1);
-/// Everything is compared with everything this often, whatever happened in between.
-const COMPARE_ALL: Duration = Duration::from_mins(5);
+use term::{AFTER_REFUSAL, PACE, Term};
+pub use witness::Witness;
+
 /// Events taken in at once; more wait for the next time around.
 const EVENTS: usize = 256;
 
@@ -46,97 +39,71 @@ pub struct Inputs {
     pub standing: watch::Receiver<Standing>,
     /// What changed in the database.
     pub changes: Changes,
-    /// How writes to the API server ended.
-    pub done: mpsc::UnboundedReceiver<Done>,
+}
+
+/// What the owner works with.
+pub struct Outputs {
+    /// The northbound database.
+    pub northbound: Client,
+    /// Starts the publisher of a term of leadership.
+    pub publisher: Box<dyn Fn() -> Publisher + Send>,
+    /// Asks the API server itself, past the watches.
+    pub witness: Witness,
+    /// Events for users.
+    pub notices: Notices,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Whether the replica is ready.
+    pub readiness: Readiness,
+    /// The Nodes of the cluster while this replica leads, for the task that removes what is left of others.
+    pub nodes: watch::Sender<chassis::Nodes>,
 }
 
 /// The owner's state.
-#[derive(Debug)]
 pub struct Owner {
     install: Install,
     cluster: Cluster,
-    engine: Option<Engine>,
-    /// Which of our rows others have changed.
-    drift: Drift,
+    out: Outputs,
     writer: Writer,
-    northbound: Client,
-    outbox: Outbox,
-    notices: Notices,
-    metrics: Metrics,
-    readiness: Readiness,
-    /// Which Nodes there are, for whoever removes what is left of others.
-    nodes: watch::Sender<chassis::Nodes>,
-    /// They are not those that were told last.
-    nodes_changed: bool,
-    /// The next transaction compares everything, not only what changed.
-    compare_all: bool,
-    /// When to decide next, if anything is to be decided.
-    decide_at: Option<Instant>,
-    /// Nothing is decided before this.
+    /// What a leader knows, while this replica leads.
+    term: Option<Term>,
+    /// When to take the next turn, if one is due.
+    turn_at: Option<Instant>,
+    /// No turn comes before this.
     not_before: Instant,
-    /// When everything is compared next.
-    compare_all_at: Instant,
-    /// Objects whose ports the database has refused so far: not to be shown.
-    withheld: BTreeSet<Object>,
-    /// Subnets and IPPools whose status may be out of date, and when to look.
-    stale: BTreeSet<Object>,
-    tell_status_at: Instant,
-    /// When we learned that another replica has raised the fence: ours is not to be raised until a confirmation of the Lease
-    /// says otherwise that was asked for later. One that was on its way while we slept says nothing.
+    /// When this replica learned that another one has raised the fence. It raises its own again only by a confirmation of the
+    /// Lease that it asked for later; one that was on its way while the process slept says nothing.
     fenced_at: Option<Instant>,
-    /// The next wait after a refusal.
-    patience: Duration,
-    /// Why the database cannot hold what we write, as it was said last.
+    /// The last logged reason why the database cannot hold what the controller writes.
     too_old: Option<String>,
 }
 
 impl Owner {
     /// An owner that has seen nothing yet.
-    pub fn new(
-        install: Install,
-        northbound: Client,
-        writes: mpsc::UnboundedSender<Write>,
-        notices: Notices,
-        metrics: Metrics,
-        readiness: Readiness,
-        nodes: watch::Sender<chassis::Nodes>,
-    ) -> Self {
+    pub fn new(install: Install, out: Outputs) -> Self {
         Self {
             install,
             cluster: Cluster::default(),
-            engine: None,
-            drift: Drift::default(),
-            writer: Writer::new(northbound.clone()),
-            northbound,
-            outbox: Outbox::new(writes),
-            notices,
-            metrics,
-            readiness,
-            nodes,
-            nodes_changed: true,
-            compare_all: true,
-            decide_at: None,
+            writer: Writer::new(out.northbound.clone()),
+            out,
+            term: None,
+            turn_at: None,
             not_before: Instant::now(),
-            compare_all_at: Instant::now() + COMPARE_ALL,
-            withheld: BTreeSet::new(),
-            stale: BTreeSet::new(),
-            tell_status_at: Instant::now(),
             fenced_at: None,
-            patience: AFTER_REFUSAL,
             too_old: None,
         }
     }
 
     /// Runs until the watches end.
     pub async fn run(mut self, inputs: Inputs) {
-        let Inputs { mut events, mut standing, mut changes, mut done } = inputs;
-        let mut connected = self.northbound.connected();
-        let mut failure = self.northbound.failure();
+        let Inputs { mut events, mut standing, mut changes } = inputs;
+        let mut connected = self.out.northbound.connected();
+        let mut failure = self.out.northbound.failure();
         let mut seen = Vec::with_capacity(EVENTS);
         loop {
-            let decide_at = self.decide_at;
-            let (tell_status_at, compare_all_at) = (self.tell_status_at, self.compare_all_at);
-            let look_again_at = self.outbox.look_again_at();
+            let turn_at = self.turn_at;
+            let timer = self.term.as_ref().and_then(Term::next_timer);
+            let idle = Instant::now();
             tokio::select! {
                 count = events.recv_many(&mut seen, EVENTS) => {
                     if count == 0 {
@@ -147,117 +114,88 @@ impl Owner {
                 change = changes.next() => self.northbound_changed(&change),
                 _ = standing.changed() => self.soon(),
                 _ = connected.changed() => self.soon(),
-                _ = failure.changed() => self.tell_readiness(),
-                Some(done) = done.recv() => self.ended(&done),
-                () = sleep_until(decide_at.unwrap_or(tell_status_at)), if decide_at.is_some() => {
-                    self.decide_at = None;
+                _ = failure.changed() => self.show_readiness(),
+                done = next_done(&mut self.term) => self.written(done),
+                () = sleep_until(turn_at.unwrap_or(idle)), if turn_at.is_some() => {
+                    self.turn_at = None;
                     let standing = *standing.borrow_and_update();
                     self.turn(standing).await;
                 }
-                () = sleep_until(tell_status_at), if !self.stale.is_empty() => self.tell_status(),
-                () = sleep_until(look_again_at.unwrap_or(tell_status_at)), if look_again_at.is_some() => self.look_again(),
-                () = sleep_until(compare_all_at) => {
-                    self.compare_all_at = Instant::now() + COMPARE_ALL;
-                    self.compare_all = true;
-                    self.soon();
-                }
+                () = sleep_until(timer.unwrap_or(idle)), if timer.is_some() => self.timer(),
             }
         }
     }
 
     fn observe(&mut self, seen: &mut Vec<Event>) {
         for event in seen.drain(..) {
-            if matches!(event, Event::Services(_))
-                && let Some(engine) = &mut self.engine
-            {
-                engine.put_back([Object::Subnet(self.install.default_subnet.clone())]);
+            if let (Event::Services(_), Some(term)) = (&event, &mut self.term) {
+                term.look_at(Object::Subnet(self.install.default_subnet.clone()));
             }
-            for object in self.cluster.observe(event) {
-                self.outbox.seen(&object);
-                self.nodes_changed |= matches!(object, Object::Node(_));
-                if let Some(engine) = &mut self.engine {
-                    engine.mark(object);
+            for noticed in self.cluster.observe(event) {
+                if let Some(term) = &mut self.term {
+                    term.noticed(noticed);
                 }
             }
-        }
-        let restated = self.cluster.take_restated();
-        if self.engine.is_some() {
-            self.stale.extend(restated);
         }
         self.soon();
     }
 
     fn northbound_changed(&mut self, change: &Change) {
-        let Some(engine) = &mut self.engine else { return };
-        if change.reset {
-            self.compare_all = true;
-            self.drift = self.northbound.read(Drift::learn);
-        } else {
-            engine.facts().touch(self.northbound.read(|replica| self.drift.follow(replica, change)));
-        }
+        let Some(term) = &mut self.term else { return };
+        self.out.northbound.read(|replica| term.northbound_changed(change, replica));
         self.soon();
     }
 
-    fn ended(&mut self, done: &Done) {
-        self.outbox.ended(done, Instant::now());
-        if let Some(why) = &done.refused {
-            tracing::info!(target = ?done.target, why, "the API server refused a write; its object is looked at again");
+    /// A write to the API server has ended.
+    fn written(&mut self, done: Done) {
+        if let Some(term) = &mut self.term
+            && term.written(done)
+        {
+            self.soon();
         }
     }
 
-    /// What users see of objects of which a write was refused some time ago.
-    fn look_again(&mut self) {
-        let due = self.outbox.take_due(Instant::now());
-        if let Some(engine) = &mut self.engine {
-            engine.put_back(due);
+    /// A timer of the term has run out.
+    fn timer(&mut self) {
+        if let Some(term) = &mut self.term
+            && term.timer(&self.cluster, &self.out.metrics)
+        {
+            self.soon();
         }
-        self.soon();
     }
 
     fn soon(&mut self) {
-        self.decide_at.get_or_insert(self.not_before.max(Instant::now()));
+        self.turn_at.get_or_insert(self.not_before.max(Instant::now()));
     }
 
     /// One turn: lead or not, decide, commit, publish.
     async fn turn(&mut self, standing: Standing) {
-        self.tell_readiness();
-        let Standing::Leading { asked } = standing else {
-            self.stop_leading();
-            return;
-        };
-        if !self.cluster.is_synced() || !*self.northbound.connected().borrow() {
+        self.show_readiness();
+        let Standing::Leading { asked, .. } = standing else { return self.stop_leading() };
+        if !self.cluster.is_synced() || !*self.out.northbound.connected().borrow() {
             return;
         }
-        // Whoever leads hears of another schema by a new session, so that this turn comes by itself.
+        // A conversion to another schema arrives as a new session, which starts a turn.
         if self.too_old() {
             return self.stop_leading();
         }
-        if self.engine.is_none() && !self.take_over(asked).await {
+        if self.term.is_none() && !self.take_over(asked).await {
             return;
         }
         if let Err(error) = self.writer.settle().await {
             return self.not_written(&error).await;
         }
-        self.tell_nodes();
-        let Some(engine) = &mut self.engine else { return };
-        engine.decide(&self.cluster);
-        let touched = engine.facts().take_touched();
-        let compare_all = std::mem::replace(&mut self.compare_all, false);
-        let facts = engine.facts();
-        let ops = self.northbound.read(|replica| {
-            if compare_all { sync::diff_all(facts, replica) } else { sync::diff(facts, &touched, replica) }
-        });
+        self.show_nodes();
+        let Some(term) = &mut self.term else { return };
+        let ops = term.decide(&self.cluster, &self.out.northbound);
         let count = ops.len();
         let began = Instant::now();
         match self.writer.commit(ops).await {
             Ok(()) => {
-                if compare_all {
-                    self.patience = AFTER_REFUSAL;
-                    engine.put_back(std::mem::take(&mut self.withheld));
-                }
+                term.committed();
                 if count > 0 {
                     self.not_before = Instant::now() + PACE;
-                    self.metrics.committed(count, began.elapsed());
+                    self.out.metrics.committed(count, began.elapsed());
                 }
                 self.publish();
             }
@@ -275,7 +213,7 @@ impl Owner {
             }
             CommitError::Fenced => {
                 tracing::warn!("the northbound database was replaced: writing everything again");
-                self.compare_all = true;
+                self.compare_all();
                 if self.raise_fence().await {
                     self.soon();
                 }
@@ -284,15 +222,22 @@ impl Owner {
             // connection.
             CommitError::Disconnected | CommitError::Unknown => {
                 tracing::warn!(%error, "the northbound database did not answer");
-                self.compare_all = true;
+                self.compare_all();
             }
             CommitError::Refused { .. } => {
                 tracing::error!(%error, "the northbound database refused a part; all else is written");
                 self.not_before = Instant::now() + PACE;
-                self.compare_all_at = Instant::now() + self.patience;
-                self.patience = (self.patience * 2).min(COMPARE_ALL);
-                self.publish_what_holds();
+                if let Some(term) = &mut self.term {
+                    self.out.northbound.read(|replica| term.refused(replica));
+                }
+                self.publish();
             }
+        }
+    }
+
+    fn compare_all(&mut self) {
+        if let Some(term) = &mut self.term {
+            term.compare_all();
         }
     }
 
@@ -305,12 +250,19 @@ impl Owner {
         if !self.raise_fence().await {
             return false;
         }
-        self.northbound.read(|replica| {
-            self.engine = Some(Engine::recover(self.install.clone(), &self.cluster, replica));
-            self.drift = Drift::learn(replica);
-        });
-        self.compare_all = true;
-        self.metrics.leading(true);
+        let missing = self.out.northbound.read(|replica| witness::holders_without_object(&self.cluster, replica));
+        if let Err(why) = self.out.witness.confirm_gone(&missing).await {
+            tracing::warn!(why, "this replica does not lead yet");
+            self.later();
+            return false;
+        }
+        let publisher = (self.out.publisher)();
+        let term = self
+            .out
+            .northbound
+            .read(|replica| Term::begin(self.install.clone(), &self.cluster, replica, publisher));
+        self.term = Some(term);
+        self.out.metrics.leading(true);
         let epoch = self.writer.epoch();
         tracing::info!(epoch, pods = self.cluster.pods.len(), took = ?began.elapsed(), "took over");
         true
@@ -325,114 +277,83 @@ impl Owner {
             }
             Err(error) => {
                 tracing::warn!(%error, "the fence could not be raised; trying again");
-                self.not_before = Instant::now() + AFTER_REFUSAL;
-                self.soon();
+                self.later();
                 false
             }
         }
     }
 
-    fn stop_leading(&mut self) {
-        if self.engine.take().is_some() {
-            self.nodes.send_replace(None);
-            self.nodes_changed = true;
-            self.stale.clear();
-            self.withheld.clear();
-            self.outbox.clear();
-            self.metrics.leading(false);
-        }
+    fn later(&mut self) {
+        self.not_before = Instant::now() + AFTER_REFUSAL;
+        self.soon();
     }
 
-    /// After a commit of which a part was refused: what users see of those whose ports the database has.
-    fn publish_what_holds(&mut self) {
-        let Some(engine) = &mut self.engine else { return };
-        let mut decided = engine.take_decided();
-        decided.append(&mut self.withheld);
-        let (held, withheld): (BTreeSet<Object>, BTreeSet<Object>) = self.northbound.read(|replica| {
-            let facts = engine.facts();
-            let holds = |key: RowKey| !facts.wants(&key) || sync::holds(facts, &key, replica);
-            decided.into_iter().partition(|object| port_of(object).is_none_or(holds))
-        });
-        engine.put_back(held);
-        self.withheld = withheld;
-        self.publish();
+    fn stop_leading(&mut self) {
+        if self.term.take().is_some() {
+            self.out.nodes.send_replace(None);
+            self.out.metrics.leading(false);
+        }
     }
 
     /// After the commit: what users see.
     fn publish(&mut self) {
-        let Some(engine) = &mut self.engine else { return };
-        for object in engine.take_decided().difference(&self.withheld) {
-            self.outbox.put(object, visible::writes(engine, &self.cluster, object));
-            self.notices.about(engine, &self.cluster, object);
-            if matches!(object, Object::Subnet(_) | Object::IpPool(_)) {
-                self.stale.insert(object.clone());
+        let Some(term) = &mut self.term else { return };
+        term.publish(&self.cluster, &mut self.out.notices);
+    }
+
+    fn show_nodes(&mut self) {
+        let names = &self.cluster.nodes;
+        self.out.nodes.send_if_modified(|shown| {
+            let same = shown.as_deref().is_some_and(|shown| shown.iter().eq(names.keys()));
+            if !same {
+                *shown = Some(Arc::new(names.keys().cloned().collect()));
             }
-        }
+            !same
+        });
     }
 
-    fn tell_status(&mut self) {
-        self.tell_status_at = Instant::now() + STATUS_PACE;
-        let Some(engine) = &self.engine else { return };
-        let now = jiff::Timestamp::now();
-        for object in std::mem::take(&mut self.stale) {
-            self.outbox.put_status(&object, visible::status(engine, &self.cluster, &object, now));
-            if let Object::Subnet(name) = &object {
-                self.metrics.subnet(name, engine.usage(name).map(|(usage, _)| usage));
-            }
-        }
-    }
-
-    fn tell_nodes(&mut self) {
-        if std::mem::take(&mut self.nodes_changed) {
-            let names = self.cluster.nodes.keys().cloned().collect();
-            self.nodes.send_if_modified(|told| {
-                let differ = told.as_deref() != Some(&names);
-                if differ {
-                    *told = Some(Arc::new(names));
-                }
-                differ
-            });
-        }
-    }
-
-    /// Whether the database cannot hold what we write; says so in the log when that changes.
+    /// Whether the database cannot hold what the controller writes; logged when that changes.
     fn too_old(&mut self) -> bool {
-        let now = self.northbound.read(schema::too_old);
+        let now = self.out.northbound.read(schema::too_old);
         if self.too_old != now {
             if let Some(why) = &now {
                 tracing::error!("{why}");
             } else {
-                tracing::info!("the northbound database has all that we write now");
+                tracing::info!("the northbound database has all that the controller writes now");
             }
             self.too_old.clone_from(&now);
         }
         now.is_some()
     }
 
-    fn tell_readiness(&self) {
-        let northbound = "waiting for the northbound database";
+    fn show_readiness(&self) {
+        let Outputs { northbound, readiness, .. } = &self.out;
+        let waiting = "waiting for the northbound database";
         if !self.cluster.is_synced() {
             let missing = self.cluster.missing().collect::<Vec<_>>().join(", ");
-            self.readiness.not_ready(format!("waiting for the API server to list {missing}"));
-        } else if !*self.northbound.connected().borrow() {
-            let failure = self.northbound.failure().borrow().clone();
-            self.readiness.not_ready(failure.map_or(northbound.to_owned(), |why| format!("{northbound}: {why}")));
-        } else if let Some(why) = self.northbound.read(schema::too_old) {
-            self.readiness.not_ready(why);
+            readiness.not_ready(format!("waiting for the API server to list {missing}"));
+        } else if !*northbound.connected().borrow() {
+            let failure = northbound.failure().borrow().clone();
+            readiness.not_ready(failure.map_or(waiting.to_owned(), |why| format!("{waiting}: {why}")));
+        } else if let Some(why) = northbound.read(schema::too_old) {
+            readiness.not_ready(why);
         } else {
-            self.readiness.ready();
+            readiness.ready();
         }
     }
 }
 
-/// The row without which an object has no network.
-fn port_of(object: &Object) -> Option<RowKey> {
-    match object {
-        Object::Pod(port) | Object::Ip(port) => Some(LogicalSwitchPort::key(port)),
-        Object::Node(name) => Some(LogicalSwitchPort::key(&api::node_port(name))),
-        Object::Subnet(_) | Object::IpPool(_) | Object::Namespace(_) | Object::StatefulSet(_) => None,
+/// The next write that ends, while there is a term. The publisher lives as long as the term.
+async fn next_done(term: &mut Option<Term>) -> Done {
+    match term {
+        Some(term) => match term.publisher.done.recv().await {
+            Some(done) => done,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
+
 
 #[cfg(test)]
 mod tests;

@@ -35,6 +35,8 @@ use send::Failure;
 pub use body::Body;
 pub use outbox::Outbox;
 
+/// The name under which the API server records which fields the controller has set.
+pub const FIELD_MANAGER: &str = "kube-ovn-controller";
 /// Writes in flight at once. Enough to keep an API server busy, few enough not to be throttled by its fairness queues.
 const IN_FLIGHT: usize = 48;
 /// The first wait before a failed write is tried again; it doubles up to [`LONGEST_WAIT`].

@@ -16,9 +16,10 @@ use crate::election::{self, Standing};
 use crate::engine::{Install, NewSubnet};
 use crate::metrics::Metrics;
 use crate::notices::Notices;
-use crate::owner::{Inputs, Owner};
+use crate::owner::{Inputs, Outputs, Owner, Witness};
+use crate::publish::Publisher;
 use crate::watch::follow;
-use crate::{chassis, notices, publish, services};
+use crate::{chassis, notices, services};
 
 /// Runs the controller until it is asked to stop.
 pub async fn run(args: Args) -> anyhow::Result<()> {
@@ -39,17 +40,25 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (northbound, changes) = ovsdb::client::Client::spawn(northbound);
 
     let (events_in, events) = mpsc::channel(1 << 14);
-    let (writes_in, writes) = mpsc::unbounded_channel();
-    let (done_in, done) = mpsc::unbounded_channel();
     let (notices_in, notices) = mpsc::unbounded_channel();
     let (standing_in, standing) = watch::channel(Standing::Standby);
     let (stop, stopped) = oneshot::channel::<()>();
 
-    let notices_in = Notices::new(notices_in, args.allocation_events);
     let (nodes_in, nodes) = watch::channel(None);
-    let owner = Owner::new(install(&args), northbound, writes_in, notices_in, metrics, readiness, nodes_in);
-    let owner = tokio::spawn(owner.run(Inputs { events, standing, changes, done }));
-    tokio::spawn(publish::run(client.clone(), writes, done_in));
+    let publisher = {
+        let (client, standing) = (client.clone(), standing.clone());
+        Box::new(move || Publisher::spawn(client.clone(), standing.clone()))
+    };
+    let outputs = Outputs {
+        northbound,
+        publisher,
+        witness: Witness::new(client.clone()),
+        notices: Notices::new(notices_in, args.allocation_events),
+        metrics,
+        readiness,
+        nodes: nodes_in,
+    };
+    let owner = tokio::spawn(Owner::new(install(&args), outputs).run(Inputs { events, standing, changes }));
     tokio::spawn(notices::run(client.clone(), Arc::from(identity.as_str()), notices));
     tokio::spawn(endpoint.serve());
     if let Some(southbound) = southbound {

@@ -1,16 +1,17 @@
 //! Namespaces: which subnet their pods belong to.
 //!
-//! `spec.namespaces` of a Subnet binds; a namespace that no Subnet lists may ask by annotation; one that does not is bound by
-//! its labels (`spec.namespaceSelectors`); the rest belong to the default subnet. The controller writes the answer back to the same annotations, and remembers in
-//! [`BOUND_SUBNET`](api::annotations::BOUND_SUBNET) what it wrote, so that its own answer is never taken for a wish.
+//! `spec.namespaces` of a Subnet binds a namespace. A namespace that no Subnet lists may ask for one by annotation, and is
+//! then added to that list; one that does not ask is bound by its labels (`spec.namespaceSelectors`); the rest belong to the
+//! default subnet. The controller writes the outcome back to the same annotations, and keeps in
+//! [`BOUND_SUBNET`](api::annotations::BOUND_SUBNET) what it wrote, so that its own answer is not taken for a wish.
 
 use std::sync::Arc;
 
 use api::annotations::{BOUND_SUBNET, LOGICAL_SWITCH};
 use api::{FieldError, SubnetSpec, selected};
 
-use super::Engine;
 use super::bindings::By;
+use super::{Engine, Refused, Verdict};
 use crate::cluster::{Cluster, Namespace, Object};
 
 /// The subnet that a namespace's annotations ask for, when nothing has bound it yet.
@@ -24,10 +25,18 @@ pub struct Wish {
 
 impl Engine {
     pub(super) fn decide_namespace(&mut self, cluster: &Cluster, name: &Arc<str>) {
-        let labels = cluster.namespaces.get(name).map(|namespace| &namespace.labels);
+        let seen = cluster.namespaces.get(name);
+        let labels = seen.map(|namespace| &namespace.labels);
         for (subnet, selectors) in &self.selecting {
             let selected = labels.is_some_and(|labels| selected(selectors, labels));
             self.bindings.select(subnet, name, selected);
+        }
+        self.note_wish(name, seen.and_then(|namespace| self.open_wish(namespace)));
+        let refused = seen.and_then(|_| self.subnet_of(cluster, name).err());
+        let object = Object::Namespace(Arc::clone(name));
+        match refused {
+            Some(error) => drop(self.refused.insert(object, Refused::new(error.to_string()))),
+            None => drop(self.refused.remove(&object)),
         }
         let pods = cluster.ports_of(name).cloned().map(Object::Pod);
         self.undecided.extend(pods.filter(|pod| self.refused.contains_key(pod)));
@@ -39,14 +48,18 @@ impl Engine {
         if let Some((By::Name, subnet)) = bound {
             return Ok(Arc::clone(subnet));
         }
+        let object = format!("namespace {namespace}");
         let Some(seen) = cluster.namespaces.get(namespace) else {
-            return Err(FieldError::new(format!("namespace {namespace}"), "metadata", "it has not been seen yet"));
+            return Err(FieldError::new(object, "metadata", "it has not been seen yet"));
         };
-        Ok(match (wish(seen)?, bound) {
-            (Some(wish), _) => wish.subnet,
-            (None, Some((_, subnet))) => Arc::clone(subnet),
-            (None, None) => Arc::clone(&self.install.default_subnet),
-        })
+        match (wish(seen)?, bound) {
+            (Some(wish), _) => match self.why_not_bound_to(&wish.subnet) {
+                None => Ok(wish.subnet),
+                Some(why) => Err(FieldError::new(object, format!("annotation {LOGICAL_SWITCH}"), why)),
+            },
+            (None, Some((_, subnet))) => Ok(Arc::clone(subnet)),
+            (None, None) => Ok(Arc::clone(&self.install.default_subnet)),
+        }
     }
 
     /// What a namespace asks for, unless a Subnet lists it already.
@@ -57,9 +70,47 @@ impl Engine {
         }
         wish(namespace).ok().flatten()
     }
+
+    /// The open wishes for a subnet: the namespaces in order, and how they want it made.
+    pub fn wishers<'a>(&'a self, subnet: &str) -> impl Iterator<Item = (&'a Arc<str>, &'a Wish)> {
+        let served = self.why_not_bound_to(subnet).is_none();
+        let namespaces = self.wishers.of(subnet).filter(move |_| served);
+        namespaces.filter_map(|namespace| Some((namespace, self.wishes.get(namespace)?)))
+    }
+
+    /// Why no namespace can be bound to a subnet, if so.
+    pub(super) fn why_not_bound_to(&self, subnet: &str) -> Option<String> {
+        if *subnet == *self.install.settings.node_switch {
+            return Some(format!("subnet {subnet} is the nodes' own, pods get no addresses of it"));
+        }
+        (self.verdicts.get(subnet) == Some(&Verdict::Foreign)).then(|| format!("subnet {subnet} is not served here"))
+    }
+
+    /// Keeps a namespace's open wish. The Subnets that gained or lost one are written anew.
+    fn note_wish(&mut self, namespace: &Arc<str>, wish: Option<Wish>) {
+        if self.wishes.get(namespace) == wish.as_ref() {
+            return;
+        }
+        if let Some(before) = self.wishes.remove(namespace) {
+            self.wishers.remove(&before.subnet, namespace);
+            self.decided.insert(Object::Subnet(before.subnet));
+        }
+        if let Some(wish) = wish {
+            self.wishers.insert(&wish.subnet, Arc::clone(namespace));
+            self.decided.insert(Object::Subnet(Arc::clone(&wish.subnet)));
+            self.wishes.insert(Arc::clone(namespace), wish);
+        }
+    }
+
+    /// A subnet can be bound now, or cannot any more.
+    pub(super) fn reconsider_wishers(&mut self, subnet: &str) {
+        self.undecided.extend(self.wishers.of(subnet).cloned().map(Object::Namespace));
+    }
 }
 
 /// What a namespace's annotations ask for; `None` when they ask for nothing, or only repeat what was written back.
+///
+/// An annotation that cannot be read leaves the namespace where it is bound.
 fn wish(namespace: &Namespace) -> Result<Option<Wish>, FieldError> {
     let written = |name: &str| namespace.annotations.get(name).map(String::as_str);
     if written(BOUND_SUBNET).is_some() && written(BOUND_SUBNET) == written(LOGICAL_SWITCH) {

@@ -14,13 +14,15 @@ use crate::cluster::{Cluster, Object, Pod};
 /// Why a port has no address. Told to users by an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
+    /// One word, for the event's reason.
+    pub reason: &'static str,
     /// What is in the way, naming object and field.
     pub message: String,
 }
 
 impl Refused {
     pub(super) fn new(message: String) -> Self {
-        Self { message }
+        Self { reason: "AcquireAddressFailed", message }
     }
 }
 
@@ -105,7 +107,7 @@ impl Engine {
     fn address_for(&mut self, cluster: &Cluster, pod: &Pod) -> Result<(Arc<str>, Lease), NotNow> {
         if let Some((subnet, lease)) = self.ipam.lease(&pod.port) {
             let subnet: Arc<str> = subnet.into();
-            let settled = self.world.port(&pod.port).is_some() || matches!(pod.net, Ok(Some(_)));
+            let settled = self.world.port(&pod.port).is_some() || pod.reported == Some(lease.ips);
             if settled || self.still_fits(pod, &subnet) {
                 return Ok((subnet, lease));
             }
@@ -142,8 +144,11 @@ impl Engine {
         named && self.ipam.assign(subnet, &pod.port, &asked(want, ips)).is_ok()
     }
 
-    /// Why a subnet gives out no address, if it does not.
+    /// Why a subnet gives out no address to pods, if it does not.
     fn unusable(&self, subnet: &str) -> Option<String> {
+        if *subnet == *self.install.settings.node_switch {
+            return Some(format!("subnet {subnet}: it is the nodes' own, pods get no addresses of it"));
+        }
         match self.verdicts.get(subnet) {
             None => Some(format!("subnet {subnet}: metadata.name: there is no such subnet")),
             Some(Verdict::Valid) => None,

@@ -56,7 +56,10 @@ impl Engine {
         let name = subnet.metadata.name.as_deref().unwrap_or_default();
         let port = format!("{}-{name}", self.install.settings.router);
         let Some(spec) = recorded(replica, name).or_else(|| networks_alone(replica, &port, subnet)) else { return };
-        let before = Subnet { spec, ..subnet.clone() };
+        let mut before = Subnet { spec, ..subnet.clone() };
+        // What its status shows as in force is what the database has.
+        let shown = subnet.status.as_ref().and_then(|status| status.in_force.as_ref());
+        before.metadata.generation = shown.map(|in_force| in_force.generation);
         if let Err((_, why)) = self.enforce(&before) {
             tracing::error!(subnet = name, why, "what the database has of the subnet cannot stay in force");
         }
@@ -95,8 +98,12 @@ impl Engine {
             self.read_back(&port, ip_object(cluster, &port));
         }
         self.keep_reserved(cluster);
-        for (port, net) in nodes().chain(pods()) {
+        for (port, net) in nodes() {
             self.read_back(&port, annotated(net));
+        }
+        // Users can write annotations. They count for a pod that runs with that address by kubelet's word.
+        for (port, pod) in cluster.pods.iter().filter(|(port, pod)| !pod.done && !is_a_nodes(cluster, port)) {
+            self.read_back(port, annotated(&pod.net).filter(|record| pod.reported == Some(record.lease.ips)));
         }
     }
 

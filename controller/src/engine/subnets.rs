@@ -37,7 +37,8 @@ pub enum Verdict {
 impl Engine {
     pub(super) fn decide_subnet(&mut self, cluster: &Cluster, name: &Arc<str>) {
         let subnet = cluster.subnets.get(name);
-        let ours = subnet.filter(|subnet| !is_foreign(subnet)).map(|subnet| &subnet.spec);
+        let node_switch = *name == self.install.settings.node_switch;
+        let ours = subnet.filter(|subnet| !is_foreign(subnet) && !node_switch).map(|subnet| &subnet.spec);
         self.bind(
             cluster,
             name,
@@ -77,6 +78,7 @@ impl Engine {
         };
         if before != verdict {
             self.undecided.extend(self.pools_of.of(name).cloned().map(Object::IpPool));
+            self.reconsider_wishers(name);
         }
         self.wake(&Object::Subnet(Arc::clone(name)));
     }
@@ -101,6 +103,9 @@ impl Engine {
             self.undecided.extend(self.pools_of.of(&def.name).cloned().map(Object::IpPool));
             self.reconsider_refused();
             self.world.set_subnet(def);
+        }
+        if let (Some(name), Some(generation)) = (&subnet.metadata.name, subnet.metadata.generation) {
+            self.generations.insert(name.as_str().into(), generation);
         }
         Ok(())
     }
@@ -130,6 +135,7 @@ impl Engine {
                 tracing::info!(subnet = name, "subnet removed");
                 self.reconsider_refused();
                 self.world.remove_subnet(name);
+                self.generations.remove(name);
                 self.undecided.extend(self.pools_of.of(name).cloned().map(Object::IpPool));
                 Ok(())
             }
@@ -179,7 +185,7 @@ impl Engine {
     }
 }
 
-/// Subnets of another provider (underlay, another NIC) or of a VPC of its own are none of ours.
+/// Subnets of another provider (another NIC), underlays, and those of another VPC are not served.
 pub(super) fn is_foreign(subnet: &Subnet) -> bool {
     foreign(subnet).is_some()
 }
@@ -189,6 +195,9 @@ fn foreign(subnet: &Subnet) -> Option<&'static str> {
     let other = |value: &Option<String>, ours: &str| value.as_deref().is_some_and(|v| !v.is_empty() && v != ours);
     if other(&subnet.spec.provider, "ovn") {
         return Some("spec.provider");
+    }
+    if subnet.spec.vlan.as_deref().is_some_and(|vlan| !vlan.trim().is_empty()) {
+        return Some("spec.vlan");
     }
     other(&subnet.spec.vpc, "ovn-cluster").then_some("spec.vpc")
 }

@@ -10,11 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::{Action, Body, Part, Target};
+use super::{Action, Body, FIELD_MANAGER, Part, Target};
 use crate::cluster::Object;
-
-/// The name under which the API server records which fields this controller has set.
-const FIELD_MANAGER: &str = "kube-ovn-controller";
 
 /// Why a write was not taken.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
-//! The conditions of a Subnet and of an IPPool: `Validated`, `Ready`, `Error`, as kube-ovn names them.
+//! The conditions of a Subnet and of an IPPool: `Validated`, `Ready`, `Error`, as kube-ovn names them; and `Unserved` for
+//! what a Subnet asks for and this version does not do.
 
-use api::Condition;
+use api::{Condition, SubnetSpec};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -9,9 +10,19 @@ use crate::engine::{PoolVerdict, Verdict};
 /// A condition's status, reason and message.
 type Said = (String, String, String);
 
-/// The conditions that say what was found about a Subnet.
-pub(super) fn of_subnet(verdict: &Verdict, before: &[Condition], now: Timestamp) -> Vec<Condition> {
+/// The conditions of a Subnet. It is ready once its finalizer protects it.
+pub(super) fn of_subnet(
+    verdict: &Verdict,
+    protected: bool,
+    spec: &SubnetSpec,
+    before: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
     let said = match verdict {
+        Verdict::Valid if !protected => {
+            let message = "its finalizer is being added";
+            (said(true, "Valid", ""), said(false, "FinalizerPending", message), said(false, "Valid", ""))
+        }
         Verdict::Valid | Verdict::Foreign => {
             (said(true, "Valid", ""), said(true, "InForce", ""), said(false, "Valid", ""))
         }
@@ -23,7 +34,8 @@ pub(super) fn of_subnet(verdict: &Verdict, before: &[Condition], now: Timestamp)
         }
         Verdict::Released => (said(true, "Valid", ""), said(false, "Deleting", ""), said(false, "Deleting", "")),
     };
-    conditions(said, before, now)
+    let unserved = api::unserved(spec).map(|message| said(true, "FieldsNotServed", &message));
+    conditions(said, unserved, before, now)
 }
 
 /// The conditions that say what was found about an IPPool.
@@ -37,12 +49,18 @@ pub(super) fn of_pool(verdict: &PoolVerdict, before: &[Condition], now: Timestam
             (said(false, reason, message), said(false, reason, message), said(true, reason, message))
         }
     };
-    conditions(said, before, now)
+    conditions(said, None, before, now)
 }
 
-/// A condition that says what it said before keeps its times.
-fn conditions((validated, ready, error): (Said, Said, Said), before: &[Condition], now: Timestamp) -> Vec<Condition> {
+/// A condition that is the same as before keeps its times.
+fn conditions(
+    (validated, ready, error): (Said, Said, Said),
+    unserved: Option<Said>,
+    before: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
     let named = [("Validated", validated), ("Ready", ready), ("Error", error)];
+    let named = named.into_iter().chain(unserved.map(|unserved| ("Unserved", unserved)));
     let conditions = named.map(|(type_, (status, reason, message))| {
         let old = before.iter().find(|condition| condition.type_ == type_);
         let same_status = old.filter(|old| old.status == status);
@@ -57,7 +75,7 @@ fn conditions((validated, ready, error): (Said, Said, Said), before: &[Condition
             last_transition_time: same_status.map_or_else(time, |old| old.last_transition_time.clone()),
         }
     });
-    conditions.into()
+    conditions.collect()
 }
 
 fn said(status: bool, reason: &str, message: &str) -> Said {

@@ -1,64 +1,91 @@
-//! A Subnet: what the controller fills in, the finalizer that holds it while addresses are in use, and its status.
+//! A Subnet: its finalizer, the namespaces that ask for it, the defaults of its spec, and its status.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::{FINALIZER, GROUP, Subnet, SubnetSpec, SubnetStatus};
+use api::{Addresses, FINALIZER, GROUP, InForce, IpRange, Subnet, SubnetDef, SubnetSpec, SubnetStatus};
 use serde_json::{Map, Value, json};
 
 use super::{conditions, counts};
 use crate::cluster::Cluster;
 use crate::engine::{Engine, NewSubnet, Verdict};
-use crate::publish::{Action, Target, Write};
+use crate::publish::{Action, FIELD_MANAGER};
 
-/// The writes to a Subnet's metadata and spec.
-pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &Arc<str>) -> Vec<Write> {
-    let action = match cluster.subnets.get(name) {
-        None => missing(engine, name).map(|object| Action::create(&object)),
-        Some(subnet) => amend(engine, subnet).map(|patch| Action::merge(&patch)),
+/// The write to a Subnet's metadata and spec.
+pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &Arc<str>) -> Option<Action> {
+    let Some(subnet) = cluster.subnets.get(name) else {
+        return new(engine, name).map(|spec| {
+            tracing::info!(subnet = &**name, cidr = spec.cidr_block, "the subnet is made");
+            Action::create(&json!({
+                "apiVersion": format!("{GROUP}/v1"), "kind": "Subnet",
+                "metadata": { "name": name, "finalizers": [FINALIZER] }, "spec": complete(spec),
+            }))
+        });
     };
-    action.map(|action| Write { target: Target::Subnet(Arc::clone(name)), action }).into_iter().collect()
+    edit(engine, subnet).or_else(|| defaults(engine, subnet))
 }
 
-/// The default and the join subnet are made when they are missing.
-fn missing(engine: &Engine, name: &str) -> Option<Value> {
+/// The spec of a Subnet to make: the default and the join subnet are made when they are missing, and one that namespaces ask
+/// for is made as the first of them describes it.
+fn new(engine: &Engine, name: &str) -> Option<SubnetSpec> {
     let install = engine.install();
-    let (net, default) = if *name == *install.default_subnet {
-        (&install.default_net, true)
-    } else if *name == *install.settings.node_switch {
-        (&install.join_net, false)
-    } else {
-        return None;
-    };
-    tracing::info!(subnet = name, cidr = %net.cidrs, "making the subnet, which is missing");
-    Some(json!({
-        "apiVersion": format!("{GROUP}/v1"), "kind": "Subnet",
-        "metadata": { "name": name, "finalizers": [FINALIZER] }, "spec": spec_of(net, default),
-    }))
+    if *name == *install.default_subnet {
+        return Some(spec_of(&install.default_net, true));
+    }
+    if *name == *install.settings.node_switch {
+        return Some(spec_of(&install.join_net, false));
+    }
+    let mut spec = engine.wishers(name).find_map(|(_, wish)| wish.spec.clone())?;
+    spec.namespaces = engine.wishers(name).map(|(namespace, _)| namespace.to_string()).collect();
+    Some(spec)
 }
 
 fn spec_of(net: &NewSubnet, default: bool) -> SubnetSpec {
     SubnetSpec {
         default: Some(default),
-        protocol: Some(net.cidrs.protocol().to_owned()),
         cidr_block: net.cidrs.to_string(),
         gateway: net.gateway.map(|gateway| gateway.to_string()),
         exclude_ips: net.exclude.iter().map(ToString::to_string).collect(),
-        gateway_type: Some("distributed".to_owned()),
         nat_outgoing: Some(default),
         private: Some(false),
         ..SubnetSpec::default()
     }
 }
 
-/// The finalizer, put on or taken off, and the fields of the spec that its author left open.
-fn amend(engine: &Engine, subnet: &Subnet) -> Option<Value> {
+/// A spec with the fields filled in that its author left open, as far as it makes sense.
+fn complete(mut spec: SubnetSpec) -> SubnetSpec {
+    let Ok(def) = SubnetDef::parse(&Subnet::new("", spec.clone())) else { return spec };
+    spec.cidr_block = def.cidrs.to_string();
+    spec.exclude_ips = excluded(&spec.exclude_ips, &def.gateway);
+    spec.gateway = Some(def.gateway.to_string());
+    spec.protocol = Some(def.cidrs.protocol().to_owned());
+    spec.gateway_type = Some(def.gateway_type.to_string());
+    spec.provider = Some(def.provider);
+    spec.vpc = Some(def.vpc);
+    spec
+}
+
+/// `excludeIps` with the gateways in it, as kube-ovn writes it.
+fn excluded(written: &[String], gateway: &Addresses) -> Vec<String> {
+    let ranges: Vec<IpRange> =
+        written.iter().flat_map(|entry| entry.split(',')).filter_map(|part| part.parse().ok()).collect();
+    let open = |ip: &&std::net::IpAddr| !ranges.iter().any(|range| range.contains(**ip));
+    written.iter().cloned().chain(gateway.iter().filter(open).map(ToString::to_string)).collect()
+}
+
+/// What changes lists of others, or fields of theirs: the finalizer, the namespaces that ask for the subnet, and once, along
+/// with the finalizer, the canonical form of the networks and the gateways among the excluded addresses. It names the
+/// version of the object, so that nobody's edit is overwritten.
+fn edit(engine: &Engine, subnet: &Subnet) -> Option<Action> {
     let name = subnet.metadata.name.as_deref()?;
+    let verdict = engine.verdict(name)?;
     let finalizers = subnet.metadata.finalizers.clone().unwrap_or_default();
-    let ours = finalizers.iter().any(|finalizer| finalizer == FINALIZER);
-    let mut metadata = Map::new();
-    let mut spec = Map::new();
-    match engine.verdict(name)? {
-        Verdict::Released if ours => {
+    let ours = has_finalizer(subnet);
+    let (mut metadata, mut spec) = (Map::new(), Map::new());
+    match verdict {
+        // Node agents are told first that nothing is in force any more; then an object that vanishes while its status says
+        // otherwise was deleted by force.
+        Verdict::Released | Verdict::Foreign if ours && !shows_in_force(subnet) => {
             let others: Vec<&String> = finalizers.iter().filter(|finalizer| *finalizer != FINALIZER).collect();
             metadata.insert("finalizers".into(), json!(others));
         }
@@ -66,55 +93,124 @@ fn amend(engine: &Engine, subnet: &Subnet) -> Option<Value> {
         Verdict::Valid | Verdict::Invalid { .. } => {
             if !ours {
                 metadata.insert("finalizers".into(), json!([finalizers, vec![FINALIZER.to_owned()]].concat()));
-            }
-            if let Some(def) = engine.subnet(name).filter(|_| engine.verdict(name) == Some(&Verdict::Valid)) {
-                fill(&mut spec, "protocol", subnet.spec.protocol.as_deref(), def.cidrs.protocol());
-                fill(&mut spec, "gateway", subnet.spec.gateway.as_deref(), &def.gateway.to_string());
-                fill(&mut spec, "gatewayType", subnet.spec.gateway_type.as_deref(), &def.gateway_type.to_string());
-                fill(&mut spec, "provider", subnet.spec.provider.as_deref(), &def.provider);
-                fill(&mut spec, "vpc", subnet.spec.vpc.as_deref(), &def.vpc);
-                for (field, written, value) in [
-                    ("default", subnet.spec.default, def.default),
-                    ("natOutgoing", subnet.spec.nat_outgoing, def.nat_outgoing),
-                    ("private", subnet.spec.private, def.private),
-                ] {
-                    if written.is_none() {
-                        spec.insert(field.to_owned(), json!(value));
-                    }
+                if let Some(def) = engine.subnet(name).filter(|_| *verdict == Verdict::Valid) {
+                    adopt(&mut spec, &subnet.spec, def);
                 }
+            }
+            let listed: BTreeSet<&str> = subnet.spec.namespaces.iter().map(String::as_str).collect();
+            let more: Vec<&str> =
+                engine.wishers(name).map(|(wisher, _)| &**wisher).filter(|wisher| !listed.contains(wisher)).collect();
+            if !more.is_empty() {
+                let listed = subnet.spec.namespaces.iter().map(String::as_str);
+                spec.insert("namespaces".into(), json!(listed.chain(more).collect::<Vec<_>>()));
             }
         }
     }
     if metadata.is_empty() && spec.is_empty() {
         return None;
     }
-    if metadata.contains_key("finalizers") {
-        metadata.insert("resourceVersion".into(), json!(subnet.metadata.resource_version));
-    }
-    Some(json!({ "metadata": metadata, "spec": spec }))
+    metadata.insert("resourceVersion".into(), json!(subnet.metadata.resource_version));
+    Some(Action::merge(&json!({ "metadata": metadata, "spec": spec })))
 }
 
-/// Sets a field that is empty; what its author wrote stays.
-fn fill(spec: &mut Map<String, Value>, field: &str, written: Option<&str>, value: &str) {
-    if written.is_none_or(str::is_empty) {
-        spec.insert(field.to_owned(), json!(value));
+fn adopt(spec: &mut Map<String, Value>, written: &SubnetSpec, def: &SubnetDef) {
+    let canonical = def.cidrs.to_string();
+    if written.cidr_block != canonical {
+        spec.insert("cidrBlock".into(), json!(canonical));
     }
+    let exclude = excluded(&written.exclude_ips, &def.gateway);
+    if written.exclude_ips != exclude {
+        spec.insert("excludeIps".into(), json!(exclude));
+    }
+}
+
+/// Fields of the spec that its author left open, by server-side apply: `metadata.managedFields` shows them as the
+/// controller's. An apply that leaves out a field which it set before removes it, so each one repeats those that are still the
+/// controller's.
+fn defaults(engine: &Engine, subnet: &Subnet) -> Option<Action> {
+    let name = subnet.metadata.name.as_deref()?;
+    let def = engine.subnet(name).filter(|_| engine.verdict(name) == Some(&Verdict::Valid))?;
+    let spec = &subnet.spec;
+    let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty()).map(Value::String);
+    let fields: [(&str, Option<Value>, Value); 8] = [
+        ("protocol", text(&spec.protocol), json!(def.cidrs.protocol())),
+        ("gateway", text(&spec.gateway), json!(def.gateway.to_string())),
+        ("gatewayType", text(&spec.gateway_type), json!(def.gateway_type.to_string())),
+        ("provider", text(&spec.provider), json!(def.provider)),
+        ("vpc", text(&spec.vpc), json!(def.vpc)),
+        ("default", spec.default.map(Value::Bool), json!(def.default)),
+        ("natOutgoing", spec.nat_outgoing.map(Value::Bool), json!(def.nat_outgoing)),
+        ("private", spec.private.map(Value::Bool), json!(def.private)),
+    ];
+    if fields.iter().all(|(_, written, _)| written.is_some()) {
+        return None;
+    }
+    let ours = applied_fields(subnet);
+    let apply: Map<String, Value> = fields
+        .into_iter()
+        .filter_map(|(field, written, default)| match written {
+            None => Some((field.to_owned(), default)),
+            Some(written) => ours.contains(field).then(|| (field.to_owned(), written)),
+        })
+        .collect();
+    // With the uid the API server refuses it for a namesake, and makes no object when this one is gone.
+    let metadata = json!({ "name": name, "uid": subnet.metadata.uid });
+    Some(Action::apply(&json!({
+        "apiVersion": format!("{GROUP}/v1"), "kind": "Subnet", "metadata": metadata, "spec": apply,
+    })))
+}
+
+/// The fields of the spec that the controller has set by server-side apply and nobody else has changed since.
+fn applied_fields(subnet: &Subnet) -> BTreeSet<String> {
+    let entries = subnet.metadata.managed_fields.iter().flatten();
+    let ours = entries.filter(|entry| {
+        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
+    });
+    let fields = ours.filter_map(|entry| entry.fields_v1.as_ref()?.0.get("f:spec")?.as_object());
+    fields.flat_map(Map::keys).filter_map(|field| field.strip_prefix("f:")).map(ToOwned::to_owned).collect()
+}
+
+fn has_finalizer(subnet: &Subnet) -> bool {
+    subnet.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER)
+}
+
+fn shows_in_force(subnet: &Subnet) -> bool {
+    subnet.status.as_ref().is_some_and(SubnetStatus::is_in_force)
+}
+
+/// What the status is to show as in force.
+fn in_force(engine: &Engine, name: &str) -> Option<InForce> {
+    Some(InForce::new(engine.subnet(name)?, engine.generation(name)))
+}
+
+pub(super) fn in_force_differs(engine: &Engine, cluster: &Cluster, name: &str) -> bool {
+    let Some(subnet) = cluster.subnets.get(name) else { return false };
+    let shown = subnet.status.as_ref().and_then(|status| status.in_force.as_ref());
+    let foreign = engine.verdict(name) == Some(&Verdict::Foreign);
+    shown != in_force(engine, name).as_ref() && (!foreign || has_finalizer(subnet))
 }
 
 /// The write that brings a Subnet's status up to date, if it is not.
-pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::Timestamp) -> Option<Write> {
+pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::Timestamp) -> Option<Action> {
     let subnet = cluster.subnets.get(name)?;
-    let verdict = engine.verdict(name).filter(|verdict| **verdict != Verdict::Foreign)?;
     let before = subnet.status.clone().unwrap_or_default();
+    let uid = &subnet.metadata.uid;
+    let verdict = engine.verdict(name)?;
+    if *verdict == Verdict::Foreign {
+        // Only what the controller wrote while the subnet was its own is taken back.
+        let status = json!({ "inForce": Value::Null });
+        let gone = has_finalizer(subnet) && before.is_in_force();
+        return gone.then(|| Action::merge(&json!({ "metadata": { "uid": uid }, "status": status })));
+    }
     let mut status = SubnetStatus {
-        conditions: conditions::of_subnet(verdict, &before.conditions, now),
+        conditions: conditions::of_subnet(verdict, has_finalizer(subnet), &subnet.spec, &before.conditions, now),
         activate_gateway: before.activate_gateway.clone(),
+        in_force: in_force(engine, name),
         ..SubnetStatus::default()
     };
     counts::fill!(status, engine.usage(name));
     if status == before {
         return None;
     }
-    let patch = json!({ "status": status });
-    Some(Write { target: Target::SubnetStatus(name.into()), action: Action::merge(&patch) })
+    Some(Action::merge(&json!({ "metadata": { "uid": uid }, "status": status })))
 }

@@ -9,6 +9,7 @@
 
 mod in_force;
 mod rules;
+mod unserved;
 
 use std::fmt;
 
@@ -18,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 pub use in_force::{EffectiveSubnet, InForce, InForceNetwork, SubnetView};
+pub use unserved::unserved;
 
 /// What a user asks of a subnet.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

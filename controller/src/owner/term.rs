@@ -1,0 +1,244 @@
+//! One term of leadership: everything that a leader knows and a follower must not. It begins when the replica takes over and
+//! is dropped as a whole when it stops leading; its publisher ends with it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use ovn::{LogicalSwitchPort, RowKey};
+use ovsdb::Replica;
+use ovsdb::client::{Change, Client};
+use sync::{Drift, Op};
+use tokio::time::Instant;
+
+use crate::cluster::{self, Cluster, Noticed, Object};
+use crate::engine::{Engine, Install, Verdict};
+use crate::metrics::Metrics;
+use crate::notices::Notices;
+use crate::publish::{Done, Outbox, Outcome, Part, Publisher, Target};
+use crate::visible;
+
+/// The least time from one commit to the next. A change that comes alone is decided at once; in a burst, changes that come
+/// while one transaction is written and published make up the next one.
+pub(super) const PACE: Duration = Duration::from_millis(50);
+/// The wait before what the database refused is tried again; it doubles up to [`COMPARE_ALL`].
+pub(super) const AFTER_REFUSAL: Duration = Duration::from_secs(1);
+/// Everything is compared with everything this often, whatever happened in between.
+const COMPARE_ALL: Duration = Duration::from_mins(5);
+/// The counts of a small Subnet are written at most this often. Those of a large one, whose status is larger and costs more to
+/// make, are written less often.
+const STATUS_PACE: Duration = Duration::from_secs(1);
+const SLOWEST_STATUS_PACE: Duration = Duration::from_secs(30);
+/// One more second between two statuses for each of these many addresses in use.
+const ADDRESSES_PER_SECOND: u128 = 1000;
+
+/// What a leader knows.
+#[derive(Debug)]
+pub(super) struct Term {
+    pub(super) engine: Engine,
+    pub(super) publisher: Publisher,
+    outbox: Outbox,
+    /// Which of our rows others have changed.
+    drift: Drift,
+    /// The next transaction compares everything, not only what changed.
+    compare_all: bool,
+    compare_all_at: Instant,
+    /// The next wait after a refusal.
+    patience: Duration,
+    /// Objects whose ports the database has refused so far: users do not see them.
+    withheld: BTreeSet<Object>,
+    /// Subnets and IPPools whose status may be out of date, and when to compare it.
+    stale: BTreeMap<Object, Instant>,
+    /// When the status of each may be written again.
+    rested: HashMap<Object, Instant>,
+}
+
+impl Term {
+    /// Reads back what earlier leaders have decided.
+    pub(super) fn begin(install: Install, cluster: &Cluster, replica: &Replica, publisher: Publisher) -> Self {
+        Self {
+            engine: Engine::recover(install, cluster, replica),
+            publisher,
+            outbox: Outbox::default(),
+            drift: Drift::learn(replica),
+            compare_all: true,
+            compare_all_at: Instant::now() + COMPARE_ALL,
+            patience: AFTER_REFUSAL,
+            withheld: BTreeSet::new(),
+            stale: BTreeMap::new(),
+            rested: HashMap::new(),
+        }
+    }
+
+    /// A watch event was about this object.
+    pub(super) fn noticed(&mut self, noticed: Noticed) {
+        if let Some(object) = self.outbox.seen(&noticed) {
+            self.look_at(object);
+        }
+        match noticed.change {
+            cluster::Change::Decides => self.engine.mark(noticed.object),
+            // Somebody else wrote it, or the finalizer waits for what it shows.
+            cluster::Change::Status => {
+                self.stale(&noticed.object);
+                if matches!(&noticed.object, Object::Subnet(name) if self.engine.verdict(name) != Some(&Verdict::Valid)) {
+                    self.look_at(noticed.object);
+                }
+            }
+            cluster::Change::Nothing => {}
+        }
+    }
+
+    /// What users see of an object is compared again.
+    pub(super) fn look_at(&mut self, object: Object) {
+        self.engine.put_back([object]);
+    }
+
+    pub(super) fn northbound_changed(&mut self, change: &Change, replica: &Replica) {
+        if change.reset {
+            self.compare_all = true;
+            self.drift = Drift::learn(replica);
+        } else {
+            let touched = self.drift.follow(replica, change);
+            self.engine.facts().touch(touched);
+        }
+    }
+
+    /// A write has ended; returns whether a turn is due.
+    pub(super) fn written(&mut self, done: Done) -> bool {
+        if let Outcome::Refused(why) = &done.outcome {
+            tracing::warn!(target = ?done.target, why, "the API server refused a write; it is tried again later");
+            self.look_at(done.target.object.clone());
+        }
+        let refused = matches!(done.outcome, Outcome::Refused(_));
+        let again = self.outbox.ended(done, Instant::now());
+        let due = again.is_some() || refused;
+        again.into_iter().for_each(|object| {
+            self.stale(&object);
+            self.look_at(object);
+        });
+        due
+    }
+
+    /// When [`Term::timer`] is due.
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        let status = self.stale.values().min().copied();
+        [status, self.outbox.look_again_at(), Some(self.compare_all_at)].into_iter().flatten().min()
+    }
+
+    /// Does what is due by now; returns whether a turn is due.
+    pub(super) fn timer(&mut self, cluster: &Cluster, metrics: &Metrics) -> bool {
+        let now = Instant::now();
+        self.write_statuses(cluster, metrics);
+        let due = self.outbox.take_due(now);
+        let mut turn = !due.is_empty();
+        due.into_iter().for_each(|object| {
+            self.stale(&object);
+            self.look_at(object);
+        });
+        if self.compare_all_at <= now {
+            self.compare_all_at = now + COMPARE_ALL;
+            self.compare_all = true;
+            turn = true;
+        }
+        turn
+    }
+
+    /// Decides about everything that has changed; returns what the database lacks.
+    pub(super) fn decide(&mut self, cluster: &Cluster, northbound: &Client) -> Vec<Op> {
+        self.engine.decide(cluster);
+        let touched = self.engine.facts().take_touched();
+        let facts = self.engine.facts();
+        northbound.read(|replica| {
+            if self.compare_all { sync::diff_all(facts, replica) } else { sync::diff(facts, &touched, replica) }
+        })
+    }
+
+    pub(super) fn compare_all(&mut self) {
+        self.compare_all = true;
+    }
+
+    /// Everything is written.
+    pub(super) fn committed(&mut self) {
+        if std::mem::take(&mut self.compare_all) {
+            self.patience = AFTER_REFUSAL;
+            self.engine.put_back(std::mem::take(&mut self.withheld));
+        }
+    }
+
+    /// A part was refused: users see only the objects whose ports the database has.
+    pub(super) fn refused(&mut self, replica: &Replica) {
+        self.compare_all = false;
+        self.compare_all_at = Instant::now() + self.patience;
+        self.patience = (self.patience * 2).min(COMPARE_ALL);
+        let mut decided = self.engine.take_decided();
+        decided.append(&mut self.withheld);
+        let facts = self.engine.facts();
+        let holds = |key: RowKey| !facts.wants(&key) || sync::holds(facts, &key, replica);
+        let (held, withheld): (BTreeSet<Object>, BTreeSet<Object>) =
+            decided.into_iter().partition(|object| port_of(object).is_none_or(holds));
+        self.engine.put_back(held);
+        self.withheld = withheld;
+    }
+
+    /// After the commit: hands over what users see.
+    pub(super) fn publish(&mut self, cluster: &Cluster, notices: &mut Notices) {
+        for object in self.engine.take_decided().difference(&self.withheld) {
+            let write = visible::write(&self.engine, cluster, object);
+            self.outbox.put(Target::main(object.clone()), write, &self.publisher.writes);
+            notices.about(&self.engine, cluster, object, self.outbox.refusal(object));
+            if visible::in_force_differs(&self.engine, cluster, object) {
+                self.rested.remove(object);
+                self.write_status(cluster, object);
+            }
+            self.stale(object);
+        }
+    }
+
+    /// Notes that an object's status may be out of date.
+    fn stale(&mut self, object: &Object) {
+        if matches!(object, Object::Subnet(_) | Object::IpPool(_)) {
+            let at = self.rested.get(object).copied().unwrap_or_else(Instant::now);
+            self.stale.entry(object.clone()).or_insert(at);
+        }
+    }
+
+    /// Writes the statuses that are due.
+    pub(super) fn write_statuses(&mut self, cluster: &Cluster, metrics: &Metrics) {
+        let now = Instant::now();
+        let due: Vec<Object> = self.stale.iter().filter(|(_, at)| **at <= now).map(|(object, _)| object.clone()).collect();
+        for object in due {
+            self.stale.remove(&object);
+            self.write_status(cluster, &object);
+            if let Object::Subnet(name) = &object {
+                metrics.subnet(name, self.engine.counts(name));
+            }
+        }
+    }
+
+    fn write_status(&mut self, cluster: &Cluster, object: &Object) {
+        let target = Target::status(object.clone());
+        if self.outbox.rests(&target) {
+            return;
+        }
+        let write = visible::status(&self.engine, cluster, object, jiff::Timestamp::now());
+        if write.is_some() {
+            self.rested.insert(object.clone(), Instant::now() + self.status_pace(object));
+        }
+        self.outbox.put(target, write, &self.publisher.writes);
+    }
+
+    fn status_pace(&self, object: &Object) -> Duration {
+        let Object::Subnet(name) = object else { return STATUS_PACE };
+        let used = self.engine.counts(name).map_or(0, |usage| usage.v4.used.max(usage.v6.used));
+        let more = u32::try_from(used / ADDRESSES_PER_SECOND).unwrap_or(u32::MAX);
+        STATUS_PACE.saturating_mul(more.saturating_add(1)).min(SLOWEST_STATUS_PACE)
+    }
+}
+
+/// The row without which an object has no network.
+fn port_of(object: &Object) -> Option<RowKey> {
+    match object {
+        Object::Pod(port) | Object::Ip(port) => Some(LogicalSwitchPort::key(port)),
+        Object::Node(name) => Some(LogicalSwitchPort::key(&api::node_port(name))),
+        Object::Subnet(_) | Object::IpPool(_) | Object::Namespace(_) | Object::StatefulSet(_) => None,
+    }
+}

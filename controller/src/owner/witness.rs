@@ -1,0 +1,148 @@
+//! Asks the API server itself before a new leader takes addresses back.
+//!
+//! A new leader frees the address of a port whose pod it does not know. Its watches may be behind, for example those of an
+//! API server that has lost its etcd: then running pods would lose their addresses. So the leader first reads those pods from
+//! the API server, consistently, and leads only when they are gone. A leader in office needs no such proof: its watches report
+//! deletions, and a report that is late frees an address late.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::ListParams;
+use kube::{Api, Client};
+use ovn::TableId;
+use ovsdb::Replica;
+
+use crate::cluster::Cluster;
+
+/// Objects read one by one at once.
+const AT_ONCE: usize = 16;
+/// With more objects to ask for than this, all of the kind are listed instead.
+const ONE_BY_ONE: usize = 256;
+/// Objects in one page of a list.
+const PAGE: u32 = 500;
+
+/// Reads from the API server; without a client, as in unit tests, it knows of nothing.
+#[derive(Clone)]
+pub struct Witness(Option<Client>);
+
+/// The ports of pods and nodes that hold an address on record, although the watches know no such object.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// By port name.
+    pods: BTreeSet<Arc<str>>,
+    /// By name.
+    nodes: BTreeSet<Arc<str>>,
+}
+
+/// Finds them in the northbound database and among the IP objects.
+pub(super) fn holders_without_object(cluster: &Cluster, replica: &Replica) -> Missing {
+    let mut missing = Missing::default();
+    let rows = replica.rows(TableId::LogicalSwitchPort.name()).map(|(_, row)| row).filter(|row| ovn::ours(row));
+    for row in rows {
+        let Some(port) = row.get("name").and_then(|name| name.strs().next()) else { continue };
+        let ids = row.get("external_ids");
+        let about = |key: &str| ids.and_then(|ids| ids.get(key));
+        if about("pod").is_some() {
+            missing.pod(cluster, port);
+        } else if let Some(node) = about("node").filter(|node| !cluster.nodes.contains_key(*node)) {
+            missing.nodes.insert(node.into());
+        }
+    }
+    for ip in cluster.ips.values() {
+        let node = api::node_of_port(&ip.name).filter(|_| ip.spec.namespace.is_empty());
+        match node {
+            Some(node) if !cluster.nodes.contains_key(node) => drop(missing.nodes.insert(node.into())),
+            None if *ip.name == *api::pod_port(&ip.spec.pod_name, &ip.spec.namespace) => missing.pod(cluster, &ip.name),
+            _ => {}
+        }
+    }
+    missing
+}
+
+impl Missing {
+    fn pod(&mut self, cluster: &Cluster, port: &str) {
+        if !cluster.pods.contains_key(port) {
+            self.pods.insert(port.into());
+        }
+    }
+}
+
+impl Witness {
+    /// One that asks this API server.
+    pub fn new(client: Client) -> Self {
+        Self(Some(client))
+    }
+
+    /// One that knows of no object.
+    #[cfg(test)]
+    pub fn of_nothing() -> Self {
+        Self(None)
+    }
+
+    /// Whether none of the objects exists; else names one, or says why that is not known.
+    pub(super) async fn confirm_gone(&self, missing: &Missing) -> Result<(), String> {
+        let Some(client) = &self.0 else { return Ok(()) };
+        let unknown = |error: kube::Error| format!("the API server cannot confirm that pods are gone: {error}");
+        let behind = |object: String| format!("its watches are behind the API server: {object} exists");
+        let pods = if missing.pods.len() > ONE_BY_ONE {
+            self::listed(client, &missing.pods).await
+        } else {
+            self::read(client, &missing.pods).await
+        };
+        if let Some(pod) = pods.map_err(unknown)? {
+            return Err(behind(format!("pod {pod}")));
+        }
+        for node in &missing.nodes {
+            let api = Api::<Node>::all(client.clone());
+            if api.get_metadata_opt(node).await.map_err(unknown)?.is_some() {
+                return Err(behind(format!("node {node}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first of these pods that exists and may run, each read by itself.
+async fn read(client: &Client, ports: &BTreeSet<Arc<str>>) -> kube::Result<Option<String>> {
+    let mut answers = stream::iter(ports.iter().filter_map(|port| api::pod_of_port(port)))
+        .map(async |(name, namespace)| {
+            let api = Api::<Pod>::namespaced(client.clone(), namespace);
+            Ok(api.get_opt(name).await?.filter(holds_address).map(|_| format!("{namespace}/{name}")))
+        })
+        .buffer_unordered(AT_ONCE);
+    while let Some(answer) = answers.next().await {
+        if let Some(pod) = answer? {
+            return Ok(Some(pod));
+        }
+    }
+    Ok(None)
+}
+
+/// The same by listing all pods, page by page.
+async fn listed(client: &Client, ports: &BTreeSet<Arc<str>>) -> kube::Result<Option<String>> {
+    let api = Api::<Pod>::all(client.clone());
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let page = api.list(&params).await?;
+        for pod in page.items.iter().filter(|pod| holds_address(pod)) {
+            let (name, namespace) = (pod.metadata.name.as_deref(), pod.metadata.namespace.as_deref());
+            let (name, namespace) = (name.unwrap_or_default(), namespace.unwrap_or_default());
+            if ports.contains(api::pod_port(name, namespace).as_str()) {
+                return Ok(Some(format!("{namespace}/{name}")));
+            }
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(None),
+        }
+    }
+}
+
+/// Whether a pod is one that the watches keep: bound to a node, and not on the node's own network.
+fn holds_address(pod: &Pod) -> bool {
+    let spec = pod.spec.as_ref();
+    spec.is_some_and(|spec| spec.node_name.is_some() && !spec.host_network.unwrap_or_default())
+}
