@@ -27,7 +27,7 @@ const POD: [Line<'_>; 13] = [
     (EGRESS_RATE, &["10", "0"], &["ten", "-5", "10M"]),
     (INGRESS_BURST, &["8", "0"], &["eight", "-8", "8M"]),
     (EGRESS_BURST, &["8", "0"], &["eight", "-8", "8M"]),
-    (INGRESS_BANDWIDTH, &["10M", "1G", "1000000", "10Mi"], &["ten", "-10M", "10 M"]),
+    (INGRESS_BANDWIDTH, &["10M", "1G", "1000000", "10Mi", "1e6", "0.5Gi"], &["ten", "-10M", "10 M"]),
     (EGRESS_BANDWIDTH, &["10M", "500k"], &["ten", "-10M", "M"]),
     (MIRROR, &["true", "false"], &["yes", "True", "1"]),
     (PORT_SECURITY, &["true", "false"], &["yes", "on", "1"]),
