@@ -88,12 +88,12 @@ fn a_node_s_result_goes_round() {
 #[test]
 fn a_static_wish_is_told_from_a_result() {
     let wish = [("ip_address", "10.17.0.50"), ("mac_address", "00:00:00:AA:BB:CC"), ("logical_switch", "net")];
-    let want = PodWant::parse(&pod(&wish)).unwrap();
+    let want = PodWant::parse(&pod(&wish)).address.unwrap();
     assert_eq!(want.ips, PodIps::Exact("10.17.0.50".parse().unwrap()));
     assert_eq!(want.mac, Some("00:00:00:aa:bb:cc".parse().unwrap()));
     assert_eq!(want.switch.as_deref(), Some("net"));
 
-    assert_eq!(PodWant::parse(&pod(&RESULT)), Ok(PodWant::default()));
+    assert_eq!(PodWant::parse(&pod(&RESULT)), PodWant::default());
 }
 
 #[test]
@@ -106,22 +106,21 @@ fn rates_and_switches_of_a_pod() {
         ("kubernetes.io/egress-bandwidth", "7M"),
         ("mirror", "true"),
         ("port_security", "true"),
-    ]))
-    .unwrap();
-    let mbit = |text: &str| crate::Rate::parse_mbit(text).unwrap();
+    ]));
+    let mbit = |text: &str| Ok(crate::Rate::parse_mbit(text).unwrap());
     assert_eq!(want.ingress, mbit("10"), "ours goes before Kubernetes' own");
-    assert_eq!(want.egress, None, "0 lifts the limit");
+    assert_eq!(want.egress, Ok(None), "0 lifts the limit");
     assert_eq!(want.ingress_burst, mbit("8"));
-    assert_eq!((want.mirror, want.port_security), (Some(true), true));
-    let want = PodWant::parse(&pod(&[("kubernetes.io/egress-bandwidth", "7M"), ("mirror", "")])).unwrap();
-    assert_eq!((want.egress, want.mirror), (mbit("7"), None));
+    assert_eq!((want.mirror, want.port_security), (Ok(Some(true)), Ok(true)));
+    let want = PodWant::parse(&pod(&[("kubernetes.io/egress-bandwidth", "7M"), ("mirror", "")]));
+    assert_eq!((want.egress, want.mirror), (mbit("7"), Ok(None)));
 }
 
 #[test]
 fn pools_of_addresses() {
     let list = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
-    let pool = |text: &str| PodWant::parse(&pod(&[("ip_pool", text)])).map(|want| want.ips);
-    let member = |n, text: &str| PodWant::parse(&member(n, &[("ip_pool", text)])).map(|want| want.ips);
+    let pool = |text: &str| PodWant::parse(&pod(&[("ip_pool", text)])).address.map(|want| want.ips);
+    let member = |n, text: &str| PodWant::parse(&member(n, &[("ip_pool", text)])).address.map(|want| want.ips);
     let exact = |text: &str| Ok(PodIps::Exact(text.parse().unwrap()));
 
     assert_eq!(pool("10.0.0.5,10.0.0.6"), Ok(PodIps::FirstFree(list(&["10.0.0.5", "10.0.0.6"]))));
@@ -146,7 +145,11 @@ fn pools_of_addresses() {
 
 #[test]
 fn errors_name_pod_and_annotation() {
-    let error = |name: &str, value: &str| PodWant::parse(&pod(&[(name, value)])).unwrap_err().to_string();
+    let error = |name: &str, value: &str| {
+        let errors: Vec<_> = PodWant::parse(&pod(&[(name, value)])).unreadable().map(ToString::to_string).collect();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        errors.concat()
+    };
     let prefix = |name: &str| format!("pod test-ns/a: annotation {P}{name}: ");
     for (name, value) in [
         ("ip_address", "10.0.0.300"),
@@ -161,6 +164,43 @@ fn errors_name_pod_and_annotation() {
         let error = error(name, value);
         assert!(error.starts_with(&prefix(name)) && error.contains(value), "{error}");
     }
+}
+
+#[test]
+fn each_annotation_of_a_pod_is_read_by_itself() {
+    let good = [
+        ("logical_switch", "net"),
+        ("ingress_rate", "10"),
+        ("egress_rate", "11"),
+        ("ingress_burst", "12"),
+        ("egress_burst", "13"),
+        ("mirror", "true"),
+        ("port_security", "true"),
+        ("kubernetes.io/ingress-bandwidth", "7M"),
+        ("kubernetes.io/egress-bandwidth", "7M"),
+    ];
+    let all = PodWant::parse(&pod(&good));
+    assert_eq!(all.unreadable().count(), 0);
+    for (broken, _) in &good[..7] {
+        let want = PodWant::parse(&pod(&good.map(|(name, value)| (name, if name == *broken { "-x" } else { value }))));
+        let errors: Vec<_> = want.unreadable().cloned().collect();
+        let [error] = errors.as_slice() else { panic!("{broken}: {errors:?}") };
+        assert_eq!(error.field, format!("annotation {P}{broken}"));
+        let mut expected = all.clone();
+        match *broken {
+            "logical_switch" => expected.address = Err(error.clone()),
+            "ingress_rate" => expected.ingress = Err(error.clone()),
+            "egress_rate" => expected.egress = Err(error.clone()),
+            "ingress_burst" => expected.ingress_burst = Err(error.clone()),
+            "egress_burst" => expected.egress_burst = Err(error.clone()),
+            "mirror" => expected.mirror = Err(error.clone()),
+            _ => expected.port_security = Err(error.clone()),
+        }
+        assert_eq!(want, expected, "{broken}: the others are as they were");
+    }
+    let want = PodWant::parse(&pod(&good.map(|(name, _)| (name, "-x"))));
+    let fields: Vec<_> = want.unreadable().map(|error| error.field["annotation ".len()..].to_owned()).collect();
+    assert_eq!(fields, good[..7].iter().map(|(name, _)| format!("{P}{name}")).collect::<Vec<_>>());
 }
 
 #[test]
