@@ -10,34 +10,51 @@ use crate::{
     Addresses, Cidrs, FieldError, IpRange, NamespaceView, SubnetDef, SubnetSpec, ValueError, subnet_def::gateway_nodes,
 };
 
-/// What a namespace says about its network.
+/// What a namespace says about its network, each part by itself: one annotation that cannot be read takes nothing from
+/// the others.
 ///
 /// The controller writes `logical_switch`, `cidr` and `exclude_ips` back with what holds, so the same three serve as
 /// wish and as result. They are a wish as long as no Subnet of that name exists.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NamespaceNet {
     /// The subnets named, the first one first; mostly one.
-    pub switches: Vec<String>,
-    /// The Subnet to make, when there is none of the name `switches[0]` yet. None without a `cidr`.
-    pub wanted: Option<SubnetSpec>,
+    pub switches: Result<Vec<String>, FieldError>,
+    /// The Subnet to make, when there is none of the name `switches[0]` yet. None without a `cidr`, and none while
+    /// `switches` cannot be read.
+    pub wanted: Result<Option<SubnetSpec>, FieldError>,
     /// The pools named.
-    pub pools: Vec<String>,
+    pub pools: Result<Vec<String>, FieldError>,
+}
+
+impl Default for NamespaceNet {
+    fn default() -> Self {
+        Self { switches: Ok(Vec::new()), wanted: Ok(None), pools: Ok(Vec::new()) }
+    }
 }
 
 impl NamespaceNet {
     /// Reads the annotations; a namespace without any gives an empty value.
-    pub fn parse(namespace: &NamespaceView) -> Result<Self, FieldError> {
+    pub fn parse(namespace: &NamespaceView) -> Self {
         let reader = Reader::new(namespace.object(), namespace.annotations());
-        let switches = reader.names(LOGICAL_SWITCH, "a subnet")?;
-        let pools = reader.names(IP_POOL, "an IPPool")?;
-        // Of several subnets all values are joined, and they are the controller's own.
-        if switches.len() > 1 || reader.text(CIDR).is_none() {
-            return Ok(Self { switches, wanted: None, pools });
-        }
-        if switches.is_empty() {
-            return Err(reader.error(CIDR, format_args!("given without {LOGICAL_SWITCH}, the subnet's name")));
-        }
-        Ok(Self { wanted: Some(wanted(&reader, namespace.name())?), switches, pools })
+        let switches = reader.names(LOGICAL_SWITCH, "a subnet");
+        let wanted = match &switches {
+            // There is no name for it. The error about the names says so already.
+            Err(_) => Ok(None),
+            // Of several subnets all values are joined, and they are the controller's own.
+            Ok(switches) if switches.len() > 1 => Ok(None),
+            Ok(_) if reader.text(CIDR).is_none() => Ok(None),
+            Ok(switches) if switches.is_empty() => {
+                Err(reader.error(CIDR, format_args!("given without {LOGICAL_SWITCH}, the subnet's name")))
+            }
+            Ok(_) => wanted(&reader, namespace.name()).map(Some),
+        };
+        Self { switches, wanted, pools: reader.names(IP_POOL, "an IPPool") }
+    }
+
+    /// The annotations that cannot be read, in the order of the fields.
+    pub fn unreadable(&self) -> impl Iterator<Item = &FieldError> {
+        let Self { switches, wanted, pools } = self;
+        [switches.as_ref().err(), wanted.as_ref().err(), pools.as_ref().err()].into_iter().flatten()
     }
 }
 

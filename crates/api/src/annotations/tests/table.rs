@@ -92,7 +92,7 @@ fn of_a_namespace() {
     check(&NAMESPACE, "namespace test-ns", |name, value| {
         let base = [(LOGICAL_SWITCH, "net"), (CIDR, "10.17.0.0/24")];
         let others = base.into_iter().filter(|(have, _)| *have != name);
-        NamespaceNet::parse(&namespace(&others.chain([(name, value)]).collect::<Vec<_>>())).map(drop)
+        first(NamespaceNet::parse(&namespace(&others.chain([(name, value)]).collect::<Vec<_>>())).unreadable())
     });
 }
 
@@ -128,7 +128,7 @@ fn an_empty_value_is_none() {
         assert_eq!(PodWant::parse(&pod(&[(name, " ")])), PodWant::default(), "{name}");
     }
     for (name, ..) in NAMESPACE {
-        assert_eq!(NamespaceNet::parse(&namespace(&[(name, "")])), Ok(NamespaceNet::default()), "{name}");
+        assert_eq!(NamespaceNet::parse(&namespace(&[(name, "")])), NamespaceNet::default(), "{name}");
     }
 }
 
