@@ -97,6 +97,7 @@ impl SubnetDef {
             |field: &str, why: &dyn fmt::Display| FieldError::new(subnet.object(), format!("spec.{field}"), why);
 
         let cidrs: Cidrs = spec.cidr_block.parse().map_err(|e| error("cidrBlock", &e))?;
+        cidrs.iter().try_for_each(Cidr::check_for_pods).map_err(|e| error("cidrBlock", &e))?;
         let gateway = gateway(cidrs, text(spec.gateway.as_ref())).map_err(|e| error("gateway", &e))?;
         let exclude = exclude(cidrs, &spec.exclude_ips).map_err(|e| error("excludeIps", &e))?;
         let gateway_type = match text(spec.gateway_type.as_ref()) {

@@ -11,11 +11,17 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 /// Objects that must not be, the field that is wrong, and the rule that refuses each, by its message.
-const BAD_SUBNETS: [(&str, &str, &str); 17] = [
+const BAD_SUBNETS: [(&str, &str, &str); 23] = [
     ("spec.cidrBlock", r#"{"cidrBlock": "10.50.0.0/33"}"#, "cidrBlock must be a CIDR"),
     ("spec.cidrBlock", r#"{"cidrBlock": ""}"#, "cidrBlock must be a CIDR"),
     ("spec.cidrBlock", r#"{"cidrBlock": "10.50.0.0/24,10.51.0.0/24"}"#, "two CIDRs of one address family"),
     ("spec.cidrBlock", r#"{"cidrBlock": "fd50::/64,fd51::/64"}"#, "two CIDRs of one address family"),
+    ("spec.cidrBlock", r#"{"cidrBlock": "0.0.0.0/0"}"#, "cidrBlock must not overlap 0.0.0.0/8"),
+    ("spec.cidrBlock", r#"{"cidrBlock": "169.254.169.0/24"}"#, "cidrBlock must not overlap 0.0.0.0/8"),
+    ("spec.cidrBlock", r#"{"cidrBlock": "10.50.0.0/24, fe80::/64"}"#, "cidrBlock must not overlap 0.0.0.0/8"),
+    ("spec.cidrBlock", r#"{"cidrBlock": "fd00::/8"}"#, "cidrBlock must not overlap 0.0.0.0/8"),
+    ("spec.cidrBlock", r#"{"cidrBlock": "10.50.0.1/32"}"#, "cidrBlock must have an address for the gateway"),
+    ("spec.cidrBlock", r#"{"cidrBlock": "fd50::1/128"}"#, "cidrBlock must have an address for the gateway"),
     ("spec.gateway", r#"{"cidrBlock": "10.50.0.0/24", "gateway": "10.50.0"}"#, "gateway must be an address"),
     ("spec", r#"{"cidrBlock": "10.50.0.0/24", "gateway": "10.51.0.1"}"#, "gateway must lie inside cidrBlock"),
     ("spec", r#"{"cidrBlock": "10.50.0.0/24", "gateway": "fd50::1"}"#, "gateway must lie inside cidrBlock"),
@@ -96,7 +102,7 @@ fn a2_every_rule_has_a_bad_object() -> Result<()> {
     for (_, crd) in api::crds() {
         rules(&serde_json::to_value(crd)?, &mut all);
     }
-    ensure!(all.len() >= 14, "only {} rules were found: {all:?}", all.len());
+    ensure!(all.len() >= 16, "only {} rules were found: {all:?}", all.len());
     let tried: Vec<&str> = BAD_SUBNETS.iter().chain(&BAD_POOLS).map(|(.., words)| *words).chain(ELSEWHERE).collect();
     let untried: Vec<&String> =
         all.iter().filter(|message| !tried.iter().any(|words| message.contains(words))).collect();

@@ -7,7 +7,8 @@ use super::{
     Reader,
 };
 use crate::{
-    Addresses, Cidrs, FieldError, IpRange, NamespaceView, SubnetDef, SubnetSpec, ValueError, subnet_def::gateway_nodes,
+    Addresses, Cidr, Cidrs, FieldError, IpRange, NamespaceView, SubnetDef, SubnetSpec, ValueError,
+    subnet_def::gateway_nodes,
 };
 
 /// What a namespace says about its network, each part by itself: one annotation that cannot be read takes nothing from
@@ -60,6 +61,7 @@ impl NamespaceNet {
 
 fn wanted(reader: &Reader<'_>, namespace: &str) -> Result<SubnetSpec, FieldError> {
     let cidrs: Cidrs = reader.parse(CIDR)?.ok_or_else(|| reader.error(CIDR, "it is empty"))?;
+    cidrs.iter().try_for_each(Cidr::check_for_pods).map_err(|e| reader.error(CIDR, e))?;
     let gateway: Option<Addresses> = reader.parse(GATEWAY)?;
     let outside = |address| cidrs.iter().all(|cidr| !cidr.contains(address));
     if let Some(address) = gateway.iter().flat_map(Addresses::iter).find(|address| outside(**address)) {
@@ -69,7 +71,7 @@ fn wanted(reader: &Reader<'_>, namespace: &str) -> Result<SubnetSpec, FieldError
     if let Some(range) = exclude.iter().find(|range| cidrs.iter().all(|cidr| !range.within(cidr))) {
         return Err(reader.error(EXCLUDE_IPS, format_args!("{range} is not inside {cidrs}")));
     }
-    let allow: Vec<crate::Cidr> = reader.parse_with(ALLOW, list)?.unwrap_or_default();
+    let allow: Vec<Cidr> = reader.parse_with(ALLOW, list)?.unwrap_or_default();
     let gateway_type = reader.parse_with(GATEWAY_TYPE, |text| match text {
         "distributed" | "centralized" => Ok(text.to_owned()),
         other => Err(format!("{other:?} is neither distributed nor centralized")),

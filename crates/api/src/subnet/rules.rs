@@ -18,6 +18,23 @@ pub(super) const CIDR_FAMILIES: Rule = (
     "cidrBlock must not have two CIDRs of one address family",
 );
 
+/// The networks that [`crate::Cidr::check_for_pods`] refuses. One that lies inside of a special network has a first address
+/// that gives it away, and a wider one contains the special network's first address.
+pub(super) const CIDR_FOR_PODS: Rule = (
+    "self.split(',').all(c, !isCIDR(c.trim()) || [cidr(c.trim()).masked()].all(n, n.ip().isGlobalUnicast() && \
+     !cidr('0.0.0.0/8').containsIP(n.ip()) && !cidr('240.0.0.0/4').containsIP(n.ip()) && \
+     !n.containsIP('127.0.0.0') && !n.containsIP('169.254.0.0') && !n.containsIP('224.0.0.0') && \
+     !n.containsIP('::1') && !n.containsIP('fe80::') && !n.containsIP('ff00::') && !n.containsIP('fd00:ec2::254')))",
+    "cidrBlock must not overlap 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/4, 240.0.0.0/4, ::/127, fe80::/10, \
+     ff00::/8 or fd00:ec2::254, which are no addresses of pods",
+);
+
+pub(super) const CIDR_SIZE: Rule = (
+    "self.split(',').all(c, !isCIDR(c.trim()) || \
+     cidr(c.trim()).prefixLength() < (cidr(c.trim()).ip().family() == 4 ? 32 : 128))",
+    "cidrBlock must have an address for the gateway and one for a pod: at most /31, and at most /127 for IPv6",
+);
+
 /// A rule of the whole object, for only there the status can be seen. The status is up to a second behind: what slips
 /// through is refused by the controller.
 pub(super) const CIDR_STAYS: Rule = (

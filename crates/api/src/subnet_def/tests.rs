@@ -158,6 +158,10 @@ fn errors_name_object_and_field() {
         json!({"cidrBlock": "10.0.0.0/33"}),
         r#"cidrBlock: "10.0.0.0/33" is not a CIDR: the prefix is longer than the address"#,
     );
+    refused(
+        json!({"cidrBlock": "10.0.0.0/24,fe80::/64"}),
+        r#"cidrBlock: "fe80::/64" is not a network for pods: it overlaps fe80::/10, the link-local addresses"#,
+    );
     let with = |field: &str, value: Value| json!({"cidrBlock": "10.0.0.0/24", field: value});
     refused(with("gateway", json!("10.0.1.1")), "gateway: 10.0.1.1 is outside 10.0.0.0/24");
     refused(with("gateway", json!("10.0.0.0")), "gateway: 10.0.0.0 is the first or the last address of 10.0.0.0/24");
