@@ -198,8 +198,11 @@ fn gateway(cidrs: Cidrs, given: &str) -> Result<Addresses, String> {
         if !cidr.contains(*address) {
             return Err(format!("{address} is outside {cidr}"));
         }
-        if cidr.keeps_ends() && (*address == cidr.network() || *address == cidr.last()) {
-            return Err(format!("{address} is the first or the last address of {cidr}"));
+        if cidr.kept_back().any(|kept| kept == *address) {
+            return Err(match family {
+                Family::V4 => format!("{address} is the first or the last address of {cidr}"),
+                Family::V6 => format!("{address} is the first address of {cidr}, the anycast address of its routers"),
+            });
         }
     }
     Ok(cidrs.map(|cidr| given.and_then(|g| g.get(cidr.family()).copied()).unwrap_or_else(|| cidr.first_usable())))

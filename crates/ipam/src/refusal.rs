@@ -123,8 +123,8 @@ pub enum Refusal {
         /// The subnet's networks.
         cidrs: Cidrs,
     },
-    /// The address is the gateway, or the first or last of the network.
-    #[error("subnet {subnet}: {address} is kept for the network itself (gateway, network or broadcast address)")]
+    /// The address is the gateway, or one that the network keeps back.
+    #[error("subnet {subnet}: {address} is kept for the network itself ({})", kept(*address))]
     Reserved {
         /// The subnet.
         subnet: Arc<str>,
@@ -173,6 +173,10 @@ pub enum Refusal {
         /// Its MAC.
         mac: Mac,
     },
+}
+
+fn kept(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "gateway, network or broadcast address" } else { "gateway or anycast address" }
 }
 
 fn outside(pools: usize) -> &'static str {

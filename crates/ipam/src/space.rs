@@ -15,7 +15,7 @@ pub(crate) struct Space {
     cidr: Cidr,
     first: u128,
     last: u128,
-    /// Gateway, first and last: never given out.
+    /// The gateway, and what the network keeps back: never given out.
     kept: Runs,
     /// `kept` and what the user excludes: never chosen.
     reserved: Runs,
@@ -63,13 +63,8 @@ impl Space {
         self.cidr = cidr;
         self.first = bits(cidr.network());
         self.last = bits(cidr.last());
-        let mut kept = Vec::new();
-        if cidr.keeps_ends() {
-            kept.extend([(self.first, self.first), (self.last, self.last)]);
-        }
-        if let Some(gateway) = network.gateway.get(cidr.family()).filter(|gateway| cidr.contains(**gateway)) {
-            kept.push((bits(*gateway), bits(*gateway)));
-        }
+        let gateway = network.gateway.get(cidr.family()).copied().filter(|gateway| cidr.contains(*gateway));
+        let kept: Vec<_> = cidr.kept_back().chain(gateway).map(|address| (bits(address), bits(address))).collect();
         self.reserved = Runs::new(kept.iter().copied().chain(self.inside(&network.exclude)).collect());
         self.kept = Runs::new(kept);
 

@@ -143,9 +143,10 @@ impl Model {
     }
 
     fn kept(&self, net: usize, address: IpAddr) -> bool {
-        let pool = &self.networks[net];
-        let cidr = pool.cidrs.get(Family::of(address)).unwrap();
-        [cidr.network(), cidr.last()].contains(&address) || pool.gateway.iter().any(|gateway| *gateway == address)
+        let network = &self.networks[net];
+        let cidr = network.cidrs.get(Family::of(address)).unwrap();
+        let end = address == cidr.network() || address.is_ipv4() && address == cidr.last();
+        end || network.gateway.iter().any(|gateway| *gateway == address)
     }
 
     /// The pool that has an address.

@@ -49,6 +49,12 @@ fn of_static_addresses() {
         let why = "is kept for the network itself (gateway, network or broadcast address)";
         says(ipam.assign("net", "b.ns", &exact(kept)), &format!("subnet net: {kept} {why}"));
     }
+    ipam.set_subnet("six", &network("fd00::/120", "fd00::1", &[])).unwrap();
+    for kept in ["fd00::", "fd00::1"] {
+        let why = "is kept for the network itself (gateway or anycast address)";
+        says(ipam.assign("six", "b.ns", &exact(kept)), &format!("subnet six: {kept} {why}"));
+    }
+    assert_eq!(ipam.assign("six", "last.ns", &exact("fd00::ff")).unwrap().ips, ips("fd00::ff"));
     assert_eq!((ipam.usage("net"), ipam.lease("b.ns")), (usage, None));
     // As in kube-ovn, what is excluded is only not chosen.
     assert_eq!(ipam.assign("net", "b.ns", &exact("10.17.0.9")).unwrap().ips, ips("10.17.0.9"));

@@ -91,6 +91,8 @@ fn little_is_enough() {
     assert_eq!(parse(nulls).unwrap().gateway.to_string(), "10.18.0.1");
     let one = parse(json!({"cidrBlock": "10.18.0.0/24,fd00:18::/64", "gateway": "10.18.0.254"})).unwrap();
     assert_eq!(one.gateway.to_string(), "10.18.0.254,fd00:18::1", "the family left out gets its first address");
+    let last = parse(json!({"cidrBlock": "fd00:18::/64", "gateway": "fd00:18::ffff:ffff:ffff:ffff"})).unwrap();
+    assert_eq!(last.gateway.to_string(), "fd00:18::ffff:ffff:ffff:ffff", "no broadcast address in IPv6");
     assert_eq!(parse(json!({"cidrBlock": "10.18.0.8/31"})).unwrap().gateway.to_string(), "10.18.0.8");
 }
 
@@ -168,6 +170,10 @@ fn errors_name_object_and_field() {
     refused(
         with("gateway", json!("10.0.0.255")),
         "gateway: 10.0.0.255 is the first or the last address of 10.0.0.0/24",
+    );
+    refused(
+        json!({"cidrBlock": "fd00::/64", "gateway": "fd00::"}),
+        "gateway: fd00:: is the first address of fd00::/64, the anycast address of its routers",
     );
     refused(with("gateway", json!("fd00::1")), "gateway: fd00::1: the subnet has no IPv6 network");
     refused(with("gateway", json!("x")), r#"gateway: "x" is not an IP address: neither IPv4 nor IPv6"#);

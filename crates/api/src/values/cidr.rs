@@ -60,15 +60,20 @@ impl Cidr {
         self.0.broadcast()
     }
 
-    /// The address that is the gateway when nobody says otherwise: the one after the network's own, or the first one
-    /// of a network that has no address of its own (`/31`, `/32`, `/127`, `/128`).
+    /// The address that is the gateway by default: the first one that is not kept back.
     pub fn first_usable(&self) -> IpAddr {
-        if self.keeps_ends() { next(self.network()) } else { self.network() }
+        let first = self.network();
+        if self.kept_back().any(|kept| kept == first) { next(first) } else { first }
     }
 
-    /// Whether the first and the last address are kept back: all networks of more than two addresses.
-    pub fn keeps_ends(&self) -> bool {
-        self.0.max_prefix_len() - self.0.prefix_len() > 1
+    /// The addresses that neither a gateway nor a pod can have: in an IPv4 network the first and the last one (network
+    /// and broadcast address), in an IPv6 network the first one (subnet-router anycast address, RFC 4291, 2.6.1).
+    ///
+    /// A network of one or two addresses (`/31`, `/32`, `/127`, `/128`) keeps none back.
+    pub fn kept_back(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let large = self.size() > 2;
+        let last = large && self.family() == Family::V4;
+        large.then_some(self.network()).into_iter().chain(last.then_some(self.last()))
     }
 
     /// Bits of the prefix.

@@ -95,6 +95,24 @@ fn parts_of_a_cidr() {
 }
 
 #[test]
+fn addresses_that_are_kept_back() {
+    for (cidr, kept) in [
+        ("10.17.0.0/24", "10.17.0.0,10.17.0.255"),
+        ("10.17.0.4/30", "10.17.0.4,10.17.0.7"),
+        ("10.17.0.4/31", ""),
+        ("10.17.0.4/32", ""),
+        ("fd00::/64", "fd00::"),
+        ("fd00::4/126", "fd00::4"),
+        ("fd00::4/127", ""),
+        ("fd00::4/128", ""),
+        ("::/0", "::"),
+    ] {
+        let list: Vec<_> = cidr.parse::<Cidr>().unwrap().kept_back().map(|address| address.to_string()).collect();
+        assert_eq!(list.join(","), kept, "{cidr}");
+    }
+}
+
+#[test]
 fn networks_that_are_not_for_pods() {
     for (cidr, why) in [
         ("0.0.0.0/0", "it overlaps 0.0.0.0/8, the addresses of the host itself"),
