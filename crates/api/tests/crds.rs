@@ -148,20 +148,37 @@ fn rules_know_the_networks_that_are_not_for_pods() {
 }
 
 #[test]
-fn networks_stay_while_addresses_are_in_use() {
-    let subnet =
-        |cidr: &str, status: Value| json!({"metadata": {"name": "net"}, "spec": {"cidrBlock": cidr}, "status": status});
-    let edited = |status: Value| {
-        let (before, after) = (subnet("10.0.0.0/24", status.clone()), subnet("10.0.0.0/16", status));
-        refusals_of(Subnet::crd(), &after, Some(&before))
+fn a_network_stays_while_its_addresses_are_in_use() {
+    let subnet = |cidr: &str, status: &Value| json!({"metadata": {"name": "net"}, "spec": {"cidrBlock": cidr}, "status": status});
+    let edited = |before: &str, after: &str, status: Value| {
+        refusals_of(Subnet::crd(), &subnet(after, &status), Some(&subnet(before, &status)))
     };
-    assert_eq!(edited(json!({})), "");
-    assert_eq!(edited(json!({"v4usingIPs": 0, "v6usingIPs": 0})), "");
-    for used in [json!({"v4usingIPs": 1, "v6usingIPs": 0}), json!({"v6usingIPs": 2})] {
-        assert!(edited(used).contains("spec.cidrBlock cannot be changed"));
+    let (v4, v6) = (json!({"v4usingIPs": 1, "v6usingIPs": 0}), json!({"v6usingIPs": 2.0}));
+    let (none, both) = (json!({"v4usingIPs": 0, "v6usingIPs": 0}), json!({"v4usingIPs": 7, "v6usingIPs": 2e20}));
+    for (before, after, status) in [
+        ("10.0.0.0/24", "10.1.0.0/24", &json!({})),
+        ("10.0.0.0/24", "fd00::/64", &none),
+        ("10.0.0.0/24", "10.0.0.0/24", &v4),
+        ("10.0.0.0/24", "10.0.0.0/16", &v4),
+        ("10.0.0.0/24", "10.0.0.128/25", &v4),
+        ("10.0.0.0/24", "fd00::/64, 10.0.0.0/24", &v4),
+        ("10.0.0.0/24,fd00::/64", "10.0.0.0/24", &v4),
+        ("10.0.0.0/24,fd00::/64", "fd00::/64", &v6),
+        ("10.0.0.0/24,fd00::/64", "10.1.0.0/24,fd00::/48", &v6),
+        ("10.0.0.0/24,fd00::/64", "fd00::/48 , 10.0.0.0/23", &both),
+    ] {
+        assert_eq!(edited(before, after, status.clone()), "", "{before} to {after} with {status}");
     }
-    let same = subnet("10.0.0.0/24", json!({"v4usingIPs": 7}));
-    assert_eq!(refusals_of(Subnet::crd(), &same, Some(&same)), "");
+    for (before, after, status) in [
+        ("10.0.0.0/24", "10.0.1.0/24", &v4),
+        ("10.0.0.0/24", "fd00::/64", &v4),
+        ("10.0.0.0/24,fd00::/64", "10.0.0.0/24", &v6),
+        ("10.0.0.0/24,fd00::/64", "10.0.0.0/24,fd01::/64", &both),
+        ("fd00::/64,10.0.0.0/24", "10.1.0.0/24,fd00::/64", &both),
+    ] {
+        let refusals = edited(before, after, status.clone());
+        assert!(refusals.contains("spec.cidrBlock cannot leave a network"), "{before} to {after}: {refusals:?}");
+    }
 }
 
 #[test]

@@ -103,6 +103,18 @@ impl Space {
         self.used.first_key_value().map(|(address, holder)| (self.address(*address), holder))
     }
 
+    /// The first address in use outside of `cidr`, its holder, and how many others there are. Takes time by the number in
+    /// use when `cidr` is another network than now.
+    pub(crate) fn used_outside(&self, cidr: Option<&Cidr>) -> Option<(IpAddr, &Arc<str>, usize)> {
+        if cidr.is_some_and(|cidr| cidr.covers(&self.cidr)) {
+            return None;
+        }
+        let held = self.used.iter().map(|(address, holder)| (self.address(*address), holder));
+        let mut outside = held.filter(|(address, _)| !cidr.is_some_and(|cidr| cidr.contains(*address)));
+        let (address, holder) = outside.next()?;
+        Some((address, holder, outside.count()))
+    }
+
     pub(crate) fn holder(&self, address: IpAddr) -> Option<&Arc<str>> {
         self.used.get(&bits(address))
     }

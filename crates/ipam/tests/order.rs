@@ -135,6 +135,29 @@ fn exclusions_may_change_under_way() {
 }
 
 #[test]
+fn a_network_may_grow_under_way() {
+    let network = |cidrs: &str| Network {
+        cidrs: cidrs.parse().unwrap(),
+        gateway: cidrs.parse::<api::Cidrs>().unwrap().map(|cidr| cidr.first_usable()),
+        exclude: vec![],
+    };
+    let mut ipam = Ipam::default();
+    ipam.set_subnet("net", &network("10.0.0.0/29")).unwrap();
+    let first: Vec<_> = (0..5).map(|n| next(&mut ipam, &n.to_string())).collect();
+    assert_eq!(first, ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"]);
+    assert!(ipam.assign("net", "a", &Want::any()).is_err());
+    ipam.release("1");
+    ipam.set_subnet("net", &network("10.0.0.0/28")).unwrap();
+    assert_eq!(next(&mut ipam, "a"), "10.0.0.7", "the old broadcast address is an ordinary one now");
+    ipam.set_subnet("net", &network("10.0.0.0/28,fd00::/64")).unwrap();
+    assert_eq!(next(&mut ipam, "b"), "10.0.0.8,fd00::2");
+    assert_eq!(next(&mut ipam, "a"), "10.0.0.7", "who was there before has no IPv6 address");
+    let rest: Vec<_> = (0..7).map(|n| next(&mut ipam, &format!("c{n}"))).collect();
+    assert_eq!(rest.last().unwrap(), "10.0.0.3,fd00::9", "the released one comes last");
+    assert_eq!(ipam.usage("net").unwrap().v4, ipam::Counts { used: 13, available: 0 });
+}
+
+#[test]
 fn ranges_print_as_in_kube_ovn() {
     let mut ipam = ipam("10.23.0.0/24,fd00:23::/112", "10.23.0.1,fd00:23::1", &["10.23.0.1", "fd00:23::1"]);
     next(&mut ipam, "a");

@@ -68,7 +68,7 @@ const BAD_POOLS: [(&str, &str, &str); 9] = [
 
 /// Rules about a change or a name, which have tests of their own below.
 const ELSEWHERE: [&str; 3] = [CIDR_STAYS, SUBNET_STAYS, POOL_NAME];
-const CIDR_STAYS: &str = "spec.cidrBlock cannot be changed while addresses are in use";
+const CIDR_STAYS: &str = "spec.cidrBlock cannot leave a network whose addresses are in use";
 const SUBNET_STAYS: &str = "subnet cannot be changed";
 const POOL_NAME: &str = "metadata.name must not read as an address";
 
@@ -148,7 +148,10 @@ async fn a2_networks_and_a_pool_s_subnet_stay() -> Result<()> {
     edit(&subnets, "a2-stays", renumbered("10.53.0.0/24,fd00:53::/64")).await?;
     scene.namespace("a2-stays", &[]).await?;
     // Each family of its own: the count that counts may be that of either.
-    for (family, v4, v6) in [("ipv4", 1.0, 0.0), ("ipv6", 0.0, 1.0)] {
+    let (four, six) = (["10.54.0.0/24,fd00:53::/64", "fd00:53::/64"], ["10.53.0.0/24,fd00:54::/64", "10.53.0.0/24"]);
+    for (family, v4, v6, others, wider) in
+        [("ipv4", 1.0, 0.0, four, "10.53.0.0/23,fd00:53::/64"), ("ipv6", 0.0, 1.0, six, "10.53.0.0/23,fd00:53::/63")]
+    {
         let pod =
             scene.pod("a2-stays", family).on("n1").annotation("ovn.kubernetes.io/ip_family", family).ready().await?;
         assert_eq!(pod.ips().len(), 1, "{family}: {:?}", pod.ips());
@@ -161,10 +164,11 @@ async fn a2_networks_and_a_pool_s_subnet_stay() -> Result<()> {
             }
         };
         cluster.until(subnets.clone(), "a2-stays", used((v4, v6))).await?;
-        for other in ["10.54.0.0/24,fd00:54::/64", "10.53.0.0/16,fd00:53::/64", "10.53.0.0/24"] {
+        for other in others {
             let answer = edit(&subnets, "a2-stays", renumbered(other)).await;
             refused(answer, other, "spec.cidrBlock", CIDR_STAYS)?;
         }
+        edit(&subnets, "a2-stays", renumbered(wider)).await?;
         edit(&subnets, "a2-stays", json!({"natOutgoing": family == "ipv4"})).await?;
         pod.delete().await?;
         cluster.until(subnets.clone(), "a2-stays", used((0.0, 0.0))).await?;
