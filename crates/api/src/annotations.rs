@@ -13,7 +13,7 @@ use crate::FieldError;
 
 pub use namespace::{NamespaceNet, bound_to};
 pub use placement::Placement;
-pub use pod::{PodIps, PodWant};
+pub use pod::{AddressWant, PodIps, PodWant};
 
 /// `"true"` once the controller has given the object its addresses.
 pub const ALLOCATED: &str = "ovn.kubernetes.io/allocated";

@@ -19,7 +19,7 @@ mod views;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-pub use annotations::{NamespaceNet, Placement, PodIps, PodWant};
+pub use annotations::{AddressWant, NamespaceNet, Placement, PodIps, PodWant};
 pub use error::FieldError;
 pub use ip::{Ip, IpSpec};
 pub use ippool::{IpPool, IpPoolSpec, IpPoolStatus};

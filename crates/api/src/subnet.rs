@@ -76,6 +76,8 @@ pub struct SubnetSpec {
     #[schemars(length(max = 128))]
     #[x_kube(validation = rules::CIDR)]
     #[x_kube(validation = rules::CIDR_FAMILIES)]
+    #[x_kube(validation = rules::CIDR_FOR_PODS)]
+    #[x_kube(validation = rules::CIDR_SIZE)]
     pub cidr_block: String,
 
     /// The router's address, one for each family; the first usable address when empty.

@@ -97,6 +97,7 @@ impl SubnetDef {
             |field: &str, why: &dyn fmt::Display| FieldError::new(subnet.object(), format!("spec.{field}"), why);
 
         let cidrs: Cidrs = spec.cidr_block.parse().map_err(|e| error("cidrBlock", &e))?;
+        cidrs.iter().try_for_each(Cidr::check_for_pods).map_err(|e| error("cidrBlock", &e))?;
         let gateway = gateway(cidrs, text(spec.gateway.as_ref())).map_err(|e| error("gateway", &e))?;
         let exclude = exclude(cidrs, &spec.exclude_ips).map_err(|e| error("excludeIps", &e))?;
         let gateway_type = match text(spec.gateway_type.as_ref()) {
@@ -197,8 +198,11 @@ fn gateway(cidrs: Cidrs, given: &str) -> Result<Addresses, String> {
         if !cidr.contains(*address) {
             return Err(format!("{address} is outside {cidr}"));
         }
-        if cidr.keeps_ends() && (*address == cidr.network() || *address == cidr.last()) {
-            return Err(format!("{address} is the first or the last address of {cidr}"));
+        if cidr.kept_back().any(|kept| kept == *address) {
+            return Err(match family {
+                Family::V4 => format!("{address} is the first or the last address of {cidr}"),
+                Family::V6 => format!("{address} is the first address of {cidr}, the anycast address of its routers"),
+            });
         }
     }
     Ok(cidrs.map(|cidr| given.and_then(|g| g.get(cidr.family()).copied()).unwrap_or_else(|| cidr.first_usable())))

@@ -53,10 +53,10 @@ fn rules_accept_what_users_have() {
     accepted(json!({"cidrBlock": "10.17.0.0/24"}));
     accepted(json!({"cidrBlock": "10.17.0.0/24", "gateway": "", "gatewayNode": "", "gatewayType": "", "protocol": ""}));
     accepted(json!({"cidrBlock": "10.17.0.1/24", "gatewayType": "distributed", "excludeIps": []}));
-    accepted(json!({"cidrBlock": "fd00::/8,10.0.0.0/8", "gateway": "fd00::1, 10.0.0.1", "protocol": "Dual"}));
+    accepted(json!({"cidrBlock": "fd00::/32,10.0.0.0/8", "gateway": "fd00::1, 10.0.0.1", "protocol": "Dual"}));
     accepted(json!({"cidrBlock": "10.17.0.0/24", "excludeIps": ["10.17.0.1..10.17.0.10", "10.17.0.20"]}));
     accepted(json!({"cidrBlock": "fd00::/64,10.17.0.0/24", "excludeIps": ["10.17.0.1", "fd00::1..fd00::ff"]}));
-    accepted(json!({"cidrBlock": "10.17.0.0/32", "gateway": "10.17.0.0", "mtu": 0}));
+    accepted(json!({"cidrBlock": "10.17.0.0/31", "gateway": "10.17.0.0", "mtu": 0}));
     accepted(json!({"cidrBlock": "10.17.0.0/24", "allowSubnets": ["10.1.0.0/16", "10.2.0.0/16,fd00::/64"]}));
     accepted(json!({
         "cidrBlock": "10.22.0.0/24", "default": false, "enableLb": true, "excludeIps": ["10.22.0.254"],
@@ -88,21 +88,97 @@ fn rules_refuse_what_is_wrong() {
     refused(json!({"cidrBlock": "10.0.0.0/24", "protocol": "ipv4"}), "protocol must be IPv4, IPv6 or Dual");
 }
 
+/// The rules and [`api::Cidr::check_for_pods`] say the same.
 #[test]
-fn networks_stay_while_addresses_are_in_use() {
-    let subnet =
-        |cidr: &str, status: Value| json!({"metadata": {"name": "net"}, "spec": {"cidrBlock": cidr}, "status": status});
-    let edited = |status: Value| {
-        let (before, after) = (subnet("10.0.0.0/24", status.clone()), subnet("10.0.0.0/16", status));
-        refusals_of(Subnet::crd(), &after, Some(&before))
-    };
-    assert_eq!(edited(json!({})), "");
-    assert_eq!(edited(json!({"v4usingIPs": 0, "v6usingIPs": 0})), "");
-    for used in [json!({"v4usingIPs": 1, "v6usingIPs": 0}), json!({"v6usingIPs": 2})] {
-        assert!(edited(used).contains("spec.cidrBlock cannot be changed"));
+fn rules_know_the_networks_that_are_not_for_pods() {
+    for cidr in [
+        "10.17.0.0/31",
+        "fd00::/127",
+        "1.0.0.0/8",
+        "126.0.0.0/8",
+        "128.0.0.0/3",
+        "170.0.0.0/8",
+        "192.0.0.0/3",
+        "223.0.0.0/8",
+        "10.0.0.1/8",
+        "::2/127",
+        "2001:db8::/32",
+        "2000::/3",
+        "fc00::/8",
+        "fd00:ec2::/119",
+        "fe00::/9",
+    ] {
+        assert_eq!(cidr.parse::<api::Cidr>().unwrap().check_for_pods(), Ok(()), "{cidr}");
+        accepted(json!({ "cidrBlock": cidr }));
     }
-    let same = subnet("10.0.0.0/24", json!({"v4usingIPs": 7}));
-    assert_eq!(refusals_of(Subnet::crd(), &same, Some(&same)), "");
+    for cidr in [
+        "0.0.0.0/0",
+        "0.0.0.0/1",
+        "128.0.0.0/1",
+        "0.1.2.0/24",
+        "127.0.0.0/8",
+        "127.9.0.1/16",
+        "126.0.0.0/7",
+        "169.254.169.0/24",
+        "169.0.0.0/8",
+        "224.0.0.0/8",
+        "239.1.0.0/16",
+        "192.0.0.0/2",
+        "240.0.0.0/8",
+        "255.255.255.0/24",
+        "::/0",
+        "::/96",
+        "::/127",
+        "fe80::/64",
+        "febf::/64",
+        "fe00::/8",
+        "ff02::/64",
+        "fd00::/8",
+        "fd00:ec2::/64",
+        "10.0.0.0/8,fe80::/64",
+        "fd00::/64, 127.0.0.0/8",
+    ] {
+        assert!(cidr.parse::<api::Cidrs>().unwrap().iter().any(|cidr| cidr.check_for_pods().is_err()), "{cidr}");
+        refused(json!({ "cidrBlock": cidr }), "cidrBlock must not overlap 0.0.0.0/8");
+    }
+    for cidr in ["10.17.0.1/32", "fd00::1/128", "fd00::/64,10.17.0.1/32"] {
+        assert!(cidr.parse::<api::Cidrs>().unwrap().iter().any(|cidr| cidr.check_for_pods().is_err()), "{cidr}");
+        refused(json!({ "cidrBlock": cidr }), "cidrBlock must have an address for the gateway");
+    }
+}
+
+#[test]
+fn a_network_stays_while_its_addresses_are_in_use() {
+    let subnet = |cidr: &str, status: &Value| json!({"metadata": {"name": "net"}, "spec": {"cidrBlock": cidr}, "status": status});
+    let edited = |before: &str, after: &str, status: Value| {
+        refusals_of(Subnet::crd(), &subnet(after, &status), Some(&subnet(before, &status)))
+    };
+    let (v4, v6) = (json!({"v4usingIPs": 1, "v6usingIPs": 0}), json!({"v6usingIPs": 2.0}));
+    let (none, both) = (json!({"v4usingIPs": 0, "v6usingIPs": 0}), json!({"v4usingIPs": 7, "v6usingIPs": 2e20}));
+    for (before, after, status) in [
+        ("10.0.0.0/24", "10.1.0.0/24", &json!({})),
+        ("10.0.0.0/24", "fd00::/64", &none),
+        ("10.0.0.0/24", "10.0.0.0/24", &v4),
+        ("10.0.0.0/24", "10.0.0.0/16", &v4),
+        ("10.0.0.0/24", "10.0.0.128/25", &v4),
+        ("10.0.0.0/24", "fd00::/64, 10.0.0.0/24", &v4),
+        ("10.0.0.0/24,fd00::/64", "10.0.0.0/24", &v4),
+        ("10.0.0.0/24,fd00::/64", "fd00::/64", &v6),
+        ("10.0.0.0/24,fd00::/64", "10.1.0.0/24,fd00::/48", &v6),
+        ("10.0.0.0/24,fd00::/64", "fd00::/48 , 10.0.0.0/23", &both),
+    ] {
+        assert_eq!(edited(before, after, status.clone()), "", "{before} to {after} with {status}");
+    }
+    for (before, after, status) in [
+        ("10.0.0.0/24", "10.0.1.0/24", &v4),
+        ("10.0.0.0/24", "fd00::/64", &v4),
+        ("10.0.0.0/24,fd00::/64", "10.0.0.0/24", &v6),
+        ("10.0.0.0/24,fd00::/64", "10.0.0.0/24,fd01::/64", &both),
+        ("fd00::/64,10.0.0.0/24", "10.1.0.0/24,fd00::/64", &both),
+    ] {
+        let refusals = edited(before, after, status.clone());
+        assert!(refusals.contains("spec.cidrBlock cannot leave a network"), "{before} to {after}: {refusals:?}");
+    }
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub struct Ipam {
 impl Ipam {
     /// Adds a subnet, or changes one. Addresses in use stay held, also when they are excluded from now on.
     ///
-    /// Refused when a network overlaps another subnet's, or is to change while addresses are in use.
+    /// Refused when a network overlaps another subnet's, and when an address in use lies outside of the new networks.
     pub fn set_subnet(&mut self, name: &str, network: &Network) -> Result<(), Refusal> {
         if self.subnets.get(name).is_some_and(|subnet| subnet.network == *network) {
             return Ok(());
@@ -54,9 +54,7 @@ impl Ipam {
             }
         }
         if let Some(present) = self.subnets.get_mut(name) {
-            if present.network.cidrs != network.cidrs {
-                present.check_unused()?;
-            }
+            present.check_inside(&network.cidrs)?;
             present.network = network.clone();
             present.refresh();
             self.networks.retain(|_, (_, owner)| **owner != *name);

@@ -4,8 +4,8 @@ use api::{Addresses, Cidrs, IpRange, SubnetDef};
 
 /// The addresses of a subnet: its networks, less what is kept back.
 ///
-/// Kept back for good are the gateway and, in a network of more than two addresses, the first and the last one. What
-/// `exclude` names is only not chosen: a pod that asks for such an address gets it, as in kube-ovn.
+/// The gateway and the addresses of [`api::Cidr::kept_back`] are never given out. The addresses in `exclude` are only not
+/// chosen: a pod that asks for one of them gets it, as in kube-ovn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
     /// The networks.

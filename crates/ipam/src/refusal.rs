@@ -25,7 +25,21 @@ pub enum Refusal {
         /// That one's network.
         other_cidr: Cidr,
     },
-    /// An address in use stands against it.
+    /// Addresses in use lie outside of the networks that the subnet would have.
+    #[error("subnet {subnet}: spec.cidrBlock: {cidrs} leaves {address} outside, which {holder} holds{}", and_others(*others))]
+    LeftOutside {
+        /// The subnet.
+        subnet: Arc<str>,
+        /// The networks that it would have.
+        cidrs: Cidrs,
+        /// The first address outside of them.
+        address: IpAddr,
+        /// Who holds it.
+        holder: Arc<str>,
+        /// How many other addresses of that family are in use outside of them.
+        others: usize,
+    },
+    /// The subnet has addresses in use.
     #[error("subnet {subnet}: {address} is in use by {holder} ({count} in use in all)")]
     InUse {
         /// The subnet.
@@ -123,8 +137,8 @@ pub enum Refusal {
         /// The subnet's networks.
         cidrs: Cidrs,
     },
-    /// The address is the gateway, or the first or last of the network.
-    #[error("subnet {subnet}: {address} is kept for the network itself (gateway, network or broadcast address)")]
+    /// The address is the gateway, or one that the network keeps back.
+    #[error("subnet {subnet}: {address} is kept for the network itself ({})", kept(*address))]
     Reserved {
         /// The subnet.
         subnet: Arc<str>,
@@ -173,6 +187,18 @@ pub enum Refusal {
         /// Its MAC.
         mac: Mac,
     },
+}
+
+fn kept(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "gateway, network or broadcast address" } else { "gateway or anycast address" }
+}
+
+fn and_others(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        1 => ", and 1 other".to_owned(),
+        count => format!(", and {count} others"),
+    }
 }
 
 fn outside(pools: usize) -> &'static str {

@@ -15,7 +15,7 @@ pub(crate) struct Space {
     cidr: Cidr,
     first: u128,
     last: u128,
-    /// Gateway, first and last: never given out.
+    /// The gateway, and what the network keeps back: never given out.
     kept: Runs,
     /// `kept` and what the user excludes: never chosen.
     reserved: Runs,
@@ -63,13 +63,8 @@ impl Space {
         self.cidr = cidr;
         self.first = bits(cidr.network());
         self.last = bits(cidr.last());
-        let mut kept = Vec::new();
-        if cidr.keeps_ends() {
-            kept.extend([(self.first, self.first), (self.last, self.last)]);
-        }
-        if let Some(gateway) = network.gateway.get(cidr.family()).filter(|gateway| cidr.contains(**gateway)) {
-            kept.push((bits(*gateway), bits(*gateway)));
-        }
+        let gateway = network.gateway.get(cidr.family()).copied().filter(|gateway| cidr.contains(*gateway));
+        let kept: Vec<_> = cidr.kept_back().chain(gateway).map(|address| (bits(address), bits(address))).collect();
         self.reserved = Runs::new(kept.iter().copied().chain(self.inside(&network.exclude)).collect());
         self.kept = Runs::new(kept);
 
@@ -106,6 +101,18 @@ impl Space {
     /// The first address in use and its holder.
     pub(crate) fn first_used(&self) -> Option<(IpAddr, &Arc<str>)> {
         self.used.first_key_value().map(|(address, holder)| (self.address(*address), holder))
+    }
+
+    /// The first address in use outside of `cidr`, its holder, and how many others there are. Takes time by the number in
+    /// use when `cidr` is another network than now.
+    pub(crate) fn used_outside(&self, cidr: Option<&Cidr>) -> Option<(IpAddr, &Arc<str>, usize)> {
+        if cidr.is_some_and(|cidr| cidr.covers(&self.cidr)) {
+            return None;
+        }
+        let held = self.used.iter().map(|(address, holder)| (self.address(*address), holder));
+        let mut outside = held.filter(|(address, _)| !cidr.is_some_and(|cidr| cidr.contains(*address)));
+        let (address, holder) = outside.next()?;
+        Some((address, holder, outside.count()))
     }
 
     pub(crate) fn holder(&self, address: IpAddr) -> Option<&Arc<str>> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{Addresses, Families, Family};
+use api::{Addresses, Cidrs, Families, Family};
 
 use crate::{
     Lease, Network, Refusal, Want, WantIps,
@@ -54,6 +54,14 @@ impl Subnet {
         let used = self.spaces.iter().find_map(|space| Some((space.first_used()?, space.used())));
         let Some(((address, holder), count)) = used else { return Ok(()) };
         Err(Refusal::InUse { subnet: Arc::clone(&self.name), address, holder: Arc::clone(holder), count })
+    }
+
+    /// Refused while anybody holds an address outside of `cidrs`.
+    pub(crate) fn check_inside(&self, cidrs: &Cidrs) -> Result<(), Refusal> {
+        let outside = self.spaces.iter().find_map(|space| space.used_outside(cidrs.get(space.family())));
+        let Some((address, holder, others)) = outside else { return Ok(()) };
+        let (subnet, holder) = (Arc::clone(&self.name), Arc::clone(holder));
+        Err(Refusal::LeftOutside { subnet, cidrs: *cidrs, address, holder, others })
     }
 
     /// Addresses for `want`; they stay free until they are taken.

@@ -7,7 +7,7 @@ use std::{
     net::IpAddr,
 };
 
-use api::{Addresses, Cidr, Families, Family, IpRange, Mac};
+use api::{Addresses, Cidr, Cidrs, Families, Family, IpRange, Mac};
 use ipam::{Ipam, Lease, Network, Refusal, Want, WantIps};
 use proptest::prelude::*;
 
@@ -15,8 +15,14 @@ use proptest::prelude::*;
 const NETS: [(&str, &str, &str); 2] =
     [("four", "10.0.0.0/28", "10.0.0.1"), ("dual", "10.0.1.0/28,fd00::/124", "10.0.1.14,fd00::1")];
 
-/// Three pools, each in any of the two.
-const POOLS: [&str; 3] = ["red", "green", "blue"];
+/// What their networks may become: wider, narrower, of other families. Those of one never overlap those of the other.
+const CIDRS: [&[&str]; 2] = [
+    &["10.0.0.0/28", "10.0.0.0/27", "10.0.0.0/29", "10.0.0.8/29", "10.0.0.0/28,fd01::/124", "fd01::/124"],
+    &["10.0.1.0/28,fd00::/124", "10.0.1.0/27,fd00::/123", "10.0.1.0/28", "fd00::/124", "10.0.1.0/29,fd00::/125"],
+];
+
+/// Three pools, each in any of the two, in the order of their names.
+const POOLS: [&str; 3] = ["blue", "green", "red"];
 
 #[derive(Clone, Debug)]
 enum Call {
@@ -26,6 +32,7 @@ enum Call {
     Release { holder: u8 },
     Restore { net: usize, holder: u8, lease: Lease },
     Exclude { net: usize, exclude: Vec<IpRange> },
+    Cidrs { net: usize, cidrs: Cidrs },
 }
 
 fn v4(net: usize) -> impl Strategy<Value = IpAddr> {
@@ -89,7 +96,10 @@ fn call(with_changes: bool) -> impl Strategy<Value = Call> {
             Call::Pool { net, name, ranges }
         })),
         changes => (0..POOLS.len()).prop_map(|name| Call::NoPool { name }),
-        changes => net.prop_flat_map(|net| some_ranges(net).prop_map(move |exclude| Call::Exclude { net, exclude })),
+        changes => net.clone().prop_flat_map(|net| some_ranges(net).prop_map(move |exclude| Call::Exclude { net, exclude })),
+        changes => net.prop_flat_map(|net| prop::sample::select(CIDRS[net]).prop_map(move |cidrs| {
+            Call::Cidrs { net, cidrs: cidrs.parse().unwrap() }
+        })),
     ]
 }
 
@@ -143,9 +153,10 @@ impl Model {
     }
 
     fn kept(&self, net: usize, address: IpAddr) -> bool {
-        let pool = &self.networks[net];
-        let cidr = pool.cidrs.get(Family::of(address)).unwrap();
-        [cidr.network(), cidr.last()].contains(&address) || pool.gateway.iter().any(|gateway| *gateway == address)
+        let network = &self.networks[net];
+        let cidr = network.cidrs.get(Family::of(address)).unwrap();
+        let end = address == cidr.network() || address.is_ipv4() && address == cidr.last();
+        end || network.gateway.iter().any(|gateway| *gateway == address)
     }
 
     /// The pool that has an address.
@@ -260,6 +271,7 @@ impl Model {
                 self.pools.remove(&name);
                 false
             }
+            Call::Cidrs { net, cidrs } => !self.renumber(net, cidrs)?,
             Call::Exclude { net, exclude } => {
                 self.networks[net].exclude = exclude;
                 prop_assert_eq!(self.ipam.set_subnet(NETS[net].0, &self.networks[net]), Ok(()));
@@ -271,6 +283,21 @@ impl Model {
             prop_assert_eq!(&before, &after, "a refusal changes nothing");
         }
         self.agrees(&after)
+    }
+
+    /// Other networks for a subnet; whether they were accepted.
+    fn renumber(&mut self, net: usize, cidrs: Cidrs) -> Result<bool, TestCaseError> {
+        let gateway = cidrs.map(|cidr| cidr.first_usable());
+        let network = Network { cidrs, gateway, ..self.networks[net].clone() };
+        let inside = |ip: &IpAddr| cidrs.iter().any(|cidr| cidr.contains(*ip));
+        let held: Vec<_> = self.leases.values().filter(|(of, _)| *of == net).map(|(_, lease)| lease.ips).collect();
+        let expected = held.iter().all(|ips| ips.iter().all(inside));
+        let answer = self.ipam.set_subnet(NETS[net].0, &network);
+        prop_assert_eq!(answer.is_ok(), expected, "{:?}", answer);
+        if expected {
+            self.networks[net] = network;
+        }
+        Ok(expected)
     }
 
     /// What was just given is right by the model.
@@ -415,7 +442,10 @@ proptest! {
             rebuilt.set_subnet(name, &model.networks[net]).unwrap();
         }
         for (name, (net, ranges)) in &model.pools {
-            rebuilt.set_pool(NETS[*net].0, POOLS[*name], ranges).unwrap();
+            if rebuilt.set_pool(NETS[*net].0, POOLS[*name], ranges).is_err() {
+                // Its network has changed since: it lies outside now, or meets another pool.
+                return Ok(());
+            }
         }
         for (holder, (subnet, lease)) in records {
             prop_assert_eq!(rebuilt.restore(subnet, holder, *lease), Ok(()));

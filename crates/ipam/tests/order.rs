@@ -54,7 +54,7 @@ fn dual_stack_walks_both_families() {
 
 #[test]
 fn a_full_family_takes_nothing_from_the_other() {
-    let mut ipam = ipam("10.23.0.0/24,fd00:23::/126", "10.23.0.1,fd00:23::1", &[]);
+    let mut ipam = ipam("10.23.0.0/24,fd00:23::/126", "10.23.0.1,fd00:23::1", &["fd00:23::3"]);
     assert_eq!(next(&mut ipam, "a"), "10.23.0.2,fd00:23::2");
     let before = ipam.usage("net");
     let refusal = ipam.assign("net", "b", &Want::any()).unwrap_err();
@@ -71,7 +71,8 @@ fn the_smallest_networks() {
         ("10.0.0.4/31", "10.0.0.4", vec!["10.0.0.5"]),
         ("10.0.0.4/32", "10.0.0.4", vec![]),
         ("fd00::/127", "fd00::", vec!["fd00::1"]),
-        ("fd00::8/125", "fd00::9", vec!["fd00::a", "fd00::b", "fd00::c", "fd00::d", "fd00::e"]),
+        ("fd00::8/125", "fd00::9", vec!["fd00::a", "fd00::b", "fd00::c", "fd00::d", "fd00::e", "fd00::f"]),
+        ("fd00::4/126", "fd00::7", vec!["fd00::5", "fd00::6"]),
         ("255.255.255.252/30", "255.255.255.253", vec!["255.255.255.254"]),
         (
             "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe/127",
@@ -134,18 +135,41 @@ fn exclusions_may_change_under_way() {
 }
 
 #[test]
+fn a_network_may_grow_under_way() {
+    let network = |cidrs: &str| Network {
+        cidrs: cidrs.parse().unwrap(),
+        gateway: cidrs.parse::<api::Cidrs>().unwrap().map(|cidr| cidr.first_usable()),
+        exclude: vec![],
+    };
+    let mut ipam = Ipam::default();
+    ipam.set_subnet("net", &network("10.0.0.0/29")).unwrap();
+    let first: Vec<_> = (0..5).map(|n| next(&mut ipam, &n.to_string())).collect();
+    assert_eq!(first, ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6"]);
+    assert!(ipam.assign("net", "a", &Want::any()).is_err());
+    ipam.release("1");
+    ipam.set_subnet("net", &network("10.0.0.0/28")).unwrap();
+    assert_eq!(next(&mut ipam, "a"), "10.0.0.7", "the old broadcast address is an ordinary one now");
+    ipam.set_subnet("net", &network("10.0.0.0/28,fd00::/64")).unwrap();
+    assert_eq!(next(&mut ipam, "b"), "10.0.0.8,fd00::2");
+    assert_eq!(next(&mut ipam, "a"), "10.0.0.7", "who was there before has no IPv6 address");
+    let rest: Vec<_> = (0..7).map(|n| next(&mut ipam, &format!("c{n}"))).collect();
+    assert_eq!(rest.last().unwrap(), "10.0.0.3,fd00::9", "the released one comes last");
+    assert_eq!(ipam.usage("net").unwrap().v4, ipam::Counts { used: 13, available: 0 });
+}
+
+#[test]
 fn ranges_print_as_in_kube_ovn() {
     let mut ipam = ipam("10.23.0.0/24,fd00:23::/112", "10.23.0.1,fd00:23::1", &["10.23.0.1", "fd00:23::1"]);
     next(&mut ipam, "a");
     next(&mut ipam, "b");
     ipam.assign("net", "c", &Want::exact("10.23.0.77,fd00:23::77".parse().unwrap())).unwrap();
     let usage = ipam.usage("net").unwrap();
-    assert_eq!((usage.v4.available, usage.v4.used, usage.v6.available, usage.v6.used), (250, 3, 65530, 3));
+    assert_eq!((usage.v4.available, usage.v4.used, usage.v6.available, usage.v6.used), (250, 3, 65531, 3));
     let ranges = ipam.ranges("net").unwrap();
     let print = |ranges: &[api::IpRange]| api::values::print_ranges(ranges);
     assert_eq!(print(&ranges.v4.free), "10.23.0.4-10.23.0.76,10.23.0.78-10.23.0.254");
     assert_eq!(print(&ranges.v4.using), "10.23.0.2-10.23.0.3,10.23.0.77");
-    assert_eq!(print(&ranges.v6.free), "fd00:23::4-fd00:23::76,fd00:23::78-fd00:23::fffe");
+    assert_eq!(print(&ranges.v6.free), "fd00:23::4-fd00:23::76,fd00:23::78-fd00:23::ffff");
     assert_eq!(print(&ranges.v6.using), "fd00:23::2-fd00:23::3,fd00:23::77");
 }
 

@@ -49,6 +49,12 @@ fn of_static_addresses() {
         let why = "is kept for the network itself (gateway, network or broadcast address)";
         says(ipam.assign("net", "b.ns", &exact(kept)), &format!("subnet net: {kept} {why}"));
     }
+    ipam.set_subnet("six", &network("fd00::/120", "fd00::1", &[])).unwrap();
+    for kept in ["fd00::", "fd00::1"] {
+        let why = "is kept for the network itself (gateway or anycast address)";
+        says(ipam.assign("six", "b.ns", &exact(kept)), &format!("subnet six: {kept} {why}"));
+    }
+    assert_eq!(ipam.assign("six", "last.ns", &exact("fd00::ff")).unwrap().ips, ips("fd00::ff"));
     assert_eq!((ipam.usage("net"), ipam.lease("b.ns")), (usage, None));
     // As in kube-ovn, what is excluded is only not chosen.
     assert_eq!(ipam.assign("net", "b.ns", &exact("10.17.0.9")).unwrap().ips, ips("10.17.0.9"));
@@ -126,11 +132,7 @@ fn of_subnets() {
     assert!(refusal.to_string().contains("overlaps 10.17.1.0/24 of subnet next"), "{refusal}");
 
     let lease = ipam.assign("next", "a.ns", &Want::any()).unwrap();
-    let in_use = |address: &str| format!("subnet next: {address} is in use by a.ns (1 in use in all)");
-    says(set(&mut ipam, "next", "10.19.0.0/24,fd00::/64"), &in_use("10.17.1.1"));
-    says(set(&mut ipam, "next", "10.17.1.0/24"), &in_use("10.17.1.1"));
-    says(set(&mut ipam, "next", "10.17.1.0/24,fd00::/48"), &in_use("10.17.1.1"));
-    says(ipam.remove_subnet("next"), &in_use("10.17.1.1"));
+    says(ipam.remove_subnet("next"), "subnet next: 10.17.1.1 is in use by a.ns (1 in use in all)");
     assert_eq!(ipam.lease("a.ns"), Some(("next", lease)));
     ipam.release("a.ns");
     set(&mut ipam, "next", "10.19.0.0/24").unwrap();
@@ -138,6 +140,44 @@ fn of_subnets() {
     assert_eq!(ipam.remove_subnet("next"), Ok(()));
     assert_eq!(ipam.remove_subnet("next"), Ok(()), "gone is gone");
     set(&mut ipam, "again", "10.19.0.0/24").unwrap();
+}
+
+#[test]
+fn of_networks_that_leave_addresses_outside() {
+    let mut ipam = Ipam::default();
+    let set = |ipam: &mut Ipam, cidrs: &str| {
+        let cidrs: api::Cidrs = cidrs.parse().unwrap();
+        let gateway = cidrs.map(|cidr| cidr.first_usable());
+        ipam.set_subnet("net", &Network { cidrs, gateway, exclude: vec![] })
+    };
+    set(&mut ipam, "10.33.0.0/27,fd00::/120").unwrap();
+    for (holder, address) in [("a.ns", "10.33.0.12"), ("b.ns", "10.33.0.13"), ("c.ns", "10.33.0.20")] {
+        ipam.assign("net", holder, &Want { families: Some(Families::V4(())), ..exact(address) }).unwrap();
+    }
+    ipam.assign("net", "d.ns", &Want { families: Some(Families::V6(())), ..exact("fd00::99") }).unwrap();
+    let before = (ipam.usage("net"), ipam.ranges("net"));
+    for (cidrs, why) in [
+        ("10.33.0.0/29,fd00::/120", "leaves 10.33.0.12 outside, which a.ns holds, and 2 others"),
+        ("10.33.0.8/29,fd00::/120", "leaves 10.33.0.20 outside, which c.ns holds"),
+        ("10.33.0.16/28,fd00::/120", "leaves 10.33.0.12 outside, which a.ns holds, and 1 other"),
+        ("10.34.0.0/16,fd00::/120", "leaves 10.33.0.12 outside, which a.ns holds, and 2 others"),
+        ("fd00::/120", "leaves 10.33.0.12 outside, which a.ns holds, and 2 others"),
+        ("10.33.0.0/27", "leaves fd00::99 outside, which d.ns holds"),
+        ("10.33.0.0/27,fd00::/121", "leaves fd00::99 outside, which d.ns holds"),
+    ] {
+        says(set(&mut ipam, cidrs), &format!("subnet net: spec.cidrBlock: {cidrs} {why}"));
+        assert_eq!((ipam.usage("net"), ipam.ranges("net")), before, "{cidrs}");
+    }
+    // What stays inside may stay: wider and narrower networks, and one family less when nobody holds an address of it.
+    set(&mut ipam, "10.33.0.0/16,fd00::/64").unwrap();
+    set(&mut ipam, "10.33.0.8/27,fd00::80/121").unwrap();
+    ipam.release("d.ns");
+    set(&mut ipam, "10.33.0.0/26").unwrap();
+    assert_eq!(ipam.usage("net").unwrap().v4, ipam::Counts { used: 3, available: 64 - 3 - 3 });
+    assert_eq!(ipam.assign("net", "a.ns", &Want::any()).unwrap().ips, ips("10.33.0.12"), "the holder keeps it");
+    assert_eq!(ipam.holder("10.33.0.20".parse().unwrap()), Some("c.ns"));
+    assert_eq!(ipam.subnet_of("10.33.0.63".parse().unwrap()), Some("net"));
+    assert_eq!(ipam.subnet_of("fd00::99".parse().unwrap()), None);
 }
 
 #[test]

@@ -11,11 +11,17 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 /// Objects that must not be, the field that is wrong, and the rule that refuses each, by its message.
-const BAD_SUBNETS: [(&str, &str, &str); 17] = [
+const BAD_SUBNETS: [(&str, &str, &str); 23] = [
     ("spec.cidrBlock", r#"{"cidrBlock": "10.50.0.0/33"}"#, "cidrBlock must be a CIDR"),
     ("spec.cidrBlock", r#"{"cidrBlock": ""}"#, "cidrBlock must be a CIDR"),
     ("spec.cidrBlock", r#"{"cidrBlock": "10.50.0.0/24,10.51.0.0/24"}"#, "two CIDRs of one address family"),
     ("spec.cidrBlock", r#"{"cidrBlock": "fd50::/64,fd51::/64"}"#, "two CIDRs of one address family"),
+    ("spec.cidrBlock", r#"{"cidrBlock": "0.0.0.0/0"}"#, "cidrBlock must not overlap 0.0.0.0/8"),
+    ("spec.cidrBlock", r#"{"cidrBlock": "169.254.169.0/24"}"#, "cidrBlock must not overlap 0.0.0.0/8"),
+    ("spec.cidrBlock", r#"{"cidrBlock": "10.50.0.0/24, fe80::/64"}"#, "cidrBlock must not overlap 0.0.0.0/8"),
+    ("spec.cidrBlock", r#"{"cidrBlock": "fd00::/8"}"#, "cidrBlock must not overlap 0.0.0.0/8"),
+    ("spec.cidrBlock", r#"{"cidrBlock": "10.50.0.1/32"}"#, "cidrBlock must have an address for the gateway"),
+    ("spec.cidrBlock", r#"{"cidrBlock": "fd50::1/128"}"#, "cidrBlock must have an address for the gateway"),
     ("spec.gateway", r#"{"cidrBlock": "10.50.0.0/24", "gateway": "10.50.0"}"#, "gateway must be an address"),
     ("spec", r#"{"cidrBlock": "10.50.0.0/24", "gateway": "10.51.0.1"}"#, "gateway must lie inside cidrBlock"),
     ("spec", r#"{"cidrBlock": "10.50.0.0/24", "gateway": "fd50::1"}"#, "gateway must lie inside cidrBlock"),
@@ -62,7 +68,7 @@ const BAD_POOLS: [(&str, &str, &str); 9] = [
 
 /// Rules about a change or a name, which have tests of their own below.
 const ELSEWHERE: [&str; 3] = [CIDR_STAYS, SUBNET_STAYS, POOL_NAME];
-const CIDR_STAYS: &str = "spec.cidrBlock cannot be changed while addresses are in use";
+const CIDR_STAYS: &str = "spec.cidrBlock cannot leave a network whose addresses are in use";
 const SUBNET_STAYS: &str = "subnet cannot be changed";
 const POOL_NAME: &str = "metadata.name must not read as an address";
 
@@ -96,7 +102,7 @@ fn a2_every_rule_has_a_bad_object() -> Result<()> {
     for (_, crd) in api::crds() {
         rules(&serde_json::to_value(crd)?, &mut all);
     }
-    ensure!(all.len() >= 14, "only {} rules were found: {all:?}", all.len());
+    ensure!(all.len() >= 16, "only {} rules were found: {all:?}", all.len());
     let tried: Vec<&str> = BAD_SUBNETS.iter().chain(&BAD_POOLS).map(|(.., words)| *words).chain(ELSEWHERE).collect();
     let untried: Vec<&String> =
         all.iter().filter(|message| !tried.iter().any(|words| message.contains(words))).collect();
@@ -142,7 +148,10 @@ async fn a2_networks_and_a_pool_s_subnet_stay() -> Result<()> {
     edit(&subnets, "a2-stays", renumbered("10.53.0.0/24,fd00:53::/64")).await?;
     scene.namespace("a2-stays", &[]).await?;
     // Each family of its own: the count that counts may be that of either.
-    for (family, v4, v6) in [("ipv4", 1.0, 0.0), ("ipv6", 0.0, 1.0)] {
+    let (four, six) = (["10.54.0.0/24,fd00:53::/64", "fd00:53::/64"], ["10.53.0.0/24,fd00:54::/64", "10.53.0.0/24"]);
+    for (family, v4, v6, others, wider) in
+        [("ipv4", 1.0, 0.0, four, "10.53.0.0/23,fd00:53::/64"), ("ipv6", 0.0, 1.0, six, "10.53.0.0/23,fd00:53::/63")]
+    {
         let pod =
             scene.pod("a2-stays", family).on("n1").annotation("ovn.kubernetes.io/ip_family", family).ready().await?;
         assert_eq!(pod.ips().len(), 1, "{family}: {:?}", pod.ips());
@@ -155,10 +164,11 @@ async fn a2_networks_and_a_pool_s_subnet_stay() -> Result<()> {
             }
         };
         cluster.until(subnets.clone(), "a2-stays", used((v4, v6))).await?;
-        for other in ["10.54.0.0/24,fd00:54::/64", "10.53.0.0/16,fd00:53::/64", "10.53.0.0/24"] {
+        for other in others {
             let answer = edit(&subnets, "a2-stays", renumbered(other)).await;
             refused(answer, other, "spec.cidrBlock", CIDR_STAYS)?;
         }
+        edit(&subnets, "a2-stays", renumbered(wider)).await?;
         edit(&subnets, "a2-stays", json!({"natOutgoing": family == "ipv4"})).await?;
         pod.delete().await?;
         cluster.until(subnets.clone(), "a2-stays", used((0.0, 0.0))).await?;

@@ -7,42 +7,61 @@ use super::{
     Reader,
 };
 use crate::{
-    Addresses, Cidrs, FieldError, IpRange, NamespaceView, SubnetDef, SubnetSpec, ValueError, subnet_def::gateway_nodes,
+    Addresses, Cidr, Cidrs, FieldError, IpRange, NamespaceView, SubnetDef, SubnetSpec, ValueError,
+    subnet_def::gateway_nodes,
 };
 
-/// What a namespace says about its network.
+/// What a namespace says about its network, each part by itself: one annotation that cannot be read takes nothing from
+/// the others.
 ///
 /// The controller writes `logical_switch`, `cidr` and `exclude_ips` back with what holds, so the same three serve as
 /// wish and as result. They are a wish as long as no Subnet of that name exists.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NamespaceNet {
     /// The subnets named, the first one first; mostly one.
-    pub switches: Vec<String>,
-    /// The Subnet to make, when there is none of the name `switches[0]` yet. None without a `cidr`.
-    pub wanted: Option<SubnetSpec>,
+    pub switches: Result<Vec<String>, FieldError>,
+    /// The Subnet to make, when there is none of the name `switches[0]` yet. None without a `cidr`, and none while
+    /// `switches` cannot be read.
+    pub wanted: Result<Option<SubnetSpec>, FieldError>,
     /// The pools named.
-    pub pools: Vec<String>,
+    pub pools: Result<Vec<String>, FieldError>,
+}
+
+impl Default for NamespaceNet {
+    fn default() -> Self {
+        Self { switches: Ok(Vec::new()), wanted: Ok(None), pools: Ok(Vec::new()) }
+    }
 }
 
 impl NamespaceNet {
     /// Reads the annotations; a namespace without any gives an empty value.
-    pub fn parse(namespace: &NamespaceView) -> Result<Self, FieldError> {
+    pub fn parse(namespace: &NamespaceView) -> Self {
         let reader = Reader::new(namespace.object(), namespace.annotations());
-        let switches = reader.names(LOGICAL_SWITCH, "a subnet")?;
-        let pools = reader.names(IP_POOL, "an IPPool")?;
-        // Of several subnets all values are joined, and they are the controller's own.
-        if switches.len() > 1 || reader.text(CIDR).is_none() {
-            return Ok(Self { switches, wanted: None, pools });
-        }
-        if switches.is_empty() {
-            return Err(reader.error(CIDR, format_args!("given without {LOGICAL_SWITCH}, the subnet's name")));
-        }
-        Ok(Self { wanted: Some(wanted(&reader, namespace.name())?), switches, pools })
+        let switches = reader.names(LOGICAL_SWITCH, "a subnet");
+        let wanted = match &switches {
+            // There is no name for it. The error about the names says so already.
+            Err(_) => Ok(None),
+            // Of several subnets all values are joined, and they are the controller's own.
+            Ok(switches) if switches.len() > 1 => Ok(None),
+            Ok(_) if reader.text(CIDR).is_none() => Ok(None),
+            Ok(switches) if switches.is_empty() => {
+                Err(reader.error(CIDR, format_args!("given without {LOGICAL_SWITCH}, the subnet's name")))
+            }
+            Ok(_) => wanted(&reader, namespace.name()).map(Some),
+        };
+        Self { switches, wanted, pools: reader.names(IP_POOL, "an IPPool") }
+    }
+
+    /// The annotations that cannot be read, in the order of the fields.
+    pub fn unreadable(&self) -> impl Iterator<Item = &FieldError> {
+        let Self { switches, wanted, pools } = self;
+        [switches.as_ref().err(), wanted.as_ref().err(), pools.as_ref().err()].into_iter().flatten()
     }
 }
 
 fn wanted(reader: &Reader<'_>, namespace: &str) -> Result<SubnetSpec, FieldError> {
     let cidrs: Cidrs = reader.parse(CIDR)?.ok_or_else(|| reader.error(CIDR, "it is empty"))?;
+    cidrs.iter().try_for_each(Cidr::check_for_pods).map_err(|e| reader.error(CIDR, e))?;
     let gateway: Option<Addresses> = reader.parse(GATEWAY)?;
     let outside = |address| cidrs.iter().all(|cidr| !cidr.contains(address));
     if let Some(address) = gateway.iter().flat_map(Addresses::iter).find(|address| outside(**address)) {
@@ -52,7 +71,7 @@ fn wanted(reader: &Reader<'_>, namespace: &str) -> Result<SubnetSpec, FieldError
     if let Some(range) = exclude.iter().find(|range| cidrs.iter().all(|cidr| !range.within(cidr))) {
         return Err(reader.error(EXCLUDE_IPS, format_args!("{range} is not inside {cidrs}")));
     }
-    let allow: Vec<crate::Cidr> = reader.parse_with(ALLOW, list)?.unwrap_or_default();
+    let allow: Vec<Cidr> = reader.parse_with(ALLOW, list)?.unwrap_or_default();
     let gateway_type = reader.parse_with(GATEWAY_TYPE, |text| match text {
         "distributed" | "centralized" => Ok(text.to_owned()),
         other => Err(format!("{other:?} is neither distributed nor centralized")),

@@ -20,39 +20,90 @@ pub enum PodIps {
     Pool(String),
 }
 
-/// What a pod's author wants of the network.
-///
-/// On a pod that has been given its addresses, `logical_switch`, `ip_address` and `mac_address` hold the result; there
-/// is no telling any more who wrote them, and [`Placement`](super::Placement) has them. A wish for them is only read from
-/// a pod without `allocated: "true"`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What a pod's author wants of the network, each part by itself: one annotation that cannot be read takes nothing from
+/// the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodWant {
-    /// The subnet, when it is not to be the namespace's.
+    /// What decides the pod's addresses; an error here leaves the pod without any.
+    pub address: Result<AddressWant, FieldError>,
+    /// The limit of traffic into the pod.
+    pub ingress: Result<Option<Rate>, FieldError>,
+    /// The limit of traffic out of the pod.
+    pub egress: Result<Option<Rate>, FieldError>,
+    /// The burst into the pod, in bits.
+    pub ingress_burst: Result<Option<Rate>, FieldError>,
+    /// The burst out of the pod, in bits.
+    pub egress_burst: Result<Option<Rate>, FieldError>,
+    /// Whether the pod's packets are mirrored; none: as the node does by default.
+    pub mirror: Result<Option<bool>, FieldError>,
+    /// Whether the pod may only send from its own addresses.
+    pub port_security: Result<bool, FieldError>,
+}
+
+/// What a pod's author wants of its addresses.
+///
+/// On a pod that has been given its addresses, `logical_switch`, `ip_address` and `mac_address` hold the result, and
+/// nothing tells any more who wrote them; [`Placement`](super::Placement) reads them. They are only read as a wish from a
+/// pod without `allocated: "true"`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressWant {
+    /// The subnet, when it is not the namespace's.
     pub switch: Option<String>,
     /// The addresses.
     pub ips: PodIps,
-    /// Of which families; none: of all that its subnet has.
+    /// The families of the addresses; none: all that its subnet has.
     pub families: Option<Families<()>>,
     /// The MAC.
     pub mac: Option<Mac>,
-    /// Limit of traffic into the pod.
-    pub ingress: Option<Rate>,
-    /// Limit of traffic out of the pod.
-    pub egress: Option<Rate>,
-    /// Burst into the pod, in bits.
-    pub ingress_burst: Option<Rate>,
-    /// Burst out of the pod, in bits.
-    pub egress_burst: Option<Rate>,
-    /// Whether its packets are mirrored; none: as the node does by default.
-    pub mirror: Option<bool>,
-    /// Whether it may only send from its own addresses.
-    pub port_security: bool,
+}
+
+impl Default for PodWant {
+    fn default() -> Self {
+        Self {
+            address: Ok(AddressWant::default()),
+            ingress: Ok(None),
+            egress: Ok(None),
+            ingress_burst: Ok(None),
+            egress_burst: Ok(None),
+            mirror: Ok(None),
+            port_security: Ok(false),
+        }
+    }
 }
 
 impl PodWant {
-    /// Reads the wishes. In a `StatefulSet`, the pod with number n takes the n-th entry of `ip_pool`.
-    pub fn parse(pod: &PodView) -> Result<Self, FieldError> {
+    /// Reads the annotations. In a `StatefulSet`, the pod with number n takes the n-th entry of `ip_pool`.
+    pub fn parse(pod: &PodView) -> Self {
         let reader = Reader::new(pod.object(), pod.annotations());
+        Self {
+            address: AddressWant::read(pod, &reader),
+            ingress: rate(&reader, INGRESS_RATE, INGRESS_BANDWIDTH),
+            egress: rate(&reader, EGRESS_RATE, EGRESS_BANDWIDTH),
+            ingress_burst: reader.parse_with(INGRESS_BURST, Rate::parse_mbit).map(Option::flatten),
+            egress_burst: reader.parse_with(EGRESS_BURST, Rate::parse_mbit).map(Option::flatten),
+            mirror: reader.flag(MIRROR),
+            port_security: reader.flag(PORT_SECURITY).map(Option::unwrap_or_default),
+        }
+    }
+
+    /// The annotations that cannot be read, those of the address first.
+    pub fn unreadable(&self) -> impl Iterator<Item = &FieldError> {
+        let Self { address, ingress, egress, ingress_burst, egress_burst, mirror, port_security } = self;
+        let parts = [
+            address.as_ref().err(),
+            ingress.as_ref().err(),
+            egress.as_ref().err(),
+            ingress_burst.as_ref().err(),
+            egress_burst.as_ref().err(),
+            mirror.as_ref().err(),
+            port_security.as_ref().err(),
+        ];
+        parts.into_iter().flatten()
+    }
+}
+
+impl AddressWant {
+    fn read(pod: &PodView, reader: &Reader<'_>) -> Result<Self, FieldError> {
         let settled = reader.is_true(ALLOCATED);
         let exact = if settled { None } else { reader.parse(IP_ADDRESS)? };
         let ips = match exact {
@@ -73,12 +124,6 @@ impl PodWant {
             ips,
             families,
             mac: if settled { None } else { reader.parse(MAC_ADDRESS)? },
-            ingress: rate(&reader, INGRESS_RATE, INGRESS_BANDWIDTH)?,
-            egress: rate(&reader, EGRESS_RATE, EGRESS_BANDWIDTH)?,
-            ingress_burst: reader.parse_with(INGRESS_BURST, Rate::parse_mbit)?.flatten(),
-            egress_burst: reader.parse_with(EGRESS_BURST, Rate::parse_mbit)?.flatten(),
-            mirror: reader.flag(MIRROR)?,
-            port_security: reader.flag(PORT_SECURITY)?.unwrap_or_default(),
         })
     }
 }
@@ -96,6 +141,8 @@ fn family(text: &str) -> Result<Families<()>, String> {
     }
 }
 
+/// The rate in our annotation, else the one in Kubernetes' own. One of ours that cannot be read is an error, and does not
+/// hand over to the other.
 fn rate(reader: &Reader<'_>, ours: &str, kubernetes: &str) -> Result<Option<Rate>, FieldError> {
     match reader.parse_with(ours, Rate::parse_mbit)? {
         Some(rate) => Ok(rate),

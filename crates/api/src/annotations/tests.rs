@@ -1,11 +1,12 @@
 //! Annotations of real objects, of hostile ones, and back.
 
+mod namespaces;
 mod table;
 
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{GatewayType, NamespaceView, NodeView, PodView, Subnet, SubnetDef};
+use crate::{NamespaceView, NodeView, PodView};
 
 const P: &str = "ovn.kubernetes.io/";
 
@@ -88,12 +89,12 @@ fn a_node_s_result_goes_round() {
 #[test]
 fn a_static_wish_is_told_from_a_result() {
     let wish = [("ip_address", "10.17.0.50"), ("mac_address", "00:00:00:AA:BB:CC"), ("logical_switch", "net")];
-    let want = PodWant::parse(&pod(&wish)).unwrap();
+    let want = PodWant::parse(&pod(&wish)).address.unwrap();
     assert_eq!(want.ips, PodIps::Exact("10.17.0.50".parse().unwrap()));
     assert_eq!(want.mac, Some("00:00:00:aa:bb:cc".parse().unwrap()));
     assert_eq!(want.switch.as_deref(), Some("net"));
 
-    assert_eq!(PodWant::parse(&pod(&RESULT)), Ok(PodWant::default()));
+    assert_eq!(PodWant::parse(&pod(&RESULT)), PodWant::default());
 }
 
 #[test]
@@ -106,22 +107,21 @@ fn rates_and_switches_of_a_pod() {
         ("kubernetes.io/egress-bandwidth", "7M"),
         ("mirror", "true"),
         ("port_security", "true"),
-    ]))
-    .unwrap();
-    let mbit = |text: &str| crate::Rate::parse_mbit(text).unwrap();
+    ]));
+    let mbit = |text: &str| Ok(crate::Rate::parse_mbit(text).unwrap());
     assert_eq!(want.ingress, mbit("10"), "ours goes before Kubernetes' own");
-    assert_eq!(want.egress, None, "0 lifts the limit");
+    assert_eq!(want.egress, Ok(None), "0 lifts the limit");
     assert_eq!(want.ingress_burst, mbit("8"));
-    assert_eq!((want.mirror, want.port_security), (Some(true), true));
-    let want = PodWant::parse(&pod(&[("kubernetes.io/egress-bandwidth", "7M"), ("mirror", "")])).unwrap();
-    assert_eq!((want.egress, want.mirror), (mbit("7"), None));
+    assert_eq!((want.mirror, want.port_security), (Ok(Some(true)), Ok(true)));
+    let want = PodWant::parse(&pod(&[("kubernetes.io/egress-bandwidth", "7M"), ("mirror", "")]));
+    assert_eq!((want.egress, want.mirror), (mbit("7"), Ok(None)));
 }
 
 #[test]
 fn pools_of_addresses() {
     let list = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
-    let pool = |text: &str| PodWant::parse(&pod(&[("ip_pool", text)])).map(|want| want.ips);
-    let member = |n, text: &str| PodWant::parse(&member(n, &[("ip_pool", text)])).map(|want| want.ips);
+    let pool = |text: &str| PodWant::parse(&pod(&[("ip_pool", text)])).address.map(|want| want.ips);
+    let member = |n, text: &str| PodWant::parse(&member(n, &[("ip_pool", text)])).address.map(|want| want.ips);
     let exact = |text: &str| Ok(PodIps::Exact(text.parse().unwrap()));
 
     assert_eq!(pool("10.0.0.5,10.0.0.6"), Ok(PodIps::FirstFree(list(&["10.0.0.5", "10.0.0.6"]))));
@@ -146,7 +146,11 @@ fn pools_of_addresses() {
 
 #[test]
 fn errors_name_pod_and_annotation() {
-    let error = |name: &str, value: &str| PodWant::parse(&pod(&[(name, value)])).unwrap_err().to_string();
+    let error = |name: &str, value: &str| {
+        let errors: Vec<_> = PodWant::parse(&pod(&[(name, value)])).unreadable().map(ToString::to_string).collect();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        errors.concat()
+    };
     let prefix = |name: &str| format!("pod test-ns/a: annotation {P}{name}: ");
     for (name, value) in [
         ("ip_address", "10.0.0.300"),
@@ -164,95 +168,38 @@ fn errors_name_pod_and_annotation() {
 }
 
 #[test]
-fn a_namespace_asks_for_a_subnet() {
-    let net = NamespaceNet::parse(&namespace(&[
-        ("logical_switch", "test-ns-subnet"),
-        ("cidr", "10.17.0.0/24"),
-        ("gateway", "10.17.0.1"),
-        ("exclude_ips", "10.17.0.1..10.17.0.10"),
-        ("private", "true"),
-        ("allow", "10.16.0.0/16,10.18.0.0/16"),
-        ("gateway_type", "centralized"),
-        ("gateway_node", "n1"),
-        ("gateway_nat", "false"),
-    ]))
-    .unwrap();
-    assert_eq!(net.switches, ["test-ns-subnet"]);
-    let subnet = Subnet::new("test-ns-subnet", net.wanted.unwrap());
-    let def = SubnetDef::parse(&subnet).unwrap();
-    assert_eq!(def.cidrs.to_string(), "10.17.0.0/24");
-    assert_eq!(def.gateway.to_string(), "10.17.0.1");
-    assert_eq!(def.exclude.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.17.0.1..10.17.0.10"]);
-    assert_eq!(def.namespaces, ["test-ns"]);
-    assert_eq!(def.gateway_type, GatewayType::Centralized);
-    assert_eq!(def.gateway_nodes[0].node, "n1");
-    assert_eq!(def.allow_subnets.len(), 2);
-    assert_eq!((def.private, def.nat_outgoing, def.default), (true, false, false));
-}
-
-#[test]
-fn a_namespace_may_ask_for_little_or_nothing() {
-    assert_eq!(NamespaceNet::parse(&namespace(&[])), Ok(NamespaceNet::default()));
-    let net = NamespaceNet::parse(&namespace(&[("logical_switch", "net")])).unwrap();
-    assert_eq!((net.switches, net.wanted), (vec!["net".to_owned()], None));
-    let net = NamespaceNet::parse(&namespace(&[("logical_switch", "net"), ("cidr", "fd00::/64")])).unwrap();
-    let wanted = net.wanted.unwrap();
-    assert_eq!((wanted.protocol.as_deref(), wanted.nat_outgoing), (Some("IPv6"), Some(true)));
-    let joined = [("logical_switch", "a,b"), ("cidr", "10.1.0.0/24;10.2.0.0/24"), ("exclude_ips", "10.1.0.1;10.2.0.1")];
-    let net = NamespaceNet::parse(&namespace(&joined)).unwrap();
-    assert_eq!((net.switches.len(), net.wanted), (2, None));
-}
-
-#[test]
-fn errors_name_namespace_and_annotation() {
-    let base = [("logical_switch", "net"), ("cidr", "10.17.0.0/24")];
-    for (name, value, why) in [
-        ("cidr", "10.17.0.0/33", "longer than the address"),
-        ("cidr", "10.17.0.0/24;10.18.0.0/24", "not a number"),
-        ("gateway", "10.18.0.1", "10.18.0.1 is outside 10.17.0.0/24"),
-        ("gateway", "fd00::1", "fd00::1 is outside 10.17.0.0/24"),
-        ("exclude_ips", "10.17.0.9..10.17.0.1", "ends before it starts"),
-        ("exclude_ips", "10.17.0.9,10.18.0.1", "10.18.0.1 is not inside 10.17.0.0/24"),
-        ("private", "ja", "neither true nor false"),
-        ("allow", "10.17.0.1", "no prefix length"),
-        ("gateway_type", "central", "neither distributed nor centralized"),
-        ("gateway_nat", "no", "neither true nor false"),
-        ("logical_switch", "Net_1", "cannot be the name of a subnet"),
-        ("logical_switch", "net,-a", "cannot be the name of a subnet"),
-    ] {
-        let mut annotations: Vec<_> = base.iter().copied().filter(|(have, _)| *have != name).collect();
-        annotations.push((name, value));
-        let error = NamespaceNet::parse(&namespace(&annotations)).unwrap_err().to_string();
-        let prefix = format!("namespace test-ns: annotation {P}{name}: ");
-        assert!(error.starts_with(&prefix) && error.contains(why), "{error}");
+fn each_annotation_of_a_pod_is_read_by_itself() {
+    let good = [
+        ("logical_switch", "net"),
+        ("ingress_rate", "10"),
+        ("egress_rate", "11"),
+        ("ingress_burst", "12"),
+        ("egress_burst", "13"),
+        ("mirror", "true"),
+        ("port_security", "true"),
+        ("kubernetes.io/ingress-bandwidth", "7M"),
+        ("kubernetes.io/egress-bandwidth", "7M"),
+    ];
+    let all = PodWant::parse(&pod(&good));
+    assert_eq!(all.unreadable().count(), 0);
+    for (broken, _) in &good[..7] {
+        let want = PodWant::parse(&pod(&good.map(|(name, value)| (name, if name == *broken { "-x" } else { value }))));
+        let errors: Vec<_> = want.unreadable().cloned().collect();
+        let [error] = errors.as_slice() else { panic!("{broken}: {errors:?}") };
+        assert_eq!(error.field, format!("annotation {P}{broken}"));
+        let mut expected = all.clone();
+        match *broken {
+            "logical_switch" => expected.address = Err(error.clone()),
+            "ingress_rate" => expected.ingress = Err(error.clone()),
+            "egress_rate" => expected.egress = Err(error.clone()),
+            "ingress_burst" => expected.ingress_burst = Err(error.clone()),
+            "egress_burst" => expected.egress_burst = Err(error.clone()),
+            "mirror" => expected.mirror = Err(error.clone()),
+            _ => expected.port_security = Err(error.clone()),
+        }
+        assert_eq!(want, expected, "{broken}: the others are as they were");
     }
-    let error = NamespaceNet::parse(&namespace(&[("cidr", "10.17.0.0/24")])).unwrap_err().to_string();
-    assert!(error.contains("given without ovn.kubernetes.io/logical_switch"), "{error}");
-}
-
-#[test]
-fn a_bound_namespace_says_so() {
-    let def = |name: &str, cidr: &str, exclude: &[&str]| {
-        let mut subnet = Subnet::new(name, crate::SubnetSpec { cidr_block: cidr.into(), ..Default::default() });
-        subnet.spec.exclude_ips = exclude.iter().map(ToString::to_string).collect();
-        SubnetDef::parse(&subnet).unwrap()
-    };
-    let shop = def("shop-net", "10.20.0.0/24", &["10.20.0.1..10.20.0.9", "10.20.0.200"]);
-    let dual = def("dual-net", "10.23.0.0/24,fd00:23::/112", &[]);
-    let printed = |subnets: &[&SubnetDef]| {
-        let lines = bound_to(subnets).into_iter().map(|(name, value)| format!("{}={value}", &name[P.len()..]));
-        lines.collect::<Vec<_>>()
-    };
-    assert_eq!(
-        printed(&[&shop]),
-        ["cidr=10.20.0.0/24", "exclude_ips=10.20.0.1..10.20.0.9,10.20.0.200", "logical_switch=shop-net"]
-    );
-    assert_eq!(
-        printed(&[&shop, &dual]),
-        [
-            "cidr=10.20.0.0/24;10.23.0.0/24,fd00:23::/112",
-            "exclude_ips=10.20.0.1..10.20.0.9,10.20.0.200;",
-            "logical_switch=shop-net,dual-net"
-        ]
-    );
+    let want = PodWant::parse(&pod(&good.map(|(name, _)| (name, "-x"))));
+    let fields: Vec<_> = want.unreadable().map(|error| error.field["annotation ".len()..].to_owned()).collect();
+    assert_eq!(fields, good[..7].iter().map(|(name, _)| format!("{P}{name}")).collect::<Vec<_>>());
 }

@@ -18,13 +18,42 @@ pub(super) const CIDR_FAMILIES: Rule = (
     "cidrBlock must not have two CIDRs of one address family",
 );
 
-/// A rule of the whole object, for only there the status can be seen. The status is up to a second behind: what slips
-/// through is refused by the controller.
+/// The networks that [`crate::Cidr::check_for_pods`] refuses. One that lies inside of a special network has a first address
+/// that gives it away, and a wider one contains the special network's first address.
+pub(super) const CIDR_FOR_PODS: Rule = (
+    "self.split(',').all(c, !isCIDR(c.trim()) || [cidr(c.trim()).masked()].all(n, n.ip().isGlobalUnicast() && \
+     !cidr('0.0.0.0/8').containsIP(n.ip()) && !cidr('240.0.0.0/4').containsIP(n.ip()) && \
+     !n.containsIP('127.0.0.0') && !n.containsIP('169.254.0.0') && !n.containsIP('224.0.0.0') && \
+     !n.containsIP('::1') && !n.containsIP('fe80::') && !n.containsIP('ff00::') && !n.containsIP('fd00:ec2::254')))",
+    "cidrBlock must not overlap 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/4, 240.0.0.0/4, ::/127, fe80::/10, \
+     ff00::/8 or fd00:ec2::254, which are no addresses of pods",
+);
+
+pub(super) const CIDR_SIZE: Rule = (
+    "self.split(',').all(c, !isCIDR(c.trim()) || \
+     cidr(c.trim()).prefixLength() < (cidr(c.trim()).ip().family() == 4 ? 32 : 128))",
+    "cidrBlock must have an address for the gateway and one for a pod: at most /31, and at most /127 for IPv6",
+);
+
+/// A network that shares nothing with the old one of its family cannot contain the addresses in use. Whether one that
+/// does contains all of them, only the controller knows: the status has their number, a second late.
+///
+/// It is a rule of the whole object, since only there the status can be seen. Written out without macros over the parts,
+/// for the reason that `EXCLUDE_INSIDE` gives.
 pub(super) const CIDR_STAYS: Rule = (
     "self.spec.cidrBlock == oldSelf.spec.cidrBlock || !has(self.status) || \
-     ((!has(self.status.v4usingIPs) || double(self.status.v4usingIPs) == 0.0) && \
-     (!has(self.status.v6usingIPs) || double(self.status.v6usingIPs) == 0.0))",
-    "spec.cidrBlock cannot be changed while addresses are in use",
+     !isCIDR(oldSelf.spec.cidrBlock.split(',')[0].trim()) || \
+     !isCIDR(oldSelf.spec.cidrBlock.split(',')[oldSelf.spec.cidrBlock.split(',').size() - 1].trim()) || \
+     !isCIDR(self.spec.cidrBlock.split(',')[0].trim()) || \
+     !isCIDR(self.spec.cidrBlock.split(',')[self.spec.cidrBlock.split(',').size() - 1].trim()) || \
+     [cidr(oldSelf.spec.cidrBlock.split(',')[0].trim()), \
+     cidr(oldSelf.spec.cidrBlock.split(',')[oldSelf.spec.cidrBlock.split(',').size() - 1].trim())].all(old, \
+     (old.ip().family() == 4 ? (!has(self.status.v4usingIPs) || double(self.status.v4usingIPs) == 0.0) : \
+     (!has(self.status.v6usingIPs) || double(self.status.v6usingIPs) == 0.0)) || \
+     [cidr(self.spec.cidrBlock.split(',')[0].trim()), \
+     cidr(self.spec.cidrBlock.split(',')[self.spec.cidrBlock.split(',').size() - 1].trim())]\
+     .exists(new, new.containsCIDR(old) || old.containsCIDR(new)))",
+    "spec.cidrBlock cannot leave a network whose addresses are in use",
 );
 
 pub(super) const GATEWAY: Rule = (

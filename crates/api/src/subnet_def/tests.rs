@@ -91,6 +91,8 @@ fn little_is_enough() {
     assert_eq!(parse(nulls).unwrap().gateway.to_string(), "10.18.0.1");
     let one = parse(json!({"cidrBlock": "10.18.0.0/24,fd00:18::/64", "gateway": "10.18.0.254"})).unwrap();
     assert_eq!(one.gateway.to_string(), "10.18.0.254,fd00:18::1", "the family left out gets its first address");
+    let last = parse(json!({"cidrBlock": "fd00:18::/64", "gateway": "fd00:18::ffff:ffff:ffff:ffff"})).unwrap();
+    assert_eq!(last.gateway.to_string(), "fd00:18::ffff:ffff:ffff:ffff", "no broadcast address in IPv6");
     assert_eq!(parse(json!({"cidrBlock": "10.18.0.8/31"})).unwrap().gateway.to_string(), "10.18.0.8");
 }
 
@@ -158,12 +160,20 @@ fn errors_name_object_and_field() {
         json!({"cidrBlock": "10.0.0.0/33"}),
         r#"cidrBlock: "10.0.0.0/33" is not a CIDR: the prefix is longer than the address"#,
     );
+    refused(
+        json!({"cidrBlock": "10.0.0.0/24,fe80::/64"}),
+        r#"cidrBlock: "fe80::/64" is not a network for pods: it overlaps fe80::/10, the link-local addresses"#,
+    );
     let with = |field: &str, value: Value| json!({"cidrBlock": "10.0.0.0/24", field: value});
     refused(with("gateway", json!("10.0.1.1")), "gateway: 10.0.1.1 is outside 10.0.0.0/24");
     refused(with("gateway", json!("10.0.0.0")), "gateway: 10.0.0.0 is the first or the last address of 10.0.0.0/24");
     refused(
         with("gateway", json!("10.0.0.255")),
         "gateway: 10.0.0.255 is the first or the last address of 10.0.0.0/24",
+    );
+    refused(
+        json!({"cidrBlock": "fd00::/64", "gateway": "fd00::"}),
+        "gateway: fd00:: is the first address of fd00::/64, the anycast address of its routers",
     );
     refused(with("gateway", json!("fd00::1")), "gateway: fd00::1: the subnet has no IPv6 network");
     refused(with("gateway", json!("x")), r#"gateway: "x" is not an IP address: neither IPv4 nor IPv6"#);

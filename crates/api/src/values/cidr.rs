@@ -1,12 +1,39 @@
 //! A network: address and prefix length.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Family, ValueError, as_string, parse_address, refuse_mapped};
 
 const WHAT: &str = "a CIDR";
+
+/// Networks that are no pod's, and what they are.
+const NOT_FOR_PODS: [(IpNet, &str); 11] = [
+    (v4([0, 0, 0, 0], 8), "the addresses of the host itself"),
+    (v4([127, 0, 0, 0], 8), "the loopback addresses"),
+    (v4([169, 254, 0, 0], 16), "the link-local addresses"),
+    (v4([224, 0, 0, 0], 4), "the multicast addresses"),
+    (v4([240, 0, 0, 0], 4), "the reserved addresses"),
+    (v6(0, 128), "the unspecified address"),
+    (v6(1, 128), "the loopback address"),
+    (v6(0xffff << 32, 96), "the IPv4-mapped addresses"),
+    (v6(0xfe80 << 112, 10), "the link-local addresses"),
+    (v6(0xff00 << 112, 8), "the multicast addresses"),
+    (v6((0xfd00_0ec2 << 96) | 0x254, 128), "the address of a cloud's metadata service"),
+];
+
+const fn v4([a, b, c, d]: [u8; 4], prefix_len: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix_len))
+}
+
+const fn v6(bits: u128, prefix_len: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_bits(bits), prefix_len))
+}
 
 /// A network in canonical form: host bits are zero, so `10.17.0.1/24` reads as `10.17.0.0/24` (as kube-ovn does).
 ///
@@ -33,15 +60,20 @@ impl Cidr {
         self.0.broadcast()
     }
 
-    /// The address that is the gateway when nobody says otherwise: the one after the network's own, or the first one
-    /// of a network that has no address of its own (`/31`, `/32`, `/127`, `/128`).
+    /// The address that is the gateway by default: the first one that is not kept back.
     pub fn first_usable(&self) -> IpAddr {
-        if self.keeps_ends() { next(self.network()) } else { self.network() }
+        let first = self.network();
+        if self.kept_back().any(|kept| kept == first) { next(first) } else { first }
     }
 
-    /// Whether the first and the last address are kept back: all networks of more than two addresses.
-    pub fn keeps_ends(&self) -> bool {
-        self.0.max_prefix_len() - self.0.prefix_len() > 1
+    /// The addresses that neither a gateway nor a pod can have: in an IPv4 network the first and the last one (network
+    /// and broadcast address), in an IPv6 network the first one (subnet-router anycast address, RFC 4291, 2.6.1).
+    ///
+    /// A network of one or two addresses (`/31`, `/32`, `/127`, `/128`) keeps none back.
+    pub fn kept_back(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let large = self.size() > 2;
+        let last = large && self.family() == Family::V4;
+        large.then_some(self.network()).into_iter().chain(last.then_some(self.last()))
     }
 
     /// Bits of the prefix.
@@ -72,6 +104,19 @@ impl Cidr {
     /// Whether the two share an address.
     pub fn overlaps(&self, other: &Cidr) -> bool {
         self.covers(other) || other.covers(self)
+    }
+
+    /// An error when pods cannot have addresses of this network: it shares some with a network that means something else
+    /// on every node, or it lacks the two addresses that a gateway and a pod need.
+    pub fn check_for_pods(&self) -> Result<(), ValueError> {
+        let error = |why: &dyn fmt::Display| ValueError::new(&self.to_string(), "a network for pods", why);
+        if self.size() < 2 {
+            return Err(error(&"it has one address, and a gateway and a pod need two"));
+        }
+        match NOT_FOR_PODS.iter().find(|(special, _)| self.overlaps(&Cidr(*special))) {
+            Some((special, what)) => Err(error(&format_args!("it overlaps {special}, {what}"))),
+            None => Ok(()),
+        }
     }
 
     /// `address` with this network's prefix length, as interfaces want it: `10.17.0.1/24`.

@@ -34,46 +34,99 @@ impl Rate {
     }
 }
 
-/// A Kubernetes quantity of bits per second, as `kubernetes.io/ingress-bandwidth` says it: `10M`, `1.5G`, `500k`.
+/// A Kubernetes quantity of bits per second, in every form that `resource.Quantity` reads: `10M`, `1.5G`, `1Gi`, `1e6`.
+///
+/// A fraction of a bit is rounded up. A rate of more than [`u64::MAX`] bits per second is read as that.
 impl FromStr for Rate {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        const WHAT: &str = "a bandwidth";
-        let error = |why: &str| ValueError::new(text, WHAT, why);
+        let error = |why: &str| ValueError::new(text, "a bandwidth", why);
         let trimmed = text.trim();
-        let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
-        let (number, unit) = trimmed.split_at(split);
-        let unit: u64 = match unit {
-            "" => 1,
-            "k" => 1000,
-            "M" => MBIT,
-            "G" => 1000 * MBIT,
-            "T" => 1_000_000 * MBIT,
-            "Ki" => 1 << 10,
-            "Mi" => 1 << 20,
-            "Gi" => 1 << 30,
-            "Ti" => 1 << 40,
-            _ => return Err(error("the unit is none of k, M, G, T, Ki, Mi, Gi, Ti")),
+        let (negative, unsigned) = match trimmed.strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, trimmed.strip_prefix('+').unwrap_or(trimmed)),
         };
+        let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+        let (number, unit) = unsigned.split_at(end);
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        let digits = |part: &str| -> Option<u128> { if part.is_empty() { Some(0) } else { part.parse().ok() } };
-        let scale = u32::try_from(fraction.len()).ok().filter(|len| *len <= 9).and_then(|len| 10_u128.checked_pow(len));
-        let bits = match (digits(whole), digits(fraction), scale) {
-            (Some(whole), Some(fraction), Some(scale)) if !number.is_empty() && number != "." => whole
-                .checked_mul(scale)
-                .and_then(|scaled| scaled.checked_add(fraction))
-                .and_then(|scaled| scaled.checked_mul(u128::from(unit)))
-                .map(|scaled| scaled.div_ceil(scale))
-                .and_then(|bits| u64::try_from(bits).ok()),
-            _ => return Err(error("not a decimal number with a unit, as in 10M")),
-        };
-        match bits {
-            Some(0) => Err(error("zero")),
-            Some(bits) => Ok(Self(bits)),
-            None => Err(error("too large")),
+        if whole.len() + fraction.len() == 0 || fraction.contains('.') {
+            return Err(error("it is not a decimal number with a unit, as in 10M"));
         }
+        let (exponent, factor) = scale(unit).ok_or_else(|| {
+            error("the unit is none of n, u, m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei, and no exponent as in 1e6")
+        })?;
+        let digits: Vec<u8> = whole.bytes().chain(fraction.bytes()).map(|digit| digit - b'0').collect();
+        if digits.iter().all(|digit| *digit == 0) {
+            return Err(error("it is zero"));
+        }
+        if negative {
+            return Err(error("it is negative"));
+        }
+        let point = i64::try_from(whole.len()).unwrap_or(i64::MAX).saturating_add(exponent);
+        Ok(Self(rounded_up(&digits, point, factor)))
     }
+}
+
+/// What a unit multiplies by: a power of ten, and a number.
+fn scale(unit: &str) -> Option<(i64, u64)> {
+    Some(match unit {
+        "n" => (-9, 1),
+        "u" => (-6, 1),
+        "m" => (-3, 1),
+        "" => (0, 1),
+        "k" => (3, 1),
+        "M" => (6, 1),
+        "G" => (9, 1),
+        "T" => (12, 1),
+        "P" => (15, 1),
+        "E" => (18, 1),
+        "Ki" => (0, 1 << 10),
+        "Mi" => (0, 1 << 20),
+        "Gi" => (0, 1 << 30),
+        "Ti" => (0, 1 << 40),
+        "Pi" => (0, 1 << 50),
+        "Ei" => (0, 1 << 60),
+        _ => (exponent(unit)?, 1),
+    })
+}
+
+/// The exponent in `e6`, `E+6` or `e-1`; the largest or the smallest number for one that does not fit.
+fn exponent(unit: &str) -> Option<i64> {
+    let signed = unit.strip_prefix(['e', 'E'])?;
+    let digits = signed.strip_prefix(['+', '-']).unwrap_or(signed);
+    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let limit = if signed.starts_with('-') { i64::MIN } else { i64::MAX };
+    Some(signed.parse().unwrap_or(limit))
+}
+
+/// The smallest whole number that is not below `digits` with a decimal point after the first `point` of them (which may
+/// lie before the first digit or behind the last one), times `factor`; at least 1 and at most `u64::MAX`.
+fn rounded_up(digits: &[u8], point: i64, factor: u64) -> u64 {
+    let factor = u128::from(factor);
+    let split = usize::try_from(point).unwrap_or(0).min(digits.len());
+    let (whole, fraction) = digits.split_at(split);
+
+    // The whole part. Zeros stand between its last digit and a point behind it; after 20 of them it is too large.
+    let zeros = point.saturating_sub_unsigned(whole.len() as u64).clamp(0, 20);
+    let zeros = std::iter::repeat_n(&0, usize::try_from(zeros).unwrap_or(0));
+    let whole = whole.iter().chain(zeros);
+    let whole = whole.fold(0_u128, |sum, digit| sum.saturating_mul(10).saturating_add(u128::from(*digit)));
+    let mut product = whole.saturating_mul(factor);
+
+    // The fraction is multiplied digit by digit, the last one first, so that nothing of it is lost. Zeros stand between
+    // a point before the first digit and that digit; after 20 of them nothing is carried any more.
+    let zeros = usize::try_from(point.saturating_neg().clamp(0, 40)).unwrap_or(0);
+    let (mut carry, mut rest) = (0_u128, false);
+    for digit in fraction.iter().rev().chain(std::iter::repeat_n(&0, zeros)) {
+        carry += u128::from(*digit) * factor;
+        rest |= carry % 10 != 0;
+        carry /= 10;
+    }
+    product = product.saturating_add(carry).saturating_add(u128::from(rest));
+    u64::try_from(product).unwrap_or(u64::MAX)
 }
 
 impl fmt::Display for Rate {
@@ -85,3 +138,6 @@ impl fmt::Display for Rate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

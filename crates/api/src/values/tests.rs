@@ -95,6 +95,78 @@ fn parts_of_a_cidr() {
 }
 
 #[test]
+fn addresses_that_are_kept_back() {
+    for (cidr, kept) in [
+        ("10.17.0.0/24", "10.17.0.0,10.17.0.255"),
+        ("10.17.0.4/30", "10.17.0.4,10.17.0.7"),
+        ("10.17.0.4/31", ""),
+        ("10.17.0.4/32", ""),
+        ("fd00::/64", "fd00::"),
+        ("fd00::4/126", "fd00::4"),
+        ("fd00::4/127", ""),
+        ("fd00::4/128", ""),
+        ("::/0", "::"),
+    ] {
+        let list: Vec<_> = cidr.parse::<Cidr>().unwrap().kept_back().map(|address| address.to_string()).collect();
+        assert_eq!(list.join(","), kept, "{cidr}");
+    }
+}
+
+#[test]
+fn networks_that_are_not_for_pods() {
+    for (cidr, why) in [
+        ("0.0.0.0/0", "it overlaps 0.0.0.0/8, the addresses of the host itself"),
+        ("0.0.0.0/1", "it overlaps 0.0.0.0/8, the addresses of the host itself"),
+        ("128.0.0.0/1", "it overlaps 169.254.0.0/16, the link-local addresses"),
+        ("0.1.2.0/24", "it overlaps 0.0.0.0/8, the addresses of the host itself"),
+        ("127.0.0.0/8", "it overlaps 127.0.0.0/8, the loopback addresses"),
+        ("127.9.0.0/16", "it overlaps 127.0.0.0/8, the loopback addresses"),
+        ("126.0.0.0/7", "it overlaps 127.0.0.0/8, the loopback addresses"),
+        ("169.254.169.0/24", "it overlaps 169.254.0.0/16, the link-local addresses"),
+        ("169.0.0.0/8", "it overlaps 169.254.0.0/16, the link-local addresses"),
+        ("224.0.0.0/8", "it overlaps 224.0.0.0/4, the multicast addresses"),
+        ("192.0.0.0/2", "it overlaps 224.0.0.0/4, the multicast addresses"),
+        ("240.0.0.0/8", "it overlaps 240.0.0.0/4, the reserved addresses"),
+        ("255.255.255.0/24", "it overlaps 240.0.0.0/4, the reserved addresses"),
+        ("10.17.0.1/32", "it has one address, and a gateway and a pod need two"),
+        ("::/0", "it overlaps ::/128, the unspecified address"),
+        ("::/96", "it overlaps ::/128, the unspecified address"),
+        ("::fffe:0:0/95", "it overlaps ::ffff:0.0.0.0/96, the IPv4-mapped addresses"),
+        ("fe80::/64", "it overlaps fe80::/10, the link-local addresses"),
+        ("fe00::/8", "it overlaps fe80::/10, the link-local addresses"),
+        ("ff02::/64", "it overlaps ff00::/8, the multicast addresses"),
+        ("fd00:ec2::/112", "it overlaps fd00:ec2::254/128, the address of a cloud's metadata service"),
+        ("fd00::/8", "it overlaps fd00:ec2::254/128, the address of a cloud's metadata service"),
+        ("fd00::1/128", "it has one address, and a gateway and a pod need two"),
+        ("::1/128", "it has one address, and a gateway and a pod need two"),
+    ] {
+        let error = cidr.parse::<Cidr>().unwrap().check_for_pods().unwrap_err().to_string();
+        assert_eq!(error, format!("\"{cidr}\" is not a network for pods: {why}"));
+    }
+    for cidr in [
+        "1.0.0.0/8",
+        "10.0.0.0/8",
+        "126.0.0.0/8",
+        "128.0.0.0/3",
+        "170.0.0.0/8",
+        "192.0.0.0/3",
+        "223.0.0.0/8",
+        "10.0.0.0/31",
+        "::2/127",
+        "64:ff9b::/96",
+        "2000::/3",
+        "fc00::/8",
+        "fd00::/64",
+        "fd00:ec2::/119",
+        "fd00:ec2::400/118",
+        "fec0::/10",
+        "fe00::/9",
+    ] {
+        assert_eq!(cidr.parse::<Cidr>().unwrap().check_for_pods(), Ok(()), "{cidr}");
+    }
+}
+
+#[test]
 fn families() {
     reads::<Cidrs>("10.18.0.0/24,fd00:18::/64", "10.18.0.0/24,fd00:18::/64");
     reads::<Cidrs>("fd00:18::/64, 10.18.0.0/24", "10.18.0.0/24,fd00:18::/64");
@@ -158,25 +230,6 @@ fn ranges() {
     let list: Vec<IpRange> = ["10.0.0.2", "10.0.0.5..10.0.0.9"].map(|text| text.parse().unwrap()).into();
     assert_eq!(print_ranges(&list), "10.0.0.2,10.0.0.5-10.0.0.9");
     assert_eq!(print_ranges([]), "");
-}
-
-#[test]
-fn rates() {
-    let mbit = |text: &str| Rate::parse_mbit(text).unwrap();
-    assert_eq!(mbit("10").map(Rate::bits), Some(10_000_000));
-    assert_eq!(mbit("0"), None);
-    for bad in ["", "-1", "+1", "1.5", "10M", "99999999999999999999", "18446744073710"] {
-        assert!(Rate::parse_mbit(bad).is_err(), "{bad:?}");
-    }
-    let bits = |text: &str| text.parse::<Rate>().unwrap().bits();
-    assert_eq!(bits("10M"), 10_000_000);
-    assert_eq!(bits("1.5G"), 1_500_000_000);
-    assert_eq!(bits("500k"), 500_000);
-    assert_eq!(bits("1Ki"), 1024);
-    assert_eq!(bits("8"), 8);
-    for bad in ["", "M", ".M", "10m", "10MB", "-1M", "1e6", "0", "1.2.3M", "99999999999999999999T", "1.0123456789M"] {
-        assert!(bad.parse::<Rate>().is_err(), "{bad:?}");
-    }
 }
 
 #[test]
