@@ -1,4 +1,4 @@
-//! Flags and environment. Ports, paths and variables are kube-ovn's.
+//! Flags and environment variables. Ports, paths and variables have the same names and defaults as in kube-ovn.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::PathBuf;
@@ -7,31 +7,31 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use daemons::status::Question;
 
-/// One member of OVN's centre.
+/// One member of the OVN central: both databases and ovn-northd.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ovn-central", version)]
 pub struct Args {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub verb: Verb,
 }
 
-/// What to do.
+/// The command to run.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
-    /// Run both databases and northd until asked to stop.
+    /// Run both databases and northd until a stop signal.
     Run(Run),
-    /// Ask the one that runs in this container how it is: the exit status is a probe's answer.
+    /// Query the health of the member in this container. The exit status is the result of the probe.
     Check(Check),
 }
 
-/// How to run.
+/// The options of `run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Run {
-    /// This member's own address, by which other members will reach it.
+    /// Address of this member, at which other members reach it.
     #[arg(long, env = "POD_IP", value_parser = own_address)]
     pub address: IpAddr,
-    /// Where clients are served, a list of addresses; when absent, on all of both families.
+    /// Comma-separated addresses on which to serve clients. Default: all IPv4 and IPv6 addresses.
     #[arg(long, value_delimiter = ',')]
     pub listen: Vec<IpAddr>,
     /// TCP port of the northbound database.
@@ -40,67 +40,68 @@ pub struct Run {
     /// TCP port of the southbound database.
     #[arg(long, default_value_t = 6642)]
     pub sb_port: u16,
-    /// TCP port at which the members of the northbound cluster meet. The Service `ovn-northd` leads here too.
+    /// TCP port for the Raft traffic of the northbound cluster. The Service `ovn-northd` also targets this port.
     #[arg(long, default_value_t = 6643)]
     pub nb_raft_port: u16,
-    /// TCP port at which the members of the southbound cluster meet.
+    /// TCP port for the Raft traffic of the southbound cluster.
     #[arg(long, default_value_t = 6644)]
     pub sb_raft_port: u16,
-    /// Where the databases' files are.
+    /// Directory of the database files.
     #[arg(long, default_value = "/etc/ovn")]
     pub database_directory: PathBuf,
-    /// Where the installed schemas are.
+    /// Directory of the installed schemas.
     #[arg(long, default_value = "/usr/share/ovn")]
     pub schema_directory: PathBuf,
-    /// How many threads northd computes with.
+    /// Number of threads of northd.
     #[arg(long, env = "OVN_NORTHD_N_THREADS", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub northd_threads: u16,
-    /// After how many ms of silence a client is asked whether it is there, and after as many more it is taken for gone; 0:
-    /// never. A chassis with many flows to compute can be silent for long.
+    /// Time in milliseconds without data after which the server probes a client, and then again the time until it drops
+    /// the client. 0 disables the probe. A chassis that computes many flows can be silent for a long time.
     #[arg(long, env = "PROBE_INTERVAL", default_value_t = 180_000)]
     pub probe_interval: u32,
-    /// How many seconds each of the daemons has to end when it is asked to.
+    /// Time in seconds that each daemon has to stop after a stop request.
     #[arg(long, default_value_t = 8)]
     pub grace: u64,
-    /// Where the sockets are.
+    /// The directory of the sockets.
     #[command(flatten)]
     pub directory: RunDirectory,
-    /// What is logged, and how.
+    /// The log flags.
     #[command(flatten)]
     pub logs: kit::logs::Logs,
 }
 
-/// What to ask.
+/// The options of `check`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Check {
-    /// What to ask.
+    /// The health check to query.
     #[arg(value_enum)]
     pub question: Probe,
-    /// Where the sockets are.
+    /// The directory of the sockets.
     #[command(flatten)]
     pub directory: RunDirectory,
 }
 
-/// A probe of the kubelet's.
+/// A probe of the kubelet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Probe {
-    /// This process answers, and so do the daemons that have come up.
+    /// This process answers, and so does every daemon that has started.
     Live,
-    /// Both databases lead and answer at their ports, and northd is active.
+    /// Both databases are leaders and answer on their ports, and northd is active.
     Ready,
 }
 
-/// Where the sockets are.
+/// The directory of the sockets.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunDirectory {
-    /// Where the sockets are.
+    /// Directory of the sockets.
     #[arg(long, env = "OVN_RUNDIR", default_value = "/run/ovn")]
     pub run_directory: PathBuf,
 }
 
 impl Run {
-    /// Where clients are served. Without a word about it on all addresses: `::` takes IPv4 too. Where IPv6 is turned off by
-    /// sysctl, `::` can still be listened at, but no address of the family is there, not even the one to probe it by.
+    /// Returns the addresses on which to serve clients. The default is `::`, which includes IPv4. If a sysctl disables
+    /// IPv6, binding `::` still succeeds, but the machine has no IPv6 address, not even for the probe. The default is
+    /// then `0.0.0.0`.
     pub fn listen(&self) -> Vec<IpAddr> {
         if !self.listen.is_empty() {
             return self.listen.clone();
@@ -109,21 +110,21 @@ impl Run {
         vec![if both { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }]
     }
 
-    /// How long each of the daemons has to end.
+    /// Returns the time that each daemon has to stop.
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.grace)
     }
 }
 
 impl RunDirectory {
-    /// The socket at which this process is asked.
+    /// Returns the path of the status socket.
     pub fn status(&self) -> PathBuf {
         self.run_directory.join("ovn-central.sock")
     }
 }
 
 impl Probe {
-    /// The same as process 1 knows it.
+    /// Returns the probe as a question to process 1.
     pub fn question(self) -> Question {
         match self {
             Self::Live => Question::Live,
@@ -132,7 +133,7 @@ impl Probe {
     }
 }
 
-/// An address that this machine has.
+/// Parses an address and checks that this machine has it.
 fn own_address(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text.parse().map_err(|_| "not an IP address".to_owned())?;
     if address.is_unspecified() || address.is_multicast() {
@@ -169,7 +170,7 @@ mod tests {
         let objects = yamls::objects(&manifest).unwrap();
         let probes = yamls::probes(&objects, "ovn-central");
         assert_eq!(probes.len(), 2);
-        // The member's address is in the environment.
+        // The environment contains the member's address.
         let run = yamls::command_line(&objects, "ovn-central").into_iter().chain(["--address=127.0.0.1".to_owned()]);
         for line in probes.into_iter().chain([run.collect()]) {
             Args::try_parse_from(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));

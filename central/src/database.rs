@@ -1,4 +1,4 @@
-//! One of the two databases: its server, from its file to a leader that clients reach.
+//! The northbound or the southbound database: its file, its server, and the check that clients reach a leader.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -13,12 +13,12 @@ use tokio::process::Command;
 use crate::args::Run;
 use crate::file::{File, FileError};
 
-/// Which of them.
+/// The two databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// What the controller writes.
+    /// The northbound database, which the controller writes.
     Northbound,
-    /// What the chassis read.
+    /// The southbound database, which the chassis read.
     Southbound,
 }
 
@@ -32,36 +32,36 @@ pub struct Database {
     probe_interval: u32,
 }
 
-/// Why a database is not there for its clients.
+/// Why a database is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    /// Its file is not as it must be.
+    /// The database file is unusable.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A program failed that looks after it.
+    /// A tool such as `ovsdb-tool` failed.
     #[error(transparent)]
     Tool(#[from] ToolError),
-    /// Its server does not answer.
+    /// The server does not answer.
     #[error(transparent)]
     Control(#[from] ControlError),
-    /// Its server cannot be told what to serve.
+    /// The configuration file of the server cannot be written.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file that cannot be written.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: std::io::Error,
     },
-    /// Who does not lead refuses writes.
+    /// The server is not the leader, so it refuses writes.
     #[error("it does not lead its cluster: its role is {0}")]
     NotLeader(String),
-    /// No version where one was expected.
+    /// The schema version cannot be parsed.
     #[error("the schema's version makes no sense: {0}")]
     Schema(String),
 }
 
 impl Which {
-    /// What its server is called in the log.
+    /// Returns the name of the server in the log.
     pub fn name(self) -> &'static str {
         match self {
             Self::Northbound => "nb",
@@ -69,7 +69,7 @@ impl Which {
         }
     }
 
-    /// The database's name in its schema.
+    /// Returns the name of the database in its schema.
     pub fn schema(self) -> &'static str {
         match self {
             Self::Northbound => "OVN_Northbound",
@@ -77,7 +77,7 @@ impl Which {
         }
     }
 
-    /// The table with its one row of settings.
+    /// Returns the table with the only row of settings.
     fn global(self) -> &'static str {
         match self {
             Self::Northbound => "NB_Global",
@@ -87,7 +87,7 @@ impl Which {
 }
 
 impl Database {
-    /// What the flags say of this one.
+    /// Creates the description of a database from the flags.
     pub fn new(which: Which, run: &Run) -> Self {
         let (port, raft_port) = match which {
             Which::Northbound => (run.nb_port, run.nb_raft_port),
@@ -106,22 +106,22 @@ impl Database {
         }
     }
 
-    /// Which one it is.
+    /// Returns which database this is.
     pub fn which(&self) -> Which {
         self.which
     }
 
-    /// The socket of its clients in this container, where `ovn-nbctl` and `ovn-sbctl` look for it.
+    /// Returns the socket for clients in this container, the default of `ovn-nbctl` and `ovn-sbctl`.
     pub fn socket(&self) -> PathBuf {
         self.beside("sock")
     }
 
-    /// Its server's control socket.
+    /// Returns the control socket of the server.
     pub fn control(&self) -> PathBuf {
         self.beside("ctl")
     }
 
-    /// Makes the file ready, and the command that serves it.
+    /// Prepares the database file. Returns the command that starts the server.
     pub async fn prepare(&self) -> Result<Command, DatabaseError> {
         self.file.prepare().await?;
         let config = self.beside("json");
@@ -136,7 +136,7 @@ impl Database {
         Ok(command)
     }
 
-    /// Whether clients are served as they need to be: by a leader, at every address.
+    /// Checks that the server is the leader and answers at every address.
     pub async fn check(&self) -> Result<(), DatabaseError> {
         let status = control::ask(&self.control(), "cluster/status", &[self.which.schema()]).await?;
         match role(&status) {
@@ -150,8 +150,8 @@ impl Database {
         Ok(())
     }
 
-    /// Brings the database to the installed schema when that is newer. An older one is left: members are upgraded one after
-    /// the other, and who is behind must not undo it.
+    /// Converts the database to the installed schema if that is newer. Keeps a newer database schema: members are
+    /// upgraded one by one, and an old member must not undo the conversion.
     pub async fn settle(&self) -> Result<(), DatabaseError> {
         let server = format!("unix:{}", self.socket().display());
         let schema = self.file.schema.display().to_string();
@@ -165,13 +165,13 @@ impl Database {
         Ok(())
     }
 
-    /// Asks its server to end.
+    /// Asks the server to exit.
     pub async fn exit(&self) -> Result<(), DatabaseError> {
         control::ask(&self.control(), "exit", &[]).await?;
         Ok(())
     }
 
-    /// How long its server may take until it serves: it reads all of the file.
+    /// The time limit for the start of the server, which reads the whole file.
     pub fn patience(&self) -> Duration {
         Duration::from_mins(5)
     }
@@ -181,8 +181,8 @@ impl Database {
     }
 }
 
-/// What the server serves and where (ovsdb-server(1), "Configuration File"). It is the only place where how often clients are
-/// asked whether they are there can be said for this server alone.
+/// Returns the configuration file of the server (ovsdb-server(1), "Configuration File"). Only this file can set the
+/// inactivity probe for this server alone.
 fn config_file(socket: &Path, listen: &[SocketAddr], probe_interval: u32, file: &Path) -> Value {
     let mut remotes = Map::new();
     remotes.insert(format!("punix:{}", socket.display()), json!({}));
@@ -196,12 +196,12 @@ fn config_file(socket: &Path, listen: &[SocketAddr], probe_interval: u32, file: 
     json!({"remotes": remotes, "databases": {file.display().to_string(): {}}})
 }
 
-/// The member's role in what `cluster/status` says.
+/// Returns the member's role from the output of `cluster/status`.
 fn role(status: &str) -> Option<&str> {
     status.lines().find_map(|line| line.strip_prefix("Role: "))
 }
 
-/// Where a client on this machine reaches who listens there.
+/// Returns the address at which a client on this machine reaches this listener.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         let v6 = address.is_ipv6();

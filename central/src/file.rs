@@ -1,7 +1,7 @@
-//! A database's file, before its server opens it.
+//! Prepares a database file before its server opens it.
 //!
-//! It comes out as the file of a cluster whose only member is at our address. What it holds is kept on all ways but one:
-//! a file that no server can open is moved aside, and an empty database takes its place, which the controller fills again.
+//! The result is the file of a cluster whose only member has our address. The contents are kept, with one exception: a
+//! file that no server can open is moved aside and replaced by an empty database, which the controller fills again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,60 +9,60 @@ use std::path::{Path, PathBuf};
 use daemons::damage;
 use daemons::tool::{self, ToolError};
 
-/// A database's file and what it shall be.
+/// A database file and its expected properties.
 #[derive(Clone, Debug)]
 pub struct File {
-    /// The file.
+    /// The path of the database file.
     pub path: PathBuf,
-    /// The installed schema's file.
+    /// The path of the installed schema.
     pub schema: PathBuf,
-    /// This member of the cluster: `tcp:<address>:<port>`.
+    /// The address of this member in the cluster: `tcp:<address>:<port>`.
     pub address: String,
 }
 
-/// Why the file cannot be made what it shall be.
+/// Why the file cannot be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It cannot be looked at, made or moved.
+    /// The file cannot be read, created or moved.
     #[error("database {}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: io::Error,
     },
-    /// The same, in the words of `ovsdb-tool`.
+    /// `ovsdb-tool` failed.
     #[error(transparent)]
     Tool(#[from] ToolError),
-    /// It has its own idea of who it is, and others who share it.
+    /// The file belongs to a member with another address, in a cluster with other members.
     #[error("database {} belongs to {was} in a cluster of {members}, and this is {is}: only one without others is moved",
         path.display())]
     Clustered {
         /// The file.
         path: PathBuf,
-        /// Whose it is.
+        /// The address in the file.
         was: String,
-        /// Of how many.
+        /// The number of members.
         members: usize,
-        /// Who we are.
+        /// The address of this member.
         is: String,
     },
 }
 
-/// What is found.
+/// The state of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Found {
     Nothing,
-    /// No server can open it; why.
+    /// No server can open the file, for this reason.
     Damaged(String),
-    /// A database that is in no cluster.
+    /// A standalone database.
     Standalone,
-    /// The file of the member with this address.
+    /// The file of the cluster member with this address.
     Member(String),
 }
 
 impl File {
-    /// Makes the file what it shall be.
+    /// Prepares the file.
     pub async fn prepare(&self) -> Result<(), FileError> {
         let path = self.path.display();
         match self.look().await? {
@@ -106,8 +106,8 @@ impl File {
         }
     }
 
-    /// Our address has changed, as a node's does that was given another. A member without others can be made anew from what
-    /// it holds.
+    /// Moves the file from another address to ours, for example after the node's address changed. A member without
+    /// other members can be recreated from its contents.
     async fn move_from(&self, was: String) -> Result<(), FileError> {
         let (path, is) = (self.path.display(), &self.address);
         let members = members(&self.tool("show-log", &[&self.path]).await.unwrap_or_default());
@@ -118,7 +118,8 @@ impl File {
         let contents = self.beside("standalone");
         remove(&contents).map_err(|source| self.io(source))?;
         if let Err(error) = self.tool("cluster-to-standalone", &[&contents, &self.path]).await {
-            // A write that was cut short, which the server mends when it opens the file. Alone it works under any address.
+            // The last write is incomplete. The server repairs this when it opens the file. A single member works with
+            // any address.
             tracing::warn!(%path, was, is, %error, "the database keeps its old address for now");
             return Ok(());
         }
@@ -126,7 +127,7 @@ impl File {
         self.replace(&contents).await
     }
 
-    /// Puts the file of a new cluster with these contents in the place of ours, in one step.
+    /// Replaces the file atomically by that of a new cluster with these contents.
     async fn replace(&self, contents: &Path) -> Result<(), FileError> {
         let new = self.beside("new");
         remove(&new).map_err(|source| self.io(source))?;
@@ -157,7 +158,7 @@ impl File {
     }
 }
 
-/// How many servers the last configuration in a log has (`ovsdb-tool show-log`).
+/// Returns the number of servers in the last configuration of a log (`ovsdb-tool show-log`).
 fn members(log: &str) -> usize {
     let line = |line: &&str| ["servers: ", "prev_servers: "].iter().any(|words| line.trim_start().starts_with(words));
     log.lines().rfind(line).map_or(0, |line| line.matches("(\"").count())
@@ -178,14 +179,14 @@ mod tests {
     const SCHEMA: &str = r#"{"name": "Test", "version": "1.0.0", "tables":
         {"T": {"columns": {"name": {"type": "string"}}, "isRoot": true}}}"#;
 
-    /// A directory with a schema, and a file of it at an address.
+    /// Returns a database file in a directory with a schema.
     fn file(dir: &Path, address: &str) -> File {
         let schema = dir.join("test.ovsschema");
         fs::write(&schema, SCHEMA).unwrap();
         File { path: dir.join("test.db"), schema, address: address.to_owned() }
     }
 
-    /// The names of the rows in a clustered database's file.
+    /// Returns the names of the rows in a clustered database file.
     async fn rows(file: &File, dir: &Path) -> String {
         let copy = dir.join("copy");
         remove(&copy).unwrap();
@@ -197,7 +198,7 @@ mod tests {
     const HELD: &str = r#"[{"rows":[{"name":"held"}]}]"#;
     const EMPTY: &str = r#"[{"rows":[]}]"#;
 
-    /// A standalone database with one row at the file's place.
+    /// Creates a standalone database with one row.
     async fn standalone(file: &File) {
         file.tool("create", &[&file.path, &file.schema]).await.unwrap();
         let insert = r#"["Test", {"op": "insert", "table": "T", "row": {"name": "held"}}]"#;

@@ -1,13 +1,13 @@
-//! `ovn-central`: one member of OVN's centre, as process 1 of its container.
+//! `ovn-central`: one member of the OVN central, as process 1 of its container.
 //!
-//! - [`args`]: flags and environment;
-//! - [`file`]: what is done about a database's file before it is opened;
-//! - [`database`]: the northbound and the southbound database, each a server of a raft cluster of one;
-//! - [`northd`]: what translates between them;
-//! - [`member`]: all three, kept and asked.
+//! - [`args`]: flags and environment variables;
+//! - [`file`]: prepares a database file before it is opened;
+//! - [`database`]: the northbound and the southbound database, each a Raft cluster with one member;
+//! - [`northd`]: ovn-northd, which translates between them;
+//! - [`member`]: runs and checks all three.
 //!
-//! It promises that a file is never opened for writing before it is known whose it is, that nothing is deleted which holds
-//! data, and that being ready means: a client that comes to the ports is served, by a leader, and northd follows.
+//! The program identifies the owner of a file before a server opens it for writing. It never deletes data. The member
+//! is ready when its databases are leaders that answer on their ports, and northd is active.
 
 pub mod args;
 pub mod database;

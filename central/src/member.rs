@@ -1,4 +1,4 @@
-//! The member as a whole: both databases and northd, in the order in which they need each other.
+//! The member: both databases and northd, started in the order of their dependencies.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,32 +14,32 @@ use crate::args::{Check, Run};
 use crate::database::{Database, DatabaseError, Which};
 use crate::northd::{Northd, NorthdError};
 
-/// Without what this one has there are no tiers of ACLs, which NetworkPolicy is made of, and no local mirrors.
+/// The oldest supported version. Older versions lack the ACL tiers that NetworkPolicy needs, and local mirrors.
 pub const OLDEST: Version = Version(24, 3, 0);
 
-/// Why the member has ended by itself.
+/// Why the member stopped without a stop signal.
 #[derive(Debug, thiserror::Error)]
 pub enum MemberError {
-    /// The installed OVN will not do.
+    /// The installed OVN is too old.
     #[error(transparent)]
     Version(#[from] VersionError),
-    /// A daemon is beyond help.
+    /// A daemon fails permanently.
     #[error(transparent)]
     Crew(#[from] CrewError),
-    /// A directory or socket cannot be made.
+    /// A directory or a socket cannot be created.
     #[error("{}: {source}", path.display())]
     Path {
         /// The directory or socket.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: io::Error,
     },
-    /// The system does not do what it does for every process.
+    /// A system call failed.
     #[error("{what}: {source}")]
     System {
-        /// What we tried.
+        /// The operation that failed.
         what: &'static str,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
 }
@@ -51,7 +51,7 @@ enum Place {
     Northd(Northd),
 }
 
-/// Why a daemon is not as it should be.
+/// Why a daemon does not work.
 #[derive(Debug, thiserror::Error)]
 enum PlaceError {
     #[error(transparent)]
@@ -62,7 +62,7 @@ enum PlaceError {
     Control(#[from] ControlError),
 }
 
-/// Runs the member until it is asked to stop.
+/// Runs the member until a stop signal.
 pub async fn run(run: Run) -> Result<(), MemberError> {
     let system = |what| move |source| MemberError::System { what, source };
     if std::process::id() == 1 {
@@ -95,13 +95,13 @@ pub async fn run(run: Run) -> Result<(), MemberError> {
     Ok(crew.serve(status, kit::signals::stop_requested(), answering).await?)
 }
 
-/// Asks the member that runs in this container.
+/// Queries the member in this container.
 pub async fn check(check: &Check) -> Result<(), StatusError> {
     status::ask(&check.directory.status(), check.question.question()).await
 }
 
 impl Place {
-    /// Whether it answers at all.
+    /// Checks that the daemon answers.
     async fn answers(&self, pid: u32) -> Result<(), PlaceError> {
         let socket = match self {
             Self::Database(database) => database.control(),

@@ -1,4 +1,4 @@
-//! `ovn-northd`, which makes southbound rows of northbound ones.
+//! `ovn-northd`, which translates the northbound into the southbound database.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use tokio::process::Command;
 use crate::args::Run;
 use crate::database::Database;
 
-/// `ovn-northd` between two databases of this container.
+/// `ovn-northd` for the two databases in this container.
 #[derive(Clone, Debug)]
 pub struct Northd {
     run_directory: PathBuf,
@@ -16,19 +16,19 @@ pub struct Northd {
     threads: u16,
 }
 
-/// Why nothing is translated.
+/// Why northd does not translate.
 #[derive(Debug, thiserror::Error)]
 pub enum NorthdError {
-    /// It does not answer.
+    /// northd does not answer.
     #[error(transparent)]
     Control(#[from] ControlError),
-    /// It waits for something, or was told to pause.
+    /// northd is on standby or paused.
     #[error("it is not active: {0}")]
     NotActive(String),
 }
 
 impl Northd {
-    /// Between these.
+    /// Creates the description of northd for these databases.
     pub fn new(northbound: &Database, southbound: &Database, run: &Run) -> Self {
         Self {
             run_directory: run.directory.run_directory.clone(),
@@ -37,12 +37,12 @@ impl Northd {
         }
     }
 
-    /// Its control socket, where `ovn-appctl -t ovn-northd` looks for it.
+    /// Returns the control socket, the default of `ovn-appctl -t ovn-northd`.
     pub fn control(&self, pid: u32) -> PathBuf {
         self.run_directory.join(format!("ovn-northd.{pid}.ctl"))
     }
 
-    /// The command that starts it.
+    /// Returns the command that starts northd.
     pub fn command(&self) -> Command {
         let mut command = daemons::daemon::command("ovn-northd");
         let [northbound, southbound] = &self.databases;
@@ -55,7 +55,7 @@ impl Northd {
         command
     }
 
-    /// Whether it translates.
+    /// Checks that northd is active.
     pub async fn check(&self, pid: u32) -> Result<(), NorthdError> {
         let said = control::ask(&self.control(pid), "status", &[]).await?;
         match said.trim() {
@@ -64,7 +64,7 @@ impl Northd {
         }
     }
 
-    /// Asks it to end.
+    /// Asks northd to exit.
     pub async fn exit(&self, pid: u32) -> Result<(), NorthdError> {
         control::ask(&self.control(pid), "exit", &[]).await?;
         Ok(())

@@ -1,4 +1,4 @@
-//! Asking the node agent one question.
+//! Sends one request to the node agent.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -11,16 +11,16 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::time::TimeSpec;
 
-/// How long an answer may take. The agent gives up on its own before this (after 30 s), so this is the case of an agent
-/// that hangs; kubelet's own limit for a pod's sandbox is 2 or 4 minutes.
+/// The time limit for a reply. The agent's own limit is 30 s, so this limit applies only to an agent that hangs. The
+/// kubelet's limit for a pod sandbox is 2 or 4 minutes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
 
-/// How long to wait for an agent that is not there: it is being started anew, or its node is. Whoever is told to try again does
-/// so 10 to 15 s later, which is longer than most agents take.
+/// How long to wait for an agent that is absent because it or its node is restarting. A runtime that gets error 11
+/// retries only after 10 to 15 s, which is longer than most restarts of the agent.
 pub(crate) const ABSENCE: Duration = Duration::from_secs(20);
 
-/// Sends one request over a new connection and reads its answer. An agent that cannot be reached within `absence`, hangs up or
-/// hangs is error 11: the runtime tries again.
+/// Sends one request on a new connection and reads the reply. Returns error 11 if the agent cannot be reached within
+/// `absence`, closes the connection or hangs. The runtime then retries.
 pub(crate) fn ask<T: serde::de::DeserializeOwned>(
     socket: &str,
     method: &str,
@@ -42,7 +42,7 @@ pub(crate) fn ask<T: serde::de::DeserializeOwned>(
     rpc::reply(&line)
 }
 
-/// Connects, at the latest when an agent has put its socket there. The error is the last one within that time.
+/// Connects, and waits up to `absence` for an agent to create its socket. Returns the last error within that time.
 fn connect(socket: &Path, absence: Duration) -> io::Result<UnixStream> {
     let absent = match UnixStream::connect(socket) {
         Err(e) if is_absence(&e) && !absence.is_zero() => e,
@@ -52,7 +52,7 @@ fn connect(socket: &Path, absence: Duration) -> io::Result<UnixStream> {
     let (Some(folder), Ok(events)) = (socket.parent(), Inotify::init(InitFlags::IN_CLOEXEC)) else {
         return Err(absent);
     };
-    // The agent makes its socket under another name, listens, and then renames it.
+    // The agent creates its socket under another name, listens, and then renames it.
     if events.add_watch(folder, AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CREATE).is_err() {
         return Err(absent);
     }
@@ -62,7 +62,7 @@ fn connect(socket: &Path, absence: Duration) -> io::Result<UnixStream> {
             outcome => return outcome,
         };
         let left = TimeSpec::from_duration(deadline.saturating_duration_since(Instant::now()));
-        // poll(2) would count in milliseconds and give up early by part of one.
+        // poll(2) counts milliseconds and would return up to one millisecond early.
         match ppoll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLIN)], Some(left), None) {
             Ok(0) => return Err(absent),
             Ok(_) => drop(events.read_events()?),
@@ -72,7 +72,7 @@ fn connect(socket: &Path, absence: Duration) -> io::Result<UnixStream> {
     }
 }
 
-/// Nobody listens: there is no socket, or one of an agent that has ended.
+/// Returns true if no agent listens: the socket does not exist, or its agent has exited.
 fn is_absence(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
@@ -83,7 +83,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder that goes with it.
+    /// A temporary directory. Dropping it removes the directory.
     struct Folder(std::path::PathBuf);
 
     impl Folder {
@@ -100,7 +100,7 @@ mod tests {
         }
     }
 
-    /// An agent that answers one question with nothing to say, as long as it lives; begins after `after`.
+    /// Starts an agent after `after`. It answers one request with `null`.
     fn agent(socket: &Path, after: Duration) -> std::thread::JoinHandle<()> {
         let socket = socket.to_owned();
         std::thread::spawn(move || {
@@ -117,7 +117,7 @@ mod tests {
     fn an_agent_that_comes_is_waited_for() {
         let folder = Folder::new("comes");
         let socket = folder.0.join("agent.sock");
-        // First there is no socket at all, then one of an agent that has ended.
+        // In the first round there is no socket. In the second round the socket's agent has exited.
         for _ in 0..2 {
             let started = Instant::now();
             let agent = agent(&socket, Duration::from_millis(200));

@@ -1,4 +1,4 @@
-//! What the runtime asked for, from its environment variables.
+//! Parses the runtime's request from the environment variables.
 
 use cni_wire::rpc::{Attachment, Keep};
 use cni_wire::{CniError, Code, NetConf, Version};
@@ -14,7 +14,7 @@ pub(crate) enum Verb {
     Version,
 }
 
-/// A verb with what it needs.
+/// A verb with its parameters.
 #[derive(Debug)]
 pub(crate) enum Call {
     Add(Attachment),
@@ -25,7 +25,7 @@ pub(crate) enum Call {
 }
 
 impl Verb {
-    /// Reads `CNI_COMMAND`; a missing or unknown one is error 4.
+    /// Parses `CNI_COMMAND`. A missing or unknown value is error 4.
     pub(crate) fn from_env(get: impl Fn(&str) -> Option<String>) -> Result<Self, CniError> {
         match get("CNI_COMMAND").as_deref() {
             Some("ADD") => Ok(Self::Add),
@@ -39,7 +39,7 @@ impl Verb {
         }
     }
 
-    /// The first version of the specification that has this verb.
+    /// Returns the first version of the specification with this verb.
     fn since(self) -> Version {
         match self {
             Self::Add | Self::Del | Self::Version => Version::V0_3_1,
@@ -50,13 +50,13 @@ impl Verb {
 }
 
 impl Call {
-    /// Reads the variables that `verb` needs. What is missing or wrong is error 4 and named.
+    /// Parses the variables that `verb` needs. Error 4 names the first missing or invalid one.
     pub(crate) fn from_env(verb: Verb, conf: &NetConf, get: impl Fn(&str) -> Option<String>) -> Result<Self, CniError> {
         if conf.version < verb.since() {
             let text = format!("{verb:?} is not a verb of cniVersion {}", conf.version.as_str());
             return Err(CniError::new(Code::VERSION, text));
         }
-        // A DEL needs the container alone, and must not fail for want of what it does not need.
+        // A DEL needs only the container. It must not fail if other variables are missing.
         let pod = |name: &str, args: &str| match argument(name, args) {
             Err(_) if verb == Verb::Del => Ok(String::new()),
             other => other,
@@ -95,7 +95,7 @@ impl Call {
     }
 }
 
-/// The `cniVersion` of a VERSION request, if standard input has one.
+/// Returns the `cniVersion` of a VERSION request, if standard input contains one.
 pub(crate) fn asked_version(stdin: &[u8]) -> Option<String> {
     let value: serde_json::Value = serde_json::from_slice(stdin).ok()?;
     value.get("cniVersion")?.as_str().map(str::to_owned)
@@ -106,7 +106,7 @@ fn required(name: &str, get: &impl Fn(&str) -> Option<String>) -> Result<String,
     get(name).filter(|v| !v.is_empty()).ok_or_else(missing)
 }
 
-/// One `KEY=value` of `CNI_ARGS`, which are separated by `;`.
+/// Returns the value of a key in `CNI_ARGS`, a list of `KEY=value` separated by `;`.
 fn argument(name: &str, args: &str) -> Result<String, CniError> {
     args.split(';')
         .filter_map(|pair| pair.split_once('='))

@@ -1,10 +1,11 @@
-//! The CNI plugin that the container runtime runs.
+//! The CNI plugin. The container runtime executes it.
 //!
-//! It owns nothing: it reads what the runtime says (variables, standard input), says it to the node agent in the words of
-//! `cni_wire::rpc`, and prints the answer. It has neither a runtime nor threads, so that it starts in well under a
-//! millisecond. Promise: standard output carries one JSON object or nothing; every failure has a code of the
-//! specification; no input and no state of the agent makes it wait for longer than [`agent::ABSENCE`] and then
-//! [`agent::PATIENCE`].
+//! The plugin reads the environment variables and standard input, sends a `cni_wire::rpc` request to the node agent,
+//! and prints the reply. It has no state. It uses no async runtime and no threads, so it starts in well under a
+//! millisecond.
+//!
+//! Standard output contains one JSON object or nothing. Every failure has an error code of the specification. The
+//! plugin never waits longer than [`agent::ABSENCE`] plus [`agent::PATIENCE`].
 
 mod agent;
 mod call;
@@ -22,17 +23,18 @@ fn main() -> ExitCode {
     let (out, code) = match run(&mut version) {
         Ok(out) => (out, ExitCode::SUCCESS),
         Err(error) => {
-            // The runtime logs what comes on standard error.
+            // The runtime logs standard error.
             eprintln!("kube-ovn: {error}");
             (error.to_json(version), ExitCode::FAILURE)
         }
     };
-    // A runtime that closed the pipe no longer wants the answer.
+    // Ignore the error: a runtime that closed the pipe no longer needs the reply.
     let _ = std::io::stdout().write_all(out.as_bytes());
     code
 }
 
-/// One call, from the environment to what goes to standard output. `version` learns which version the caller speaks.
+/// Handles one call. Returns the text for standard output. Sets `version` to the caller's version as soon as it is
+/// known.
 fn run(version: &mut Version) -> Result<String, CniError> {
     let verb = Verb::from_env(|name| std::env::var(name).ok())?;
     let mut stdin = Vec::new();
@@ -46,7 +48,7 @@ fn run(version: &mut Version) -> Result<String, CniError> {
     let conf = NetConf::parse(&stdin)?;
     *version = conf.version;
     let socket = &conf.server_socket;
-    // What a pod waits for anyway is worth waiting for; whoever asks how things are wants to know it now.
+    // ADD and DEL wait for an absent agent, because the pod waits anyway. Other calls need an immediate reply.
     let (wait, now) = (agent::ABSENCE, Duration::ZERO);
     match Call::from_env(verb, &conf, |name| std::env::var(name).ok())? {
         Call::Add(attachment) => {
@@ -63,7 +65,7 @@ fn run(version: &mut Version) -> Result<String, CniError> {
             agent::ask::<()>(socket, rpc::method::CHECK, &check, now).map(quiet)
         }
         Call::Status => match agent::ask::<()>(socket, rpc::method::STATUS, &[(); 0], now) {
-            // The specification's word for "the agent is away" is another one here.
+            // For STATUS, the specification has another code for an unreachable agent.
             Err(error) if error.code == Code::TRY_AGAIN => Err(CniError { code: Code::NOT_AVAILABLE, ..error }),
             other => other.map(quiet),
         },

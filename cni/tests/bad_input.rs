@@ -1,5 +1,5 @@
-//! The plugin as a runtime runs it, with input that is wrong: standard output is one error object with the specification's
-//! code, which names what is wrong, and nobody is asked.
+//! Runs the plugin with invalid input as a runtime would. Standard output must be one error object with a code of the
+//! specification and the name of the invalid part. The agent must not receive a request.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::io::{BufRead, BufReader, Write};
@@ -18,7 +18,7 @@ const ENV: [(&str, &str); 5] = [
     ("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAMESPACE=ns;K8S_POD_NAME=a;K8S_POD_UID=1-2"),
 ];
 
-/// Runs it with `change` in place of a variable of [`ENV`]; an empty value takes the variable away.
+/// Runs the plugin with one variable of [`ENV`] changed. An empty value unsets the variable.
 fn plugin(change: (&str, &str), stdin: &[u8]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kube-ovn"));
     command.env_clear().envs(ENV).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -27,12 +27,12 @@ fn plugin(change: (&str, &str), stdin: &[u8]) -> Output {
         (name, value) => command.env(name, value),
     };
     let mut child = command.spawn().unwrap();
-    // A plugin that has seen enough need not read all of it.
+    // The plugin does not need to read all of its input.
     let _ = child.stdin.take().unwrap().write_all(stdin);
     child.wait_with_output().unwrap()
 }
 
-/// The code of the one error object, and its text.
+/// Returns the code and the text of the error object.
 fn refusal(output: &Output) -> (u64, String) {
     assert!(!output.status.success(), "{output:?}");
     let error: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -83,7 +83,7 @@ fn every_wrong_configuration_has_its_code() {
         let (code, text) = refusal(&plugin(("CNI_COMMAND", "ADD"), stdin));
         assert_eq!(code, expected, "{}: {text}", String::from_utf8_lossy(stdin));
     }
-    // Deeper than any recursion may go, and longer than anybody may say.
+    // Input nested deeper than the recursion limit, and input longer than the size limit.
     assert_eq!(refusal(&plugin(("CNI_COMMAND", "ADD"), &b"[".repeat(100_000))).0, 6);
     assert_eq!(refusal(&plugin(("CNI_COMMAND", "ADD"), &b" ".repeat(2 << 20))).0, 6);
 }

@@ -1,4 +1,4 @@
-//! Flags and environment; variables are kube-ovn's where it has them.
+//! Flags and environment variables. Variables have the same names as in kube-ovn where kube-ovn has them.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -13,58 +13,58 @@ use crate::datapath::{Tunnel, Wanted};
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ovs-ovn", version)]
 pub struct Args {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub verb: Verb,
 }
 
-/// What to do.
+/// The command to run.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
-    /// Run until asked to stop.
+    /// Run until a stop signal.
     Run(Box<Run>),
-    /// Ask the one that runs in this container how it is: the exit status is a probe's answer.
+    /// Query the health of the daemons in this container. The exit status is the result of the probe.
     Check(Check),
 }
 
-/// How to run.
+/// The options of `run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Run {
-    /// Name of this node in Kubernetes: its host name for OVN, and the id of its chassis unless it has one.
+    /// Name of the Kubernetes node. It is the host name in OVN, and the default ID of the chassis.
     #[arg(long, env = "KUBE_NODE_NAME")]
     pub node_name: String,
-    /// Addresses of the southbound database's servers, a list.
+    /// Comma-separated addresses of the southbound database servers.
     #[arg(long, env = "OVN_DB_IPS", value_delimiter = ',')]
     pub sb: Vec<IpAddr>,
-    /// Address of the Service `ovn-sb`, for when --sb names no servers.
+    /// Address of the Service `ovn-sb`, used if --sb is not set.
     #[arg(long, env = "OVN_SB_SERVICE_HOST")]
     pub sb_service: Option<IpAddr>,
     /// TCP port of the southbound database.
     #[arg(long, env = "OVN_SB_SERVICE_PORT", default_value_t = 6642)]
     pub sb_port: u16,
-    /// Which datapath forwards packets.
+    /// Datapath that forwards packets.
     #[arg(long, value_enum, default_value_t = Wanted::Auto)]
     pub datapath: Wanted,
-    /// How packets travel between nodes: which of the kernel's modules is needed.
+    /// Encapsulation between nodes. It determines the required kernel module.
     #[arg(long, value_enum, default_value_t = Tunnel::Geneve)]
     pub network_type: Tunnel,
-    /// Interface for tunnels. On the userspace datapath it becomes a port of the bridge `br-phy`, which gets its addresses;
-    /// on the kernel's it is left as it is.
+    /// Interface for tunnels. With the userspace datapath it becomes a port of the bridge `br-phy`, which takes over
+    /// its addresses. With the kernel datapath it is not changed.
     #[arg(long, default_value = "")]
     pub iface: String,
-    /// Where the node's database is, and the id of its chassis.
+    /// Directory of the node's database and of the chassis ID.
     #[arg(long, default_value = "/etc/openvswitch")]
     pub database_directory: PathBuf,
-    /// Where the installed schema is.
+    /// Directory of the installed schema.
     #[arg(long, default_value = "/usr/share/openvswitch")]
     pub data_directory: PathBuf,
-    /// How many seconds each of the daemons has to end when it is asked to.
+    /// Time in seconds that each daemon has to stop after a stop request.
     #[arg(long, default_value_t = 8)]
     pub grace: u64,
-    /// Where sockets are.
+    /// The directories of the sockets.
     #[command(flatten)]
     pub directories: RunDirectories,
-    /// What is logged, and how.
+    /// The log flags.
     #[command(flatten)]
     pub logs: kit::logs::Logs,
 }
@@ -72,36 +72,37 @@ pub struct Run {
 /// What to ask.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Check {
-    /// What to ask.
+    /// The health check to query.
     #[arg(value_enum)]
     pub question: Probe,
-    /// Where sockets are.
+    /// The directories of the sockets.
     #[command(flatten)]
     pub directories: RunDirectories,
 }
 
-/// A probe of the kubelet's.
+/// A probe of the kubelet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Probe {
-    /// This process answers, and so do the daemons that have come up.
+    /// This process answers, and so does every daemon that has started.
     Live,
-    /// All daemons do their work, and ovn-controller is connected to the southbound database.
+    /// All daemons work, and ovn-controller is connected to the southbound database.
     Ready,
 }
 
-/// Where sockets are.
+/// The directories of the sockets.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RunDirectories {
-    /// Where the sockets of Open vSwitch are.
+    /// Directory of the Open vSwitch sockets.
     #[arg(long, env = "OVS_RUNDIR", default_value = "/run/openvswitch")]
     pub run_directory: PathBuf,
-    /// Where the sockets of OVN are.
+    /// Directory of the OVN sockets.
     #[arg(long, env = "OVN_RUNDIR", default_value = "/run/ovn")]
     pub ovn_run_directory: PathBuf,
 }
 
 impl Run {
-    /// Where ovn-controller finds the southbound database (`external_ids:ovn-remote`). An error names the flags.
+    /// Returns the value of `external_ids:ovn-remote`: the servers of the southbound database. An error names the
+    /// flags.
     pub fn remote(&self) -> Result<String, String> {
         let servers = if self.sb.is_empty() { self.sb_service.as_slice() } else { &self.sb };
         if servers.is_empty() {
@@ -111,21 +112,21 @@ impl Run {
         Ok(servers.iter().map(remote).collect::<Vec<_>>().join(","))
     }
 
-    /// How long each of the daemons has to end.
+    /// Returns the time that each daemon has to stop.
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.grace)
     }
 }
 
 impl RunDirectories {
-    /// The socket at which this process is asked.
+    /// Returns the path of the status socket.
     pub fn status(&self) -> PathBuf {
         self.run_directory.join("ovs-ovn.sock")
     }
 }
 
 impl Probe {
-    /// The same as process 1 knows it.
+    /// Returns the probe as a question to process 1.
     pub fn question(self) -> Question {
         match self {
             Self::Live => Question::Live,
@@ -151,7 +152,7 @@ mod tests {
         let objects = yamls::objects(&manifest).unwrap();
         let probes = yamls::probes(&objects, "ovs-ovn");
         assert_eq!(probes.len(), 2);
-        // The node's name is in the environment.
+        // The environment contains the node's name.
         let run = yamls::command_line(&objects, "ovs-ovn").into_iter().chain(["--node-name=n1".to_owned()]);
         for line in probes.into_iter().chain([run.collect()]) {
             Args::try_parse_from(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));

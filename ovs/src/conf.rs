@@ -1,4 +1,4 @@
-//! The node's own database, `conf.db`: its file, and the server of it.
+//! The local database of the node, `conf.db`: its file and its server.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,37 +10,37 @@ use tokio::process::Command;
 /// The database and its server.
 #[derive(Clone, Debug)]
 pub struct Conf {
-    /// The file.
+    /// The path of the database file.
     pub file: PathBuf,
-    /// The installed schema's file.
+    /// The path of the installed schema.
     pub schema: PathBuf,
-    /// Where its sockets are.
+    /// The directory of the sockets.
     pub run_directory: PathBuf,
 }
 
-/// Why the database is not there.
+/// Why the database is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfError {
-    /// A program failed that looks after its file.
+    /// A tool such as `ovsdb-tool` failed.
     #[error(transparent)]
     Tool(#[from] ToolError),
-    /// The file cannot be looked at or moved.
+    /// The file cannot be read or moved.
     #[error("database {}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: io::Error,
     },
 }
 
 impl Conf {
-    /// The socket of its clients.
+    /// Returns the socket for clients.
     pub fn socket(&self) -> PathBuf {
         self.run_directory.join("db.sock")
     }
 
-    /// Makes the file ready, and the command that serves it.
+    /// Prepares the database file. Returns the command that starts the server.
     pub async fn prepare(&self) -> Result<Command, ConfError> {
         self.file().await?;
         let mut command = daemons::daemon::command("ovsdb-server");
@@ -51,8 +51,8 @@ impl Conf {
         Ok(command)
     }
 
-    /// A database of the installed schema. What the schema no longer has is lost, as it is with every downgrade; a copy of a
-    /// file that is converted is kept until the next time.
+    /// Creates the database, or converts it to the installed schema. Data that the installed schema does not know is
+    /// lost, as in every downgrade. A copy of the file before the conversion is kept until the next conversion.
     async fn file(&self) -> Result<(), ConfError> {
         let path = self.file.display();
         if !self.file.try_exists().map_err(|source| self.io(source))? {
@@ -77,7 +77,7 @@ impl Conf {
         if needed {
             tracing::info!(%path, "the schema is converted");
             std::fs::copy(&self.file, self.file.with_extension("db.before")).map_err(|source| self.io(source))?;
-            // One whose rows are not compacted yet may hold some that the new schema would not keep on their way.
+            // The transactions in an uncompacted file may violate the new schema even if the current rows do not.
             self.tool("compact", &[&self.file]).await?;
             self.tool("convert", &[&self.file, &self.schema]).await?;
         }

@@ -1,4 +1,5 @@
-//! Which datapath forwards: the kernel's where its modules are there, else the one in ovs-vswitchd itself.
+//! Selects the datapath: the kernel datapath if its modules are available, otherwise the userspace datapath of
+//! ovs-vswitchd.
 
 use std::fmt;
 use std::path::Path;
@@ -6,52 +7,52 @@ use std::path::Path;
 use clap::ValueEnum;
 use daemons::tool;
 
-/// How packets travel between nodes.
+/// The encapsulation between nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Tunnel {
     /// The default.
     Geneve,
-    /// For networks that know only this.
+    /// For networks that support only VXLAN.
     Vxlan,
 }
 
-/// A datapath, in the words of `datapath_type`.
+/// A datapath. See `datapath_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Datapath {
-    /// The kernel's.
+    /// The kernel datapath.
     System,
-    /// Userspace.
+    /// The userspace datapath.
     Netdev,
 }
 
-/// What this machine has.
+/// The capabilities of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// The modules that the kernel's datapath needs, each with why it is not there, if it is not.
+    /// The modules that the kernel datapath needs, each with the error if it is not available.
     modules: Vec<(&'static str, Result<(), String>)>,
-    /// Whether there is `/dev/net/tun`, which the userspace datapath makes its own ports with.
+    /// Whether `/dev/net/tun` exists. The userspace datapath needs it for its internal ports.
     taps: bool,
 }
 
-/// What is wanted is not there.
+/// The requested datapath is not available.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DatapathError {
-    /// The kernel's was insisted on.
+    /// The kernel datapath was requested.
     #[error("--datapath kernel: {0}")]
     Kernel(String),
-    /// Neither can be had.
+    /// Neither datapath is available.
     #[error("the userspace datapath needs /dev/net/tun, which is not there{0}")]
     NoTaps(String),
 }
 
-/// Which datapath is wanted.
+/// The requested datapath.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Wanted {
-    /// The kernel's where it is there, else userspace.
+    /// The kernel datapath if available, otherwise the userspace datapath.
     Auto,
-    /// The kernel's, or none.
+    /// Only the kernel datapath.
     Kernel,
-    /// Userspace.
+    /// The userspace datapath.
     Userspace,
 }
 
@@ -65,14 +66,14 @@ impl Tunnel {
 }
 
 impl Machine {
-    /// Looks, and loads what can be loaded.
+    /// Detects the capabilities. Loads the kernel modules if possible.
     pub async fn look(tunnel: Tunnel) -> Self {
         let mut modules = Vec::new();
         for name in ["openvswitch", tunnel.module()] {
             let there = if Path::new("/sys/module").join(name).exists() {
                 Ok(())
             } else {
-                // Says yes of what is built in, too.
+                // modprobe also succeeds for a module that is built into the kernel.
                 tool::run("modprobe", [name]).await.map(drop).map_err(|error| error.to_string())
             };
             modules.push((name, there));
@@ -80,7 +81,7 @@ impl Machine {
         Self { modules, taps: Path::new("/dev/net/tun").exists() }
     }
 
-    /// The datapath, and why it is this one.
+    /// Returns the datapath and the reason for the choice.
     pub fn choose(&self, wanted: Wanted) -> Result<(Datapath, String), DatapathError> {
         let missing: Vec<_> = self.modules.iter().filter_map(|(name, why)| Some((name, why.as_ref().err()?))).collect();
         let missing = missing.iter().map(|(name, why)| format!("module {name} is not there ({why})"));
@@ -98,7 +99,7 @@ impl Machine {
 }
 
 impl Datapath {
-    /// Its value in the database.
+    /// Returns the value in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::System => "system",

@@ -1,8 +1,9 @@
-//! The flows of all bridges, over a restart of ovs-vswitchd: what `ovs-ctl restart` does, by the same script.
+//! Saves and restores the flows of all bridges across a restart of ovs-vswitchd, with the same script as `ovs-ctl
+//! restart`.
 //!
-//! ovs-vswitchd keeps flows in memory only. One that starts without them would take away from the kernel's datapath what
-//! its predecessor has put there, and drop packets until ovn-controller has computed everything again. With
-//! `flow-restore-wait` it leaves the datapath alone until the flows are back.
+//! ovs-vswitchd keeps flows only in memory. Without them, a restarted ovs-vswitchd would remove the flows of its
+//! predecessor from the kernel datapath and drop packets until ovn-controller has recomputed all flows. With
+//! `flow-restore-wait`, it leaves the datapath unchanged until the flows are restored.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use daemons::tool::{self, ToolError};
 use tokio::process::Command;
 
-/// Where flows are kept meanwhile.
+/// The directory for saved flows.
 #[derive(Clone, Debug)]
 pub struct Flows {
     directory: PathBuf,
@@ -18,24 +19,24 @@ pub struct Flows {
     run_directory: PathBuf,
 }
 
-/// Why flows were not kept, or not put back.
+/// Why flows were not saved or restored.
 #[derive(Debug, thiserror::Error)]
 pub enum FlowsError {
-    /// A program failed that reads or writes them.
+    /// A tool that reads or writes flows failed.
     #[error(transparent)]
     Tool(#[from] ToolError),
-    /// They cannot be kept.
+    /// The flows cannot be saved.
     #[error("{}: {source}", path.display())]
     Io {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: io::Error,
     },
 }
 
 impl Flows {
-    /// Kept beside the sockets: a restart of the machine, which makes other flows, leaves none.
+    /// Saves flows next to the sockets. A reboot of the machine removes them, because flows differ after a reboot.
     pub fn new(run_directory: &Path, data_directory: &Path) -> Self {
         Self {
             directory: run_directory.join("flows"),
@@ -44,12 +45,12 @@ impl Flows {
         }
     }
 
-    /// Whether any are kept.
+    /// Returns true if there are saved flows.
     pub fn kept(&self) -> bool {
         self.restore_script().exists()
     }
 
-    /// Keeps those of these bridges. ovs-vswitchd must run.
+    /// Saves the flows of these bridges. ovs-vswitchd must be running.
     pub async fn save(&self, bridges: &[String]) -> Result<(), FlowsError> {
         self.forget()?;
         if bridges.is_empty() {
@@ -62,7 +63,7 @@ impl Flows {
         std::fs::write(self.restore_script(), restore).map_err(|source| self.io(source))
     }
 
-    /// Puts those back that are kept, and keeps them no longer. ovs-vswitchd must run, and wait for it.
+    /// Restores the saved flows and removes them. ovs-vswitchd must be running and waiting for them.
     pub async fn restore(&self) -> Result<(), FlowsError> {
         let mut command = self.command("sh");
         command.arg("-e").arg(self.restore_script());
@@ -72,7 +73,7 @@ impl Flows {
         Ok(())
     }
 
-    /// Keeps none.
+    /// Removes the saved flows.
     pub fn forget(&self) -> Result<(), FlowsError> {
         match std::fs::remove_dir_all(&self.directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.io(error)),

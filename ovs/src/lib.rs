@@ -1,16 +1,15 @@
 //! `ovs-ovn`: Open vSwitch and ovn-controller on a node, as process 1 of a container.
 //!
-//! - [`args`]: flags and environment;
-//! - [`datapath`]: the kernel's or the userspace datapath, and why;
-//! - [`conf`]: the node's own database, and its file;
-//! - [`settings`]: what ovn-controller and ovs-vswitchd are told by it;
-//! - [`flows`]: what ovs-vswitchd forwards by, over its restart;
-//! - [`underlay`]: the tunnels' interface, which the userspace datapath needs on a bridge;
-//! - [`node`]: all of it, kept and asked.
+//! - [`args`]: flags and environment variables;
+//! - [`datapath`]: the choice of the kernel or the userspace datapath;
+//! - [`conf`]: the local database and its file;
+//! - [`settings`]: the settings of ovn-controller and ovs-vswitchd in this database;
+//! - [`flows`]: the flows of ovs-vswitchd across a restart;
+//! - [`underlay`]: the interface for tunnels, which the userspace datapath needs on a bridge;
+//! - [`node`]: runs and checks all daemons.
 //!
-//! It promises to write only the settings that nobody else does: the tunnels' address and type, and which rows
-//! ovn-controller monitors, are the node agent's. Stopping it leaves the kernel's datapath forwarding, and the node's
-//! chassis registered.
+//! The program writes only settings that no other program writes. The node agent writes the encapsulation settings and
+//! `ovn-monitor-all`. When the program stops, the kernel datapath keeps forwarding and the chassis stays registered.
 
 pub mod args;
 pub mod conf;

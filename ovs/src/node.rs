@@ -1,4 +1,4 @@
-//! All of it: the node's database, ovs-vswitchd and ovn-controller, in the order in which they need each other.
+//! Runs the node's database, ovs-vswitchd and ovn-controller, in the order of their dependencies.
 
 use std::io;
 use std::path::PathBuf;
@@ -18,35 +18,35 @@ use crate::flows::{Flows, FlowsError};
 use crate::settings::{self, Session, SettingsError};
 use crate::underlay::{Underlay, UnderlayError};
 
-/// As the centre's.
+/// The oldest supported version of OVN, the same as in ovn-central.
 const OLDEST_OVN: Version = Version(24, 3, 0);
-/// The one that the oldest OVN was made with.
+/// The version of Open vSwitch that the oldest supported OVN was built with.
 const OLDEST_OVS: Version = Version(3, 3, 0);
 
-/// Why it has ended by itself.
+/// Why the program stopped without a stop signal.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// Flags that do not fit together.
+    /// The flags contradict each other.
     #[error("{0}")]
     Flags(String),
-    /// The installed OVN or Open vSwitch will not do.
+    /// The installed OVN or Open vSwitch is too old.
     #[error(transparent)]
     Version(#[from] VersionError),
-    /// No datapath can be had.
+    /// No datapath is available.
     #[error(transparent)]
     Datapath(#[from] DatapathError),
-    /// The interface for tunnels will not do.
+    /// The interface for tunnels is unusable.
     #[error(transparent)]
     Underlay(#[from] UnderlayError),
-    /// A daemon is beyond help.
+    /// A daemon fails permanently.
     #[error(transparent)]
     Crew(#[from] CrewError),
-    /// A directory, a socket or a limit is not to be had.
+    /// A directory, a socket or a limit cannot be set up.
     #[error("{what}: {source}")]
     System {
-        /// What we tried.
+        /// The operation that failed.
         what: String,
-        /// Why not.
+        /// The error.
         source: io::Error,
     },
 }
@@ -59,7 +59,7 @@ enum Place {
     Controller(RunDirectories),
 }
 
-/// What the database is told as soon as it is served.
+/// The settings to write as soon as the database server runs.
 #[derive(Clone, Debug)]
 struct Wishes {
     session: Session,
@@ -77,7 +77,7 @@ struct Vswitchd {
     underlay: Option<Underlay>,
 }
 
-/// Why a daemon is not as it should be.
+/// Why a daemon does not work.
 #[derive(Debug, thiserror::Error)]
 enum PlaceError {
     #[error(transparent)]
@@ -99,7 +99,7 @@ enum PlaceError {
     NoTunnels(String),
 }
 
-/// Runs it until it is asked to stop.
+/// Runs the daemons until a stop signal.
 pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
     let system = |what: String| move |source| NodeError::System { what, source };
     if std::process::id() == 1 {
@@ -147,7 +147,7 @@ pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
     Ok(crew.serve(status, kit::signals::stop_requested(), answering).await?)
 }
 
-/// Asks the one that runs in this container.
+/// Queries the daemons in this container.
 pub async fn check(check: &Check) -> Result<(), StatusError> {
     status::ask(&check.directories.status(), check.question.question()).await
 }
@@ -177,15 +177,15 @@ fn places(
     [Place::Conf(conf, wishes), Place::Vswitchd(vswitchd), Place::Controller(directories.clone())]
 }
 
-/// What a probe is answered from.
+/// The data for probes.
 struct Inquiry {
     directories: RunDirectories,
-    /// The session with the node's database, where tunnels that it asks for lead nowhere.
+    /// The session with the node's database, if the node cannot send through tunnels.
     no_tunnels: Option<Session>,
 }
 
 impl Inquiry {
-    /// What a probe is told of one of the daemons. Who runs its pods on a single node needs no tunnels.
+    /// Answers a probe for one daemon. A single node without tunnels is ready, because it needs none.
     async fn answer(&self, question: Question, name: &str, pid: u32) -> Result<(), PlaceError> {
         let socket = control_socket(&self.directories, name, pid);
         if (question, name) == (Question::Ready, CONTROLLER) {
@@ -209,7 +209,7 @@ const SERVER: &str = "ovsdb-server";
 const VSWITCHD: &str = "ovs-vswitchd";
 const CONTROLLER: &str = "ovn-controller";
 
-/// Where `ovs-appctl -t NAME` and `ovn-appctl -t NAME` look for them.
+/// Returns the control socket, the default of `ovs-appctl -t NAME` and `ovn-appctl -t NAME`.
 fn control_socket(directories: &RunDirectories, name: &str, pid: u32) -> PathBuf {
     let run_directory = if name == CONTROLLER { &directories.ovn_run_directory } else { &directories.run_directory };
     run_directory.join(format!("{name}.{pid}.ctl"))
@@ -243,7 +243,7 @@ impl Vswitchd {
         if self.flows.kept() {
             match self.flows.restore().await {
                 Ok(()) => tracing::info!("flows are as they were"),
-                // ovn-controller makes them anyway, only later.
+                // ovn-controller recomputes the flows anyway, only later.
                 Err(error) => tracing::warn!(%error, "flows are not restored"),
             }
             self.session.flow_restore_wait(false).await?;
@@ -305,7 +305,7 @@ impl Part for Place {
         }
     }
 
-    /// ovn-controller does its work without the southbound database, too: what it knows stays in force.
+    /// ovn-controller also works without the southbound database: it keeps the flows it has.
     async fn check(&self, pid: u32) -> Result<(), PlaceError> {
         control::ask(&self.control(pid), "version", &[]).await?;
         Ok(())
@@ -319,7 +319,7 @@ impl Part for Place {
         }
     }
 
-    /// With `--restart` the chassis stays registered, so that other nodes keep their tunnels to this one.
+    /// With `--restart`, the chassis stays registered, so other nodes keep their tunnels to this node.
     async fn exit(&mut self, pid: u32) -> Result<(), PlaceError> {
         let control = self.control(pid);
         match self {

@@ -1,7 +1,7 @@
-//! What ovn-controller and ovs-vswitchd are told by the row of the node's settings.
+//! Writes the settings of ovn-controller and ovs-vswitchd to the `Open_vSwitch` row.
 //!
-//! Only keys that are ours are written. `ovn-encap-ip`, `ovn-encap-type` and `ovn-monitor-all` are the node agent's, which
-//! knows the node's object; the rest are nobody's, or an operator's.
+//! Only our own keys are written. The node agent writes `ovn-encap-ip`, `ovn-encap-type` and `ovn-monitor-all`, because
+//! it reads the Node object. Other keys are unused or set by an operator.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,52 +15,52 @@ use ovsdb::{Datum, Mutation, Mutator, Op, Replica, Row, Until, Where};
 
 use crate::datapath::Datapath;
 
-/// How long the session with a server that serves may take to begin.
+/// The time limit for a session with a running server.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long ovs-vswitchd may take to set up what the database says; with thousands of ports that is a few seconds.
+/// The time limit for ovs-vswitchd to apply the database. With thousands of ports it takes a few seconds.
 const CONFIGURED: Duration = Duration::from_secs(25);
 
-/// What ovs-vswitchd waits for before it forwards anew (ovs-vswitchd.conf.db(5), `other_config:flow-restore-wait`).
+/// Makes ovs-vswitchd wait before it changes the datapath (ovs-vswitchd.conf.db(5), `other_config:flow-restore-wait`).
 const FLOW_RESTORE_WAIT: &str = "flow-restore-wait";
 
 /// A session with the node's database. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Session {
     socket: PathBuf,
-    /// There from the first time on that somebody serves.
+    /// Set when a server runs for the first time.
     client: Arc<OnceLock<Client>>,
 }
 
-/// Why a setting is not written.
+/// Why a setting was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// There is no session.
     #[error("no session with {} within {PATIENCE:?}", .0.display())]
     Away(PathBuf),
-    /// The database refuses it.
+    /// The database refused the transaction.
     #[error("write the node's settings: {0}")]
     Transact(#[from] TransactError),
-    /// ovs-vswitchd answers, and does not do what it is told.
+    /// ovs-vswitchd answers but does not apply its configuration.
     #[error("ovs-vswitchd has not taken up its configuration within {CONFIGURED:?}")]
     NotConfigured,
-    /// The id of the chassis is not to be had.
+    /// The chassis ID cannot be read or written.
     #[error("{}: {source}", path.display())]
     Id {
-        /// The file with the id.
+        /// The file with the chassis ID.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: io::Error,
     },
 }
 
 impl Session {
-    /// With the server at this socket, once it serves.
+    /// Creates a session with the server at this socket. [`Session::begin`] starts it.
     pub fn new(socket: PathBuf) -> Self {
         Self { socket, client: Arc::default() }
     }
 
-    /// Begins the session, now that there is a server; the database has its one row of settings then.
+    /// Starts the session with a running server. Inserts the only row of settings if it is missing.
     pub async fn begin(&self) -> Result<(), SettingsError> {
         let client = self.client.get_or_init(|| {
             let endpoint = Endpoint::Unix(self.socket.clone());
@@ -74,7 +74,7 @@ impl Session {
         Ok(())
     }
 
-    /// Sets these keys of `external_ids`; true when any was not so before.
+    /// Sets these keys of `external_ids`. Returns true if a value changed.
     pub async fn external_ids(&self, wanted: &BTreeMap<&str, String>) -> Result<bool, SettingsError> {
         let client = self.client()?;
         let op = client.read(|replica| {
@@ -90,12 +90,12 @@ impl Session {
         Ok(changes)
     }
 
-    /// A key of `external_ids`.
+    /// Returns the value of a key in `external_ids`.
     pub fn external_id(&self, key: &str) -> Option<String> {
         self.client.get()?.read(|replica| Settings::find(replica)?.external_id(key).map(str::to_owned))
     }
 
-    /// Whether ovs-vswitchd, when it starts, is to wait until its flows are back.
+    /// Sets whether ovs-vswitchd waits for its flows when it starts.
     pub async fn flow_restore_wait(&self, wait: bool) -> Result<(), SettingsError> {
         let client = self.client()?;
         let Some(row) = client.read(|replica| Settings::find(replica).map(|settings| settings.id)) else {
@@ -110,8 +110,8 @@ impl Session {
         Ok(())
     }
 
-    /// Waits until ovs-vswitchd has done all that the database says, which it does some time after it answers: it copies
-    /// `next_cfg` to `cur_cfg` then.
+    /// Waits until ovs-vswitchd has applied the whole database. ovs-vswitchd answers requests earlier. When it is done,
+    /// it copies `next_cfg` to `cur_cfg`.
     pub async fn configured(&self) -> Result<(), SettingsError> {
         let (table, on) = (local::OPEN_VSWITCH, Where::All);
         let next = Mutation { column: "next_cfg", mutator: Mutator::Add, value: 1_i64.into() };
@@ -130,14 +130,14 @@ impl Session {
         }
     }
 
-    /// The bridges there are.
+    /// Returns the names of the bridges.
     pub fn bridges(&self) -> Vec<String> {
         let name = |(_, row): (_, &Row)| row.get("name").and_then(Datum::as_str).map(str::to_owned);
         let bridges = |replica: &Replica| replica.rows(local::BRIDGE).filter_map(name).collect();
         self.client.get().map(|client| client.read(bridges)).unwrap_or_default()
     }
 
-    /// The addresses of the nodes that ovn-controller wants tunnels to.
+    /// Returns the addresses of the nodes to which ovn-controller wants tunnels.
     pub fn tunnels(&self) -> Vec<String> {
         let remote = |(_, row): (_, &Row)| row.get("options")?.get("remote_ip").map(str::to_owned);
         let remotes = |replica: &Replica| replica.rows(local::INTERFACE).filter_map(remote).collect();
@@ -153,7 +153,8 @@ impl Session {
     }
 }
 
-/// The keys that are ours. kube-ovn's intervals: s for the session with ovs-vswitchd, ms for the one with the southbound database.
+/// Returns our keys. The intervals are kube-ovn's: in seconds for ovs-vswitchd, in milliseconds for the southbound
+/// database.
 pub fn ours(id: &str, node_name: &str, remote: &str, datapath: Datapath) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("system-id", id.to_owned()),
@@ -165,8 +166,8 @@ pub fn ours(id: &str, node_name: &str, remote: &str, datapath: Datapath) -> BTre
     ])
 }
 
-/// The id of the node's chassis: what the file says, else what the database says, else the node's name. It must stay the
-/// same, so the file says it from then on.
+/// Returns the chassis ID: from the file, otherwise from the database, otherwise the node's name. The ID must not
+/// change, so it is written to the file.
 pub fn system_id(file: &Path, known: Option<String>, node_name: &str) -> Result<String, SettingsError> {
     let failed = |source| SettingsError::Id { path: file.to_owned(), source };
     match std::fs::read_to_string(file) {

@@ -1,8 +1,8 @@
-//! The interface for tunnels. The userspace datapath sends tunnels only where it owns the interface: it must be a port of a
-//! bridge, and the bridge's own port has its addresses.
+//! The interface for tunnels. The userspace datapath can send through tunnels only if the interface is a port of a
+//! bridge and the bridge's internal port has the interface's addresses.
 //!
-//! That port goes with ovs-vswitchd, and the addresses with it, so they are noted in the bridge's row; the interface has them
-//! back while nothing runs.
+//! The internal port and its addresses disappear with ovs-vswitchd. The addresses are therefore recorded in the
+//! bridge's row, and the interface gets them back when ovs-vswitchd stops.
 
 use std::path::PathBuf;
 
@@ -11,46 +11,46 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use tokio::process::Command;
 
-/// The bridge of the tunnels' interface.
+/// The bridge with the interface for tunnels.
 pub const BRIDGE: &str = "br-phy";
-/// Where the bridge's row notes the addresses.
+/// The key in the bridge's `external_ids` that records the addresses.
 const NOTE: &str = "kube-ovn-addresses";
 
-/// An interface that was named for tunnels.
+/// The interface that was named for tunnels.
 #[derive(Clone, Debug)]
 pub struct Underlay {
     iface: String,
     run_directory: PathBuf,
 }
 
-/// Why the interface does not do.
+/// Why the interface is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum UnderlayError {
-    /// There is none.
+    /// The interface does not exist.
     #[error("--iface {iface}: this node has no such interface; it has {others}")]
     Unknown {
-        /// What was named.
+        /// The name of the interface.
         iface: String,
-        /// What there is.
+        /// The existing interfaces.
         others: String,
     },
-    /// Other nodes could not send to it.
+    /// The interface has no address, so other nodes cannot send to it.
     #[error("--iface {0}: it has no address")]
     NoAddress(String),
-    /// A program failed that looks at it or changes it.
+    /// A tool that reads or changes the interface failed.
     #[error("--iface {iface}: {source}")]
     Tool {
-        /// What was named.
+        /// The name of the interface.
         iface: String,
-        /// Why.
+        /// The error.
         source: ToolError,
     },
-    /// What `ip` has said is not what it says.
+    /// The output of `ip` cannot be parsed.
     #[error("ip: {0}")]
     Json(#[from] serde_json::Error),
 }
 
-/// What `ip -json address` says of a link.
+/// A link in the output of `ip -json address`.
 #[derive(Debug, Deserialize)]
 struct Link {
     #[serde(default)]
@@ -66,7 +66,7 @@ struct Address {
     scope: String,
 }
 
-/// What `ip -json route` says of a route.
+/// A route in the output of `ip -json route`.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 struct Route {
     dst: String,
@@ -77,12 +77,12 @@ struct Route {
 }
 
 impl Underlay {
-    /// The interface with this name.
+    /// Creates the description of the interface with this name.
     pub fn new(iface: &str, run_directory: PathBuf) -> Self {
         Self { iface: iface.to_owned(), run_directory }
     }
 
-    /// Whether it is there and has an address, or had one that its bridge has now.
+    /// Checks that the interface exists and that it or its bridge has an address.
     pub async fn check(&self) -> Result<(), UnderlayError> {
         let links = links(&self.ip(&["-json", "address"]).await?)?;
         let addresses = |name: &str| links.iter().find(|link| link.ifname == name).map(global);
@@ -98,7 +98,7 @@ impl Underlay {
         }
     }
 
-    /// Gives its addresses and routes to its bridge. ovs-vswitchd must run.
+    /// Moves the interface's addresses and routes to its bridge. ovs-vswitchd must be running.
     pub async fn bridge(&self) -> Result<(), UnderlayError> {
         let iface = self.iface.as_str();
         self.vsctl(&["--may-exist", "add-br", BRIDGE, "--", "set", "Bridge", BRIDGE, "datapath_type=netdev"]).await?;
@@ -122,13 +122,13 @@ impl Underlay {
         self.hand_over(iface, BRIDGE, &addresses).await
     }
 
-    /// Gives them back.
+    /// Moves the addresses and routes back.
     pub async fn release(&self) -> Result<(), UnderlayError> {
         let addresses = self.addresses(BRIDGE).await?;
         self.hand_over(BRIDGE, &self.iface, &addresses).await
     }
 
-    /// Routes go last, since they are refused where their gateway cannot be reached.
+    /// Routes are added last, because the kernel refuses a route whose gateway is unreachable.
     async fn hand_over(&self, from: &str, to: &str, addresses: &[IpNet]) -> Result<(), UnderlayError> {
         let mut lost = Vec::new();
         for family in ["-4", "-6"] {
@@ -143,7 +143,7 @@ impl Underlay {
             }
             let text = address.to_string();
             let mut line = vec!["address", "replace", &text, "dev", to];
-            // It was in use a moment ago: nobody else has it.
+            // The address was just in use on this node, so duplicate address detection is not needed.
             line.extend(matches!(address, IpNet::V6(_)).then_some("nodad"));
             self.ip(&line).await?;
         }
@@ -158,7 +158,7 @@ impl Underlay {
         Ok(())
     }
 
-    /// Global addresses of a link; none when there is no such link.
+    /// Returns the global addresses of a link. Empty if the link does not exist.
     async fn addresses(&self, link: &str) -> Result<Vec<IpNet>, UnderlayError> {
         let links = links(&self.ip(&["-json", "address"]).await?)?;
         Ok(links.iter().filter(|has| has.ifname == link).flat_map(global).collect())
@@ -184,9 +184,9 @@ fn global(link: &Link) -> Vec<IpNet> {
     global.filter_map(|address| IpNet::new(address.local, address.prefixlen).ok()).collect()
 }
 
-/// Those that do not come with an address by themselves.
+/// Returns the routes that the kernel does not create with an address.
 fn routes(said: &str) -> Result<Vec<Route>, serde_json::Error> {
-    // Without any route of a family it says nothing at all.
+    // `ip` prints nothing if there is no route of the address family.
     let all: Vec<Route> = if said.trim().is_empty() { Vec::new() } else { serde_json::from_str(said)? };
     Ok(all.into_iter().filter(|route| route.protocol != "kernel").collect())
 }

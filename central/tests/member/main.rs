@@ -1,4 +1,4 @@
-//! A member in a container of its own, with the OVN that images have: run as root, after `e2e/setup rootfs`.
+//! Tests a member in its own container with the OVN of the images. Run as root after `e2e/setup rootfs`.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
 use std::fs;
@@ -11,19 +11,19 @@ fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_ovn-central")).unwrap()
 }
 
-/// Starts a member at one of two addresses that its host has.
+/// Starts a member at one of the host's two addresses.
 fn start<'a>(room: &'a Room, address: &str) -> Container<'a> {
     let addresses = "for address in 10.0.0.1 10.0.0.2; do ip address add $address/32 dev lo; done";
     let arguments = ["--run-directory=/run/ovn", "--database-directory=/run/etc", "--address", address];
     room.start(addresses, &arguments).unwrap()
 }
 
-/// The names of the logical switches.
+/// Returns the names of the logical switches.
 fn switches(member: &mut Container<'_>) -> String {
     member.run(&["ovn-nbctl", "--bare", "--columns=name", "list", "Logical_Switch"]).unwrap()
 }
 
-/// Signals the daemon with this pid file.
+/// Sends a signal to the daemon with this pid file.
 fn signal(member: &mut Container<'_>, signal: &str, pid_file: &str) {
     member.run(&["sh", "-c", &format!("kill -{signal} $(cat /run/ovn/{pid_file}.pid)")]).unwrap();
 }
@@ -110,7 +110,8 @@ fn a_daemon_that_is_killed_is_started_again_and_one_that_hangs_is_no_life() {
     assert!(why.contains("northd: it is not active: Status: paused"), "{why}");
     member.probe("live").unwrap();
 
-    // All at once, as when the container is killed: nothing is lost, and what is left behind is in nobody's way.
+    // Kill all processes at once, as when a container is killed. No data is lost, and leftover files do not disturb the
+    // restart.
     member.end(Signal::SIGKILL).unwrap();
     let mut member = start(&room, "10.0.0.1");
     member.until("ready").unwrap();

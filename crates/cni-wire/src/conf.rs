@@ -1,30 +1,30 @@
-//! The network configuration that a runtime hands to a plugin, and the versions of the specification.
+//! The network configuration that a runtime passes to a plugin, and the versions of the CNI specification.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{CniError, CniResult, Code};
 
-/// A version of the CNI specification that we speak.
+/// A supported version of the CNI specification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
     /// 0.3.1
     V0_3_1,
     /// 0.4.0: adds CHECK
     V0_4_0,
-    /// 1.0.0: `ips[].version` is gone
+    /// 1.0.0: removes `ips[].version`
     V1_0_0,
-    /// 1.1.0: adds STATUS and GC, and more fields of interfaces and routes
+    /// 1.1.0: adds STATUS and GC, and fields of interfaces and routes
     V1_1_0,
 }
 
 impl Version {
-    /// All versions, oldest first.
+    /// All versions, from the oldest to the newest.
     pub const ALL: [Self; 4] = [Self::V0_3_1, Self::V0_4_0, Self::V1_0_0, Self::V1_1_0];
-    /// The newest one.
+    /// The newest version.
     pub const NEWEST: Self = Self::V1_1_0;
 
-    /// As written in `cniVersion`.
+    /// Returns the version as written in `cniVersion`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::V0_3_1 => "0.3.1",
@@ -34,7 +34,7 @@ impl Version {
         }
     }
 
-    /// Reads `cniVersion`; an unknown one is error 1.
+    /// Parses `cniVersion`. An unknown version is error 1.
     pub fn parse(text: &str) -> Result<Self, CniError> {
         Self::ALL.into_iter().find(|v| v.as_str() == text).ok_or_else(|| {
             CniError::new(Code::VERSION, format!("cniVersion {text:?} is not supported"))
@@ -42,7 +42,7 @@ impl Version {
         })
     }
 
-    /// The answer to VERSION; `asked` is the `cniVersion` of the request and is echoed when we speak it.
+    /// Returns the reply to VERSION. `asked` is the request's `cniVersion`; a supported one is echoed.
     pub fn reply(asked: Option<&str>) -> String {
         let version = asked.and_then(|a| Self::parse(a).ok()).unwrap_or(Self::NEWEST);
         let all = Self::ALL.map(Self::as_str);
@@ -50,36 +50,36 @@ impl Version {
     }
 }
 
-/// What a plugin reads from standard input: the fields that we use. Others are kept out of our way.
+/// The configuration on standard input. Unused fields are ignored.
 #[derive(Clone, Debug)]
 pub struct NetConf {
-    /// The version of the specification to answer in.
+    /// The version of the specification for the reply.
     pub version: Version,
-    /// The network's name.
+    /// The name of the network.
     pub name: String,
-    /// The unix socket of the node agent, an absolute path.
+    /// The path of the agent's unix socket. It is absolute.
     pub server_socket: String,
-    /// The result of the plugin before us in the chain (ADD), or of the whole ADD (CHECK, DEL).
+    /// The result of the previous plugin in the chain (ADD), or of the whole ADD (CHECK, DEL).
     pub prev_result: Option<CniResult>,
-    /// GC: the attachments that are still wanted.
+    /// GC: the attachments to keep.
     pub valid_attachments: Option<Vec<ValidAttachment>>,
 }
 
-/// One element of `cni.dev/valid-attachments`.
+/// An element of `cni.dev/valid-attachments`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, serde::Serialize)]
 pub struct ValidAttachment {
-    /// The container's id.
+    /// The ID of the container.
     #[serde(rename = "containerID")]
     pub container_id: String,
     /// The interface in the container.
     pub ifname: String,
 }
 
-/// Where the agent listens when the configuration does not say (kube-ovn's path).
+/// The default path of the agent's socket, the same as in kube-ovn.
 pub const DEFAULT_SOCKET: &str = "/run/openvswitch/kube-ovn-daemon.sock";
 
 impl NetConf {
-    /// Parses standard input: not JSON is error 6, a wrong field error 7, an unknown version error 1.
+    /// Parses standard input. Invalid JSON is error 6, an invalid field is error 7, and an unknown version is error 1.
     pub fn parse(stdin: &[u8]) -> Result<Self, CniError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -97,7 +97,7 @@ impl NetConf {
         let wire: Wire = serde_json::from_value(value)
             .map_err(|e| CniError::new(Code::CONFIG, "network configuration is malformed").details(e))?;
         let version = match wire.cni_version.as_deref() {
-            // The specification: no version means 0.1.0, which we do not speak.
+            // By the specification, a missing version means 0.1.0, which is not supported.
             None => Version::parse("0.1.0")?,
             Some(text) => Version::parse(text)?,
         };

@@ -1,4 +1,4 @@
-//! The CNI specification's error object and its codes.
+//! The error object of the CNI specification, and its codes.
 
 use std::fmt;
 
@@ -6,69 +6,69 @@ use serde::{Deserialize, Serialize};
 
 use crate::Version;
 
-/// Error codes: 1-99 are the specification's, 100 and up are ours.
+/// Error codes. The specification reserves 1-99; plugins define codes from 100 on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Code(pub u32);
 
 impl Code {
-    /// The configuration's CNI version is not one we speak.
+    /// The CNI version of the configuration is not supported.
     pub const VERSION: Self = Self(1);
-    /// A field of the configuration asks for something we do not do.
+    /// A field of the configuration is not supported.
     pub const UNSUPPORTED: Self = Self(2);
-    /// The container is not known; the runtime need not clean up.
+    /// The container is unknown. The runtime does not need to clean up.
     pub const UNKNOWN_CONTAINER: Self = Self(3);
-    /// A `CNI_*` variable is missing or wrong; the message names it.
+    /// A `CNI_*` variable is missing or invalid. The message names it.
     pub const ENVIRONMENT: Self = Self(4);
-    /// Reading standard input or the like failed.
+    /// An I/O error, for example when reading standard input.
     pub const IO: Self = Self(5);
-    /// Something could not be decoded as JSON.
+    /// Invalid JSON.
     pub const DECODE: Self = Self(6);
-    /// The configuration is JSON, but wrong.
+    /// Valid JSON, but an invalid configuration.
     pub const CONFIG: Self = Self(7);
-    /// Not now: the runtime should try again.
+    /// The runtime should try again later.
     pub const TRY_AGAIN: Self = Self(11);
-    /// STATUS: an ADD would not work now.
+    /// STATUS: the plugin cannot serve ADD requests.
     pub const NOT_AVAILABLE: Self = Self(50);
-    /// STATUS: an ADD would not work now, and running containers may suffer.
+    /// STATUS: the plugin cannot serve ADD requests, and running containers may have limited connectivity.
     pub const LIMITED: Self = Self(51);
-    /// The kernel or Open vSwitch refused.
+    /// The kernel or Open vSwitch refused a change.
     pub const PLUMBING: Self = Self(100);
-    /// The pod's allocation is unusable (annotations malformed).
+    /// The pod's annotations contain no valid allocation.
     pub const ALLOCATION: Self = Self(101);
-    /// The agent answered something that is not our protocol.
+    /// The agent's reply violates the protocol.
     pub const PROTOCOL: Self = Self(102);
-    /// The agent does not know the verb.
+    /// The agent does not know the method.
     pub const VERB: Self = Self(103);
-    /// CHECK found the container's network different from what was promised.
+    /// CHECK: the container's network differs from the result of ADD.
     pub const DIFFERS: Self = Self(104);
 }
 
-/// What a plugin prints on standard output when it fails.
+/// The error that a plugin prints on standard output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CniError {
-    /// What kind of failure.
+    /// The error code.
     pub code: Code,
-    /// One line for a human, naming the object.
+    /// A one-line message that names the object.
     pub msg: String,
-    /// More, or empty.
+    /// Details. Can be empty.
     pub details: String,
 }
 
 impl CniError {
-    /// An error without details.
+    /// Returns an error without details.
     pub fn new(code: Code, msg: impl Into<String>) -> Self {
         Self { code, msg: msg.into(), details: String::new() }
     }
 
-    /// The same with details, for example the text of a lower error.
+    /// Adds details, for example the text of an underlying error.
     #[must_use]
     pub fn details(mut self, details: impl fmt::Display) -> Self {
         self.details = details.to_string();
         self
     }
 
-    /// The JSON object of the specification, section 5 "Error".
+    /// Returns the JSON object of the specification, section 5 "Error".
     pub fn to_json(&self, version: Version) -> String {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
@@ -80,7 +80,7 @@ impl CniError {
             details: &'a str,
         }
         let wire = Wire { cni_version: version.as_str(), code: self.code, msg: &self.msg, details: &self.details };
-        // Strings and an integer always serialise.
+        // Strings and an integer always serialize.
         serde_json::to_string(&wire).unwrap_or_default()
     }
 }

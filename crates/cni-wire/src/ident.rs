@@ -1,9 +1,9 @@
-//! Identifiers from outside. They end up in interface names, OVSDB rows and log lines, so each is checked once.
+//! Validates identifiers from outside. They become parts of interface names, OVSDB rows and log lines.
 
 use crate::{CniError, Code};
 
-/// A container id: the specification's letters, digits, `_`, `.` and `-`, starting with a letter or digit; at most
-/// 256 bytes. No separator and no `..` component can pass, so it is safe as a file name.
+/// Validates a container ID: letters, digits, `_`, `.` and `-`, starting with a letter or a digit, at most 256 bytes. A
+/// valid ID contains no separator and is not `..`, so it is safe as a file name.
 pub fn container_id(text: &str) -> Result<&str, CniError> {
     let ok = !text.is_empty()
         && text.len() <= 256
@@ -12,7 +12,7 @@ pub fn container_id(text: &str) -> Result<&str, CniError> {
     check(ok, "CNI_CONTAINERID", text)
 }
 
-/// An interface name as Linux takes it: 1 to 15 bytes, not `.` or `..`, no `/`, `:` or white space.
+/// Validates an interface name by the rules of Linux: 1 to 15 bytes, not `.` or `..`, no `/`, `:` or white space.
 pub fn ifname(text: &str) -> Result<&str, CniError> {
     let ok = (1..=15).contains(&text.len())
         && text != "."
@@ -21,7 +21,7 @@ pub fn ifname(text: &str) -> Result<&str, CniError> {
     check(ok, "CNI_IFNAME", text)
 }
 
-/// The path of a network namespace: absolute, without `..` components or control characters.
+/// Validates the path of a network namespace: absolute, without `..` components and control characters.
 pub fn netns(text: &str) -> Result<&str, CniError> {
     let ok = text.starts_with('/')
         && text.len() <= 4096
@@ -30,7 +30,8 @@ pub fn netns(text: &str) -> Result<&str, CniError> {
     check(ok, "CNI_NETNS", text)
 }
 
-/// The name of a Kubernetes object (RFC 1123 subdomain) or namespace: lower-case letters, digits, `-` and `.`.
+/// Validates the name of a Kubernetes object (RFC 1123 subdomain) or namespace: lower-case letters, digits, `-` and
+/// `.`.
 pub fn object_name<'a>(field: &str, text: &'a str) -> Result<&'a str, CniError> {
     let ok = (1..=253).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
@@ -40,7 +41,7 @@ pub fn object_name<'a>(field: &str, text: &'a str) -> Result<&'a str, CniError> 
     check(ok, field, text)
 }
 
-/// A Kubernetes uid: hexadecimal digits, letters and dashes, at most 64 bytes.
+/// Validates a Kubernetes UID: letters, digits and dashes, at most 64 bytes.
 pub fn uid<'a>(field: &str, text: &'a str) -> Result<&'a str, CniError> {
     let ok = (1..=64).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
     check(ok, field, text)

@@ -1,11 +1,12 @@
-//! CNI types, and the words that the plugin and the node agent say to each other.
+//! CNI types, and the protocol between the CNI plugin and the node agent.
 //!
-//! Owns two vocabularies and nothing else:
-//! - the CNI specification's, versions 0.3.1 to 1.1.0 ([`NetConf`], [`CniResult`], [`CniError`], [`Version`]);
-//! - the one on the unix socket between plugin and agent: one JSON-RPC 2.0 object per line ([`rpc`]).
+//! The crate defines:
+//! - the types of the CNI specification, versions 0.3.1 to 1.1.0 ([`NetConf`], [`CniResult`], [`CniError`],
+//!   [`Version`]);
+//! - the messages on the unix socket between plugin and agent: one JSON-RPC 2.0 object per line ([`rpc`]).
 //!
-//! Promise: everything here is a value. Nothing opens a file or a socket, nothing panics on any input, and an
-//! identifier that went through [`ident`] is safe to use as a file name.
+//! The crate contains only values. It opens no files or sockets, and no input makes it panic. An identifier that
+//! [`ident`] accepts is safe as a file name.
 
 pub mod conf;
 pub mod error;

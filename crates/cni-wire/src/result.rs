@@ -1,7 +1,7 @@
-//! The success result of ADD, in every version's shape.
+//! The result of a successful ADD, in the format of every supported version.
 //!
-//! One struct holds what 1.1.0 can say; [`CniResult::to_json`] leaves out what an older version does not know and adds
-//! `ips[].version`, which the versions before 1.0.0 ask for.
+//! [`CniResult`] contains the fields of 1.1.0. [`CniResult::to_json`] omits fields that an older version does not know,
+//! and adds `ips[].version` for versions before 1.0.0.
 
 use std::net::IpAddr;
 
@@ -14,65 +14,65 @@ use crate::Version;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct CniResult {
-    /// Interfaces that were made, host ends too.
+    /// The created interfaces, including host ends.
     pub interfaces: Vec<Interface>,
-    /// Addresses that were given.
+    /// The assigned addresses.
     pub ips: Vec<Ip>,
-    /// Routes that were set.
+    /// The created routes.
     pub routes: Vec<Route>,
-    /// Name servers; kept as it came from a plugin before us.
+    /// The DNS settings. Those of a previous plugin are passed on.
     pub dns: Map<String, Value>,
 }
 
-/// One interface of a result.
+/// An interface in a result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Interface {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its hardware address, or empty.
+    /// The MAC address, or empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub mac: String,
-    /// Its MTU in bytes (1.1.0).
+    /// The MTU in bytes (1.1.0).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// The network namespace's path; empty for the host.
+    /// The path of the network namespace. Empty for a host interface.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sandbox: String,
 }
 
-/// One address of a result.
+/// An address in a result.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Ip {
-    /// Address and prefix length, `10.16.0.5/16`.
+    /// The address with its prefix length, for example `10.16.0.5/16`.
     pub address: String,
-    /// The default gateway of that family.
+    /// The default gateway of the address family.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<IpAddr>,
-    /// Which of `interfaces` has it.
+    /// The index in `interfaces` of the interface with this address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<usize>,
 }
 
-/// One route of a result.
+/// A route in a result.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Route {
-    /// Destination, `0.0.0.0/0`.
+    /// The destination, for example `0.0.0.0/0`.
     pub dst: String,
-    /// Next hop.
+    /// The next hop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gw: Option<IpAddr>,
 }
 
 impl CniResult {
-    /// The addresses of a container's interface, as address and prefix length. Those that name no interface are left
-    /// out: nobody says whose they are.
+    /// Returns the addresses of a container's interface with their prefix lengths. Skips addresses without an
+    /// interface, because their owner is unknown.
     pub fn addresses_of(&self, ifname: &str) -> impl Iterator<Item = &str> {
         let inside = move |interface: &Interface| interface.name == ifname && !interface.sandbox.is_empty();
         let interface = |ip: &Ip| ip.interface.and_then(|at| self.interfaces.get(at));
         self.ips.iter().filter(move |ip| interface(ip).is_some_and(inside)).map(|ip| ip.address.as_str())
     }
 
-    /// This result with ours behind it, as a chained plugin passes it on. Our interface numbers are moved along.
+    /// Appends our result to this one, as a chained plugin must. Adjusts the interface indexes of our addresses.
     #[must_use]
     pub fn followed_by(mut self, ours: Self) -> Self {
         let shift = self.interfaces.len();
@@ -82,7 +82,7 @@ impl CniResult {
         self
     }
 
-    /// The JSON object in the shape of `version`.
+    /// Returns the JSON object in the format of `version`.
     pub fn to_json(&self, version: Version) -> String {
         let interfaces: Vec<Interface> = self
             .interfaces

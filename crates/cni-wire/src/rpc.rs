@@ -1,9 +1,10 @@
-//! What plugin and agent say to each other: one JSON-RPC 2.0 object per line over a unix socket.
+//! The protocol between plugin and agent: one JSON-RPC 2.0 object per line on a unix socket.
 //!
-//! Methods: `add`, `del`, `check`, `status` and `gc`. The parameters of `add` and `del` are an [`Attachment`],
-//! those of `check` a [`Check`].
-//! `add` answers an [`Attached`], the others `null`. An error's `code` is the CNI code ([`Code`]), its `message` the CNI
-//! `msg`, its `data` the CNI `details`; the codes below zero that JSON-RPC itself defines mean a fault in the protocol.
+//! The methods are `add`, `del`, `check`, `status` and `gc`. The parameters of `add` and `del` are an [`Attachment`],
+//! and those of `check` a [`Check`]. `add` returns an [`Attached`], the other methods return `null`.
+//!
+//! An error's `code` is the CNI code ([`Code`]), its `message` is the CNI `msg`, and its `data` is the CNI `details`.
+//! The negative codes of JSON-RPC mean a protocol error.
 
 use std::net::IpAddr;
 
@@ -14,31 +15,31 @@ use crate::conf::ValidAttachment;
 use crate::result::{Interface, Ip, Route};
 use crate::{CniError, CniResult, Code, ident};
 
-/// The longest line either side accepts, in bytes.
+/// The maximum length of a line in bytes.
 pub const MAX_LINE: usize = 1 << 20;
 
 /// The methods of the agent.
 pub mod method {
-    /// Plug a container in.
+    /// Attaches a container to the network.
     pub const ADD: &str = "add";
-    /// Take a container's attachment away.
+    /// Removes the attachment of a container.
     pub const DEL: &str = "del";
-    /// Compare an attachment with what was promised.
+    /// Compares an attachment with the result of ADD.
     pub const CHECK: &str = "check";
-    /// Would an ADD work?
+    /// Reports whether the agent can serve `add`.
     pub const STATUS: &str = "status";
-    /// Take away what is not in a list.
+    /// Removes all attachments that are not in a list.
     pub const GC: &str = "gc";
 }
 
-/// One attachment: which interface of which container, for which pod.
+/// An attachment: an interface of a container, and the pod it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Attachment {
-    /// The configuration's CNI version, for the agent's log.
+    /// The CNI version of the configuration, for the agent's log.
     pub cni_version: String,
     /// `CNI_CONTAINERID`
     pub container_id: String,
-    /// `CNI_NETNS`; a DEL may come without.
+    /// `CNI_NETNS`. A DEL can lack it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns: Option<String>,
     /// `CNI_IFNAME`
@@ -47,13 +48,13 @@ pub struct Attachment {
     pub pod_name: String,
     /// `K8S_POD_NAMESPACE` of `CNI_ARGS`
     pub pod_namespace: String,
-    /// `K8S_POD_UID` of `CNI_ARGS`, when the runtime gives it
+    /// `K8S_POD_UID` of `CNI_ARGS`, if the runtime sets it
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
 }
 
 impl Attachment {
-    /// Checks every identifier ([`ident`]); the first wrong one is named in error 4.
+    /// Validates every identifier ([`ident`]). Error 4 names the first invalid one.
     pub fn validate(&self) -> Result<(), CniError> {
         ident::container_id(&self.container_id)?;
         ident::ifname(&self.ifname)?;
@@ -69,13 +70,13 @@ impl Attachment {
     }
 }
 
-/// The parameters of `check`: an attachment's members, and more.
+/// The parameters of `check`: an attachment and the expected addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Check {
-    /// Whose.
+    /// The attachment.
     #[serde(flatten)]
     pub attachment: Attachment,
-    /// The addresses that `prevResult` says the interface has, as address and prefix length.
+    /// The addresses of the interface in `prevResult`, with their prefix lengths.
     #[serde(default)]
     pub promised: Vec<String>,
 }
@@ -83,36 +84,36 @@ pub struct Check {
 /// The parameters of `gc`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Keep {
-    /// What stays; everything else of this network goes.
+    /// The attachments to keep. All other attachments of this network are removed.
     pub valid_attachments: Vec<ValidAttachment>,
 }
 
-/// What `add` did.
+/// The result of `add`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Attached {
-    /// The host end's name.
+    /// The name of the host end.
     pub host_ifname: String,
-    /// The container end's hardware address.
+    /// The MAC address of the container end.
     pub mac: String,
-    /// Its MTU in bytes.
+    /// The MTU in bytes.
     pub mtu: u32,
-    /// Its addresses, IPv4 first.
+    /// The addresses, IPv4 first.
     pub ips: Vec<Address>,
-    /// Its routes beyond the connected ones.
+    /// The routes, without the connected ones.
     pub routes: Vec<Route>,
 }
 
-/// One address of [`Attached`].
+/// An address in [`Attached`].
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Address {
-    /// Address and prefix length.
+    /// The address with its prefix length.
     pub address: String,
-    /// The family's gateway.
+    /// The gateway of the address family.
     pub gateway: IpAddr,
 }
 
 impl Attached {
-    /// The CNI result of this attachment: host end first, then the container's interface.
+    /// Returns the CNI result: the host end first, then the container's interface.
     pub fn into_result(self, attachment: &Attachment) -> CniResult {
         let host = Interface { name: self.host_ifname, mtu: Some(self.mtu), ..Interface::default() };
         let inner = Interface {
@@ -131,7 +132,7 @@ impl Attached {
     }
 }
 
-/// One request line, newline included. Every connection carries one request, so the id is always 1.
+/// Returns a request line with its newline. A connection carries one request, so the ID is always 1.
 pub fn request(method: &str, params: &impl Serialize) -> Result<String, CniError> {
     let mut line = serde_json::to_string(&json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }))
         .map_err(|e| CniError::new(Code::DECODE, format!("request {method} cannot be encoded")).details(e))?;
@@ -139,7 +140,7 @@ pub fn request(method: &str, params: &impl Serialize) -> Result<String, CniError
     Ok(line)
 }
 
-/// Reads one reply line: the `result`, or the error as the CNI error it stands for.
+/// Parses a reply line. Returns the `result`, or the error as a CNI error.
 pub fn reply<T: serde::de::DeserializeOwned>(line: &[u8]) -> Result<T, CniError> {
     #[derive(Deserialize)]
     struct Wire {

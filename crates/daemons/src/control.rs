@@ -1,5 +1,5 @@
-//! What a daemon is asked on its control socket (ovs-appctl(8)), and a database on its own (RFC 7047 section 4.1): one
-//! question, one answer, one connection.
+//! Queries a daemon on its control socket (ovs-appctl(8)) or a database (RFC 7047 section 4.1). Each connection carries
+//! one request and one reply.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,42 +9,42 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-/// How long an answer may take. A daemon answers between two pieces of work, the longest of which take a second or two.
+/// The time limit for a reply. A daemon replies between two units of work, which take up to two seconds.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
-/// More than any answer is.
+/// The maximum length of a reply in bytes.
 const MOST: usize = 16 << 20;
 
-/// Why there is no answer.
+/// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// Nobody is there, or the connection broke.
+    /// The connection failed.
     #[error("{at}: {source}")]
     Io {
         /// The socket.
         at: String,
-        /// What went wrong.
+        /// The error.
         source: std::io::Error,
     },
-    /// Connected, but nothing came in time.
+    /// The connection succeeded, but there was no reply in time.
     #[error("{at}: no answer within {PATIENCE:?}")]
     Silent {
         /// The socket.
         at: String,
     },
-    /// It says no.
+    /// The daemon returned an error.
     #[error("{at}: {method}: {said}")]
     Refused {
         /// The socket.
         at: String,
-        /// What was asked.
+        /// The command or method.
         method: String,
-        /// Its words.
+        /// The text of the error.
         said: String,
     },
 }
 
-/// Asks a daemon on its control socket, as `ovs-appctl -t SOCKET COMMAND ARGUMENT...` does.
+/// Runs a command on a control socket, as `ovs-appctl -t SOCKET COMMAND ARGUMENT...` does.
 pub async fn ask(socket: &Path, command: &str, arguments: &[&str]) -> Result<String, ControlError> {
     let at = socket.display().to_string();
     let answer = bounded(&at, async {
@@ -57,7 +57,7 @@ pub async fn ask(socket: &Path, command: &str, arguments: &[&str]) -> Result<Str
     }
 }
 
-/// Asks the database at a TCP port to run operations that only read; their results (RFC 7047 section 4.1.3).
+/// Runs read-only operations on the database at a TCP port. Returns their results (RFC 7047 section 4.1.3).
 pub async fn read(address: SocketAddr, database: &str, operations: &[Value]) -> Result<Vec<Value>, ControlError> {
     let at = format!("tcp:{address}");
     let params: Vec<&Value> = operations.iter().collect();
@@ -86,7 +86,7 @@ async fn bounded<T>(at: &str, answer: impl Future<Output = std::io::Result<T>>) 
     }
 }
 
-/// Sends one request of JSON-RPC 1.0 and reads up to its answer; what else the server may say is passed over.
+/// Sends one JSON-RPC 1.0 request and reads until the reply. Skips other messages.
 async fn call(mut stream: impl AsyncRead + AsyncWrite + Unpin, method: &str, params: Value) -> std::io::Result<Value> {
     let request = json!({"id": 0, "method": method, "params": params});
     stream.write_all(request.to_string().as_bytes()).await?;
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use tokio::net::UnixListener;
 
-    /// What [`ask`] makes of a server that answers the request with these pieces and hangs up.
+    /// Returns the result of [`ask`] for a server that sends these pieces and closes the connection.
     async fn answered(pieces: &'static [&'static str]) -> Result<String, ControlError> {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("ctl");

@@ -1,6 +1,6 @@
-//! Daemons that belong together: started in order, kept, stopped in reverse order.
+//! A group of daemons. They start in order, restart when they exit, and stop in reverse order.
 //!
-//! Its owner describes each as a [`Part`]. One task runs it all; others read [`Crew::members`].
+//! Each daemon implements [`Part`]. One task runs all of them; other tasks read [`Crew::members`].
 
 use std::fmt::Display;
 use std::process::ExitStatus;
@@ -15,87 +15,87 @@ use crate::member::Member;
 use crate::restarts::{Restarts, Verdict};
 use crate::status::{Question, Status};
 
-/// How long to wait before a starting daemon is asked again whether it does its work: none of them tells anybody.
+/// The interval at which a starting daemon is checked. No daemon reports its readiness by itself.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A daemon may end this often by itself within [`WINDOW`].
+/// The maximum number of times that a daemon may exit within [`WINDOW`].
 const MOST_ENDS: usize = 5;
 /// See [`MOST_ENDS`].
 const WINDOW: Duration = Duration::from_mins(1);
 
-/// A daemon as its owner knows it.
+/// The daemon-specific part.
 pub trait Part {
-    /// Why it is not as it should be.
+    /// Why the daemon does not work.
     type Error: Display;
 
-    /// What it is called in the log.
+    /// Returns the name in the log.
     fn name(&self) -> &'static str;
 
-    /// Makes ready for it what it finds when it starts, which may be the first time or not; the command to start it by.
+    /// Prepares the start or restart of the daemon. Returns the command to run.
     fn prepare(&mut self) -> impl Future<Output = Result<Command, Self::Error>>;
 
-    /// Whether the process with this number does its work by now.
+    /// Checks that the process works.
     fn check(&self, pid: u32) -> impl Future<Output = Result<(), Self::Error>>;
 
-    /// It does its work, for the first time since it was started: what is left to do before those after it may start.
+    /// Runs once after each start, when the daemon works and before the next daemon starts.
     fn settle(&mut self, pid: u32) -> impl Future<Output = Result<(), Self::Error>>;
 
-    /// Asks it to end; it may take a while to.
+    /// Asks the daemon to exit. The daemon may take some time.
     fn exit(&mut self, pid: u32) -> impl Future<Output = Result<(), Self::Error>>;
 
-    /// How long it may take until it does its work.
+    /// The time limit for the start.
     fn patience(&self) -> Duration {
         Duration::from_secs(30)
     }
 }
 
-/// Why the whole has come to an end by itself.
+/// Why the group stopped without a stop request.
 #[derive(Debug, thiserror::Error)]
 pub enum CrewError {
-    /// What a daemon needs is not there or not right.
+    /// A prerequisite of a daemon is missing or wrong.
     #[error("{name}: {why}")]
     Part {
         /// The daemon.
         name: &'static str,
-        /// The owner's words.
+        /// The error of the daemon's [`Part`].
         why: String,
     },
-    /// It runs and does not do its work.
+    /// The daemon runs but does not work.
     #[error("{name} does not work {patience:?} after it was started: {why}")]
     NotReady {
         /// The daemon.
         name: &'static str,
-        /// What it had.
+        /// The time limit that it had.
         patience: Duration,
-        /// The owner's words.
+        /// The error of the last check.
         why: String,
     },
-    /// It was started again and again, to no avail.
+    /// The daemon exits again and again.
     #[error("{name} has ended {times} times within {WINDOW:?}, the last time by {status}")]
     Ending {
         /// The daemon.
         name: &'static str,
-        /// How often.
+        /// The number of exits.
         times: usize,
-        /// Its last end.
+        /// The last exit status.
         status: ExitStatus,
     },
-    /// The system does not let us start it or wait for it.
+    /// The daemon cannot be started, or waiting for it failed.
     #[error("{name}: {source}")]
     System {
         /// The daemon.
         name: &'static str,
-        /// Why.
+        /// The error.
         source: std::io::Error,
     },
 }
 
-/// Daemons in the order in which they start.
+/// Daemons in the order of their start.
 #[derive(Debug)]
 pub struct Crew<P> {
     places: Vec<Place<P>>,
     members: watch::Sender<Vec<Member>>,
-    /// How long each has to end when it is asked to.
+    /// The time that each daemon has to stop.
     grace: Duration,
 }
 
@@ -103,16 +103,16 @@ pub struct Crew<P> {
 struct Place<P> {
     part: P,
     daemon: Option<Daemon>,
-    /// When it has to do its work, from its start until it does.
+    /// The deadline for a daemon that has started but does not work yet.
     deadline: Option<Instant>,
     settled: bool,
     restarts: Restarts,
-    /// What to wait before it is started.
+    /// The pause before the next start.
     pause: Duration,
 }
 
 impl<P: Part> Crew<P> {
-    /// Nothing is started yet.
+    /// Creates a group. No daemon is started yet.
     pub fn new(parts: impl IntoIterator<Item = P>, grace: Duration) -> Self {
         let place = |part| Place {
             part,
@@ -127,12 +127,12 @@ impl<P: Part> Crew<P> {
         crew
     }
 
-    /// Which of them run.
+    /// Returns the state of the daemons.
     pub fn members(&self) -> watch::Receiver<Vec<Member>> {
         self.members.subscribe()
     }
 
-    /// Runs them until `stop` is done, or until one of them is beyond help. None runs any more when this returns.
+    /// Runs the daemons until `stop` completes or a daemon fails permanently. On return, no daemon is running.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), CrewError> {
         let outcome = tokio::select! {
             failed = self.keep() => failed,
@@ -142,8 +142,8 @@ impl<P: Part> Crew<P> {
         outcome.and(stopped)
     }
 
-    /// [`Crew::run`] until the process is asked to stop; meanwhile probes are answered. Being unable to hear of `stop` is a
-    /// reason to stop.
+    /// Calls [`Crew::run`] until a stop signal, and answers probes in the meantime. If the signal handlers fail, the
+    /// group stops.
     pub async fn serve<E: std::fmt::Display>(
         self,
         status: Status,
@@ -161,8 +161,8 @@ impl<P: Part> Crew<P> {
         }
     }
 
-    /// Starts the first that does not work yet, or waits for the end of one. What it has done so far is in `self`, so that
-    /// it may be dropped at any time.
+    /// Starts the first daemon that does not work yet, or waits for the next exit. All progress is in `self`, so the
+    /// future can be dropped at any time.
     async fn keep(&mut self) -> Result<(), CrewError> {
         loop {
             match self.places.iter().position(|place| !place.settled) {
@@ -177,7 +177,7 @@ impl<P: Part> Crew<P> {
         }
     }
 
-    /// Waits until this one does its work, or until one of those that run ends.
+    /// Waits until this daemon works or another running daemon exits.
     async fn work(&mut self, next: usize) -> Result<(), CrewError> {
         let (place, rest) = split(&mut self.places, next);
         let Place { part, daemon: Some(daemon), deadline: Some(deadline), settled, .. } = place else { return Ok(()) };
@@ -216,7 +216,7 @@ impl<P: Part> Crew<P> {
         }
     }
 
-    /// Stops what runs, in reverse order, however that goes; the first error.
+    /// Stops the running daemons in reverse order, even after an error. Returns the first error.
     async fn stop(&mut self) -> Result<(), CrewError> {
         let mut outcome = Ok(());
         for place in self.places.iter_mut().rev() {
@@ -257,7 +257,7 @@ impl<P: Part> Place<P> {
         Ok(())
     }
 
-    /// It has ended by itself.
+    /// Handles an exit that was not requested.
     fn ended(&mut self, status: ExitStatus) -> Result<(), CrewError> {
         let name = self.part.name();
         let pid = self.daemon.take().map(|daemon| daemon.pid());
@@ -273,7 +273,7 @@ impl<P: Part> Place<P> {
     }
 }
 
-/// Waits for the end of one of those that run; for ever when none does. Safe to cancel.
+/// Waits until a running daemon exits. Waits for ever if none is running. Cancel safe.
 async fn ended<'a, P: Part + 'a>(
     places: impl IntoIterator<Item = &'a mut Place<P>>,
 ) -> Result<(&'a mut Place<P>, ExitStatus), CrewError> {
@@ -297,7 +297,7 @@ async fn ended<'a, P: Part + 'a>(
     Ok((place, status))
 }
 
-/// One of them, and all others.
+/// Returns one place and an iterator over all others.
 fn split<P>(places: &mut [Place<P>], one: usize) -> (&mut Place<P>, impl Iterator<Item = &mut Place<P>>) {
     let (before, rest) = places.split_at_mut(one);
     let (place, after) = rest.split_at_mut(1);

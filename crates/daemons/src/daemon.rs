@@ -1,4 +1,4 @@
-//! One daemon: its process, what it says, how it ends.
+//! A daemon: its process, its output and its exit.
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -12,16 +12,16 @@ use tokio::process::Command;
 use crate::line::{self, Line};
 use crate::orphans::{self, Child};
 
-/// A daemon that was started. Its lines come among ours, under its name.
+/// A running daemon. Its output goes to our log, with its name.
 #[derive(Debug)]
 pub struct Daemon {
     name: &'static str,
     child: Child,
-    /// Its lines are read until it ends.
+    /// The tasks that read the output until the daemon exits.
     lines: [Option<tokio::task::JoinHandle<()>>; 2],
 }
 
-/// A command of one of OVN's or OVS's daemons, which writes its log where [`Daemon`] reads it.
+/// Returns the command of an OVN or OVS daemon, with the log format that [`Daemon`] reads.
 pub fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     command.args(line::OPTIONS);
@@ -29,7 +29,7 @@ pub fn command(program: &str) -> Command {
 }
 
 impl Daemon {
-    /// Starts it, in a process group of its own: a signal from a terminal is for us alone.
+    /// Starts the daemon in its own process group, so that a signal from the terminal reaches only this process.
     pub fn start(name: &'static str, mut command: Command) -> io::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
         let mut child = orphans::spawn(&mut command)?;
@@ -40,17 +40,17 @@ impl Daemon {
         Ok(Self { name, child, lines })
     }
 
-    /// Its number, as this process sees it.
+    /// Returns the process ID in this process' PID namespace.
     pub fn pid(&self) -> u32 {
         self.child.pid()
     }
 
-    /// Waits for its end, after which all that it has said is in the log. Safe to cancel, and to ask again.
+    /// Waits for the exit. On return, the log contains all output. Cancel safe, and can be called again.
     pub async fn ended(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait().await?;
         for lines in &mut self.lines {
             if let Some(task) = lines {
-                // A grandchild may hold the pipe; nobody waits for it.
+                // A grandchild can keep the pipe open. Do not wait for it.
                 let _ = tokio::time::timeout(Duration::from_millis(500), task).await;
             }
             *lines = None;
@@ -58,7 +58,7 @@ impl Daemon {
         Ok(status)
     }
 
-    /// Ends it: asks by `exit`, or by SIGTERM when that fails, and after `patience` by SIGKILL.
+    /// Stops the daemon: with `exit`, with SIGTERM if that fails, and with SIGKILL after `patience`.
     pub async fn stop<E: std::fmt::Display>(
         &mut self,
         exit: impl Future<Output = Result<(), E>>,
@@ -92,7 +92,7 @@ fn terminate(pid: u32) -> io::Result<()> {
     Ok(kill(Pid::from_raw(pid), Signal::SIGTERM)?)
 }
 
-/// Hands on what it says, line by line, until it hangs up.
+/// Copies the output to the log, line by line, until the pipe closes.
 async fn tell(name: &'static str, pipe: impl AsyncRead + Unpin) {
     let mut pipe = BufReader::new(pipe);
     let mut line = Vec::new();

@@ -1,15 +1,16 @@
-//! Files of databases that no server can open.
+//! Damaged database files, which no server can open.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Whether these words of `ovsdb-tool` mean that what is in the file is wrong, and not that it could not be read.
+/// Returns true if this error of `ovsdb-tool` means that the contents are damaged, and not that the file cannot be
+/// read.
 pub fn is_damage(said: &str) -> bool {
     let words = ["syntax error: ", "unexpected file format", "cannot identify file type", "(End of file)"];
     words.iter().any(|words| said.contains(words))
 }
 
-/// Gives the file another name, which says when (`20250131T235959Z`); nothing of it is lost. The new name.
+/// Renames the file, with a timestamp (`20250131T235959Z`) in the new name. Keeps the contents. Returns the new name.
 pub fn put_aside(file: &Path, time: &str) -> io::Result<PathBuf> {
     let name = |number: u32| {
         let mut name = file.to_owned().into_os_string();

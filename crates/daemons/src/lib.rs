@@ -1,18 +1,17 @@
-//! OVN's and OVS's daemons as children of process 1 of a container.
+//! Runs OVN and OVS daemons as children of process 1 of a container.
 //!
-//! - [`crew`]: starts them in order, each when the one before does its work, starts again what ends by itself, and stops
-//!   them in reverse order;
-//! - [`daemon`]: one of them: its process, its log lines among ours, its end;
-//! - [`restarts`]: how often one may end before that is a reason to give up;
-//! - [`orphans`]: what process 1 owes to processes whose parents have ended;
-//! - [`control`]: what a daemon is asked on its control socket, and a database on its own;
-//! - [`status`]: what is asked of process 1 itself, by probes;
-//! - [`tool`]: programs that run to their end;
-//! - [`damage`]: files of databases that no server can open;
-//! - [`version`]: which OVN or OVS is installed.
+//! - [`crew`]: starts the daemons in order, restarts them when they exit, and stops them in reverse order;
+//! - [`daemon`]: one daemon: its process, its log lines and its exit;
+//! - [`restarts`]: limits how often a daemon may exit;
+//! - [`orphans`]: reaps orphaned processes, as process 1 must;
+//! - [`control`]: queries a daemon on its control socket, or a database;
+//! - [`status`]: answers probes about process 1;
+//! - [`tool`]: runs programs to completion;
+//! - [`damage`]: handles damaged database files;
+//! - [`version`]: the installed version of OVN or OVS.
 //!
-//! It promises that nothing it has started outlives [`crew::Crew::run`], and that each end of a daemon is one line of the
-//! log. It knows no table of a database, and no Kubernetes.
+//! No daemon outlives [`crew::Crew::run`], and the log has one line for each exit of a daemon. The crate depends on no
+//! database table and not on Kubernetes.
 
 pub mod control;
 pub mod crew;
@@ -30,11 +29,11 @@ pub mod version;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Lets what is started from now on open as many files as the container may: a database holds one for each client, and
-/// ovs-vswitchd some for each port.
+/// Raises the limit of open files for processes started from now on. A database needs one for each client, and
+/// ovs-vswitchd several for each port.
 pub fn raise_open_files() -> std::io::Result<u64> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    // Some programs go over all numbers that could be open files; a million is more than they take well.
+    // Some programs loop over all possible file descriptors. With a million of them, they are slow.
     let soft = most.min(65_536);
     setrlimit(Resource::RLIMIT_NOFILE, soft, most)?;
     Ok(soft)

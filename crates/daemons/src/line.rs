@@ -1,22 +1,22 @@
-//! A line of a daemon's log, as [`PATTERN`] makes it: level, module, message.
+//! A line of a daemon's log: level, module, message. See [`OPTIONS`].
 
 use tracing::Level;
 
-/// The option that has OVN's and OVS's daemons write their log to stderr, and nowhere else, in a way that can be read back.
+/// The options that make OVN and OVS daemons log only to stderr, in a format that can be parsed.
 pub(crate) const OPTIONS: [&str; 4] =
     ["-vconsole:info", "-vsyslog:off", "-vfile:off", concat!("-vPATTERN:console:", "%p|%c|%m")];
 
-/// One line, taken apart.
+/// A parsed line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Line<'a> {
     pub level: Level,
-    /// The daemon's own module, such as `raft`; empty for a line that is no log line.
+    /// The daemon's module, for example `raft`. Empty for output that is not a log line.
     pub module: &'a str,
     pub message: &'a str,
 }
 
 impl<'a> Line<'a> {
-    /// Anything is a line: what is no log line, such as a usage message, is information.
+    /// Parses a line. Other output, such as a usage message, gets the level `INFO`.
     pub(crate) fn parse(text: &'a str) -> Self {
         let mut parts = text.splitn(3, '|');
         if let (Some(level), Some(module), Some(message)) = (parts.next().and_then(level), parts.next(), parts.next()) {
@@ -25,7 +25,7 @@ impl<'a> Line<'a> {
         Self { level: Level::INFO, module: "", message: text }
     }
 
-    /// Writes it to our log.
+    /// Writes the line to our log.
     pub(crate) fn tell(&self, daemon: &str) {
         let Self { level, module, message } = self;
         match *level {

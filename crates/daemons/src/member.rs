@@ -1,12 +1,12 @@
-//! A daemon of a crew, as those see it who answer for it.
+//! The public state of a daemon in a crew.
 
-/// What others may know of a daemon.
+/// The state of a daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// What it is called.
+    /// The name.
     pub name: &'static str,
-    /// The number of its process, while it has one.
+    /// The process ID, if the daemon is running.
     pub pid: Option<u32>,
-    /// Whether it has done its work since it was started.
+    /// Whether the daemon has worked since its last start.
     pub settled: bool,
 }

@@ -1,7 +1,7 @@
-//! Children of this process: those that it has started itself, and those that process 1 is given when their parents end.
+//! Reaps the children of this process, including orphans that process 1 inherits.
 //!
-//! Who has started a process waits for it; [`reap`] takes in all others, so that none stays a zombie. To tell them apart
-//! every process of this crate is started by [`spawn`].
+//! The code that starts a process waits for it. [`reap`] waits for all other children, so that none stays a zombie. All
+//! processes of this crate are started with [`spawn`], which records them.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -14,10 +14,10 @@ use nix::unistd::Pid;
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Those that somebody waits for. Held while one is started, so that none can end before it is in here.
+/// The processes that their starter waits for. The lock is held during the start, so that no exit is missed.
 static AWAITED: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
-/// A child that was started here, and is waited for by its holder.
+/// A child process. Its holder waits for it.
 #[derive(Debug)]
 pub(crate) struct Child {
     child: tokio::process::Child,
@@ -28,31 +28,31 @@ pub(crate) struct Child {
 pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     let mut awaited = awaited();
     let child = command.spawn()?;
-    // Only one that has been waited for has none.
+    // The ID is missing only after the process was waited for.
     let pid = child.id().unwrap_or_default();
     awaited.insert(pid);
     Ok(Child { child, pid })
 }
 
 impl Child {
-    /// Its number, as this process sees it.
+    /// Returns the process ID in this process' PID namespace.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Its two outputs, when they are pipes, once.
+    /// Takes the pipes of stdout and stderr. They are returned once.
     pub(crate) fn outputs(&mut self) -> (Option<tokio::process::ChildStdout>, Option<tokio::process::ChildStderr>) {
         (self.child.stdout.take(), self.child.stderr.take())
     }
 
-    /// Waits for its end. Safe to cancel, and to ask again.
+    /// Waits for the exit. Cancel safe, and can be called again.
     pub(crate) async fn wait(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait().await;
         awaited().remove(&self.pid);
         status
     }
 
-    /// Waits for its end, and gives all that it has written.
+    /// Waits for the exit and returns the output.
     pub(crate) async fn output(mut self) -> io::Result<Output> {
         use tokio::io::AsyncReadExt;
         let (stdout, stderr) = self.outputs();
@@ -73,7 +73,7 @@ impl Child {
         Ok(Output { status: self.wait().await?, stdout: out, stderr: err })
     }
 
-    /// Ends it by SIGKILL.
+    /// Kills the process with SIGKILL.
     pub(crate) fn kill(&mut self) -> io::Result<()> {
         self.child.start_kill()
     }
@@ -85,8 +85,8 @@ impl Drop for Child {
     }
 }
 
-/// Takes in what ends and was started by somebody else, for as long as this process lives. For process 1 only: another one
-/// is given nobody's children. Fails when the signal's handler cannot be installed.
+/// Reaps exited children that another process started, for as long as this process runs. Only useful in process 1,
+/// which inherits orphans. Fails if the signal handler cannot be installed.
 pub async fn reap() -> io::Result<Infallible> {
     let mut ends = signal(SignalKind::child())?;
     loop {
@@ -106,14 +106,14 @@ pub async fn reap() -> io::Result<Infallible> {
     }
 }
 
-/// Children of this process that have ended and have not been taken in.
+/// Returns the exited children that have not been waited for.
 fn zombies() -> io::Result<Vec<u32>> {
     let ours = std::process::id();
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let name = entry?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-        // It may have gone meanwhile.
+        // The process may have disappeared in the meantime.
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         if state_and_parent(&stat) == Some(('Z', ours)) {
             found.push(pid);
@@ -122,7 +122,8 @@ fn zombies() -> io::Result<Vec<u32>> {
     Ok(found)
 }
 
-/// The third and the fourth field of `/proc/<pid>/stat` (proc(5)); the second may hold blanks and brackets.
+/// Returns the third and fourth field of `/proc/<pid>/stat` (proc(5)). The second field can contain spaces and
+/// parentheses.
 fn state_and_parent(stat: &str) -> Option<(char, u32)> {
     let mut fields = stat.rsplit_once(") ")?.1.split(' ');
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))

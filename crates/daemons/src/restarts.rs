@@ -1,21 +1,21 @@
-//! How often a daemon may end by itself: a pure count of its ends.
+//! Limits how often a daemon may exit. Pure logic without side effects.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// The first pause that is one; each later one within the same window is twice as long.
+/// The first pause after repeated exits. Each later pause in the same window is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// What to do about an end.
+/// The reaction to an exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Start it again after this pause.
+    /// Restart the daemon after this pause.
     Again(Duration),
-    /// It ends too often: whoever started the whole should see it fail.
+    /// The daemon exits too often. The whole program must fail.
     GiveUp,
 }
 
-/// The ends of one daemon that still count.
+/// The recent exits of one daemon.
 #[derive(Clone, Debug)]
 pub struct Restarts {
     most: usize,
@@ -24,12 +24,12 @@ pub struct Restarts {
 }
 
 impl Restarts {
-    /// It may end `most` times within this time.
+    /// Allows `most` exits within this time.
     pub fn new(most: usize, within: Duration) -> Self {
         Self { most, within, ends: VecDeque::new() }
     }
 
-    /// It has ended. After the first end in a while it is started again at once.
+    /// Records an exit. After the first exit in a window, the daemon restarts at once.
     pub fn ended(&mut self, now: Instant) -> Verdict {
         while self.ends.front().is_some_and(|end| now.duration_since(*end) >= self.within) {
             self.ends.pop_front();
@@ -43,7 +43,7 @@ impl Restarts {
         }
     }
 
-    /// How many ends count now.
+    /// Returns the number of exits in the window.
     pub fn count(&self) -> usize {
         self.ends.len()
     }
@@ -61,7 +61,7 @@ mod tests {
         let again = |ms| Verdict::Again(Duration::from_millis(ms));
         assert_eq!([0, 1, 2, 3].map(&mut ended), [again(0), again(100), again(200), again(400)]);
         assert_eq!(ended(4), Verdict::GiveUp);
-        // The first four are forgotten by then.
+        // The first four exits are outside the window by then.
         assert_eq!([63, 64].map(&mut ended), [again(100), again(100)]);
         assert_eq!(ended(200), again(0));
     }

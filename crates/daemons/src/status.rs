@@ -1,7 +1,7 @@
-//! What probes ask of process 1: whether it lives, whether it does its work.
+//! Answers probes about process 1: liveness and readiness.
 //!
-//! One word each way and one connection, on a unix socket beside those of the daemons. An answer that is not `ok` names each
-//! daemon that is not as it should be.
+//! A probe connects to a unix socket, sends one word and reads one answer. An answer other than `ok` names each daemon
+//! that does not work.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,23 +15,23 @@ use tokio::sync::watch;
 
 use crate::member::Member;
 
-/// How long an answer may take: longer than each daemon may.
+/// The time limit for an answer. It is longer than the limit of each daemon.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long after a daemon's end we know of it at the latest.
+/// The maximum time between the exit of a daemon and our knowledge of it.
 const MOMENT: Duration = Duration::from_millis(500);
 
-/// What is asked.
+/// The kind of probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// Whether every daemon that has come up answers. One that has ended is being started again, which is no reason to end
-    /// the others too.
+    /// Every daemon that has started answers. A daemon that exited is being restarted, which is no reason to restart
+    /// the others.
     Live,
-    /// Whether every daemon does its work.
+    /// Every daemon works.
     Ready,
 }
 
-/// Why the answer is no.
+/// Why a probe fails.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusError {
     /// Process 1 does not answer.
@@ -39,21 +39,21 @@ pub enum StatusError {
     Io {
         /// The socket.
         at: String,
-        /// What went wrong.
+        /// The error.
         source: io::Error,
     },
-    /// It did not in time.
+    /// Process 1 does not answer in time.
     #[error("{at}: no answer within {PATIENCE:?}")]
     Silent {
         /// The socket.
         at: String,
     },
-    /// Not all is well.
+    /// A daemon does not work.
     #[error("{0}")]
     No(String),
 }
 
-/// The listening socket. It goes with this: nobody is to wait for an answer there.
+/// The listening socket. Dropping it removes the socket file.
 #[derive(Debug)]
 pub struct Status {
     listener: UnixListener,
@@ -63,12 +63,12 @@ pub struct Status {
 
 impl Drop for Status {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.socket); // gone is what we want
+        let _ = std::fs::remove_file(&self.socket); // it may be gone already
     }
 }
 
 impl Status {
-    /// Binds the socket, in place of one that was left behind.
+    /// Binds the socket. Replaces a leftover socket file.
     pub fn bind(socket: &Path, members: watch::Receiver<Vec<Member>>) -> io::Result<Self> {
         match std::fs::remove_file(socket) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -77,7 +77,7 @@ impl Status {
         Ok(Self { listener: UnixListener::bind(socket)?, members, socket: socket.to_owned() })
     }
 
-    /// Answers, one after the other, until it is dropped. `check` says whether a daemon answers, or whether it works.
+    /// Answers probes one by one until the future is dropped. `check` checks a daemon.
     pub async fn serve<E: std::fmt::Display>(
         self,
         check: impl AsyncFn(Question, &'static str, u32) -> Result<(), E>,
@@ -91,7 +91,7 @@ impl Status {
                 },
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a probe");
-                    tokio::time::sleep(Duration::from_secs(1)).await; // no files left: nothing tells when there are
+                    tokio::time::sleep(Duration::from_secs(1)).await; // too many open files
                 }
             }
         }
@@ -132,7 +132,7 @@ async fn one<E: std::fmt::Display>(
         (Question::Ready, Some(_)) if !settled => Err(format!("{name} is starting")),
         (_, Some(pid)) => {
             let Err(error) = check(question, name, pid).await else { return Ok(()) };
-            // One that has just ended does not answer either; we hear of that in a moment.
+            // A daemon that just exited does not answer either. Wait until its exit is known.
             let gone = members.wait_for(|members| !members.contains(&member));
             if question == Question::Live && matches!(tokio::time::timeout(MOMENT, gone).await, Ok(Ok(_))) {
                 return Ok(());
@@ -142,7 +142,7 @@ async fn one<E: std::fmt::Display>(
     }
 }
 
-/// Asks the process that listens there.
+/// Queries the process behind this socket.
 pub async fn ask(socket: &Path, question: Question) -> Result<(), StatusError> {
     let at = socket.display().to_string();
     let asked = async {

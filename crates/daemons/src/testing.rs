@@ -1,7 +1,7 @@
-//! A container for a program of ours, for tests: namespaces of its own, the root file system that images are made of
-//! (`e2e/setup rootfs`), and a directory in the place of `/run`, which stays when the container ends.
+//! A container for a program under test: its own namespaces, the root file system of the images (`e2e/setup rootfs`),
+//! and a directory as `/run` that outlives the container.
 //!
-//! The program is process 1 there. It ends with its handle, and with the test's thread however that ends.
+//! The program is process 1 of the container. It ends when its handle is dropped or the thread of the test ends.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 
-/// Puts the directory where containers have `/run`, runs the test's own preparations, and becomes the program.
+/// Mounts the directory as `/run`, runs the test's own preparations, and executes the program.
 const START: &str = r#"
     set -e
     mount --make-rprivate /
@@ -28,17 +28,17 @@ const START: &str = r#"
     exec chroot "$ROOT" /run/program run "$@"
 "#;
 
-/// How long anything may take.
+/// The time limit for every step.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What stays: the directory, and all that was logged.
+/// The part that outlives a container: the directory and the log.
 #[derive(Debug)]
 pub struct Room {
     dir: tempfile::TempDir,
     program: &'static str,
 }
 
-/// A container that runs, or is about to.
+/// A running container.
 #[derive(Debug)]
 pub struct Container<'a> {
     room: &'a Room,
@@ -46,7 +46,7 @@ pub struct Container<'a> {
 }
 
 impl Room {
-    /// For a program, by its path. The test must be root's.
+    /// Creates the directory for a program at this path. The test must run as root.
     pub fn new(program: &'static str) -> io::Result<Self> {
         let northd = root().join("usr/bin/ovn-northd");
         if !northd.exists() {
@@ -58,12 +58,12 @@ impl Room {
         Ok(Self { dir: tempfile::tempdir()?, program })
     }
 
-    /// A path in the directory, which the container sees as `/run`.
+    /// Returns a path in the directory, which is `/run` in the container.
     pub fn path(&self, relative: &str) -> PathBuf {
         self.dir.path().join(relative)
     }
 
-    /// Writes an executable script, which goes before the programs of its name that are installed.
+    /// Writes an executable script that takes precedence over the installed program of the same name.
     pub fn shadow(&self, program: &str, script: &str) -> io::Result<()> {
         let path = self.path("bin").join(program);
         fs::create_dir_all(self.path("bin"))?;
@@ -71,12 +71,12 @@ impl Room {
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755))
     }
 
-    /// Everything that was logged.
+    /// Returns the log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    /// Starts `run` of the program with these arguments, after some lines of shell in the new namespaces.
+    /// Starts `run` of the program with these arguments, after the shell commands `prepare` in the new namespaces.
     pub fn start(&self, prepare: &str, arguments: &[&str]) -> io::Result<Container<'_>> {
         let log = File::options().create(true).append(true).open(self.path("log"))?;
         let child = Command::new("setpriv")
@@ -107,7 +107,7 @@ impl Container<'_> {
         Command::new("nsenter").args(enter).args(command).output()
     }
 
-    /// The same for a command that must succeed; what it has printed.
+    /// Runs a command that must succeed. Returns its output.
     pub fn run(&mut self, command: &[&str]) -> io::Result<String> {
         let output = self.exec(command)?;
         if !output.status.success() {
@@ -117,13 +117,13 @@ impl Container<'_> {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
-    /// Asks a probe. An error has its words.
+    /// Runs a probe. The error contains its output.
     pub fn probe(&mut self, question: &str) -> Result<(), String> {
         let output = self.exec(&["/run/program", "check", question]).map_err(|error| error.to_string())?;
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
 
-    /// Asks a probe until it says yes.
+    /// Repeats a probe until it succeeds.
     pub fn until(&mut self, question: &str) -> io::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         while let Err(why) = self.probe(question) {
@@ -138,13 +138,13 @@ impl Container<'_> {
         Ok(())
     }
 
-    /// Signals process 1, and waits for its end.
+    /// Sends a signal to process 1 and waits for its exit.
     pub fn end(mut self, signal: Signal) -> io::Result<ExitStatus> {
         kill(Pid::from_raw(self.init()?.cast_signed()), signal)?;
         self.ended()
     }
 
-    /// Waits for its end.
+    /// Waits for the exit.
     pub fn ended(&mut self) -> io::Result<ExitStatus> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -158,7 +158,7 @@ impl Container<'_> {
         }
     }
 
-    /// The number of process 1, as the host sees it, once it is the program.
+    /// Returns the host's process ID of process 1, once it has executed the program.
     fn init(&mut self) -> io::Result<u32> {
         let children = format!("/proc/{0}/task/{0}/children", self.child.id());
         let deadline = Instant::now() + PATIENCE;
@@ -188,7 +188,7 @@ impl Drop for Container<'_> {
     }
 }
 
-/// The root file system that OVN and OVS run from.
+/// Returns the root file system with OVN and OVS.
 fn root() -> PathBuf {
     Path::new(&std::env::var_os("KUBE_OVN_CACHE").unwrap_or_else(|| "/var/cache/kube-ovn-rs".into())).join("rootfs")
 }

@@ -1,4 +1,4 @@
-//! Programs that run to their end: `ovsdb-tool`, `ovs-ofctl` and the like.
+//! Runs programs to completion: `ovsdb-tool`, `ovs-ofctl` and the like.
 
 use std::ffi::OsStr;
 use std::io;
@@ -9,31 +9,31 @@ use tokio::process::Command;
 
 use crate::orphans;
 
-/// How long one may take. A database of hundreds of megabytes is read in some seconds.
+/// The time limit. Reading a database of hundreds of megabytes takes some seconds.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Why a program has not done what it was to do.
+/// Why a program failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
-    /// It is not there, or cannot be run.
+    /// The program cannot be started.
     #[error("{program}: cannot be started: {source}")]
     Start {
         /// The program.
         program: String,
-        /// Why.
+        /// The error.
         source: io::Error,
     },
-    /// It has failed.
+    /// The program failed.
     #[error("{program}: {status}: {said}")]
     Failed {
         /// The program and its first argument.
         program: String,
-        /// How it has ended.
+        /// The exit status.
         status: ExitStatus,
-        /// What it has said on stderr.
+        /// The output on stderr.
         said: String,
     },
-    /// It did not end.
+    /// The program did not finish in time.
     #[error("{program}: has not ended within {PATIENCE:?}")]
     Slow {
         /// The program and its first argument.
@@ -41,14 +41,14 @@ pub enum ToolError {
     },
 }
 
-/// Runs a program to its end; what it has printed.
+/// Runs a program to completion. Returns its output.
 pub async fn run<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = A>) -> Result<String, ToolError> {
     let mut command = Command::new(program);
     command.args(arguments);
     finish(command).await
 }
 
-/// The same for a command that has been put together.
+/// Runs a prepared command to completion. Returns its output.
 pub async fn finish(mut command: Command) -> Result<String, ToolError> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let verb =
@@ -68,7 +68,7 @@ pub async fn finish(mut command: Command) -> Result<String, ToolError> {
 }
 
 impl ToolError {
-    /// What the program has said when it failed.
+    /// Returns the error output if the program failed.
     pub fn said(&self) -> Option<&str> {
         match self {
             Self::Failed { said, .. } => Some(said),

@@ -1,47 +1,47 @@
-//! Which OVN or OVS is installed, by what its programs say of themselves.
+//! The installed version of OVN or OVS, from the output of its programs.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::tool::{self, ToolError};
 
-/// A version, or a schema's: `25.03.0` is 25, 3, 0.
+/// A version of a program or a schema: `25.03.0` is 25, 3, 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32, pub u32);
 
-/// Why a program will not do.
+/// Why a program is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum VersionError {
-    /// It cannot be asked.
+    /// The program cannot be run.
     #[error(transparent)]
     Tool(#[from] ToolError),
-    /// It says no version.
+    /// The output contains no version.
     #[error("{program} --version says no version: {said}")]
     None {
         /// The program.
         program: String,
-        /// The first line that it has said.
+        /// The first line of the output.
         said: String,
     },
-    /// It is too old.
+    /// The program is too old.
     #[error("{program} is of version {found}, and {oldest} is the oldest that will do")]
     TooOld {
         /// The program.
         program: String,
-        /// Its version.
+        /// The installed version.
         found: Version,
-        /// The oldest that will do.
+        /// The oldest supported version.
         oldest: Version,
     },
 }
 
 impl Version {
-    /// What `--version` of one of the programs has printed: the version is the last word of the first line.
+    /// Parses the output of `--version`: the version is the last word of the first line.
     pub fn said(text: &str) -> Option<Self> {
         text.lines().next()?.split_whitespace().last()?.parse().ok()
     }
 
-    /// Asks a program; an error when it is older than `oldest`.
+    /// Returns the version of a program. Fails if it is older than `oldest`.
     pub async fn at_least(program: &str, oldest: Self) -> Result<Self, VersionError> {
         let said = tool::run(program, ["--version"]).await?;
         let found = Self::said(&said).ok_or_else(|| VersionError::None {
@@ -58,7 +58,7 @@ impl Version {
 impl FromStr for Version {
     type Err = std::num::ParseIntError;
 
-    /// Two or three numbers; what follows the digits of the last, as in `3.5.0-rc1`, does not count.
+    /// Parses two or three numbers. Ignores what follows the digits of the last one, for example in `3.5.0-rc1`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = text.trim().splitn(3, '.').map(|part| {
             let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
@@ -70,7 +70,7 @@ impl FromStr for Version {
     }
 }
 
-/// As OVN writes its own: `24.03.0`.
+/// Formats the version like OVN: `24.03.0`.
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(major, minor, patch) = self;

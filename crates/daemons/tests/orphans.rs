@@ -1,4 +1,4 @@
-//! Taking in orphans, in a process of its own: whoever does it waits for every child that ends.
+//! Tests reaping in its own process, because it waits for every child that exits.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ fn orphans_are_taken_in_and_own_children_left_to_who_waits_for_them() {
     runtime.block_on(async {
         set_child_subreaper(true).unwrap();
         let reaping = tokio::spawn(daemons::orphans::reap());
-        // The shell's child outlives it by a moment, and says its own number.
+        // The shell's child outlives the shell for a moment. The shell prints the child's process ID.
         let said = daemons::tool::run("sh", ["-c", "sleep 0.2 >/dev/null 2>&1 & echo $!"]).await.unwrap();
         let orphan: i32 = said.trim().parse().unwrap();
-        // A zombie is still there.
+        // A zombie still has an entry in /proc.
         let mut gone = tokio::process::Command::new("sh");
         gone.args(["-c", "while [ -e /proc/$0 ]; do sleep 0.02; done; echo gone", &orphan.to_string()]);
         let mut gone = gone.stdout(std::process::Stdio::piped()).kill_on_drop(true).spawn().unwrap();

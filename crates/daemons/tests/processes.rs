@@ -1,4 +1,4 @@
-//! A crew of real processes: shells and sleeps in the place of daemons.
+//! Tests a crew with real processes: shell scripts instead of daemons.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use daemons::member::Member;
 use tokio::process::Command;
 use tokio::sync::{oneshot, watch};
 
-/// A shell script that works once it has made its file, and writes to a journal when it starts and when it is asked to end.
+/// A script that works once it has created its file. It writes to a journal when it starts and when it is asked to
+/// exit.
 struct Script {
     name: &'static str,
     text: &'static str,
@@ -59,10 +60,10 @@ impl Part for Script {
     }
 }
 
-/// Works at once and until it is told to end.
+/// Works at once and runs until it is stopped.
 const GOOD: &str = "touch $0; exec sleep 600";
 
-/// A crew that runs, and the test's hold on it.
+/// A running crew and its stop handle.
 struct Running {
     dir: tempfile::TempDir,
     members: watch::Receiver<Vec<Member>>,
@@ -86,7 +87,7 @@ impl Running {
         Self { dir, members, stop, crew }
     }
 
-    /// Waits until all of them work, each with a process other than `than`.
+    /// Waits until all daemons work, each with a process that is not in `than`.
     async fn all(&mut self, than: &[u32]) -> Vec<u32> {
         let all = |members: &Vec<Member>| {
             let pids = members.iter().filter(|member| member.settled).filter_map(|member| member.pid);

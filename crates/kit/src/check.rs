@@ -1,7 +1,8 @@
-//! `PROGRAM check ready`: the probe of a container whose program has a health endpoint.
+//! `PROGRAM check live|ready`: an exec probe for a program with a health endpoint.
 //!
-//! Of an HTTP probe kubelet shows the status and not the body, which is where the reason is. What a command prints it shows,
-//! in an event of the pod. So this asks the endpoint and prints its answer, in some milliseconds and without a runtime.
+//! For a failed HTTP probe, the kubelet shows only the status, and the reason is in the body. For an exec probe, it
+//! shows the output in an event of the pod. This command queries the endpoint and prints the answer. It takes
+//! milliseconds and needs no async runtime.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -11,32 +12,32 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-/// How long the endpoint may take; kubelet waits for some more.
+/// The timeout of the query. The kubelet's probe timeout is longer.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// The longest answer that is read, in bytes.
+/// The maximum length of the answer in bytes.
 const LONGEST: u64 = 1 << 16;
 
-/// Asks the one that runs in this container how it is: the exit status is a probe's answer.
+/// Query the health of the program in this container. The exit status is the result of the probe.
 #[derive(Debug, Parser)]
 struct Check {
-    /// What to ask.
+    /// The health check to query.
     #[arg(value_enum)]
     question: Question,
-    /// Address of its health endpoint; when absent, the program's own port on 127.0.0.1.
+    /// Address of the health endpoint. Default: the program's port on 127.0.0.1.
     #[arg(long)]
     address: Option<SocketAddr>,
 }
 
-/// What is asked.
+/// The health check to query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Question {
-    /// Whether the process serves at all.
+    /// The process serves requests.
     Live,
-    /// Whether it does its work.
+    /// The process is ready.
     Ready,
 }
 
-/// Why the answer is not yes.
+/// Why the check failed.
 #[derive(Debug, thiserror::Error)]
 enum CheckError {
     #[error("{address}: {source}")]
@@ -47,7 +48,7 @@ enum CheckError {
     No(String),
 }
 
-/// The answer to a command line, the program's name first, whose next word is `check`; `None` for every other.
+/// Runs the check if the first argument after the program name is `check`. Otherwise returns `None`.
 pub fn asked(line: impl IntoIterator<Item = OsString>, port: u16) -> Option<ExitCode> {
     let mut line = line.into_iter();
     let program = line.next()?.to_string_lossy().into_owned();
@@ -79,7 +80,7 @@ fn ask(address: SocketAddr, question: Question) -> Result<(), CheckError> {
     }
 }
 
-/// HTTP 1.0: the answer is whole when the connection ends.
+/// Sends an HTTP/1.0 request. The answer ends when the server closes the connection.
 fn get(address: SocketAddr, path: &str) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;

@@ -1,7 +1,7 @@
-//! `/metrics`, `/healthz` and `/readyz`.
+//! The HTTP endpoint with `/metrics`, `/healthz`, `/livez` and `/readyz`.
 //!
-//! `/healthz` answers 200 as long as the process serves at all. `/readyz` answers 200 once the process says so through
-//! [`Readiness`], and 503 with the reason before that and whenever it stops being ready.
+//! `/healthz` and `/livez` return 200 as long as the process serves requests. `/readyz` returns 200 if the process is
+//! ready, see [`Readiness`], and otherwise 503 with the reason.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,33 +16,33 @@ use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// The writing end of a process's readiness; clones speak for the same process.
+/// Sets the readiness of the process. Clones share the same state.
 #[derive(Debug, Clone)]
 pub struct Readiness(Arc<watch::Sender<Result<(), String>>>);
 
 impl Readiness {
-    /// Not ready yet, for the given reason.
+    /// Creates a readiness that is not ready, for this reason.
     pub fn waiting_for(reason: &str) -> Self {
         Self(Arc::new(watch::Sender::new(Err(reason.to_owned()))))
     }
 
-    /// Ready from now on.
+    /// Sets the process to ready.
     pub fn ready(&self) {
         drop(self.0.send_replace(Ok(())));
     }
 
-    /// Not ready from now on; the reason is what `/readyz` answers.
+    /// Sets the process to not ready. `/readyz` returns the reason.
     pub fn not_ready(&self, reason: impl Into<String>) {
         drop(self.0.send_replace(Err(reason.into())));
     }
 
-    /// Whether the process is ready, or why not.
+    /// Returns `Ok` if the process is ready, or the reason why it is not.
     pub fn state(&self) -> Result<(), String> {
         self.0.borrow().clone()
     }
 }
 
-/// The bound endpoint; [`Endpoint::serve`] answers until the process ends.
+/// A bound endpoint. [`Endpoint::serve`] serves it.
 #[derive(Debug)]
 pub struct Endpoint {
     listener: TcpListener,
@@ -50,7 +50,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Binds the address. Fails when it is taken, so that a second process says so at once.
+    /// Binds the address. Fails if the address is in use, for example by a second process.
     pub async fn bind(address: SocketAddr, registry: Registry, readiness: Readiness) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let router = Router::new()
@@ -61,12 +61,12 @@ impl Endpoint {
         Ok(Self { listener, router })
     }
 
-    /// The address that was bound: the port is real even when 0 was asked for.
+    /// Returns the bound address. If port 0 was requested, it contains the actual port.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Answers requests until the listener breaks.
+    /// Serves requests until the listener fails.
     pub async fn serve(self) -> std::io::Result<()> {
         axum::serve(self.listener, self.router).await
     }

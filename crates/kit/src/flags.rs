@@ -1,26 +1,26 @@
-//! Flags of kube-ovn's programs that ours know and do not serve.
+//! Flags of kube-ovn's programs that our programs accept but do not implement.
 //!
-//! Its manifests carry dozens of flags. One that means nothing here is no reason not to start, but its author is told what
-//! holds instead; one that nobody knows is a mistake and stays an error. Here are those that the programs have in common;
-//! each brings its own.
+//! kube-ovn's manifests set dozens of flags. A program ignores a flag of this kind and logs a warning that explains
+//! what applies instead. A completely unknown flag is an error. This module contains the flags that the programs have
+//! in common. Each program adds its own.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 
 use clap::Parser;
 
-/// Flags that are known, with what holds in spite of them. Names may be written with `_` or `-`.
+/// A group of accepted flags without effect. Names can contain `_` instead of `-`.
 #[derive(Debug)]
 pub struct Unserved {
-    /// What holds instead, a clause.
+    /// What applies instead, as a clause.
     pub instead: &'static str,
-    /// Those that are true, false, or just there.
+    /// Boolean flags.
     pub switches: &'static [&'static str],
-    /// Those with a value.
+    /// Flags with a value.
     pub values: &'static [&'static str],
 }
 
-/// Where klog and glog write, which our logs do not follow. Their `--v` is served, see [`crate::logs`].
+/// The output flags of klog and glog. `--v` works, see [`crate::logs`].
 const KLOG: &[Unserved] = &[
     Unserved {
         instead: "log lines go to stderr and nowhere else",
@@ -39,7 +39,7 @@ const KLOG: &[Unserved] = &[
     },
 ];
 
-/// What neither the controller nor the node agent serves, though kube-ovn's both have it.
+/// Flags of both kube-ovn's controller and its node agent.
 const BOTH: &[Unserved] = &[
     Unserved { instead: "Services are left to kube-proxy", switches: &[], values: &["node-local-dns-ip"] },
     Unserved {
@@ -60,26 +60,26 @@ const BOTH: &[Unserved] = &[
     Unserved { instead: "it is the network of every pod", switches: &["non-primary-cni-mode"], values: &[] },
 ];
 
-/// A flag that was given and is not served.
+/// A flag on the command line that has no effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ignored {
-    /// As it was given, without its value.
+    /// The flag as given, without its value.
     pub flag: String,
-    /// What holds instead.
+    /// What applies instead.
     pub instead: &'static str,
 }
 
 impl Ignored {
-    /// Says so in the log.
+    /// Logs a warning.
     pub fn warn(&self) {
         tracing::warn!(flag = self.flag, "the flag is known from kube-ovn and does nothing here: {}", self.instead);
     }
 }
 
-/// Reads a command line, the program's name first, without the flags that are known and not served: `own`, those of all of
-/// kube-ovn's programs, and klog's. Says which those were.
+/// Parses a command line, starting with the program's name. Removes and returns the flags without effect: those in
+/// `own`, those of all programs, and klog's.
 ///
-/// A flag with an empty value is as good as none: `--iface=`, as kube-ovn's installer leaves those that nobody has set.
+/// A flag with an empty value counts as absent. kube-ovn's installer writes `--iface=` if the value is not set.
 pub fn read<A: Parser>(
     line: impl IntoIterator<Item = OsString>,
     own: &'static [Unserved],
@@ -90,8 +90,8 @@ pub fn read<A: Parser>(
     Ok((A::try_parse_from(line)?, ignored))
 }
 
-/// The flags that more than one says something about: they are served and said not to be, or said so twice. Each program's
-/// tests hold that there are none.
+/// Returns the flags that are declared more than once: as implemented and as without effect, or twice as without
+/// effect. The tests of each program check that there are none.
 pub fn contested<A: Parser>(own: &'static [Unserved]) -> Vec<String> {
     let served = A::command();
     let served = served.get_arguments().filter_map(clap::Arg::get_long);
@@ -100,7 +100,7 @@ pub fn contested<A: Parser>(own: &'static [Unserved]) -> Vec<String> {
     served.chain(unserved).filter(|name| !seen.insert(*name)).map(ToOwned::to_owned).collect()
 }
 
-/// All that are known: what a program has of its own, and what they share.
+/// Returns all groups: those in `own` and those of all programs.
 fn known(own: &'static [Unserved]) -> impl Iterator<Item = &'static Unserved> {
     KLOG.iter().chain(BOTH).chain(own)
 }
@@ -137,7 +137,7 @@ fn sort_out(
 }
 
 impl Unserved {
-    /// Whether the flag is one of these, and if so whether a value goes with it.
+    /// Returns this group and whether the flag takes a value, if the flag is in this group.
     fn knows(&self, flag: &str) -> Option<(&Self, bool)> {
         let name = flag.trim_start_matches('-').replace('_', "-");
         let among = |names: &[&str]| names.iter().any(|known| *known == name);
@@ -145,7 +145,7 @@ impl Unserved {
     }
 }
 
-/// `--name` or `--name=value`, taken apart.
+/// Splits `--name` or `--name=value`.
 fn flag(word: &OsStr) -> Option<(&str, Option<&str>)> {
     let word = word.to_str().filter(|word| word.len() > 2 && word.starts_with("--"))?;
     Some(word.split_once('=').map_or((word, None), |(flag, value)| (flag, Some(value))))

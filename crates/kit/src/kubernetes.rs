@@ -1,6 +1,6 @@
-//! The client of the API server, and how its watches are taken up again.
+//! The API server client, and the backoff of its watches.
 //!
-//! Each request is counted under the names that Kubernetes' own programs use.
+//! Request metrics have the same names as in Kubernetes' own programs.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -16,10 +16,11 @@ use kube::{Client, Config};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 use tower::{Layer, Service, layer::layer_fn};
 
-/// A client for the API server that the file names; without a file for the one whose service account this pod has. What it
-/// asks is counted in the registry, so a second one in the same process fails.
+/// Returns a client for the API server in the kubeconfig file, or without a file for the in-cluster API server.
+/// Requests are counted in the registry, so a second client in the same process fails.
 ///
-/// It tries nothing again by itself, as kube's own would for a long time: who asks knows whether it still matters.
+/// The client does not retry. kube's own retries take long, and only the caller knows whether the request still
+/// matters.
 pub async fn client(kubeconfig: Option<&Path>, registry: &Registry) -> anyhow::Result<Client> {
     let mut config = match kubeconfig {
         None => Config::incluster().context("no --kubeconfig is given, and this is no pod with a service account")?,
@@ -37,8 +38,8 @@ pub async fn client(kubeconfig: Option<&Path>, registry: &Registry) -> anyhow::R
     Ok(builder.with_layer(&requests.layer()).build())
 }
 
-/// The pauses before a broken watch is taken up again. kube's own grow to half a minute, which is how much longer an API
-/// server that was away for a minute would seem to be away; these stay below 6 s, jitter included.
+/// Returns the backoff for a broken watch. kube's default backoff grows to 30 s, which would extend a one-minute outage
+/// of the API server by half. This backoff stays below 6 s, including jitter.
 pub fn pause() -> watcher::ExponentialBackoff {
     backon::ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(500))
@@ -48,7 +49,7 @@ pub fn pause() -> watcher::ExponentialBackoff {
         .into()
 }
 
-/// The metrics of requests to one host. Clones count into the same.
+/// The metrics of requests to one host. Clones share the counters.
 #[derive(Clone, Debug)]
 struct Requests {
     host: String,
@@ -86,7 +87,7 @@ impl Requests {
     }
 }
 
-/// A service whose requests are counted.
+/// A service that counts its requests.
 #[derive(Clone, Debug)]
 struct Counted<S> {
     inner: S,
@@ -112,7 +113,7 @@ where
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await;
-            // No answer is counted as Kubernetes' own programs do it.
+            // Kubernetes' own programs count a request without an answer in the same way.
             let code = answer.as_ref().map(Response::status);
             let code = code.as_ref().map_or("<error>", |code| code.as_str());
             requests.count(method.as_str(), code, began.elapsed());

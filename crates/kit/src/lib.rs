@@ -1,13 +1,13 @@
-//! Process glue: what every daemon of the house does the same way and none does differently.
+//! Common parts of the daemons:
 //!
-//! - [`logs`]: tracing to stderr, text or JSON, one line per decision;
-//! - [`flags`]: those of kube-ovn that are known and mean nothing here;
-//! - [`endpoint`]: `/metrics`, `/healthz` and `/readyz` on one small HTTP server;
-//! - [`check`]: the probe that prints what it answers;
-//! - [`kubernetes`]: the client of the API server;
-//! - [`signals`]: the one place that knows how a process is asked to stop.
+//! - [`logs`]: tracing to stderr as text or JSON;
+//! - [`flags`]: kube-ovn flags that are accepted but have no effect;
+//! - [`endpoint`]: an HTTP server with `/metrics`, `/healthz` and `/readyz`;
+//! - [`check`]: the exec probe that queries the endpoint;
+//! - [`kubernetes`]: the API server client;
+//! - [`signals`]: the stop signals.
 //!
-//! Nothing here knows the domain: it asks the API server for no kind of object, and knows no OVN.
+//! The crate depends on no Kubernetes object type and not on OVN.
 
 pub mod check;
 pub mod endpoint;

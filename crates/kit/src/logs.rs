@@ -1,39 +1,39 @@
-//! Logs: tracing to stderr. The level comes from `RUST_LOG` when set, else from the flags.
+//! Logs: tracing to stderr. `RUST_LOG` sets the level, otherwise the flags.
 
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
-/// The flags about logs.
+/// The log flags.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Logs {
-    /// How log lines are written.
+    /// Format of log lines.
     #[arg(long, value_enum, default_value_t)]
     log_format: Format,
 
-    /// Which log lines are written, as a tracing filter such as `info` or `info,ovsdb=debug`; `RUST_LOG` wins over it.
+    /// Log filter in the syntax of tracing, for example `info` or `info,ovsdb=debug`. `RUST_LOG` takes precedence.
     #[arg(long)]
     log_level: Option<String>,
 
-    /// Which log lines are written, as kube-ovn's number, unless --log-level says: up to 3 `info`, up to 5 `debug`, then
+    /// Log verbosity as in kube-ovn, if --log-level is not set: up to 3 is `info`, up to 5 is `debug`, higher is
     /// `trace`.
     #[arg(short = 'v', long = "v", value_name = "N", default_value_t = 0)]
     verbosity: u8,
 }
 
-/// How a log line is written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people: one readable line per decision.
+    /// One readable line per event.
     #[default]
     Text,
-    /// For collectors: one JSON object per line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Starts logging for this process. `others` are directives such as `hyper=warn`, for as long as `--log-level` says nothing.
-/// Fails when the filter does not parse or logging runs already.
+/// Starts logging for this process. `others` contains additional directives such as `hyper=warn`; they apply if
+/// `--log-level` is not set. Fails if the filter is invalid or logging is already initialized.
 pub fn init(flags: &Logs, others: &str) -> anyhow::Result<()> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(from_env) => EnvFilter::try_new(from_env)?,
@@ -47,8 +47,8 @@ pub fn init(flags: &Logs, others: &str) -> anyhow::Result<()> {
     started.map_err(|error| anyhow::anyhow!("start logging: {error}"))
 }
 
-/// What a program's end is for its parent. A failure is said in one line: the last one of a log, and what a probe says, are
-/// where whoever wonders about a pod looks first.
+/// Converts the result of a program to its exit code. A failure is one log line, so that it is the last line of the
+/// pod's log or the message of a probe.
 pub fn ending(program: &str, ended: anyhow::Result<()>) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -64,7 +64,7 @@ pub fn ending(program: &str, ended: anyhow::Result<()>) -> ExitCode {
 }
 
 impl Logs {
-    /// As text, by a filter as `--log-level` takes it.
+    /// Returns flags with the text format and this `--log-level`.
     pub fn at(level: &str) -> Self {
         Self { log_level: Some(level.to_owned()), ..Self::default() }
     }

@@ -1,8 +1,8 @@
-//! How a process is asked to stop: SIGTERM (the kubelet) or SIGINT (a person).
+//! Stop signals: SIGTERM from the kubelet or SIGINT from a terminal.
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Resolves when the process is asked to stop. Fails only when the handlers cannot be installed.
+/// Completes when the process receives a stop signal. Fails only if the handlers cannot be installed.
 pub async fn stop_requested() -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

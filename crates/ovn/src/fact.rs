@@ -1,4 +1,4 @@
-//! What is wanted of the database, in two shapes: a row with its columns, and one element of a set column.
+//! Facts: the wanted contents of the database. A fact is a row with its columns, or one element of a set column.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,25 +8,25 @@ use ovsdb::{Atom, Row};
 use crate::key::RowKey;
 use crate::text;
 
-/// One thing that the database shall say. Facts are values: two equal ones are the same fact, wanted twice.
+/// Something that the database must contain. Facts are values: two equal facts are the same fact, wanted twice.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Fact {
-    /// This row exists and holds this.
+    /// A row exists with these values.
     Row {
-        /// Which row.
+        /// The key of the row.
         key: RowKey,
-        /// The uid of the object it is there for: the input of a new row's id.
+        /// The UID of the object that the row belongs to. A new row's UUID is derived from it.
         seed: Arc<str>,
-        /// What is wanted in these columns; columns not named are left as they are.
+        /// The wanted columns. Other columns are not changed.
         columns: Row,
     },
-    /// A set column of a row has this element.
+    /// A set column of a row contains this element.
     Member {
-        /// The row with the set.
+        /// The row with the set column.
         of: RowKey,
         /// The column.
         column: &'static str,
-        /// What is in it.
+        /// The element.
         element: Element,
     },
 }
@@ -41,7 +41,7 @@ pub enum Element {
 }
 
 impl Fact {
-    /// The row that the fact is about.
+    /// Returns the key of the row that the fact applies to.
     pub fn key(&self) -> &RowKey {
         match self {
             Fact::Row { key, .. } => key,
@@ -49,19 +49,19 @@ impl Fact {
         }
     }
 
-    /// That `column` of `of` refers to `row`.
+    /// Returns the fact that `column` of `of` refers to `row`.
     pub fn reference(of: RowKey, column: &'static str, row: RowKey) -> Self {
         Fact::Member { of, column, element: Element::Row(row) }
     }
 
-    /// That `column` of `of` has `value`.
+    /// Returns the fact that `column` of `of` contains `value`.
     pub fn value(of: RowKey, column: &'static str, value: impl Into<Atom>) -> Self {
         Fact::Member { of, column, element: Element::Value(value.into()) }
     }
 }
 
-/// One line: `Logical_Switch_Port a.ns addresses=["0a:.. 10.."] external_ids={vendor=kube-ovn}` or
-/// `Logical_Switch net ports += Logical_Switch_Port a.ns`. Empty columns and the name are left out.
+/// Formats a fact as one line: `Logical_Switch_Port a.ns addresses=["0a:.. 10.."] external_ids={vendor=kube-ovn}` or
+/// `Logical_Switch net ports += Logical_Switch_Port a.ns`. Omits empty columns and the name.
 impl fmt::Display for Fact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

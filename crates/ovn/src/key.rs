@@ -1,4 +1,4 @@
-//! How a row is known: table, natural key, and the id a new row gets from them.
+//! Row keys: the table and the natural key of a row. The UUID of a new row is derived from them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,36 +9,36 @@ use crate::table::TableId;
 
 /// A row's natural key.
 ///
-/// The name is the row's own one where the table has names. Policies and static routes have none; theirs is scoped by
-/// their router: `<router>/<priority>/<match>` and `<router>/<policy>/<prefix>/<nexthop>`. So is that of ACLs, by their
-/// switch: `<switch>/<direction>/<priority>/<match>`.
+/// The name is the value of the `name` column if the table has one. Policies and static routes have no name. Their keys
+/// include their router: `<router>/<priority>/<match>` and `<router>/<policy>/<prefix>/<nexthop>`. The keys of ACLs
+/// include their switch: `<switch>/<direction>/<priority>/<match>`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RowKey {
     /// The table.
     pub table: TableId,
-    /// The key inside the table.
+    /// The key within the table.
     pub name: Arc<str>,
 }
 
 impl RowKey {
-    /// The key of `name` in `table`.
+    /// Returns the key of `name` in `table`.
     pub fn new(table: TableId, name: impl Into<Arc<str>>) -> Self {
         Self { table, name: name.into() }
     }
 
-    /// The key of the one `NB_Global` row.
+    /// Returns the key of the only `NB_Global` row.
     pub fn global() -> Self {
         Self::new(TableId::NbGlobal, ".")
     }
 
-    /// For a scoped key its parent and the part of the key that the row itself holds; `None` where the key needs no scope.
+    /// Returns the parent of a scoped key and the local part of the key. Returns `None` for a key without a scope.
     pub fn scope(&self) -> Option<(RowKey, &str)> {
         let scope = self.table.descriptor().scope?;
         let (parent, local) = self.name.split_once('/')?;
         Some((RowKey::new(scope.parent, parent), local))
     }
 
-    /// The part of the key that the row itself holds, as the replica's index knows it.
+    /// Returns the local part of the key: the part that the row itself contains and that the replica indexes.
     pub fn local(&self) -> &str {
         match self.table.descriptor().scope {
             Some(_) => self.name.split_once('/').map_or(&self.name, |(_, local)| local),
@@ -53,17 +53,17 @@ impl fmt::Display for RowKey {
     }
 }
 
-/// Everything we name in OVSDB lives under this namespace. Changing it would orphan the ids of every installation.
+/// The namespace of all generated UUIDs. Changing it changes the UUIDs of every installation.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8d2f_6c1e_51b7_4d0a_9e3b_27f4_c6a0_91d5);
 
-/// The id of a new row: `UUIDv5` of its table, natural key and seed. The seed is the uid of the object that the row is
-/// there for, so a row that is lost is written again with the id it had, and a row for a successor of the same name is not
-/// mistaken for it.
+/// Returns the UUID of a new row: `UUIDv5` of its table, natural key and seed. The seed is the UID of the object that
+/// the row belongs to. A lost row is therefore recreated with the same UUID, and a row for a new object with the same
+/// name gets another UUID.
 pub fn row_id(key: &RowKey, seed: &str) -> Uuid {
     local_id(key.table.name(), &key.name, seed)
 }
 
-/// As [`row_id`], for tables outside of northbound.
+/// Like [`row_id`], for tables outside of the northbound database.
 pub(crate) fn local_id(table: &str, name: &str, seed: &str) -> Uuid {
     let mut text = String::with_capacity(table.len() + name.len() + seed.len() + 2);
     for part in [table, "\0", name, "\0", seed] {

@@ -1,11 +1,11 @@
-//! Typed rows of the OVN northbound and `Open_vSwitch` tables, their natural keys, and the facts made of them.
+//! Typed rows of the OVN northbound and `Open_vSwitch` tables, their natural keys, and the facts made from them.
 //!
-//! Promises: a row is known by its natural key ([`RowKey`]), declared once for each table ([`Descriptor`]); a new row gets
-//! an id that depends on nothing but that key and its owner ([`row_id`]); a typed row cannot be turned into facts without
-//! our mark ([`VENDOR`]) and without the membership that keeps it alive in the database.
+//! Each table declares its natural key once ([`Descriptor`], [`RowKey`]). The UUID of a new row depends only on that
+//! key and its owner ([`row_id`]). Facts made from a typed row always include our mark ([`VENDOR`]) and the reference
+//! that keeps the row alive.
 //!
-//! What OVN means by a column is told in ovn-nb(5), what Open vSwitch means in ovs-vswitchd.conf.db(5). A test holds every
-//! table and column named here against the schema files of the installed packages.
+//! The columns are documented in ovn-nb(5) and ovs-vswitchd.conf.db(5). A test compares every table and column in this
+//! crate with the schema files of the installed packages.
 
 mod fact;
 mod key;

@@ -1,9 +1,9 @@
-//! The node's own database, `Open_vSwitch`: what the node agent monitors, reads and writes
+//! The local database of a node, `Open_vSwitch`: what the node agent monitors, reads and writes
 //! (ovs-vswitchd.conf.db(5)).
 //!
-//! The views borrow from the replica and say `None` where a column is absent. The functions that write return operations;
-//! ids of new rows follow from the port's name and owner, so a retry whose first reply was lost is refused instead of done
-//! twice.
+//! The views borrow from the replica and return `None` for absent columns. The write functions return operations. The
+//! UUIDs of new rows are derived from the port's name and owner, so the database refuses a retry of a transaction that
+//! was already committed.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use ovsdb::{Datum, Mutation, Mutator, Op, Replica, Row, Table, Uuid, Where};
 
 use crate::key::local_id;
 
-/// The table with the one row of the node's settings.
+/// The table with the node's settings. It has one row.
 pub const OPEN_VSWITCH: &str = "Open_vSwitch";
 /// The table of bridges.
 pub const BRIDGE: &str = "Bridge";
@@ -20,7 +20,8 @@ pub const PORT: &str = "Port";
 /// The table of a port's interfaces.
 pub const INTERFACE: &str = "Interface";
 
-/// What the node agent monitors. `statistics` and the like, which change every few seconds, are left out.
+/// Returns the tables that the node agent monitors. Columns that change every few seconds, such as `statistics`, are
+/// omitted.
 pub fn open_vswitch() -> Vec<Table> {
     let name = |row: &Row| row.get("name").and_then(Datum::as_str).map(str::to_owned);
     vec![
@@ -59,7 +60,7 @@ pub fn open_vswitch() -> Vec<Table> {
 /// The node's settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings<'a> {
-    /// The row's id.
+    /// The UUID of the row.
     pub id: Uuid,
     row: &'a Row,
 }
@@ -67,26 +68,26 @@ pub struct Settings<'a> {
 /// A bridge.
 #[derive(Clone, Copy, Debug)]
 pub struct Bridge<'a> {
-    /// The row's id.
+    /// The UUID of the row.
     pub id: Uuid,
     row: &'a Row,
 }
 
-/// An interface. The agent's own rows are its durable record of what is plugged: `external_ids` say whose it is.
+/// An interface. The agent's rows are its persistent record of attached containers; `external_ids` names the owner.
 #[derive(Clone, Copy, Debug)]
 pub struct Interface<'a> {
-    /// The row's id.
+    /// The UUID of the row.
     pub id: Uuid,
     row: &'a Row,
 }
 
 impl<'a> Settings<'a> {
-    /// The row; `None` before `ovs-vsctl init` ran.
+    /// Returns the row, or `None` if `ovs-vsctl init` has not run.
     pub fn find(replica: &'a Replica) -> Option<Self> {
         replica.rows(OPEN_VSWITCH).next().map(|(id, row)| Self { id, row })
     }
 
-    /// A value of `external_ids`, such as `system-id` or `ovn-encap-ip`.
+    /// Returns a value of `external_ids`, for example `system-id` or `ovn-encap-ip`.
     pub fn external_id(&self, key: &str) -> Option<&'a str> {
         self.row.get("external_ids")?.get(key)
     }
@@ -98,7 +99,7 @@ impl<'a> Settings<'a> {
 }
 
 impl<'a> Bridge<'a> {
-    /// The bridge called `name`.
+    /// Returns the bridge with this name.
     pub fn find(replica: &'a Replica, name: &str) -> Option<Self> {
         let id = replica.find(BRIDGE, name).next()?;
         Some(Self { id, row: replica.get(BRIDGE, id)? })
@@ -109,39 +110,39 @@ impl<'a> Bridge<'a> {
         self.row.get("datapath_type")?.as_str()
     }
 
-    /// The ids of its ports.
+    /// Returns the UUIDs of the ports.
     pub fn ports(&self) -> impl Iterator<Item = Uuid> + use<'a> {
         self.row.get("ports").into_iter().flat_map(Datum::uuids)
     }
 }
 
 impl<'a> Interface<'a> {
-    /// The interface called `name`; names are unique on a node.
+    /// Returns the interface with this name. Names are unique on a node.
     pub fn find(replica: &'a Replica, name: &str) -> Option<Self> {
         Self::get(replica, replica.find(INTERFACE, name).next()?)
     }
 
-    /// The interface with this id.
+    /// Returns the interface with this UUID.
     pub fn get(replica: &'a Replica, id: Uuid) -> Option<Self> {
         Some(Self { id, row: replica.get(INTERFACE, id)? })
     }
 
-    /// Every interface.
+    /// Returns all interfaces.
     pub fn all(replica: &'a Replica) -> impl Iterator<Item = Self> {
         replica.rows(INTERFACE).map(|(id, row)| Self { id, row })
     }
 
-    /// `name`: the network device.
+    /// `name`: the name of the network device.
     pub fn name(&self) -> Option<&'a str> {
         self.text("name")
     }
 
-    /// `type`: empty for a device of the system, `internal`, `geneve`, ...
+    /// `type`: empty for a system device, `internal`, `geneve`, ...
     pub fn kind(&self) -> Option<&'a str> {
         self.text("type")
     }
 
-    /// `ofport`: -1 when the device could not be opened, `None` while nobody has tried.
+    /// `ofport`: -1 if the device could not be opened, `None` before the first attempt.
     pub fn ofport(&self) -> Option<i64> {
         self.row.get("ofport")?.as_int()
     }
@@ -156,7 +157,7 @@ impl<'a> Interface<'a> {
         self.text("link_state")
     }
 
-    /// `mac_in_use`: the device's own address.
+    /// `mac_in_use`: the MAC address of the device.
     pub fn mac_in_use(&self) -> Option<&'a str> {
         self.text("mac_in_use")
     }
@@ -166,17 +167,17 @@ impl<'a> Interface<'a> {
         self.row.get("mtu")?.as_int()
     }
 
-    /// A value of `external_ids`.
+    /// Returns a value of `external_ids`.
     pub fn external_id(&self, key: &str) -> Option<&'a str> {
         self.row.get("external_ids")?.get(key)
     }
 
-    /// `external_ids:iface-id`: the logical switch port it is plugged into (ovn-controller(8)).
+    /// `external_ids:iface-id`: the logical switch port of this interface (ovn-controller(8)).
     pub fn iface_id(&self) -> Option<&'a str> {
         self.external_id("iface-id")
     }
 
-    /// `external_ids:ovn-installed`: whether ovn-controller says that the flows for its port are in place.
+    /// `external_ids:ovn-installed`: whether ovn-controller has installed the flows of the port.
     pub fn ovn_installed(&self) -> bool {
         self.external_id("ovn-installed") == Some("true")
     }
@@ -189,27 +190,27 @@ impl<'a> Interface<'a> {
 /// A port with one interface of the same name.
 #[derive(Clone, Debug, Default)]
 pub struct NewPort {
-    /// The device's name, at most 15 bytes.
+    /// The name of the device, at most 15 bytes.
     pub name: String,
-    /// Whose it is (the container's id), so that two ports of one name are two rows.
+    /// The owner: the container ID. It distinguishes two ports with the same name.
     pub seed: String,
-    /// The interface's `type`: empty for a device that exists, `internal` for one that Open vSwitch makes.
+    /// The `type` of the interface: empty for an existing device, `internal` for a device that Open vSwitch creates.
     pub kind: &'static str,
-    /// The interface's `mac`, for an internal one.
+    /// The `mac` of an internal interface.
     pub mac: Option<String>,
-    /// The interface's `mtu_request`, in bytes.
+    /// The `mtu_request` of the interface, in bytes.
     pub mtu: Option<u32>,
-    /// The interface's `external_ids`, such as `iface-id`.
+    /// The `external_ids` of the interface, for example `iface-id`.
     pub external_ids: BTreeMap<String, String>,
 }
 
 impl NewPort {
-    /// The id that the interface's row will have.
+    /// Returns the UUID of the interface's row.
     pub fn interface_id(&self) -> Uuid {
         local_id(INTERFACE, &self.name, &self.seed)
     }
 
-    /// Adds the port to a bridge: one transaction.
+    /// Returns the operations that add the port to a bridge, for one transaction.
     pub fn add_to(&self, bridge: Uuid) -> Vec<Op> {
         let (port, interface) = (local_id(PORT, &self.name, &self.seed), self.interface_id());
         let name = Datum::from(self.name.as_str());
@@ -237,7 +238,8 @@ impl NewPort {
     }
 }
 
-/// Removes the port called `name` from every bridge that has it, and its interface with it; nothing to do when there is none.
+/// Returns the operations that remove the port `name` and its interface from every bridge. Empty if there is no such
+/// port.
 pub fn delete_port(replica: &Replica, name: &str) -> Vec<Op> {
     let mut ops = Vec::new();
     for port in replica.find(PORT, name) {
@@ -248,7 +250,7 @@ pub fn delete_port(replica: &Replica, name: &str) -> Vec<Op> {
     ops
 }
 
-/// Sets these keys of a row's `external_ids`, whatever they were, and leaves the others.
+/// Returns the operation that sets these keys of a row's `external_ids`. Other keys are not changed.
 pub fn set_external_ids<'a>(table: &'static str, row: Uuid, ids: impl IntoIterator<Item = (&'a str, &'a str)>) -> Op {
     let ids: BTreeMap<&str, &str> = ids.into_iter().collect();
     let keys = Datum::set(ids.keys().copied());
@@ -259,7 +261,7 @@ pub fn set_external_ids<'a>(table: &'static str, row: Uuid, ids: impl IntoIterat
     Op::Mutate { table, on: Where::Row(row), mutations }
 }
 
-/// Removes these keys from a row's `external_ids`.
+/// Returns the operation that removes these keys from a row's `external_ids`.
 pub fn remove_external_ids<'a>(table: &'static str, row: Uuid, keys: impl IntoIterator<Item = &'a str>) -> Op {
     let mutation = Mutation { column: "external_ids", mutator: Mutator::Delete, value: Datum::set(keys) };
     Op::Mutate { table, on: Where::Row(row), mutations: vec![mutation] }
@@ -276,7 +278,7 @@ mod tests {
 
     const ID: Uuid = Uuid::from_u128(7);
 
-    /// A node with a bridge `br-int`, and what `ops` make of it: inserts, and mutations of the bridge's ports.
+    /// Returns a node with a bridge `br-int` after `ops`: inserts, and mutations of the bridge's ports.
     fn node(ops: &[Op]) -> Replica {
         let mut replica = Replica::new(open_vswitch());
         replica.insert(BRIDGE, ID, [("name", "br-int".into()), ("ports", Datum::empty())].into());

@@ -1,4 +1,4 @@
-//! The typed rows. Each turns into facts that carry our mark and the membership that keeps the row alive.
+//! The typed rows. Each row converts to facts that include our mark and the reference that keeps the row alive.
 
 mod acl;
 mod global;
@@ -21,7 +21,7 @@ use ovsdb::{Atom, Datum};
 
 use crate::table::VENDOR;
 
-/// `external_ids` with our mark in it, whatever else is asked for.
+/// Returns `external_ids` with these keys and our mark.
 fn marked(ids: &[(&'static str, Arc<str>)]) -> Datum {
     let others = ids.iter().filter(|(key, _)| *key != VENDOR.0);
     let others = others.map(|(key, value)| (Atom::word(key), Atom::from(Arc::clone(value))));

@@ -1,20 +1,20 @@
-//! The southbound database, as far as a controller has to do with it: which chassis there are (ovn-sb(5)). Everything else in it
-//! is northd's and ovn-controller's.
+//! The part of the southbound database that the controller uses: the chassis (ovn-sb(5)). northd and ovn-controller own
+//! the rest.
 
 use ovsdb::{Datum, Op, Replica, Row, Table, Uuid, Where};
 
-/// The table of chassis: one row for each ovn-controller, written by it.
+/// The table of chassis. Each ovn-controller writes one row.
 pub const CHASSIS: &str = "Chassis";
-/// What a chassis writes often stands apart from it, in a row of the same name.
+/// The table of private chassis data. It has a row of the same name for each chassis.
 pub const CHASSIS_PRIVATE: &str = "Chassis_Private";
 
-/// The key of a node's `external_ids`, and of the chassis' `other_config`, that is for the management system (that is us): words
-/// separated by commas (ovn-controller(8)).
+/// A key of a node's `external_ids` and of a chassis' `other_config`. Its value is a comma-separated list of options
+/// for the CMS (ovn-controller(8)), in this case kube-ovn.
 pub const CMS_OPTIONS: &str = "ovn-cms-options";
-/// Our word in it: the chassis is a node of the cluster.
+/// Our option in this list. It marks the chassis as a node of the cluster.
 pub const MARK: &str = "kube-ovn";
 
-/// What is monitored: rows that change when a node comes or goes, and not with each pod.
+/// Returns the monitored tables. Their rows change when a node is added or removed, not with each pod.
 pub fn chassis() -> Vec<Table> {
     vec![
         Table { name: CHASSIS, columns: &["name", "hostname", "other_config"], key: None },
@@ -26,19 +26,19 @@ pub fn chassis() -> Vec<Table> {
     ]
 }
 
-/// A chassis that bears our mark.
+/// A chassis with our mark.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chassis {
-    /// The row's id.
+    /// The UUID of the row.
     pub id: Uuid,
-    /// Its own name, the node's `system-id`.
+    /// The name of the chassis, which is the node's `system-id`.
     pub name: String,
-    /// The node's name.
+    /// The name of the node.
     pub hostname: String,
 }
 
 impl Chassis {
-    /// All of them.
+    /// Returns all chassis with our mark.
     pub fn all(replica: &Replica) -> impl Iterator<Item = Self> {
         replica.rows(CHASSIS).filter(|(_, row)| is_ours(row)).map(|(id, row)| {
             let text = |column| row.get(column).and_then(Datum::as_str).unwrap_or_default().to_owned();
@@ -46,7 +46,8 @@ impl Chassis {
         })
     }
 
-    /// Removes it, as `ovn-sbctl chassis-del` does. Its ovn-controller, if it still runs, makes it again.
+    /// Returns the operations that remove the chassis, as `ovn-sbctl chassis-del` does. A running ovn-controller
+    /// recreates it.
     pub fn removal(&self, replica: &Replica) -> Vec<Op> {
         let delete = |table, row| Op::Delete { table, on: Where::Row(row) };
         let private = replica.find(CHASSIS_PRIVATE, &self.name).map(|row| delete(CHASSIS_PRIVATE, row));
@@ -54,7 +55,7 @@ impl Chassis {
     }
 }
 
-/// `options` with our mark in it; none when it is there.
+/// Returns `options` with our mark added, or `None` if the mark is already present.
 pub fn marked(options: &str) -> Option<String> {
     let has = words(options).any(|word| word == MARK);
     (!has).then(|| words(options).chain([MARK]).collect::<Vec<_>>().join(","))

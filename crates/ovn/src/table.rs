@@ -1,36 +1,36 @@
-//! The northbound tables we own rows of: what is monitored, how rows are named, how columns are compared.
+//! The northbound tables that contain our rows: the monitored columns, the keys of rows, and how columns are compared.
 //!
-//! This is the one place that knows a table; `sync` reads it and knows none by name.
+//! All knowledge about tables is in this module. `sync` reads it and names no table.
 
 use std::fmt;
 
 use ovsdb::{Row, Table};
 
-/// The northbound tables we own rows of, in the order in which their rows are written.
+/// The northbound tables that contain our rows, in the order in which rows are written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum TableId {
-    /// The one row of settings for all of northbound.
+    /// The northbound settings, one row.
     NbGlobal,
     /// One row for each Subnet.
     LogicalSwitch,
     /// One row for each VPC.
     LogicalRouter,
-    /// Named sets of addresses that matches refer to as `$name`.
+    /// Named sets of addresses. Matches refer to them as `$name`.
     AddressSet,
-    /// Where pods, nodes and routers are plugged into a switch.
+    /// Switch ports of pods, nodes and routers.
     LogicalSwitchPort,
-    /// A router's leg in a switch.
+    /// A router's ports on switches.
     LogicalRouterPort,
     /// A router's routing policies.
     LogicalRouterPolicy,
     /// A router's static routes.
     LogicalRouterStaticRoute,
-    /// What may pass through a switch.
+    /// Access control rules of switches.
     Acl,
 }
 
 impl TableId {
-    /// Every table, in order.
+    /// All tables, in order.
     pub const ALL: [TableId; 9] = [
         TableId::NbGlobal,
         TableId::LogicalSwitch,
@@ -43,12 +43,12 @@ impl TableId {
         TableId::Acl,
     ];
 
-    /// What is known of this table: its columns, its key, who refers to it.
+    /// Returns the table's columns, key and references.
     pub fn descriptor(self) -> &'static Descriptor {
         &TABLES[self as usize]
     }
 
-    /// The table's name in the OVSDB schema, such as `Logical_Switch_Port`.
+    /// Returns the name in the OVSDB schema, for example `Logical_Switch_Port`.
     pub fn name(self) -> &'static str {
         self.descriptor().name
     }
@@ -60,10 +60,10 @@ impl fmt::Display for TableId {
     }
 }
 
-/// The mark in `external_ids` of every row that is ours. kube-ovn writes the same one, so its rows become ours.
+/// The mark in `external_ids` of every row of ours. kube-ovn writes the same mark, so its rows count as ours.
 pub const VENDOR: (&str, &str) = ("vendor", "kube-ovn");
 
-/// Whether a row carries our mark.
+/// Returns true if a row carries our mark.
 pub fn ours(row: &Row) -> bool {
     row.get("external_ids").and_then(|ids| ids.get(VENDOR.0)) == Some(VENDOR.1)
 }
@@ -71,65 +71,65 @@ pub fn ours(row: &Row) -> bool {
 /// How a column is compared and written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// One value, or an optional one: compared and written whole.
+    /// One or no value. It is compared and written as a whole.
     Scalar,
-    /// A small set: compared and written whole.
+    /// A small set. It is compared and written as a whole.
     Set,
-    /// A map that is ours alone: compared and written whole.
+    /// A map that only the controller writes. It is compared and written as a whole.
     Map,
-    /// A map that others write to as well: only the keys we name are compared and written.
+    /// A map that other clients also write. Only our keys are compared and written.
     Keys,
-    /// A set of values, each wanted by a fact of its own and written by mutation.
+    /// A set of values. A fact wants each value, and values are written by mutation.
     Values,
-    /// A set of references to rows of a table, each wanted by a fact of its own and written by mutation.
+    /// A set of references to rows of a table. A fact wants each reference, and references are written by mutation.
     References(TableId),
 }
 
 /// A monitored column.
 #[derive(Clone, Copy, Debug)]
 pub struct Column {
-    /// Its name in the schema.
+    /// The name in the schema.
     pub name: &'static str,
-    /// How it is compared and written.
+    /// How the column is compared and written.
     pub kind: Kind,
 }
 
-/// For rows whose own columns do not name them: the parent whose name does.
+/// The parent of rows whose own columns are not a complete key. The parent's name completes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope {
-    /// The parent's table.
+    /// The table of the parent.
     pub parent: TableId,
-    /// The parent's column that refers to the rows.
+    /// The column of the parent that refers to the rows.
     pub column: &'static str,
 }
 
-/// What is known of a table.
+/// The description of a table.
 #[derive(Debug)]
 pub struct Descriptor {
-    /// Which one it is.
+    /// The table.
     pub id: TableId,
-    /// Its name in the schema.
+    /// The name in the schema.
     pub name: &'static str,
-    /// Whether rows live by themselves. Those of other tables are collected once nothing refers to them (RFC 7047, 3.2
-    /// `isRoot`), and are removed by removing the reference.
+    /// Whether the table is a root table. The server garbage-collects rows of other tables without references (RFC
+    /// 7047, 3.2 `isRoot`), so they are removed by removing the reference.
     pub root: bool,
-    /// The columns we monitor.
+    /// The monitored columns.
     pub columns: &'static [Column],
     /// The names of `columns`.
     pub names: &'static [&'static str],
-    /// The natural key as far as the row itself knows it.
+    /// Returns the local part of a row's key.
     pub key: fn(&Row) -> Option<String>,
-    /// Who completes the key, if the row alone does not.
+    /// The parent that completes the key, if the row alone is not enough.
     pub scope: Option<Scope>,
 }
 
 impl Descriptor {
-    /// How `column` is compared; a column that is not monitored counts as a scalar.
+    /// Returns how `column` is compared. A column that is not monitored counts as a scalar.
     pub fn kind(&self, column: &str) -> Kind {
         self.columns.iter().find(|c| c.name == column).map_or(Kind::Scalar, |c| c.kind)
     }
 
-    /// The columns that hold members, with the table they refer to (`None`: plain values).
+    /// Returns the columns with members, and the table that they refer to (`None` for plain values).
     pub fn member_columns(&self) -> impl Iterator<Item = (&'static str, Option<TableId>)> {
         self.columns.iter().filter_map(|c| match c.kind {
             Kind::Values => Some((c.name, None)),
@@ -138,7 +138,7 @@ impl Descriptor {
         })
     }
 
-    /// The columns of other tables that refer to rows of this one.
+    /// Returns the columns of other tables that refer to rows of this table.
     pub fn referrers(&self) -> impl Iterator<Item = (TableId, &'static str)> {
         let id = self.id;
         TABLES.iter().flat_map(move |table| {
@@ -147,12 +147,12 @@ impl Descriptor {
     }
 }
 
-/// What the controller monitors of the northbound database.
+/// Returns the tables that the controller monitors in the northbound database.
 pub fn northbound() -> Vec<Table> {
     TABLES.iter().map(|t| Table { name: t.name, columns: t.names, key: Some(t.key) }).collect()
 }
 
-/// Writes a table down once: its columns with their kinds, and their names for the monitor.
+/// Declares a table: its columns with their kinds, and their names for the monitor.
 macro_rules! table {
     ($id:ident = $name:literal, root: $root:literal, key: $key:expr, scope: $scope:expr, { $($column:literal: $kind:expr,)* }) => {
         Descriptor {
@@ -258,8 +258,8 @@ fn acl(row: &Row) -> Option<String> {
     Some(format!("{}/{}/{}", text(row, "direction")?, row.get("priority")?.as_int()?, text(row, "match")?))
 }
 
-/// An absent policy means `dst-ip` (ovn-nb(5), `Logical_Router_Static_Route`); a route of another table than the main one
-/// is another route.
+/// An absent policy means `dst-ip` (ovn-nb(5), `Logical_Router_Static_Route`). A route in another table than the main
+/// one is a different route.
 fn route(row: &Row) -> Option<String> {
     let policy = text(row, "policy").unwrap_or("dst-ip");
     let main = format!("{policy}/{}/{}", text(row, "ip_prefix")?, text(row, "nexthop")?);

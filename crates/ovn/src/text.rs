@@ -1,4 +1,4 @@
-//! Values as people read them, close to what `ovn-nbctl list` prints.
+//! Formats values for people, similar to `ovn-nbctl list`.
 
 use std::fmt::{self, Formatter, Write};
 
@@ -6,16 +6,16 @@ use ovsdb::{Atom, Datum};
 
 use crate::table::Kind;
 
-/// Shows a column's value: scalars bare, sets in brackets, maps in braces.
+/// Formats the value of a column: scalars without delimiters, sets in brackets, maps in braces.
 #[derive(Debug)]
 pub struct Show<'a>(pub Kind, pub &'a Datum);
 
-/// Whether the value is the empty set, the empty map or the empty string.
+/// Returns true for the empty set, the empty map and the empty string.
 pub fn is_empty(datum: &Datum) -> bool {
     datum.is_empty() || datum.as_str() == Some("")
 }
 
-/// Writes one value; a string is quoted unless it is a plain word.
+/// Writes one value. A string is quoted unless it is a plain word.
 pub fn atom(f: &mut Formatter<'_>, atom: &Atom) -> fmt::Result {
     match atom {
         Atom::Str(text) if is_word(text) => f.write_str(text),

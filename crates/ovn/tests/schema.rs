@@ -1,4 +1,5 @@
-//! Every table and column that we name is in the schema of the installed OVN and Open vSwitch, with the type we take it for.
+//! Checks that every declared table and column exists in the installed OVN and Open vSwitch schemas with the expected
+//! type.
 
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 
@@ -13,7 +14,7 @@ fn schema(path: &Path, package: &str) -> Value {
     serde_json::from_slice(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// Columns that the oldest schema we are tested with lacks, and the first version of the schema that may have each.
+/// Columns that the oldest tested schema lacks, with the first schema version that contains them.
 const LATER: [(&str, &str, [u64; 3]); 1] = [("ACL", "tier", [7, 0, 1])];
 
 fn version(schema: &Value) -> Vec<u64> {
@@ -30,7 +31,7 @@ fn is_scalar(ty: &Value) -> bool {
 
 #[test]
 fn northbound_is_as_declared() {
-    // To check another version than the installed one, name its folder.
+    // To test with another version than the installed one, set the variable to the directory of its schema.
     let dir = std::env::var_os("OVN_SCHEMA_DIR").map_or_else(|| PathBuf::from("/usr/share/ovn"), PathBuf::from);
     let schema = schema(&dir.join("ovn-nb.ovsschema"), "ovn-central");
     let tables = ovn::northbound();

@@ -1,6 +1,6 @@
-//! How fast transactions are, how long a large snapshot takes, and what a row costs in memory.
+//! Measures the transaction rate, the time to load a large snapshot, and the memory that a row takes.
 //!
-//! `cargo bench -p ovsdb [-- <rows>]` on a real `ovsdb-server`.
+//! Run `cargo bench -p ovsdb [-- <rows>]`. The benchmark starts a real `ovsdb-server`.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends")]
 
@@ -20,7 +20,7 @@ async fn main() {
     let config =
         || Config::new(vec![server.endpoint()], "Shop", vec![Table { name: "Shelf", columns, key: Some(key) }]);
 
-    // The writer keeps no copy, so that the second client's is all that grows.
+    // The writer keeps no replica, so only the second client's replica adds to the memory of this process.
     let (writer, _) = Client::spawn(Config { tables: vec![], ..config() });
     writer.synced().await;
     let start = Instant::now();
@@ -58,7 +58,7 @@ async fn main() {
     report("transactions, 32 in flight", 3200, start);
 }
 
-/// About as much as a switch port with the owner's marks.
+/// About the size of a `Logical_Switch_Port` with the owner's external IDs.
 fn shelf(i: usize) -> Op {
     let name = format!("pod-{i:06}.namespace-{}", i % 100);
     let labels = [("vendor", "kube-ovn"), ("pod", name.as_str()), ("ls", "ovn-default"), ("ip", "10.16.0.1")];

@@ -1,7 +1,10 @@
-//! The live client: one background task that keeps a session and the replica, and handles to read and write.
+//! The OVSDB client: one background task keeps a session and the replica up to date, and handles read and write.
 //!
-//! It promises that the replica holds what a transaction wrote before [`Client::transact`] returns,
-//! that no change is lost or reported before the replica has it, and that no request is ever sent twice.
+//! The client guarantees that:
+//!
+//! - the replica contains what a transaction wrote before [`Client::transact`] returns;
+//! - no change is lost, and no change is reported before the replica contains it;
+//! - no request is sent twice.
 
 mod backoff;
 mod changes;
@@ -35,15 +38,15 @@ pub use transact::{OpReply, TransactError};
 
 use state::State;
 
-/// A handle to the database. Clones share one session, which ends with the last of them.
+/// A handle to the database. Clones share one session. The session ends when the last clone is dropped.
 #[derive(Clone)]
 pub struct Client {
     state: Arc<State>,
-    /// Its only use is to be dropped with the last handle.
+    /// Signals the session task when the last handle is dropped.
     _alive: Arc<watch::Sender<()>>,
 }
 
-/// Only what it is connected to: the replica may be large.
+/// Prints only the database name, because the replica can be large.
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("database", &self.state.config.database).finish_non_exhaustive()
@@ -51,7 +54,8 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Starts the session in the background and returns at once. It connects, and connects again, for ever.
+    /// Starts the session in the background and returns at once. The session task reconnects for as long as a handle
+    /// exists.
     ///
     /// Must be called within a tokio runtime.
     pub fn spawn(config: Config) -> (Client, Changes) {
@@ -62,30 +66,30 @@ impl Client {
         (Client { state, _alive: Arc::new(alive) }, changes)
     }
 
-    /// Waits until a live session's snapshot is in the replica.
+    /// Waits until the replica contains the snapshot of a live session.
     pub async fn synced(&self) {
         // The sender lives as long as `self`.
         let _ = self.connected().wait_for(|connected| *connected).await;
     }
 
-    /// True while a session is live and the replica current.
+    /// True while a session is live and the replica is current.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.state.connected.subscribe()
     }
 
-    /// Why there is no session: the endpoint tried last, and what went wrong with it. `None` while one is live.
+    /// The last connection error, with the endpoint that failed. `None` while a session is live.
     pub fn failure(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.state.failure.subscribe()
     }
 
-    /// Reads the replica under a short lock. While there is no session it is as it last was.
+    /// Reads the replica under a short lock. Without a session, the replica keeps its last state.
     pub fn read<R>(&self, f: impl FnOnce(&Replica) -> R) -> R {
         f(&self.state.replica())
     }
 
-    /// Runs the operations as one transaction. On `Ok` everything it wrote is in the replica.
+    /// Runs the operations as one transaction. On `Ok`, the replica contains everything that the transaction wrote.
     ///
-    /// A future that is dropped before the request is written takes it back; later that cannot be told.
+    /// Dropping the future before the request is written cancels the request. After that, the outcome is unknown.
     pub async fn transact(&self, ops: &[Op]) -> Result<Vec<OpReply>, TransactError> {
         transact::transact(&self.state, ops).await
     }

@@ -1,17 +1,22 @@
-//! An RFC 7047 client: values, operations, a local replica, and the session that keeps the replica true.
+//! An RFC 7047 client: values, operations, a local replica, and the session that keeps the replica current.
 //!
-//! It promises:
+//! The crate guarantees:
 //!
-//! - What a transaction wrote is in the replica before `Client::transact` returns.
-//! - The replica is what the server last said, whole and in order; what does not fit brings a new snapshot.
-//! - With `Config::leader_only` that server leads its cluster, and is never one that is behind what was seen before.
-//! - Every change is reported, after the replica has it; changes of one row coalesce while nobody asks.
-//! - No request is sent twice. Whether one was sent at all is always known; only whether it was carried out may not be.
-//! - Nothing that a server says makes it panic or grow without bound: a message has 64 MiB, a snapshot 512 MiB at most.
+//! - The replica contains what a transaction wrote before `Client::transact` returns.
+//! - The replica is the server's last reported state, complete and in order. If an update does not fit, the client
+//!   requests a new snapshot.
+//! - With `Config::leader_only`, the server is the leader of its cluster and is never behind a state seen before.
+//! - Every change is reported after the replica contains it. Changes of one row are coalesced until the owner reads
+//!   them.
+//! - No request is sent twice. The client always knows whether it sent a request. It may not know whether the server
+//!   carried the request out.
+//! - No server input makes the client panic or grow without bound. The limits are 64 MiB for a message and 512 MiB for
+//!   a snapshot.
 //!
-//! `make fuzz` makes up what a server might say, for as long as one likes; `fuzz/run` says how.
+//! `make fuzz` feeds generated server messages to the crate. See `fuzz/run`.
 //!
-//! Without the feature `client` only plain values remain, free of tokio. It knows neither OVN nor Kubernetes.
+//! Without the feature `client`, the crate contains only values, operations and the replica, and does not depend on
+//! tokio. The crate does not depend on OVN or Kubernetes.
 #![cfg_attr(
     feature = "client",
     doc = r#"

@@ -8,42 +8,42 @@ use crate::{Datum, Row};
 /// One operation of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Adds a row; columns not named get their defaults.
+    /// Inserts a row. Columns that are not named get their defaults.
     Insert {
         /// The table.
         table: &'static str,
-        /// The id of the new row (OVS 2.13 and later), so that other operations, earlier ones too, can refer to it.
-        /// A second insert of the same id is refused with "duplicate uuid". With `None` the server chooses.
+        /// The UUID of the new row (OVS 2.13 and later). Other operations, earlier ones included, can refer to it. A
+        /// second insert with the same UUID is refused with "duplicate uuid". With `None`, the server chooses the UUID.
         uuid: Option<Uuid>,
-        /// The named columns.
+        /// The values of the named columns.
         row: Row,
     },
-    /// Sets columns of the rows that match.
+    /// Sets columns of the matching rows.
     Update {
         /// The table.
         table: &'static str,
         /// The rows.
         on: Where,
-        /// The named columns.
+        /// The values of the named columns.
         row: Row,
     },
-    /// Changes sets, maps and numbers in place.
+    /// Modifies sets, maps and numbers in place.
     Mutate {
         /// The table.
         table: &'static str,
         /// The rows.
         on: Where,
-        /// What to change, in order.
+        /// The mutations, in order.
         mutations: Vec<Mutation>,
     },
-    /// Deletes the rows that match.
+    /// Deletes the matching rows.
     Delete {
         /// The table.
         table: &'static str,
         /// The rows.
         on: Where,
     },
-    /// Lets the transaction go on only when the matching rows are (or are not) as given.
+    /// Fails the transaction unless the matching rows are equal (or not equal) to the given rows.
     Wait {
         /// The table.
         table: &'static str,
@@ -51,23 +51,23 @@ pub enum Op {
         on: Where,
         /// The columns to compare.
         columns: Vec<&'static str>,
-        /// What to wait for.
+        /// The condition.
         until: Until,
-        /// The rows to compare with; each names exactly `columns`.
+        /// The rows to compare with. Each row names exactly `columns`.
         rows: Vec<Row>,
-        /// How long to wait. 0 fails at once with "timed out"; `None` waits without an end.
+        /// The timeout. 0 fails at once with "timed out". `None` waits without a limit.
         timeout_ms: Option<u64>,
     },
-    /// Reads the rows that match.
+    /// Reads the matching rows.
     Select {
         /// The table.
         table: &'static str,
         /// The rows.
         on: Where,
-        /// The columns to read, `_uuid` among them if it is wanted.
+        /// The columns to read. Name `_uuid` to read the row's UUID.
         columns: Vec<&'static str>,
     },
-    /// A remark for the database's log.
+    /// Adds a comment to the database's log.
     Comment(String),
     /// Fails the transaction with "aborted".
     Abort,
@@ -76,21 +76,21 @@ pub enum Op {
         /// The lock's name.
         lock: String,
     },
-    /// Asks the server to write to disk before it replies.
+    /// Requests that the server writes to disk before it replies.
     Commit {
-        /// Whether to sync the disk.
+        /// Whether the server calls fsync.
         durable: bool,
     },
 }
 
-/// Which rows an operation is about.
+/// The rows that an operation applies to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Where {
-    /// The row with this id.
+    /// The row with this UUID.
     Row(Uuid),
     /// Every row.
     All,
-    /// The rows for which all conditions hold.
+    /// The rows that match all conditions.
     Conditions(Vec<Condition>),
 }
 
@@ -99,45 +99,45 @@ pub enum Where {
 pub struct Condition {
     /// The column.
     pub column: &'static str,
-    /// How to compare.
+    /// The comparison.
     pub function: Function,
-    /// What to compare with.
+    /// The value to compare with.
     pub value: Datum,
 }
 
-/// How a condition compares (RFC 7047 section 5.1, `<function>`).
+/// The comparison of a condition (RFC 7047 section 5.1, `<function>`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Function {
     /// `==`
     Equal,
     /// `!=`
     NotEqual,
-    /// `<`, numbers only.
+    /// `<`, only for numbers.
     Less,
-    /// `<=`, numbers only.
+    /// `<=`, only for numbers.
     LessOrEqual,
-    /// `>`, numbers only.
+    /// `>`, only for numbers.
     Greater,
-    /// `>=`, numbers only.
+    /// `>=`, only for numbers.
     GreaterOrEqual,
-    /// The column holds every element given.
+    /// The column contains all given elements.
     Includes,
-    /// The column holds no element given.
+    /// The column contains none of the given elements.
     Excludes,
 }
 
-/// One change of a column in place (RFC 7047 section 5.1, `<mutation>`).
+/// One in-place change of a column (RFC 7047 section 5.1, `<mutation>`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mutation {
     /// The column.
     pub column: &'static str,
-    /// How to change it.
+    /// The kind of change.
     pub mutator: Mutator,
-    /// The operand. To delete from a map give the set of keys, or the map of pairs that must match wholly.
+    /// The operand. To delete from a map, give a set of keys, or a map of pairs that must match key and value.
     pub value: Datum,
 }
 
-/// How a mutation changes a column (RFC 7047 section 5.1, `<mutator>`).
+/// The kind of a mutation (RFC 7047 section 5.1, `<mutator>`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutator {
     /// `+=`
@@ -148,25 +148,25 @@ pub enum Mutator {
     Mul,
     /// `/=`
     Div,
-    /// `%=`, integers only.
+    /// `%=`, only for integers.
     Rem,
-    /// Adds elements; keys that a map already has keep their values.
+    /// Adds elements. Existing keys of a map keep their values.
     Insert,
     /// Removes elements, keys or pairs.
     Delete,
 }
 
-/// What a [`Op::Wait`] waits for.
+/// The condition of an [`Op::Wait`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// The rows are exactly those given.
+    /// The rows are equal to the given rows.
     Equal,
-    /// The rows differ from those given.
+    /// The rows differ from the given rows.
     NotEqual,
 }
 
 impl Op {
-    /// The JSON of RFC 7047 section 5.2.
+    /// Returns the JSON of RFC 7047 section 5.2.
     pub fn to_json(&self) -> Value {
         match self {
             Op::Insert { table, uuid, row } => {

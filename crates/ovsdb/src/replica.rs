@@ -1,7 +1,6 @@
-//! The local copy of the monitored tables: rows by id, and by each table's declared key.
+//! The local copy of the monitored tables. Rows are indexed by UUID and by the declared key of each table.
 //!
-//! It promises that the key index always says what the rows say, and that a change that does not fit is an error
-//! which leaves the copy as it was.
+//! The index always matches the rows. An update that does not fit is an error and leaves the copy unchanged.
 
 mod index;
 mod row;
@@ -15,39 +14,39 @@ use index::Index;
 pub use row::Row;
 pub use update::{UpdateError, Updates};
 
-/// A row of some table: the table's name and the row's id.
+/// A row: the name of its table and its UUID.
 pub type RowId = (&'static str, Uuid);
 
-/// A table to keep a copy of.
+/// A table to replicate.
 #[derive(Clone, Copy, Debug)]
 pub struct Table {
-    /// Its name in the schema.
+    /// The name in the schema.
     pub name: &'static str,
-    /// The columns to keep.
+    /// The columns to replicate.
     pub columns: &'static [&'static str],
-    /// The key that [`Replica::find`] searches by, made of a row's columns; need not be unique. `None` leaves the row out.
+    /// Computes the key for [`Replica::find`] from a row. Keys need not be unique. With `None`, the row is not indexed.
     pub key: Option<fn(&Row) -> Option<String>>,
 }
 
-/// The copy of some tables of one database.
+/// A copy of some tables of one database.
 #[derive(Clone, Debug, Default)]
 pub struct Replica {
     tables: Vec<TableCopy>,
-    /// The version of the schema that was adopted last.
+    /// The version of the last adopted schema.
     version: String,
 }
 
 #[derive(Clone, Debug)]
 struct TableCopy {
     table: Table,
-    /// Those of the table's columns that the server has, with their types. Empty until a schema is adopted.
+    /// The declared columns that the server has, with their types. Empty until a schema is adopted.
     columns: BTreeMap<&'static str, crate::ColumnType>,
     rows: HashMap<Uuid, Row>,
     index: Index,
 }
 
 impl Replica {
-    /// An empty copy of these tables.
+    /// Returns an empty copy of these tables.
     pub fn new(tables: impl IntoIterator<Item = Table>) -> Replica {
         let tables = tables.into_iter().map(|table| TableCopy {
             table,
@@ -58,37 +57,37 @@ impl Replica {
         Replica { tables: tables.collect(), version: String::new() }
     }
 
-    /// The row with this id.
+    /// Returns the row with this UUID.
     pub fn get(&self, table: &str, uuid: Uuid) -> Option<&Row> {
         self.table(table)?.rows.get(&uuid)
     }
 
-    /// Every row of a table, in no order.
+    /// Returns all rows of a table, in no particular order.
     pub fn rows<'a>(&'a self, table: &str) -> impl Iterator<Item = (Uuid, &'a Row)> + use<'a> {
         self.table(table).into_iter().flat_map(|rows| &rows.rows).map(|(uuid, row)| (*uuid, row))
     }
 
-    /// The rows whose declared key is this one, in the order of their ids. Nothing for a table without a key.
+    /// Returns the rows with this key, ordered by UUID. Returns nothing for a table without a key.
     pub fn find<'a>(&'a self, table: &str, key: &str) -> impl Iterator<Item = Uuid> + use<'a> {
         self.table(table).map(|rows| rows.index.find(key)).into_iter().flatten()
     }
 
-    /// The number of rows of a table.
+    /// Returns the number of rows of a table.
     pub fn len(&self, table: &str) -> usize {
         self.table(table).map_or(0, |rows| rows.rows.len())
     }
 
-    /// Whether a table has no row.
+    /// Returns true if a table has no rows.
     pub fn is_empty(&self, table: &str) -> bool {
         self.len(table) == 0
     }
 
-    /// Puts a row in place of what the id stood for, as the server would. Unknown tables are left alone.
+    /// Inserts or replaces a row, as the server would. Ignores unknown tables.
     pub fn insert(&mut self, table: &str, uuid: Uuid, row: Row) -> Option<Row> {
         self.table_mut(table)?.put(uuid, row)
     }
 
-    /// Takes a row away.
+    /// Removes a row.
     pub fn remove(&mut self, table: &str, uuid: Uuid) -> Option<Row> {
         self.table_mut(table)?.take(uuid)
     }

@@ -1,7 +1,7 @@
-//! The part of a database's schema that a replica needs: which columns there are, and the type of each.
+//! The part of a database schema that a replica needs: the columns and their types.
 //!
-//! An update leaves out columns at their default and gives sets and maps as differences,
-//! so without the types of the columns it cannot be read.
+//! An update omits columns that have their default value, and it sends sets and maps as differences. Parsing it
+//! therefore requires the types of the columns.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,31 +11,31 @@ use uuid::Uuid;
 
 use crate::{Atom, Datum};
 
-/// A database's tables and their columns, by name.
+/// The tables of a database and their columns, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Schema {
-    /// The schema's version, such as `7.0.0`; empty when it has none.
+    /// The version of the schema, for example `7.0.0`. Empty if the schema has none.
     pub version: String,
-    /// Table -> column -> type.
+    /// Maps a table to its columns and their types.
     pub tables: BTreeMap<String, BTreeMap<String, ColumnType>>,
 }
 
-/// What a replica must know of a column's type (RFC 7047 section 3.2, `<type>`).
+/// The part of a column type that a replica needs (RFC 7047 section 3.2, `<type>`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnType {
-    /// The value of a column that nobody has set.
+    /// The default value of the column.
     pub default: Datum,
-    /// Whether it can hold more than one element: its changes then come as differences.
+    /// True if the column can contain more than one element. Its changes are then sent as differences.
     pub many: bool,
 }
 
-/// Why a schema could not be read.
+/// Why a schema cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("schema of the database: {0}")]
 pub struct SchemaError(#[from] serde_json::Error);
 
 impl Schema {
-    /// Reads the JSON of RFC 7047 section 3.2, which is the reply to `get_schema` and what an `.ovsschema` file holds.
+    /// Parses the JSON of RFC 7047 section 3.2: the reply to `get_schema`, or the contents of an `.ovsschema` file.
     pub fn from_json(json: &[u8]) -> Result<Schema, SchemaError> {
         let raw: RawSchema = serde_json::from_slice(json)?;
         let tables = raw.tables.into_iter().map(|(name, table)| {
@@ -45,7 +45,7 @@ impl Schema {
         Ok(Schema { version: raw.version, tables: tables.collect() })
     }
 
-    /// The type of a column, if there is such a table and column.
+    /// Returns the type of a column, if the table and the column exist.
     pub fn column(&self, table: &str, column: &str) -> Option<&ColumnType> {
         self.tables.get(table)?.get(column)
     }
@@ -68,7 +68,7 @@ struct RawColumn {
     r#type: RawType,
 }
 
-/// `"string"`, or the long form.
+/// `"string"`, or an object.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum RawType {
@@ -120,7 +120,7 @@ impl RawBase {
     }
 }
 
-/// RFC 7047 section 5.2.1: what an insert gives a column that it does not name.
+/// Returns the default value of an atomic type (RFC 7047 section 5.2.1).
 fn default_atom(name: &str) -> Atom {
     match name {
         "integer" | "real" => Atom::Int(0),

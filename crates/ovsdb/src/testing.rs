@@ -1,6 +1,6 @@
-//! A real `ovsdb-server` on a temporary socket, or a cluster of them, for tests.
+//! Starts a real `ovsdb-server`, or a cluster of them, on a temporary socket for tests.
 //!
-//! A server is a child process that ends with its handle, and with the test's process however that ends.
+//! A server is a child process. It ends when its handle is dropped, and also when the test process ends for any reason.
 
 mod cluster;
 
@@ -13,11 +13,11 @@ use crate::{Endpoint, TlsFiles};
 
 pub use cluster::OvsdbCluster;
 
-/// Another address than that of the plain port: it tells the two apart in what the server says.
+/// Differs from the address of the TCP port, so that the server's messages distinguish the two.
 const TLS_HOST: &str = "127.0.0.2";
 
-/// Starts the server, says its process id, and kills it when the input ends: with the handle, or with this process.
-/// The inner shell becomes the server, so that its id is the first thing said.
+/// Starts the server, prints its process ID, and kills it when standard input closes: when the handle is dropped or
+/// this process ends. The inner shell becomes the server, so the process ID is the first line of output.
 const KEEP: &str = r#"
     sh -c 'echo $$; exec "$0" "$@"' "$@" 2>&1 &
     exec >/dev/null
@@ -27,20 +27,20 @@ const KEEP: &str = r#"
     wait $!
 "#;
 
-/// A server of one database.
+/// A server with one database.
 #[derive(Debug)]
 pub struct OvsdbServer {
     dir: tempfile::TempDir,
     child: Option<Child>,
     pid: String,
     port: u16,
-    /// Its files and its port for TLS.
+    /// The certificate files and the TLS port.
     tls: Option<(TlsFiles, u16)>,
 }
 
 impl OvsdbServer {
-    /// Starts a server of a new, standalone database with this schema (the JSON of an `.ovsschema` file).
-    /// When it returns the server accepts connections.
+    /// Starts a server with a new, standalone database of this schema (the JSON of an `.ovsschema` file). On return,
+    /// the server accepts connections.
     pub fn start(schema: &str) -> io::Result<OvsdbServer> {
         OvsdbServer::create(|db| {
             let file = db.with_extension("ovsschema");
@@ -49,13 +49,14 @@ impl OvsdbServer {
         })
     }
 
-    /// The same with a cluster of one member. Unlike a standalone server it can resume a monitor.
+    /// Like [`OvsdbServer::start`], but with a cluster of one member. Unlike a standalone server, it can resume a
+    /// monitor.
     pub fn start_clustered(schema: &str) -> io::Result<OvsdbServer> {
         cluster::first(schema)
     }
 
-    /// The same as [`OvsdbServer::start`], and with TLS on a port of its own. It asks for a certificate that the CA of
-    /// these files has signed.
+    /// Like [`OvsdbServer::start`], but with an additional TLS port. The server requires a client certificate signed by
+    /// the CA in these files.
     pub fn start_tls(schema: &str, files: TlsFiles) -> io::Result<OvsdbServer> {
         let mut server = OvsdbServer::start(schema)?;
         server.tls = Some((files, 0));
@@ -63,36 +64,36 @@ impl OvsdbServer {
         Ok(server)
     }
 
-    /// Its unix socket.
+    /// Returns the unix socket.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::Unix(self.path("db.sock"))
     }
 
-    /// Its TCP port on 127.0.0.1, which stays the same over restarts. The server probes TCP clients every 5 s.
+    /// Returns the TCP port on 127.0.0.1. Restarts keep the port. The server probes TCP clients every 5 s.
     pub fn tcp(&self) -> Endpoint {
         Endpoint::Tcp { host: "127.0.0.1".into(), port: self.port }
     }
 
-    /// Its TLS port on 127.0.0.2, which stays the same over restarts; 0 when it was not started with TLS.
+    /// Returns the TLS port on 127.0.0.2. Restarts keep the port. The port is 0 if the server was started without TLS.
     pub fn ssl(&self) -> Endpoint {
         Endpoint::Ssl { host: TLS_HOST.into(), port: self.tls.as_ref().map_or(0, |(_, port)| *port) }
     }
 
-    /// Ends it with SIGKILL. Does nothing when it is not running.
+    /// Kills the server with SIGKILL. Does nothing if it is not running.
     pub fn kill(&mut self) -> io::Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
-        // The end of its input.
+        // Closing standard input ends the server.
         drop(child.stdin.take());
         child.wait().map(drop)
     }
 
-    /// Starts it again on the same file and sockets, after killing it if need be.
+    /// Restarts the server with the same file and sockets. Kills it first if it is running.
     pub fn restart(&mut self) -> io::Result<()> {
         self.kill()?;
         self.run()
     }
 
-    /// Stops it with SIGSTOP: connections stay, nothing is answered.
+    /// Pauses the server with SIGSTOP. Connections stay open, but the server does not answer.
     pub fn pause(&self) -> io::Result<()> {
         self.signal("STOP")?;
         let stat = format!("/proc/{}/stat", self.pid);
@@ -102,12 +103,12 @@ impl OvsdbServer {
         Ok(())
     }
 
-    /// Lets it go on with SIGCONT.
+    /// Resumes the server with SIGCONT.
     pub fn resume(&self) -> io::Result<()> {
         self.signal("CONT")
     }
 
-    /// Converts its database to another schema while it runs, as an upgrade of OVN does.
+    /// Converts the running database to another schema, as an OVN upgrade does.
     pub fn convert(&self, schema: &str) -> io::Result<()> {
         let file = self.path("db.ovsschema");
         std::fs::write(&file, schema)?;
@@ -115,12 +116,13 @@ impl OvsdbServer {
         tool("ovsdb-client", [OsStr::new("convert"), socket.as_ref(), file.as_ref()]).map(drop)
     }
 
-    /// What it has logged.
+    /// Returns the server's log.
     pub fn log(&self) -> io::Result<String> {
         std::fs::read_to_string(self.path("log"))
     }
 
-    /// Makes the file of a database by `ovsdb-tool` with the arguments for its path, and starts a server of it.
+    /// Creates a database file with `ovsdb-tool` and starts a server. `args` returns the arguments for the path of the
+    /// file.
     fn create(args: impl FnOnce(&Path) -> io::Result<Vec<PathBuf>>) -> io::Result<OvsdbServer> {
         let dir = tempfile::tempdir()?;
         let mut server = OvsdbServer { dir, child: None, pid: String::new(), port: 0, tls: None };
@@ -166,7 +168,7 @@ impl OvsdbServer {
                     _ => self.port = port,
                 }
             }
-            // It names its version once it serves.
+            // The server logs its version when it starts to serve.
             if line.contains("(Open vSwitch)") {
                 break;
             }
@@ -188,12 +190,12 @@ impl OvsdbServer {
 
 impl Drop for OvsdbServer {
     fn drop(&mut self) {
-        // A test that ends has no use for the error.
+        // A test that ends cannot handle the error.
         let _ = self.kill();
     }
 }
 
-/// Runs one of OVS's tools to its end; gives what it has said.
+/// Runs one of OVS's tools and returns its output.
 fn tool<A: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = A>) -> io::Result<String> {
     let mut command = Command::new(program);
     let done =
@@ -205,7 +207,7 @@ fn tool<A: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = A>) -> io
     }
 }
 
-/// `ovsdb-server` is in sbin, which not every user has on the path.
+/// `ovsdb-server` is in sbin, which is not in every user's PATH.
 fn search_path() -> String {
     format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default())
 }

@@ -1,7 +1,7 @@
-//! OVSDB values: [`Atom`] and [`Datum`], with a total order, so that rows can be compared, hashed and sorted.
+//! OVSDB values: [`Atom`] and [`Datum`]. They have a total order, so rows can be compared, hashed and sorted.
 //!
-//! A value is in one form only: a scalar is a set of one, an absent optional is the empty set,
-//! and a number without a fraction is always [`Atom::Int`].
+//! Every value has exactly one representation. A scalar is a set of one element, an absent optional value is the empty
+//! set, and a number without a fraction is always [`Atom::Int`].
 
 mod atom;
 mod datum;

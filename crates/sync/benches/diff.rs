@@ -1,6 +1,6 @@
-//! How long the northbound side takes: compiling and comparing 100,000 pods, and one pod's event among them.
+//! Measures the northbound side: compiling and comparing 100,000 pods, and one pod event among them.
 //!
-//! `cargo bench -p sync`; medians, printed with the bars of the project.
+//! Run `cargo bench -p sync`. The benchmark prints medians and the project's limits.
 
 #![allow(clippy::unwrap_used, reason = "a measurement that cannot go on ends")]
 
@@ -17,7 +17,7 @@ use sync::{Facts, diff, diff_all};
 const SUBNETS: usize = 10;
 const PODS: usize = 100_000;
 
-/// The pod of this number; its `turn`th address.
+/// Returns pod number `at` with its `turn`th address.
 fn port(at: usize, turn: usize) -> Port {
     let subnet = at % SUBNETS;
     let host = at / SUBNETS + 20_000 * turn + 10;
@@ -53,7 +53,7 @@ fn world() -> World {
     world
 }
 
-/// Applies what a fill of an empty database consists of.
+/// Applies the operations that fill an empty database.
 fn fill(db: &mut Replica, ops: &[Op]) {
     for op in ops {
         match op {
@@ -72,7 +72,7 @@ fn fill(db: &mut Replica, ops: &[Op]) {
     }
 }
 
-/// What the controller does with an event: the facts of dirty keys take the place of those before.
+/// Handles an event as the controller does: the facts of the dirty keys replace the facts in `before`.
 fn update(world: &mut World, facts: &mut Facts, before: &[Fact]) {
     for key in world.take_dirty() {
         facts.extend(world.compile(&key));

@@ -1,18 +1,19 @@
-//! Cuts a list of operations into transactions.
+//! Splits a list of operations into transactions.
 //!
-//! Promise: no cut falls between a new row that lives by reference and what refers to it, for the database would collect
-//! it; and none falls before a set's mutation as long as that keeps a transaction below its limit, so that what is changed
-//! together becomes visible together. Only a refused transaction is taken apart further ([`units`]).
+//! A split never separates the insert of a row that lives by reference from the operation that refers to it, because
+//! the database would garbage-collect the row. A split never precedes a mutation as long as the transaction stays below
+//! its limit, so changes that belong together become visible together. Only a refused transaction is split further
+//! ([`units`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ovn::TableId;
 use ovsdb::{Atom, Datum, Mutation, Mutator, Op, Uuid, Where};
 
-/// From so many operations on a transaction ends at the next good place.
+/// From this number of operations on, a transaction ends at the next operation that is not a mutation.
 const SOFT: usize = 400;
 
-/// The operations in order, in lists of at most `limit`, unless more have to stay together.
+/// Returns the operations in order, in lists of at most `limit`. A list is longer if its operations must stay together.
 pub fn batches(ops: Vec<Op>, limit: usize) -> Vec<Vec<Op>> {
     let mut all = Vec::new();
     let mut batch: Vec<Op> = Vec::new();
@@ -44,8 +45,8 @@ pub fn batches(ops: Vec<Op>, limit: usize) -> Vec<Vec<Op>> {
     all
 }
 
-/// The smallest parts of a transaction that make sense by themselves, in order: a new row with what refers to it, or one
-/// other operation.
+/// Returns the smallest parts of a transaction that are valid alone, in order. A part is a new row with the operations
+/// that refer to it, or one other operation.
 pub(crate) fn units(batch: Vec<Op>) -> Vec<Vec<Op>> {
     let mut units: Vec<Vec<Op>> = Vec::new();
     let mut new: BTreeMap<Atom, usize> = BTreeMap::new();

@@ -1,7 +1,7 @@
-//! What has to be done so that the database says what the facts say.
+//! Computes the operations that make the database match the facts.
 //!
-//! [`diff`] looks at what was touched and at nothing else; [`diff_all`] looks at everything and also finds what nobody
-//! wants any more. Both ask the same two questions, of a row and of a set, so that they cannot disagree.
+//! [`diff`] compares only what was touched. [`diff_all`] compares everything and also finds rows and members that no
+//! fact wants. Both use the same comparison of a row and of a set, so their results agree.
 
 mod ops;
 
@@ -14,9 +14,9 @@ use crate::facts::{Facts, Touched, Variant, Wanted};
 use crate::resolve::{Resolver, Stand};
 use ops::Ops;
 
-/// The operations that make the touched rows and members right. Takes time by what was touched, not by how large the sets
-/// are that it is in; only a row that is new, adopted from others or there twice, and one whose values are more or fewer
-/// than wanted, has all of its members looked at.
+/// Returns the operations that correct the touched rows and members. The time depends on the number of touched items,
+/// not on the size of the sets that contain them. `diff` compares all members of a row only if the row is new, was
+/// adopted or exists twice, or if a column of plain values has more or fewer elements than wanted.
 pub fn diff(facts: &Facts, touched: &Touched, replica: &Replica) -> Vec<Op> {
     let mut diff = Diff::new(facts, replica, false);
     diff.queue.extend(touched.rows.iter().cloned().map(Work::Row));
@@ -30,7 +30,8 @@ pub fn diff(facts: &Facts, touched: &Touched, replica: &Replica) -> Vec<Op> {
     diff.ops.finish()
 }
 
-/// The operations that make everything right: what is wanted is there, and what carries our mark and is not wanted goes.
+/// Returns the operations that correct everything. They add what is wanted and remove unwanted rows that carry our
+/// mark.
 pub fn diff_all(facts: &Facts, replica: &Replica) -> Vec<Op> {
     let mut diff = Diff::new(facts, replica, true);
     let mut kept = HashSet::new();
@@ -57,8 +58,8 @@ pub fn diff_all(facts: &Facts, replica: &Replica) -> Vec<Op> {
     diff.ops.finish()
 }
 
-/// Whether the database has what is wanted of this row and of its places in sets; `false` where nobody wants it. It tells
-/// what may be announced after a commit of which a part was refused.
+/// Returns true if the database contains this wanted row and its memberships. Returns false if no fact wants the row.
+/// The caller uses it to find out what it can announce after a partly refused commit.
 pub fn holds(facts: &Facts, key: &RowKey, replica: &Replica) -> bool {
     let there = matches!(Resolver::new(facts, replica).stand(key), Some(Stand::There(_)));
     let mut touched = Touched::default();
@@ -66,7 +67,7 @@ pub fn holds(facts: &Facts, key: &RowKey, replica: &Replica) -> bool {
     facts.wants(key) && there && diff(facts, &touched, replica).is_empty()
 }
 
-/// Whether rows of this table go by themselves or take others with them; all others go with their references.
+/// Returns true if rows of this table are root rows or have members. All other rows disappear with their references.
 fn is_looked_through(table: TableId) -> bool {
     table.descriptor().root || table.descriptor().member_columns().next().is_some()
 }
@@ -80,7 +81,7 @@ struct Diff<'a> {
     on: Resolver<'a>,
     seen: HashSet<RowKey>,
     queue: Vec<Work>,
-    /// Whether every row is looked at anyway.
+    /// True if every row is compared anyway.
     everything: bool,
     ops: Ops,
 }
@@ -91,7 +92,7 @@ impl<'a> Diff<'a> {
         Self { on, seen: HashSet::new(), queue: Vec::new(), everything, ops: Ops::default() }
     }
 
-    /// A row, and of the sets around it as many elements as may have changed with it.
+    /// Compares a row, and in the sets around it the elements that may have changed with it.
     fn row_and_around(&mut self, key: &RowKey) {
         if !self.seen.insert(key.clone()) {
             return;
@@ -112,7 +113,7 @@ impl<'a> Diff<'a> {
                         self.ops.delete(key.table, id);
                     }
                 }
-                // A row of others with the same name comes to light.
+                // A row of another owner with the same name can appear.
                 if let Some(stand) = self.on.stand(key) {
                     self.sets(key, stand);
                 }
@@ -126,7 +127,7 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// The columns of a wanted row that are not sets of members. Doubles of it that are ours go.
+    /// Compares the columns of a wanted row, except for sets of members. Deletes our duplicates of the row.
     fn row(&mut self, key: &RowKey, variant: &Variant) -> Option<Stand> {
         let stand = self.on.stand(key)?;
         match stand {
@@ -177,7 +178,7 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// One element of one set.
+    /// Compares one element of one set.
     fn member(&mut self, of: &RowKey, column: &'static str, element: &Element) {
         let Some(holder) = self.on.stand(of) else { return };
         let set = match holder {
@@ -216,7 +217,8 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// Whether a set of values has more or fewer elements than it shall have: then somebody else has changed it.
+    /// Returns true if a set of values has more or fewer elements than wanted. This means that another client changed
+    /// it.
     fn miscounts(&self, key: &RowKey, id: Uuid) -> bool {
         let row = self.on.get(key.table, id);
         let has = |column| row.and_then(|row| row.get(column)).map_or(0, Datum::len);
@@ -225,7 +227,7 @@ impl<'a> Diff<'a> {
         values.into_iter().any(|(column, _)| has(column) != wants(column))
     }
 
-    /// Every element of every set of a row.
+    /// Compares every element of every set of a row.
     fn sets(&mut self, key: &RowKey, holder: Stand) {
         let there = match holder {
             Stand::There(id) => self.on.get(key.table, id),
@@ -259,7 +261,7 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// Whether an element that nobody wants may be removed from a set of `of`.
+    /// Returns true if an unwanted element may be removed from a set of `of`.
     fn may_go(&mut self, of: &RowKey, to: Option<TableId>, atom: &Atom) -> bool {
         match (to, atom.as_uuid()) {
             (None, _) => self.on.facts.wants(of),
@@ -268,7 +270,7 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// Whether a row carries our mark, or will, because it is adopted.
+    /// Returns true if a row carries our mark, or will carry it because it is adopted.
     fn is_ours(&mut self, table: TableId, id: Uuid) -> bool {
         let Some(row) = self.on.get(table, id) else { return false };
         if ours(row) {
@@ -284,7 +286,7 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// A row of others that holds something of ours which nobody wants there.
+    /// Removes our unwanted rows from the sets of another owner's row.
     fn foreign_sets(&mut self, table: TableId, id: Uuid, row: &Row) {
         for (column, to) in table.descriptor().member_columns() {
             let (Some(to), Some(set)) = (to, row.get(column)) else { continue };
@@ -296,7 +298,7 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// A row taken over from others leaves the sets that they had it in.
+    /// Removes an adopted row from the sets of its former owner.
     fn evict(&mut self, key: &RowKey, id: Uuid) {
         if key.table.descriptor().root {
             return;

@@ -1,9 +1,10 @@
-//! What others did to our rows: from the ids that the database reports as changed back to the keys that facts know.
+//! Finds changes that other clients made to our rows: maps the changed row IDs of a database update back to keys of
+//! facts.
 //!
-//! Promise: a row that somebody changed, renamed or removed is named, whether it is still there or not, in time by what
-//! changed. Our own writes are named too; comparing them once more finds nothing. Of a set of plain values the row is
-//! named, and that its elements are more or fewer than wanted makes the comparison look at each; one taken out while
-//! another was put in is for the next comparison of everything.
+//! Every row that was modified, renamed or deleted is reported, whether or not it still exists. The time depends on the
+//! number of changed rows. Our own writes are reported too; comparing them finds nothing to do. For a set of plain
+//! values, only the row is reported. If the set has more or fewer elements than wanted, the comparison looks at each
+//! element. If one element was replaced by another, only the next full comparison finds it.
 
 use std::collections::HashMap;
 
@@ -13,14 +14,14 @@ use ovsdb::{Replica, Uuid};
 
 use crate::facts::Touched;
 
-/// The key of every row, as it was when it was last looked at.
+/// The key of every row as of the last look at it.
 #[derive(Clone, Debug, Default)]
 pub struct Drift {
     keys: HashMap<Uuid, RowKey>,
 }
 
 impl Drift {
-    /// Learns every row that there is.
+    /// Records all existing rows.
     pub fn learn(replica: &Replica) -> Self {
         let mut drift = Self::default();
         for table in TableId::ALL {
@@ -31,7 +32,7 @@ impl Drift {
         drift
     }
 
-    /// The rows that a change may have made differ from the facts.
+    /// Returns the rows that may differ from the facts because of this change.
     pub fn follow(&mut self, replica: &Replica, change: &Change) -> Touched {
         let mut touched = Touched::default();
         for &(name, id) in &change.rows {
@@ -54,7 +55,7 @@ impl Drift {
     }
 }
 
-/// The natural key of a row; `None` when it is gone, or has no parent that would complete its key.
+/// Returns the natural key of a row. `None` if the row does not exist, or has no parent that completes the key.
 fn key_of(replica: &Replica, table: TableId, id: Uuid) -> Option<RowKey> {
     let known = table.descriptor();
     let local = (known.key)(replica.get(table.name(), id)?)?;
@@ -78,7 +79,7 @@ mod tests {
         RouterPolicy { router: "r".into(), seed: "s".into(), priority: 1, match_, action: Action::Allow }
     }
 
-    /// The rows of a router with one policy, put into the replica as the database would.
+    /// Returns a replica with a router and one policy, as the database would contain them.
     fn written(facts: &Facts) -> (Replica, Uuid, Uuid) {
         let mut replica = Replica::new(northbound());
         let columns = |key: &RowKey| -> Row { facts.variants(key).next().unwrap().clone() };

@@ -1,7 +1,7 @@
-//! What is wanted, counted: two owners may want the same fact, and it stays until both let go.
+//! The wanted facts, counted. Two owners can want the same fact; it stays until both remove it.
 //!
-//! Promises: what is wanted depends on the facts that were added and not removed, never on their order; every change is
-//! in the touched set until somebody takes it.
+//! The result depends on which facts were added and not removed, never on their order. Every change is in the touched
+//! set until it is taken.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -17,29 +17,29 @@ pub struct Facts {
     touched: Touched,
 }
 
-/// What changed since it was last taken. A member of a large set is named by itself, so that nobody has to look at the
-/// set's other members.
+/// The changes since the last [`Facts::take_touched`]. A member of a large set is listed separately, so the comparison
+/// does not need to look at the other members.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
     pub(crate) rows: HashSet<RowKey>,
     pub(crate) members: HashSet<(RowKey, &'static str, Element)>,
 }
 
-/// Everything that is known of one row.
+/// What the facts say about one row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wanted {
-    /// What the row shall hold, as its owners see it: in order, without doubles. The first one counts.
+    /// The wanted contents of the row, one for each opinion of its owners, sorted and unique. The first one is written.
     variants: Vec<Variant>,
-    /// The elements of its set columns, by column.
+    /// The elements of the row's set columns, by column.
     members: Vec<(&'static str, HashMap<Element, u32>)>,
-    /// The sets that shall refer to it; most rows are in one.
+    /// The sets that must refer to the row. Most rows are in one set.
     held_by: Vec<(Holder, u32)>,
 }
 
 /// A set column of a row.
 type Holder = (RowKey, &'static str);
 
-/// One owner's view of a row.
+/// One opinion about a row.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Variant {
     pub(crate) columns: Row,
@@ -48,12 +48,12 @@ pub(crate) struct Variant {
 }
 
 impl Facts {
-    /// Nothing wanted.
+    /// Returns an empty collection.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Wants a fact once more.
+    /// Adds a fact.
     pub fn add(&mut self, fact: Fact) {
         match fact {
             Fact::Row { key, seed, columns } => {
@@ -77,7 +77,7 @@ impl Facts {
         }
     }
 
-    /// Wants a fact once less. Returns whether it was wanted at all.
+    /// Removes a fact. Returns false if the fact was not in the collection.
     pub fn remove(&mut self, fact: &Fact) -> bool {
         let Some(wanted) = self.rows.get_mut(fact.key()) else { return false };
         match fact {
@@ -107,35 +107,35 @@ impl Facts {
         true
     }
 
-    /// What changed since this was last called. If only a part of it gets written, everything has to be compared
-    /// ([`crate::diff_all`]): a row of others that was taken over by then may still be in a set of theirs.
+    /// Takes the changes since the last call. If the caller writes only a part of them, it must compare everything
+    /// ([`crate::diff_all`]): a row that was adopted in the meantime can still be in a set of its former owner.
     pub fn take_touched(&mut self) -> Touched {
         std::mem::take(&mut self.touched)
     }
 
-    /// Marks these as changed.
+    /// Marks rows and members as changed.
     pub fn touch(&mut self, touched: Touched) {
         self.touched.merge(touched);
     }
 
-    /// Whether there is nothing to take.
+    /// Returns true if there are no changes to take.
     pub fn is_settled(&self) -> bool {
         self.touched.is_empty()
     }
 
-    /// The rows whose owners want different things. The least of what is wanted is written, whoever asked first.
+    /// Returns the rows whose owners disagree. The smallest variant is written, whatever the order of the requests.
     pub fn conflicts(&self) -> impl Iterator<Item = &RowKey> {
         self.conflicts.iter()
     }
 
-    /// What the owners of a row want of it, what is written first. More than one only in a conflict.
+    /// Returns the variants of a row. The first one is written. There is more than one only in a conflict.
     pub fn variants(&self, key: &RowKey) -> impl Iterator<Item = &Row> {
         let mut last = None;
         let variants = self.rows.get(key).into_iter().flat_map(|wanted| &wanted.variants).map(|v| &v.columns);
         variants.filter(move |columns| last.replace(*columns) != Some(*columns))
     }
 
-    /// Whether the row is wanted.
+    /// Returns true if a fact wants the row.
     pub fn wants(&self, key: &RowKey) -> bool {
         self.row(key).is_some()
     }
@@ -152,7 +152,7 @@ impl Facts {
         self.rows.iter()
     }
 
-    /// A row got or lost a variant.
+    /// Updates the conflicts after a row got or lost a variant.
     fn settle(&mut self, key: RowKey) {
         let conflict = self.variants(&key).nth(1).is_some();
         if conflict {
@@ -177,7 +177,7 @@ impl Facts {
     }
 }
 
-/// Inserts. Nearly every list here is of one: it gets room for just that.
+/// Inserts a value. Nearly every list has one element, so the capacity starts at one.
 fn put<T>(list: &mut Vec<T>, at: usize, value: T) {
     if list.is_empty() {
         list.reserve_exact(1);
@@ -204,12 +204,12 @@ impl Wanted {
         self.variants.first()
     }
 
-    /// The elements of a set column, in no order.
+    /// Returns the elements of a set column, in no particular order.
     pub(crate) fn members(&self, column: &str) -> impl Iterator<Item = &Element> {
         self.members.iter().filter(move |(name, _)| *name == column).flat_map(|(_, elements)| elements.keys())
     }
 
-    /// The number of elements of a set column.
+    /// Returns the number of elements of a set column.
     pub(crate) fn count(&self, column: &str) -> usize {
         self.members.iter().find(|(name, _)| *name == column).map_or(0, |(_, elements)| elements.len())
     }
@@ -222,12 +222,12 @@ impl Wanted {
         self.held_by.iter().map(|((of, column), _)| (of, *column))
     }
 
-    /// Where this variant is, or would be.
+    /// Returns the position of this variant, or the position to insert it at.
     fn variant(&self, columns: &Row, seed: &Arc<str>) -> Result<usize, usize> {
         self.variants.binary_search_by(|v| (&v.columns, &v.seed).cmp(&(columns, seed)))
     }
 
-    /// Counts an element once more. Returns whether it is the first time.
+    /// Increments the count of an element. Returns true if the element is new.
     fn want(&mut self, column: &'static str, element: Element) -> bool {
         let at = self.members.iter().position(|(name, _)| *name == column).unwrap_or_else(|| {
             self.members.push((column, HashMap::new()));
@@ -238,7 +238,7 @@ impl Wanted {
         *count == 1
     }
 
-    /// Counts an element once less. Returns how often it is still wanted; `None` if it was not.
+    /// Decrements the count of an element. Returns the remaining count, or `None` if the element was not wanted.
     fn unwant(&mut self, column: &str, element: &Element) -> Option<u32> {
         let at = self.members.iter().position(|(name, _)| *name == column)?;
         let elements = &mut self.members[at].1;
@@ -261,7 +261,7 @@ impl Wanted {
         }
     }
 
-    /// Returns whether that was the last time that this set holds it.
+    /// Decrements the count of a holder. Returns true if the holder no longer refers to the row.
     fn release(&mut self, of: &RowKey, column: &str) -> bool {
         let Some(at) = self.held_by.iter().position(|((key, name), _)| key == of && *name == column) else {
             return false;
@@ -276,22 +276,22 @@ impl Wanted {
 }
 
 impl Touched {
-    /// Nothing changed.
+    /// Returns true if nothing changed.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty() && self.members.is_empty()
     }
 
-    /// How many rows and members changed.
+    /// Returns the number of changed rows and members.
     pub fn len(&self) -> usize {
         self.rows.len() + self.members.len()
     }
 
-    /// Adds a row that may differ, because the database changed under it.
+    /// Adds a row that may differ because the database changed.
     pub fn row(&mut self, key: RowKey) {
         self.rows.insert(key);
     }
 
-    /// Adds what changed elsewhere.
+    /// Adds the changes of another collection.
     pub fn merge(&mut self, other: Self) {
         self.rows.extend(other.rows);
         self.members.extend(other.members);

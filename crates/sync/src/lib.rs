@@ -1,14 +1,15 @@
-//! Facts against the replica: the smallest fenced transaction that makes the northbound database say them.
+//! Compares facts with the replica and writes the smallest fenced transaction that makes the northbound database match.
 //!
-//! [`Facts`] counts what is wanted and remembers what changed. [`diff`] compares what changed with the replica,
-//! [`diff_all`] compares everything; both are pure and tell the same. [`Writer`] writes what they ask for, and only for as
+//! [`Facts`] counts what is wanted and records what changed. [`diff`] compares the changes with the replica, and
+//! [`diff_all`] compares everything. Both are pure functions and agree. [`Writer`] writes the resulting operations, as
 //! long as no other controller has raised the epoch.
 //!
-//! Promises:
-//! - A row is found by its natural key and keeps the id it has; a new row gets the id that follows from its key and owner.
-//! - A set is never rewritten, it is mutated; a map shared with others is changed only in the keys we name.
-//! - Only rows with our mark are removed, and only references to such rows; what others wrote stays.
-//! - What is right already costs no operation, and a change costs what changed, however large its switch is.
+//! The crate guarantees:
+//! - A row is identified by its natural key and keeps its UUID. The UUID of a new row is derived from its key and
+//!   owner.
+//! - Sets are mutated, never rewritten. In a map shared with others, only our keys are changed.
+//! - Only rows with our mark are removed, and only references to such rows. Other clients' data stays.
+//! - Correct rows cost no operation. The cost of a change does not depend on the size of its switch.
 
 mod batch;
 mod diff;

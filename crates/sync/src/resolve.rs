@@ -1,4 +1,4 @@
-//! From a natural key to the row that stands for it: one that exists, or the one that will.
+//! Resolves a natural key to its row: an existing row, or the row to insert.
 
 use std::collections::HashMap;
 
@@ -7,12 +7,12 @@ use ovsdb::{Replica, Row, Uuid};
 
 use crate::facts::Facts;
 
-/// The row that a key stands for.
+/// The row of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stand {
-    /// This row of the replica.
+    /// An existing row of the replica.
     There(Uuid),
-    /// The row that has to be inserted with this id.
+    /// A row to insert with this UUID.
     New(Uuid),
 }
 
@@ -24,7 +24,7 @@ impl Stand {
     }
 }
 
-/// Facts and replica side by side, with the answers given so far.
+/// Facts and replica, with a cache of resolved keys.
 pub(crate) struct Resolver<'a> {
     pub(crate) facts: &'a Facts,
     pub(crate) replica: &'a Replica,
@@ -40,12 +40,12 @@ impl<'a> Resolver<'a> {
         self.replica.get(table.name(), id)
     }
 
-    /// Whether a row of the replica carries our mark.
+    /// Returns true if a row of the replica carries our mark.
     pub(crate) fn marked(&self, table: TableId, id: Uuid) -> bool {
         self.get(table, id).is_some_and(ours)
     }
 
-    /// The rows that have this natural key: those with our mark first, then by id.
+    /// Returns the rows with this natural key: first the rows with our mark, then by UUID.
     pub(crate) fn candidates(&mut self, key: &RowKey) -> Vec<Uuid> {
         let found = self.replica.find(key.table.name(), key.local());
         let mut rows: Vec<Uuid> = match (key.table.descriptor().scope, key.scope()) {
@@ -63,8 +63,8 @@ impl<'a> Resolver<'a> {
         rows
     }
 
-    /// The row that the key stands for once the facts are written: the one that has the key, the one to be inserted, or
-    /// none, where nobody wants it or nothing would keep it alive. A row that nobody wants counts only if it is not ours.
+    /// Returns the row of this key after the facts are written: an existing row or a row to insert. Returns `None` if
+    /// no fact wants the row or no reference would keep it alive. An unwanted row counts only if it is not ours.
     pub(crate) fn stand(&mut self, key: &RowKey) -> Option<Stand> {
         if let Some(known) = self.known.get(key) {
             return *known;
@@ -84,14 +84,14 @@ impl<'a> Resolver<'a> {
         }
         if !key.table.descriptor().root {
             let held = self.facts.get(key)?;
-            // Rows are held by rows of other tables only, so this ends.
+            // Only rows of other tables hold a row, so the recursion ends.
             held.held_by().find(|(of, _)| of.table != key.table && self.stand(of).is_some())?;
         }
         Some(self.fresh(key, &wanted.seed))
     }
 
-    /// The id for a new row. It is taken already when somebody gave the row that had it another name; that row is taken
-    /// back if nobody wants it under its new name.
+    /// Returns the UUID for a new row. The UUID is in use if another client renamed the row that had it. If no fact
+    /// wants that row under its new name, it is taken back.
     fn fresh(&mut self, key: &RowKey, seed: &str) -> Stand {
         let id = row_id(key, seed);
         let Some(row) = self.get(key.table, id) else { return Stand::New(id) };
@@ -110,7 +110,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// The natural key of a row, if it is in the scope of `like`.
+    /// Returns the natural key of a row if the row is in the scope of `like`.
     fn name_of(&mut self, like: &RowKey, id: Uuid, row: &Row) -> Option<RowKey> {
         let table = like.table.descriptor();
         let local = (table.key)(row)?;

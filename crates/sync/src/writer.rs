@@ -1,12 +1,13 @@
-//! Writing, for as long as nobody else has taken over.
+//! Writes to the northbound database until another controller takes over.
 //!
-//! The fence: an epoch in `NB_Global.external_ids`. Whoever wants to write raises it first, by compare-and-swap, and each
-//! transaction begins by asking for the epoch that its writer has raised. A writer that was paused while another took over
-//! is thus refused by the database itself.
+//! The fence is an epoch in `NB_Global.external_ids`. A writer first raises the epoch by compare-and-swap. Each of its
+//! transactions starts with a wait for that epoch. If a writer is paused and another one takes over, the database
+//! itself refuses the first writer's transactions.
 //!
-//! Promises: nothing whose outcome is unknown is ever sent again. What became of a transaction whose reply was lost is for
-//! the caller to find out, by comparing again, and not before [`Writer::settle`] has raised the epoch once more: until then
-//! it may still be on its way, through another server or in the log of a new leader. And what the database refuses holds
+//! A transaction with an unknown outcome is never sent again. The caller finds out the outcome by comparing again, but
+//! only after [`Writer::settle`] has raised the epoch once more. Before that, the transaction may still be in flight,
+//! on another server or in the log of a new leader. A refused operation does not block others: a refused transaction,
+//! which wrote nothing, is split until only the refused part is left.
 //! nothing else up: a refused transaction, of which nothing was written, is taken apart until only the bad part is left.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,57 +21,57 @@ use crate::text::describe;
 /// The key of the epoch in `NB_Global.external_ids`.
 pub const EPOCH_KEY: &str = "kube-ovn-leader-epoch";
 
-/// The most operations of one transaction, the fence not counted.
+/// The maximum number of operations in a transaction, without the fence.
 pub const BATCH: usize = 500;
 
-/// How often [`Writer::raise_epoch`] tries when others raise the epoch at the same moment.
+/// How often [`Writer::raise_epoch`] tries if other writers raise the epoch at the same time.
 const ATTEMPTS: usize = 16;
 
 const NB_GLOBAL: &str = "NB_Global";
 
-/// The one way to write to the northbound database.
+/// The only way to write to the northbound database.
 #[derive(Debug)]
 pub struct Writer {
     client: Client,
-    /// The last epoch raised here.
+    /// The last epoch that this writer raised.
     epoch: Option<u64>,
-    /// A transaction under this epoch may still be on its way.
+    /// True if a transaction under this epoch may still be in flight.
     unsettled: AtomicBool,
 }
 
 /// Why facts are not known to be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommitError {
-    /// Another controller has raised the epoch, or the database was emptied: nothing of this transaction was written.
-    /// Whoever still holds the lease raises the epoch again and compares everything.
+    /// Another controller raised the epoch, or the database was emptied. Nothing of this transaction was written. A
+    /// controller that still holds the lease must raise the epoch again and compare everything.
     #[error("northbound: the epoch is not ours any more: another controller took over, or the database was replaced")]
     Fenced,
-    /// There is no session; nothing of this transaction was sent.
+    /// There is no session. Nothing of this transaction was sent.
     #[error("northbound: not connected")]
     Disconnected,
-    /// The reply was lost: the transaction may or may not be written, now or later. Once synced, [`Writer::settle`] it and
-    /// compare again.
+    /// The reply was lost. The transaction may be written now, later or never. After the client is synced, call
+    /// [`Writer::settle`] and compare again.
     #[error("northbound: the reply was lost, the transaction may or may not be written")]
     Unknown,
-    /// The database refused some of it. Everything else is written.
+    /// The database refused some operations. All others are written.
     #[error("northbound: refused: {first}{}", if *others == 0 { String::new() } else { format!(" (and {others} more)") })]
     Refused {
         /// The first refusal.
         first: Refusal,
-        /// How many more there were.
+        /// The number of further refusals.
         others: usize,
     },
 }
 
-/// What the database refused, and why.
+/// A refused operation and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{op}: {error}{}{details}", if details.is_empty() { "" } else { ": " })]
 pub struct Refusal {
-    /// The operation, as [`describe`] tells it.
+    /// The operation in the format of [`describe`].
     pub op: String,
-    /// The kind of error (RFC 7047 section 5.2), such as `constraint violation`.
+    /// The error string (RFC 7047 section 5.2), for example `constraint violation`.
     pub error: String,
-    /// The database's explanation; may be empty.
+    /// The database's explanation. It can be empty.
     pub details: String,
 }
 
@@ -80,35 +81,35 @@ pub enum FenceError {
     /// There is no session.
     #[error("northbound: not connected, the epoch is not raised")]
     Disconnected,
-    /// The reply was lost. Try again: an epoch raised twice does no harm.
+    /// The reply was lost. Try again: raising the epoch twice is harmless.
     #[error("northbound: the reply was lost, the epoch may or may not be raised")]
     Unknown,
-    /// Others raise it all the time.
+    /// Other writers raised the epoch in every attempt.
     #[error("northbound: others raised the epoch at the same moment, {ATTEMPTS} times in a row")]
     Contended,
-    /// The database refused it.
+    /// The database refused the transaction.
     #[error("northbound: raising the epoch was refused: {0}")]
     Refused(String),
 }
 
 impl Writer {
-    /// A writer that is fenced off until it raises the epoch.
+    /// Returns a writer without an epoch. It cannot write until it raises the epoch.
     pub fn new(client: Client) -> Self {
         Self { client, epoch: None, unsettled: AtomicBool::new(false) }
     }
 
-    /// The session it writes by.
+    /// Returns the client.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The epoch that it writes under.
+    /// Returns the epoch of this writer.
     pub fn epoch(&self) -> Option<u64> {
         self.epoch
     }
 
-    /// Whether another writer has raised the epoch above ours, as far as the replica knows. [`CommitError::Fenced`] without
-    /// this means that the database was replaced by one that knows nothing of us.
+    /// Returns true if the replica has a higher epoch than this writer. If not, [`CommitError::Fenced`] means that the
+    /// database was replaced by one without our epoch.
     pub fn overtaken(&self) -> bool {
         let there = self.client.read(|nb| {
             let (_, row) = nb.rows(NB_GLOBAL).next()?;
@@ -117,13 +118,14 @@ impl Writer {
         there > self.epoch
     }
 
-    /// Takes over: from now on others are refused. Makes the `NB_Global` row when the database is empty. Returns the epoch.
+    /// Raises the epoch and thereby fences off all other writers. Inserts the `NB_Global` row if the database is empty.
+    /// Returns the new epoch.
     pub async fn raise_epoch(&mut self) -> Result<u64, FenceError> {
         for _ in 0..ATTEMPTS {
             let there = self.client.read(|nb| nb.rows(NB_GLOBAL).next().map(|(id, row)| (id, row.clone())));
             let ids = there.as_ref().and_then(|(_, row)| row.get("external_ids")).cloned();
             let ids = ids.unwrap_or_else(Datum::empty_map);
-            // A value that is no number, or that went back because the database was replaced, counts as past.
+            // A value that is not a number, or a lower one because the database was replaced, counts as an old epoch.
             let before = ids.get(EPOCH_KEY).and_then(|epoch| epoch.parse::<u64>().ok());
             let epoch = before.max(self.epoch).unwrap_or(0).saturating_add(1);
             let wanted = Datum::map([(EPOCH_KEY, epoch.to_string())]);
@@ -149,7 +151,7 @@ impl Writer {
                     self.holds(epoch);
                     return Ok(epoch);
                 }
-                // The replica is read again: by the time of this reply it holds what was before it.
+                // Read the replica again. By the time of this reply, the replica has the current epoch.
                 Err(TransactError::Refused { error, .. })
                     if error == "timed out" || error == "constraint violation" => {}
                 Err(TransactError::Refused { error, details, .. }) => {
@@ -162,10 +164,10 @@ impl Writer {
         Err(FenceError::Contended)
     }
 
-    /// After [`CommitError::Unknown`]: makes sure that what was lost is either in the replica now or never will be, by going
-    /// on from our epoch to the next one, which whatever was sent before does not know. Nothing to do otherwise.
+    /// After [`CommitError::Unknown`], moves our epoch on to the next one. Requests sent before do not match the new
+    /// epoch, so a lost transaction is now either in the replica or never will be. Does nothing if no reply was lost.
     ///
-    /// When the reply to this is lost too, an epoch above ours may be our own; it counts as another's.
+    /// If the reply to this is lost too, a higher epoch in the database may be our own. It counts as another writer's.
     pub async fn settle(&mut self) -> Result<(), CommitError> {
         if !self.unsettled.load(Ordering::Relaxed) {
             return Ok(());
@@ -182,9 +184,9 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes the operations in order, in as few transactions as [`BATCH`] allows, each of them behind the fence. On
-    /// [`CommitError::Refused`] everything else is written, on another error the transactions before it; the caller
-    /// compares again.
+    /// Writes the operations in order, in as few fenced transactions as [`BATCH`] allows. On [`CommitError::Refused`],
+    /// all other operations are written. On another error, only the transactions before it are written, and the caller
+    /// must compare again.
     pub async fn commit(&self, ops: Vec<Op>) -> Result<(), CommitError> {
         if ops.is_empty() {
             return Ok(());
@@ -192,7 +194,7 @@ impl Writer {
         self.write(self.epoch.ok_or(CommitError::Fenced)?, ops).await
     }
 
-    /// The epoch is ours, and nothing is on its way under it.
+    /// Records that the epoch is ours and that no transaction under it is in flight.
     fn holds(&mut self, epoch: u64) {
         self.epoch = Some(epoch);
         *self.unsettled.get_mut() = false;
@@ -210,7 +212,7 @@ impl Writer {
         }
     }
 
-    /// One transaction, or as many as are needed to keep what is refused apart from the rest.
+    /// Writes one transaction. Splits it as needed to separate refused operations from the rest.
     async fn batch(&self, epoch: u64, batch: Vec<Op>, refusals: &mut Vec<Refusal>) -> Result<(), CommitError> {
         let mut left = vec![batch];
         while let Some(mut ops) = left.pop() {
@@ -242,13 +244,14 @@ impl Writer {
     }
 }
 
-/// Whether a smaller transaction could fare better: not if the disk is full, or the server does not take any.
+/// Returns true if a smaller transaction could succeed. It could not if the disk is full or the server refuses all
+/// writes.
 fn is_about_content(error: &str) -> bool {
     !["I/O error", "resources exhausted", "timed out", "aborted", "not owner", "not allowed", "permission error"]
         .contains(&error)
 }
 
-/// Refused with "timed out" unless a row has this epoch: waits for 0 ms until there is not no such row.
+/// Fails with "timed out" unless a row has this epoch: waits 0 ms until the set of such rows is not empty.
 fn fence(epoch: u64) -> Op {
     wait(Where::Conditions(vec![ours(epoch)]), Until::NotEqual, "external_ids", Vec::new())
 }

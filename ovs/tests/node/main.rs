@@ -1,4 +1,5 @@
-//! A node's daemons in a container of their own, on the userspace datapath: run as root, after `e2e/setup rootfs`.
+//! Tests the daemons of a node in their own container with the userspace datapath. Run as root after `e2e/setup
+//! rootfs`.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
 use std::time::{Duration, Instant};
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 use daemons::testing::{Container, Room};
 use nix::sys::signal::Signal;
 
-/// A node with an interface for tunnels, and what is said about addresses there.
+/// Creates an interface for tunnels and records all changes of addresses.
 const NODE: &str = "
     ip link add eth1 type veth peer name cable
     ip link set eth1 up
@@ -26,7 +27,7 @@ fn start<'a>(room: &'a Room, more: &[&str]) -> Container<'a> {
     room.start(NODE, &arguments).unwrap()
 }
 
-/// Waits until all daemons have come up, so often.
+/// Waits until all daemons have started `times` times.
 fn up(room: &Room, times: usize) {
     let deadline = Instant::now() + Duration::from_secs(30);
     let works = |log: &str| log.lines().filter(|line| line.contains("works daemon=\"ovn-controller\"")).count();
@@ -36,7 +37,7 @@ fn up(room: &Room, times: usize) {
     }
 }
 
-/// Asks a probe until it says no; its words.
+/// Repeats a probe until it fails. Returns its output.
 fn refused(node: &mut Container<'_>, question: &str) -> String {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
@@ -48,7 +49,7 @@ fn refused(node: &mut Container<'_>, question: &str) -> String {
     }
 }
 
-/// Runs a southbound database in the container, which leaves it to process 1.
+/// Runs a southbound database in the container. Process 1 inherits it.
 fn southbound(node: &mut Container<'_>) {
     let sh = "ovsdb-tool create /run/sb.db /usr/share/ovn/ovn-sb.ovsschema; \
         ovsdb-server --detach --no-chdir --pidfile=/run/sb.pid --unixctl=/run/sb.ctl --log-file=/run/sb.log \
@@ -88,7 +89,7 @@ fn a_node_comes_up_on_the_userspace_datapath_and_restarts_with_its_flows() {
     let route = node.run(&["ip", "route", "show", "10.9.0.0/16"]).unwrap();
     assert!(route.starts_with("10.9.0.0/16 via 172.31.0.254 dev br-phy"), "{route}");
 
-    // What the node agent sets.
+    // The settings that the node agent writes.
     let agents = ["external_ids:ovn-encap-type=geneve", "external_ids:ovn-encap-ip=172.31.0.1"];
     node.run(&[["ovs-vsctl", "set", "Open_vSwitch", "."].as_slice(), &agents].concat()).unwrap();
     let chassis = ["ovn-sbctl", "--db=unix:/run/sb.sock", "--timeout=20", "wait-until", "Chassis", "n1", "hostname=n1"];
@@ -128,7 +129,7 @@ fn a_node_comes_up_on_the_userspace_datapath_and_restarts_with_its_flows() {
     assert!(!waits.contains("flow-restore-wait"), "{waits}");
     assert!(!room.path("openvswitch/flows").exists());
 
-    // Killed as a whole, with nothing kept.
+    // Kill all processes at once. No flows and addresses are saved.
     node.end(Signal::SIGKILL).unwrap();
     let mut node = start(&room, &["--iface=eth1"]);
     up(&room, 3);
@@ -176,7 +177,7 @@ fn programs_that_are_too_old_are_named_with_the_oldest_that_will_do() {
         room.shadow(program, &format!("#!/bin/sh\necho '{says}'\n")).unwrap();
         let mut node = start(&room, &[]);
         assert_ne!(node.ended().unwrap().code(), Some(0));
-        // The last line is what kubelet shows of the container's end.
+        // The kubelet shows the last line of the log as the reason for the exit.
         let log = room.log();
         assert!(log.trim_end().ends_with(&format!("ending: {why}")), "{log}");
         assert!(!room.path("etc").exists());

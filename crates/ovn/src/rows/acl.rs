@@ -1,4 +1,4 @@
-//! `ACL`: what may pass through a switch.
+//! `ACL`: access control rules of a switch.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use crate::rows::switch::LogicalSwitch;
 use crate::rows::{map, marked};
 use crate::table::TableId;
 
-/// Where on its way through the switch a packet meets the ACL (ovn-nb(5), `ACL`, `direction`).
+/// The direction of an ACL (ovn-nb(5), `ACL`, `direction`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
-    /// As it enters, from a port.
+    /// Packets that enter the switch from a port.
     FromLport,
-    /// As it leaves, to a port. The port may be the router's.
+    /// Packets that leave the switch to a port. The port can be a router's port.
     ToLport,
 }
 
 impl Direction {
-    /// As the database spells it.
+    /// Returns the value in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::FromLport => "from-lport",
@@ -30,44 +30,44 @@ impl Direction {
     }
 }
 
-/// What an ACL does with a packet that it matches (ovn-nb(5), `ACL`, `action`).
+/// The action of an ACL (ovn-nb(5), `ACL`, `action`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// Passes, and so does what answers it.
+    /// Allows the packet and its replies.
     AllowRelated,
-    /// Is dropped without a word.
+    /// Drops the packet silently.
     Drop,
 }
 
-/// A rule of a switch (ovn-nb(5), `ACL`), known by its switch, direction, priority and match.
+/// A rule of a switch (ovn-nb(5), `ACL`). Its key is the switch, the direction, the priority and the match.
 ///
-/// It is of tier 0, the column's default, which we do not write: OVN before 23.06 has no tiers.
+/// The rule has the default tier 0. The column is not written, because OVN before 23.06 has no tiers.
 #[derive(Clone, Debug)]
 pub struct Acl {
-    /// The switch, by name.
+    /// The name of the switch.
     pub switch: String,
-    /// The uid of what the rule is there for.
+    /// The UID of the rule's owner.
     pub seed: Arc<str>,
     /// `direction`.
     pub direction: Direction,
-    /// `priority`, 0 to 32767; the highest match wins.
+    /// `priority`, 0 to 32767. The highest match wins.
     pub priority: u16,
     /// `match`: an OVN expression.
     pub match_: String,
     /// `action`.
     pub action: Verdict,
-    /// `log`: whether ovn-controller tells of each packet. Nothing limits how many that are.
+    /// `log`: whether ovn-controller logs each packet. The number of log lines is not limited.
     pub log: bool,
 }
 
 impl Acl {
-    /// The row's key.
+    /// Returns the row's key.
     pub fn key(&self) -> RowKey {
         let name = format!("{}/{}/{}/{}", self.switch, self.direction.as_str(), self.priority, self.match_);
         RowKey::new(TableId::Acl, name)
     }
 
-    /// The row and its place in the switch.
+    /// Returns the row and its reference from the switch.
     pub fn facts(&self) -> [Fact; 2] {
         let key = self.key();
         let action = match self.action {

@@ -10,24 +10,24 @@ use crate::key::RowKey;
 use crate::rows::{map, marked, set};
 use crate::table::TableId;
 
-/// A router (ovn-nb(5), `Logical_Router`); `ovn-cluster` ties all switches together.
+/// A router (ovn-nb(5), `Logical_Router`). `ovn-cluster` connects all switches.
 #[derive(Clone, Debug, Default)]
 pub struct LogicalRouter {
-    /// `name`; the database does not keep it unique, we do. It holds no `/`.
+    /// `name`. The database does not enforce unique names, the controller does. The name contains no `/`.
     pub name: String,
-    /// The uid of what the router is there for.
+    /// The UID of the router's owner.
     pub seed: Arc<str>,
-    /// `options`, such as `dynamic_neigh_routers`.
+    /// `options`, for example `dynamic_neigh_routers`.
     pub options: BTreeMap<String, String>,
 }
 
 impl LogicalRouter {
-    /// The key of the router called `name`.
+    /// Returns the key of the router `name`.
     pub fn key(name: &str) -> RowKey {
         RowKey::new(TableId::LogicalRouter, name)
     }
 
-    /// The row.
+    /// Returns the row.
     pub fn fact(&self) -> Fact {
         Fact::Row {
             key: Self::key(&self.name),
@@ -42,34 +42,34 @@ impl LogicalRouter {
     }
 }
 
-/// A router's leg in a switch (ovn-nb(5), `Logical_Router_Port`).
+/// A router's port on a switch (ovn-nb(5), `Logical_Router_Port`).
 #[derive(Clone, Debug, Default)]
 pub struct LogicalRouterPort {
     /// `name`, unique in the database: `<router>-<switch>`.
     pub name: String,
-    /// The router, by name.
+    /// The name of the router.
     pub router: String,
-    /// The uid of the Subnet.
+    /// The UID of the Subnet.
     pub seed: Arc<str>,
-    /// `mac`, lower-case.
+    /// `mac`, in lower case.
     pub mac: String,
-    /// `networks`: the leg's own addresses with their prefix lengths, such as `10.16.0.1/16`.
+    /// `networks`: the port's addresses with their prefix lengths, for example `10.16.0.1/16`.
     pub networks: Vec<String>,
-    /// `ipv6_ra_configs`, such as `address_mode`; none means no router advertisements.
+    /// `ipv6_ra_configs`, for example `address_mode`. Without any, the router sends no router advertisements.
     pub ipv6_ra_configs: BTreeMap<String, String>,
-    /// `options`, such as `gateway_mtu`.
+    /// `options`, for example `gateway_mtu`.
     pub options: BTreeMap<String, String>,
-    /// `external_ids` besides our mark.
+    /// `external_ids` in addition to our mark.
     pub external_ids: Vec<(&'static str, Arc<str>)>,
 }
 
 impl LogicalRouterPort {
-    /// The key of the port called `name`.
+    /// Returns the key of the port `name`.
     pub fn key(name: &str) -> RowKey {
         RowKey::new(TableId::LogicalRouterPort, name)
     }
 
-    /// The row and its place in the router.
+    /// Returns the row and its reference from the router.
     pub fn facts(&self) -> [Fact; 2] {
         let key = Self::key(&self.name);
         let columns = [
@@ -87,39 +87,39 @@ impl LogicalRouterPort {
     }
 }
 
-/// What a policy does with a packet that it matches.
+/// The action of a policy.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// Goes on by the routing table's decision.
+    /// Routes the packet by the routing table.
     Allow,
-    /// Is dropped.
+    /// Drops the packet.
     Drop,
-    /// Goes to one of these next hops, all of one family.
+    /// Routes the packet to one of these next hops, all of one address family.
     Reroute(Vec<String>),
 }
 
-/// A routing policy (ovn-nb(5), `Logical_Router_Policy`), known by its router, priority and match.
+/// A routing policy (ovn-nb(5), `Logical_Router_Policy`). Its key is the router, the priority and the match.
 #[derive(Clone, Debug)]
 pub struct RouterPolicy {
-    /// The router, by name.
+    /// The name of the router.
     pub router: String,
-    /// The uid of what the policy is there for.
+    /// The UID of the policy's owner.
     pub seed: Arc<str>,
-    /// `priority`, 0 to 32767; the highest match wins.
+    /// `priority`, 0 to 32767. The highest match wins.
     pub priority: u16,
     /// `match`: an OVN expression.
     pub match_: String,
-    /// `action`, and `nexthops` with it.
+    /// `action` and `nexthops`.
     pub action: Action,
 }
 
 impl RouterPolicy {
-    /// The row's key.
+    /// Returns the row's key.
     pub fn key(&self) -> RowKey {
         RowKey::new(TableId::LogicalRouterPolicy, format!("{}/{}/{}", self.router, self.priority, self.match_))
     }
 
-    /// The row and its place in the router.
+    /// Returns the row and its reference from the router.
     pub fn facts(&self) -> [Fact; 2] {
         let key = self.key();
         let (action, hops) = match &self.action {
@@ -142,27 +142,28 @@ impl RouterPolicy {
     }
 }
 
-/// A route by destination in the main table (ovn-nb(5), `Logical_Router_Static_Route`), known by its router and all of its values.
+/// A destination route in the main table (ovn-nb(5), `Logical_Router_Static_Route`). Its key is the router and all
+/// values.
 #[derive(Clone, Debug, Default)]
 pub struct StaticRoute {
-    /// The router, by name.
+    /// The name of the router.
     pub router: String,
-    /// The uid of what the route is there for.
+    /// The UID of the route's owner.
     pub seed: Arc<str>,
-    /// `ip_prefix`, such as `0.0.0.0/0`.
+    /// `ip_prefix`, for example `0.0.0.0/0`.
     pub ip_prefix: String,
     /// `nexthop`: an address, or `discard`.
     pub nexthop: String,
 }
 
 impl StaticRoute {
-    /// The row's key.
+    /// Returns the row's key.
     pub fn key(&self) -> RowKey {
         let name = format!("{}/dst-ip/{}/{}", self.router, self.ip_prefix, self.nexthop);
         RowKey::new(TableId::LogicalRouterStaticRoute, name)
     }
 
-    /// The row and its place in the router.
+    /// Returns the row and its reference from the router.
     pub fn facts(&self) -> [Fact; 2] {
         let key = self.key();
         let columns = [

@@ -9,22 +9,23 @@ use crate::key::RowKey;
 use crate::rows::marked;
 use crate::table::TableId;
 
-/// A named set of addresses (ovn-nb(5), `Address_Set`) that matches refer to as `$name`.
+/// A named set of addresses (ovn-nb(5), `Address_Set`). Matches refer to it as `$name`.
 #[derive(Clone, Debug, Default)]
 pub struct AddressSet {
-    /// `name`, unique in the database; letters, digits, `_` and `.`, as ovn-nb(5) asks of what a match can name.
+    /// `name`, unique in the database. It contains letters, digits, `_` and `.`, as ovn-nb(5) requires for use in a
+    /// match.
     pub name: String,
-    /// The uid of what the set is there for.
+    /// The UID of the set's owner.
     pub seed: Arc<str>,
 }
 
 impl AddressSet {
-    /// The key of the set called `name`.
+    /// Returns the key of the set `name`.
     pub fn key(name: &str) -> RowKey {
         RowKey::new(TableId::AddressSet, name)
     }
 
-    /// The row, which says nothing of its addresses.
+    /// Returns the row, without its addresses.
     pub fn fact(&self) -> Fact {
         Fact::Row {
             key: Self::key(&self.name),
@@ -33,7 +34,8 @@ impl AddressSet {
         }
     }
 
-    /// That the set called `name` has `address`: an address, a network, all of one family per set.
+    /// Returns the fact that the set `name` contains `address`, an address or a network. All have one address family
+    /// per set.
     pub fn member(name: &str, address: &str) -> Fact {
         Fact::value(Self::key(name), "addresses", address)
     }

@@ -10,26 +10,26 @@ use crate::key::RowKey;
 use crate::rows::{map, marked, set};
 use crate::table::TableId;
 
-/// An L2 segment (ovn-nb(5), `Logical_Switch`); we have one for each Subnet, and `join` for the nodes.
+/// An L2 segment (ovn-nb(5), `Logical_Switch`). Each Subnet has one, and the nodes have `join`.
 #[derive(Clone, Debug, Default)]
 pub struct LogicalSwitch {
-    /// `name`; the database does not keep it unique, we do.
+    /// `name`. The database does not enforce unique names, the controller does.
     pub name: String,
-    /// The uid of the Subnet.
+    /// The UID of the Subnet.
     pub seed: Arc<str>,
-    /// `other_config`, such as `mcast_snoop`; we do not use OVN's own address management (`subnet`, `exclude_ips`).
+    /// `other_config`, for example `mcast_snoop`. OVN's address management (`subnet`, `exclude_ips`) is not used.
     pub other_config: BTreeMap<String, String>,
-    /// `external_ids` besides our mark.
+    /// `external_ids` in addition to our mark.
     pub external_ids: Vec<(&'static str, Arc<str>)>,
 }
 
 impl LogicalSwitch {
-    /// The key of the switch called `name`.
+    /// Returns the key of the switch `name`.
     pub fn key(name: &str) -> RowKey {
         RowKey::new(TableId::LogicalSwitch, name)
     }
 
-    /// The row.
+    /// Returns the row.
     pub fn fact(&self) -> Fact {
         Fact::Row {
             key: Self::key(&self.name),
@@ -44,34 +44,34 @@ impl LogicalSwitch {
     }
 }
 
-/// A port of a switch (ovn-nb(5), `Logical_Switch_Port`): of a pod, a node, or the switch's end of a router's leg.
+/// A switch port (ovn-nb(5), `Logical_Switch_Port`): of a pod, of a node, or the switch's end of a router port.
 #[derive(Clone, Debug, Default)]
 pub struct LogicalSwitchPort {
     /// `name`, unique in the database: `<pod>.<namespace>`, `node-<node>`, `<switch>-<router>`.
     pub name: Arc<str>,
-    /// The switch it is plugged into, by name.
+    /// The name of the switch.
     pub switch: Arc<str>,
-    /// The uid of the Pod, the Node or the Subnet.
+    /// The UID of the Pod, Node or Subnet.
     pub seed: Arc<str>,
-    /// `type`: empty for what a chassis binds (`iface-id`), `router`, `localnet`, ...
+    /// `type`: empty for a port that a chassis binds (`iface-id`), `router`, `localnet`, ...
     pub kind: &'static str,
-    /// `addresses`: each `<mac> <ip>...`, or `router`.
+    /// `addresses`: each element is `<mac> <ip>...` or `router`.
     pub addresses: Vec<String>,
-    /// `port_security`: each `<mac> <ip>[/<mask>]...`; none lets anything pass.
+    /// `port_security`: each element is `<mac> <ip>[/<mask>]...`. Without any, all packets pass.
     pub port_security: Vec<String>,
-    /// `options`, such as `router-port`.
+    /// `options`, for example `router-port`.
     pub options: BTreeMap<String, String>,
-    /// `external_ids` besides our mark.
+    /// `external_ids` in addition to our mark.
     pub external_ids: Vec<(&'static str, Arc<str>)>,
 }
 
 impl LogicalSwitchPort {
-    /// The key of the port called `name`.
+    /// Returns the key of the port `name`.
     pub fn key(name: &str) -> RowKey {
         RowKey::new(TableId::LogicalSwitchPort, name)
     }
 
-    /// The switch's end of the router port `peer`.
+    /// Returns the switch's end of the router port `peer`.
     pub fn to_router(name: Arc<str>, switch: Arc<str>, seed: Arc<str>, peer: String) -> Self {
         Self {
             name,
@@ -84,7 +84,7 @@ impl LogicalSwitchPort {
         }
     }
 
-    /// The row and its place in the switch.
+    /// Returns the row and its reference from the switch.
     pub fn facts(&self) -> [Fact; 2] {
         let key = RowKey::new(TableId::LogicalSwitchPort, Arc::clone(&self.name));
         let switch = RowKey::new(TableId::LogicalSwitch, Arc::clone(&self.switch));

@@ -1,4 +1,4 @@
-//! What each typed row turns into.
+//! Tests the facts of each typed row.
 
 use expect_test::{Expect, expect};
 

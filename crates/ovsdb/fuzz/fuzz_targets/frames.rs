@@ -1,4 +1,5 @@
-//! A stream is cut into the same messages however it arrives, and no message is longer than allowed.
+//! Fuzzes the framer: the messages do not depend on how the stream is split into reads, and no message exceeds the
+//! limit.
 
 #![no_main]
 
@@ -24,7 +25,7 @@ fn frames<'a>(chunks: impl Iterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, Option<F
     (messages, None)
 }
 
-// The first byte says how long the pieces are.
+// The first byte is the length of the chunks.
 fuzz_target!(|input: (u8, &[u8])| {
     let (length, stream) = input;
     let whole = frames(std::iter::once(stream));
@@ -32,7 +33,7 @@ fuzz_target!(|input: (u8, &[u8])| {
     for message in &whole.0 {
         assert!(message.len() <= MAX);
         assert!(message.starts_with(b"{") && message.ends_with(b"}"));
-        // What is JSON is an object, and one only.
+        // A message that parses as JSON is exactly one object.
         if let Ok(value) = serde_json::from_slice::<serde_json::Value>(message) {
             assert!(value.is_object());
         }

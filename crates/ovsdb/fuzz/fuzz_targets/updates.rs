@@ -1,4 +1,5 @@
-//! Updates one after the other: the replica takes one whole or not at all, and its keys say what its rows say.
+//! Fuzzes a sequence of updates: the replica applies an update completely or not at all, and its index matches its
+//! rows.
 
 #![no_main]
 
@@ -35,7 +36,7 @@ fn check(replica: &Replica) {
     }
 }
 
-// One update on each line; the first is a snapshot.
+// Each line is one update. The first line is a snapshot.
 fuzz_target!(|stream: &str| {
     let mut replica = Replica::new(TABLES);
     assert!(replica.adopt(&Schema::from_json(SCHEMA).unwrap()));

@@ -1,4 +1,4 @@
-//! Whatever is a value comes back from its own JSON; nothing else is one.
+//! Fuzzes values: every JSON document that parses as a value survives a round trip through its own JSON.
 
 #![no_main]
 

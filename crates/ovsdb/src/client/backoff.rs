@@ -1,4 +1,4 @@
-//! The pause between rounds of attempts to connect: doubling, bounded, with jitter so that clients do not come in step.
+//! The pause between rounds of connection attempts. It doubles up to a limit, and jitter keeps clients out of step.
 
 use std::time::Duration;
 
@@ -16,12 +16,13 @@ impl Backoff {
         Backoff { shortest, longest, next: shortest }
     }
 
-    /// After a good session the next pause is the shortest again.
+    /// Resets the next pause to the shortest one, after a successful session.
     pub(super) fn reset(&mut self) {
         self.next = self.shortest;
     }
 
-    /// The next pause: between half and the whole of a time that doubles.
+    /// Returns the next pause: a random time between half of the current limit and the whole of it. The limit then
+    /// doubles.
     pub(super) fn pause(&mut self) -> Duration {
         let whole = self.next.min(self.longest);
         self.next = whole.saturating_mul(2);

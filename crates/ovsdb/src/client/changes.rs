@@ -1,7 +1,8 @@
-//! Which rows have changed since the owner last asked: a set that coalesces, so it neither drops nor blocks.
+//! The rows that changed since the owner last asked. Changes are coalesced in a set, so marking a row never blocks and
+//! never drops a change.
 //!
-//! What a new session brings is told when the session carries transactions, and that it does is told even when no row
-//! has changed: an owner that does its work whenever it hears of a change never has to ask whether it may.
+//! Changes that arrive with a new session are reported when the session accepts transactions. The start of a session is
+//! reported even if no row changed. An owner that works whenever a change is reported therefore needs no other trigger.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,26 +12,26 @@ use tokio::sync::Notify;
 
 use crate::RowId;
 
-/// The changes of the replica, for one owner.
+/// Receives the changes of the replica.
 #[derive(Debug)]
 pub struct Changes {
     dirty: Arc<Dirty>,
 }
 
-/// The rows that have changed since the last [`Changes::next`]. The replica has them as they are now.
+/// The rows that changed since the last [`Changes::next`]. Read their current values from the replica.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// Rows that came, changed or went.
+    /// Rows that were inserted, modified or deleted.
     pub rows: BTreeSet<RowId>,
-    /// A full snapshot has replaced the replica. `rows` are those that differ from before, so nothing is missed,
-    /// but what happened in between is not known.
+    /// A full snapshot replaced the replica. `rows` contains every row that differs from before. The changes in between
+    /// are unknown.
     pub reset: bool,
-    /// A session has begun: what was refused as [`TransactError::Disconnected`](super::TransactError::Disconnected), or
-    /// whose outcome was unknown, can be looked at again.
+    /// A session started. The owner can retry what failed with
+    /// [`TransactError::Disconnected`](super::TransactError::Disconnected) or had an unknown outcome.
     pub connected: bool,
 }
 
-/// The side that marks.
+/// The sending side: marks changed rows.
 #[derive(Debug, Default)]
 pub(super) struct Dirty {
     marked: Mutex<Marked>,
@@ -41,7 +42,7 @@ pub(super) struct Dirty {
 #[derive(Debug, Default)]
 struct Marked {
     change: Change,
-    /// What a session that has not begun has brought is not told yet.
+    /// True while the changes of a session that has not started yet are held back.
     held: bool,
 }
 
@@ -50,10 +51,10 @@ impl Changes {
         Changes { dirty }
     }
 
-    /// Waits for a change. Safe to cancel: what is not returned is returned the next time.
+    /// Waits for a change. Cancel safe: a change that is not returned is returned by the next call.
     pub async fn next(&mut self) -> Change {
         loop {
-            // A mark in between leaves its permit for the wait below.
+            // A mark made in between leaves a permit, so the wait below returns at once.
             if let Some(change) = self.try_next() {
                 return change;
             }
@@ -61,7 +62,7 @@ impl Changes {
         }
     }
 
-    /// What has changed up to now, if anything.
+    /// Returns the changes so far, if any.
     pub fn try_next(&mut self) -> Option<Change> {
         let mut marked = self.dirty.lock();
         if marked.held || marked.change == Change::default() {
@@ -78,14 +79,14 @@ impl Drop for Changes {
 }
 
 impl Dirty {
-    /// Marks rows. The replica must already have them.
+    /// Marks rows. The caller must update the replica first.
     pub(super) fn mark(&self, rows: BTreeSet<RowId>) {
         if !rows.is_empty() {
             self.tell(|marked| marked.add(rows));
         }
     }
 
-    /// Marks what a session that is about to begin has brought; it is told when that session, or another, begins.
+    /// Marks the rows of a session that is about to start. They are reported when this session or a later one starts.
     pub(super) fn hold(&self, rows: BTreeSet<RowId>, reset: bool) {
         self.tell(|marked| {
             marked.held = true;
@@ -94,7 +95,7 @@ impl Dirty {
         });
     }
 
-    /// A session has begun.
+    /// Reports that a session started.
     pub(super) fn begin(&self) {
         self.tell(|marked| {
             marked.held = false;

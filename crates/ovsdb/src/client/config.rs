@@ -1,4 +1,4 @@
-//! Where a database is, and how patient a client of it is.
+//! The configuration of a client: endpoints, timeouts and limits.
 
 use std::time::Duration;
 
@@ -6,59 +6,61 @@ use super::endpoint::Endpoint;
 use super::tls::{TlsError, TlsFiles};
 use crate::Table;
 
-/// What to connect to, and what to keep a copy of.
+/// The servers to connect to and the tables to replicate.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The servers of one database, tried in turn, from the one behind that of the last session on.
+    /// The servers of one database. The client tries them in turn, starting after the endpoint of the last session.
     pub endpoints: Vec<Endpoint>,
     /// The database's name in its schema, such as `OVN_Northbound`.
     pub database: &'static str,
-    /// Whether only the leader of a cluster will do, as it must for whoever writes: other members may serve what is old,
-    /// and pass writes on. A server says whether it leads; when that ends, so does the session, and the next endpoint is
-    /// tried at once. A standalone database leads itself. When false the server is not asked.
+    /// Whether to accept only the leader of a cluster. Writers need the leader: followers can serve stale data and
+    /// forward writes. The server reports whether it is the leader. When it loses the leadership, the session ends and
+    /// the client tries the next endpoint at once. A standalone database is its own leader. If false, the client does
+    /// not check.
     pub leader_only: bool,
-    /// Key and certificates for `ssl:` endpoints. They are read for each connection.
+    /// The private key and certificates for `ssl:` endpoints. The client reads the files for each connection.
     pub tls: Option<TlsFiles>,
-    /// The tables to copy. Tables and columns that the server's schema lacks are left out, with a warning.
+    /// The tables to replicate. Tables and columns that are missing in the server's schema are skipped with a warning.
     pub tables: Vec<Table>,
-    /// How long the server may be silent before it is asked for a sign of life, and how long that may then take.
+    /// How long the server may be silent before the client sends an echo request, and how long it waits for the reply.
     pub inactivity: Duration,
-    /// How long connecting and reading the schema may take.
+    /// The time limit for connecting and reading the schema.
     pub connect_timeout: Duration,
-    /// How long a transaction may take. Then the session is given up, since its outcome cannot be known on it.
+    /// The time limit for a transaction. When it expires, the session ends, because the outcome is unknown.
     pub request_timeout: Duration,
-    /// The shortest and the longest pause after a round of all endpoints in which no session outlived the longest pause.
-    /// It doubles from round to round; jitter is added.
+    /// The shortest and the longest pause after a round of all endpoints in which no session outlived the longest
+    /// pause. The pause doubles from round to round and includes jitter.
     pub backoff: (Duration, Duration),
-    /// The largest message to accept, in bytes. An update that is larger ends the session, and the next one begins with
-    /// what it told, under the limit of [`Config::max_snapshot`].
+    /// The largest message to accept, in bytes. A larger update ends the session. The next session starts with the same
+    /// changes, under the limit of [`Config::max_snapshot`].
     pub max_message: usize,
-    /// The largest message to accept while a monitor is asked for, whose reply is one message however large the database is.
+    /// The largest message to accept while a monitor request is pending. Its reply is one message, whatever the
+    /// database size.
     pub max_snapshot: usize,
 }
 
-/// Why a [`Config`] can never connect to some of its endpoints.
+/// Why the client can never connect to some endpoints of a [`Config`].
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// There is nothing to connect to.
+    /// The list of endpoints is empty.
     #[error("no endpoint is given")]
     NoEndpoint,
-    /// An `ssl:` endpoint, and no key and certificates.
+    /// An `ssl:` endpoint without a private key and certificates.
     #[error("endpoint {0} needs a private key, a certificate and a CA certificate")]
     NoTls(Endpoint),
-    /// An `ssl:` endpoint, and files that cannot be used.
+    /// An `ssl:` endpoint with files that cannot be used.
     #[error("endpoint {endpoint}: {source}")]
     Tls {
-        /// The first such endpoint.
+        /// The first `ssl:` endpoint.
         endpoint: Endpoint,
-        /// What is wrong with the files.
+        /// The error in the files.
         source: Box<TlsError>,
     },
 }
 
 impl Config {
-    /// A configuration with the usual times: 30 s of inactivity, 10 s to connect, 60 s for a transaction,
-    /// pauses from 50 ms to 2 s, messages of up to 64 MiB and snapshots of up to 512 MiB.
+    /// Returns a configuration with the defaults: 30 s of inactivity, 10 s to connect, 60 s for a transaction, pauses
+    /// from 50 ms to 2 s, messages of up to 64 MiB and snapshots of up to 512 MiB.
     pub fn new(endpoints: Vec<Endpoint>, database: &'static str, tables: Vec<Table>) -> Config {
         Config {
             endpoints,
@@ -75,7 +77,8 @@ impl Config {
         }
     }
 
-    /// Whether every endpoint can be tried, as the files are now. [`Client::spawn`](super::Client::spawn) does not ask: it tries, for ever.
+    /// Checks that every endpoint can be tried with the current files. [`Client::spawn`](super::Client::spawn) does not
+    /// check: it retries for ever.
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.endpoints.is_empty() {
             return Err(ConfigError::NoEndpoint);

@@ -1,11 +1,11 @@
-//! Where a server listens, in the words of ovsdb(7), "Connection Methods".
+//! Endpoints in the syntax of ovsdb(7), "Connection Methods".
 
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where a server listens.
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// `unix:/path`
@@ -17,7 +17,7 @@ pub enum Endpoint {
         /// The port.
         port: u16,
     },
-    /// `ssl:host:port`: TCP under TLS, with the files that [`TlsFiles`](super::TlsFiles) names.
+    /// `ssl:host:port`: TCP with TLS. [`TlsFiles`](super::TlsFiles) names the key and the certificates.
     Ssl {
         /// A host name or an address, without brackets.
         host: String,
@@ -26,10 +26,10 @@ pub enum Endpoint {
     },
 }
 
-/// Why a text is not an [`Endpoint`].
+/// Why a string is not an [`Endpoint`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    /// No known method in front.
+    /// The string does not start with a known method.
     #[error("endpoint {0:?}: expected unix:<path>, tcp:<host>:<port> or ssl:<host>:<port>")]
     Method(String),
     /// The path is missing.
@@ -38,13 +38,13 @@ pub enum EndpointError {
     /// The host is missing, or is an IPv6 address without brackets.
     #[error("endpoint {0:?}: expected a host, an IPv4 address or an IPv6 address in brackets")]
     Host(String),
-    /// The port is missing or not one.
+    /// The port is missing or invalid.
     #[error("endpoint {0:?}: expected a port from 1 to 65535")]
     Port(String),
 }
 
 impl Endpoint {
-    /// Reads a list as OVN writes it: `tcp:10.0.0.1:6641,tcp:10.0.0.2:6641`.
+    /// Parses a list in OVN's syntax: `tcp:10.0.0.1:6641,tcp:10.0.0.2:6641`.
     pub fn parse_list(list: &str) -> Result<Vec<Endpoint>, EndpointError> {
         list.split(',').map(|one| one.trim().parse()).collect()
     }
@@ -69,7 +69,7 @@ fn host_port(whole: &str, rest: &str) -> Result<(String, u16), EndpointError> {
     let whole = || whole.to_owned();
     let (host, port) = rest.rsplit_once(':').ok_or_else(|| EndpointError::Port(whole()))?;
     let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(|| EndpointError::Port(whole()))?;
-    // Open vSwitch takes IPv4 addresses in brackets too, and kube-ovn's scripts write them so.
+    // Open vSwitch also accepts IPv4 addresses in brackets, and kube-ovn's scripts write them that way.
     let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) if address.parse::<IpAddr>().is_ok() => address,
         None if !host.is_empty() && !host.contains([':', '[', ']']) => host,

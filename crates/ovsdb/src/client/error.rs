@@ -1,4 +1,4 @@
-//! Why there is no session.
+//! Session errors.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::leader::NotLeader;
 use super::tls::TlsError;
 use crate::{SchemaError, UpdateError};
 
-/// Why a session could not begin, or has ended.
+/// Why a session could not start, or why it ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SessionError {
     #[error("the server has closed the connection")]

@@ -1,20 +1,21 @@
-//! Cuts a stream of bytes into JSON objects. OVSDB puts neither lengths nor newlines between them.
+//! Splits a byte stream into JSON objects. OVSDB sends neither lengths nor newlines between them.
 //!
-//! Every byte is looked at once, however the stream is cut into reads. No input makes it panic or grow without bound.
+//! The framer looks at every byte once, however the stream is split into reads. No input makes it panic or grow without
+//! bound.
 
-/// The deepest nesting of objects; a schema, the deepest message there is, needs seven.
+/// The limit on nested objects. A schema is the deepest message and needs seven levels.
 const MAX_DEPTH: u32 = 64;
 
-/// The buffer of this many bytes is used again.
+/// The framer keeps a buffer of up to this many bytes for the next message.
 const KEPT: usize = 128 << 10;
 
-/// Cuts a stream of bytes into JSON objects.
+/// Splits a byte stream into JSON objects.
 #[derive(Debug)]
 pub struct Framer {
     buf: Vec<u8>,
-    /// Where the current message begins.
+    /// The start of the current message.
     start: usize,
-    /// Up to here the bytes have been looked at.
+    /// The number of bytes already scanned.
     scanned: usize,
     depth: u32,
     in_string: bool,
@@ -22,32 +23,32 @@ pub struct Framer {
     max_message: usize,
 }
 
-/// Why a stream is not a sequence of JSON objects that we accept. It cannot be read any further.
+/// Why a stream is not an acceptable sequence of JSON objects. The stream cannot be read any further.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Something other than white space between two objects.
+    /// A byte other than white space between two objects.
     #[error("byte {0:#04x} between two messages")]
     Between(u8),
-    /// Objects within objects without end.
+    /// Objects nested too deep.
     #[error("message nested deeper than {MAX_DEPTH} objects")]
     TooDeep,
-    /// One message is too large.
+    /// A message that exceeds the limit.
     #[error("message larger than {0} bytes")]
     TooLarge(usize),
 }
 
 impl Framer {
-    /// A framer for messages of up to so many bytes.
+    /// Returns a framer for messages of up to `max_message` bytes.
     pub fn new(max_message: usize) -> Framer {
         Framer { buf: Vec::new(), start: 0, scanned: 0, depth: 0, in_string: false, escaped: false, max_message }
     }
 
-    /// From now on messages of up to so many bytes are accepted, the one that is being read among them.
+    /// Changes the limit. It also applies to the message that is being read.
     pub fn set_max_message(&mut self, max_message: usize) {
         self.max_message = max_message;
     }
 
-    /// Where to append what was read, after [`Framer::next_message`] has said that there is no more.
+    /// The buffer to append received bytes to, after [`Framer::next_message`] returned `None`.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         if self.start > 0 {
             self.buf.drain(..self.start);
@@ -57,7 +58,7 @@ impl Framer {
         &mut self.buf
     }
 
-    /// The next whole message, or `None` when more must be read.
+    /// Returns the next complete message, or `None` if the framer needs more bytes.
     pub fn next_message(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
         while let Some(&byte) = self.buf.get(self.scanned) {
             self.scanned += 1;
@@ -72,7 +73,7 @@ impl Framer {
         Ok(None)
     }
 
-    /// Looks at one byte; true when it ends a message.
+    /// Scans one byte. Returns true if the byte ends a message.
     fn scan(&mut self, byte: u8) -> Result<bool, FrameError> {
         if self.in_string {
             match byte {
@@ -99,7 +100,7 @@ impl Framer {
     }
 
     fn cut(&mut self) -> Vec<u8> {
-        // A large message that fills the buffer goes without a copy; the buffer stays for small ones.
+        // A large message that fills the buffer is returned without a copy. For small messages the buffer is kept.
         if self.start == 0 && self.scanned == self.buf.len() && self.scanned > KEPT {
             self.scanned = 0;
             return std::mem::take(&mut self.buf);
@@ -116,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    /// Feeds the chunks in turn; returns the messages up to the first error.
+    /// Feeds the chunks in turn and returns the messages up to the first error.
     fn frames<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<String>, Option<FrameError>) {
         let mut framer = Framer::new(64);
         let mut messages = Vec::new();
@@ -180,7 +181,7 @@ mod tests {
         let message = |length: usize| format!(r#"{{"a":"{}"}}"#, "x".repeat(length - r#"{"a":""}"#.len()));
         assert_eq!(frames([message(64).as_bytes(), b" ", message(64).as_bytes()]).0.len(), 2);
         assert_eq!(frames([message(65).as_bytes()]), (vec![], Some(FrameError::TooLarge(64))));
-        // It is refused before its end is there.
+        // The framer refuses the message before it has received all of it.
         assert_eq!(frames([&message(100).as_bytes()[..65]]), (vec![], Some(FrameError::TooLarge(64))));
     }
 

@@ -1,8 +1,9 @@
-//! Whether the server is the one to talk to: what it says of itself in the table `Database` of its own database
-//! `_Server` (ovsdb-server(7), "_Server Database"), watched for as long as a session lasts.
+//! Checks whether the server is the leader. The server reports its role in the table `Database` of its own database
+//! `_Server` (ovsdb-server(7), "_Server Database"). The client monitors this table for the whole session.
 //!
-//! A member of a cluster that is not its leader, or that has lost the others, may serve what is old. So may one that calls
-//! itself leader when it has just begun to: hence nobody is listened to whose log is behind what was seen of that cluster.
+//! A cluster member that is not the leader, or that lost its connection to the cluster, can serve stale data. A new
+//! leader can, too, for a short time. The client therefore refuses a server whose log index is behind the highest index
+//! that it has seen in this cluster.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,14 +13,14 @@ use uuid::Uuid;
 use super::wire::SERVER;
 use crate::{Datum, Replica, Row, Schema, Table, UpdateError, Updates};
 
-/// The table that tells.
+/// The table in which the server reports its role.
 pub(super) const DATABASE: Table = Table {
     name: "Database",
     columns: &["name", "model", "leader", "connected", "cid", "index"],
     key: Some(|row| row.get("name")?.as_str().map(str::to_owned)),
 };
 
-/// Why a server is not the one to talk to.
+/// Why the client refuses a server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotLeader {
     #[error("the server has no database {0}")]
@@ -34,11 +35,11 @@ pub(super) enum NotLeader {
     Behind { index: i64, seen: i64 },
 }
 
-/// What one server says of itself.
+/// What one server reports about itself.
 #[derive(Debug)]
 pub(super) struct Member(Mutex<Replica>);
 
-/// How far the log of a cluster was seen, over all sessions.
+/// The cluster and the highest log index that any session has seen.
 #[derive(Debug, Default)]
 pub(super) struct Seen(Mutex<Option<(Uuid, i64)>>);
 
@@ -47,7 +48,7 @@ impl Member {
         Member(Mutex::new(Replica::new([DATABASE])))
     }
 
-    /// The parameters that ask for the row of this database, with the schema of [`SERVER`].
+    /// The parameters of the monitor request for the row of this database. `schema` is the schema of [`SERVER`].
     pub(super) fn monitor_params(&self, schema: &Schema, database: &str) -> Vec<Value> {
         let mut replica = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         replica.adopt(schema);
@@ -56,12 +57,12 @@ impl Member {
         vec![json!(SERVER), json!(SERVER), json!({ DATABASE.name: row }), json!(Uuid::nil())]
     }
 
-    /// Takes in what the server says.
+    /// Applies an update of the `_Server` database.
     pub(super) fn updated(&self, updates: Updates) -> Result<(), UpdateError> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).apply(updates).map(drop)
     }
 
-    /// Whether the server leads, as far as it knows, and is as far as was seen before. Remembers how far it is.
+    /// Checks that the server reports itself as the leader and that its log index is not behind. Records the log index.
     pub(super) fn check(&self, database: &'static str, seen: &Seen) -> Result<(), NotLeader> {
         let replica = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let row = replica.find(DATABASE.name, database).next();
@@ -72,7 +73,7 @@ impl Member {
             Some("clustered") if !is("leader") => Err(NotLeader::Follower),
             Some("clustered") => seen.check(row),
             Some("relay") => Err(NotLeader::Relay),
-            // Standalone: there is nobody else to lead.
+            // A standalone database has no other leader.
             _ => Ok(()),
         }
     }

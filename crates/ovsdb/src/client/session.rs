@@ -1,4 +1,4 @@
-//! One session after the other: connect, read the schema, monitor, stay until it ends, and again.
+//! The session loop: connect, read the schema, monitor, and stay until the session ends. Then start again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +23,11 @@ use super::turns::Turns;
 use super::wire::{MONITOR, SERVER, Ticketed, describe};
 use crate::Schema;
 
-/// Keeps a session until the last handle is gone.
+/// Keeps a session until the last handle is dropped.
 pub(super) async fn run(state: Arc<State>, mut handles: watch::Receiver<()>) {
     tokio::select! {
         () = keep(&state) => {}
-        // Nothing is ever sent: it returns when the sender is dropped.
+        // The sender sends no value: `changed` returns when the sender is dropped.
         _ = handles.changed() => {}
     }
 }
@@ -46,7 +46,7 @@ async fn keep(state: &Arc<State>) {
         } else if failure.as_ref() == Some(&reason) {
             tracing::debug!(database, %endpoint, reason, "still cannot connect");
         } else {
-            // Of several members all but one do not lead: there is nothing wrong with them.
+            // In a cluster, every member but one refuses as a follower. This is not a fault.
             if matches!(*ended, SessionError::NotLeader(_)) {
                 tracing::info!(database, %endpoint, reason, "trying the next one");
             } else {
@@ -60,7 +60,7 @@ async fn keep(state: &Arc<State>) {
     }
 }
 
-/// Ends the session also when its future is dropped.
+/// Ends the session even if its future is dropped.
 struct Session<'a> {
     state: &'a State,
     link: Arc<Link>,
@@ -72,7 +72,8 @@ impl Drop for Session<'_> {
     }
 }
 
-/// One session, from the attempt to connect to its end. Says how long it was live, if ever, and why it is no more.
+/// Runs one session, from the connection attempt to its end. Returns how long the session was live, if it was, and why
+/// it ended.
 async fn session(state: &Arc<State>, endpoint: &Endpoint) -> (Option<Duration>, Arc<SessionError>) {
     let within = state.config.connect_timeout;
     let stream = match timeout(within, connect(endpoint, state.config.tls.as_ref())).await {
@@ -86,7 +87,7 @@ async fn session(state: &Arc<State>, endpoint: &Endpoint) -> (Option<Duration>, 
     let rpc = ClientBuilder::default()
         .set_rpc_middleware(RpcServiceBuilder::new())
         .max_concurrent_requests(1024)
-        // Each caller has a clock of its own.
+        // Each caller has its own timeout.
         .request_timeout(Duration::from_hours(24))
         .build_with_tokio(sender, receiver);
     let live = Arc::new(Live { rpc, link: link.clone() });
@@ -129,21 +130,21 @@ async fn tcp(host: &str, port: u16) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Asks who leads, reads the schema and starts the monitor. Afterwards the replica is current.
+/// Checks the leader, reads the schema and starts the monitor. On return, the replica is current.
 async fn open(state: &State, live: &Live) -> Result<(), SessionError> {
     let within = state.config.connect_timeout;
     let prepare = async {
         if state.config.leader_only {
             let schema = schema(live, SERVER).await?;
             let watch = live.link.member.monitor_params(&schema, state.config.database);
-            // The transport ends the session when the answer, or any later one, is that another leads.
+            // The transport ends the session when this reply, or a later update, names another leader.
             request::<IgnoredAny>(live, MONITOR, watch).await?;
         }
         schema(live, state.config.database).await
     };
     state.adopt(&timeout(within, prepare).await.map_err(|_| SessionError::ConnectTimeout(within))??);
 
-    // A large snapshot takes as long as it takes, while the server shows signs of life.
+    // A large snapshot has no time limit as long as the server sends data.
     let silence = watch_silence(state.config.inactivity, live);
     tokio::select! {
         monitored = request::<IgnoredAny>(live, MONITOR, state.monitor_params()) => monitored.map(drop),
@@ -172,13 +173,14 @@ async fn request<R: DeserializeOwned>(
     })
 }
 
-/// Asks a silent server for a sign of life; returns when it has given none.
+/// Sends an echo request to a silent server. Returns when the server does not reply.
 async fn watch_silence(limit: Duration, live: &Live) -> Result<(), SessionError> {
     loop {
         match limit.checked_sub(live.link.silence()) {
             Some(rest) if !rest.is_zero() => tokio::time::sleep(rest).await,
             _ => {
-                // Any byte will do, the reply or not: a server busy sending has no time for echoes.
+                // Any byte counts, not only the reply: a server that is busy sending does not answer echo requests in
+                // time.
                 match timeout(limit, request::<IgnoredAny>(live, "echo", vec![])).await {
                     Ok(answered) => drop(answered?),
                     Err(_) if live.link.silence() < limit => {}

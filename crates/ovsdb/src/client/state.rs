@@ -1,7 +1,9 @@
-//! What the handles, the session task and the transport share. Every lock here is held for moments, never across an await.
+//! The state that the handles, the session task and the transport share. Locks are held briefly and never across an
+//! await.
 //!
-//! Order matters and is kept here: a change is marked after the replica has it, `connected` becomes true after
-//! the snapshot is in and before its changes are told, and false before anybody learns that the session has ended.
+//! This module guarantees the order of events. A change is marked after the replica contains it. `connected` becomes
+//! true after the snapshot is applied and before its changes are reported. It becomes false before anyone learns that
+//! the session ended.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
@@ -28,14 +30,14 @@ pub(super) struct State {
     pub(super) failure: watch::Sender<Option<Arc<str>>>,
     replica: RwLock<Replica>,
     dirty: Arc<Dirty>,
-    /// The last transaction that the replica has; `None` when it needs a snapshot.
+    /// The ID of the last transaction in the replica. `None` if the replica needs a snapshot.
     last_txn: Mutex<Option<String>>,
     live: RwLock<Option<Arc<Live>>>,
-    /// How far the log of the cluster was seen.
+    /// The highest log index seen in the cluster.
     seen: Seen,
 }
 
-/// A session that can carry transactions.
+/// A session that accepts transactions.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) rpc: Rpc,
@@ -44,12 +46,12 @@ pub(super) struct Live {
 
 pub(super) type Rpc = jsonrpsee::core::client::Client<jsonrpsee::core::client::async_client::RpcService>;
 
-/// One connection, from its start to its end.
+/// One connection, from start to end.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) tickets: Tickets,
     pub(super) member: Member,
-    /// The monitor whose reply is awaited, and the id of the request.
+    /// The monitor whose reply is pending, and the ID of the request.
     awaited: Mutex<Option<(Monitor, String)>>,
     heard: Mutex<Instant>,
     end: watch::Sender<Option<Arc<SessionError>>>,
@@ -83,7 +85,7 @@ impl State {
         &self.config.tables
     }
 
-    /// Takes on the schema of the server that a session has reached.
+    /// Adopts the schema of the connected server.
     pub(super) fn adopt(&self, schema: &Schema) {
         if !self.replica.write().unwrap_or_else(PoisonError::into_inner).adopt(schema) {
             return;
@@ -99,7 +101,7 @@ impl State {
         }
     }
 
-    /// The parameters that ask for every change since what the replica has.
+    /// The parameters of the monitor request: every change since the last transaction in the replica.
     pub(super) fn monitor_params(&self) -> Vec<Value> {
         let replica = self.replica();
         let monitored = self.tables().iter().filter_map(|table| {
@@ -112,7 +114,7 @@ impl State {
         vec![json!(database), json!(database), monitored.collect::<Map<_, _>>().into(), json!(since)]
     }
 
-    /// Takes in the reply to the monitor request: a snapshot, or what has changed since the last session.
+    /// Applies the reply to the monitor request: a snapshot, or the changes since the last session.
     pub(super) fn monitored(&self, reply: Monitored<'_>) -> Result<(), SessionError> {
         let Monitored { found, last_txn, updates } = reply;
         let updates = Updates::decode(self.tables(), updates)?;
@@ -120,7 +122,7 @@ impl State {
             let changed = self.apply(&last_txn, updates)?;
             self.dirty.hold(changed, false);
         } else {
-            // Readers go on while the new replica is built.
+            // Readers continue while the new replica is built.
             let (fresh, changed) = self.replica().snapshot(updates)?;
             let old = std::mem::replace(&mut *self.replica.write().unwrap_or_else(PoisonError::into_inner), fresh);
             self.remember_txn(&last_txn);
@@ -130,7 +132,7 @@ impl State {
         Ok(())
     }
 
-    /// Takes in an update.
+    /// Applies an update.
     pub(super) fn updated(&self, last_txn: &str, updates: &RawValue) -> Result<(), SessionError> {
         let updates = Updates::decode(self.tables(), updates).inspect_err(|_| self.forget_txn())?;
         let changed = self.apply(last_txn, updates)?;
@@ -138,16 +140,17 @@ impl State {
         Ok(())
     }
 
-    /// Takes in what the server says of itself.
+    /// Applies an update of the server's own database and checks the leader.
     pub(super) fn told(&self, link: &Link, updates: &RawValue) -> Result<(), SessionError> {
         link.member.updated(Updates::decode(&[DATABASE], updates)?)?;
         Ok(link.member.check(self.config.database, &self.seen)?)
     }
 
-    /// Gives the rows that have changed, to be marked.
+    /// Applies updates and returns the changed rows, which the caller must mark.
     fn apply(&self, last_txn: &str, updates: Updates) -> Result<BTreeSet<RowId>, SessionError> {
         let applied = self.replica.write().unwrap_or_else(PoisonError::into_inner).apply(updates);
-        // What does not fit shows that the replica is not what the server thinks: only a snapshot helps.
+        // An update that does not fit means that the replica differs from the server's data. Only a snapshot repairs
+        // this.
         let changed = applied.inspect_err(|_| self.forget_txn())?;
         self.remember_txn(last_txn);
         Ok(changed)
@@ -161,7 +164,7 @@ impl State {
         *self.last_txn.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Opens the session to transactions, unless it has ended meanwhile.
+    /// Makes the session available for transactions, unless it has ended in the meantime.
     pub(super) fn begin(&self, live: Arc<Live>) {
         let link = live.link.clone();
         link.end.send_if_modified(|end| {
@@ -175,7 +178,7 @@ impl State {
         });
     }
 
-    /// Ends a session, for the first reason given.
+    /// Ends a session. The first reason wins.
     pub(super) fn end(&self, link: &Link, reason: SessionError) {
         link.end.send_if_modified(|end| {
             let first = end.is_none();
@@ -200,37 +203,37 @@ impl Link {
         }
     }
 
-    /// Whether the reply that is awaited may be a whole database.
+    /// Whether the pending reply can contain a whole database.
     pub(super) fn awaits_snapshot(&self) -> bool {
         let awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
         matches!(*awaited, Some((Monitor::Tables, _)))
     }
 
-    /// A monitor has been asked for.
+    /// Records a monitor request.
     pub(super) fn await_monitor(&self, monitor: Monitor, id: String) {
         *self.awaited.lock().unwrap_or_else(PoisonError::into_inner) = Some((monitor, id));
     }
 
-    /// The monitor that was asked for by the request with this id, once.
+    /// Takes the pending monitor if its request has this ID.
     pub(super) fn started(&self, id: &str) -> Option<Monitor> {
         let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
         awaited.take_if(|(_, asked)| asked == id).map(|(monitor, _)| monitor)
     }
 
-    /// Waits for the session's end, and says why.
+    /// Waits for the end of the session and returns the reason.
     pub(super) async fn ended(&self) -> Arc<SessionError> {
         let mut end = self.end.subscribe();
         let reason = end.wait_for(Option::is_some).await;
-        // The sender is in `self`, so that the error cannot be.
+        // The sender is part of `self`, so `wait_for` cannot fail.
         reason.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| Arc::new(SessionError::Closed))
     }
 
-    /// The server has said something.
+    /// Records that the server sent something.
     pub(super) fn hear(&self) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// For how long the server has said nothing.
+    /// Returns the time since the server last sent something.
     pub(super) fn silence(&self) -> Duration {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }

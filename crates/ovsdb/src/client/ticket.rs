@@ -1,12 +1,12 @@
-//! Whether a request has been written, known for certain.
+//! Decides whether a request is written.
 //!
-//! Every request carries a ticket. Whoever takes it first decides: the writer, and the request goes out;
-//! or the caller who gives up, and it never will.
+//! Every request carries a ticket. The first side to take the ticket decides: the writer sends the request, or the
+//! caller gives up and the request is never sent.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The tickets of the requests of one session that have not been written.
+/// The tickets of the requests of one session that are not yet written.
 #[derive(Debug, Default)]
 pub(super) struct Tickets(Mutex<Book>);
 
@@ -16,7 +16,7 @@ struct Book {
     waiting: HashSet<u64>,
 }
 
-/// The caller's half. Dropping it takes the request back if it has not been written.
+/// The caller's half. Dropping it cancels the request if it is not yet written.
 #[derive(Debug)]
 pub(super) struct Ticket<'a> {
     book: &'a Tickets,
@@ -32,7 +32,7 @@ impl Tickets {
         Ticket { book: self, number }
     }
 
-    /// The writer's half: true when the request is to be written now.
+    /// The writer's half. Returns true if the writer must send the request now.
     pub(super) fn claim(&self, number: u64) -> bool {
         self.lock().waiting.remove(&number)
     }
@@ -47,7 +47,7 @@ impl Ticket<'_> {
         self.number
     }
 
-    /// Gives up. True when the request has not been written and never will be.
+    /// Gives up. Returns true if the request was not written and never will be.
     pub(super) fn void(&self) -> bool {
         self.book.claim(self.number)
     }

@@ -1,9 +1,10 @@
-//! TLS for `ssl:` endpoints: a certificate of our own, and a server whose certificate our CA has signed.
+//! TLS for `ssl:` endpoints: the client has a certificate, and the server needs a certificate signed by the configured
+//! CA.
 //!
-//! OVN's tools know each other by their CA alone: `ovs-pki` writes no host names into certificates. So a server's chain
-//! and signature are checked as always, and the name in its certificate is not.
+//! OVN's tools authenticate each other by CA only, because `ovs-pki` writes no host names into certificates. The client
+//! therefore verifies the server's chain and signature, but not the name in its certificate.
 //!
-//! The files are read for each connection, so that a certificate that was renewed is used from the next session on.
+//! The client reads the files for each connection, so the next session uses a renewed certificate.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,34 +19,34 @@ use tokio_rustls::rustls::{
     self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
-/// The PEM files that `ssl:` endpoints need, as OVN's own tools take them.
+/// The PEM files for `ssl:` endpoints, the same that OVN's own tools take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Our private key.
+    /// The client's private key.
     pub private_key: PathBuf,
-    /// Our certificate, followed by intermediate ones if there are any.
+    /// The client's certificate, followed by intermediate certificates if there are any.
     pub certificate: PathBuf,
-    /// The certificates of those who may sign a server's.
+    /// The certificates of the CAs that may sign a server's certificate.
     pub ca_cert: PathBuf,
 }
 
 /// Why the files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read, or is not what it should be.
+    /// A file cannot be read or parsed.
     #[error("{what} {path}: {source}")]
     File {
-        /// What it should hold.
+        /// What the file should contain.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error.
         source: pem::Error,
     },
-    /// A file holds no certificate.
+    /// A file contains no certificate.
     #[error("{what} {path}: no certificate in it")]
     Empty {
-        /// What it should hold.
+        /// What the file should contain.
         what: &'static str,
         /// The file.
         path: PathBuf,
@@ -55,23 +56,23 @@ pub enum TlsError {
     Ca {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error.
         reason: String,
     },
-    /// Certificate and key cannot be used, or not with each other.
+    /// The certificate or the key is unusable, or they do not match.
     #[error("certificate {certificate} with private key {private_key}: {source}")]
     Pair {
         /// The certificate's file.
         certificate: PathBuf,
         /// The key's file.
         private_key: PathBuf,
-        /// What is wrong with them.
+        /// The error.
         source: rustls::Error,
     },
 }
 
 impl TlsFiles {
-    /// Whether the files are there and fit together, as they are now.
+    /// Checks that the current files exist and match.
     pub fn check(&self) -> Result<(), TlsError> {
         self.connector().map(drop)
     }
@@ -118,7 +119,7 @@ fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'s
     }
 }
 
-/// Checks a server as always, but for its name.
+/// Verifies a server's certificate, except for the name.
 #[derive(Debug)]
 struct AnyName(Arc<WebPkiServerVerifier>);
 
@@ -132,7 +133,7 @@ impl ServerCertVerifier for AnyName {
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         use CertificateError::{NotValidForName, NotValidForNameContext};
-        // The name is looked at last, after everything else was found to be right.
+        // The verifier checks the name last, after every other check passed.
         match self.0.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
             Err(rustls::Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) => {
                 Ok(ServerCertVerified::assertion())

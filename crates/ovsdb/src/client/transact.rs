@@ -1,4 +1,4 @@
-//! One transaction: sent at most once, and its outcome told apart as well as it can be known.
+//! Runs one transaction: sends it at most once and reports what is known about its outcome.
 
 use std::collections::BTreeMap;
 
@@ -13,43 +13,45 @@ use super::ticket::Ticket;
 use super::wire::{Ticketed, describe};
 use crate::{Atom, Datum, Op};
 
-/// What one operation of a committed transaction has done.
+/// The result of one operation of a committed transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpReply {
-    /// How many rows an update, mutate or delete matched.
+    /// The number of rows that an update, mutate or delete matched.
     pub count: u64,
-    /// The id of the row that an insert made.
+    /// The UUID of the row that an insert created.
     pub uuid: Option<Uuid>,
-    /// The rows that a select found, with the columns asked for.
+    /// The rows that a select returned, with the selected columns.
     pub rows: Vec<BTreeMap<String, Datum>>,
 }
 
 /// Why a transaction is not known to be committed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransactError {
-    /// There is no session. Nothing was sent and nothing will be.
+    /// There is no session. The request was not sent and will not be sent.
     #[error("the database is not connected")]
     Disconnected,
-    /// It was sent, but the session ended before a reply: it may have been committed or not, and it may yet be, since
-    /// the new leader of a cluster commits what the old one has left when it has long sent its snapshot. Once a later
-    /// write is committed that changes what this one waits for ([`Op::Wait`]), the replica tells for good. Without such a
-    /// wait any later write will do, unless a server wakes up that was paused. Never just send it again.
+    /// The request was sent, but the session ended before the reply. The transaction may have been committed. It can
+    /// also still be committed later: a new leader commits entries that the old leader left, even after it has sent its
+    /// snapshot. The replica is certain once a later write is committed that changes what this transaction waits for
+    /// ([`Op::Wait`]). Without such a wait, any later write is enough, unless a paused server resumes. Never send the
+    /// transaction again without this check.
     #[error("the reply of the database was lost: the transaction may have been committed or not")]
     Unknown,
-    /// The server has refused it; nothing of it was done.
+    /// The server refused the transaction. None of its operations took effect.
     #[error("the database refused {}: {error}{}{details}",
         index.map_or_else(|| "the transaction".to_owned(), |index| format!("operation {index}")),
         if details.is_empty() { "" } else { ": " })]
     Refused {
-        /// The operation that failed; `None` when they failed as a whole, as for a broken constraint.
+        /// The operation that failed. `None` if the transaction failed as a whole, for example on a constraint
+        /// violation.
         index: Option<usize>,
-        /// The kind of error (RFC 7047 section 5.2), such as `constraint violation`;
-        /// `timed out` is how a [`Op::Wait`] fails.
+        /// The error string (RFC 7047 section 5.2), for example `constraint violation`. An [`Op::Wait`] fails with
+        /// `timed out`.
         error: String,
-        /// The server's explanation; may be empty.
+        /// The server's explanation. It can be empty.
         details: String,
     },
-    /// The reply makes no sense, so that the outcome is as little known as with [`TransactError::Unknown`].
+    /// The reply is invalid. The outcome is unknown, as with [`TransactError::Unknown`].
     #[error("the reply of the database makes no sense: {0}")]
     Protocol(String),
 }
@@ -73,7 +75,7 @@ pub(super) async fn transact(state: &State, ops: &[Op]) -> Result<Vec<OpReply>, 
     let params = Ticketed { ticket: ticket.number(), params };
     let within = state.config.request_timeout;
     let reply = tokio::select! {
-        // A reply that came just before the end counts.
+        // A reply that arrives just before the session ends still counts.
         biased;
         reply = live.rpc.request::<Vec<Option<RawReply>>, _>("transact", params) => reply,
         _ = live.link.ended() => return Err(lost(&ticket)),
@@ -96,13 +98,13 @@ pub(super) async fn transact(state: &State, ops: &[Op]) -> Result<Vec<OpReply>, 
     }
 }
 
-/// The session has ended or taken too long: what can be said of the request?
+/// The error for a request whose session ended or that took too long.
 fn lost(ticket: &Ticket<'_>) -> TransactError {
     if ticket.void() { TransactError::Disconnected } else { TransactError::Unknown }
 }
 
-/// Reads the replies to so many operations (RFC 7047 section 4.1.3): one for each, up to the first that failed,
-/// and one more when committing failed.
+/// Reads the replies to `ops` operations (RFC 7047 section 4.1.3). There is one reply for each operation up to the
+/// first failure, and an additional one if the commit failed.
 fn outcome(replies: Vec<Option<RawReply>>, ops: usize) -> Result<Vec<OpReply>, TransactError> {
     let mut done = Vec::with_capacity(ops);
     for (index, reply) in replies.into_iter().enumerate() {

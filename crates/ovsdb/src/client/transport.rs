@@ -1,8 +1,8 @@
-//! The transport under jsonrpsee: it frames, translates, answers `echo`, and applies updates to the replica.
+//! The transport for jsonrpsee: splits and translates messages, answers `echo`, and applies updates to the replica.
 //!
-//! The receive half applies snapshots and updates in the order of the wire, before jsonrpsee sees anything that came
-//! after them. That is why a transaction's reply finds its rows in the replica. It never waits for the write half,
-//! since a server with unread output stops reading and both would wait for ever.
+//! The receive half applies snapshots and updates in the order in which they arrive, before jsonrpsee sees any later
+//! message. The replica therefore contains the rows of a transaction before its reply. The receive half never waits for
+//! the send half: a server with unread output stops reading, and a client that waits would deadlock.
 
 use std::sync::Arc;
 
@@ -16,18 +16,18 @@ use super::frame::Framer;
 use super::state::{Link, State};
 use super::wire::{self, Incoming, Monitor, Request};
 
-/// Messages larger than this are read on a thread of their own, so that they hold up no other task.
+/// Larger messages are parsed on a separate thread, so that they do not block other tasks.
 const LARGE: usize = 256 << 10;
 
-/// How many echo requests may wait for their answers. A server sends one and waits.
+/// The number of echo requests that may wait for an answer. A server sends one and waits for the reply.
 const ECHOES: usize = 16;
 
-/// A connection that the server may end.
+/// A connection to the server.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
 
-/// The session has ended; the link says why.
+/// The session ended. The link holds the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("the session has ended")]
 pub(super) struct Ended;
@@ -48,7 +48,7 @@ pub(super) struct Receiver {
 type Reader = tokio::io::ReadHalf<Box<dyn Stream>>;
 type Writer = tokio::io::WriteHalf<Box<dyn Stream>>;
 
-/// Makes the two halves for jsonrpsee and starts the task that writes.
+/// Returns the two halves for jsonrpsee and starts the writer task.
 pub(super) fn over(stream: Box<dyn Stream>, link: &Arc<Link>, state: &Arc<State>) -> (Sender, Receiver) {
     let (reader, writer) = tokio::io::split(stream);
     let (requests, to_write) = mpsc::channel(1);
@@ -63,7 +63,7 @@ impl TransportSenderT for Sender {
     type Error = Ended;
 
     async fn send(&mut self, message: String) -> Result<(), Ended> {
-        // What is not a request of ours (jsonrpsee has its own for subscriptions) has no place on this wire.
+        // Skip other messages: jsonrpsee has methods of its own for subscriptions, which OVSDB does not know.
         let Ok(Some(request)) = wire::outgoing(&message) else { return Ok(()) };
         if let Some(monitor) = request.monitor {
             self.link.await_monitor(monitor, request.id.clone());
@@ -72,8 +72,8 @@ impl TransportSenderT for Sender {
     }
 }
 
-/// Writes requests whose tickets are still good, and answers to echoes first, until the session ends.
-/// jsonrpsee drops both of its halves when it cannot go on; then the session ends here.
+/// Writes requests whose tickets are still valid, and echo replies first, until the session ends. When jsonrpsee cannot
+/// continue, it drops both halves, and this task ends the session.
 async fn write(
     mut writer: Writer,
     mut requests: mpsc::Receiver<Request>,
@@ -126,7 +126,7 @@ impl TransportReceiverT for Receiver {
 }
 
 impl Receiver {
-    /// The next message on the wire.
+    /// Reads the next message.
     async fn read(&mut self) -> Result<Vec<u8>, SessionError> {
         loop {
             let Config { max_message, max_snapshot, .. } = self.state.config;
@@ -148,7 +148,7 @@ impl Receiver {
         }
     }
 
-    /// Takes in a message; returns what jsonrpsee is to see of it.
+    /// Handles a message. Returns the message to pass on to jsonrpsee.
     async fn take(&self, message: Vec<u8>) -> Result<Option<Vec<u8>>, SessionError> {
         if message.len() < LARGE {
             return take(&message, &self.state, &self.link, &self.echoes);
@@ -177,7 +177,7 @@ fn take(
             if let Some(monitor) = link.started(reply.id.get())
                 && reply.error.is_none()
             {
-                // The snapshot is ours; jsonrpsee need only learn that there was one.
+                // The replica takes the snapshot. jsonrpsee only needs to know that the request succeeded.
                 let monitored = serde_json::from_str(reply.result.take().map_or("null", |result| result.get()))?;
                 match monitor {
                     Monitor::Tables => state.monitored(monitored)?,

@@ -1,8 +1,9 @@
-//! Which endpoint is tried next, and when.
+//! Selects the next endpoint and the pause before it.
 //!
-//! A round tries each endpoint once, at once one after the other, and begins behind the one that had the last good
-//! session: where a server has gone, the others are asked first. Only a round without a good session is followed by a
-//! pause. A server that takes sessions and drops them is thus not called more often than one that takes none.
+//! A round tries each endpoint once, without a pause in between. It starts after the endpoint of the last good session,
+//! so the other servers are tried first when one goes away. The client pauses only after a round without a good
+//! session. A server that accepts sessions and drops them is therefore not called more often than a server that refuses
+//! them.
 
 use std::time::Duration;
 
@@ -13,26 +14,26 @@ use super::backoff::Backoff;
 pub(super) struct Turns {
     endpoints: usize,
     next: usize,
-    /// How many are left in this round.
+    /// The number of endpoints left in this round.
     left: usize,
     backoff: Backoff,
-    /// A session that lasted so long was a good one.
+    /// The minimum duration of a good session.
     good: Duration,
 }
 
 impl Turns {
-    /// So many endpoints, and the shortest and the longest pause.
+    /// Creates the order for `endpoints` endpoints, with the shortest and the longest pause.
     pub(super) fn new(endpoints: usize, pauses: (Duration, Duration)) -> Turns {
-        // Whoever connects only as often as the longest pause allows needs no other.
+        // A session as long as the longest pause limits the rate as well as the pause does.
         Turns { endpoints, next: 0, left: endpoints, backoff: Backoff::new(pauses), good: pauses.1 }
     }
 
-    /// The endpoint to try now.
+    /// Returns the endpoint to try now.
     pub(super) fn endpoint(&self) -> usize {
         self.next
     }
 
-    /// Goes on to the next endpoint after one whose session lasted so long, if there was any. Says how long to pause.
+    /// Selects the next endpoint after a session that lasted `lasted`, if there was one. Returns the pause before it.
     pub(super) fn ended(&mut self, lasted: Option<Duration>) -> Option<Duration> {
         self.next = (self.next + 1).checked_rem(self.endpoints).unwrap_or(0);
         if lasted.is_some_and(|lasted| lasted >= self.good) {
@@ -56,7 +57,7 @@ mod tests {
     const GOOD: Option<Duration> = Some(Duration::from_secs(2));
     const SHORT: Option<Duration> = Some(Duration::from_millis(1999));
 
-    /// Has each session end in turn, and says where the next one is tried, with a mark where there is a pause before.
+    /// Ends each session in turn and lists the endpoints that follow. `pause` marks a pause.
     fn order(endpoints: usize, ends: &[Option<Duration>]) -> String {
         let mut turns = Turns::new(endpoints, (Duration::from_millis(50), Duration::from_secs(2)));
         let mut said = vec![turns.endpoint().to_string()];

@@ -1,4 +1,4 @@
-//! Between jsonrpsee's JSON-RPC 2.0 and the 1.0 that OVSDB speaks: pure translation of single messages.
+//! Translates single messages between jsonrpsee's JSON-RPC 2.0 and OVSDB's JSON-RPC 1.0.
 
 use std::borrow::Cow;
 
@@ -8,22 +8,22 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
-/// The method whose reply is a snapshot or a resumption.
+/// The monitor method. Its reply is a snapshot or the changes since a given transaction.
 pub(super) const MONITOR: &str = "monitor_cond_since";
 
-/// The server's database about its databases.
+/// The database in which the server describes its databases.
 pub(super) const SERVER: &str = "_Server";
 
-/// What a monitor watches, of the two that there are. Each is called by the name of its database.
+/// The two monitors of a session. The ID of each monitor is the name of its database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Monitor {
-    /// The server's role.
+    /// The table with the server's role.
     Server,
     /// The tables of the replica.
     Tables,
 }
 
-/// The parameters of a request with its ticket, which the transport takes off again.
+/// The parameters of a request, with its ticket. The transport removes the ticket.
 #[derive(Serialize)]
 pub(super) struct Ticketed {
     pub(super) ticket: u64,
@@ -36,18 +36,18 @@ impl ToRpcParams for Ticketed {
     }
 }
 
-/// A request as it goes out.
+/// A request in wire format.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) ticket: u64,
-    /// The id that the reply will carry, as JSON.
+    /// The ID of the request as JSON. The reply carries the same ID.
     pub(super) id: String,
-    /// The monitor that it starts.
+    /// The monitor that the request starts.
     pub(super) monitor: Option<Monitor>,
     pub(super) json: Vec<u8>,
 }
 
-/// Translates a request of jsonrpsee. `None` for what is no request of ours.
+/// Translates a request of jsonrpsee. Returns `None` for other messages.
 pub(super) fn outgoing(message: &str) -> Result<Option<Request>, serde_json::Error> {
     #[derive(Deserialize)]
     struct From<'a> {
@@ -64,7 +64,7 @@ pub(super) fn outgoing(message: &str) -> Result<Option<Request>, serde_json::Err
         #[serde(borrow)]
         params: &'a RawValue,
     }
-    // No "jsonrpc" member, which the server would refuse, and always parameters, which it requires.
+    // OVSDB refuses a "jsonrpc" member and requires "params".
     #[derive(Serialize)]
     struct To<'a> {
         id: &'a RawValue,
@@ -82,18 +82,18 @@ pub(super) fn outgoing(message: &str) -> Result<Option<Request>, serde_json::Err
     Ok(Some(Request { ticket: params.ticket, id: id.get().to_owned(), monitor, json }))
 }
 
-/// A message of the server.
+/// A message from the server.
 #[derive(Debug)]
 pub(super) enum Incoming<'a> {
-    /// It asks for a sign of life; this is the reply to send.
+    /// An echo request, with the reply to send.
     Echo(Vec<u8>),
-    /// Rows have changed.
+    /// Changed rows.
     Update { monitor: Monitor, last_txn: Cow<'a, str>, updates: &'a RawValue },
-    /// It will send no more updates, as the schema has changed.
+    /// The monitor is canceled because the schema changed.
     Canceled,
-    /// It replies to a request.
+    /// A reply to a request.
     Reply(Reply<'a>),
-    /// Anything else, which a client may ignore (RFC 7047 section 4).
+    /// Any other message. A client may ignore it (RFC 7047 section 4).
     Other,
 }
 
@@ -101,14 +101,14 @@ pub(super) enum Incoming<'a> {
 #[derive(Debug)]
 pub(super) struct Reply<'a> {
     pub(super) id: &'a RawValue,
-    /// Absent means null.
+    /// `None` for null.
     pub(super) result: Option<&'a RawValue>,
     pub(super) error: Option<&'a RawValue>,
 }
 
-/// Reads a message of the server.
+/// Parses a message from the server.
 pub(super) fn incoming(message: &str) -> Result<Incoming<'_>, serde_json::Error> {
-    // Serde reads null as `None`: what is null is absent.
+    // Serde deserializes null as `None`, so null and absent are the same.
     #[derive(Deserialize)]
     struct From<'a> {
         #[serde(borrow)]
@@ -149,7 +149,7 @@ pub(super) fn incoming(message: &str) -> Result<Incoming<'_>, serde_json::Error>
 /// The result of [`MONITOR`].
 #[derive(Deserialize)]
 pub(super) struct Monitored<'a> {
-    /// Whether the updates are those since the transaction that was named, and not a snapshot.
+    /// True if the updates are the changes since the given transaction, false if they are a snapshot.
     pub(super) found: bool,
     #[serde(borrow)]
     pub(super) last_txn: Cow<'a, str>,
@@ -167,7 +167,7 @@ impl Monitor {
 }
 
 impl Reply<'_> {
-    /// The reply as jsonrpsee wants it: a version, either result or error, and the error an object of its own shape.
+    /// Returns the reply in JSON-RPC 2.0: with a version, either a result or an error, and the error as an object.
     pub(super) fn to_jsonrpc(&self) -> Result<Vec<u8>, serde_json::Error> {
         #[derive(Serialize)]
         struct To<'a> {
@@ -197,7 +197,8 @@ impl Reply<'_> {
     }
 }
 
-/// The error and the details of an error reply, which is a string or an object (RFC 7047 section 3.1, `<error>`).
+/// Returns the error and the details of an error reply, which is a string or an object (RFC 7047 section 3.1,
+/// `<error>`).
 pub(super) fn describe(error: &ErrorObject<'_>) -> (String, String) {
     let data: Value = error.data().and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default();
     let text = |member: &str| data.get(member).and_then(Value::as_str).unwrap_or_default().to_owned();

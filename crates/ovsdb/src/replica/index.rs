@@ -1,17 +1,17 @@
-//! Rows by a key that is nearly always unique: the common case costs no set of its own.
+//! An index by a key that is nearly always unique. A key with one row needs no set.
 
 use std::collections::{BTreeSet, HashMap};
 
 use uuid::Uuid;
 
-/// Key -> the rows that have it.
+/// Maps a key to its rows.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index(HashMap<Box<str>, Holders>);
 
 #[derive(Clone, Debug)]
 enum Holders {
     One(Uuid),
-    /// Two or more, or those left of them.
+    /// The rows of a key that has had two or more rows.
     Many(BTreeSet<Uuid>),
 }
 

@@ -1,4 +1,4 @@
-//! A row: few columns, so they are one short list, and a copy of a row is the same list until one of them is changed.
+//! A row. It has few columns, so they are stored in one short list. Clones share the list until one of them changes.
 
 use std::ops::Index;
 use std::sync::Arc;
@@ -6,45 +6,45 @@ use std::{fmt, mem, slice, vec};
 
 use crate::Datum;
 
-/// Column -> value, for the columns that were asked for, in the order of their names. The row's id is not among them.
+/// Maps the requested columns to values, ordered by column name. `_uuid` is not included.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Row(Arc<Vec<Column>>);
 
 type Column = (&'static str, Datum);
 
 impl Row {
-    /// A row without columns.
+    /// Returns a row without columns.
     pub fn new() -> Row {
         Row::default()
     }
 
-    /// A row without columns, and room for so many.
+    /// Returns a row without columns, with capacity for `columns` columns.
     pub fn with_capacity(columns: usize) -> Row {
         Row(Arc::new(Vec::with_capacity(columns)))
     }
 
-    /// Whether it has no column.
+    /// Returns true if the row has no columns.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The number of columns.
+    /// Returns the number of columns.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The value of a column.
+    /// Returns the value of a column.
     pub fn get(&self, column: &str) -> Option<&Datum> {
         self.find(column).ok().map(|at| &self.0[at].1)
     }
 
-    /// The value of a column, to be changed.
+    /// Returns a mutable reference to the value of a column.
     pub fn get_mut(&mut self, column: &str) -> Option<&mut Datum> {
         let at = self.find(column).ok()?;
         Arc::make_mut(&mut self.0).get_mut(at).map(|(_, value)| value)
     }
 
-    /// Gives a column this value. Returns the one it had.
+    /// Sets a column. Returns the old value.
     pub fn insert(&mut self, column: &'static str, value: Datum) -> Option<Datum> {
         let at = self.find(column);
         let columns = Arc::make_mut(&mut self.0);
@@ -57,12 +57,12 @@ impl Row {
         }
     }
 
-    /// The columns, in order.
+    /// Iterates over the columns, in order.
     pub fn iter(&self) -> slice::Iter<'_, Column> {
         self.0.iter()
     }
 
-    /// The values of the columns, in order.
+    /// Iterates over the values of the columns, in order.
     pub fn values(&self) -> impl Iterator<Item = &Datum> {
         self.0.iter().map(|(_, value)| value)
     }
@@ -72,7 +72,7 @@ impl Row {
     }
 }
 
-/// A column that the row does not have reads as the empty set.
+/// Returns the empty set for a column that the row does not have.
 impl Index<&str> for Row {
     type Output = Datum;
 
@@ -82,7 +82,7 @@ impl Index<&str> for Row {
     }
 }
 
-/// Of equal names the last one stays.
+/// If a name occurs more than once, the last value wins.
 impl Extend<Column> for Row {
     fn extend<I: IntoIterator<Item = Column>>(&mut self, columns: I) {
         for (column, value) in columns {

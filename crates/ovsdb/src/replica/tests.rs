@@ -1,4 +1,4 @@
-//! The replica against a model: whatever the rows become, the differences bring the copy there.
+//! Tests the replica against a model: the updates between any two states produce the same rows in both.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -169,7 +169,7 @@ fn model() -> impl Strategy<Value = Model> {
     prop::collection::btree_map((0_u128..6).prop_map(Uuid::from_u128), row(), 0..6)
 }
 
-/// What the server sends when the rows go from `old` to `new` (ovsdb-server(7), section 4.1.14).
+/// Returns the update that the server sends when the rows change from `old` to `new` (ovsdb-server(7), section 4.1.14).
 fn update3(old: &Model, new: &Model) -> Value {
     let defaults: Row =
         replica().table("Shelf").unwrap().columns.iter().map(|(n, c)| (*n, c.default.clone())).collect();
@@ -226,7 +226,7 @@ proptest! {
                 prop_assert_eq!(replica.find("Shelf", note).collect::<Vec<_>>(), expected);
             }
 
-            // A snapshot of the same rows differs in nothing; one of the rows before, in just the same.
+            // A snapshot of the same rows changes nothing. A snapshot of the old rows changes the same rows back.
             let whole = decode(&replica, &update3(&Model::new(), &new)).unwrap();
             prop_assert_eq!(replica.snapshot(whole).unwrap().1, BTreeSet::new());
             let before = decode(&replica, &update3(&Model::new(), &old)).unwrap();

@@ -1,4 +1,4 @@
-//! Reading `<table-updates2>` (ovsdb-server(7), section 4.1.14) and applying it to a [`Replica`].
+//! Parses `<table-updates2>` (ovsdb-server(7), section 4.1.14) and applies it to a [`Replica`].
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,13 +10,13 @@ use uuid::Uuid;
 use super::{Replica, Row, RowId, Table, TableCopy};
 use crate::{ColumnType, Schema};
 
-/// The rows that an update or a snapshot is about, read but not yet applied.
+/// A parsed update or snapshot that is not applied yet.
 #[derive(Clone, Debug)]
 pub struct Updates {
     tables: Vec<(&'static str, Vec<(Uuid, RowUpdate)>)>,
 }
 
-/// Why an update cannot be applied. The replica is as it was before.
+/// Why an update cannot be applied. The replica is unchanged.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UpdateError {
     /// The update names a table that is not monitored or has no schema yet.
@@ -25,7 +25,7 @@ pub enum UpdateError {
         /// The table.
         table: &'static str,
     },
-    /// The update changes a row that the replica does not hold.
+    /// The update modifies a row that is not in the replica.
     #[error("update of {table} {row}: no such row in the replica")]
     Row {
         /// The table.
@@ -33,7 +33,7 @@ pub enum UpdateError {
         /// The row.
         row: Uuid,
     },
-    /// A column's difference is a set for a map, or a map for a set.
+    /// The difference of a column is a set for a map, or a map for a set.
     #[error("update of {table} {row}: column {column} changes between set and map")]
     Column {
         /// The table.
@@ -47,15 +47,15 @@ pub enum UpdateError {
 
 #[derive(Clone, Debug)]
 enum RowUpdate {
-    /// `initial` and `insert`: every column that is not at its default.
+    /// `initial` and `insert`: every column that does not have its default value.
     Whole(Row),
-    /// `modify`: the columns that changed; sets and maps as differences.
+    /// `modify`: the changed columns. Sets and maps are differences.
     Modify(Row),
     Delete,
 }
 
 impl Updates {
-    /// Reads the updates of these tables; other tables and columns are skipped.
+    /// Parses the updates of these tables. Other tables and columns are skipped.
     pub fn decode(tables: &[Table], json: &RawValue) -> Result<Updates, serde_json::Error> {
         let mut from = serde_json::Deserializer::from_str(json.get());
         let updates = TablesSeed(tables).deserialize(&mut from)?;
@@ -63,20 +63,20 @@ impl Updates {
         Ok(updates)
     }
 
-    /// The number of rows it is about.
+    /// Returns the number of rows in the update.
     pub fn len(&self) -> usize {
         self.tables.iter().map(|(_, rows)| rows.len()).sum()
     }
 
-    /// Whether it is about no row at all.
+    /// Returns true if the update contains no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 impl Replica {
-    /// Takes on the types of the columns. Declared columns that the schema lacks are left out from now on.
-    /// Answers whether anything differs from the schema before; the rows then need a new snapshot.
+    /// Adopts the column types of a schema. Declared columns that are missing in the schema are ignored from now on.
+    /// Returns true if the types changed. The rows then need a new snapshot.
     pub fn adopt(&mut self, schema: &Schema) -> bool {
         let mut differs = false;
         for rows in &mut self.tables {
@@ -89,12 +89,14 @@ impl Replica {
         differs
     }
 
-    /// The version of the schema that was adopted last, such as `7.0.0`; empty before that, or when it has none.
+    /// Returns the version of the last adopted schema, for example `7.0.0`. Empty before that, or if the schema has
+    /// none.
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// The declared columns, with their tables, that the adopted schema does not have; before one is adopted, all.
+    /// Returns the declared columns, with their tables, that the adopted schema lacks. Before a schema is adopted, all
+    /// columns.
     pub fn lacking(&self) -> impl Iterator<Item = (&'static str, &'static str)> + '_ {
         self.tables.iter().flat_map(|rows| {
             let lacking = rows.table.columns.iter().filter(|column| !rows.columns.contains_key(*column));
@@ -102,17 +104,17 @@ impl Replica {
         })
     }
 
-    /// The declared tables.
+    /// Returns the declared tables.
     pub fn tables(&self) -> impl Iterator<Item = Table> + '_ {
         self.tables.iter().map(|rows| rows.table)
     }
 
-    /// The declared columns of a table that the adopted schema has.
+    /// Returns the declared columns of a table that the adopted schema has.
     pub fn columns<'a>(&'a self, table: &str) -> impl Iterator<Item = &'static str> + use<'a> {
         self.table(table).into_iter().flat_map(|rows| rows.columns.keys().copied())
     }
 
-    /// Applies the changes since the replica's state. Returns the rows they name.
+    /// Applies an update. Returns the rows in the update.
     pub fn apply(&mut self, updates: Updates) -> Result<BTreeSet<RowId>, UpdateError> {
         self.check(&updates)?;
         let named = updates.tables.iter().flat_map(|(name, rows)| rows.iter().map(|(uuid, _)| (*name, *uuid)));
@@ -121,7 +123,7 @@ impl Replica {
         Ok(touched)
     }
 
-    /// What the replica would be with this snapshot in place of everything, and the rows that differ.
+    /// Returns a replica with the contents of the snapshot, and the rows that differ from this replica.
     pub fn snapshot(&self, snapshot: Updates) -> Result<(Replica, BTreeSet<RowId>), UpdateError> {
         let mut fresh = Replica::new(self.tables());
         fresh.version.clone_from(&self.version);
@@ -140,7 +142,7 @@ impl Replica {
         Ok((fresh, changed))
     }
 
-    /// Does what has been checked.
+    /// Applies updates that `check` accepted.
     fn write(&mut self, updates: Updates) {
         for (name, updates) in updates.tables {
             let Some(rows) = self.table_mut(name) else { continue };
@@ -162,7 +164,7 @@ impl Replica {
         }
     }
 
-    /// Everything that could be wrong with the updates, before the first of them is applied.
+    /// Checks all updates before the first one is applied.
     fn check(&self, updates: &Updates) -> Result<(), UpdateError> {
         for &(table, ref updates) in &updates.tables {
             let rows = self.table(table).ok_or(UpdateError::Table { table })?;
@@ -182,7 +184,7 @@ impl Replica {
 }
 
 impl TableCopy {
-    /// A whole row: what is given, and the defaults of the rest.
+    /// Completes a row with the defaults of the columns that are not given.
     fn whole(&self, mut row: Row) -> Row {
         for (name, column) in &self.columns {
             if row.get(name).is_none() {
@@ -192,7 +194,7 @@ impl TableCopy {
         row
     }
 
-    /// Makes room for a snapshot, so that it is not made again and again.
+    /// Reserves capacity for a snapshot, to avoid repeated reallocation.
     fn reserve(&mut self, rows: usize) {
         self.rows.reserve(rows);
         self.index.reserve(rows);
@@ -370,7 +372,7 @@ impl<'de> Visitor<'de> for ColumnsSeed {
     }
 }
 
-/// Looks a name up among the declared ones without keeping the text.
+/// Finds a declared name without allocating a string.
 struct NameSeed<F>(F);
 
 impl<'de, T, F: FnOnce(&str) -> Option<T>> DeserializeSeed<'de> for NameSeed<F> {

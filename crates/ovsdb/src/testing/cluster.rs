@@ -1,4 +1,4 @@
-//! A cluster of real servers, which agree by raft.
+//! A cluster of real servers that replicate by Raft.
 
 use std::ffi::OsString;
 use std::io;
@@ -7,8 +7,8 @@ use std::path::Path;
 use super::{OvsdbServer, tool};
 use crate::Endpoint;
 
-/// How long a member waits for its leader before it stands for election, in milliseconds: short, and yet longer than a busy
-/// machine keeps a process waiting.
+/// The time in milliseconds that a member waits for its leader before it starts an election. It is short, but longer
+/// than a process waits for CPU time on a busy machine.
 const ELECTION_TIMER: u32 = 500;
 
 /// The members of one cluster.
@@ -19,7 +19,7 @@ pub struct OvsdbCluster {
 }
 
 impl OvsdbCluster {
-    /// Starts so many servers of one new database with this schema. When it returns all of them have joined.
+    /// Starts `members` servers with one new database of this schema. On return, all members have joined the cluster.
     pub fn start(schema: &str, members: usize) -> io::Result<OvsdbCluster> {
         let named: serde_json::Value = serde_json::from_str(schema)?;
         let database = named["name"].as_str().unwrap_or_default().to_owned();
@@ -36,17 +36,17 @@ impl OvsdbCluster {
         Ok(cluster)
     }
 
-    /// The unix sockets of all members.
+    /// Returns the unix sockets of all members.
     pub fn endpoints(&self) -> Vec<Endpoint> {
         self.members.iter().map(OvsdbServer::endpoint).collect()
     }
 
-    /// One member.
+    /// Returns one member.
     pub fn member(&mut self, number: usize) -> &mut OvsdbServer {
         &mut self.members[number]
     }
 
-    /// Which member leads, once one does. Those that are killed or paused do not count.
+    /// Waits for a leader and returns its number. Killed and paused members do not count.
     pub fn leader(&self) -> usize {
         loop {
             let leads = |member: &OvsdbServer| self.status(member).is_ok_and(|said| said.contains("\nRole: leader\n"));
@@ -62,7 +62,7 @@ impl OvsdbCluster {
         tool("ovsdb-client", ["--timeout=30", "wait", &server, &self.database, "connected"]).map(drop)
     }
 
-    /// What a member says of the cluster.
+    /// Returns a member's cluster status.
     fn status(&self, member: &OvsdbServer) -> io::Result<String> {
         let control: OsString = member.path("ctl").into();
         let args = ["--timeout=1".into(), "-t".into(), control, "cluster/status".into(), (&self.database).into()];
@@ -80,7 +80,7 @@ pub(super) fn first(schema: &str) -> io::Result<OvsdbServer> {
     })
 }
 
-/// Where the other members find the one with this file.
+/// Returns the Raft address of the member with this database file.
 fn address(db: &Path) -> String {
     format!("unix:{}", db.with_file_name("raft.sock").display())
 }

@@ -14,13 +14,13 @@ use super::words;
 pub enum Atom {
     /// An integer, or a real without a fraction.
     Int(i64),
-    /// A real with a fraction; make it with `Atom::from(f64)`.
+    /// A real with a fraction. Create it with `Atom::from(f64)`.
     Real(Real),
     /// A boolean.
     Bool(bool),
     /// A string.
     Str(Arc<str>),
-    /// The id of a row.
+    /// The UUID of a row.
     Uuid(Uuid),
 }
 
@@ -29,12 +29,12 @@ pub enum Atom {
 pub struct Real(f64);
 
 impl Atom {
-    /// A string that many values have: it mostly costs no copy of its own.
+    /// Returns a string that occurs in many values. Repeated strings usually share memory.
     pub fn word(text: &str) -> Atom {
         Atom::Str(words::shared(text))
     }
 
-    /// The string, if it is one.
+    /// Returns the string, if it is one.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Atom::Str(text) => Some(text),
@@ -42,7 +42,7 @@ impl Atom {
         }
     }
 
-    /// The integer, if it is one.
+    /// Returns the integer, if it is one.
     pub fn as_int(&self) -> Option<i64> {
         match self {
             Atom::Int(number) => Some(*number),
@@ -50,7 +50,7 @@ impl Atom {
         }
     }
 
-    /// The boolean, if it is one.
+    /// Returns the boolean, if it is one.
     pub fn as_bool(&self) -> Option<bool> {
         match self {
             Atom::Bool(value) => Some(*value),
@@ -58,7 +58,7 @@ impl Atom {
         }
     }
 
-    /// The row id, if it is one.
+    /// Returns the UUID, if it is one.
     pub fn as_uuid(&self) -> Option<Uuid> {
         match self {
             Atom::Uuid(uuid) => Some(*uuid),
@@ -66,7 +66,7 @@ impl Atom {
         }
     }
 
-    /// Where it stands to a string, without making an atom of that.
+    /// Compares the atom with a string without allocating an atom for it.
     pub(super) fn cmp_str(&self, text: &str) -> Ordering {
         match self {
             Atom::Int(_) | Atom::Real(_) | Atom::Bool(_) => Ordering::Less,
@@ -77,7 +77,7 @@ impl Atom {
 }
 
 impl Real {
-    /// The number itself.
+    /// Returns the number.
     pub fn get(self) -> f64 {
         self.0
     }
@@ -116,7 +116,7 @@ impl From<i64> for Atom {
 }
 
 impl From<f64> for Atom {
-    /// A number without a fraction becomes an [`Atom::Int`], so that equal numbers are equal atoms.
+    /// A number without a fraction becomes an [`Atom::Int`], so equal numbers are equal atoms.
     fn from(number: f64) -> Atom {
         /// 2^63
         const LIMIT: f64 = 9_223_372_036_854_775_808.0;
@@ -164,7 +164,7 @@ impl From<Uuid> for Atom {
     }
 }
 
-/// Strings quoted, the rest bare: `"a"`, `7`, `true`.
+/// Strings are quoted, other atoms are not: `"a"`, `7`, `true`.
 impl fmt::Display for Atom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -8,41 +8,41 @@ use uuid::Uuid;
 
 use super::Atom;
 
-/// The value of a column (RFC 7047 section 5.1, `<value>`): a set, or a map. A scalar is a set of one, an absent optional
-/// is the empty set, and an empty map is not an empty set.
+/// The value of a column (RFC 7047 section 5.1, `<value>`): a set or a map. A scalar is a set of one element, an absent
+/// optional value is the empty set. An empty map differs from an empty set.
 ///
-/// It is no larger than an atom, and a set of one, which nearly every column is, costs no memory besides.
+/// A datum has the size of an atom. A set of one element, the common case, needs no heap allocation of its own.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Datum(Form);
 
-/// Every value has one form, so that equal values are equal forms.
+/// Every value has exactly one form, so equal values have equal forms.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Form {
     /// The empty set.
     Empty,
-    /// A set of one.
+    /// A set of one element.
     One(Atom),
-    /// A set of two or more; maybe of every port of a switch, which come and go one by one.
+    /// A set of two or more elements. It can be large, for example all ports of a switch, which change one by one.
     #[allow(clippy::box_collection, reason = "a datum is no larger than an atom")]
     Many(Box<BTreeSet<Atom>>),
-    /// A map: its pairs in the order of their keys, no key twice.
+    /// A map: its pairs ordered by key, without duplicate keys.
     Map(Box<[Pair]>),
 }
 
 type Pair = (Atom, Atom);
 
 impl Datum {
-    /// The empty set: an absent optional. For a map column use [`Datum::empty_map`].
+    /// Returns the empty set, which is also an absent optional value. For a map column use [`Datum::empty_map`].
     pub const fn empty() -> Datum {
         Datum(Form::Empty)
     }
 
-    /// The empty map.
+    /// Returns the empty map.
     pub fn empty_map() -> Datum {
         Datum(Form::Map(Box::default()))
     }
 
-    /// A set of the given elements.
+    /// Returns a set of the given elements.
     pub fn set<A: Into<Atom>>(elements: impl IntoIterator<Item = A>) -> Datum {
         let mut elements = elements.into_iter().map(Into::into);
         match (elements.next(), elements.next()) {
@@ -52,7 +52,7 @@ impl Datum {
         }
     }
 
-    /// A map of the given pairs; of equal keys the last one stays.
+    /// Returns a map of the given pairs. If a key occurs more than once, the last value wins.
     pub fn map<K: Into<Atom>, V: Into<Atom>>(pairs: impl IntoIterator<Item = (K, V)>) -> Datum {
         Datum::of_pairs(pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect())
     }
@@ -66,7 +66,8 @@ impl Datum {
 
     fn of_pairs(mut pairs: Vec<Pair>) -> Datum {
         if !pairs.is_sorted_by(|(before, _), (after, _)| before < after) {
-            // The sort keeps the order of equal keys, and the first of them is what stays.
+            // The sort is stable and `dedup_by` keeps the first of equal keys, so the reversal makes the last value
+            // win.
             pairs.reverse();
             pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
             pairs.dedup_by(|(one, _), (other, _)| one == other);
@@ -74,17 +75,17 @@ impl Datum {
         Datum(Form::Map(pairs.into()))
     }
 
-    /// Whether it is a map.
+    /// Returns true for a map.
     pub fn is_map(&self) -> bool {
         matches!(self.0, Form::Map(_))
     }
 
-    /// Whether it holds nothing.
+    /// Returns true if the datum has no elements or pairs.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The number of elements or pairs.
+    /// Returns the number of elements or pairs.
     pub fn len(&self) -> usize {
         match &self.0 {
             Form::Empty => 0,
@@ -94,7 +95,7 @@ impl Datum {
         }
     }
 
-    /// The one element of a set of one.
+    /// Returns the element of a set of one element.
     pub fn as_atom(&self) -> Option<&Atom> {
         match &self.0 {
             Form::One(atom) => Some(atom),
@@ -102,27 +103,27 @@ impl Datum {
         }
     }
 
-    /// The string of a set of one string.
+    /// Returns the string of a set of one string.
     pub fn as_str(&self) -> Option<&str> {
         self.as_atom().and_then(Atom::as_str)
     }
 
-    /// The integer of a set of one integer.
+    /// Returns the integer of a set of one integer.
     pub fn as_int(&self) -> Option<i64> {
         self.as_atom().and_then(Atom::as_int)
     }
 
-    /// The boolean of a set of one boolean.
+    /// Returns the boolean of a set of one boolean.
     pub fn as_bool(&self) -> Option<bool> {
         self.as_atom().and_then(Atom::as_bool)
     }
 
-    /// The row id of a set of one row id.
+    /// Returns the UUID of a set of one UUID.
     pub fn as_uuid(&self) -> Option<Uuid> {
         self.as_atom().and_then(Atom::as_uuid)
     }
 
-    /// The elements of a set, in order; nothing for a map.
+    /// Iterates over the elements of a set, in order. Yields nothing for a map.
     pub fn atoms(&self) -> impl Iterator<Item = &Atom> {
         let (one, many) = match &self.0 {
             Form::One(atom) => (Some(atom), None),
@@ -132,17 +133,17 @@ impl Datum {
         one.into_iter().chain(many.into_iter().flat_map(|set| set.iter()))
     }
 
-    /// The strings of a set, in order.
+    /// Iterates over the strings of a set, in order.
     pub fn strs(&self) -> impl Iterator<Item = &str> {
         self.atoms().filter_map(Atom::as_str)
     }
 
-    /// The row ids of a set, in order.
+    /// Iterates over the UUIDs of a set, in order.
     pub fn uuids(&self) -> impl Iterator<Item = Uuid> + '_ {
         self.atoms().filter_map(Atom::as_uuid)
     }
 
-    /// Whether a set holds this element, or a map this key.
+    /// Returns true if a set contains this element or a map contains this key.
     pub fn contains(&self, atom: &Atom) -> bool {
         match &self.0 {
             Form::Empty => false,
@@ -152,17 +153,17 @@ impl Datum {
         }
     }
 
-    /// The pairs of a map, in order of their keys; nothing for a set.
+    /// Iterates over the pairs of a map, ordered by key. Yields nothing for a set.
     pub fn pairs(&self) -> impl Iterator<Item = (&Atom, &Atom)> {
         self.slice().iter().map(|(key, value)| (key, value))
     }
 
-    /// The value that a map has under this key.
+    /// Returns the value of a key in a map.
     pub fn value(&self, key: &Atom) -> Option<&Atom> {
         self.look(|other| other.cmp(key))
     }
 
-    /// The string that a map of strings has under this key.
+    /// Returns the string value of a string key in a map.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.look(|other| other.cmp_str(key)).and_then(Atom::as_str)
     }
@@ -180,9 +181,10 @@ impl Datum {
         pairs.get(at).map(|(_, value)| value)
     }
 
-    /// Applies a difference, as `<table-updates2>` has it (ovsdb-server(7), section 4.1.14). Of a set: the elements in
-    /// exactly one of old and new. Of a map: the pairs that went (with their old value), came, or changed (with their new
-    /// value). The difference of a set is no difference of a map; it takes the map's place.
+    /// Applies a difference in the form of `<table-updates2>` (ovsdb-server(7), section 4.1.14). The difference of a
+    /// set contains the elements that are in exactly one of old and new. The difference of a map contains the pairs
+    /// that were deleted (with the old value), inserted, or changed (with the new value). A set given for a map, or a
+    /// map for a set, replaces the value.
     pub(crate) fn toggle(&mut self, diff: Datum) {
         let old = mem::replace(&mut self.0, Form::Empty);
         *self = match (old, diff.0) {
@@ -221,7 +223,7 @@ impl Form {
     }
 }
 
-/// Sets before maps, each by what they hold, in order.
+/// Sets come before maps. Equal kinds are compared by their contents, in order.
 impl Ord for Datum {
     fn cmp(&self, other: &Datum) -> Ordering {
         let kinds = self.is_map().cmp(&other.is_map());
@@ -241,7 +243,7 @@ impl<A: Into<Atom>> From<A> for Datum {
     }
 }
 
-/// A set of one as its element, other sets as `[a, b]`, maps as `{k=v, l=w}`.
+/// Displays a set of one element as the element, other sets as `[a, b]`, and maps as `{k=v, l=w}`.
 impl fmt::Display for Datum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -264,7 +266,7 @@ impl fmt::Display for Datum {
     }
 }
 
-/// As it is displayed: what tells two values apart is in that.
+/// Same as `Display`, which distinguishes any two values.
 impl fmt::Debug for Datum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -33,7 +33,7 @@ impl Serialize for Datum {
     }
 }
 
-/// An array of what an iterator gives.
+/// Serializes the items of an iterator as an array.
 struct Each<F>(F);
 
 impl<T: Serialize, I: Iterator<Item = T>, F: Fn() -> I> Serialize for Each<F> {
@@ -48,7 +48,7 @@ impl<'de> Deserialize<'de> for Atom {
     }
 }
 
-/// An atom of a map, whose text is likely to be in other maps too.
+/// An atom in a map. Its string is likely to occur in other maps too.
 struct Word(Atom);
 
 impl<'de> Deserialize<'de> for Word {
@@ -63,7 +63,7 @@ impl<'de> Deserialize<'de> for Datum {
     }
 }
 
-/// The scalars are the same for an atom and for a set of one.
+/// Scalars are the same for an atom and for a set of one element.
 macro_rules! visit_scalars {
     () => {
         fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
@@ -86,7 +86,7 @@ macro_rules! visit_scalars {
     };
 }
 
-/// How the text of a string is kept.
+/// The function decides how the text of a string is stored.
 struct AtomVisitor(fn(&str) -> Arc<str>);
 
 impl<'de> Visitor<'de> for AtomVisitor {
@@ -146,7 +146,7 @@ enum Tag {
     Map,
 }
 
-/// The second and last element of a tagged pair.
+/// Reads the second and last element of a tagged pair.
 fn second<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(mut seq: A) -> Result<T, A::Error> {
     let Some(value) = seq.next_element()? else {
         return Err(A::Error::custom("a tagged value has two elements"));

@@ -1,24 +1,24 @@
-//! Words that come again and again: the keys of maps, and many of their values, are the same in every row.
+//! Shares repeated strings: the keys of maps, and many of their values, are the same in every row.
 //!
-//! Each thread remembers a few of the words that it read last and hands them out instead of a copy. Which word is shared
-//! is a matter of luck and makes no difference to anyone, except that rows are smaller and quicker to read.
+//! Each thread caches the words that it read last and returns them instead of a copy. Whether a word is shared affects
+//! only memory and speed.
 
 use std::array;
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-/// So many words are remembered; those of one place take turns.
+/// The number of cached words. Words with the same hash slot replace each other.
 const PLACES: usize = 256;
 
-/// Longer texts are no words.
+/// Longer strings are not cached.
 const LONGEST: usize = 64;
 
 thread_local! {
     static WORDS: RefCell<[Option<Arc<str>>; PLACES]> = RefCell::new(array::from_fn(|_| None));
 }
 
-/// The text, without a copy if it is a word that was read lately.
+/// Returns the text, without a copy if it is in the cache.
 pub(super) fn shared(text: &str) -> Arc<str> {
     if text.len() > LONGEST {
         return text.into();

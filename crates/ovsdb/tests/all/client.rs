@@ -1,4 +1,4 @@
-//! The client against a real `ovsdb-server`.
+//! Tests the client against a real `ovsdb-server`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ fn config(endpoint: Endpoint) -> Config {
     Config::new(vec![endpoint], "Shop", tables())
 }
 
-/// A server and a client that is in step with it.
+/// Starts a server and a client that is synchronized with it.
 async fn shop() -> (OvsdbServer, Client, Changes) {
     let server = OvsdbServer::start(SCHEMA).unwrap();
     let (client, mut changes) = Client::spawn(config(server.endpoint()));
@@ -102,7 +102,7 @@ async fn every_kind_of_column_follows_its_changes() {
         }
     }
 
-    // The row that nothing refers to goes with its last reference.
+    // The server deletes the row with its last reference.
     client.transact(&[mutate("a", "goods", Mutator::Delete, good.into())]).await.unwrap();
     assert!(client.read(|replica| replica.get("Good", good).is_none() && replica.is_empty("Good")));
     client.transact(&[Op::Delete { table: "Shelf", on: Where::All }]).await.unwrap();
@@ -139,7 +139,7 @@ async fn a_refusal_names_the_operation_and_changes_nothing() {
         "{refused}"
     );
 
-    // Dangling references are found when all operations are done.
+    // The server checks references after all operations.
     let refused = client.transact(&[shelf("a"), mutate("a", "goods", Mutator::Insert, id("none").into())]).await;
     let refused = refused.unwrap_err();
     assert!(
@@ -237,7 +237,7 @@ async fn a_lost_reply_is_unknown_and_never_sent_again() {
         let client = client.clone();
         async move { client.transact(&[shelf("a")]).await }
     });
-    // The session is still live, and the request on its way to a server that will never read it.
+    // The session is still live, and the request is sent to a server that never reads it.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
@@ -259,7 +259,7 @@ async fn a_silent_server_is_given_up() {
     let (client, _changes) = Client::spawn(Config { inactivity, ..config(server.endpoint()) });
     client.synced().await;
     let mut connected = client.connected();
-    // It answers our echoes, so the session outlives many times the limit.
+    // The server answers echo requests, so the session outlives the limit many times.
     let idle = tokio::time::timeout(inactivity * 6, connected.wait_for(|connected| !connected)).await.is_err();
     assert!(idle, "an idle session has ended");
 
@@ -276,7 +276,7 @@ async fn the_servers_echo_is_answered() {
     let (client, _changes) = Client::spawn(config(server.tcp()));
     client.synced().await;
     let mut connected = client.connected();
-    // The server asks TCP clients after 5 s and gives up on them after 5 more.
+    // The server probes TCP clients after 5 s and drops them after 5 s more.
     let idle = tokio::time::timeout(Duration::from_secs(12), connected.wait_for(|connected| !connected)).await.is_err();
     assert!(idle, "the server has closed the connection: {}", server.log().unwrap());
 }
@@ -292,7 +292,7 @@ async fn a_cluster_resumes_without_a_snapshot() {
     one.transact(&[shelf("a")]).await.unwrap();
     assert!(changes.next().await.reset);
 
-    // The first client gives the silent server up, the second does not.
+    // The first client drops the silent server, the second does not.
     server.pause().unwrap();
     one.connected().wait_for(|connected| !connected).await.unwrap();
     let written = tokio::spawn(async move { two.transact(&[shelf("b")]).await });

@@ -1,5 +1,4 @@
-//! What the decoders make of JSON that no server should send: an error or a value, and never anything else. The same is
-//! tried for longer by `make fuzz`.
+//! Feeds invalid JSON to the decoders. The result must be an error or a value. `make fuzz` runs the same for longer.
 
 use ovsdb::{Datum, Replica, Row, Schema, Table, Updates, Uuid};
 use proptest::prelude::*;
@@ -17,7 +16,7 @@ const SHELF: Table = Table {
 const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 const B: &str = "bbbbbbbb-0000-4000-8000-000000000000";
 
-/// Words that mean something somewhere, ids among them.
+/// Strings with a special meaning to the decoders, UUIDs included.
 fn word() -> impl Strategy<Value = String> {
     const KNOWN: &[&str] = &[
         "uuid", "set", "map", "Shelf", "initial", "insert", "modify", "delete", "name", "tags", "labels", "count",
@@ -26,7 +25,7 @@ fn word() -> impl Strategy<Value = String> {
     prop_oneof![4 => select(KNOWN).prop_map(str::to_owned), 1 => ".{0,8}"]
 }
 
-/// Any JSON, with a leaning towards what the decoders look for.
+/// Arbitrary JSON with a bias towards what the decoders expect.
 fn anything() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -45,7 +44,7 @@ fn anything() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A replica with one row.
+/// Returns a replica with one row.
 fn shop() -> Replica {
     let mut replica = Replica::new([SHELF]);
     assert!(replica.adopt(&Schema::from_json(SCHEMA.as_bytes()).unwrap()));
@@ -65,7 +64,7 @@ fn rows(replica: &Replica) -> Vec<(Uuid, Row)> {
     rows
 }
 
-/// Applies what can be read; expects all of it or nothing, and an index that says what the rows say.
+/// Applies what parses. Expects that all of it or nothing is applied and that the index matches the rows.
 fn apply(json: &str) {
     let Some(updates) = decode(json) else { return };
     let mut replica = shop();
@@ -136,7 +135,7 @@ fn however_deep_it_is_nested_the_stack_suffices() {
         assert!(serde_json::from_str::<Datum>(&deep).is_err());
         assert!(Schema::from_json(deep.as_bytes()).is_err());
         assert!(decode(&deep).is_none());
-        // Where nobody looks, it may even be well-formed.
+        // Unmonitored tables are skipped, whatever they contain.
         let unread = format!(r#"{{"Good":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
         assert!(decode(&unread).is_some_and(|updates| updates.is_empty()));
     }

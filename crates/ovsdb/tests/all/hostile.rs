@@ -1,4 +1,4 @@
-//! The client against servers that say what no server should, in the order that no server would.
+//! Tests the client against servers that send invalid messages, or valid messages in an invalid order.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn count(client: &Client) -> Option<i64> {
     client.read(|replica| replica.get("Shelf", a())?["count"].as_int())
 }
 
-/// A change of the one row.
+/// A change of the only row.
 fn told(reset: bool, connected: bool) -> Change {
     Change { rows: [("Shelf", a())].into(), reset, connected }
 }
@@ -39,7 +39,7 @@ async fn a_snapshot_never_overtakes_the_update_behind_it() {
     let mut connection = server.accept().await;
     connection.give_schema().await;
     let request = connection.request("monitor_cond_since").await;
-    // Both in one write.
+    // Send both in one write.
     let both = format!("{}{}", json!({"id": request["id"], "result": snapshot(1)}), update("t2", 2));
     connection.raw(both.as_bytes()).await;
     client.synced().await;
@@ -120,7 +120,7 @@ async fn nothing_said_on_the_wire_ends_more_than_the_session() {
         let (mut connection, _) = server.open(snapshot(number)).await;
         client.synced().await;
         assert_eq!(count(&client), Some(number));
-        // The client may hang up before it has heard everything.
+        // The client may close the connection before it has read everything.
         let _ = connection.stream.write_all(words.as_bytes()).await;
         if words == "{\"id\":" {
             drop(connection);
@@ -130,7 +130,7 @@ async fn nothing_said_on_the_wire_ends_more_than_the_session() {
     }
 }
 
-/// JSON of exactly this length, of a message with `name` for its text.
+/// Returns a message of exactly `length` bytes. `message` builds it from a string.
 fn padded(length: usize, message: impl Fn(&str) -> Value) -> String {
     let empty = message("").to_string().len();
     message(&"x".repeat(length - empty)).to_string()
@@ -151,7 +151,7 @@ async fn a_snapshot_may_be_larger_than_any_other_message() {
         let mut connection = server.accept().await;
         connection.give_schema().await;
         let request = connection.request("monitor_cond_since").await;
-        // The second time it asks for what it refused to hear.
+        // In the second round the client requests the update that it refused.
         assert_eq!(request["params"][3], if found { json!("t2") } else { json!(Uuid::nil()) });
         let reply = |name: &str| json!({ "id": request["id"], "result": [found, txn, named(kind, name)] });
         connection.raw(padded(sizes[0], reply).as_bytes()).await;
@@ -161,7 +161,7 @@ async fn a_snapshot_may_be_larger_than_any_other_message() {
         connection.raw(padded(sizes[1], update).as_bytes()).await;
         changes.next().await;
         assert!(length() > sizes[1] - 200);
-        // It hangs up in the middle.
+        // The client closes the connection in the middle of the message.
         let _ = connection.stream.write_all(padded(sizes[2], update).as_bytes()).await;
         connection.closed().await;
     }
@@ -212,7 +212,7 @@ async fn what_was_not_written_is_disconnected_and_what_was_is_unknown() {
         let client = client.clone();
         tokio::spawn(async move { client.transact(&[Op::Comment("x".repeat(size))]).await })
     };
-    // Too much for the socket's buffer: once the first bytes are there the writer is in the middle of it.
+    // The message exceeds the socket buffer: when the first bytes arrive, the writer is still writing.
     let written = transact(8 << 20);
     connection.stream.read_exact(&mut [0; 16]).await.unwrap();
     let waiting = transact(1);
@@ -305,7 +305,8 @@ async fn a_server_that_does_not_read_is_still_heard() {
         let (client, text) = (client.clone(), text.clone());
         async move { client.transact(&[Op::Comment(text)]).await }
     });
-    // Like ovsdb-server with unread output: it reads no more until all of this is taken, echo requests included.
+    // Like an ovsdb-server with unread output, the script reads nothing until the client has taken all of this, echo
+    // requests included.
     for i in 0..=10 {
         connection.say(&json!({"id": "echo", "method": "echo", "params": []})).await;
         connection.say(&update("t", i)).await;
@@ -328,7 +329,7 @@ async fn a_flood_of_echo_requests_ends_the_session() {
     let (mut connection, _) = server.open(snapshot(1)).await;
     client.synced().await;
     let flood = r#"{"id":"echo","method":"echo","params":[]}"#.repeat(100_000);
-    // It hangs up in the middle, rather than keep answers for somebody who does not read them.
+    // The client closes the connection instead of queueing replies without bound.
     assert!(connection.stream.write_all(flood.as_bytes()).await.is_err());
     let _connection = server.open(snapshot(2)).await;
     client.synced().await;
@@ -341,7 +342,7 @@ async fn every_endpoint_is_tried_in_turn() {
     let tables = vec![Table { name: "Shelf", columns: &["name", "count"], key: None }];
     let (client, _changes) = Client::spawn(Config::new(endpoints.to_vec(), "Shop", tables));
     for _ in 0..2 {
-        // The first one hangs up before it says anything.
+        // The first server closes the connection without a reply.
         drop(first.accept().await);
         let (connection, _) = second.open(snapshot(1)).await;
         client.synced().await;
@@ -395,7 +396,7 @@ async fn changes_coalesce_until_they_are_asked_for() {
     for i in 1..=100 {
         connection.say(&update(&format!("t{i}"), i)).await;
     }
-    // The reply to this comes after all of them.
+    // The reply to this transaction comes after all of the updates.
     let pending = tokio::spawn({
         let client = client.clone();
         async move { client.transact(&[Op::Abort]).await }

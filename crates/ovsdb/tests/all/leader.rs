@@ -1,4 +1,4 @@
-//! Which servers a client that wants a leader talks to, by what they say of themselves.
+//! Tests which servers the client accepts with `leader_only`, depending on what the servers report about themselves.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ const ROW: &str = "bbbbbbbb-0000-4000-8000-000000000000";
 const CLUSTER: &str = "cccccccc-0000-4000-8000-000000000000";
 const LEADER: &str = "the server is not the leader of its cluster";
 
-/// A client of these servers that would pause for an hour.
+/// Returns a client of these servers whose pause is an hour.
 fn client(servers: &[&Script]) -> Client {
     let tables = vec![Table { name: "Shelf", columns: &["name", "count"], key: None }];
     let hour = Duration::from_hours(1);
@@ -20,7 +20,7 @@ fn client(servers: &[&Script]) -> Client {
     Client::spawn(config).0
 }
 
-/// A leader whose log is at this index, with some columns as given.
+/// Returns the row of a leader with this log index. `given` overrides some columns.
 fn database(index: i64, given: &Value) -> Value {
     let mut row = json!({
         "name": "Shop",
@@ -35,7 +35,7 @@ fn database(index: i64, given: &Value) -> Value {
 }
 
 impl Connection {
-    /// Says who it is when it is asked.
+    /// Answers the schema and monitor requests for `_Server`.
     async fn introduce(&mut self, row: &Value) {
         let request = self.request("get_schema").await;
         assert_eq!(request["params"], json!(["_Server"]));
@@ -57,13 +57,13 @@ impl Connection {
         self.say(&json!({ "id": request["id"], "result": [false, "t", rows] })).await;
     }
 
-    /// Says what has changed in its row.
+    /// Sends an update of the server's row.
     async fn change(&mut self, columns: Value) {
         let rows = json!({ "Database": { ROW: { "modify": columns } } });
         self.say(&json!({ "id": null, "method": "update3", "params": ["_Server", "t", rows] })).await;
     }
 
-    /// Gives schema and snapshot.
+    /// Sends the schema and a snapshot.
     async fn serve(&mut self) {
         self.give_schema().await;
         let request = self.request("monitor_cond_since").await;
@@ -71,7 +71,7 @@ impl Connection {
     }
 }
 
-/// Accepts a session and says who it is.
+/// Accepts a connection and answers the requests for `_Server`.
 async fn asked(server: &Script, row: &Value) -> Connection {
     let mut connection = server.accept().await;
     connection.introduce(row).await;
@@ -150,7 +150,7 @@ async fn nobody_is_listened_to_who_is_behind_what_was_seen() {
     connection.change(json!({ "leader": false })).await;
     connection.closed().await;
 
-    // It leads, and does not know yet what the last leader had committed.
+    // The server is the leader but does not know yet what the last leader committed.
     let connection = asked(&second, &database(8, &json!({}))).await;
     connection.closed().await;
     expect_failure(&client, &second, "the server is behind its cluster: its log is at 8, and 9 was seen before").await;

@@ -1,4 +1,4 @@
-//! The client against real servers, a real cluster, and servers that say what no server should.
+//! Tests the client against real servers, a real cluster, and scripted servers that send invalid messages.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -10,5 +10,5 @@ mod raft;
 mod script;
 mod tls;
 
-/// Shelves, which are roots, and goods, which are there for as long as a shelf holds them.
+/// `Shelf` is a root table. A row of `Good` exists as long as a shelf refers to it.
 const SCHEMA: &str = include_str!("../shop.ovsschema");

@@ -1,4 +1,4 @@
-//! The client against a real cluster of three, whose leader is killed and cut off.
+//! Tests the client against a real cluster of three members whose leader is killed or cut off.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,13 +34,13 @@ fn holds(client: &Client, name: &str) -> bool {
     client.read(|replica| replica.get("Shelf", id(name)).is_some())
 }
 
-/// A new row, and one more counted.
+/// Inserts a row and increments the counter.
 fn counted(name: &str) -> [Op; 2] {
     let one = Mutation { column: "count", mutator: Mutator::Add, value: 1.into() };
     [shelf(name), Op::Mutate { table: "Shelf", on: Where::Row(id("sum")), mutations: vec![one] }]
 }
 
-/// Waits for a failure of this kind at this endpoint.
+/// Waits until this endpoint fails for this reason.
 async fn fails(client: &Client, endpoint: &Endpoint, why: &str) {
     let mut failure = client.failure();
     let said = failure.wait_for(|said| said.as_ref().is_some_and(|said| **said == format!("{endpoint}: {why}")));
@@ -48,7 +48,7 @@ async fn fails(client: &Client, endpoint: &Endpoint, why: &str) {
     said.unwrap_or_else(|_| panic!("no failure with {why:?}: {:?}", client.failure().borrow())).unwrap();
 }
 
-/// The other members' numbers.
+/// Returns the numbers of the other members.
 fn others(leader: usize) -> [usize; 2] {
     [(leader + 1) % 3, (leader + 2) % 3]
 }
@@ -66,7 +66,7 @@ async fn only_the_leader_is_talked_to() {
     let client = client(endpoints.clone()).await;
     client.transact(&[shelf("a")]).await.unwrap();
 
-    // It answers still, but nobody else answers it.
+    // The leader still answers, but the followers no longer answer the leader.
     let mut failure = client.failure();
     failure.mark_unchanged();
     for follower in others(leader) {
@@ -93,18 +93,18 @@ async fn a_standalone_server_leads_itself() {
     fails(&other, &server.endpoint(), "the server has no database Bazaar").await;
 }
 
-/// What became of a transaction, as far as its writer found out.
+/// The outcome of a transaction as far as the writer knows.
 #[derive(Debug, PartialEq, Eq)]
 enum Known {
     Written,
     NotWritten,
-    /// The reply was lost. After a later write was committed the row was there, or was not.
+    /// The reply was lost. After a later write was committed, the row was present or absent.
     FoundOut {
         there: bool,
     },
 }
 
-/// Writes rows until it is told to stop, and accounts for each.
+/// Writes rows until `stop` is set and records the outcome of each write.
 async fn write(writer: usize, client: Client, stop: Arc<AtomicBool>, done: Arc<AtomicUsize>) -> Vec<(String, Known)> {
     let mut outcomes = Vec::new();
     let mut marks = 0;
@@ -121,7 +121,7 @@ async fn write(writer: usize, client: Client, stop: Arc<AtomicBool>, done: Arc<A
                 Known::NotWritten
             }
             Err(TransactError::Unknown) => {
-                // The new leader may still commit what the old one left; not after a write of ours.
+                // A new leader can still commit what the old leader left, but not after a later write of this client.
                 loop {
                     client.synced().await;
                     marks += 1;
@@ -169,7 +169,7 @@ async fn every_row_is_accounted_for_however_often_the_leader_is_killed() {
     for writer in writers {
         outcomes.extend(writer.await.unwrap());
     }
-    // What is in the database in the end, asked of another session.
+    // Compare with the final contents of the database, read through another session.
     let witness = self::client(cluster.endpoints()).await;
     client.synced().await;
     client.transact(&[shelf("end")]).await.unwrap();

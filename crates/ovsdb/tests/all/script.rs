@@ -1,4 +1,4 @@
-//! A server whose every word the test chooses.
+//! A scripted server: the test chooses every message.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::SCHEMA;
 
-/// The server; it listens on a unix socket.
+/// The server. It listens on a unix socket.
 pub struct Script {
     dir: tempfile::TempDir,
     listener: UnixListener,
 }
 
-/// One connection to it.
+/// A connection to the server.
 pub struct Connection {
     pub stream: UnixStream,
     pub framer: Framer,
@@ -41,7 +41,7 @@ impl Script {
         Client::spawn(Config { request_timeout, ..self.config() })
     }
 
-    /// With small limits: 1 MiB for a message, 4 MiB for a snapshot.
+    /// Returns a configuration with small limits: 1 MiB for a message, 4 MiB for a snapshot.
     pub fn config(&self) -> Config {
         let tables = vec![Table { name: "Shelf", columns: &["name", "count"], key: None }];
         Config { max_message: 1 << 20, max_snapshot: 4 << 20, ..Config::new(vec![self.endpoint()], "Shop", tables) }
@@ -52,7 +52,7 @@ impl Script {
         Connection { stream, framer: Framer::new(1 << 26) }
     }
 
-    /// Accepts, gives the schema and the reply to the monitor request, which is returned.
+    /// Accepts a connection and sends the schema and the reply to the monitor request. Returns the request.
     pub async fn open(&self, reply: Value) -> (Connection, Value) {
         let mut connection = self.accept().await;
         connection.give_schema().await;
@@ -72,7 +72,7 @@ impl Connection {
         }
     }
 
-    /// The next request, which must be of this method.
+    /// Reads the next request and checks its method.
     pub async fn request(&mut self, method: &str) -> Value {
         let message = self.message().await;
         assert_eq!(message["method"], method);
@@ -96,7 +96,7 @@ impl Connection {
 
     /// Waits until the client has closed the connection.
     pub async fn closed(mut self) {
-        // A reset is as good an end as any.
+        // A connection reset also counts as closed.
         while self.stream.read_buf(&mut Vec::new()).await.is_ok_and(|read| read > 0) {}
     }
 }

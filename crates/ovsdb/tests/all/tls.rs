@@ -1,4 +1,4 @@
-//! `ssl:` endpoints against a real `ovsdb-server`, with certificates as `ovs-pki` makes them: without host names.
+//! Tests `ssl:` endpoints against a real `ovsdb-server`. The certificates have no host names, like those of `ovs-pki`.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ impl Authority {
         Authority { issuer: Issuer::new(params, key), pem }
     }
 
-    /// Writes key, certificate and CA certificate for `name` into a folder, over what is there.
+    /// Writes a key, a certificate and the CA certificate for `name` into a folder. Existing files are overwritten.
     fn give(&self, dir: &Path, name: &str) -> TlsFiles {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
@@ -52,7 +52,7 @@ fn config(endpoint: Endpoint, files: &TlsFiles) -> Config {
     Config { tls: Some(files.clone()), ..Config::new(vec![endpoint], "Shop", tables) }
 }
 
-/// Waits until an attempt fails for this reason, and expects it to name the endpoint.
+/// Waits until an attempt fails for this reason and checks that the failure names the endpoint.
 async fn fails(client: &Client, endpoint: &Endpoint, why: &str) {
     let mut failure = client.failure();
     let said = failure.wait_for(|said| said.as_ref().is_some_and(|said| said.contains(why)));
@@ -117,7 +117,7 @@ async fn a_certificate_that_was_renewed_is_used_without_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let (ours, other) = (Authority::new("ours"), Authority::new("other"));
     let mut server = OvsdbServer::start_tls(SCHEMA, ours.give(dir.path(), "nb")).unwrap();
-    // It trusts the server, and the server does not trust it.
+    // The client trusts the server, but the server does not trust the client.
     let files = other.give(dir.path(), "client");
     fs::write(&files.ca_cert, &ours.pem).unwrap();
     let (client, _changes) = Client::spawn(config(server.ssl(), &files));
@@ -126,7 +126,7 @@ async fn a_certificate_that_was_renewed_is_used_without_a_restart() {
     assert_eq!(ours.give(dir.path(), "client"), files);
     client.synced().await;
 
-    // A session that is live outlives its files; the next one needs them.
+    // A live session does not need the files. The next session does.
     fs::remove_file(&files.private_key).unwrap();
     client.transact(&insert()).await.unwrap();
     server.restart().unwrap();
@@ -146,7 +146,7 @@ async fn nobody_is_served_without_a_certificate() {
     let (client, _changes) = Client::spawn(Config { tls: None, ..config(server.ssl(), &files) });
     fails(&client, &server.ssl(), "ssl without a private key, a certificate and a CA certificate").await;
 
-    // Whoever comes without one is turned away by the server: ours would be, too.
+    // The server refuses a client without a certificate.
     let Endpoint::Ssl { host, port } = server.ssl() else { unreachable!() };
     let mut stranger = Command::new("openssl");
     stranger.args(["s_client", "-connect", &format!("{host}:{port}"), "-CAfile"]).arg(&files.ca_cert).arg("-ign_eof");

@@ -1,15 +1,15 @@
-//! Collects what has to be done, and puts it in an order that may be cut into transactions.
+//! Collects operations and puts them in an order that can be split into transactions.
 //!
-//! The order: changes of columns, new rows that live by themselves, new rows that something must refer to (a few hundred,
-//! then at once what refers to them), what else is added to sets, what is removed from sets, rows that go. What moves from
-//! one set to another is thus in one of them at any time.
+//! The order is: updates of columns, new root rows, new rows that need a reference (a few hundred, followed by the
+//! mutations that refer to them), other additions to sets, removals from sets, and deletions of rows. A member that
+//! moves from one set to another is therefore always in at least one of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ovn::{Kind, RowKey, TableId};
 use ovsdb::{Atom, Datum, Mutation, Mutator, Op, Row, Uuid, Where};
 
-/// So many rows are inserted before what refers to them.
+/// The number of rows to insert before the mutations that refer to them.
 const CHUNK: usize = 200;
 
 /// A set column of a row.
@@ -28,7 +28,7 @@ struct NewRow {
     key: RowKey,
     id: Uuid,
     row: Row,
-    /// The sets that it is added to.
+    /// The sets that receive the row.
     holders: Vec<Set>,
 }
 
@@ -78,7 +78,7 @@ impl Ops {
         ops
     }
 
-    /// Plain values of a new row go in with it.
+    /// Moves the plain values of a new row into its insert.
     fn values_of(&mut self, new: &mut NewRow) {
         let table = new.key.table;
         for column in table.descriptor().columns.iter().filter(|c| c.kind == Kind::Values) {
@@ -99,7 +99,7 @@ impl Ops {
             });
         }
         self.adds.retain(|_, atoms| !atoms.is_empty());
-        // Neighbours in a set stay together, so that few mutations are needed.
+        // Sort members of the same set together, so that few mutations are needed.
         children.sort_by(|one, other| (one.holders.first(), &one.key).cmp(&(other.holders.first(), &other.key)));
         let mut children = children.into_iter().peekable();
         while children.peek().is_some() {

@@ -1,5 +1,5 @@
-//! The law from end to end: events in any order, cut into batches and transactions at any place, beside whatever else is in
-//! the database, end in exactly what a compile from scratch wants.
+//! Tests the whole path: events in any order, split into arbitrary batches and transactions, next to arbitrary other
+//! rows, produce exactly what a compile from scratch wants.
 
 use plan::testing::{Event, event};
 use proptest::collection::vec;
@@ -16,9 +16,9 @@ use crate::scene::Scene;
 #[derive(Clone, Debug)]
 struct Step {
     events: Vec<Event>,
-    /// The most operations of a transaction.
+    /// The maximum number of operations in a transaction.
     limit: usize,
-    /// After how many transactions the session ends, if it does; the next step goes on from there.
+    /// The number of transactions after which the session ends, if it does. The next step continues from there.
     lost: Option<Index>,
 }
 
@@ -27,7 +27,7 @@ fn step() -> impl Strategy<Value = Step> {
     parts.prop_map(|(events, limit, lost)| Step { events, limit, lost })
 }
 
-/// What others wrote, in a database of our rows and of other rows.
+/// Returns rows that other clients wrote, under our names and under other names.
 fn others() -> impl Strategy<Value = Vec<Found>> {
     (left_over(), vec(found(), 0..6)).prop_map(|(left, found)| [left, found].concat())
 }
@@ -36,7 +36,7 @@ proptest! {
     #[test]
     fn events_end_in_the_facts_of_a_compile_from_scratch(rows in others(), steps in vec(step(), 1..8)) {
         let mut scene = Scene::beside(database(rows));
-        // As when the controller starts, and after a session was lost.
+        // The controller also compares everything at startup and after a lost session.
         let mut compare_all = true;
         let end = Step { events: Vec::new(), limit: BATCH, lost: None };
         for step in steps.into_iter().chain([end]) {

@@ -1,9 +1,9 @@
-//! The two laws.
+//! Tests the two laws of the diff:
 //!
-//! 1. Whatever is in the database and whatever is wanted: after one diff of everything the database says exactly what is
-//!    wanted, what others wrote is as it was, rows keep their ids, and a second diff is empty.
-//! 2. Whatever is wanted more or less, in any order and in steps of any size: looking only at what was touched gets to where
-//!    looking at everything gets.
+//! 1. For any database and any facts: after one `diff_all`, the database matches the facts, other clients' data is
+//!    unchanged, rows keep their UUIDs, and a second diff is empty.
+//! 2. For any changes of facts, in any order and in steps of any size: `diff` of the touched items has the same result
+//!    as `diff_all`.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use sync::{Facts, diff, diff_all, text::describe};
 use crate::model::{self, apply, references};
 use crate::random::{Want, database, found, want};
 
-/// What is wanted, worked out from the list of facts in the most plain way.
+/// The wanted contents, computed from the list of facts in the simplest way.
 pub(crate) struct Desired {
     rows: Vec<(RowKey, Row)>,
     members: BTreeSet<(RowKey, &'static str, Element)>,
@@ -56,7 +56,7 @@ impl Desired {
         Self { rows, members: members.collect() }
     }
 
-    /// Panics unless `db` says this and nothing else of ours.
+    /// Panics unless `db` contains exactly these rows of ours.
     pub(crate) fn check(&self, db: &Replica) {
         let mut right = BTreeSet::new();
         for (key, columns) in &self.rows {
@@ -109,7 +109,7 @@ impl Desired {
     }
 }
 
-/// The rows with this natural key; those of scoped keys under any parent of the name.
+/// Returns the rows with this natural key. For a scoped key, the parent is any row with the parent's name.
 fn named(db: &Replica, key: &RowKey) -> Vec<Uuid> {
     let there = db.find(key.table.name(), key.local());
     let (Some(scope), Some((parent, _))) = (key.table.descriptor().scope, key.scope()) else { return there.collect() };
@@ -119,7 +119,7 @@ fn named(db: &Replica, key: &RowKey) -> Vec<Uuid> {
     there.filter(|id| parents.iter().any(|row| holds(row, *id))).collect()
 }
 
-/// What others wrote is as it was: rows that nobody wants by their name, and their places in rows that still are there.
+/// Checks that other clients' data is unchanged: unwanted rows, and their references from rows that still exist.
 pub(crate) fn check_foreign(before: &Replica, after: &Replica, facts: &Facts) {
     let held = references(before);
     let foreign = |table: TableId, id: Uuid| {
@@ -150,7 +150,7 @@ pub(crate) fn check_foreign(before: &Replica, after: &Replica, facts: &Facts) {
                         let mut old = old.into_iter().flat_map(Datum::atoms);
                         assert!(old.all(|atom| new.is_some_and(|new| new.contains(atom))), "{table} {id} lost a value");
                     }
-                    // A scoped row of others may have been taken over.
+                    // A scoped row of another client may be adopted.
                     _ if table.descriptor().scope.is_some() && ours(now) => {}
                     _ => assert_eq!(old, new, "{table} {id} {}", column.name),
                 }

@@ -1,5 +1,5 @@
-//! What `sync` promises: the laws on a model of the database, from wants and from events; the same and
-//! the fence on real servers; and how operations read.
+//! Tests the guarantees of `sync`: the laws on a model of the database, the laws and the fence on real servers, and the
+//! format of operations.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 

@@ -1,12 +1,12 @@
-//! A small model of a northbound database: applies operations to a replica the way ovsdb-server does (RFC 7047, 5.2),
-//! collects rows that nothing refers to, and panics where the server would refuse.
+//! A small model of a northbound database. It applies operations to a replica as ovsdb-server does (RFC 7047, 5.2),
+//! garbage-collects rows without references, and panics where the server would refuse.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ovn::{Kind, TableId};
 use ovsdb::{Atom, Datum, Mutation, Mutator, Op, Replica, Row, Uuid, Where};
 
-/// Columns that the schema keeps unique.
+/// Tables with a unique column.
 const UNIQUE: [TableId; 3] = [TableId::LogicalSwitchPort, TableId::LogicalRouterPort, TableId::AddressSet];
 
 /// An empty database.
@@ -14,7 +14,7 @@ pub(crate) fn empty() -> Replica {
     Replica::new(ovn::northbound())
 }
 
-/// One transaction.
+/// Applies one transaction.
 pub(crate) fn apply(db: &mut Replica, ops: &[Op]) {
     for op in ops {
         match op {
@@ -49,7 +49,7 @@ fn mutate(row: &mut Row, Mutation { column, mutator, value }: &Mutation) {
     let there = row[column].clone();
     let owned = |(key, value): (&Atom, &Atom)| (key.clone(), value.clone());
     let after = match mutator {
-        // Keys that a map has keep their values.
+        // Existing keys of a map keep their values.
         Mutator::Insert if value.is_map() => {
             assert!(there.is_map() || there.is_empty(), "{column}: {there} += {value}");
             Datum::map(value.pairs().chain(there.pairs()).map(owned))
@@ -65,7 +65,7 @@ fn mutate(row: &mut Row, Mutation { column, mutator, value }: &Mutation) {
     row.insert(column, after);
 }
 
-/// What happens at the end of a transaction: rows without a reference are collected, references and names are checked.
+/// Ends a transaction: collects rows without references, and checks references and names.
 pub(crate) fn commit(db: &mut Replica) {
     let held = references(db);
     for table in TableId::ALL.into_iter().filter(|t| !t.descriptor().root) {
@@ -84,7 +84,7 @@ pub(crate) fn commit(db: &mut Replica) {
     }
 }
 
-/// Every row that is referred to, with the rows that do.
+/// Returns every referenced row with the rows that refer to it.
 pub(crate) fn references(db: &Replica) -> BTreeMap<(TableId, Uuid), Vec<(TableId, Uuid)>> {
     let mut held: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for table in TableId::ALL {

@@ -1,6 +1,5 @@
-//! How operations read: in the rooms below, what each thing that happens to subnets, nodes and pods leads to; here, what
-//! follows when others had a hand in it. The rows that the operations are about stand in the snapshots of `plan`
-//! (`tests/facts.rs`).
+//! Tests the operations that events lead to. The submodules cover events of subnets, nodes and pods. This file covers
+//! changes by other clients. The rows themselves are in the snapshots of `plan` (`tests/facts.rs`).
 
 mod nodes;
 mod pods;
@@ -27,7 +26,7 @@ fn node(join: &str, internal: &[&str]) -> Event {
     Event::Node(plan::testing::node("n1", join, "0a:00:00:00:00:02", internal))
 }
 
-/// The two subnets of every install, and a node.
+/// Returns the two default subnets and a node.
 fn cluster() -> [Event; 3] {
     [
         subnet("join", "100.64.0.0/16", json!({})),

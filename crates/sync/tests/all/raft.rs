@@ -1,4 +1,5 @@
-//! The fence on a real cluster of three: whoever was overtaken is refused by every member, whoever leads.
+//! Tests the fence on a real cluster of three members: every member refuses an overtaken writer, whichever member
+//! leads.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::server::schema;
 
-/// A writer that reaches the database by these servers, whether they lead or not.
+/// Returns a writer with a client of these servers.
 async fn writer_by(endpoints: Vec<Endpoint>, leader_only: bool) -> Writer {
     let config = Config { leader_only, ..Config::new(endpoints, "OVN_Northbound", ovn::northbound()) };
     let (client, changes) = Client::spawn(config);
@@ -23,7 +24,7 @@ async fn writer(cluster: &OvsdbCluster) -> Writer {
     writer_by(cluster.endpoints(), true).await
 }
 
-/// Raises the epoch, however long it takes until there is a leader.
+/// Raises the epoch. Retries until there is a leader.
 async fn raise(writer: &mut Writer) {
     loop {
         writer.client().synced().await;
@@ -35,7 +36,7 @@ async fn raise(writer: &mut Writer) {
     }
 }
 
-/// What makes a new switch of this name.
+/// Returns the operations that create a switch.
 fn switch(name: &str) -> Vec<Op> {
     let facts: Facts = [LogicalSwitch { name: name.into(), ..Default::default() }.fact()].into_iter().collect();
     diff_all(&facts, &ovsdb::Replica::new(ovn::northbound()))
@@ -49,7 +50,7 @@ fn switches(writer: &Writer) -> usize {
     writer.client().read(|nb| nb.len(TableId::LogicalSwitch.name()))
 }
 
-/// Expects that the writer is refused, when it has a session.
+/// Expects that the writer is fenced as soon as it has a session.
 async fn refused(writer: &Writer) {
     loop {
         writer.client().synced().await;
@@ -151,7 +152,7 @@ async fn what_was_lost_is_known_once_it_is_settled() {
             match writer.settle().await {
                 Ok(()) => break,
                 Err(CommitError::Disconnected | CommitError::Unknown) => {}
-                // It was settled already, and we were not told.
+                // The epoch was raised already, but the reply was lost.
                 Err(CommitError::Fenced) => raise(&mut writer).await,
                 Err(error) => panic!("{error}"),
             }

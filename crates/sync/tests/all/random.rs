@@ -1,4 +1,4 @@
-//! Random wants and random databases, so small that they meet.
+//! Random facts and random databases. The value ranges are small, so collisions occur.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 
 use crate::model;
 
-/// Something that an owner wants, as facts. The numbers choose among a few names and values.
+/// Something that an owner wants. The numbers select from a few names and values.
 #[derive(Clone, Debug)]
 pub(crate) enum Want {
     Global {
@@ -37,7 +37,7 @@ pub(crate) enum Want {
         name: u8,
         option: u8,
     },
-    /// A router's port, with advertisements unless `interval` is 0.
+    /// A router port. It sends router advertisements unless `interval` is 0.
     Leg {
         name: u8,
         router: u8,
@@ -59,7 +59,7 @@ pub(crate) enum Want {
         set: u8,
         address: u8,
     },
-    /// A row without its place, or a place without a row: half of a port's facts.
+    /// A row without its membership, or a membership without its row: half of a port's facts.
     Half {
         name: u8,
         switch: u8,
@@ -144,22 +144,22 @@ pub(crate) fn want() -> impl Strategy<Value = Want> {
     ]
 }
 
-/// What somebody has written into a database that we find: as one of ours, or as somebody else's.
+/// Rows found in the database, marked as ours or not.
 #[derive(Clone, Debug)]
 pub(crate) struct Found {
     facts: Vec<Fact>,
     by: By,
 }
 
-/// Who wrote it, and where it was put.
+/// The owner and the place of a found row.
 #[derive(Clone, Debug)]
 pub(crate) struct By {
     marked: bool,
-    /// Whether it has keys of others in its `external_ids`.
+    /// Whether `external_ids` contains keys of others.
     notes: bool,
-    /// Part of its id.
+    /// A part of the UUID.
     id: u8,
-    /// Which of the possible holders has it.
+    /// Selects one of the possible holders.
     holder: usize,
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn found() -> impl Strategy<Value = Found> {
     (want(), by()).prop_map(|(want, by)| Found { facts: want.facts(), by })
 }
 
-/// What is left of another world: some of its facts, each as written by somebody else.
+/// Returns remains of another world: some of its facts, each written by an arbitrary owner.
 pub(crate) fn left_over() -> impl Strategy<Value = Vec<Found>> {
     (vec(event(), 1..16), vec((any::<bool>(), by()), 32)).prop_map(|(events, by)| {
         let world = world_after(&events);
@@ -182,7 +182,7 @@ pub(crate) fn left_over() -> impl Strategy<Value = Vec<Found>> {
     })
 }
 
-/// A database with these rows, as far as the schema allows them.
+/// Returns a database with these rows, as far as the schema allows them.
 pub(crate) fn database(mut rows: Vec<Found>) -> Replica {
     let mut db = model::empty();
     rows.sort_by_key(|found| !is_root(found));
@@ -237,7 +237,7 @@ fn dress(mut columns: Row, by: &By, table: TableId) -> Row {
     columns
 }
 
-/// One more element in a set.
+/// Adds an element to a set.
 fn put(db: &mut Replica, table: TableId, id: Uuid, column: &'static str, atom: Atom) {
     let mut row = db.get(table.name(), id).unwrap().clone();
     let atoms = row.get(column).into_iter().flat_map(Datum::atoms).cloned().chain([atom]);

@@ -1,4 +1,4 @@
-//! A world, what is wanted of it, and the model of a database that it is written to.
+//! A world, its facts, and a model database to which they are written.
 
 use std::collections::HashMap;
 
@@ -11,23 +11,23 @@ use sync::{Facts, Touched, diff, diff_all, text::describe};
 
 use crate::model::{apply, empty};
 
-/// From events to operations, as the controller does it.
+/// Turns events into operations as the controller does.
 pub(crate) struct Scene {
     pub(crate) world: World,
     pub(crate) facts: Facts,
     pub(crate) db: Replica,
-    /// What each key wants now, so that it can be taken back.
+    /// The current facts of each key, kept for their removal.
     compiled: HashMap<Key, Vec<Fact>>,
 }
 
 impl Scene {
-    /// An empty world beside a database.
+    /// Returns an empty world next to a database.
     pub(crate) fn beside(db: Replica) -> Self {
         let world = World::new(Settings::default());
         Self { world, facts: Facts::new(), db, compiled: HashMap::new() }
     }
 
-    /// What is so after these events, written to an empty database.
+    /// Returns the state after these events, written to an empty database.
     pub(crate) fn after(events: impl IntoIterator<Item = Event>) -> Self {
         let mut scene = Self::beside(empty());
         scene.happen(events);
@@ -36,7 +36,7 @@ impl Scene {
         scene
     }
 
-    /// These events happen. Answers what they touched.
+    /// Applies events. Returns what they touched.
     pub(crate) fn happen(&mut self, events: impl IntoIterator<Item = Event>) -> Touched {
         events.into_iter().for_each(|event| event.apply(&mut self.world));
         for key in self.world.take_dirty() {
@@ -49,14 +49,14 @@ impl Scene {
         self.facts.take_touched()
     }
 
-    /// These events happen at once, these operations follow, and nothing is left to do then.
+    /// Applies events together, checks the operations, and checks that nothing is left to do.
     pub(crate) fn check(&mut self, events: impl IntoIterator<Item = Event>, operations: &Expect) {
         let touched = self.happen(events);
         let ops = diff(&self.facts, &touched, &self.db);
         self.write(&ops, operations);
     }
 
-    /// Everything is compared, these operations follow, and nothing is left to do then.
+    /// Compares everything, checks the operations, and checks that nothing is left to do.
     pub(crate) fn check_all(&mut self, operations: &Expect) {
         let ops = diff_all(&self.facts, &self.db);
         self.write(&ops, operations);
@@ -68,7 +68,7 @@ impl Scene {
         assert_eq!(lines(&diff_all(&self.facts, &self.db), &self.db), "", "left over");
     }
 
-    /// What the world wants, compiled without looking at what was compiled before.
+    /// Compiles the facts of the world from scratch.
     pub(crate) fn compiled_anew(&self) -> Vec<Fact> {
         self.world.keys().flat_map(|key| self.world.compile(&key)).collect()
     }

@@ -1,4 +1,4 @@
-//! The laws, adoption and the fence on a real `ovsdb-server` with the real northbound schema.
+//! Tests the laws, adoption and the fence on a real `ovsdb-server` with the real northbound schema.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -14,16 +14,16 @@ use sync::{BATCH, CommitError, Drift, EPOCH_KEY, Facts, Writer, diff, diff_all, 
 use crate::laws::Desired;
 use crate::random::{Want, database, found, want};
 
-/// The schema of the northbound database.
+/// Returns the schema of the northbound database.
 pub fn schema() -> String {
-    // To test with another version than the installed one, name its folder.
+    // To test with another version than the installed one, set the variable to the directory of its schema.
     let dir = std::env::var("OVN_SCHEMA_DIR").unwrap_or_else(|_| "/usr/share/ovn".to_owned());
     let file = format!("{dir}/ovn-nb.ovsschema");
     std::fs::read_to_string(&file)
         .unwrap_or_else(|e| panic!("{file}: {e}; install it with: apt-get install ovn-central"))
 }
 
-/// A northbound database and a writer that has taken it over.
+/// A northbound database and a writer that has raised the epoch.
 struct Northbound {
     server: OvsdbServer,
     writer: Writer,
@@ -50,7 +50,7 @@ impl Northbound {
         self.writer.client().read(Replica::clone)
     }
 
-    /// Makes everything right, and expects that nothing is left to do then.
+    /// Writes all differences and expects that nothing is left to do.
     async fn write_all(&self, facts: &Facts) {
         let ops = diff_all(facts, &self.replica());
         self.writer.commit(ops).await.unwrap();
@@ -68,7 +68,7 @@ impl Northbound {
         let done = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
         let done = done.unwrap_or_else(|e| panic!("ovn-nbctl: {e}; install it with: apt-get install ovn-common"));
         assert!(done.status.success(), "ovn-nbctl {args:?}: {}", String::from_utf8_lossy(&done.stderr));
-        // What it wrote is in the replica once a later transaction of ours is.
+        // The replica contains what ovn-nbctl wrote once it contains a later transaction of ours.
         self.writer.client().transact(&[Op::Comment("seen".into())]).await.unwrap();
         String::from_utf8(done.stdout).unwrap().trim().to_owned()
     }
@@ -128,7 +128,7 @@ async fn a_writer_that_was_overtaken_is_refused() {
     assert_eq!(nb.writer.commit(ops).await, Err(CommitError::Fenced));
     nb.expect_done(&facts);
 
-    // Keys of others stay while the epoch goes on, and do not hold it up.
+    // Raising the epoch keeps other clients' keys and does not conflict with changes of them.
     nb.nbctl(&["set", "NB_Global", ".", "external_ids:note=kept"]).await;
     assert_eq!(nb.writer.raise_epoch().await, Ok(3));
     assert_eq!(nb.nbctl(&["get", "NB_Global", ".", "external_ids:note"]).await, "kept");
@@ -182,7 +182,7 @@ async fn rows_that_others_wrote_are_taken_over_as_they_are() {
     ])
     .await;
     nb.nbctl(&["lr-policy-add", "ovn-cluster", "5", "ip4", "allow"]).await;
-    // Left by an earlier installation of ours.
+    // Rows left by an earlier installation.
     nb.nbctl(&["ls-add", "old-net", "--", "set", "Logical_Switch", "old-net", "external_ids:vendor=kube-ovn"]).await;
     nb.nbctl(&["ls-add", "their-net"]).await;
     let before = nb.ids();
@@ -229,7 +229,7 @@ async fn an_address_that_others_take_out_of_a_set_comes_back() {
         nb.writer.commit(ops).await.unwrap();
         nb.expect_done(&facts);
 
-        // Our own write is looked at too, and nothing is found.
+        // Our own write is compared too, and no difference is found.
         let change = changes.next().await;
         let (touched, replica) = client.read(|replica| (drift.follow(replica, &change), replica.clone()));
         assert_eq!((touched.len(), diff(&facts, &touched, &replica)), (1, vec![]));
@@ -311,7 +311,7 @@ async fn what_is_refused_is_named_and_holds_nothing_up() {
     nb.expect_done(&facts);
 }
 
-/// Both laws, for some seeds.
+/// Tests both laws with several seeds.
 #[tokio::test]
 async fn the_laws_hold_on_a_real_server() {
     for seed in 0..20_u8 {

@@ -1,4 +1,4 @@
-//! A datum against the plain model of a value: a set or a map of the standard library.
+//! Tests `Datum` against a plain model of a value: a set or a map of the standard library.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What a datum stands for. The order of its values is the order of a datum's.
+/// The model of a datum. Models have the same order as data.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Model {
     Set(BTreeSet<Atom>),
@@ -23,7 +23,7 @@ impl Model {
     }
 }
 
-/// Few of each kind, so that they meet.
+/// A small range of values of each kind, so that collisions occur.
 fn atom() -> impl Strategy<Value = Atom> {
     prop_oneof![
         (0..3_i64).prop_map(Atom::from),

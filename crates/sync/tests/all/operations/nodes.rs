@@ -1,4 +1,4 @@
-//! Nodes: their port on the join switch, the way to them and the way out.
+//! Tests nodes: their port on the join switch, their route and their policies.
 
 use expect_test::expect;
 use plan::testing::Event;

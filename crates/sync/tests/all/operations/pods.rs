@@ -1,4 +1,4 @@
-//! Pods: their ports, with port security and without.
+//! Tests pods: their ports, with and without port security.
 
 use expect_test::expect;
 use plan::testing::{Event, port};
@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{cluster, gone, subnet};
 use crate::scene::Scene;
 
-/// The pod `shop/web-0`, secured or not.
+/// Returns the pod `shop/web-0`.
 fn pod(subnet: &str, address: &str, port_security: bool) -> Event {
     Event::Port(plan::Port { port_security, ..port("shop/web-0", subnet, address, "00:00:00:20:00:51") })
 }
@@ -83,7 +83,7 @@ fn a_pod_of_the_same_name_on_another_day() {
     let mut scene = Scene::after(cluster().into_iter().chain([pod("ovn-default", "10.16.0.5", false)]));
     let Event::Port(mut again) = pod("ovn-default", "10.16.0.5", false) else { unreachable!() };
     again.uid = "another".into();
-    // The row keeps its id, which no one but the database sees.
+    // The row keeps its UUID, which only the database uses.
     scene.check([Event::Port(again)], &expect![[""]]);
 }
 

@@ -1,4 +1,4 @@
-//! Private subnets: the rules of their switches come, change and go.
+//! Tests private subnets: the ACLs of their switches are added, changed and removed.
 
 use expect_test::expect;
 use plan::testing::Event;

@@ -1,4 +1,4 @@
-//! Subnets: the two of every install, then one that appears, changes and vanishes.
+//! Tests subnets: the two default ones, then one that is created, changed and deleted.
 
 use expect_test::expect;
 use serde_json::json;
