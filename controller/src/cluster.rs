@@ -9,7 +9,6 @@
 mod objects;
 mod store;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::{IpPool, Subnet};
@@ -122,11 +121,6 @@ impl Cluster {
                 self.pods_of.remove(namespace, port);
             }
         }
-    }
-
-    /// The names of all nodes.
-    pub fn node_names(&self) -> BTreeSet<Arc<str>> {
-        self.nodes.keys().cloned().collect()
     }
 }
 

@@ -13,6 +13,7 @@ mod nodes;
 mod pods;
 mod pools;
 mod recover;
+mod remarks;
 mod retention;
 mod subnets;
 mod waiting;
@@ -90,6 +91,8 @@ pub struct Engine {
     pool_bindings: Bindings,
     /// Pods and nodes that have no address, and why.
     refused: HashMap<Object, Refused>,
+    /// Whether port security was in force, by the database, of pods whose annotation could not be read when this leader began.
+    recorded_security: HashMap<Arc<str>, bool>,
     /// The places in stateful sets whose pods hold an address, or held one and are expected back.
     members: HashMap<Arc<str>, Member>,
     /// The ports of each stateful set among them.
@@ -118,6 +121,7 @@ impl Engine {
             pools_of: Sets::default(),
             pool_bindings: Bindings::default(),
             refused: HashMap::new(),
+            recorded_security: HashMap::new(),
             members: HashMap::new(),
             ports_of_set: Sets::default(),
             waiting: Waiting::default(),

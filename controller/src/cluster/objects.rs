@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use api::annotations::IP_RESERVED_LABEL;
 use api::{
-    Addresses, FieldError, Ip, IpPool, IpSpec, NamespaceNet, NamespaceView, NodeView, Placement, PodView, PodWant,
+    AddressWant, Addresses, FieldError, Ip, IpPool, IpSpec, NamespaceNet, NamespaceView, NodeView, Placement, PodView, PodWant,
     StatefulSetView, Subnet,
 };
 use kube::api::ObjectMeta;
@@ -23,7 +23,7 @@ pub struct Namespace {
     /// Its name.
     pub name: Arc<str>,
     /// What its annotations say about its network.
-    pub net: Result<NamespaceNet, FieldError>,
+    pub net: NamespaceNet,
     /// Its uid.
     pub uid: Arc<str>,
     /// Its labels.
@@ -96,8 +96,12 @@ pub struct Pod {
     pub done: bool,
     /// The stateful set that it belongs to, `<namespace>/<name>`, and its number there.
     pub member: Option<Member>,
-    /// What its author wants.
-    pub want: Result<PodWant, FieldError>,
+    /// What its author wants of its addresses.
+    pub want: Result<AddressWant, FieldError>,
+    /// Whether it may only send from its own addresses; `None` when the annotation cannot be read.
+    pub port_security: Option<bool>,
+    /// The annotations that cannot be read.
+    pub unreadable: Box<[FieldError]>,
     /// What its annotations say that it was given.
     pub net: Result<Option<Placement>, FieldError>,
     /// The addresses that kubelet reports of the running pod.
@@ -109,6 +113,7 @@ impl Pod {
     /// may never run must not hold an address.
     pub fn from_view(view: &PodView) -> Option<Self> {
         let node = view.node_name().filter(|_| view.wants_network())?;
+        let want = PodWant::parse(view);
         Some(Self {
             port: view.port_name().into(),
             namespace: view.namespace().into(),
@@ -119,7 +124,9 @@ impl Pod {
             member: view
                 .stateful_set()
                 .map(|(set, ordinal)| Member { set: format!("{}/{set}", view.namespace()).into(), ordinal }),
-            want: PodWant::parse(view),
+            unreadable: want.unreadable().cloned().collect(),
+            want: want.address,
+            port_security: want.port_security.ok(),
             net: Placement::of_pod(view),
             reported: reported(view),
         })
@@ -235,9 +242,11 @@ watched!(IpRecord, "ips", name, Self::decided_alike);
 impl Pod {
     /// Nothing is decided by what kubelet reports of a running pod; only a new leader reads it.
     fn decided_alike(&self, other: &Self) -> bool {
-        let Self { port, namespace: _, name: _, uid, node, done, member, want, net, reported: _ } = self;
+        let Self { port, namespace: _, name: _, uid, node, done, member, want, port_security, unreadable, net, reported: _ } =
+            self;
         (port, uid, node, done, member) == (&other.port, &other.uid, &other.node, &other.done, &other.member)
-            && (want, net) == (&other.want, &other.net)
+            && (want, port_security, unreadable) == (&other.want, &other.port_security, &other.unreadable)
+            && *net == other.net
     }
 }
 

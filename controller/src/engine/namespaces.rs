@@ -53,9 +53,10 @@ impl Engine {
             return Err(FieldError::new(object, "metadata", "it has not been seen yet"));
         };
         match (wish(seen)?, bound) {
-            (Some(wish), _) => match self.why_not_bound_to(&wish.subnet) {
-                None => Ok(wish.subnet),
-                Some(why) => Err(FieldError::new(object, format!("annotation {LOGICAL_SWITCH}"), why)),
+            (Some(wish), _) => match (self.why_not_bound_to(&wish.subnet), &seen.net.wanted) {
+                (Some(why), _) => Err(FieldError::new(object, format!("annotation {LOGICAL_SWITCH}"), why)),
+                (None, Err(error)) if !self.verdicts.contains_key(&wish.subnet) => Err(error.clone()),
+                (None, _) => Ok(wish.subnet),
             },
             (None, Some((_, subnet))) => Ok(Arc::clone(subnet)),
             (None, None) => Ok(Arc::clone(&self.install.default_subnet)),
@@ -110,13 +111,20 @@ impl Engine {
 
 /// What a namespace's annotations ask for; `None` when they ask for nothing, or only repeat what was written back.
 ///
-/// An annotation that cannot be read leaves the namespace where it is bound.
+/// A name that cannot be read leaves the namespace where it is bound. Of a network that cannot be read no Subnet is made; one
+/// that exists is bound all the same.
 fn wish(namespace: &Namespace) -> Result<Option<Wish>, FieldError> {
-    let written = |name: &str| namespace.annotations.get(name).map(String::as_str);
-    if written(BOUND_SUBNET).is_some() && written(BOUND_SUBNET) == written(LOGICAL_SWITCH) {
+    let written = |name: &str| namespace.annotations.get(name).map(String::as_str).filter(|text| !text.is_empty());
+    let bound = written(BOUND_SUBNET);
+    if bound.is_some() && bound == written(LOGICAL_SWITCH) {
         return Ok(None);
     }
-    let net = namespace.net.clone()?;
-    let spec = net.wanted;
-    Ok(net.switches.first().map(|subnet| Wish { subnet: subnet.as_str().into(), spec }))
+    match (&namespace.net.switches, bound) {
+        (Ok(switches), _) => Ok(switches.first().map(|subnet| Wish {
+            subnet: subnet.as_str().into(),
+            spec: namespace.net.wanted.as_ref().ok().cloned().flatten(),
+        })),
+        (Err(_), Some(bound)) => Ok(Some(Wish { subnet: bound.into(), spec: None })),
+        (Err(error), None) => Err(error.clone()),
+    }
 }

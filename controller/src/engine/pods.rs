@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::annotations::IP_POOL;
-use api::{FieldError, PodIps, PodWant};
+use api::{AddressWant, FieldError, PodIps};
 use ipam::{Lease, Want, WantIps};
 use plan::Port;
 
@@ -87,7 +87,7 @@ impl Engine {
                     subnet,
                     ips: lease.ips,
                     mac: lease.mac,
-                    port_security: pod.want.as_ref().is_ok_and(|want| want.port_security),
+                    port_security: self.port_security(pod),
                 });
             }
             Err(why) => {
@@ -130,6 +130,14 @@ impl Engine {
         }
     }
 
+    /// Whether the pod may only send from its own addresses. While the annotation cannot be read, what was in force stays, and
+    /// a pod of which nothing was in force is restricted.
+    fn port_security(&self, pod: &Pod) -> bool {
+        let before = || self.world.port(&pod.port).filter(|port| port.uid == pod.uid).map(|port| port.port_security);
+        let recorded = || self.recorded_security.get(&pod.port).copied();
+        pod.port_security.or_else(before).or_else(recorded).unwrap_or(true)
+    }
+
     /// Whether the address that was kept for a pod is what its author asks for now.
     fn still_fits(&mut self, pod: &Pod, subnet: &str) -> bool {
         let Ok(want) = &pod.want else { return false };
@@ -163,7 +171,7 @@ impl Engine {
 }
 
 /// What to ask of the allocator.
-fn asked(want: &PodWant, ips: WantIps) -> Want {
+fn asked(want: &AddressWant, ips: WantIps) -> Want {
     Want { ips, families: want.families, mac: want.mac }
 }
 

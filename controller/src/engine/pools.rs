@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::annotations::{BOUND_IP_POOL, IP_POOL};
-use api::{FieldError, IpPool, PodIps, PodWant, PoolDef};
+use api::{AddressWant, FieldError, IpPool, PodIps, PoolDef};
 use ipam::{Lease, WantIps};
 
 use super::bindings::By;
@@ -141,7 +141,7 @@ impl Engine {
     }
 
     /// Where a pod's addresses are to come from: the subnet, and what to ask of it.
-    pub(super) fn source(&self, cluster: &Cluster, pod: &Pod, want: &PodWant) -> Result<(Arc<str>, WantIps), NotNow> {
+    pub(super) fn source(&self, cluster: &Cluster, pod: &Pod, want: &AddressWant) -> Result<(Arc<str>, WantIps), NotNow> {
         let named: Option<Arc<str>> = want.switch.as_deref().map(Into::into);
         let home = || named.clone().map_or_else(|| self.subnet_of(cluster, &pod.namespace), Ok);
         match &want.ips {
@@ -202,7 +202,13 @@ impl Engine {
         let mut pools: BTreeSet<Arc<str>> =
             self.pool_bindings.owners(namespace).map(|(_, pool)| Arc::clone(pool)).collect();
         if let Some(seen) = cluster.namespaces.get(namespace).filter(|seen| wishes_for_pools(seen)) {
-            pools.extend(seen.net.as_ref().map_err(Clone::clone)?.pools.iter().map(|pool| pool.as_str().into()));
+            // Names that cannot be read leave the namespace with the pools that it was bound to.
+            let bound = seen.annotations.get(BOUND_IP_POOL);
+            match (&seen.net.pools, bound) {
+                (Ok(named), _) => pools.extend(named.iter().map(|pool| pool.as_str().into())),
+                (Err(_), Some(bound)) => pools.extend(bound.split(',').filter(|name| !name.is_empty()).map(Into::into)),
+                (Err(error), None) => return Err(error.clone()),
+            }
         }
         Ok(pools)
     }

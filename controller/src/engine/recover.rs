@@ -94,6 +94,8 @@ impl Engine {
         for (port, _) in pods() {
             self.read_back(&port, northbound(replica, &port, None));
         }
+        let unreadable = cluster.pods.values().filter(|pod| pod.port_security.is_none());
+        self.recorded_security = unreadable.filter_map(|pod| port_security(replica, &pod.port)).collect();
         for (port, _) in nodes().chain(pods()) {
             self.read_back(&port, ip_object(cluster, &port));
         }
@@ -118,7 +120,7 @@ impl Engine {
     /// Addresses that are kept for pods which are gone, or have ended, and are expected back: their IP objects are the only
     /// record.
     fn keep_reserved(&mut self, cluster: &Cluster) {
-        for (port, ip) in &cluster.ips {
+        for (port, ip) in cluster.ips.iter() {
             let Some(member) = ip.member().filter(|member| cluster.expects(member)) else { continue };
             if cluster.pods.get(port).is_some_and(|pod| !pod.done) || is_a_nodes(cluster, port) {
                 continue;
@@ -149,6 +151,12 @@ fn northbound(replica: &Replica, port: &str, only_subnet: Option<&str>) -> Optio
     let (mac, ips) = row.get("addresses")?.strs().next()?.split_once(' ')?;
     let lease = Lease { ips: ips.replace(' ', ",").parse::<Addresses>().ok()?, mac: mac.parse::<Mac>().ok()? };
     Some(Record { subnet: subnet.to_owned(), lease, from: "the northbound database" })
+}
+
+/// Whether the port's row restricts it to its own addresses.
+fn port_security(replica: &Replica, port: &Arc<str>) -> Option<(Arc<str>, bool)> {
+    let row = our_row(replica, TableId::LogicalSwitchPort, port)?;
+    Some((Arc::clone(port), row.get("port_security")?.strs().next().is_some()))
 }
 
 /// The definition that the subnet's switch records.

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use ovn::{LogicalSwitchPort, RowKey};
-use ovsdb::Replica;
 use ovsdb::client::{Change, Client};
-use sync::{Drift, Op};
+use ovsdb::{Op, Replica};
+use sync::Drift;
 use tokio::time::Instant;
 
 use crate::cluster::{self, Cluster, Noticed, Object};
 use crate::engine::{Engine, Install, Verdict};
 use crate::metrics::Metrics;
 use crate::notices::Notices;
-use crate::publish::{Done, Outbox, Outcome, Part, Publisher, Target};
+use crate::publish::{Done, Outbox, Outcome, Publisher, Target};
 use crate::visible;
 
 /// The least time from one commit to the next. A change that comes alone is decided at once; in a burst, changes that come
@@ -181,7 +181,9 @@ impl Term {
 
     /// After the commit: hands over what users see.
     pub(super) fn publish(&mut self, cluster: &Cluster, notices: &mut Notices) {
-        for object in self.engine.take_decided().difference(&self.withheld) {
+        let decided = self.engine.take_decided();
+        for object in decided.iter().filter(|object| !self.withheld.contains(*object)).cloned().collect::<Vec<_>>() {
+            let object = &object;
             let write = visible::write(&self.engine, cluster, object);
             self.outbox.put(Target::main(object.clone()), write, &self.publisher.writes);
             notices.about(&self.engine, cluster, object, self.outbox.refusal(object));

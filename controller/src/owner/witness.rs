@@ -88,9 +88,9 @@ impl Witness {
         let unknown = |error: kube::Error| format!("the API server cannot confirm that pods are gone: {error}");
         let behind = |object: String| format!("its watches are behind the API server: {object} exists");
         let pods = if missing.pods.len() > ONE_BY_ONE {
-            self::listed(client, &missing.pods).await
+            listed(client, &missing.pods).await
         } else {
-            self::read(client, &missing.pods).await
+            read(client, &missing.pods).await
         };
         if let Some(pod) = pods.map_err(unknown)? {
             return Err(behind(format!("pod {pod}")));
@@ -107,18 +107,19 @@ impl Witness {
 
 /// The first of these pods that exists and may run, each read by itself.
 async fn read(client: &Client, ports: &BTreeSet<Arc<str>>) -> kube::Result<Option<String>> {
-    let mut answers = stream::iter(ports.iter().filter_map(|port| api::pod_of_port(port)))
-        .map(async |(name, namespace)| {
-            let api = Api::<Pod>::namespaced(client.clone(), namespace);
-            Ok(api.get_opt(name).await?.filter(holds_address).map(|_| format!("{namespace}/{name}")))
-        })
-        .buffer_unordered(AT_ONCE);
+    let pods = ports.iter().filter_map(|port| api::pod_of_port(port));
+    let mut answers = stream::iter(pods).map(|(name, namespace)| one(client, namespace, name)).buffer_unordered(AT_ONCE);
     while let Some(answer) = answers.next().await {
         if let Some(pod) = answer? {
             return Ok(Some(pod));
         }
     }
     Ok(None)
+}
+
+async fn one(client: &Client, namespace: &str, name: &str) -> kube::Result<Option<String>> {
+    let pod = Api::<Pod>::namespaced(client.clone(), namespace).get_opt(name).await?;
+    Ok(pod.filter(holds_address).map(|_| format!("{namespace}/{name}")))
 }
 
 /// The same by listing all pods, page by page.

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use super::{Action, Part, Target, Write};
+use super::{Action, Target, Write};
 use crate::cluster::Object;
 
 /// Writes that have not ended.

@@ -18,7 +18,7 @@ pub(super) fn of_subnet(
     before: &[Condition],
     now: Timestamp,
 ) -> Vec<Condition> {
-    let said = match verdict {
+    let found = match verdict {
         Verdict::Valid if !protected => {
             let message = "its finalizer is being added";
             (said(true, "Valid", ""), said(false, "FinalizerPending", message), said(false, "Valid", ""))
@@ -35,7 +35,7 @@ pub(super) fn of_subnet(
         Verdict::Released => (said(true, "Valid", ""), said(false, "Deleting", ""), said(false, "Deleting", "")),
     };
     let unserved = api::unserved(spec).map(|message| said(true, "FieldsNotServed", &message));
-    conditions(said, unserved, before, now)
+    conditions(found, unserved, before, now)
 }
 
 /// The conditions that say what was found about an IPPool.

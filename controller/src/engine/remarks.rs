@@ -1,0 +1,61 @@
+//! What users are told of an object besides the verdict on it: parts that cannot be read or do not count, while the rest does.
+
+use api::FieldError;
+
+use super::Engine;
+use crate::cluster::{Cluster, Object};
+
+/// Something to tell in an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// One word, for the event's reason.
+    pub reason: &'static str,
+    /// What is wrong and what holds instead, naming object and field.
+    pub message: String,
+}
+
+const UNREADABLE: &str = "UnreadableAnnotation";
+const IGNORED: &str = "NamespacesIgnored";
+
+impl Engine {
+    /// What there is to tell about an object.
+    pub fn remarks(&self, cluster: &Cluster, object: &Object) -> Vec<Remark> {
+        match object {
+            Object::Pod(port) => {
+                let pod = cluster.pods.get(port);
+                self.unreadable(object, pod.into_iter().flat_map(|pod| pod.unreadable.iter()))
+            }
+            Object::Namespace(name) => {
+                let namespace = cluster.namespaces.get(name);
+                self.unreadable(object, namespace.into_iter().flat_map(|namespace| namespace.net.unreadable()))
+            }
+            Object::Subnet(name) => self.ignored_namespaces(cluster, name).into_iter().collect(),
+            Object::IpPool(_) | Object::Node(_) | Object::StatefulSet(_) | Object::Ip(_) => Vec::new(),
+        }
+    }
+
+    /// Annotations that cannot be read, except for one that the object is refused for.
+    fn unreadable<'a>(&self, object: &Object, errors: impl Iterator<Item = &'a FieldError>) -> Vec<Remark> {
+        let refused = self.refused(object).map(|refused| refused.message.as_str());
+        let others = errors.map(ToString::to_string).filter(|error| refused != Some(error));
+        let message = |error| format!("{error}; it is ignored, what was in force before stays");
+        others.map(|error| Remark { reason: UNREADABLE, message: message(error) }).collect()
+    }
+
+    /// Nobody can be bound to the nodes' own subnet.
+    fn ignored_namespaces(&self, cluster: &Cluster, name: &str) -> Option<Remark> {
+        let spec = &cluster.subnets.get(name)?.spec;
+        let field = if !spec.namespaces.is_empty() {
+            "spec.namespaces"
+        } else if !spec.namespace_selectors.is_empty() {
+            "spec.namespaceSelectors"
+        } else {
+            return None;
+        };
+        if *name != *self.install.settings.node_switch {
+            return None;
+        }
+        let why = "it is the nodes' own, pods get no addresses of it; the field is ignored";
+        Some(Remark { reason: IGNORED, message: format!("subnet {name}: {field}: {why}") })
+    }
+}
