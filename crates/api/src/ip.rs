@@ -5,12 +5,15 @@
 #![allow(unreachable_pub)] // KubeSchema copies the `pub` struct into a function body
 #![allow(clippy::duplicated_attributes)] // printer columns of one type are no duplicates
 
+use std::borrow::Cow;
+
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Addresses, FieldError, Mac,
     annotations::{NODE_NAME_LABEL, SUBNET_LABEL},
+    label_value,
     subnet::{null_is_default, plain},
 };
 
@@ -74,6 +77,14 @@ pub struct IpSpec {
     /// Kind of the owner when its addresses outlive the pod (`StatefulSet`), else empty.
     #[serde(default, deserialize_with = "null_is_default")]
     pub pod_type: String,
+    /// The uid of the pod, or of the node: the holder that these addresses are for, and no namesake of it.
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        rename = "podUid",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub pod_uid: String,
 }
 
 impl IpSpec {
@@ -87,9 +98,11 @@ impl IpSpec {
         self
     }
 
-    /// The labels that say again what stands here, to select by: the subnet, as a key and as a value, and the node.
-    pub fn labels(&self) -> [(&str, &str); 3] {
-        [(&self.subnet, ""), (SUBNET_LABEL, &self.subnet), (NODE_NAME_LABEL, &self.node_name)]
+    /// The labels of the object, which repeat parts of the spec to select by: the subnet, as a key and as a value, and the
+    /// node. Names that are too long for a label are cut, see [`label_value`].
+    pub fn labels(&self) -> [(Cow<'_, str>, Cow<'_, str>); 3] {
+        let (subnet, node) = (label_value(&self.subnet), label_value(&self.node_name));
+        [(subnet.clone(), "".into()), (SUBNET_LABEL.into(), subnet), (NODE_NAME_LABEL.into(), node)]
     }
 }
 
@@ -105,5 +118,35 @@ impl Ip {
         let ips = self.spec.ip_address.parse().map_err(|e| field("ipAddress", e))?;
         let mac = self.spec.mac_address.parse().map_err(|e| field("macAddress", e))?;
         Ok((ips, mac))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_of_long_names_are_legal() {
+        let (subnet, node_name) = (format!("net-{}", "a".repeat(100)), format!("{}.example.com", "n".repeat(60)));
+        let spec = IpSpec { subnet, node_name, ..IpSpec::default() };
+        for text in spec.labels().iter().flat_map(|(key, value)| [key, value]) {
+            let name = text.rsplit('/').next().unwrap_or_default();
+            assert_eq!(label_value(name), name, "{text}");
+        }
+        let spec = IpSpec { subnet: "net".to_owned(), node_name: "n1".to_owned(), ..IpSpec::default() };
+        let labels = spec.labels().map(|(key, value)| format!("{key}={value}"));
+        assert_eq!(labels, ["net=", "ovn.kubernetes.io/subnet=net", "ovn.kubernetes.io/node-name=n1"]);
+    }
+
+    #[test]
+    fn the_holder_s_uid_is_written_when_it_is_known() {
+        let none = serde_json::to_value(IpSpec::default()).unwrap();
+        assert!(none.get("podUid").is_none());
+        let spec = IpSpec { pod_uid: "363c6193".to_owned(), ..IpSpec::default() };
+        let json = serde_json::to_value(&spec).unwrap();
+        assert_eq!(json["podUid"], "363c6193");
+        assert_eq!(serde_json::from_value::<IpSpec>(json).unwrap(), spec);
+        let null = serde_json::json!({ "podUid": null });
+        assert_eq!(serde_json::from_value::<IpSpec>(null).unwrap(), IpSpec::default());
     }
 }

@@ -81,7 +81,7 @@ fn filled(cidr: &str, used: usize) -> Ipam {
 
 fn network(cidr: &str) -> Network {
     let cidrs: api::Cidrs = cidr.parse().unwrap();
-    Network { cidrs, gateway: cidrs.map(|cidr| cidr.first_usable()), exclude: Vec::new() }
+    Network { cidrs, gateway: cidrs.map(|cidr| cidr.first_usable()), retired_gateways: vec![], exclude: Vec::new() }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

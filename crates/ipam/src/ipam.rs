@@ -41,7 +41,8 @@ pub struct Ipam {
 impl Ipam {
     /// Adds a subnet, or changes one. Addresses in use stay held, also when they are excluded from now on.
     ///
-    /// Refused when a network overlaps another subnet's, and when an address in use lies outside of the new networks.
+    /// Refused when a network overlaps another subnet's, when an address in use lies outside of the new networks, and when
+    /// somebody holds the address of a new gateway.
     pub fn set_subnet(&mut self, name: &str, network: &Network) -> Result<(), Refusal> {
         if self.subnets.get(name).is_some_and(|subnet| subnet.network == *network) {
             return Ok(());
@@ -55,6 +56,7 @@ impl Ipam {
         }
         if let Some(present) = self.subnets.get_mut(name) {
             present.check_inside(&network.cidrs)?;
+            present.check_gateway(network)?;
             present.network = network.clone();
             present.refresh();
             self.networks.retain(|_, (_, owner)| **owner != *name);
@@ -147,6 +149,11 @@ impl Ipam {
         let key = (Family::of(address), bits(address));
         let (_, (cidr, subnet)) = self.networks.range(..=key).next_back()?;
         cidr.contains(address).then_some(&**subnet)
+    }
+
+    /// The network of `subnet` that is in force.
+    pub fn network(&self, subnet: &str) -> Option<&Network> {
+        self.subnets.get(subnet).map(|entry| &entry.network)
     }
 
     /// Whether there is a subnet of that name.

@@ -1,10 +1,12 @@
 //! What a subnet offers, and how much of it is in use.
 
+use std::net::IpAddr;
+
 use api::{Addresses, Cidrs, IpRange, SubnetDef};
 
 /// The addresses of a subnet: its networks, less what is kept back.
 ///
-/// The gateway and the addresses of [`api::Cidr::kept_back`] are never given out. The addresses in `exclude` are only not
+/// The gateways and the addresses of [`api::Cidr::kept_back`] are never given out. The addresses in `exclude` are only not
 /// chosen: a pod that asks for one of them gets it, as in kube-ovn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
@@ -12,13 +14,21 @@ pub struct Network {
     pub cidrs: Cidrs,
     /// The router's address in each.
     pub gateway: Addresses,
+    /// Gateways of before that running pods still use. They are never given out, as the gateway is not.
+    pub retired_gateways: Vec<IpAddr>,
     /// Addresses that are never chosen; what lies outside the networks is ignored.
     pub exclude: Vec<IpRange>,
 }
 
+/// A network without retired gateways: the definition does not name any.
 impl From<&SubnetDef> for Network {
     fn from(subnet: &SubnetDef) -> Self {
-        Self { cidrs: subnet.cidrs, gateway: subnet.gateway, exclude: subnet.exclude.clone() }
+        Self {
+            cidrs: subnet.cidrs,
+            gateway: subnet.gateway,
+            retired_gateways: Vec::new(),
+            exclude: subnet.exclude.clone(),
+        }
     }
 }
 

@@ -39,6 +39,16 @@ pub enum Refusal {
         /// How many other addresses of that family are in use outside of them.
         others: usize,
     },
+    /// Somebody holds the address that the gateway would have.
+    #[error("subnet {subnet}: spec.gateway: {address} is held by {holder}")]
+    GatewayHeld {
+        /// The subnet.
+        subnet: Arc<str>,
+        /// The gateway that it would have.
+        address: IpAddr,
+        /// Who holds it.
+        holder: Arc<str>,
+    },
     /// The subnet has addresses in use.
     #[error("subnet {subnet}: {address} is in use by {holder} ({count} in use in all)")]
     InUse {
@@ -137,7 +147,7 @@ pub enum Refusal {
         /// The subnet's networks.
         cidrs: Cidrs,
     },
-    /// The address is the gateway, or one that the network keeps back.
+    /// The address is a gateway, or one that the network keeps back.
     #[error("subnet {subnet}: {address} is kept for the network itself ({})", kept(*address))]
     Reserved {
         /// The subnet.

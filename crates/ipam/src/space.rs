@@ -15,7 +15,7 @@ pub(crate) struct Space {
     cidr: Cidr,
     first: u128,
     last: u128,
-    /// The gateway, and what the network keeps back: never given out.
+    /// The gateways, and what the network keeps back: never given out.
     kept: Runs,
     /// `kept` and what the user excludes: never chosen.
     reserved: Runs,
@@ -63,8 +63,9 @@ impl Space {
         self.cidr = cidr;
         self.first = bits(cidr.network());
         self.last = bits(cidr.last());
-        let gateway = network.gateway.get(cidr.family()).copied().filter(|gateway| cidr.contains(*gateway));
-        let kept: Vec<_> = cidr.kept_back().chain(gateway).map(|address| (bits(address), bits(address))).collect();
+        let gateways = network.gateway.iter().chain(&network.retired_gateways).copied();
+        let gateways = gateways.filter(|gateway| cidr.contains(*gateway));
+        let kept: Vec<_> = cidr.kept_back().chain(gateways).map(|address| (bits(address), bits(address))).collect();
         self.reserved = Runs::new(kept.iter().copied().chain(self.inside(&network.exclude)).collect());
         self.kept = Runs::new(kept);
 

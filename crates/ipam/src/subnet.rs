@@ -64,6 +64,19 @@ impl Subnet {
         Err(Refusal::LeftOutside { subnet, cidrs: *cidrs, address, holder, others })
     }
 
+    /// Refused while anybody holds a gateway of `network` that is another one than now. One that stays may be held: a record
+    /// brought the holder back, and refusing the network would not change that.
+    pub(crate) fn check_gateway(&self, network: &Network) -> Result<(), Refusal> {
+        for (family, address) in network.gateway.each() {
+            let stays = self.network.gateway.get(family) == Some(address);
+            if let Some(holder) = self.space(family).and_then(|space| space.holder(*address)).filter(|_| !stays) {
+                let (subnet, holder) = (Arc::clone(&self.name), Arc::clone(holder));
+                return Err(Refusal::GatewayHeld { subnet, address: *address, holder });
+            }
+        }
+        Ok(())
+    }
+
     /// Addresses for `want`; they stay free until they are taken.
     pub(crate) fn choose(&mut self, want: &Want) -> Result<Addresses, Refusal> {
         let families = self.families(want)?;

@@ -127,8 +127,12 @@ impl Model {
         let networks: Vec<Network> = NETS
             .iter()
             .map(|(name, cidrs, gateway)| {
-                let network =
-                    Network { cidrs: cidrs.parse().unwrap(), gateway: gateway.parse().unwrap(), exclude: vec![] };
+                let network = Network {
+                    cidrs: cidrs.parse().unwrap(),
+                    gateway: gateway.parse().unwrap(),
+                    retired_gateways: vec![],
+                    exclude: vec![],
+                };
                 ipam.set_subnet(name, &network).unwrap();
                 network
             })
@@ -156,7 +160,7 @@ impl Model {
         let network = &self.networks[net];
         let cidr = network.cidrs.get(Family::of(address)).unwrap();
         let end = address == cidr.network() || address.is_ipv4() && address == cidr.last();
-        end || network.gateway.iter().any(|gateway| *gateway == address)
+        end || network.gateway.iter().chain(&network.retired_gateways).any(|gateway| *gateway == address)
     }
 
     /// The pool that has an address.
@@ -288,10 +292,14 @@ impl Model {
     /// Other networks for a subnet; whether they were accepted.
     fn renumber(&mut self, net: usize, cidrs: Cidrs) -> Result<bool, TestCaseError> {
         let gateway = cidrs.map(|cidr| cidr.first_usable());
-        let network = Network { cidrs, gateway, ..self.networks[net].clone() };
+        let retired_gateways = self.networks[net].gateway.iter().copied().collect();
+        let network = Network { cidrs, gateway, retired_gateways, ..self.networks[net].clone() };
         let inside = |ip: &IpAddr| cidrs.iter().any(|cidr| cidr.contains(*ip));
         let held: Vec<_> = self.leases.values().filter(|(of, _)| *of == net).map(|(_, lease)| lease.ips).collect();
-        let expected = held.iter().all(|ips| ips.iter().all(inside));
+        let before = self.networks[net].gateway;
+        let stays = |family, address: &IpAddr| before.get(family) == Some(address);
+        let expected = held.iter().all(|ips| ips.iter().all(inside))
+            && gateway.each().all(|(family, address)| stays(family, address) || !self.held(*address));
         let answer = self.ipam.set_subnet(NETS[net].0, &network);
         prop_assert_eq!(answer.is_ok(), expected, "{:?}", answer);
         if expected {

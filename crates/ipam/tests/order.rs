@@ -8,6 +8,7 @@ fn ipam(cidrs: &str, gateway: &str, exclude: &[&str]) -> Ipam {
     let network = Network {
         cidrs: cidrs.parse().unwrap(),
         gateway: gateway.parse().unwrap(),
+        retired_gateways: vec![],
         exclude: exclude.iter().map(|range| range.parse().unwrap()).collect(),
     };
     let mut ipam = Ipam::default();
@@ -112,6 +113,7 @@ fn exclusions_may_change_under_way() {
     let network = |exclude: &str| Network {
         cidrs: "10.0.0.0/28".parse().unwrap(),
         gateway: "10.0.0.1".parse().unwrap(),
+        retired_gateways: vec![],
         exclude: exclude.split_terminator(',').map(|range| range.parse().unwrap()).collect(),
     };
     let mut ipam = Ipam::default();
@@ -139,6 +141,7 @@ fn a_network_may_grow_under_way() {
     let network = |cidrs: &str| Network {
         cidrs: cidrs.parse().unwrap(),
         gateway: cidrs.parse::<api::Cidrs>().unwrap().map(|cidr| cidr.first_usable()),
+        retired_gateways: vec![],
         exclude: vec![],
     };
     let mut ipam = Ipam::default();

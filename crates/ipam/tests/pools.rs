@@ -10,6 +10,7 @@ fn ipam() -> Ipam {
     let network = Network {
         cidrs: "10.0.0.0/28,fd00::/64".parse().unwrap(),
         gateway: "10.0.0.1,fd00::1".parse().unwrap(),
+        retired_gateways: vec![],
         exclude: vec!["10.0.0.6".parse().unwrap()],
     };
     let mut ipam = Ipam::default();
@@ -129,8 +130,12 @@ fn pools_that_cannot_be() {
 #[test]
 fn a_pool_moves_to_another_subnet_and_goes_with_it() {
     let mut ipam = ipam();
-    let network =
-        Network { cidrs: "10.9.0.0/24".parse().unwrap(), gateway: "10.9.0.1".parse().unwrap(), exclude: vec![] };
+    let network = Network {
+        cidrs: "10.9.0.0/24".parse().unwrap(),
+        gateway: "10.9.0.1".parse().unwrap(),
+        retired_gateways: vec![],
+        exclude: vec![],
+    };
     ipam.set_subnet("other", &network).unwrap();
     let both = ranges(&["10.0.0.2..10.0.0.5", "10.9.0.7"]);
     ipam.set_pool("net", "shop", &both).unwrap();
@@ -155,7 +160,12 @@ fn a_full_subnet_says_when_its_pools_may_have_more() {
 
 #[test]
 fn the_largest_pools() {
-    let network = Network { cidrs: "fd00::/64".parse().unwrap(), gateway: "fd00::1".parse().unwrap(), exclude: vec![] };
+    let network = Network {
+        cidrs: "fd00::/64".parse().unwrap(),
+        gateway: "fd00::1".parse().unwrap(),
+        retired_gateways: vec![],
+        exclude: vec![],
+    };
     let mut ipam = Ipam::default();
     ipam.set_subnet("net", &network).unwrap();
     ipam.set_pool("net", "half", &ranges(&["fd00::8000:0:0:0..fd00::ffff:ffff:ffff:ffff"])).unwrap();

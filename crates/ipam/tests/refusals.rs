@@ -9,6 +9,7 @@ fn network(cidrs: &str, gateway: &str, exclude: &[&str]) -> Network {
     Network {
         cidrs: cidrs.parse().unwrap(),
         gateway: gateway.parse().unwrap(),
+        retired_gateways: vec![],
         exclude: exclude.iter().map(|range| range.parse().unwrap()).collect(),
     }
 }
@@ -148,7 +149,7 @@ fn of_networks_that_leave_addresses_outside() {
     let set = |ipam: &mut Ipam, cidrs: &str| {
         let cidrs: api::Cidrs = cidrs.parse().unwrap();
         let gateway = cidrs.map(|cidr| cidr.first_usable());
-        ipam.set_subnet("net", &Network { cidrs, gateway, exclude: vec![] })
+        ipam.set_subnet("net", &Network { cidrs, gateway, retired_gateways: vec![], exclude: vec![] })
     };
     set(&mut ipam, "10.33.0.0/27,fd00::/120").unwrap();
     for (holder, address) in [("a.ns", "10.33.0.12"), ("b.ns", "10.33.0.13"), ("c.ns", "10.33.0.20")] {
@@ -178,6 +179,64 @@ fn of_networks_that_leave_addresses_outside() {
     assert_eq!(ipam.holder("10.33.0.20".parse().unwrap()), Some("c.ns"));
     assert_eq!(ipam.subnet_of("10.33.0.63".parse().unwrap()), Some("net"));
     assert_eq!(ipam.subnet_of("fd00::99".parse().unwrap()), None);
+}
+
+#[test]
+fn of_gateways() {
+    let mut ipam = Ipam::default();
+    let set = |ipam: &mut Ipam, cidrs: &str, gateway: &str| ipam.set_subnet("net", &network(cidrs, gateway, &[]));
+    set(&mut ipam, "10.17.0.0/24,fd00::/64", "10.17.0.1,fd00::1").unwrap();
+    ipam.assign("net", "a.ns", &exact("10.17.0.254,fd00::ff")).unwrap();
+    let usage = ipam.usage("net");
+    let (dual, wider) = ("10.17.0.0/24,fd00::/64", "10.17.0.0/16,fd00::/64");
+    for (cidrs, gateway, why) in [
+        (dual, "10.17.0.254,fd00::1", "spec.gateway: 10.17.0.254 is held by a.ns"),
+        (dual, "10.17.0.1,fd00::ff", "spec.gateway: fd00::ff is held by a.ns"),
+        (wider, "10.17.0.254,fd00::1", "spec.gateway: 10.17.0.254 is held by a.ns"),
+    ] {
+        says(set(&mut ipam, cidrs, gateway), &format!("subnet net: {why}"));
+        assert_eq!(ipam.usage("net"), usage);
+        assert_eq!(ipam.network("net").unwrap().gateway, ips("10.17.0.1,fd00::1"));
+    }
+    set(&mut ipam, dual, "10.17.0.253,fd00::1").unwrap();
+    // One that stays may have a holder, whom a record brought back.
+    let odd = Lease { ips: ips("10.17.0.253"), mac: mac("00:00:00:00:00:01") };
+    ipam.restore("net", "odd.ns", odd).unwrap();
+    set(&mut ipam, wider, "10.17.0.253,fd00::1").unwrap();
+    says(set(&mut ipam, wider, "10.17.0.254,fd00::1"), "subnet net: spec.gateway: 10.17.0.254 is held by a.ns");
+    ipam.release("a.ns");
+    set(&mut ipam, wider, "10.17.0.254,fd00::1").unwrap();
+    says(set(&mut ipam, wider, "10.17.0.253,fd00::1"), "subnet net: spec.gateway: 10.17.0.253 is held by odd.ns");
+}
+
+#[test]
+fn of_retired_gateways() {
+    let mut ipam = Ipam::default();
+    let mut net = network("10.17.0.0/29,fd00::/64", "10.17.0.6,fd00::1", &[]);
+    net.retired_gateways = ["10.17.0.1", "10.17.0.2", "fd00::2", "10.99.0.1"].map(|ip| ip.parse().unwrap()).into();
+    ipam.set_subnet("net", &net).unwrap();
+    let usage = ipam.usage("net").unwrap();
+    assert_eq!((usage.v4.available, usage.v6.available), (3, (1 << 64) - 3));
+    for (kept, what) in [
+        ("10.17.0.1", "gateway, network or broadcast address"),
+        ("10.17.0.2", "gateway, network or broadcast address"),
+        ("fd00::2", "gateway or anycast address"),
+    ] {
+        let why = format!("subnet net: {kept} is kept for the network itself ({what})");
+        says(ipam.assign("net", "a.ns", &exact(kept)), &why);
+    }
+    assert_eq!(ipam.assign("net", "a.ns", &Want::any()).unwrap().ips, ips("10.17.0.3,fd00::3"));
+    // A record of one is taken, and its holder may go.
+    let odd = Lease { ips: ips("10.17.0.2"), mac: mac("00:00:00:00:00:01") };
+    ipam.restore("net", "odd.ns", odd).unwrap();
+    ipam.release("odd.ns");
+    says(
+        ipam.assign("net", "b.ns", &exact("10.17.0.2")),
+        "subnet net: 10.17.0.2 is kept for the network itself (gateway, network or broadcast address)",
+    );
+    net.retired_gateways.clear();
+    ipam.set_subnet("net", &net).unwrap();
+    assert_eq!(ipam.assign("net", "b.ns", &exact("10.17.0.2")).unwrap().ips.v4(), ips("10.17.0.2").v4());
 }
 
 #[test]
