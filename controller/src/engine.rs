@@ -82,6 +82,8 @@ pub struct Engine {
     wishers: Sets<Arc<str>>,
     /// For each subnet in force: the generation of the spec that it is from.
     generations: BTreeMap<Arc<str>, i64>,
+    /// What namespaces that are bound to no subnet show of the default one.
+    shown_default: Option<BTreeMap<String, String>>,
     /// The subnets that bind namespaces by label, and what they select.
     selecting: BTreeMap<Arc<str>, Vec<LabelSelector>>,
     pools: BTreeMap<Arc<str>, pools::Pool>,
@@ -116,6 +118,7 @@ impl Engine {
             wishes: HashMap::new(),
             wishers: Sets::default(),
             generations: BTreeMap::new(),
+            shown_default: None,
             selecting: BTreeMap::new(),
             pools: BTreeMap::new(),
             pools_of: Sets::default(),

@@ -130,16 +130,15 @@ fn complaints(engine: &Engine, cluster: &Cluster, object: &Object, refusal: Opti
     }
     found.extend(engine.remarks(cluster, object).into_iter().map(|remark| (remark.reason, CHECKING, remark.message)));
     found.extend(refusal.map(|why| ("WriteRefused", WRITING, format!("the API server refuses a write: {why}"))));
-    let notice = |(reason, action, message)| Notice { about: about.clone(), type_: EventType::Warning, reason, message, action };
+    let notice =
+        |(reason, action, message)| Notice { about: about.clone(), type_: EventType::Warning, reason, message, action };
     found.into_iter().map(notice).collect()
 }
 
 /// The object that `kubectl describe` shows the events of: those of an IP are its pod's.
 fn subject(cluster: &Cluster, object: &Object) -> Option<ObjectReference> {
-    let ours = |reference: ObjectReference| ObjectReference {
-        api_version: Some(format!("{}/v1", api::GROUP)),
-        ..reference
-    };
+    let ours =
+        |reference: ObjectReference| ObjectReference { api_version: Some(format!("{}/v1", api::GROUP)), ..reference };
     Some(match object {
         Object::Pod(port) | Object::Ip(port) => {
             let pod = cluster.pods.get(port)?;
@@ -151,7 +150,9 @@ fn subject(cluster: &Cluster, object: &Object) -> Option<ObjectReference> {
         Object::Subnet(name) => {
             ours(reference("Subnet", name, None, cluster.subnets.get(name)?.metadata.uid.as_deref()?))
         }
-        Object::IpPool(name) => ours(reference("IPPool", name, None, cluster.pools.get(name)?.metadata.uid.as_deref()?)),
+        Object::IpPool(name) => {
+            ours(reference("IPPool", name, None, cluster.pools.get(name)?.metadata.uid.as_deref()?))
+        }
         Object::StatefulSet(_) => return None,
     })
 }
@@ -199,7 +200,8 @@ mod tests {
             cluster.observe(event);
         }
         let engine = Engine::recover(install(), &cluster, &Replica::new(ovn::northbound()));
-        complaint(&engine, &cluster, &Object::Node("n1".into())).map(|notice| notice.to_string())
+        let told = complaints(&engine, &cluster, &Object::Node("n1".into()), None);
+        told.first().map(ToString::to_string)
     }
 
     #[test]
@@ -228,8 +230,8 @@ mod tests {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let mut notices = Notices::new(sender, allocations);
         let object = Object::Pod("a.default".into());
-        notices.about(&engine, &cluster, &object);
-        notices.about(&engine, &cluster, &object);
+        notices.about(&engine, &cluster, &object, None);
+        notices.about(&engine, &cluster, &object, None);
         let mut lines = Vec::new();
         while let Ok(Notice { type_, reason, message, .. }) = receiver.try_recv() {
             lines.push(format!("{type_:?} {reason}: {message}"));

@@ -46,7 +46,7 @@ pub struct Outputs {
     /// The northbound database.
     pub northbound: Client,
     /// Starts the publisher of a term of leadership.
-    pub publisher: Box<dyn Fn() -> Publisher + Send>,
+    pub publisher: Box<dyn Fn() -> Publisher + Send + Sync>,
     /// Asks the API server itself, past the watches.
     pub witness: Witness,
     /// Events for users.
@@ -257,10 +257,8 @@ impl Owner {
             return false;
         }
         let publisher = (self.out.publisher)();
-        let term = self
-            .out
-            .northbound
-            .read(|replica| Term::begin(self.install.clone(), &self.cluster, replica, publisher));
+        let term =
+            self.out.northbound.read(|replica| Term::begin(self.install.clone(), &self.cluster, replica, publisher));
         self.term = Some(term);
         self.out.metrics.leading(true);
         let epoch = self.writer.epoch();
@@ -353,7 +351,6 @@ async fn next_done(term: &mut Option<Term>) -> Done {
         None => std::future::pending().await,
     }
 }
-
 
 #[cfg(test)]
 mod tests;

@@ -127,15 +127,30 @@ impl Action {
 /// One write.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Write {
+    /// Which of the outbox's writes it is.
+    pub id: u64,
     /// What it is about.
     pub target: Target,
     /// What it does; `None` takes back a write that has not started.
     pub action: Option<Action>,
 }
 
+/// A write that has started.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Started {
+    /// Which of the outbox's writes it is.
+    pub id: u64,
+    /// What it is about.
+    pub target: Target,
+    /// What it does.
+    pub action: Action,
+}
+
 /// How a write ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
+    /// Which write it was.
+    pub id: u64,
     /// What it was about.
     pub target: Target,
     /// How it ended.
@@ -242,8 +257,8 @@ async fn run(
 struct Desk {
     client: Client,
     queue: Queue,
-    running: JoinSet<((Target, Action), Result<(), Failure>)>,
-    resting: JoinSet<(Target, Action)>,
+    running: JoinSet<(Started, Result<(), Failure>)>,
+    resting: JoinSet<Started>,
     pause: Pause,
 }
 
@@ -252,46 +267,47 @@ impl Desk {
     fn start(&mut self) {
         while self.pause.until.is_none()
             && self.running.len() < IN_FLIGHT
-            && let Some((target, action)) = self.queue.take()
+            && let Some(write) = self.queue.take()
         {
             let client = self.client.clone();
             self.running.spawn(async move {
-                let result = send::once(&client, &target, &action).await;
-                ((target, action), result)
+                let result = send::once(&client, &write.target, &write.action).await;
+                (write, result)
             });
         }
     }
 
     /// A write was tried: it has ended, or rests until it is tried again.
-    fn tried(&mut self, (target, action): (Target, Action), result: Result<(), Failure>) -> Option<Done> {
+    fn tried(&mut self, write: Started, result: Result<(), Failure>) -> Option<Done> {
+        let target = &write.target;
         let outcome = match result {
             Ok(()) => Outcome::Taken,
             Err(Failure::Conflict) => Outcome::Conflict,
             Err(Failure::Refused(why)) => Outcome::Refused(why),
             Err(Failure::Passing(error)) => {
                 tracing::warn!(?target, error, "the API server did not take a write; it is tried again");
-                self.rest(target, action);
+                self.rest(write);
                 return None;
             }
             Err(Failure::Away(error)) => {
                 if let Some(wait) = self.pause.begin() {
                     tracing::warn!(?target, error, ?wait, "the API server takes no writes; they are tried again");
                 }
-                self.rest(target, action);
+                self.rest(write);
                 return None;
             }
         };
         self.pause.end();
-        self.queue.ended(&target);
-        Some(Done { target, outcome })
+        self.queue.ended(target);
+        Some(Done { id: write.id, target: write.target, outcome })
     }
 
-    fn rest(&mut self, target: Target, action: Action) {
-        let wait = longer(self.queue.last_wait(&target));
-        self.queue.rest(&target, wait);
+    fn rest(&mut self, write: Started) {
+        let wait = longer(self.queue.last_wait(&write.target));
+        self.queue.rest(&write.target, wait);
         self.resting.spawn(async move {
             sleep(wait).await;
-            (target, action)
+            write
         });
     }
 }

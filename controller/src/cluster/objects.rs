@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use api::annotations::IP_RESERVED_LABEL;
 use api::{
-    AddressWant, Addresses, FieldError, Ip, IpPool, IpSpec, NamespaceNet, NamespaceView, NodeView, Placement, PodView, PodWant,
-    StatefulSetView, Subnet,
+    AddressWant, Addresses, FieldError, Ip, IpPool, IpSpec, NamespaceNet, NamespaceView, NodeView, Placement, PodView,
+    PodWant, StatefulSetView, Subnet,
 };
 use kube::api::ObjectMeta;
 
@@ -201,7 +201,8 @@ impl IpRecord {
     /// Keeps what we read.
     pub fn from_object(ip: Ip) -> Self {
         let labels = ip.metadata.labels.unwrap_or_default();
-        let labelled = ip.spec.labels().iter().all(|(key, value)| labels.get(*key).is_some_and(|said| said == value));
+        let labelled =
+            ip.spec.labels().iter().all(|(key, value)| labels.get(key.as_ref()).is_some_and(|label| label == value));
         Self {
             name: ip.metadata.name.unwrap_or_default().into(),
             labelled,
@@ -242,8 +243,20 @@ watched!(IpRecord, "ips", name, Self::decided_alike);
 impl Pod {
     /// Nothing is decided by what kubelet reports of a running pod; only a new leader reads it.
     fn decided_alike(&self, other: &Self) -> bool {
-        let Self { port, namespace: _, name: _, uid, node, done, member, want, port_security, unreadable, net, reported: _ } =
-            self;
+        let Self {
+            port,
+            namespace: _,
+            name: _,
+            uid,
+            node,
+            done,
+            member,
+            want,
+            port_security,
+            unreadable,
+            net,
+            reported: _,
+        } = self;
         (port, uid, node, done, member) == (&other.port, &other.uid, &other.node, &other.done, &other.member)
             && (want, port_security, unreadable) == (&other.want, &other.port_security, &other.unreadable)
             && *net == other.net

@@ -19,21 +19,46 @@ fn subnet(change: &Value) -> Event {
 
 #[test]
 fn a_subnets_status_is_no_reason_to_decide_and_all_that_is_read_of_it_is() {
-    for (change, decided, restated) in [
-        (json!({}), false, false),
-        (json!({ "status": { "v4usingIPs": 3 }, "metadata": { "resourceVersion": "7" } }), false, true),
-        (json!({ "metadata": { "resourceVersion": "7", "labels": { "a": "b" } } }), false, false),
-        (json!({ "spec": { "private": true } }), true, false),
-        (json!({ "spec": { "namespaces": ["a"] }, "status": { "v4usingIPs": 3 } }), true, true),
-        (json!({ "metadata": { "uid": "2" } }), true, false),
-        (json!({ "metadata": { "finalizers": ["x"] } }), true, false),
-        (json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } }), true, false),
+    for (change, expected) in [
+        (json!({}), Change::Nothing),
+        (json!({ "status": { "v4usingIPs": 3 }, "metadata": { "resourceVersion": "7" } }), Change::Status),
+        (json!({ "metadata": { "resourceVersion": "7", "labels": { "a": "b" } } }), Change::Nothing),
+        (json!({ "spec": { "private": true } }), Change::Decides),
+        (json!({ "spec": { "namespaces": ["a"] }, "status": { "v4usingIPs": 3 } }), Change::Decides),
+        (json!({ "metadata": { "uid": "2" } }), Change::Decides),
+        (json!({ "metadata": { "finalizers": ["x"] } }), Change::Decides),
+        (json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } }), Change::Decides),
     ] {
         let mut cluster = Cluster::default();
-        assert_eq!(cluster.observe(subnet(&json!({}))).len(), 1);
-        assert_eq!(cluster.observe(subnet(&change)).len(), usize::from(decided), "{change}");
-        assert_eq!(cluster.take_restated().len(), usize::from(restated), "{change}");
+        let noticed = |change| [Noticed { object: Object::Subnet("net".into()), change }];
+        assert_eq!(cluster.observe(subnet(&json!({}))), noticed(Change::Decides));
+        assert_eq!(cluster.observe(subnet(&change)), noticed(expected), "{change}");
         let version = change["metadata"]["resourceVersion"].as_str();
         assert_eq!(cluster.subnets["net"].metadata.resource_version.as_deref(), version, "it is taken in all the same");
     }
+}
+
+#[test]
+fn what_a_list_does_not_name_is_gone_once_the_list_is_complete() {
+    let net = |name: &str| {
+        let object = json!({
+            "apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": { "name": name },
+            "spec": { "cidrBlock": "10.17.0.0/24" },
+        });
+        Event::Subnets(Seen::Apply(serde_json::from_value(object).unwrap()))
+    };
+    let mut cluster = Cluster::default();
+    let mut see = |event| -> Vec<String> {
+        let noticed = cluster.observe(event).into_iter();
+        noticed.map(|Noticed { object, change }| format!("{object:?} {change:?}")).collect()
+    };
+    let changed = |name: &str| vec![format!("Subnet(\"{name}\") Decides")];
+    assert_eq!(see(Event::Subnets(Seen::Listing)), [""; 0]);
+    assert_eq!((see(net("a")), see(net("b"))), (changed("a"), changed("b")));
+    assert_eq!(see(Event::Subnets(Seen::Listed)), [""; 0]);
+    // A list that breaks off counts for nothing.
+    assert_eq!(see(Event::Subnets(Seen::Listing)), [""; 0]);
+    assert_eq!(see(Event::Subnets(Seen::Listing)), [""; 0]);
+    assert_eq!((see(net("c")), see(net("b"))), (changed("c"), vec!["Subnet(\"b\") Nothing".to_owned()]));
+    assert_eq!(see(Event::Subnets(Seen::Listed)), changed("a"));
 }

@@ -107,7 +107,7 @@ impl Engine {
     fn address_for(&mut self, cluster: &Cluster, pod: &Pod) -> Result<(Arc<str>, Lease), NotNow> {
         if let Some((subnet, lease)) = self.ipam.lease(&pod.port) {
             let subnet: Arc<str> = subnet.into();
-            let settled = self.world.port(&pod.port).is_some() || pod.reported == Some(lease.ips);
+            let settled = self.world.port(&pod.port).is_some() || was_given(cluster, pod, &lease);
             if settled || self.still_fits(pod, &subnet) {
                 return Ok((subnet, lease));
             }
@@ -168,6 +168,12 @@ impl Engine {
             Some(Verdict::Foreign) => Some(format!("subnet {subnet}: spec.provider: it is not served here")),
         }
     }
+}
+
+/// Whether this very pod was told of an address: its IP object names its uid, or it runs with the address.
+fn was_given(cluster: &Cluster, pod: &Pod, lease: &Lease) -> bool {
+    let recorded = cluster.ips.get(&pod.port).is_some_and(|ip| *ip.spec.pod_uid == *pod.uid);
+    recorded || pod.reported == Some(lease.ips)
 }
 
 /// What to ask of the allocator.

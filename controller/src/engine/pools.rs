@@ -141,7 +141,12 @@ impl Engine {
     }
 
     /// Where a pod's addresses are to come from: the subnet, and what to ask of it.
-    pub(super) fn source(&self, cluster: &Cluster, pod: &Pod, want: &AddressWant) -> Result<(Arc<str>, WantIps), NotNow> {
+    pub(super) fn source(
+        &self,
+        cluster: &Cluster,
+        pod: &Pod,
+        want: &AddressWant,
+    ) -> Result<(Arc<str>, WantIps), NotNow> {
         let named: Option<Arc<str>> = want.switch.as_deref().map(Into::into);
         let home = || named.clone().map_or_else(|| self.subnet_of(cluster, &pod.namespace), Ok);
         match &want.ips {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::annotations::bound_to;
 use api::{Cidrs, FieldError, Subnet, SubnetDef, selected};
 use ipam::Network;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -71,6 +72,13 @@ impl Engine {
             && let Err(holders) = self.retire_subnet(name)
         {
             tracing::warn!(subnet = &**name, holders, "the subnet vanished while in use; its pods keep their network");
+        }
+        // Namespaces that are bound to no subnet by name or label show the default one.
+        if *name == self.install.default_subnet {
+            let shown = self.world.subnet(name).map(|subnet| bound_to(&[subnet]));
+            if std::mem::replace(&mut self.shown_default, shown.clone()) != shown {
+                self.undecided.extend(cluster.namespaces.keys().cloned().map(Object::Namespace));
+            }
         }
         let before = match verdict.clone() {
             Some(verdict) => self.verdicts.insert(Arc::clone(name), verdict),

@@ -15,7 +15,7 @@ use ovsdb::Replica;
 use serde_json::{Value, json};
 
 use super::{Engine, Install, NewSubnet};
-use crate::cluster::{Cluster, Event, IpRecord, Namespace, Node, Object, Pod};
+use crate::cluster::{Change, Cluster, Event, IpRecord, Namespace, Node, Object, Pod};
 use crate::watch::Seen;
 
 /// A cluster and the engine that leads it.
@@ -37,8 +37,10 @@ impl Scene {
 
     /// Something happens, and is decided about.
     fn happens(&mut self, event: Event) {
-        for object in self.cluster.observe(event) {
-            self.engine.mark(object);
+        for noticed in self.cluster.observe(event) {
+            if noticed.change == Change::Decides {
+                self.engine.mark(noticed.object);
+            }
         }
         self.engine.decide(&self.cluster);
     }
@@ -84,8 +86,7 @@ impl Scene {
     /// What the API server is told of a port now: first of its IP object, then of its pod.
     fn told(&self, port: &str) -> Vec<crate::publish::Action> {
         let objects = [Object::Ip(port.into()), Object::Pod(port.into())];
-        let writes = objects.iter().flat_map(|object| crate::visible::writes(&self.engine, &self.cluster, object));
-        writes.map(|write| write.action).collect()
+        objects.iter().filter_map(|object| crate::visible::write(&self.engine, &self.cluster, object)).collect()
     }
 
     /// The facts that mention a word, as lines.
@@ -98,19 +99,25 @@ impl Scene {
 }
 
 /// Every kind listed: the two subnets of every install, one namespace, and nothing else.
-pub(crate) fn bare_cluster() -> [Event; 7] {
-    [
-        Event::Subnets(Seen::Reset(vec![
-            subnet("ovn-default", json!({ "cidrBlock": "10.16.0.0/16", "default": true })),
-            subnet("join", json!({ "cidrBlock": "100.64.0.0/16" })),
-        ])),
-        Event::IpPools(Seen::Reset(Vec::new())),
-        Event::Namespaces(Seen::Reset(vec![namespace("default", json!({}))])),
-        Event::Nodes(Seen::Reset(Vec::new())),
-        Event::Pods(Seen::Reset(Vec::new())),
-        Event::StatefulSets(Seen::Reset(Vec::new())),
-        Event::Ips(Seen::Reset(Vec::new())),
-    ]
+pub(crate) fn bare_cluster() -> Vec<Event> {
+    let subnets = vec![
+        subnet("ovn-default", json!({ "cidrBlock": "10.16.0.0/16", "default": true })),
+        subnet("join", json!({ "cidrBlock": "100.64.0.0/16" })),
+    ];
+    let mut events = listed(Event::Subnets, subnets);
+    events.extend(listed(Event::IpPools, vec![]));
+    events.extend(listed(Event::Namespaces, vec![namespace("default", json!({}))]));
+    events.extend(listed(Event::Nodes, vec![]));
+    events.extend(listed(Event::Pods, vec![]));
+    events.extend(listed(Event::StatefulSets, vec![]));
+    events.extend(listed(Event::Ips, vec![]));
+    events
+}
+
+/// A list of a kind, as the watch reports it.
+pub(crate) fn listed<T>(wrap: impl Fn(Seen<T>) -> Event, objects: Vec<T>) -> Vec<Event> {
+    let objects = objects.into_iter().map(Seen::Apply);
+    [Seen::Listing].into_iter().chain(objects).chain([Seen::Listed]).map(wrap).collect()
 }
 
 pub(crate) fn install() -> Install {

@@ -79,7 +79,8 @@ impl Term {
             // Somebody else wrote it, or the finalizer waits for what it shows.
             cluster::Change::Status => {
                 self.stale(&noticed.object);
-                if matches!(&noticed.object, Object::Subnet(name) if self.engine.verdict(name) != Some(&Verdict::Valid)) {
+                if matches!(&noticed.object, Object::Subnet(name) if self.engine.verdict(name) != Some(&Verdict::Valid))
+                {
                     self.look_at(noticed.object);
                 }
             }
@@ -206,7 +207,8 @@ impl Term {
     /// Writes the statuses that are due.
     pub(super) fn write_statuses(&mut self, cluster: &Cluster, metrics: &Metrics) {
         let now = Instant::now();
-        let due: Vec<Object> = self.stale.iter().filter(|(_, at)| **at <= now).map(|(object, _)| object.clone()).collect();
+        let due: Vec<Object> =
+            self.stale.iter().filter(|(_, at)| **at <= now).map(|(object, _)| object.clone()).collect();
         for object in due {
             self.stale.remove(&object);
             self.write_status(cluster, &object);

@@ -1,6 +1,7 @@
 //! The owner, turn by turn, on a real `ovsdb-server`; what it tells the API server is read from the channel.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kit::endpoint::Readiness;
@@ -12,20 +13,20 @@ use sync::{EPOCH_KEY, Writer};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::Owner;
-use crate::cluster::{Cluster, Event};
+use super::{Outputs, Owner, Witness};
+use crate::cluster::{Cluster, Event, Object};
 use crate::election::Standing;
 use crate::engine::tests::{bare_cluster, install, pod};
 use crate::metrics::Metrics;
 use crate::notices::{Notice, Notices};
-use crate::publish::{Done, Target, Write};
+use crate::publish::{Done, Outcome, Part, Publisher, Target, Write};
 use crate::watch::Seen;
 
 /// An owner with its database, and what it has handed to the publisher.
 struct Scene {
     owner: Owner,
     server: OvsdbServer,
-    writes: mpsc::UnboundedReceiver<Write>,
+    writes: Arc<Mutex<Vec<mpsc::UnboundedReceiver<Write>>>>,
     notices: mpsc::UnboundedReceiver<Notice>,
     readiness: Readiness,
 }
@@ -39,14 +40,29 @@ impl Scene {
     /// The same with a database of this schema.
     async fn on(schema: &str) -> Self {
         let server = OvsdbServer::start(schema).unwrap();
-        let (writes_in, writes) = mpsc::unbounded_channel();
+        // One for each term.
+        let writes = Arc::new(Mutex::new(Vec::new()));
+        let terms = Arc::clone(&writes);
         let (notices_in, notices) = mpsc::unbounded_channel();
         let notices_in = Notices::new(notices_in, false);
         let metrics = Metrics::new(&Registry::new()).unwrap();
         let readiness = Readiness::waiting_for("the test");
         let nodes = watch::channel(None).0;
-        let owner =
-            Owner::new(install(), client(&server).await, writes_in, notices_in, metrics, readiness.clone(), nodes);
+        let publisher = move || {
+            let (publisher, writes) = Publisher::for_test();
+            terms.lock().unwrap().push(writes);
+            publisher
+        };
+        let outputs = Outputs {
+            northbound: client(&server).await,
+            publisher: Box::new(publisher),
+            witness: Witness::of_nothing(),
+            notices: notices_in,
+            metrics,
+            readiness: readiness.clone(),
+            nodes,
+        };
+        let owner = Owner::new(install(), outputs);
         let mut scene = Self { owner, server, writes, notices, readiness };
         scene.sees(bare_cluster());
         scene
@@ -62,28 +78,32 @@ impl Scene {
 
     /// A turn of a leader that was confirmed when it asked then.
     async fn turn(&mut self, asked: Instant) {
-        self.owner.turn(Standing::Leading { asked }).await;
+        let until = asked + Duration::from_secs(15);
+        self.owner.turn(Standing::Leading { asked, until }).await;
+    }
+
+    /// The writes that it has handed over since the last call.
+    fn writes(&mut self) -> Vec<Write> {
+        let mut terms = self.writes.lock().unwrap();
+        terms.iter_mut().flat_map(|writes| std::iter::from_fn(|| writes.try_recv().ok())).collect()
     }
 
     /// The Subnets' statuses that it writes now.
     fn statuses(&mut self) -> BTreeMap<String, Value> {
-        self.owner.tell_status();
-        let mut statuses = BTreeMap::new();
-        while let Ok(write) = self.writes.try_recv() {
-            if let Target::SubnetStatus(name) = write.target {
-                statuses.insert(name.to_string(), write.action.patch()["status"].clone());
+        self.owner.timer();
+        let statuses = self.writes().into_iter().filter_map(|write| match write.target {
+            Target { object: Object::Subnet(name), part: Part::Status } => {
+                Some((name.to_string(), write.action?.patch()["status"].clone()))
             }
-        }
-        statuses
+            _ => None,
+        });
+        statuses.collect()
     }
 
     /// The writes to pods that it has made since the last call.
     fn annotations(&mut self) -> Vec<Write> {
-        let mut writes = Vec::new();
-        while let Ok(write) = self.writes.try_recv() {
-            writes.push(write);
-        }
-        writes.retain(|write| matches!(write.target, Target::Pod { .. }));
+        let mut writes = self.writes();
+        writes.retain(|write| matches!(write.target.object, Object::Pod(_)));
         writes
     }
 
@@ -93,11 +113,11 @@ impl Scene {
     }
 
     fn leads(&self) -> bool {
-        self.owner.engine.is_some()
+        self.owner.term.is_some()
     }
 
     fn epoch(&self) -> Option<u64> {
-        self.owner.northbound.read(|nb| {
+        self.owner.out.northbound.read(|nb| {
             let (_, row) = nb.rows("NB_Global").next()?;
             row.get("external_ids")?.get(EPOCH_KEY)?.parse().ok()
         })
@@ -161,7 +181,7 @@ async fn a_database_that_is_too_old_is_named_and_written_to_once_it_is_converted
     let options = Datum::map([("northd_internal_version", "23.03.1-20.27.0-70.6")]);
     let row = Row::from([("options", options)]);
     northd.transact(&[Op::Insert { table: "NB_Global", uuid: None, row }]).await.unwrap();
-    while scene.owner.northbound.read(|nb| nb.is_empty("NB_Global")) {
+    while scene.owner.out.northbound.read(|nb| nb.is_empty("NB_Global")) {
         tokio::task::yield_now().await;
     }
     scene.turn(Instant::now()).await;
@@ -169,7 +189,7 @@ async fn a_database_that_is_too_old_is_named_and_written_to_once_it_is_converted
     assert!(why.contains("its schema 7.0.0 (northd 23.03.1-20.27.0-70.6) lacks ACL.tier"), "{why}");
 
     // It is converted under us.
-    let mut connected = scene.owner.northbound.connected();
+    let mut connected = scene.owner.out.northbound.connected();
     connected.mark_unchanged();
     scene.server.convert(&schema(Some("tier")).to_string()).unwrap();
     connected.changed().await.unwrap();
@@ -190,10 +210,10 @@ async fn a_database_that_is_too_old_is_named_and_written_to_once_it_is_converted
 #[tokio::test]
 async fn who_waits_for_the_database_says_why() {
     let mut scene = Scene::new().await;
-    let mut connected = scene.owner.northbound.connected();
+    let mut connected = scene.owner.out.northbound.connected();
     scene.server.kill().unwrap();
     connected.wait_for(|connected| !*connected).await.unwrap();
-    let mut failure = scene.owner.northbound.failure();
+    let mut failure = scene.owner.out.northbound.failure();
     failure.wait_for(|failure| failure.as_ref().is_some_and(|why| why.contains("refused"))).await.unwrap();
     scene.turn(Instant::now()).await;
     let why = scene.readiness.state().unwrap_err();
@@ -232,26 +252,36 @@ async fn a_write_that_was_refused_is_made_again_some_time_later() {
     scene.sees_pod("default/a");
     scene.turn(Instant::now()).await;
     let write = scene.annotations().pop().unwrap();
-    scene.owner.ended(&Done { target: write.target.clone(), refused: Some("forbidden".to_owned()) });
+    scene.owner.written(Done {
+        id: write.id,
+        target: write.target.clone(),
+        outcome: Outcome::Refused("forbidden".to_owned()),
+    });
     scene.turn(Instant::now()).await;
     assert_eq!(scene.annotations(), [], "nothing has changed that would have it taken now");
+    let told = "Warning WriteRefused on v1 Pod a: the API server refuses a write: forbidden";
+    assert_eq!(scene.told(), [told]);
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(2)).await;
-    scene.owner.look_again();
+    scene.owner.timer();
     tokio::time::resume();
     scene.turn(Instant::now()).await;
-    assert_eq!(scene.annotations(), [write]);
+    let again = scene.annotations().pop().unwrap();
+    assert_eq!((again.target, again.action), (write.target, write.action));
 }
 
 #[tokio::test]
 async fn a_status_that_was_refused_is_written_again_some_time_later() {
     let mut scene = Scene::new().await;
     scene.turn(Instant::now()).await;
-    assert!(scene.statuses().contains_key("join"));
-    scene.owner.ended(&Done { target: Target::SubnetStatus("join".into()), refused: Some("forbidden".to_owned()) });
+    scene.owner.timer();
+    let written = scene.writes();
+    let target = Target::status(Object::Subnet("join".into()));
+    let id = written.iter().find(|write| write.target == target).unwrap().id;
+    scene.owner.written(Done { id, target, outcome: Outcome::Refused("forbidden".to_owned()) });
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(2)).await;
-    scene.owner.look_again();
+    scene.owner.timer();
     tokio::time::resume();
     scene.turn(Instant::now()).await;
     assert!(scene.statuses().contains_key("join"));
@@ -267,7 +297,9 @@ async fn a_subnets_status_is_written_once_and_again_when_somebody_else_writes_it
     let echo = |status: &Value| {
         let subnet = json!({
             "apiVersion": "kubeovn.io/v1", "kind": "Subnet",
-            "metadata": { "name": "join", "uid": "uid-of-join", "resourceVersion": "7" },
+            "metadata": {
+                "name": "join", "uid": "uid-of-join", "resourceVersion": "7", "finalizers": [api::FINALIZER],
+            },
             "spec": { "cidrBlock": "100.64.0.0/16" }, "status": status,
         });
         Event::Subnets(Seen::Apply(serde_json::from_value(subnet).unwrap()))
@@ -279,5 +311,9 @@ async fn a_subnets_status_is_written_once_and_again_when_somebody_else_writes_it
     status["v4usingIPs"] = json!(77);
     scene.sees([echo(&status)]);
     scene.turn(Instant::now()).await;
+    assert_eq!(scene.statuses(), BTreeMap::new(), "it was written less than a second ago");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(1)).await;
     assert_eq!(scene.statuses().remove("join").unwrap()["v4usingIPs"], 0);
+    tokio::time::resume();
 }

@@ -107,8 +107,8 @@ impl Witness {
 
 /// The first of these pods that exists and may run, each read by itself.
 async fn read(client: &Client, ports: &BTreeSet<Arc<str>>) -> kube::Result<Option<String>> {
-    let pods = ports.iter().filter_map(|port| api::pod_of_port(port));
-    let mut answers = stream::iter(pods).map(|(name, namespace)| one(client, namespace, name)).buffer_unordered(AT_ONCE);
+    let reads: Vec<_> = ports.iter().map(|port| one(client.clone(), Arc::clone(port))).collect();
+    let mut answers = stream::iter(reads).buffer_unordered(AT_ONCE);
     while let Some(answer) = answers.next().await {
         if let Some(pod) = answer? {
             return Ok(Some(pod));
@@ -117,8 +117,9 @@ async fn read(client: &Client, ports: &BTreeSet<Arc<str>>) -> kube::Result<Optio
     Ok(None)
 }
 
-async fn one(client: &Client, namespace: &str, name: &str) -> kube::Result<Option<String>> {
-    let pod = Api::<Pod>::namespaced(client.clone(), namespace).get_opt(name).await?;
+async fn one(client: Client, port: Arc<str>) -> kube::Result<Option<String>> {
+    let Some((name, namespace)) = api::pod_of_port(&port) else { return Ok(None) };
+    let pod = Api::<Pod>::namespaced(client, namespace).get_opt(name).await?;
     Ok(pod.filter(holds_address).map(|_| format!("{namespace}/{name}")))
 }
 

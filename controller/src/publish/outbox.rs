@@ -23,13 +23,15 @@ const LONGEST_REST: Duration = Duration::from_mins(5);
 #[derive(Debug, Default)]
 pub struct Outbox {
     states: HashMap<Target, State>,
+    /// The number of the last write.
+    last: u64,
 }
 
 /// What became of the last write of a target.
 #[derive(Debug)]
 enum State {
     /// It is on its way. `overtaken`: the watch has shown a newer state of the object since.
-    Sent { action: Action, overtaken: bool, refused_for: Option<Duration> },
+    Sent { id: u64, action: Action, overtaken: bool, refused_for: Option<Duration> },
     /// The API server has taken it, and no watch event has shown the object since.
     Taken { action: Action },
     /// It was computed from another state of the object.
@@ -62,8 +64,12 @@ impl Outbox {
     }
 
     /// How a write ended; returns the object if its write is to be computed again now.
-    pub fn ended(&mut self, Done { target, outcome }: Done, now: Instant) -> Option<Object> {
-        let Some(State::Sent { action, overtaken, refused_for }) = self.states.remove(&target) else { return None };
+    ///
+    /// The end of a write that was replaced or taken back since says nothing about the one that counts.
+    pub fn ended(&mut self, Done { id, target, outcome }: Done, now: Instant) -> Option<Object> {
+        let current = matches!(self.states.get(&target), Some(State::Sent { id: current, .. }) if *current == id);
+        let state = if current { self.states.remove(&target) } else { None };
+        let Some(State::Sent { action, overtaken, refused_for, .. }) = state else { return None };
         let state = match outcome {
             // What a newer event shows includes the write, or overwrites it; if it is older, the comparison that follows the
             // next event finds the same difference, and the API server takes the same write twice.
@@ -115,14 +121,16 @@ impl Outbox {
             (Some(State::Sent { .. }), None) => {
                 self.states.remove(&target);
                 // The publisher lives as long as the term, which ends with the owner of this outbox.
-                let _ = publisher.send(Write { target, action });
+                let _ = publisher.send(Write { id: self.last, target, action });
                 return;
             }
             (Some(_), None) => {
                 self.states.remove(&target);
                 return;
             }
-            (Some(State::Sent { action: before, .. } | State::Taken { action: before }), Some(now)) if before == now => {
+            (Some(State::Sent { action: before, .. } | State::Taken { action: before }), Some(now))
+                if before == now =>
+            {
                 return;
             }
             (Some(State::Refused { action: before, again: Some(_), .. }), Some(now)) if before == now => return,
@@ -130,9 +138,10 @@ impl Outbox {
             _ => None,
         };
         if let Some(action) = action {
-            let state = State::Sent { action: action.clone(), overtaken: false, refused_for };
+            self.last += 1;
+            let state = State::Sent { id: self.last, action: action.clone(), overtaken: false, refused_for };
             self.states.insert(target.clone(), state);
-            let _ = publisher.send(Write { target, action: Some(action) });
+            let _ = publisher.send(Write { id: self.last, target, action: Some(action) });
         }
     }
 
@@ -185,7 +194,8 @@ mod tests {
         }
 
         fn ended(&mut self, outcome: Outcome) -> Option<Object> {
-            self.outbox.ended(Done { target: Target::main(object()), outcome }, self.start)
+            let id = self.outbox.last;
+            self.outbox.ended(Done { id, target: Target::main(object()), outcome }, self.start)
         }
 
         fn refused(&mut self) -> Option<Object> {
@@ -230,6 +240,16 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_write_that_was_replaced_is_not_that_of_its_successor() {
+        let mut scene = Scene::new();
+        assert!(scene.offer(&json!(1)) && scene.offer(&json!(2)));
+        let done = |id, outcome| Done { id, target: Target::main(object()), outcome };
+        assert_eq!(scene.outbox.ended(done(1, Outcome::Taken), scene.start), None);
+        assert_eq!(scene.seen(Change::Decides), None);
+        assert_eq!(scene.outbox.ended(done(2, Outcome::Conflict), scene.start), Some(object()));
+    }
+
+    #[test]
     fn what_was_refused_is_looked_at_again_later_and_later() {
         let mut scene = Scene::new();
         let start = scene.start;
@@ -256,8 +276,10 @@ mod tests {
         let other = Target::main(Object::Namespace("shop".into()));
         assert!(scene.offer(&Value::Null));
         scene.outbox.put(other.clone(), Some(Action::merge(&Value::Null)), &scene.publisher);
-        scene.refused();
-        scene.outbox.ended(Done { target: other, outcome: Outcome::Refused("no".to_owned()) }, scene.start);
+        let outcome = Outcome::Refused("forbidden".to_owned());
+        scene.outbox.ended(Done { id: 1, target: Target::main(object()), outcome }, scene.start);
+        let outcome = Outcome::Refused("no".to_owned());
+        scene.outbox.ended(Done { id: 2, target: other, outcome }, scene.start);
         let mut due = scene.outbox.take_due(scene.start + REST);
         due.sort();
         assert_eq!(due, [Object::Namespace("shop".into()), object()]);

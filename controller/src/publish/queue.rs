@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use super::{Action, Target, Write};
+use super::{Action, Started, Target, Write};
 use crate::cluster::Object;
 
 /// Writes that have not ended.
@@ -12,7 +12,7 @@ use crate::cluster::Object;
 pub struct Queue {
     urgent: VecDeque<Target>,
     others: VecDeque<Target>,
-    waiting: HashMap<Target, Action>,
+    waiting: HashMap<Target, (u64, Action)>,
     /// A write to these is in flight, or rests after a failure.
     held: HashSet<Target>,
     /// Those of them whose write is not to be tried again.
@@ -23,7 +23,7 @@ pub struct Queue {
 
 impl Queue {
     /// Adds a write in place of one for the same target that waits, or takes back one that waits.
-    pub fn put(&mut self, Write { target, action }: Write) {
+    pub fn put(&mut self, Write { id, target, action }: Write) {
         let Some(action) = action else {
             // Its place in the order stays and is skipped.
             self.waiting.remove(&target);
@@ -33,21 +33,21 @@ impl Queue {
             return;
         };
         self.taken_back.remove(&target);
-        if self.waiting.insert(target.clone(), action).is_none() && !self.held.contains(&target) {
+        if self.waiting.insert(target.clone(), (id, action)).is_none() && !self.held.contains(&target) {
             self.line_up(target);
         }
     }
 
     /// The next write to start; its target is held until [`Queue::ended`] or [`Queue::again`].
-    pub fn take(&mut self) -> Option<(Target, Action)> {
+    pub fn take(&mut self) -> Option<Started> {
         loop {
             let target = self.urgent.pop_front().or_else(|| self.others.pop_front())?;
             if self.held.contains(&target) {
                 continue;
             }
-            if let Some(action) = self.waiting.remove(&target) {
+            if let Some((id, action)) = self.waiting.remove(&target) {
                 self.held.insert(target.clone());
-                return Some((target, action));
+                return Some(Started { id, target, action });
             }
         }
     }
@@ -69,9 +69,9 @@ impl Queue {
     }
 
     /// A write has rested, and is next again unless a newer one has come for its target, or it was taken back.
-    pub fn again(&mut self, (target, action): (Target, Action)) {
+    pub fn again(&mut self, Started { id, target, action }: Started) {
         if !self.taken_back.contains(&target) {
-            self.waiting.entry(target.clone()).or_insert(action);
+            self.waiting.entry(target.clone()).or_insert((id, action));
         }
         self.let_go(&target);
     }
@@ -109,15 +109,19 @@ mod tests {
     }
 
     fn create(target: &Target) -> Write {
-        Write { target: target.clone(), action: Some(Action::create(&Value::Null)) }
+        Write { id: 1, target: target.clone(), action: Some(Action::create(&Value::Null)) }
     }
 
     fn patch(target: &Target) -> Write {
-        Write { target: target.clone(), action: Some(Action::merge(&Value::Null)) }
+        Write { id: 2, target: target.clone(), action: Some(Action::merge(&Value::Null)) }
     }
 
-    fn taken(write: Write) -> Option<(Target, Action)> {
-        Some((write.target, write.action.unwrap()))
+    fn taken(write: Write) -> Option<Started> {
+        Some(Started { id: write.id, target: write.target, action: write.action.unwrap() })
+    }
+
+    fn nothing(target: &Target) -> Write {
+        Write { id: 3, target: target.clone(), action: None }
     }
 
     #[test]
@@ -139,17 +143,17 @@ mod tests {
     fn a_write_that_is_taken_back_never_starts_and_its_target_can_be_written_again() {
         let mut queue = Queue::default();
         let (a, b) = (ip("a"), ip("b"));
-        for write in [create(&a), create(&b), Write { target: a.clone(), action: None }] {
+        for write in [create(&a), create(&b), nothing(&a)] {
             queue.put(write);
         }
         assert_eq!(queue.take(), taken(create(&b)));
         assert_eq!(queue.take(), None);
         queue.put(patch(&a));
-        queue.put(Write { target: a.clone(), action: None });
+        queue.put(nothing(&a));
         queue.put(create(&a));
         assert_eq!((queue.take(), queue.take()), (taken(create(&a)), None), "once, though it waited twice");
-        queue.put(Write { target: a.clone(), action: None });
-        queue.again((a.clone(), create(&a).action.unwrap()));
+        queue.put(nothing(&a));
+        queue.again(taken(create(&a)).unwrap());
         assert_eq!(queue.take(), None, "it was taken back while it rested");
     }
 

@@ -1,16 +1,19 @@
 //! The publisher and an API server that answers as a test says. Time is tokio's own, so that nothing is waited for.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use http::{Request, Response, StatusCode};
 use kube::client::Body;
 use serde_json::json;
 
 use super::*;
 
-/// Hands over writes, with an API server that answers by the path of a request; answers the receiving end of what ended.
+/// Hands over writes to a publisher whose API server answers by the path of a request.
 fn published(
-    writes: impl IntoIterator<Item = Write>,
+    writes: impl IntoIterator<Item = Target>,
     answer: impl Fn(&str) -> Result<StatusCode, &'static str> + Clone + Send + 'static,
-) -> mpsc::UnboundedReceiver<Done> {
+) -> Publisher {
     let server = tower::service_fn(move |request: Request<Body>| {
         let answer = answer(request.uri().path());
         async move {
@@ -22,57 +25,111 @@ fn published(
             Response::builder().status(code).body(Body::from(body.to_string().into_bytes())).map_err(|_| "no response")
         }
     });
-    let (writes_in, queue) = mpsc::unbounded_channel();
-    let (done_in, done) = mpsc::unbounded_channel();
-    for write in writes {
-        writes_in.send(write).unwrap();
+    let until = Instant::now() + Duration::from_hours(1);
+    let standing = watch::channel(Standing::Leading { asked: Instant::now(), until }).1;
+    let publisher = Publisher::spawn(Client::new(server, "default"), standing);
+    for target in writes {
+        publisher.writes.send(delete(target)).unwrap();
     }
-    tokio::spawn(async move {
-        run(Client::new(server, "default"), queue, done_in).await;
-        drop(writes_in);
-    });
-    done
+    publisher
 }
 
-fn delete(name: &str) -> Write {
-    Write { target: Target::Ip(name.into()), action: Action::Delete }
+fn ip(name: &str) -> Target {
+    Target::main(Object::Ip(name.into()))
 }
 
-async fn next(done: &mut mpsc::UnboundedReceiver<Done>) -> (Target, bool) {
-    let done = tokio::time::timeout(Duration::from_mins(10), done.recv()).await.expect("a write has ended").unwrap();
-    (done.target, done.refused.is_none())
+fn delete(target: Target) -> Write {
+    let action = Action::Delete(Precondition { uid: "1".into(), version: "2".into() });
+    Write { id: 1, target, action: Some(action) }
+}
+
+async fn next(publisher: &mut Publisher) -> (Target, Outcome) {
+    let done = tokio::time::timeout(Duration::from_mins(10), publisher.done.recv()).await;
+    let done = done.expect("a write has ended").unwrap();
+    (done.target, done.outcome)
 }
 
 #[tokio::test(start_paused = true)]
 async fn writes_that_fail_over_and_over_hold_up_no_other() {
-    let failing = (0..IN_FLIGHT * 2).map(|at| delete(&format!("failing-{at}")));
-    let writes = failing.chain([delete("good")]);
-    let mut done = published(writes, |path| {
+    let failing = (0..IN_FLIGHT * 2).map(|at| ip(&format!("failing-{at}")));
+    let mut publisher = published(failing.chain([ip("good")]), |path| {
         Ok(if path.contains("failing") { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK })
     });
-    assert_eq!(next(&mut done).await, (Target::Ip("good".into()), true));
+    assert_eq!(next(&mut publisher).await, (ip("good"), Outcome::Taken));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_api_server_that_is_away_is_tried_every_few_seconds_and_everything_is_written_once_it_is_back() {
-    let (began, tries) = (Instant::now(), Arc::new(std::sync::atomic::AtomicUsize::new(0)));
+    let (began, tries) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
     let away = Duration::from_mins(1);
     let counted = Arc::clone(&tries);
-    let writes: Vec<Write> = (0..IN_FLIGHT * 4).map(|at| delete(&format!("ip-{at}"))).collect();
-    let mut done = published(writes.clone(), move |_| {
-        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let count = IN_FLIGHT * 4;
+    let mut publisher = published((0..count).map(|at| ip(&format!("ip-{at}"))), move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
         if began.elapsed() < away { Err("connection refused") } else { Ok(StatusCode::OK) }
     });
-    for _ in &writes {
-        assert!(next(&mut done).await.1);
+    for _ in 0..count {
+        assert_eq!(next(&mut publisher).await.1, Outcome::Taken);
     }
     assert!(began.elapsed() < away + LONGEST_WAIT * 2, "{:?}", began.elapsed());
-    let tries = tries.load(std::sync::atomic::Ordering::Relaxed);
-    assert!(tries < writes.len() + IN_FLIGHT * 26, "{tries}: in a minute 5 short pauses and 19 of 3 s");
+    let tries = tries.load(Ordering::Relaxed);
+    assert!(tries < count + IN_FLIGHT * 26, "{tries}: in a minute 5 short pauses and 19 of 3 s");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_can_never_succeed_is_told_back() {
-    let mut done = published([delete("forbidden")], |_| Ok(StatusCode::FORBIDDEN));
-    assert_eq!(next(&mut done).await, (Target::Ip("forbidden".into()), false));
+async fn refusals_and_conflicts_are_reported() {
+    for (code, outcome) in [
+        (StatusCode::FORBIDDEN, Outcome::Refused("no".to_owned())),
+        (StatusCode::UNPROCESSABLE_ENTITY, Outcome::Refused("no".to_owned())),
+        (StatusCode::CONFLICT, Outcome::Conflict),
+        // What is to be deleted is gone.
+        (StatusCode::NOT_FOUND, Outcome::Taken),
+    ] {
+        let mut publisher = published([ip("a")], move |_| Ok(code));
+        assert_eq!(next(&mut publisher).await, (ip("a"), outcome), "{code}");
+    }
+}
+
+/// A publisher, how many requests it has made, and the way to change its standing.
+fn counting(standing: Standing) -> (Publisher, Arc<AtomicUsize>, watch::Sender<Standing>) {
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
+    let server = tower::service_fn(move |_: Request<Body>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        std::future::pending::<Result<Response<Body>, &'static str>>()
+    });
+    let (standing_in, standing) = watch::channel(standing);
+    (Publisher::spawn(Client::new(server, "default"), standing), requests, standing_in)
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_after_the_lease_has_run_out_until_it_is_confirmed_again() {
+    let leading =
+        |seconds| Standing::Leading { asked: Instant::now(), until: Instant::now() + Duration::from_secs(seconds) };
+    let (publisher, requests, standing) = counting(leading(15));
+    publisher.writes.send(delete(ip("a"))).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(requests.load(Ordering::Relaxed), 1);
+    // The process is paused, or the API server does not confirm.
+    sleep(Duration::from_secs(20)).await;
+    publisher.writes.send(delete(ip("b"))).unwrap();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(requests.load(Ordering::Relaxed), 1);
+    standing.send_replace(leading(15));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(requests.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_dropped_with_the_publisher() {
+    let until = Instant::now() + Duration::from_secs(15);
+    let (publisher, requests, _standing) = counting(Standing::Leading { asked: Instant::now(), until });
+    for at in 0..IN_FLIGHT * 2 {
+        publisher.writes.send(delete(ip(&format!("ip-{at}")))).unwrap();
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(requests.load(Ordering::Relaxed), IN_FLIGHT);
+    drop(publisher);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(requests.load(Ordering::Relaxed), IN_FLIGHT);
 }

@@ -163,9 +163,8 @@ fn defaults(engine: &Engine, subnet: &Subnet) -> Option<Action> {
 /// The fields of the spec that the controller has set by server-side apply and nobody else has changed since.
 fn applied_fields(subnet: &Subnet) -> BTreeSet<String> {
     let entries = subnet.metadata.managed_fields.iter().flatten();
-    let ours = entries.filter(|entry| {
-        entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply")
-    });
+    let ours = entries
+        .filter(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.operation.as_deref() == Some("Apply"));
     let fields = ours.filter_map(|entry| entry.fields_v1.as_ref()?.0.get("f:spec")?.as_object());
     fields.flat_map(Map::keys).filter_map(|field| field.strip_prefix("f:")).map(ToOwned::to_owned).collect()
 }

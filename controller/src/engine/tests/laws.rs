@@ -1,163 +1,204 @@
-//! The laws, under random histories of a small cluster, with what we write coming back from the API server sooner or later:
+//! The laws, under random histories of a small cluster. The engine, the outbox and the queue are the real ones; the API server
+//! answers late, in any order, with conflicts, refusals and lost replies, and its watch reports late:
 //!
-//! 1. Deciding about everything once more changes nothing: no change is missed, and nobody stands who could be served.
-//! 2. Every pod that wants a network has an address or is told why not.
-//! 3. Our writes come to an end.
-//! 4. A new leader lets everybody have what they hold, and wants the same rows.
+//! 1. Deciding about everything once more changes nothing: no change is missed, and nobody waits who could be served.
+//! 2. Every pod that wants a network has an address or a reason why not.
+//! 3. Our writes come to an end, and at the end the API server shows what was wanted.
+//! 4. A new leader keeps everybody's addresses, and wants the same rows.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod server;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use proptest::prelude::*;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::*;
 use crate::cluster::StatefulSet;
 use crate::engine::PoolVerdict;
-use crate::publish::{Action, Target, Write};
+use crate::publish::queue::Queue;
+use crate::publish::{Done, Outbox, Outcome, Started, Target, Write};
+use server::ApiServer;
 
-/// Where an object is in the API server: its kind, and its name or `namespace/name`.
-type Place = (&'static str, String);
-
-/// What somebody does to the cluster.
+/// What happens to the cluster.
 #[derive(Debug, Clone)]
 enum Step {
-    /// An object is made, or becomes as it is here. Of what is there its finalizers and annotations stay, unless given.
+    /// A user makes an object, or writes it anew.
     Put(&'static str, String, Value),
-    /// It is deleted; with finalizers it stays until these are gone.
+    /// A user deletes it; with finalizers it stays until these are gone.
     Delete(&'static str, String),
-    /// What we have written is seen by the watches.
-    Echo,
+    /// A user deletes it without regard to finalizers.
+    Force(&'static str, String),
+    /// The watch reports so many events.
+    Watch(usize),
+    /// The leader decides, and hands over what users are to see.
+    Turn,
+    /// So many writes start.
+    Start(usize),
+    /// The API server answers a write that is in flight.
+    Answer(prop::sample::Index, Fate),
     /// Another replica takes over.
     Lead,
 }
 
+/// What becomes of a write.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    /// The API server takes it, or sees a conflict.
+    Served,
+    /// The same, and the reply is lost.
+    ReplyLost,
+    /// The API server cannot be reached.
+    Unreachable,
+    /// An admission rule refuses it.
+    Refused,
+}
+
 /// The API server, our leader and the rows that it has written.
 struct Life {
-    objects: BTreeMap<Place, Value>,
+    server: ApiServer,
     scene: Scene,
-    version: u64,
+    outbox: Outbox,
+    publisher: mpsc::UnboundedSender<Write>,
+    handed_over: mpsc::UnboundedReceiver<Write>,
+    queue: Queue,
+    in_flight: Vec<Started>,
+    /// Writes of earlier leaders that the API server may still get.
+    late: Vec<Started>,
+    now: Instant,
 }
 
 impl Life {
     fn new() -> Self {
-        let mut life = Self { objects: BTreeMap::new(), scene: Scene::new(), version: 0 };
+        let (publisher, handed_over) = mpsc::unbounded_channel();
+        let mut life = Self {
+            server: ApiServer::default(),
+            scene: Scene::new(),
+            outbox: Outbox::default(),
+            publisher,
+            handed_over,
+            queue: Queue::default(),
+            in_flight: Vec::new(),
+            late: Vec::new(),
+            now: Instant::now(),
+        };
         for (name, cidr) in [("ovn-default", "10.16.0.0/29"), ("join", "100.64.0.0/29")] {
-            life.put("Subnet", name, json!({ "spec": { "cidrBlock": cidr } }));
+            life.server.put("Subnet", name, &json!({ "spec": { "cidrBlock": cidr } }));
         }
-        life.put("Namespace", "default", json!({}));
+        life.server.put("Namespace", "default", &json!({}));
+        life.watch(usize::MAX);
         life
     }
 
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Put(kind, name, value) => self.put(kind, name, value.clone()),
-            Step::Delete(kind, name) => self.delete(kind, name),
-            Step::Echo => drop(self.echo()),
+            Step::Put(kind, name, value) => self.server.put(kind, name, value),
+            Step::Delete(kind, name) => self.server.delete((kind, name.clone())),
+            Step::Force(kind, name) => self.server.delete_by_force((kind, name.clone())),
+            Step::Watch(count) => self.watch(*count),
+            Step::Turn => drop(self.turn()),
+            Step::Start(count) => self.start(*count),
+            Step::Answer(which, fate) => self.answer(which, *fate),
             Step::Lead => self.lead(),
         }
     }
 
-    fn put(&mut self, kind: &'static str, name: &str, value: Value) {
-        let place = (kind, name.to_owned());
-        let before = self.objects.get(&place);
-        let ended = |object: &Value| object["status"]["phase"] == "Succeeded";
-        if before.is_some_and(|object| ended(object) || !object["metadata"]["deletionTimestamp"].is_null()) {
-            return;
-        }
-        let mut object = before.cloned().unwrap_or_else(|| {
-            let (namespace, name) = name.split_once('/').unwrap_or(("", name));
-            json!({ "metadata": { "name": name, "namespace": namespace, "uid": format!("uid-{}", self.version) } })
-        });
-        // The author of an object writes it whole.
-        object["spec"] = Value::Null;
-        merge(&mut object, &value);
-        self.apply(place, object);
-    }
-
-    fn delete(&mut self, kind: &'static str, name: &str) {
-        let place = (kind, name.to_owned());
-        if let Some(mut object) = self.objects.get(&place).cloned() {
-            object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
-            self.apply(place, object);
-        }
-    }
-
-    /// The object is so from now on, and the watch says it; one whose deletion has begun is gone with its last finalizer.
-    fn apply(&mut self, place: Place, mut object: Value) {
-        self.version += 1;
-        let metadata = &mut object["metadata"];
-        metadata["resourceVersion"] = json!(self.version.to_string());
-        let held = metadata["finalizers"].as_array().is_some_and(|all| !all.is_empty());
-        let gone = !metadata["deletionTimestamp"].is_null() && !held;
-        let event = event(place.0, object.clone(), gone);
-        if gone {
-            self.objects.remove(&place);
-        } else {
-            self.objects.insert(place, object);
-        }
-        if let Some(event) = event {
-            self.scene.happens(event);
-        }
-    }
-
-    /// What we write about everything that was decided about reaches the API server; answers how much that was.
-    fn echo(&mut self) -> usize {
-        let decided = self.scene.engine.take_decided();
-        let Scene { cluster, engine } = &self.scene;
-        let writes: Vec<Write> =
-            decided.iter().flat_map(|object| crate::visible::writes(engine, cluster, object)).collect();
-        for write in &writes {
-            self.written(write);
-        }
-        writes.len()
-    }
-
-    fn written(&mut self, write: &Write) {
-        let place = match &write.target {
-            Target::Pod { namespace, name } => ("Pod", format!("{namespace}/{name}")),
-            Target::Node(name) => ("Node", name.to_string()),
-            Target::Namespace(name) => ("Namespace", name.to_string()),
-            Target::Subnet(name) => ("Subnet", name.to_string()),
-            Target::IpPool(name) => ("IPPool", name.to_string()),
-            Target::Ip(name) => ("IP", name.to_string()),
-            Target::SubnetStatus(_) | Target::IpPoolStatus(_) => return,
-        };
-        match (&write.action, self.objects.get(&place)) {
-            (Action::Create(body), None) => self.apply(place, body.parse().unwrap()),
-            (Action::Merge(body), Some(object)) => {
-                let patch: Value = body.parse().unwrap();
-                let same = |field: &str| {
-                    let asked = &patch["metadata"][field];
-                    asked.is_null() || *asked == object["metadata"][field]
-                };
-                if same("uid") && same("resourceVersion") {
-                    let mut object = object.clone();
-                    merge(&mut object, &patch);
-                    self.apply(place, object);
-                } else {
-                    self.look_again(write);
+    fn watch(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some(server::Seen { kind, object, gone }) = self.server.log.pop_front() else { break };
+            let Some(event) = event(kind, object, gone) else { continue };
+            for noticed in self.scene.cluster.observe(event) {
+                if let Some(object) = self.outbox.seen(&noticed) {
+                    self.scene.engine.put_back([object]);
+                }
+                match noticed.change {
+                    Change::Decides => self.scene.engine.mark(noticed.object),
+                    Change::Status => self.scene.engine.put_back([noticed.object]),
+                    Change::Nothing => {}
                 }
             }
-            (Action::Delete, Some(_)) => self.delete(place.0, &place.1),
-            _ => self.look_again(write),
+            self.scene.engine.decide(&self.scene.cluster);
         }
     }
 
-    /// The API server has refused a write, so that its object is looked at again.
-    fn look_again(&mut self, write: &Write) {
-        let object = match &write.target {
-            Target::Pod { namespace, name } => Object::Pod(api::pod_port(name, namespace).into()),
-            Target::Node(name) => Object::Node(name.clone()),
-            Target::Namespace(name) => Object::Namespace(name.clone()),
-            Target::Subnet(name) | Target::SubnetStatus(name) => Object::Subnet(name.clone()),
-            Target::IpPool(name) | Target::IpPoolStatus(name) => Object::IpPool(name.clone()),
-            Target::Ip(name) => Object::Ip(name.clone()),
+    /// Returns whether anything was handed over.
+    fn turn(&mut self) -> bool {
+        let due = self.outbox.take_due(self.now);
+        self.scene.engine.put_back(due);
+        let decided = self.scene.engine.take_decided();
+        let Scene { cluster, engine } = &self.scene;
+        for object in decided {
+            let write = crate::visible::write(engine, cluster, &object);
+            self.outbox.put(Target::main(object.clone()), write, &self.publisher);
+            let status = crate::visible::status(engine, cluster, &object, jiff::Timestamp::UNIX_EPOCH);
+            self.outbox.put(Target::status(object), status, &self.publisher);
+        }
+        let mut any = false;
+        while let Ok(write) = self.handed_over.try_recv() {
+            any = true;
+            self.queue.put(write);
+        }
+        any
+    }
+
+    fn start(&mut self, count: usize) {
+        let queue = &mut self.queue;
+        self.in_flight.extend(std::iter::from_fn(|| queue.take()).take(count));
+    }
+
+    fn answer(&mut self, which: &prop::sample::Index, fate: Fate) {
+        if !self.late.is_empty() && matches!(fate, Fate::ReplyLost) {
+            let write = self.late.swap_remove(which.index(self.late.len()));
+            let _ = self.server.write(&write.target, &write.action);
+            return;
+        }
+        if self.in_flight.is_empty() {
+            return;
+        }
+        let write = self.in_flight.swap_remove(which.index(self.in_flight.len()));
+        let outcome = match fate {
+            Fate::Served => self.server.write(&write.target, &write.action),
+            Fate::ReplyLost => {
+                let _ = self.server.write(&write.target, &write.action);
+                return self.queue.again(write);
+            }
+            Fate::Unreachable => return self.queue.again(write),
+            Fate::Refused => Outcome::Refused("no".to_owned()),
         };
-        self.scene.engine.put_back([object]);
+        self.ended(write, outcome);
+    }
+
+    fn ended(&mut self, write: Started, outcome: Outcome) {
+        self.queue.ended(&write.target);
+        if let Some(object) = self.outbox.ended(Done { id: write.id, target: write.target, outcome }, self.now) {
+            self.scene.engine.put_back([object]);
+        }
+    }
+
+    fn answer_first(&mut self) {
+        let write = self.in_flight.remove(0);
+        let outcome = self.server.write(&write.target, &write.action);
+        self.ended(write, outcome);
     }
 
     fn lead(&mut self) {
         let replica = recovery::written(&self.scene);
         self.scene.engine = Engine::recover(install(), &self.scene.cluster, &replica);
+        self.outbox = Outbox::default();
+        self.queue = Queue::default();
+        self.late.append(&mut self.in_flight);
+    }
+
+    /// What there is to write that has not been written, in a cluster in which everything has arrived.
+    fn unwritten(&self) -> Vec<String> {
+        let Scene { cluster, engine } = &self.scene;
+        let main = |object: &Object| crate::visible::write(engine, cluster, object);
+        let status = |object: &Object| crate::visible::status(engine, cluster, object, jiff::Timestamp::UNIX_EPOCH);
+        let objects: BTreeSet<Object> = cluster.objects().chain(cluster.pods.keys().cloned().map(Object::Ip)).collect();
+        let differs = objects.iter().filter_map(|object| Some((object, main(object).or_else(|| status(object))?)));
+        differs.map(|(object, action)| format!("{object:?}: {action:?}")).collect()
     }
 
     /// Whatever can be seen of the decisions, a line for each. Of several reasons against a pod any may be told, and of those
@@ -177,7 +218,7 @@ impl Life {
             lines.insert(format!("{name}: {:?}, {:?}", engine.subnet_of(cluster, name), engine.pools_that_list(name)));
         }
         lines.extend(self.scene.facts_about(""));
-        let lasting = |line: String| match line.split_once(" is in use by ") {
+        let lasting = |line: String| match line.split_once(" is in use by ").or(line.split_once(" outside, which ")) {
             Some((before, _)) => before.rsplit_once(' ').unwrap_or_default().0.to_owned(),
             None => line,
         };
@@ -196,7 +237,7 @@ impl Life {
 
     fn every_pod_has_an_address_or_a_reason(&self) {
         let Scene { cluster, engine } = &self.scene;
-        for (port, pod) in &cluster.pods {
+        for (port, pod) in cluster.pods.iter() {
             let (served, refused) =
                 (engine.lease_of(pod).is_some(), engine.refused(&Object::Pod(port.clone())).is_some());
             assert!(pod.done || served != refused, "{port}: served {served}, refused {refused}");
@@ -212,9 +253,24 @@ impl Life {
         same(&before, &self.seen());
     }
 
-    fn writes_come_to_an_end(&mut self) {
-        let rounds = (0..30).find(|_| self.echo() == 0);
-        assert!(rounds.is_some(), "still writing: {:?}", self.scene.engine.take_decided());
+    fn writes_come_to_an_end_and_the_end_is_what_was_wanted(&mut self) {
+        let mut rounds = 0;
+        loop {
+            self.now += Duration::from_mins(10);
+            self.watch(usize::MAX);
+            let mut busy = self.turn();
+            self.start(usize::MAX);
+            while !self.in_flight.is_empty() {
+                busy = true;
+                self.answer_first();
+            }
+            if !busy && self.server.log.is_empty() {
+                break;
+            }
+            rounds += 1;
+            assert!(rounds < 40, "still writing: {:?}", self.unwritten());
+        }
+        assert_eq!(self.unwritten(), [""; 0]);
     }
 
     fn a_new_leader_decides_the_same(&mut self) {
@@ -240,7 +296,7 @@ fn same(before: &BTreeSet<String>, now: &BTreeSet<String>) {
     assert!(gone.is_empty() && new.is_empty(), "was {gone:#?}, is {new:#?}");
 }
 
-/// What the watch says of an object; `None` for a pod that wants no network.
+/// What the watch reports of an object; `None` for a pod that wants no network.
 fn event(kind: &str, mut value: Value, gone: bool) -> Option<Event> {
     if value["spec"].is_null() {
         value.as_object_mut()?.remove("spec");
@@ -259,24 +315,6 @@ fn event(kind: &str, mut value: Value, gone: bool) -> Option<Event> {
 
 fn seen<T>(object: T, gone: bool) -> Seen<T> {
     if gone { Seen::Delete(object) } else { Seen::Apply(object) }
-}
-
-/// RFC 7386.
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(fields) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (name, value) in fields {
-        if value.is_null() {
-            target.as_object_mut().unwrap().remove(name);
-        } else {
-            merge(&mut target[name.as_str()], value);
-        }
-    }
 }
 
 fn one_of(all: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
@@ -386,12 +424,17 @@ fn deletion() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => pods.prop_map(|(namespace, name)| Step::Delete("Pod", format!("{namespace}/{name}"))),
         2 => one_of(NETS).prop_map(|name| Step::Delete("Subnet", name.to_owned())),
+        1 => one_of(NETS).prop_map(|name| Step::Force("Subnet", name.to_owned())),
         1 => one_of(&["p", "q"]).prop_map(|name| Step::Delete("IPPool", name.to_owned())),
         1 => one_of(&["n1", "n2", "n1.default"]).prop_map(|name| Step::Delete("Node", name.to_owned())),
         1 => one_of(NAMESPACES).prop_map(|name| Step::Delete("StatefulSet", format!("{name}/db"))),
         2 => ips.prop_map(|(name, namespace)| Step::Delete("IP", format!("{name}.{namespace}"))),
         1 => Just(Step::Delete("Namespace", "blue".to_owned())),
     ]
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![6 => Just(Fate::Served), 2 => Just(Fate::ReplyLost), 1 => Just(Fate::Unreachable), 1 => Just(Fate::Refused)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -403,21 +446,65 @@ fn step() -> impl Strategy<Value = Step> {
         1 => node_step(),
         2 => set_step(),
         6 => deletion(),
-        4 => Just(Step::Echo),
+        8 => (1..6_usize).prop_map(Step::Watch),
+        6 => Just(Step::Turn),
+        6 => (1..6_usize).prop_map(Step::Start),
+        8 => (any::<prop::sample::Index>(), fate()).prop_map(|(which, fate)| Step::Answer(which, fate)),
         1 => Just(Step::Lead),
     ]
 }
 
 proptest! {
     #[test]
-    fn under_random_histories(steps in prop::collection::vec(step(), 1..40)) {
+    fn under_random_histories(steps in prop::collection::vec(step(), 1..60)) {
         let mut life = Life::new();
         for step in &steps {
             life.step(step);
             life.every_pod_has_an_address_or_a_reason();
             life.nothing_was_missed();
         }
-        life.writes_come_to_an_end();
+        life.writes_come_to_an_end_and_the_end_is_what_was_wanted();
         life.a_new_leader_decides_the_same();
     }
+
+    /// Namespaces that ask for one subnet at the same time are all bound, in whatever order writes and watches arrive.
+    #[test]
+    fn twelve_namespaces_that_ask_at_once_are_bound(
+        steps in prop::collection::vec(concurrency(), 0..80), made_by_them in any::<bool>(), at in 0..12_usize,
+    ) {
+        let mut life = Life::new();
+        if !made_by_them {
+            life.server.put("Subnet", "net", &json!({ "spec": { "cidrBlock": "10.33.0.0/24" } }));
+        }
+        let names: Vec<String> = (0..12).map(|number| format!("team-{number}")).collect();
+        let wish = annotations([("logical_switch", Some("net")), ("cidr", made_by_them.then_some("10.33.0.0/24"))]);
+        let mut steps = steps.into_iter();
+        for (number, name) in names.iter().enumerate() {
+            life.server.put("Namespace", name, &json!({ "metadata": { "annotations": wish } }));
+            if number == at {
+                life.lead();
+            }
+            steps.by_ref().take(5).for_each(|step| life.step(&step));
+        }
+        steps.for_each(|step| life.step(&step));
+        life.writes_come_to_an_end_and_the_end_is_what_was_wanted();
+        let subnet = &life.scene.cluster.subnets["net"];
+        let bound: BTreeSet<&String> = subnet.spec.namespaces.iter().collect();
+        prop_assert_eq!(bound, names.iter().collect());
+        prop_assert_eq!(subnet.spec.namespaces.len(), 12, "each once");
+        for name in &names {
+            let annotations = &life.scene.cluster.namespaces[name.as_str()].annotations;
+            prop_assert_eq!(&annotations["ovn.kubernetes.io/bound_subnet"], "net");
+        }
+    }
+}
+
+/// Steps of nobody but the controller and the API server.
+fn concurrency() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1..6_usize).prop_map(Step::Watch),
+        3 => Just(Step::Turn),
+        3 => (1..4_usize).prop_map(Step::Start),
+        4 => (any::<prop::sample::Index>(), fate()).prop_map(|(which, fate)| Step::Answer(which, fate)),
+    ]
 }

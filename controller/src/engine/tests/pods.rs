@@ -93,16 +93,16 @@ fn a_pod_that_is_deleted_while_it_is_given_its_address_leaves_nothing() {
     let dies = || Event::Pods(Seen::Delete(pod("default/a", "uid-1", json!({}))));
     // Both are seen before anything is decided.
     for event in [born, dies()] {
-        for object in scene.cluster.observe(event) {
-            scene.engine.mark(object);
+        for noticed in scene.cluster.observe(event) {
+            scene.engine.mark(noticed.object);
         }
     }
     scene.engine.decide(&scene.cluster);
     assert_eq!(scene.outcome("default/a"), "nothing");
     // It is decided about, and deleted before that is told.
     assert_eq!(scene.pod("default/a", json!({})), "10.16.0.2 of ovn-default");
-    for object in scene.cluster.observe(dies()) {
-        scene.engine.mark(object);
+    for noticed in scene.cluster.observe(dies()) {
+        scene.engine.mark(noticed.object);
     }
     assert_eq!(scene.told("a.default"), [], "nobody is told of an address that nobody holds");
     scene.engine.decide(&scene.cluster);
@@ -158,8 +158,8 @@ fn a_pod_cannot_take_the_place_of_a_node() {
     scene.happens(Event::Pods(Seen::Apply(pod("com/node-n1", "uid-1", json!({})))));
     let refused = scene.refused(&Object::Pod("node-n1.com".into()));
     assert!(refused.contains("pod com/node-n1: metadata.name"), "{refused}");
-    let told = crate::visible::writes(&scene.engine, &scene.cluster, &Object::Pod("node-n1.com".into()));
-    assert!(told.is_empty(), "the pod is not told the node's address: {told:?}");
+    let told = crate::visible::write(&scene.engine, &scene.cluster, &Object::Pod("node-n1.com".into()));
+    assert!(told.is_none(), "the pod is not told the node's address: {told:?}");
     scene.pod_gone("com/node-n1");
     assert_eq!(scene.engine.lease("node-n1.com").map(|(subnet, _)| subnet.to_owned()), Some("join".to_owned()));
     scene.happens(Event::Pods(Seen::Apply(pod("com/node-n1", "uid-2", json!({})))));

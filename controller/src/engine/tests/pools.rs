@@ -3,7 +3,6 @@
 use super::*;
 use crate::cluster::StatefulSet;
 use crate::engine::PoolVerdict;
-use crate::publish::Target;
 use crate::visible;
 
 fn asks(pool: &str) -> Value {
@@ -21,15 +20,13 @@ fn complaint(scene: &Scene, pool: &str) -> String {
 fn status(scene: &Scene, pool: &str) -> Value {
     let object = Object::IpPool(pool.into());
     let write = visible::status(&scene.engine, &scene.cluster, &object, jiff::Timestamp::UNIX_EPOCH).unwrap();
-    write.action.patch()["status"].clone()
+    write.patch()["status"].clone()
 }
 
 /// The annotations that a namespace would be written.
 fn annotated(scene: &Scene, namespace: &str) -> Value {
-    let writes = visible::writes(&scene.engine, &scene.cluster, &Object::Namespace(namespace.into()));
-    let [write] = writes.as_slice() else { panic!("{writes:?}") };
-    assert_eq!(write.target, Target::Namespace(namespace.into()));
-    write.action.patch()["metadata"]["annotations"].clone()
+    let write = visible::write(&scene.engine, &scene.cluster, &Object::Namespace(namespace.into())).unwrap();
+    write.patch()["metadata"]["annotations"].clone()
 }
 
 #[test]
@@ -219,9 +216,7 @@ fn a_deleted_pool_leaves_its_addresses_to_their_holders() {
     scene.happens(Event::IpPools(Seen::Apply(going)));
     assert_eq!(scene.outcome("default/b"), "10.23.0.3 of tiny", "the rest is anybody's");
     assert_eq!(scene.outcome("default/a"), "10.23.0.2 of tiny");
-    let writes = visible::writes(&scene.engine, &scene.cluster, &Object::IpPool("shop".into()));
-    let [write] = writes.as_slice() else { panic!("{writes:?}") };
-    let patch = write.action.patch();
+    let patch = visible::write(&scene.engine, &scene.cluster, &Object::IpPool("shop".into())).unwrap().patch();
     assert_eq!(patch["metadata"]["finalizers"], json!([]), "kube-ovn's finalizer does not hold it");
     assert!(scene.pod("default/c", asks("shop")).contains("there is no IPPool shop"));
 }
@@ -277,11 +272,9 @@ fn one_family_of_a_dual_stack_subnet() {
     assert_eq!(scene.pod("default/four", of("ipv4")), "10.20.0.2 of dual");
     assert_eq!(scene.pod("default/six", of("ipv6")), "fd00:20::2 of dual");
     assert_eq!(scene.pod("default/both", of("dual")), "10.20.0.3,fd00:20::3 of dual");
-    let writes = visible::writes(&scene.engine, &scene.cluster, &Object::Pod("six.default".into()));
-    let [write] = writes.as_slice() else { panic!("{writes:?}") };
-    let patch = write.action.patch();
+    let patch = visible::write(&scene.engine, &scene.cluster, &Object::Pod("six.default".into())).unwrap().patch();
     let said = |name: &str| patch["metadata"]["annotations"][format!("ovn.kubernetes.io/{name}")].clone();
-    assert_eq!((said("cidr"), said("gateway")), (json!("fd00:20::/64"), json!("fd00:20::1")));
+    assert_eq!((said("cidr"), said("gateway")), (json!("10.20.0.0/24,fd00:20::/64"), json!("10.20.0.1,fd00:20::1")));
     let elsewhere = json!({ "ovn.kubernetes.io/ip_family": "ipv6", "ovn.kubernetes.io/logical_switch": "ovn-default" });
     let refused = scene.pod("default/lost", elsewhere);
     assert_eq!(refused, "refused: subnet ovn-default: it has no IPv6 network, only 10.16.0.0/16");

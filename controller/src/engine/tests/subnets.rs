@@ -222,18 +222,35 @@ fn a_pod_that_waits_is_served_when_its_namespace_s_label_changes() {
 }
 
 #[test]
-fn networks_stay_while_addresses_are_in_use() {
-    for to in ["10.34.0.0/24", "10.33.0.0/16", "10.33.0.0/24,fd00:33::/64"] {
+fn a_network_moves_only_when_nobody_is_left_outside() {
+    for (to, left_outside) in [
+        ("10.34.0.0/24", "10.34.0.0/24 leaves 10.33.0.2 outside, which a.default holds"),
+        ("10.33.0.128/25", "10.33.0.128/25 leaves 10.33.0.2 outside, which a.default holds"),
+        ("fd00:33::/64", "leaves 10.33.0.2 outside, which a.default holds"),
+    ] {
         let mut scene = Scene::new();
         scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
         let named = json!({ "ovn.kubernetes.io/logical_switch": "net" });
         scene.pod("default/a", named.clone());
         let before = scene.facts_about("net");
         scene.subnet("net", json!({ "cidrBlock": to }));
-        assert!(complaint(&scene, "net").contains("10.33.0.2 is in use by a.default"), "{}", complaint(&scene, "net"));
+        assert!(complaint(&scene, "net").contains(left_outside), "{}", complaint(&scene, "net"));
         assert_eq!(scene.facts_about("net"), before, "{to}");
         scene.pod_gone("default/a");
         assert_eq!(scene.engine.verdict("net"), Some(&Verdict::Valid), "{to}: with the last one gone it is in force");
         assert_ne!(scene.facts_about("net"), before);
     }
+}
+
+#[test]
+fn a_network_grows_under_running_pods_and_new_ones_use_all_of_it() {
+    let mut scene = Scene::new();
+    scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/30" }));
+    let named = json!({ "ovn.kubernetes.io/logical_switch": "net" });
+    assert_eq!(scene.pod("default/a", named.clone()), "10.33.0.2 of net");
+    assert!(scene.pod("default/b", named.clone()).starts_with("refused: "));
+    scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24,fd00:33::/64" }));
+    assert_eq!(scene.outcome("default/a"), "10.33.0.2 of net");
+    assert_eq!(scene.outcome("default/b"), "10.33.0.3,fd00:33::2 of net");
+    assert!(scene.facts_about("Logical_Router_Port").iter().any(|fact| fact.contains("10.33.0.1/24")));
 }

@@ -40,7 +40,7 @@ fn a_freed_address_wakes_one_who_gets_it_and_one_who_does_not() {
     // Two at once; and who is called and goes in the meantime has the next one called.
     for gone in ["p01", "p02", "p07"] {
         let seen = Event::Pods(Seen::Delete(pod(&format!("ns/{gone}"), "uid-1", json!({}))));
-        scene.cluster.observe(seen).into_iter().for_each(|object| scene.engine.mark(object));
+        scene.cluster.observe(seen).into_iter().for_each(|noticed| scene.engine.mark(noticed.object));
     }
     scene.engine.decide(&scene.cluster);
     assert_eq!(scene.decided_pods(), ["p01", "p02", "p07", "p08", "p09", "p10"].map(|pod| format!("{pod}.ns")));

@@ -152,7 +152,8 @@ mod tests {
     fn a_spec_alone_is_not_in_force_and_a_status_edited_by_hand_is_an_error() {
         assert_eq!(view(json!(null)), Ok(None));
         assert_eq!(view(json!({ "inForce": null })), Ok(None));
-        let networks = |cidr: &str, gateway: &str| json!({ "inForce": { "networks": [{ "cidr": cidr, "gateway": gateway }] } });
+        let networks =
+            |cidr: &str, gateway: &str| json!({ "inForce": { "networks": [{ "cidr": cidr, "gateway": gateway }] } });
         for (cidr, gateway) in [("10.0.0.0/99", "10.0.0.1"), ("10.0.0.0/8", ""), ("10.0.0.0/8", "fd00::1")] {
             let error = view(networks(cidr, gateway)).unwrap_err();
             assert!(error.starts_with("subnet net: status.inForce.networks: "), "{error}");

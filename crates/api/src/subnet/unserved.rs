@@ -15,7 +15,9 @@ pub fn unserved(spec: &SubnetSpec) -> Option<String> {
         fields.push("spec.enableLb: false is not served, kube-proxy serves Services to all pods".to_owned());
     }
     if spec.disable_inter_connection == Some(true) {
-        fields.push("spec.disableInterConnection is not served, the subnet is attached to the cluster's router".to_owned());
+        fields.push(
+            "spec.disableInterConnection is not served, the subnet is attached to the cluster's router".to_owned(),
+        );
     }
     let unknown = spec.other.iter().filter(|(name, value)| !NEUTRAL.contains(&name.as_str()) && asks(value));
     fields.extend(unknown.map(|(name, _)| format!("spec.{name} is not served")));
