@@ -7,8 +7,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::{
-    Addresses, Cidr, Cidrs, Family, FieldError, IpRange, Subnet, selected, selector::unknown_operator,
-    values::parse_address,
+    Addresses, Cidr, Cidrs, Family, FieldError, IpRange, Subnet, selector::unknown_operator, values::parse_address,
 };
 
 /// Where a subnet's pods leave the cluster.
@@ -166,14 +165,6 @@ impl SubnetDef {
             provider: or(&spec.provider, "ovn"),
             vpc: or(&spec.vpc, "ovn-cluster"),
         })
-    }
-
-    /// Which choice the node is as a gateway of a centralized subnet: 0 is the first. Nodes named by label come after
-    /// those named by name, all alike.
-    pub fn gateway_rank(&self, node: &str, labels: &BTreeMap<String, String>) -> Option<usize> {
-        let named = self.gateway_nodes.iter().position(|gateway| gateway.node == node);
-        let selected = || selected(&self.gateway_node_selectors, labels);
-        named.or_else(|| selected().then_some(self.gateway_nodes.len()))
     }
 
     /// The router's addresses with prefix lengths, as a router port wants them: `10.17.0.1/24`.

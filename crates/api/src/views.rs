@@ -154,14 +154,6 @@ macro_rules! metadata {
             pub fn is_terminating(&self) -> bool {
                 self.metadata.deletion_timestamp.is_some()
             }
-
-            /// Drops what is never read: managed fields and kubectl's copy of the object.
-            pub fn prune(&mut self) {
-                self.metadata.managed_fields = None;
-                if let Some(annotations) = &mut self.metadata.annotations {
-                    annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-                }
-            }
         }
     };
 }
