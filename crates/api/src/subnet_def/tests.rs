@@ -1,4 +1,4 @@
-//! Subnets as a running kube-ovn left them, and subnets that are wrong.
+//! Subnets of a running kube-ovn, and invalid subnets.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Views of real objects, and of objects that lack everything.
+//! Views of real objects, and of objects without optional fields.
 
 use serde_json::json;
 
