@@ -1,7 +1,7 @@
-//! Annotations: the one place that knows their names, and what their values mean.
+//! The names of all annotations, and the meaning of their values.
 //!
-//! Values are parsed from a view of the object that carries them; errors name the object and the annotation.
-//! [`Placement`] is a result, written by the controller; [`PodWant`] and [`NamespaceNet`] are wishes.
+//! Values are parsed from a view of the object. Errors name the object and the annotation. [`Placement`] is a result that
+//! the controller writes. [`PodWant`] and [`NamespaceNet`] are requests that users write.
 
 mod namespace;
 mod placement;
@@ -15,74 +15,75 @@ pub use namespace::{NamespaceNet, bound_to};
 pub use placement::Placement;
 pub use pod::{AddressWant, PodIps, PodWant};
 
-/// `"true"` once the controller has given the object its addresses.
+/// `"true"` when the controller has given addresses to the object.
 pub const ALLOCATED: &str = "ovn.kubernetes.io/allocated";
-/// `"true"` once the port is in the northbound database.
+/// `"true"` when the port is in the northbound database.
 pub const ROUTED: &str = "ovn.kubernetes.io/routed";
-/// Name of the subnet.
+/// The name of the subnet.
 pub const LOGICAL_SWITCH: &str = "ovn.kubernetes.io/logical_switch";
-/// `v4`, `v6` or `v4,v6`.
+/// The addresses: `v4`, `v6` or `v4,v6`.
 pub const IP_ADDRESS: &str = "ovn.kubernetes.io/ip_address";
 /// The MAC address.
 pub const MAC_ADDRESS: &str = "ovn.kubernetes.io/mac_address";
-/// Addresses to choose from, or the name of an `IPPool`. On a namespace: the names of the pools that it is bound to.
+/// Addresses to choose from, or the name of an `IPPool`. On a namespace: the names of the pools that the namespace is bound
+/// to.
 pub const IP_POOL: &str = "ovn.kubernetes.io/ip_pool";
-/// Which of a dual-stack subnet's families the pod is for: `ipv4`, `ipv6` or `dual`.
+/// The families of the pod's addresses in a dual-stack subnet: `ipv4`, `ipv6` or `dual`.
 pub const IP_FAMILY: &str = "ovn.kubernetes.io/ip_family";
 /// The subnet's networks.
 pub const CIDR: &str = "ovn.kubernetes.io/cidr";
 /// The router's address in the subnet.
 pub const GATEWAY: &str = "ovn.kubernetes.io/gateway";
-/// Limit of traffic into the pod, Mbit/s.
+/// The limit of traffic into the pod, in Mbit/s.
 pub const INGRESS_RATE: &str = "ovn.kubernetes.io/ingress_rate";
-/// Limit of traffic out of the pod, Mbit/s.
+/// The limit of traffic out of the pod, in Mbit/s.
 pub const EGRESS_RATE: &str = "ovn.kubernetes.io/egress_rate";
-/// Burst into the pod, Mbit.
+/// The burst of traffic into the pod, in Mbit.
 pub const INGRESS_BURST: &str = "ovn.kubernetes.io/ingress_burst";
-/// Burst out of the pod, Mbit.
+/// The burst of traffic out of the pod, in Mbit.
 pub const EGRESS_BURST: &str = "ovn.kubernetes.io/egress_burst";
-/// Limit of traffic into the pod, as Kubernetes itself names it: `10M`.
+/// The limit of traffic into the pod, in Kubernetes' own annotation: `10M`.
 pub const INGRESS_BANDWIDTH: &str = "kubernetes.io/ingress-bandwidth";
-/// Limit of traffic out of the pod, as Kubernetes itself names it: `10M`.
+/// The limit of traffic out of the pod, in Kubernetes' own annotation: `10M`.
 pub const EGRESS_BANDWIDTH: &str = "kubernetes.io/egress-bandwidth";
 /// Whether the pod's packets are copied to the mirror.
 pub const MIRROR: &str = "ovn.kubernetes.io/mirror";
-/// Whether the pod may only send from its own addresses.
+/// Whether the pod can send only from its own addresses.
 pub const PORT_SECURITY: &str = "ovn.kubernetes.io/port_security";
 
-/// Name of a node's port.
+/// Node: the name of its port.
 pub const PORT_NAME: &str = "ovn.kubernetes.io/port_name";
-/// The node's OVS `system-id`.
+/// Node: its OVS `system-id`.
 pub const CHASSIS: &str = "ovn.kubernetes.io/chassis";
-/// Label of the nodes that run ovn-central; its value there is `master`.
+/// The label of the nodes that run ovn-central. Its value is `master`.
 pub const ROLE_LABEL: &str = "kube-ovn/role";
 
-/// Namespace: addresses never given out.
+/// Namespace: addresses that are not chosen for pods.
 pub const EXCLUDE_IPS: &str = "ovn.kubernetes.io/exclude_ips";
-/// Namespace: the value of `logical_switch` that the controller wrote last. As long as both agree, `logical_switch` is a
-/// result; once they differ, its author asks for another subnet.
+/// Namespace: the value of `logical_switch` that the controller wrote last. When both are equal, `logical_switch` is a
+/// result. When they differ, a user has changed `logical_switch` and asks for another subnet.
 pub const BOUND_SUBNET: &str = "ovn.kubernetes.io/bound_subnet";
-/// Namespace: the value of `ip_pool` that the controller wrote last, as `bound_subnet` is that of `logical_switch`.
+/// Namespace: the value of `ip_pool` that the controller wrote last, with the same meaning as `bound_subnet`.
 pub const BOUND_IP_POOL: &str = "ovn.kubernetes.io/bound_ip_pool";
-/// Namespace: whether other subnets are kept out.
+/// Namespace: whether traffic from other subnets is dropped.
 pub const PRIVATE: &str = "ovn.kubernetes.io/private";
-/// Namespace: CIDRs that a private subnet talks with.
+/// Namespace: CIDRs that can reach a private subnet, and that it can reach.
 pub const ALLOW: &str = "ovn.kubernetes.io/allow";
-/// Namespace: `distributed` or `centralized`.
+/// Namespace: the type of the gateway, `distributed` or `centralized`.
 pub const GATEWAY_TYPE: &str = "ovn.kubernetes.io/gateway_type";
 /// Namespace: the gateway nodes of a centralized subnet.
 pub const GATEWAY_NODE: &str = "ovn.kubernetes.io/gateway_node";
-/// Namespace: whether leaving traffic is masqueraded; yes when absent.
+/// Namespace: whether traffic that leaves the cluster is masqueraded; true when absent.
 pub const GATEWAY_NAT: &str = "ovn.kubernetes.io/gateway_nat";
 
-/// Labels of an IP object: the subnet of its addresses.
+/// Label of an IP object: the subnet of the addresses.
 pub const SUBNET_LABEL: &str = "ovn.kubernetes.io/subnet";
-/// Labels of an IP object: the node.
+/// Label of an IP object: the node.
 pub const NODE_NAME_LABEL: &str = "ovn.kubernetes.io/node-name";
-/// Labels of an IP object: whether it outlives its pod.
+/// Label of an IP object: whether the object outlives its pod.
 pub const IP_RESERVED_LABEL: &str = "ovn.kubernetes.io/ip_reserved";
 
-/// One object's annotations while they are being read.
+/// The annotations of an object, and the name of the object for errors.
 struct Reader<'a> {
     object: String,
     annotations: &'a BTreeMap<String, String>,
@@ -93,7 +94,7 @@ impl<'a> Reader<'a> {
         Self { object, annotations }
     }
 
-    /// The trimmed value; an empty one counts as absent, as kube-ovn has it.
+    /// The trimmed value. An empty value counts as absent, as in kube-ovn.
     fn text(&self, name: &str) -> Option<&'a str> {
         self.annotations.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
     }
@@ -126,7 +127,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Names of objects with commas between.
+    /// Names of objects, separated by commas.
     fn names(&self, name: &str, what: &str) -> Result<Vec<String>, FieldError> {
         let parts = self.text(name).into_iter().flat_map(|text| text.split(','));
         let names: Vec<String> = parts.map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect();
@@ -141,7 +142,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A DNS subdomain (RFC 1123), as the API server asks of an object's name.
+/// Whether `name` is a DNS subdomain (RFC 1123), as the names of objects must be.
 fn is_object_name(name: &str) -> bool {
     let label = |label: &str| {
         let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';

@@ -1,16 +1,16 @@
-//! The one error of this crate: which object, which field, what is wrong with it.
+//! The error of this crate. It names the object, the field and the reason.
 
 use std::fmt;
 
-/// A field of an object that cannot be used as written.
+/// The value of a field that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{object}: {field}: {reason}")]
 pub struct FieldError {
-    /// Kind and name, e.g. `subnet test-ns-subnet` or `pod test-ns/a`.
+    /// The kind and the name of the object, e.g. `subnet test-ns-subnet` or `pod test-ns/a`.
     pub object: String,
-    /// Path of the field, e.g. `spec.cidrBlock` or `metadata.annotations[ovn.kubernetes.io/cidr]`.
+    /// The path of the field, e.g. `spec.cidrBlock`, or `annotation ovn.kubernetes.io/cidr`.
     pub field: String,
-    /// What is wrong with it, naming the offending text.
+    /// The reason, which quotes the value.
     pub reason: String,
 }
 

@@ -1,9 +1,9 @@
 //! The custom resource `IP`: one for each port that holds addresses, named `<pod>.<namespace>` or `node-<node>`.
 //!
-//! It is a published result, written by the controller, and the durable record from which addresses are read back.
+//! The controller writes these objects, and reads them back as the durable record of the addresses in use.
 
 #![allow(unreachable_pub)] // KubeSchema copies the `pub` struct into a function body
-#![allow(clippy::duplicated_attributes)] // printer columns of one type are no duplicates
+#![allow(clippy::duplicated_attributes)] // printer columns of one type are not duplicates
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use crate::{
     subnet::{null_is_default, plain},
 };
 
-/// Who holds which addresses.
+/// The addresses of a port, and their holder.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
     group = "kubeovn.io",
@@ -38,19 +38,19 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true), transform = plain)]
 pub struct IpSpec {
-    /// The pod, or the node when `namespace` is empty.
+    /// The name of the pod, or of the node when `namespace` is empty.
     #[serde(default, deserialize_with = "null_is_default")]
     pub pod_name: String,
-    /// The pod's namespace; empty for a node.
+    /// The namespace of the pod; empty for a node.
     #[serde(default, deserialize_with = "null_is_default")]
     pub namespace: String,
-    /// The subnet that the addresses are from.
+    /// The subnet that the addresses belong to.
     #[serde(default, deserialize_with = "null_is_default")]
     pub subnet: String,
     /// Further subnets; always empty here.
     #[serde(default, deserialize_with = "null_is_default")]
     pub attach_subnets: Vec<String>,
-    /// The node it runs on.
+    /// The node that the pod runs on, or the node itself.
     #[serde(default, deserialize_with = "null_is_default")]
     pub node_name: String,
     /// All addresses, `v4,v6`.
@@ -74,7 +74,7 @@ pub struct IpSpec {
     /// Unused, kept for kube-ovn's tools.
     #[serde(default, rename = "containerID", deserialize_with = "null_is_default")]
     pub container_id: String,
-    /// Kind of the owner when its addresses outlive the pod (`StatefulSet`), else empty.
+    /// The kind of the pod's owner when the addresses outlive the pod (`StatefulSet`); else empty.
     #[serde(default, deserialize_with = "null_is_default")]
     pub pod_type: String,
     /// The uid of the pod, or of the node: the holder that these addresses are for, and no namesake of it.
@@ -98,8 +98,8 @@ impl IpSpec {
         self
     }
 
-    /// The labels of the object, which repeat parts of the spec to select by: the subnet, as a key and as a value, and the
-    /// node. Names that are too long for a label are cut, see [`label_value`].
+    /// The labels of the object, for selectors: the subnet as a key, the subnet as a value, and the node. [`label_value`]
+    /// cuts names that are too long for a label.
     pub fn labels(&self) -> [(Cow<'_, str>, Cow<'_, str>); 3] {
         let (subnet, node) = (label_value(&self.subnet), label_value(&self.node_name));
         [(subnet.clone(), "".into()), (SUBNET_LABEL.into(), subnet), (NODE_NAME_LABEL.into(), node)]
@@ -107,12 +107,12 @@ impl IpSpec {
 }
 
 impl Ip {
-    /// How errors name it: `ip <name>`.
+    /// The name of this object in error messages: `ip <name>`.
     pub fn object(&self) -> String {
         format!("ip {}", self.metadata.name.as_deref().unwrap_or_default())
     }
 
-    /// The addresses and the MAC it records.
+    /// The addresses and the MAC in the spec.
     pub fn lease(&self) -> Result<(Addresses, Mac), FieldError> {
         let field = |name: &str, e| FieldError::new(self.object(), format!("spec.{name}"), e);
         let ips = self.spec.ip_address.parse().map_err(|e| field("ipAddress", e))?;

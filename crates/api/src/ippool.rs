@@ -1,9 +1,10 @@
-//! The custom resource IPPool as users write it: kube-ovn's field names, checked by the API server through CEL.
+//! The custom resource `IPPool` as users write it. It has kube-ovn's field names, and the API server checks it with CEL
+//! rules.
 //!
-//! What is read here is only text; [`crate::PoolDef`] is the checked form that the rest of the house uses.
+//! The fields are plain text. [`crate::PoolDef`] is the checked form that the other crates use.
 
 #![allow(unreachable_pub)] // KubeSchema copies the `pub` struct into a function body
-#![allow(clippy::duplicated_attributes)] // printer columns of one type are no duplicates
+#![allow(clippy::duplicated_attributes)] // printer columns of one type are not duplicates
 
 mod rules;
 
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::subnet::{Condition, count, null_is_default, plain};
 
-/// What a user asks of a pool.
+/// The desired state of a pool.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[kube(
     group = "kubeovn.io",
@@ -26,7 +27,7 @@ use crate::subnet::{Condition, count, null_is_default, plain};
     shortname = "ippool",
     status = "IpPoolStatus",
     derive = "PartialEq",
-    doc = "Addresses of a subnet that are given only to those who name the pool, and to namespaces bound to it.",
+    doc = "Addresses of a subnet, for pods that name the pool and for namespaces that are bound to it.",
     validation = rules::NAME,
     printcolumn(name = "Subnet", type_ = "string", json_path = ".spec.subnet"),
     printcolumn(name = "enableAddressSet", type_ = "boolean", json_path = ".spec.enableAddressSet"),
@@ -40,71 +41,72 @@ use crate::subnet::{Condition, count, null_is_default, plain};
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true, "required" = ["subnet", "ips"]))]
 #[schemars(transform = plain)]
 pub struct IpPoolSpec {
-    /// The subnet whose addresses these are. It cannot be changed.
+    /// The subnet that the addresses belong to. It cannot be changed.
     #[serde(default)]
     #[schemars(length(max = 253))]
     #[x_kube(validation = rules::SUBNET, validation = rules::SUBNET_STAYS)]
     pub subnet: String,
 
-    /// Its addresses: single ones, ranges like `10.17.0.1..10.17.0.10`, and CIDRs. What lies outside the subnet is not used.
+    /// The addresses: single ones, ranges such as `10.17.0.1..10.17.0.10`, and CIDRs. Addresses outside the subnet are not
+    /// used.
     #[serde(default)]
     #[schemars(length(min = 1, max = 1024), inner(length(max = 128)))]
     #[x_kube(validation = rules::IPS)]
     pub ips: Vec<String>,
 
-    /// Namespaces whose pods get their addresses here and nowhere else.
+    /// The namespaces whose pods get their addresses from this pool only.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<String>,
 
-    /// Kept for kube-ovn's manifests: no address set is made of the pool.
+    /// Accepted for compatibility with kube-ovn's manifests, and ignored: no address set is made of the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_address_set: Option<bool>,
 }
 
-/// What the controller says of a pool.
+/// The observed state of a pool, written by the controller.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 #[schemars(transform = plain)]
 pub struct IpPoolStatus {
-    /// `Validated`, `Ready` and `Error`.
+    /// The conditions `Validated`, `Ready` and `Error`.
     #[serde(default, deserialize_with = "null_is_default")]
     pub conditions: Vec<Condition>,
 
-    /// IPv4 addresses that can still be given out. A float, as in a Subnet.
+    /// The number of free IPv4 addresses. It is a float, as in a Subnet.
     #[serde(default, rename = "v4AvailableIPs", deserialize_with = "null_is_default", serialize_with = "count")]
     pub v4_available_ips: f64,
-    /// IPv4 addresses in use.
+    /// The number of IPv4 addresses in use.
     #[serde(default, rename = "v4UsingIPs", deserialize_with = "null_is_default", serialize_with = "count")]
     pub v4_using_ips: f64,
-    /// IPv6 addresses that can still be given out.
+    /// The number of free IPv6 addresses.
     #[serde(default, rename = "v6AvailableIPs", deserialize_with = "null_is_default", serialize_with = "count")]
     pub v6_available_ips: f64,
-    /// IPv6 addresses in use.
+    /// The number of IPv6 addresses in use.
     #[serde(default, rename = "v6UsingIPs", deserialize_with = "null_is_default", serialize_with = "count")]
     pub v6_using_ips: f64,
 
-    /// Free IPv4 addresses: `10.16.0.9-10.16.0.12,10.16.0.14`.
+    /// The free IPv4 addresses: `10.16.0.9-10.16.0.12,10.16.0.14`.
     #[serde(default, rename = "v4AvailableIPRange", deserialize_with = "null_is_default")]
     pub v4_available_ip_range: String,
-    /// IPv4 addresses in use.
+    /// The IPv4 addresses in use.
     #[serde(default, rename = "v4UsingIPRange", deserialize_with = "null_is_default")]
     pub v4_using_ip_range: String,
-    /// Free IPv6 addresses.
+    /// The free IPv6 addresses.
     #[serde(default, rename = "v6AvailableIPRange", deserialize_with = "null_is_default")]
     pub v6_available_ip_range: String,
-    /// IPv6 addresses in use.
+    /// The IPv6 addresses in use.
     #[serde(default, rename = "v6UsingIPRange", deserialize_with = "null_is_default")]
     pub v6_using_ip_range: String,
 }
 
 impl IpPool {
-    /// How errors name it: `ippool <name>`.
+    /// The name of this pool in error messages: `ippool <name>`.
     pub fn object(&self) -> String {
         Self::object_of(self.metadata.name.as_deref().unwrap_or_default())
     }
 
-    /// How errors name the pool of that name.
+    /// The name in error messages of the pool called `name`.
     pub fn object_of(name: impl fmt::Display) -> String {
         format!("ippool {name}")
     }

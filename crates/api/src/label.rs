@@ -1,18 +1,18 @@
-//! Names of objects as the values of labels.
+//! Names of objects as label values.
 
 use std::borrow::Cow;
 
-/// The longest value that a label can have.
+/// The maximum length of a label value.
 const LONGEST: usize = 63;
 
-/// How much of a longer name is kept; a dash and the hash take the rest.
+/// The length of the part of a longer name that is kept. A dash and the hash follow it.
 const KEPT: usize = 52;
 
-/// `name` as the value of a label, or as its key.
+/// `name` as a label value, or as a label key.
 ///
-/// A label holds 63 characters, and the name of an object may have 253. A name that does not fit is cut, and a hash of the
-/// whole name is added to tell it from others that begin alike. The result for a name never changes from one version of
-/// this program to the next, so that a selector written down by a user stays true.
+/// A label value has at most 63 characters, and the name of an object at most 253. A longer name is cut after its first
+/// characters, and a hash of the whole name follows them, so that names with the same beginning differ. The result for a
+/// name is the same in all versions of the program, so users can rely on it in selectors.
 pub fn label_value(name: &str) -> Cow<'_, str> {
     if is_label_value(name) {
         return Cow::Borrowed(name);

@@ -1,8 +1,8 @@
-//! What users write and read: CRDs, annotations, slim views of core objects, and the values in them.
+//! The Kubernetes side of the program: CRDs, annotations, views of core objects, and the values in them.
 //!
-//! This crate is the edge. Text from users is parsed here, once, into values that are valid from then on; every error
-//! names the object, the field and the reason. It is the only library that knows Kubernetes types, and it sees neither
-//! OVN nor an async runtime.
+//! This crate is the edge. It parses the text that users write, once, into values that are valid from then on. Every error
+//! names the object, the field and the reason. No other library knows Kubernetes types, and this one knows neither OVN nor
+//! an async runtime.
 
 pub mod annotations;
 mod error;
@@ -38,10 +38,10 @@ pub use views::{NamespaceView, NodeAddress, NodeCondition, NodeView, PodView, St
 /// The API group of our CRDs.
 pub const GROUP: &str = "kubeovn.io";
 
-/// The finalizer on our CRDs' objects, as kube-ovn writes it.
+/// The finalizer of our custom resources. kube-ovn uses the same one.
 pub const FINALIZER: &str = "kubeovn.io/kube-ovn-controller";
 
-/// All our custom resources, each with the name of its file in `yamls/crds`.
+/// The definitions of all our custom resources, each with the name of its file in `yamls/crds`.
 pub fn crds() -> Vec<(&'static str, CustomResourceDefinition)> {
     vec![
         ("kubeovn.io_subnets.yaml", Subnet::crd()),

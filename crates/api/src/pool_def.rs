@@ -1,22 +1,22 @@
-//! A pool that has been checked: what [`crate::IpPool`] says, as values.
+//! A checked pool: the content of an [`crate::IpPool`] as values.
 
 use crate::{Cidr, Cidrs, FieldError, IpPool, IpRange, ValueError};
 
-/// A valid pool: every entry of `ips` is one. Whether it fits its subnet is another question.
+/// A valid pool. Its addresses may lie outside of its subnet: [`PoolDef::outside`] checks that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolDef {
-    /// Its name.
+    /// The name of the pool.
     pub name: String,
-    /// The subnet whose addresses these are.
+    /// The subnet that the addresses belong to.
     pub subnet: String,
-    /// Its addresses.
+    /// The addresses.
     pub ranges: Vec<IpRange>,
-    /// Namespaces bound to it.
+    /// The namespaces that are bound to the pool.
     pub namespaces: Vec<String>,
 }
 
 impl PoolDef {
-    /// Checks `pool`.
+    /// Reads and checks the spec of `pool`.
     pub fn parse(pool: &IpPool) -> Result<Self, FieldError> {
         let error = |field: &str, why: &str| FieldError::new(pool.object(), format!("spec.{field}"), why);
         let subnet = pool.spec.subnet.trim();
@@ -37,13 +37,13 @@ impl PoolDef {
         })
     }
 
-    /// The first entry that does not lie wholly inside one of a subnet's networks.
+    /// The first range that is not fully inside one of a subnet's networks.
     pub fn outside(&self, cidrs: &Cidrs) -> Option<&IpRange> {
         self.ranges.iter().find(|range| !cidrs.iter().any(|cidr| range.within(cidr)))
     }
 }
 
-/// An address, a range, or a CIDR with its first and last address.
+/// Parses an address, a range or a CIDR. The range of a CIDR includes its first and its last address.
 fn entry(text: &str) -> Result<IpRange, ValueError> {
     if text.contains('/') { text.parse::<Cidr>().map(IpRange::from) } else { text.parse() }
 }

@@ -1,24 +1,24 @@
-//! What the ports of pods and nodes are called; their IP objects and their leases have the same names.
+//! The names of the ports of pods and nodes. Their IP objects and their leases have the same names.
 
 const PREFIX: &str = "node-";
 
-/// The name of a node's port on the join switch: `node-<name>`, which is kube-ovn's.
+/// The name of a node's port on the join switch: `node-<name>`, as in kube-ovn.
 pub fn node_port(node: &str) -> String {
     format!("{PREFIX}{node}")
 }
 
-/// The node whose port would be called so. A pod's port may be called so too: ask whether there is such a node.
+/// The node whose port has this name. A pod's port can have the same name, so check that the node exists.
 pub fn node_of_port(port: &str) -> Option<&str> {
     port.strip_prefix(PREFIX)
 }
 
-/// The name of a pod's port on its subnet's switch: `<pod>.<namespace>`, which is kube-ovn's.
+/// The name of a pod's port on its subnet's switch: `<pod>.<namespace>`, as in kube-ovn.
 pub fn pod_port(pod: &str, namespace: &str) -> String {
     format!("{pod}.{namespace}")
 }
 
-/// The pod and the namespace whose port would be called so: there is no dot in a namespace's name. A node's port may be
-/// called so too.
+/// The pod and the namespace whose port has this name. The last dot separates them, since the name of a namespace has no
+/// dot. A node's port can have the same name.
 pub fn pod_of_port(port: &str) -> Option<(&str, &str)> {
     port.rsplit_once('.')
 }

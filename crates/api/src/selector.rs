@@ -1,22 +1,22 @@
-//! Label selectors, as Kubernetes means them.
+//! Label selectors, with the meaning that Kubernetes gives them.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-/// Whether any of `selectors` picks an object with `labels`.
+/// Whether any of `selectors` matches `labels`.
 pub fn selected(selectors: &[LabelSelector], labels: &BTreeMap<String, String>) -> bool {
     selectors.iter().any(|selector| selects(selector, labels))
 }
 
-/// Whether `selector` picks an object with `labels`. An empty selector picks everything; one with an operator that
-/// does not exist picks nothing.
+/// Whether `selector` matches `labels`. An empty selector matches everything. A selector with an unknown operator matches
+/// nothing.
 fn selects(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
     let same = selector.match_labels.iter().flatten().all(|(name, value)| labels.get(name) == Some(value));
     same && selector.match_expressions.iter().flatten().all(|requirement| meets(requirement, labels))
 }
 
-/// An operator of `selector` that does not exist.
+/// The first unknown operator of `selector`.
 pub(crate) fn unknown_operator(selector: &LabelSelector) -> Option<&str> {
     let operators = selector.match_expressions.iter().flatten().map(|requirement| requirement.operator.as_str());
     operators.into_iter().find(|operator| !["In", "NotIn", "Exists", "DoesNotExist"].contains(operator))

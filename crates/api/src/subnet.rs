@@ -1,11 +1,12 @@
-//! The custom resource `Subnet` as users write it: kube-ovn's field names, checked by the API server through CEL.
+//! The custom resource `Subnet` as users write it. It has kube-ovn's field names, and the API server checks it with CEL
+//! rules.
 //!
-//! Fields of newer kube-ovn versions that we do not know are kept by the API server
-//! (`x-kubernetes-preserve-unknown-fields`), so write these objects with patches, never by replacing the whole.
-//! What is read here is only text; [`crate::SubnetDef`] is the checked form that the rest of the house uses.
+//! The API server keeps fields that are unknown here, such as those of newer versions of kube-ovn
+//! (`x-kubernetes-preserve-unknown-fields`). Write these objects with patches: a replace would drop those fields. The
+//! fields are plain text. [`crate::SubnetDef`] is the checked form that the other crates use.
 
 #![allow(unreachable_pub)] // KubeSchema copies the `pub` struct into a function body
-#![allow(clippy::duplicated_attributes)] // printer columns of one type are no duplicates
+#![allow(clippy::duplicated_attributes)] // printer columns of one type are not duplicates
 
 mod in_force;
 mod rules;
@@ -21,7 +22,7 @@ use serde_json::Value;
 pub use in_force::{EffectiveSubnet, InForce, InForceNetwork, SubnetView};
 pub use unserved::unserved;
 
-/// What a user asks of a subnet.
+/// The desired state of a subnet.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "kubeovn.io",
@@ -32,7 +33,7 @@ pub use unserved::unserved;
     status = "SubnetStatus",
     derive = "PartialEq",
     validation = rules::CIDR_STAYS,
-    doc = "A network of pods: one switch, one CIDR per address family, bound to namespaces.",
+    doc = "A network of pods: one switch with one CIDR per address family, bound to namespaces.",
     printcolumn(name = "Provider", type_ = "string", json_path = ".spec.provider"),
     printcolumn(name = "Vpc", type_ = "string", json_path = ".spec.vpc"),
     printcolumn(name = "Vlan", type_ = "string", json_path = ".spec.vlan"),
@@ -54,24 +55,24 @@ pub use unserved::unserved;
 #[schemars(transform = plain)]
 #[x_kube(validation = rules::GATEWAY_INSIDE, validation = rules::EXCLUDE_INSIDE)]
 pub struct SubnetSpec {
-    /// Namespaces that are bound to no subnet use this one. One subnet of the cluster has it.
+    /// Whether namespaces that are bound to no subnet use this one. One subnet of the cluster is the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<bool>,
 
-    /// `IPv4`, `IPv6` or `Dual`; follows from `cidrBlock` and is filled in by the controller.
+    /// `IPv4`, `IPv6` or `Dual`. It follows from `cidrBlock`, and the controller fills it in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::PROTOCOL)]
     pub protocol: Option<String>,
 
-    /// Namespaces whose pods get their addresses here.
+    /// The namespaces whose pods get their addresses from this subnet.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<String>,
 
-    /// Namespaces with these labels are bound as well.
+    /// Selectors of further namespaces, by their labels.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub namespace_selectors: Vec<LabelSelector>,
 
-    /// The network: one CIDR, or one IPv4 and one IPv6 CIDR with a comma between, e.g. `10.18.0.0/24,fd00:18::/64`.
+    /// The network: one CIDR, or one IPv4 and one IPv6 CIDR separated by a comma, e.g. `10.18.0.0/24,fd00:18::/64`.
     #[serde(default)]
     #[schemars(length(max = 128))]
     #[x_kube(validation = rules::CIDR)]
@@ -80,19 +81,20 @@ pub struct SubnetSpec {
     #[x_kube(validation = rules::CIDR_SIZE)]
     pub cidr_block: String,
 
-    /// The router's address, one for each family; the first usable address when empty.
+    /// The router's address, one for each family. When it is empty, it is the first usable address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     #[x_kube(validation = rules::GATEWAY)]
     pub gateway: Option<String>,
 
-    /// Addresses never given to pods: single ones, or ranges like `10.17.0.1..10.17.0.10`.
+    /// Addresses that are not chosen for pods: single ones, or ranges such as `10.17.0.1..10.17.0.10`.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024), inner(length(max = 128)))]
     #[x_kube(validation = rules::EXCLUDE_IPS)]
     pub exclude_ips: Vec<String>,
 
-    /// Where pods leave the cluster: `distributed` (their own node, the default) or `centralized` (gateway nodes).
+    /// The nodes at which traffic leaves the cluster: `distributed` (the pod's own node, the default) or `centralized` (the
+    /// gateway nodes).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = rules::GATEWAY_TYPE)]
     pub gateway_type: Option<String>,
@@ -109,17 +111,17 @@ pub struct SubnetSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nat_outgoing: Option<bool>,
 
-    /// Whether only pods of this subnet, its nodes and `allowSubnets` reach its pods.
+    /// Whether the pods can be reached only from this subnet, from the nodes and from `allowSubnets`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private: Option<bool>,
 
-    /// CIDRs that a private subnet talks with.
+    /// CIDRs that can reach a private subnet, and that it can reach.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024), inner(length(max = 128)))]
     #[x_kube(validation = rules::ALLOW_SUBNETS)]
     pub allow_subnets: Vec<String>,
 
-    /// Who serves the subnet; `ovn` when empty.
+    /// The provider of the subnet; `ovn` when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
 
@@ -127,12 +129,12 @@ pub struct SubnetSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vpc: Option<String>,
 
-    /// MTU of its pods' interfaces in bytes; 0 or absent: the tunnel's.
+    /// The MTU of the pods' interfaces in bytes. When it is 0 or absent, it follows from the tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 65535))]
     pub mtu: Option<i64>,
 
-    /// Whether Services answer its pods; absent: yes.
+    /// Whether pods of the subnet can use Services; true when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_lb: Option<bool>,
 
@@ -140,11 +142,11 @@ pub struct SubnetSpec {
     #[serde(default, rename = "enableIPv6RA", skip_serializing_if = "Option::is_none")]
     pub enable_ipv6_ra: Option<bool>,
 
-    /// The router advertisements' options, `key=value,...` as OVN's `ipv6_ra_configs`.
+    /// The options of the router advertisements: `key=value,...`, as in OVN's `ipv6_ra_configs`.
     #[serde(default, rename = "ipv6RAConfigs", skip_serializing_if = "Option::is_none")]
     pub ipv6_ra_configs: Option<String>,
 
-    /// Whether pods start without the gateway having answered.
+    /// Whether pods start before the gateway has answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disable_gateway_check: Option<bool>,
 
@@ -162,43 +164,43 @@ pub struct SubnetSpec {
     pub other: serde_json::Map<String, Value>,
 }
 
-/// What the controller says of a subnet.
+/// The observed state of a subnet, written by the controller.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 #[schemars(transform = plain)]
 pub struct SubnetStatus {
-    /// `Validated`, `Ready` and `Error`.
+    /// The conditions `Validated`, `Ready` and `Error`.
     #[serde(default, deserialize_with = "null_is_default")]
     pub conditions: Vec<Condition>,
 
-    /// IPv4 addresses that can still be given out. A float, since an IPv6 /64 has more than an integer holds.
+    /// The number of free IPv4 addresses. It is a float, since an IPv6 /64 has more addresses than an integer can count.
     #[serde(default, rename = "v4availableIPs", deserialize_with = "null_is_default", serialize_with = "count")]
     pub v4_available_ips: f64,
-    /// IPv4 addresses in use.
+    /// The number of IPv4 addresses in use.
     #[serde(default, rename = "v4usingIPs", deserialize_with = "null_is_default", serialize_with = "count")]
     pub v4_using_ips: f64,
-    /// IPv6 addresses that can still be given out.
+    /// The number of free IPv6 addresses.
     #[serde(default, rename = "v6availableIPs", deserialize_with = "null_is_default", serialize_with = "count")]
     pub v6_available_ips: f64,
-    /// IPv6 addresses in use.
+    /// The number of IPv6 addresses in use.
     #[serde(default, rename = "v6usingIPs", deserialize_with = "null_is_default", serialize_with = "count")]
     pub v6_using_ips: f64,
 
-    /// Free IPv4 addresses: `10.16.0.9-10.16.0.12,10.16.0.14`.
+    /// The free IPv4 addresses: `10.16.0.9-10.16.0.12,10.16.0.14`.
     #[serde(default, rename = "v4availableIPrange", deserialize_with = "null_is_default")]
     pub v4_available_ip_range: String,
-    /// IPv4 addresses in use.
+    /// The IPv4 addresses in use.
     #[serde(default, rename = "v4usingIPrange", deserialize_with = "null_is_default")]
     pub v4_using_ip_range: String,
-    /// Free IPv6 addresses.
+    /// The free IPv6 addresses.
     #[serde(default, rename = "v6availableIPrange", deserialize_with = "null_is_default")]
     pub v6_available_ip_range: String,
-    /// IPv6 addresses in use.
+    /// The IPv6 addresses in use.
     #[serde(default, rename = "v6usingIPrange", deserialize_with = "null_is_default")]
     pub v6_using_ip_range: String,
 
-    /// The gateway node that a centralized subnet uses now.
+    /// The gateway node that a centralized subnet currently uses.
     #[serde(default, deserialize_with = "null_is_default")]
     pub activate_gateway: String,
 
@@ -207,7 +209,7 @@ pub struct SubnetStatus {
     pub in_force: Option<InForce>,
 }
 
-/// One condition of a subnet or a pool, in kube-ovn's form.
+/// A condition of a subnet or a pool, in kube-ovn's form.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
@@ -216,39 +218,41 @@ pub struct Condition {
     pub type_: String,
     /// `True`, `False` or `Unknown`.
     pub status: String,
-    /// One word that says why.
+    /// The reason for the status, in one word.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub reason: String,
-    /// A sentence that says why.
+    /// The reason for the status, in a sentence.
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// When it was last looked at.
+    /// The time of the last check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_update_time: Option<Time>,
-    /// When `status` last changed.
+    /// The time of the last change of `status`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition_time: Option<Time>,
 }
 
 impl Subnet {
-    /// How errors name it: `subnet <name>`.
+    /// The name of this subnet in error messages: `subnet <name>`.
     pub fn object(&self) -> String {
         Self::object_of(self.metadata.name.as_deref().unwrap_or_default())
     }
 
-    /// How errors name the subnet of that name.
+    /// The name in error messages of the subnet called `name`.
     pub fn object_of(name: impl fmt::Display) -> String {
         format!("subnet {name}")
     }
 }
 
-/// A stored object may say `null` where Go had an empty list or string.
+/// Reads `null` as the default: a stored object can have `null` where Go had an empty list or string.
 pub(crate) fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(d)?.unwrap_or_default())
 }
 
-/// Serde's defaults and `Option`s make any stored object readable. In the schema they would fill in fields that nobody
-/// wrote, and allow `null`, which kube-ovn's schema refuses and the rules would have to mind.
+/// Removes defaults and `null` types from a schema.
+///
+/// They let serde read any stored object. In the schema, a default would add a field that the user left out, and a `null`
+/// type would allow a value that kube-ovn's schema refuses and that the CEL rules do not expect.
 pub(crate) fn plain(schema: &mut schemars::Schema) {
     let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
     for property in properties.into_iter().flat_map(|properties| properties.values_mut()) {
@@ -265,7 +269,7 @@ pub(crate) fn plain(schema: &mut schemars::Schema) {
     }
 }
 
-/// A count prints as an integer as long as a float holds it exactly: `250`, not `250.0`.
+/// Serializes a count as an integer when a float holds it exactly: `250`, not `250.0`.
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // within 0..2^53
 pub(crate) fn count<S: Serializer>(count: &f64, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,4 +1,4 @@
-//! A subnet that has been checked: what [`crate::Subnet`] says, as values.
+//! A checked subnet: the content of a [`crate::Subnet`] as values.
 
 mod record;
 
@@ -7,17 +7,16 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::{
-    Addresses, Cidr, Cidrs, Family, FieldError, IpRange, Subnet, selected, selector::unknown_operator,
-    values::parse_address,
+    Addresses, Cidr, Cidrs, Family, FieldError, IpRange, Subnet, selector::unknown_operator, values::parse_address,
 };
 
-/// Where a subnet's pods leave the cluster.
+/// The nodes at which the traffic of a subnet's pods leaves the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GatewayType {
-    /// By their own node.
+    /// Each pod's own node.
     #[default]
     Distributed,
-    /// All by one node.
+    /// One node for all pods.
     Centralized,
 }
 
@@ -30,67 +29,67 @@ impl fmt::Display for GatewayType {
     }
 }
 
-/// A node named as a gateway: `n1`, or `n1:172.30.0.1` with the address it is to leave by.
+/// A gateway node: `n1`, or `n1:172.30.0.1` with the address that traffic leaves from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GatewayNode {
-    /// The node's name.
+    /// The name of the node.
     pub node: String,
-    /// The address behind the colon.
+    /// The address after the colon.
     pub address: Option<IpAddr>,
 }
 
-/// How routers advertise themselves when a subnet does not say how; kube-ovn's default.
+/// The default options of router advertisements, as in kube-ovn.
 const ROUTER_ADVERTISEMENTS: &str = "address_mode=dhcpv6_stateful,max_interval=30,min_interval=5,send_periodic=true";
 
-/// A valid subnet. All parts agree: the gateway lies in the CIDR of its family, excluded addresses lie inside.
+/// A valid subnet. The gateway and the excluded addresses are inside the CIDR of their family.
 #[derive(Clone, Debug, PartialEq)]
-#[allow(clippy::struct_excessive_bools)] // each is a switch of its own in the spec
+#[allow(clippy::struct_excessive_bools)] // each one is a separate switch in the spec
 pub struct SubnetDef {
-    /// Its name, which is the switch's name too.
+    /// The name of the subnet, which is also the name of its switch.
     pub name: String,
-    /// The object's uid; empty when the API server has not given one.
+    /// The uid of the object; empty when the API server has not set one.
     pub uid: String,
-    /// Its networks.
+    /// The networks.
     pub cidrs: Cidrs,
-    /// The router's address in each of them.
+    /// The router's address in each network.
     pub gateway: Addresses,
-    /// Addresses never given out by themselves.
+    /// Addresses that are not chosen for pods. A pod that asks for one of them gets it.
     pub exclude: Vec<IpRange>,
-    /// Namespaces bound by name.
+    /// The namespaces that are bound by name.
     pub namespaces: Vec<String>,
-    /// Namespaces bound by label.
+    /// Selectors of the namespaces that are bound by label.
     pub namespace_selectors: Vec<LabelSelector>,
-    /// Where its pods leave the cluster.
+    /// The nodes at which traffic leaves the cluster.
     pub gateway_type: GatewayType,
-    /// Gateway nodes in order of preference.
+    /// The gateway nodes in order of preference.
     pub gateway_nodes: Vec<GatewayNode>,
-    /// Gateway nodes by label.
+    /// Selectors of the gateway nodes that are chosen by label.
     pub gateway_node_selectors: Vec<LabelSelector>,
-    /// Whether leaving traffic is masqueraded.
+    /// Whether traffic that leaves the cluster is masqueraded.
     pub nat_outgoing: bool,
-    /// Whether other subnets are kept out.
+    /// Whether traffic from other subnets is dropped.
     pub private: bool,
-    /// Networks that a private subnet talks with.
+    /// The networks that can reach a private subnet, and that it can reach.
     pub allow_subnets: Vec<Cidr>,
-    /// Whether it serves unbound namespaces.
+    /// Whether namespaces that are bound to no subnet use this one.
     pub default: bool,
-    /// MTU in bytes; none: the tunnel's.
+    /// The MTU in bytes. `None` means that it follows from the tunnel.
     pub mtu: Option<u32>,
-    /// Whether Services answer its pods.
+    /// Whether pods of the subnet can use Services.
     pub enable_lb: bool,
-    /// Options of the IPv6 router advertisements, as OVN's `ipv6_ra_configs` has them; none: none are sent, as in every
-    /// subnet without an IPv6 network.
+    /// The options of the IPv6 router advertisements, as in OVN's `ipv6_ra_configs`. `None` means that the router sends no
+    /// advertisements, as in every subnet without an IPv6 network.
     pub router_advertisements: Option<BTreeMap<String, String>>,
-    /// Whether pods start without the gateway having answered.
+    /// Whether pods start before the gateway has answered.
     pub disable_gateway_check: bool,
-    /// Who serves it: `ovn` for us.
+    /// The provider; `ovn` for subnets of this controller.
     pub provider: String,
-    /// The router it is attached to.
+    /// The router that the subnet is attached to.
     pub vpc: String,
 }
 
 impl SubnetDef {
-    /// Checks `subnet`.
+    /// Reads and checks the spec of `subnet`.
     pub fn parse(subnet: &Subnet) -> Result<Self, FieldError> {
         let spec = &subnet.spec;
         let error =
@@ -168,15 +167,7 @@ impl SubnetDef {
         })
     }
 
-    /// Which choice the node is as a gateway of a centralized subnet: 0 is the first. Nodes named by label come after
-    /// those named by name, all alike.
-    pub fn gateway_rank(&self, node: &str, labels: &BTreeMap<String, String>) -> Option<usize> {
-        let named = self.gateway_nodes.iter().position(|gateway| gateway.node == node);
-        let selected = || selected(&self.gateway_node_selectors, labels);
-        named.or_else(|| selected().then_some(self.gateway_nodes.len()))
-    }
-
-    /// The router's addresses with prefix lengths, as a router port wants them: `10.17.0.1/24`.
+    /// The router's addresses with prefix lengths, for a router port: `10.17.0.1/24`.
     pub fn gateway_networks(&self) -> Vec<String> {
         self.cidrs
             .each()
@@ -189,7 +180,7 @@ fn text(value: Option<&String>) -> &str {
     value.map_or("", |text| text.trim())
 }
 
-/// The given gateways, and the first usable address for a family that has none given.
+/// The gateways in `given`, and the first usable address for each family without one.
 fn gateway(cidrs: Cidrs, given: &str) -> Result<Addresses, String> {
     let given: Option<Addresses> =
         if given.is_empty() { None } else { Some(given.parse().map_err(|e: crate::ValueError| e.to_string())?) };
@@ -222,7 +213,7 @@ fn exclude(cidrs: Cidrs, entries: &[String]) -> Result<Vec<IpRange>, String> {
         .collect()
 }
 
-/// `key=value,...`; what kube-ovn takes when nothing is given.
+/// Parses `key=value,...`. Empty text gives kube-ovn's default options.
 fn advertisement_options(text: &str) -> Result<BTreeMap<String, String>, String> {
     let text = if text.is_empty() { ROUTER_ADVERTISEMENTS } else { text };
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
@@ -234,7 +225,7 @@ fn advertisement_options(text: &str) -> Result<BTreeMap<String, String>, String>
         .collect()
 }
 
-/// `n1,n2`, or `n1:172.30.0.1,n2:172.30.0.2`.
+/// Parses `n1,n2`, or `n1:172.30.0.1,n2:172.30.0.2`.
 pub(crate) fn gateway_nodes(text: &str) -> Result<Vec<GatewayNode>, String> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     parts

@@ -1,8 +1,8 @@
-//! The values of the network: address families, CIDRs, MACs, address ranges and rates.
+//! Values of a network: address families, CIDRs, MACs, address ranges and rates.
 //!
-//! Each parses from the text that users write (`FromStr`), prints it back in one canonical form (`Display`), and reads
-//! and writes as a string in serde. A value that exists is valid. An IPv4-mapped IPv6 address (`::ffff:1.2.3.4`) is
-//! refused everywhere: it would be one address under two names.
+//! Each type parses the text that users write (`FromStr`) and prints it in one canonical form (`Display`); most of them are
+//! strings in serde. Every value is valid. No type accepts an IPv4-mapped IPv6 address (`::ffff:1.2.3.4`), which would be
+//! a second name of the IPv4 address.
 
 mod cidr;
 mod families;
@@ -18,15 +18,15 @@ pub use mac::Mac;
 pub use range::{IpRange, print_ranges};
 pub use rate::Rate;
 
-/// A text that is not the value it should be.
+/// A text that does not parse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not {what}: {why}")]
 pub struct ValueError {
     /// The text, cut to 64 characters.
     pub text: String,
-    /// What it should have been, e.g. `a CIDR`.
+    /// The expected kind of value, e.g. `a CIDR`.
     pub what: &'static str,
-    /// Why it is not.
+    /// The reason.
     pub why: String,
 }
 
@@ -38,7 +38,7 @@ impl ValueError {
 
 /// Parses one address: no zone, no port, no IPv4-mapped IPv6.
 ///
-/// Surrounding white space is ignored, as in every list of addresses that users write.
+/// Surrounding white space is ignored, as in all lists of addresses.
 pub fn parse_address(text: &str) -> Result<IpAddr, ValueError> {
     const WHAT: &str = "an IP address";
     let trimmed = text.trim();
@@ -54,7 +54,7 @@ fn refuse_mapped(address: IpAddr) -> Result<(), &'static str> {
     }
 }
 
-/// The address as a number; families are not told apart.
+/// The address as a number. An IPv4 and an IPv6 address can have the same number.
 pub(crate) fn to_bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(v4) => u128::from(v4.to_bits()),
@@ -62,7 +62,7 @@ pub(crate) fn to_bits(address: IpAddr) -> u128 {
     }
 }
 
-/// Serde as the string of `Display` and `FromStr`.
+/// Implements serde with the strings of `Display` and `FromStr`.
 macro_rules! as_string {
     ($name:ident) => {
         impl serde::Serialize for $name {

@@ -1,7 +1,6 @@
-//! Slim views of core objects: only the fields that we read, so that a pod costs kilobytes, not tens of them.
+//! Views of core objects with only the fields that the program reads, so that a pod takes less memory.
 //!
-//! They stand in for the full types in `kube::Api` and watchers. Everything but metadata is optional: an object that
-//! lacks a field is still an object.
+//! They replace the full types in `kube::Api` and in watchers. All fields except the metadata are optional.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -18,7 +17,7 @@ use crate::{subnet::null_is_default, values::parse_address};
 #[derive(kube::Resource, Clone, Debug, Default, PartialEq, Deserialize)]
 #[resource(inherit = Pod)]
 pub struct PodView {
-    /// Name, namespace, uid, annotations, owners.
+    /// The metadata: name, namespace, uid, annotations, owners.
     #[serde(default)]
     pub metadata: ObjectMeta,
     #[serde(default, deserialize_with = "null_is_default")]
@@ -52,7 +51,7 @@ struct PodIpView {
 #[derive(kube::Resource, Clone, Debug, Default, PartialEq, Deserialize)]
 #[resource(inherit = Namespace)]
 pub struct NamespaceView {
-    /// Name, labels, annotations.
+    /// The metadata: name, labels, annotations.
     #[serde(default)]
     pub metadata: ObjectMeta,
 }
@@ -61,7 +60,7 @@ pub struct NamespaceView {
 #[derive(kube::Resource, Clone, Debug, Default, PartialEq, Deserialize)]
 #[resource(inherit = StatefulSet)]
 pub struct StatefulSetView {
-    /// Name, namespace.
+    /// The metadata: name, namespace.
     #[serde(default)]
     pub metadata: ObjectMeta,
     #[serde(default, deserialize_with = "null_is_default")]
@@ -85,7 +84,7 @@ struct OrdinalsView {
 #[derive(kube::Resource, Clone, Debug, Default, PartialEq, Deserialize)]
 #[resource(inherit = Node)]
 pub struct NodeView {
-    /// Name, labels, annotations.
+    /// The metadata: name, labels, annotations.
     #[serde(default)]
     pub metadata: ObjectMeta,
     #[serde(default, deserialize_with = "null_is_default")]
@@ -103,10 +102,10 @@ struct NodeStatusView {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct NodeAddress {
-    /// `InternalIP`, `ExternalIP`, `Hostname`, ...
+    /// The type: `InternalIP`, `ExternalIP`, `Hostname`, ...
     #[serde(rename = "type")]
     pub type_: String,
-    /// The address, or a name.
+    /// The address, or a host name.
     pub address: String,
 }
 
@@ -114,28 +113,28 @@ pub struct NodeAddress {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct NodeCondition {
-    /// `Ready`, ...
+    /// The type: `Ready`, ...
     #[serde(rename = "type")]
     pub type_: String,
-    /// `True`, `False` or `Unknown`.
+    /// The status: `True`, `False` or `Unknown`.
     pub status: String,
 }
 
-/// What the views share: metadata without the `Option`s.
+/// The methods that all views have: metadata without the `Option`s.
 macro_rules! metadata {
     ($view:ident) => {
         impl $view {
-            /// The name; empty when there is none.
+            /// The name, or an empty string.
             pub fn name(&self) -> &str {
                 self.metadata.name.as_deref().unwrap_or_default()
             }
 
-            /// The uid; empty when there is none.
+            /// The uid, or an empty string.
             pub fn uid(&self) -> &str {
                 self.metadata.uid.as_deref().unwrap_or_default()
             }
 
-            /// One annotation.
+            /// The value of the annotation `name`.
             pub fn annotation(&self, name: &str) -> Option<&str> {
                 self.metadata.annotations.as_ref()?.get(name).map(String::as_str)
             }
@@ -150,17 +149,9 @@ macro_rules! metadata {
                 self.metadata.labels.as_ref().unwrap_or(&EMPTY)
             }
 
-            /// Whether its deletion has begun.
+            /// Whether the deletion of the object has begun.
             pub fn is_terminating(&self) -> bool {
                 self.metadata.deletion_timestamp.is_some()
-            }
-
-            /// Drops what is never read: managed fields and kubectl's copy of the object.
-            pub fn prune(&mut self) {
-                self.metadata.managed_fields = None;
-                if let Some(annotations) = &mut self.metadata.annotations {
-                    annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-                }
             }
         }
     };
@@ -174,12 +165,12 @@ metadata!(NodeView);
 metadata!(StatefulSetView);
 
 impl StatefulSetView {
-    /// The namespace; empty when there is none.
+    /// The namespace, or an empty string.
     pub fn namespace(&self) -> &str {
         self.metadata.namespace.as_deref().unwrap_or_default()
     }
 
-    /// The numbers of its pods: `replicas` of them (one when it does not say), from `ordinals.start` on.
+    /// The ordinals of the set's pods: `replicas` of them (one when absent), from `ordinals.start` on.
     pub fn ordinals(&self) -> std::ops::Range<usize> {
         let start = self.spec.ordinals.as_ref().map_or(0, |ordinals| ordinals.start);
         start as usize..start.saturating_add(self.spec.replicas.unwrap_or(1)) as usize
@@ -187,54 +178,54 @@ impl StatefulSetView {
 }
 
 impl PodView {
-    /// The namespace; empty when there is none.
+    /// The namespace, or an empty string.
     pub fn namespace(&self) -> &str {
         self.metadata.namespace.as_deref().unwrap_or_default()
     }
 
-    /// How errors name it: `pod <namespace>/<name>`.
+    /// The name of this pod in error messages: `pod <namespace>/<name>`.
     pub fn object(&self) -> String {
         format!("pod {}/{}", self.namespace(), self.name())
     }
 
-    /// The name of its port, its IP object and its lease: `<pod>.<namespace>`.
+    /// The name of the pod's port, of its IP object and of its lease: `<pod>.<namespace>`.
     pub fn port_name(&self) -> String {
         crate::pod_port(self.name(), self.namespace())
     }
 
-    /// The node it is bound to; none before it is scheduled.
+    /// The node that the pod is bound to; `None` before the pod is scheduled.
     pub fn node_name(&self) -> Option<&str> {
         self.spec.node_name.as_deref().filter(|name| !name.is_empty())
     }
 
-    /// Whether it gets an interface and addresses from us: it does not use the node's network.
+    /// Whether the pod gets an interface and addresses, since it does not use the node's network.
     pub fn wants_network(&self) -> bool {
         !self.spec.host_network.unwrap_or_default()
     }
 
-    /// Whether it has ended for good (`Succeeded` or `Failed`), so that its addresses are free.
+    /// Whether the pod has ended (`Succeeded` or `Failed`), so that its addresses are free.
     pub fn is_done(&self) -> bool {
         matches!(self.phase(), "Succeeded" | "Failed")
     }
 
-    /// `Pending`, `Running`, ...; empty when there is none.
+    /// The phase (`Pending`, `Running`, ...), or an empty string.
     pub fn phase(&self) -> &str {
         self.status.phase.as_deref().unwrap_or_default()
     }
 
-    /// The addresses that kubelet reports; what does not parse is left out.
+    /// The addresses that kubelet reports. Values that do not parse are left out.
     pub fn pod_ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let reported = self.status.pod_ips.iter().flatten().filter_map(|entry| entry.ip.as_deref());
         reported.filter_map(|ip| parse_address(ip).ok())
     }
 
-    /// The object that made it.
+    /// The owner of the pod: its controller, or else the first owner.
     pub fn owner(&self) -> Option<&OwnerReference> {
         let owners = self.metadata.owner_references.as_deref()?;
         owners.iter().find(|owner| owner.controller == Some(true)).or(owners.first())
     }
 
-    /// The `StatefulSet` it belongs to and its number there.
+    /// The name of the `StatefulSet` that the pod belongs to, and the pod's ordinal in it.
     pub fn stateful_set(&self) -> Option<(&str, usize)> {
         let owner = self.owner().filter(|owner| owner.kind == "StatefulSet")?;
         let ordinal = self.name().strip_prefix(owner.name.as_str())?.strip_prefix('-')?;
@@ -243,35 +234,35 @@ impl PodView {
 }
 
 impl NamespaceView {
-    /// How errors name it: `namespace <name>`.
+    /// The name of this namespace in error messages: `namespace <name>`.
     pub fn object(&self) -> String {
         format!("namespace {}", self.name())
     }
 }
 
 impl NodeView {
-    /// How errors name it: `node <name>`.
+    /// The name of this node in error messages: `node <name>`.
     pub fn object(&self) -> String {
         format!("node {}", self.name())
     }
 
-    /// The name of its port on the join switch, its IP object and its lease: `node-<name>`.
+    /// The name of the node's port on the join switch, of its IP object and of its lease: `node-<name>`.
     pub fn port_name(&self) -> String {
         crate::node_port(self.name())
     }
 
-    /// All addresses, as kubelet reports them.
+    /// All addresses that kubelet reports.
     pub fn addresses(&self) -> &[NodeAddress] {
         self.status.addresses.as_deref().unwrap_or_default()
     }
 
-    /// The addresses of type `InternalIP`; what does not parse is left out.
+    /// The addresses of type `InternalIP`. Values that do not parse are left out.
     pub fn internal_ips(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let internal = self.addresses().iter().filter(|address| address.type_ == "InternalIP");
         internal.filter_map(|address| parse_address(&address.address).ok())
     }
 
-    /// Whether its condition `Ready` is true.
+    /// Whether the condition `Ready` is true.
     pub fn is_ready(&self) -> bool {
         let conditions = self.status.conditions.as_deref().unwrap_or_default();
         conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")

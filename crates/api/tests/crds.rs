@@ -1,4 +1,4 @@
-//! The committed CRDs are what the types say, and their rules refuse what is wrong.
+//! The committed CRDs match the types, and their rules refuse invalid objects.
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 #![allow(clippy::needless_pass_by_value)] // reads better with json!(..) at the call
@@ -23,7 +23,7 @@ fn committed_files_are_fresh() {
     }
 }
 
-/// What the rules say of a spec; empty when it is accepted.
+/// The messages of the rules that refuse `spec`; empty when it is accepted.
 fn refusals(spec: &Value) -> String {
     let object = json!({"apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": "net"}, "spec": spec});
     refusals_of(Subnet::crd(), &object, None)
@@ -88,7 +88,7 @@ fn rules_refuse_what_is_wrong() {
     refused(json!({"cidrBlock": "10.0.0.0/24", "protocol": "ipv4"}), "protocol must be IPv4, IPv6 or Dual");
 }
 
-/// The rules and [`api::Cidr::check_for_pods`] say the same.
+/// The rules and [`api::Cidr::check_for_pods`] agree.
 #[test]
 fn rules_know_the_networks_that_are_not_for_pods() {
     for cidr in [

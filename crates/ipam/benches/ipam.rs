@@ -1,7 +1,7 @@
-//! What an allocation costs: prints assignments per second in a well-filled /16, and the time of a rebuild from
-//! records. `cargo bench -p ipam`.
+//! The cost of allocations: `cargo bench -p ipam` prints assignments per second in a well-filled /16, and the time of a
+//! rebuild from records.
 
-#![allow(clippy::unwrap_used, clippy::cast_precision_loss)] // a bench may stop, and prints round figures
+#![allow(clippy::unwrap_used, clippy::cast_precision_loss)] // a bench can panic, and prints rounded figures
 
 use std::{hint::black_box, time::Instant};
 
@@ -20,12 +20,12 @@ fn main() {
     println!("ranges of 60,000 used:                  {:.1} ms", median(ranges) * 1e3);
 }
 
-/// Pairs per second.
+/// Returns pairs per second.
 fn assign_release() -> f64 {
     pairs(filled("10.16.0.0/16", 60_000), &Want::any())
 }
 
-/// Pairs per second.
+/// Returns pairs per second.
 fn pool_assign_release() -> f64 {
     let mut ipam = filled("10.0.0.0/8", 60_000);
     for n in 0..100_u8 {
@@ -35,7 +35,7 @@ fn pool_assign_release() -> f64 {
     pairs(ipam, &Want::pool("pool-50"))
 }
 
-/// Pairs per second.
+/// Returns pairs per second.
 fn pairs(mut ipam: Ipam, want: &Want) -> f64 {
     const PAIRS: usize = 200_000;
     let names: Vec<String> = (0..1000).map(|n| format!("new-pod-{n}.a-namespace")).collect();
@@ -47,7 +47,7 @@ fn pairs(mut ipam: Ipam, want: &Want) -> f64 {
     PAIRS as f64 / start.elapsed().as_secs_f64()
 }
 
-/// Seconds.
+/// Returns seconds.
 fn rebuild() -> f64 {
     let ipam = filled("10.0.0.0/8", 100_000);
     let records: Vec<_> = ipam.holders("net").map(|(holder, lease)| (holder.to_owned(), lease)).collect();
@@ -62,7 +62,7 @@ fn rebuild() -> f64 {
     seconds
 }
 
-/// Seconds.
+/// Returns seconds.
 fn ranges() -> f64 {
     let ipam = filled("10.16.0.0/16", 60_000);
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! All subnets, and who holds what in them.
+//! All subnets, with the holders of their addresses.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,35 +14,35 @@ use crate::{
     subnet::Subnet,
 };
 
-/// What a holder has: an address of each of the subnet's families, and a MAC.
+/// The addresses and the MAC of a holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lease {
     /// The addresses.
     pub ips: Addresses,
-    /// The MAC, unique in the whole [`Ipam`].
+    /// The MAC. It is unique in the whole [`Ipam`].
     pub mac: Mac,
 }
 
-/// The allocator: every subnet with its holders.
+/// The allocator: all subnets with their holders.
 ///
 /// A holder (a port's name, `<pod>.<ns>` or `node-<n>`) has at most one lease, in one subnet.
 #[derive(Clone, Debug, Default)]
 pub struct Ipam {
     pub(crate) subnets: BTreeMap<Arc<str>, Subnet>,
-    /// The subnet that each pool is of.
+    /// The subnet of each pool.
     pub(crate) pools: BTreeMap<Arc<str>, Arc<str>>,
-    /// Which subnet a network belongs to, by its first address. Networks never overlap.
+    /// All networks with their subnets, by family and first address. Networks never overlap.
     networks: BTreeMap<(Family, u128), (Cidr, Arc<str>)>,
-    // Looked up only, never walked, so that the order of a HashMap is not seen.
+    // The maps are never iterated, so the order of a HashMap has no effect.
     holders: HashMap<Arc<str>, (Arc<str>, Lease)>,
     macs: HashMap<Mac, Arc<str>>,
 }
 
 impl Ipam {
-    /// Adds a subnet, or changes one. Addresses in use stay held, also when they are excluded from now on.
+    /// Adds a subnet, or changes one. Holders keep their addresses, even those that are now excluded.
     ///
-    /// Refused when a network overlaps another subnet's, when an address in use lies outside of the new networks, and when
-    /// somebody holds the address of a new gateway.
+    /// Refused when a network overlaps a network of another subnet, when an address in use is outside of the new networks,
+    /// and when the address of a new gateway has a holder.
     pub fn set_subnet(&mut self, name: &str, network: &Network) -> Result<(), Refusal> {
         if self.subnets.get(name).is_some_and(|subnet| subnet.network == *network) {
             return Ok(());
@@ -69,7 +69,7 @@ impl Ipam {
         Ok(())
     }
 
-    /// Forgets a subnet and its pools; refused while addresses are in use. One that is not there is gone already.
+    /// Removes a subnet and its pools, if there is a subnet with this name. Refused while addresses are in use.
     pub fn remove_subnet(&mut self, name: &str) -> Result<(), Refusal> {
         let Some(subnet) = self.subnets.get(name) else { return Ok(()) };
         subnet.check_unused()?;
@@ -79,7 +79,7 @@ impl Ipam {
         Ok(())
     }
 
-    /// Gives `holder` addresses in `subnet`. Who holds a lease there that fits `want` gets that same lease again.
+    /// Gives addresses in `subnet` to `holder`. A holder that already has a lease there which fits `want` gets the same lease.
     pub fn assign(&mut self, subnet: &str, holder: &str, want: &Want) -> Result<Lease, Refusal> {
         let entry = self.subnets.get_mut(subnet);
         if let Some((held_in, lease)) = self.holders.get(holder) {
@@ -101,8 +101,8 @@ impl Ipam {
         Ok(lease)
     }
 
-    /// Takes a lease back in from a record. It may lie in an excluded range, in any pool or on the gateway, since it is
-    /// what is; only conflicts with other holders, and addresses outside the subnet, are refused.
+    /// Restores a lease from a record. Its addresses can be excluded, in any pool, or the gateway, since the holder already
+    /// uses them. Refused when another holder has them, and when they are outside of the subnet.
     pub fn restore(&mut self, subnet: &str, holder: &str, lease: Lease) -> Result<(), Refusal> {
         if let Some((held_in, held)) = self.holders.get(holder) {
             return if **held_in == *subnet && *held == lease { Ok(()) } else { Err(already(holder, held_in, held)) };
@@ -119,7 +119,7 @@ impl Ipam {
         Ok(())
     }
 
-    /// Takes back what `holder` has; `None` when that is nothing.
+    /// Removes the lease of `holder` and returns it with its subnet; `None` when it has none.
     pub fn release(&mut self, holder: &str) -> Option<(Arc<str>, Lease)> {
         let (subnet, lease) = self.holders.remove(holder)?;
         self.macs.remove(&lease.mac);
@@ -133,54 +133,55 @@ impl Ipam {
         Some((subnet, lease))
     }
 
-    /// What `holder` has, and in which subnet.
+    /// The lease of `holder`, and its subnet.
     pub fn lease(&self, holder: &str) -> Option<(&str, Lease)> {
         self.holders.get(holder).map(|(subnet, lease)| (&**subnet, *lease))
     }
 
-    /// Who holds `address`.
+    /// The holder of `address`.
     pub fn holder(&self, address: IpAddr) -> Option<&str> {
         let entry = self.subnets.get(self.subnet_of(address)?)?;
         entry.space(Family::of(address))?.holder(address).map(|holder| &**holder)
     }
 
-    /// The subnet whose network `address` lies in.
+    /// The subnet with a network that contains `address`.
     pub fn subnet_of(&self, address: IpAddr) -> Option<&str> {
         let key = (Family::of(address), bits(address));
         let (_, (cidr, subnet)) = self.networks.range(..=key).next_back()?;
         cidr.contains(address).then_some(&**subnet)
     }
 
-    /// The network of `subnet` that is in force.
+    /// The current network of `subnet`.
     pub fn network(&self, subnet: &str) -> Option<&Network> {
         self.subnets.get(subnet).map(|entry| &entry.network)
     }
 
-    /// Whether there is a subnet of that name.
+    /// Whether there is a subnet with this name.
     pub fn has_subnet(&self, subnet: &str) -> bool {
         self.subnets.contains_key(subnet)
     }
 
-    /// Who holds addresses in `subnet`: in order of their IPv4 addresses (IPv6 without those), each once.
+    /// The holders of addresses in `subnet`, each once, in the order of their IPv4 addresses. Holders of IPv6 addresses alone
+    /// come last.
     pub fn holders(&self, subnet: &str) -> impl Iterator<Item = (&str, Lease)> {
         let spaces = self.subnets.get(subnet).into_iter().flat_map(|entry| &entry.spaces);
         spaces.flat_map(move |space| {
             space.holders().filter_map(move |holder| {
                 let (_, lease) = self.holders.get(holder)?;
-                // Who has both families is met twice.
+                // A holder of both families is in both spaces.
                 (lease.ips.families().next() == Some(space.family())).then_some((&**holder, *lease))
             })
         })
     }
 
-    /// How much of `subnet` is in use, its pools included. Takes time by the number of its pools.
+    /// The usage of `subnet` with its pools. The time grows with the number of pools.
     pub fn usage(&self, subnet: &str) -> Option<Usage> {
         let entry = self.subnets.get(subnet)?;
         let counts = |family| entry.space(family).map(Space::counts).unwrap_or_default();
         Some(Usage { v4: counts(Family::V4), v6: counts(Family::V6) })
     }
 
-    /// Which addresses of `subnet` are in use and free, its pools included. Takes time and memory by the number in use.
+    /// The addresses of `subnet` with its pools that are in use and free. Time and memory grow with the number in use.
     pub fn ranges(&self, subnet: &str) -> Option<Ranges> {
         let entry = self.subnets.get(subnet)?;
         let ranges = |family| entry.space(family).map(Space::ranges).unwrap_or_default();
@@ -199,10 +200,10 @@ impl Ipam {
         self.holders.insert(holder, (Arc::clone(subnet), lease));
     }
 
-    /// Networks that share an address with `cidr`, the one that starts last at the front.
+    /// The networks that overlap `cidr`.
     fn overlapping(&self, cidr: Cidr) -> impl Iterator<Item = &(Cidr, Arc<str>)> {
         let family = cidr.family();
-        // Networks nest or are apart: one that overlaps starts inside, or is the last that starts before.
+        // A network that overlaps `cidr` starts inside of it, or is the last one that starts before it.
         let before = self.networks.range(..(family, bits(cidr.network()))).next_back();
         let inside = self.networks.range((family, bits(cidr.network()))..=(family, bits(cidr.last())));
         let all = inside.chain(before).map(|(_, network)| network);

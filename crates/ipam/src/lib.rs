@@ -1,17 +1,20 @@
 //! A pure address allocator: state and request in, address or reason out.
 //!
-//! [`Ipam`] knows subnets, the pools within them, and who holds which addresses. It promises: no address and no MAC has two
-//! holders; what it chooses by itself lies in the subnet and outside of everything that is kept back; an address of a pool
-//! is chosen only for who asks for that pool; a refusal is a value that names subnet, address and holder and changes
-//! nothing. The same calls in the same order give the same answers: there is no clock, no I/O and no randomness here.
+//! [`Ipam`] has the subnets, their pools, and the holders of addresses. It guarantees:
 //!
-//! **Order of allocation.** Addresses that were never given out come first, in address order; released ones come after
-//! all of those, the one released first at the head. So a new pod does not get the address of one that has just gone,
-//! which neighbours and connections may still remember. Each pool has an order of its own.
+//! - No address and no MAC has two holders.
+//! - An address that it chooses lies inside the subnet, and is neither kept back nor excluded.
+//! - It chooses an address of a pool only for holders that ask for the pool.
+//! - A refusal changes nothing. It names the subnet, the address and the holder.
+//! - The same calls in the same order give the same answers. There is no clock, no I/O and no randomness.
 //!
-//! **Cost.** Memory grows with the addresses in use and released, not with the subnet: a /8 and an IPv6 /64 are as
-//! cheap as a /24. `assign` and `release` take O(log n), counted over many calls; `set_subnet` and `set_pool` take O(n)
-//! when something changes.
+//! **Order of allocation.** Addresses that were never given out come first, in the order of the addresses. Released
+//! addresses come after all of those, in the order of their release. So a new pod does not get the address of a pod that
+//! has just gone, which neighbours and connections may still remember. Each pool has an order of its own.
+//!
+//! **Cost.** Memory grows with the number of addresses in use and released, and not with the size of the subnet: a /8 and
+//! an IPv6 /64 cost as little as a /24. `assign` and `release` take amortized O(log n). `set_subnet` and `set_pool` take
+//! O(n) when something changes.
 
 mod ipam;
 mod mac;

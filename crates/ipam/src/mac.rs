@@ -1,15 +1,15 @@
-//! MAC addresses that nobody chose.
+//! Generated MAC addresses.
 //!
-//! An IPv4 address gives `0a:58:` and its four bytes, so the MAC can be read off the address and stays the same when
-//! the address is given out again. Without an IPv4 address it is `0a:59:` and 32 bits of a hash of the IPv6 address.
-//! Both are locally administered. Where such a MAC is held already (a static one, or equal hashes), the search goes on
-//! in `0a:5a:` from that hash upwards.
+//! An IPv4 address gives `0a:58:` and its four bytes, so the MAC follows from the address, and is the same when the address
+//! is given out again. Without an IPv4 address, the MAC is `0a:59:` and 32 bits of a hash of the IPv6 address. Both are
+//! locally administered. When another holder has that MAC (a static one, or one with the same hash), the search continues
+//! in `0a:5a:`, from the hash upwards.
 
 use std::net::IpAddr;
 
 use api::{Addresses, Mac};
 
-/// The MACs for `ips` in order of preference; the first one that nobody holds is the answer.
+/// The MACs for `ips` in order of preference. The first free one is used.
 pub(crate) fn candidates(ips: &Addresses) -> impl Iterator<Item = Mac> {
     let hash = ips.iter().fold(FNV_OFFSET, |hash, ip| match ip {
         IpAddr::V4(v4) => fnv(hash, &v4.octets()),
@@ -30,7 +30,7 @@ fn mac(kind: u8, low: u32) -> Option<Mac> {
 
 const FNV_OFFSET: u32 = 0x811c_9dc5;
 
-/// FNV-1a: the same on every machine and in every version.
+/// FNV-1a, which is the same on every machine and in every version.
 fn fnv(hash: u32, bytes: &[u8]) -> u32 {
     bytes.iter().fold(hash, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }

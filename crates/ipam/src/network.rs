@@ -1,10 +1,10 @@
-//! What a subnet offers, and how much of it is in use.
+//! The addresses of a subnet, and their usage.
 
 use std::net::IpAddr;
 
 use api::{Addresses, Cidrs, IpRange, SubnetDef};
 
-/// The addresses of a subnet: its networks, less what is kept back.
+/// The networks of a subnet, and the addresses in them that are kept back.
 ///
 /// The gateways and the addresses of [`api::Cidr::kept_back`] are never given out. The addresses in `exclude` are only not
 /// chosen: a pod that asks for one of them gets it, as in kube-ovn.
@@ -12,15 +12,15 @@ use api::{Addresses, Cidrs, IpRange, SubnetDef};
 pub struct Network {
     /// The networks.
     pub cidrs: Cidrs,
-    /// The router's address in each.
+    /// The router's address in each network.
     pub gateway: Addresses,
-    /// Gateways of before that running pods still use. They are never given out, as the gateway is not.
+    /// Earlier gateways that running pods still use. Like the gateway, they are never given out.
     pub retired_gateways: Vec<IpAddr>,
-    /// Addresses that are never chosen; what lies outside the networks is ignored.
+    /// Addresses that are not chosen. Those outside the networks are ignored.
     pub exclude: Vec<IpRange>,
 }
 
-/// A network without retired gateways: the definition does not name any.
+/// The network of a definition, which names no retired gateways.
 impl From<&SubnetDef> for Network {
     fn from(subnet: &SubnetDef) -> Self {
         Self {
@@ -32,7 +32,7 @@ impl From<&SubnetDef> for Network {
     }
 }
 
-/// How much of a subnet or of a pool is in use; zero for a family that it lacks.
+/// The usage of a subnet or of a pool. The counts of a family without a network are zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// IPv4.
@@ -41,16 +41,16 @@ pub struct Usage {
     pub v6: Counts,
 }
 
-/// Addresses of one family.
+/// Counts of the addresses of one family.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// How many are held.
+    /// The number of held addresses.
     pub used: u128,
-    /// How many can still be chosen; saturates at `u128::MAX`.
+    /// The number of addresses that can be chosen, at most `u128::MAX`.
     pub available: u128,
 }
 
-/// Which addresses of a subnet or of a pool are in use and which are free.
+/// The addresses of a subnet or of a pool that are in use, and those that are free.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ranges {
     /// IPv4.
@@ -59,11 +59,11 @@ pub struct Ranges {
     pub v6: FamilyRanges,
 }
 
-/// Addresses of one family, in order. `api::values::print_ranges` prints them as a Subnet's status does.
+/// Addresses of one family, in order. `api::values::print_ranges` prints them as in a Subnet's status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FamilyRanges {
-    /// Those that are held.
+    /// The held addresses.
     pub using: Vec<IpRange>,
-    /// Those that can still be chosen.
+    /// The addresses that can be chosen.
     pub free: Vec<IpRange>,
 }

@@ -1,4 +1,4 @@
-//! Pools: addresses of a subnet that are chosen only for who asks for them.
+//! Pools: addresses of a subnet that are chosen only for holders that ask for the pool.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -7,10 +7,11 @@ use api::{Family, IpRange};
 use crate::{Ipam, Ranges, Refusal, Usage};
 
 impl Ipam {
-    /// Adds a pool to a subnet, or changes or moves one. Who holds an address keeps it, whoever has it from now on. What of
-    /// `ranges` lies outside the subnet's networks is ignored.
+    /// Adds a pool to a subnet, or changes or moves one. Holders keep their addresses, whether or not the pool has them.
+    /// Addresses outside of the subnet's networks are ignored.
     ///
-    /// `false` when it is so already. Refused when all of `ranges` lies outside, and when another pool has some of it.
+    /// Returns `false` when nothing changes. Refused when all of `ranges` are outside of the networks, and when another pool
+    /// has one of the addresses.
     pub fn set_pool(&mut self, subnet: &str, name: &str, ranges: &[IpRange]) -> Result<bool, Refusal> {
         let Some(entry) = self.subnets.get_mut(subnet) else {
             return Err(Refusal::UnknownSubnet { subnet: subnet.into() });
@@ -34,8 +35,7 @@ impl Ipam {
         Ok(changed)
     }
 
-    /// Forgets a pool: who holds its addresses keeps them, and the others are anybody's. One that is not there is gone
-    /// already.
+    /// Removes a pool, if there is one with this name. Holders keep their addresses. The others can be chosen for any holder.
     pub fn remove_pool(&mut self, name: &str) {
         if let Some(subnet) = self.pools.remove(name) {
             self.take_pool_from(&subnet, name);
@@ -48,14 +48,14 @@ impl Ipam {
         entry.space(Family::of(address))?.pool_of(address).map(|pool| &**pool)
     }
 
-    /// How much of a pool is in use. Constant time.
+    /// The usage of a pool. Takes constant time.
     pub fn pool_usage(&self, name: &str) -> Option<Usage> {
         let entry = self.subnets.get(self.pools.get(name)?)?;
         let counts = |family| entry.space(family).map(|space| space.pool_counts(name)).unwrap_or_default();
         Some(Usage { v4: counts(Family::V4), v6: counts(Family::V6) })
     }
 
-    /// Which addresses of a pool are in use and free. Takes time and memory by the number in use.
+    /// The addresses of a pool that are in use and free. Time and memory grow with the number in use.
     pub fn pool_ranges(&self, name: &str) -> Option<Ranges> {
         let entry = self.subnets.get(self.pools.get(name)?)?;
         let ranges = |family| entry.space(family).map(|space| space.pool_ranges(name)).unwrap_or_default();

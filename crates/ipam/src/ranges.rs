@@ -1,11 +1,11 @@
-//! Sorted, disjoint runs of numbers.
+//! Sets of numbers as sorted, disjoint runs.
 
-/// A set of numbers held as runs, both ends included; built once, then asked.
+/// A set of numbers, stored as runs that include both ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Runs(Vec<(u128, u128)>);
 
 impl Runs {
-    /// The union of `runs`, which may come in any order and overlap.
+    /// The union of `runs`, which can be in any order and can overlap.
     pub(crate) fn new(mut runs: Vec<(u128, u128)>) -> Self {
         runs.sort_unstable();
         let mut merged: Vec<(u128, u128)> = Vec::with_capacity(runs.len());
@@ -18,7 +18,7 @@ impl Runs {
         Self(merged)
     }
 
-    /// The smallest of them that is `number` or more.
+    /// The smallest number of the set that is not below `number`.
     pub(crate) fn at_or_after(&self, number: u128) -> Option<u128> {
         let at = self.0.partition_point(|(_, end)| *end < number);
         self.0.get(at).map(|(start, _)| number.max(*start))
@@ -32,7 +32,7 @@ impl Runs {
         self.0.is_empty()
     }
 
-    /// How many numbers; saturates.
+    /// The size of the set, at most `u128::MAX`.
     pub(crate) fn count(&self) -> u128 {
         self.0.iter().fold(0, |sum: u128, (start, end)| sum.saturating_add((end - start).saturating_add(1)))
     }
@@ -41,7 +41,7 @@ impl Runs {
         self.0.iter().copied()
     }
 
-    /// Those that are in none of `other`'s runs. Takes one walk over both.
+    /// The numbers that are not in `other`. The time is linear in the number of runs.
     pub(crate) fn without(&self, other: &Self) -> Self {
         let mut left = Vec::new();
         let mut cuts = other.iter().peekable();
@@ -54,7 +54,7 @@ impl Runs {
                 if let Some(until) = first.checked_sub(1).filter(|until| from <= *until) {
                     left.push((from, until));
                 }
-                // Past the largest number there is nothing left.
+                // After the largest number there is nothing left.
                 next = last.checked_add(1).filter(|after| *after <= end);
                 if next.is_some() {
                     cuts.next();

@@ -1,52 +1,52 @@
-//! Why a request was refused.
+//! The reasons for which a request is refused.
 
 use std::{net::IpAddr, sync::Arc};
 
 use api::{Addresses, Cidr, Cidrs, Family, Mac};
 
-/// A refused request. Nothing has changed.
+/// The reason for which a request is refused. A refused request changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// There is no subnet of that name.
-    #[error("subnet {subnet}: there is none of that name")]
+    /// There is no subnet with that name.
+    #[error("subnet {subnet}: there is no subnet with that name")]
     UnknownSubnet {
-        /// The name asked for.
+        /// The name in the request.
         subnet: Arc<str>,
     },
-    /// The subnet's network shares addresses with another subnet's.
+    /// The network of the subnet overlaps a network of another subnet.
     #[error("subnet {subnet}: {cidr} overlaps {other_cidr} of subnet {other}")]
     Overlap {
-        /// The subnet that was to be set.
+        /// The subnet in the request.
         subnet: Arc<str>,
-        /// Its network.
+        /// The network in the request.
         cidr: Cidr,
-        /// The subnet that is there.
+        /// The other subnet.
         other: Arc<str>,
-        /// That one's network.
+        /// The network of the other subnet.
         other_cidr: Cidr,
     },
-    /// Addresses in use lie outside of the networks that the subnet would have.
+    /// Addresses in use are outside of the networks in the request.
     #[error("subnet {subnet}: spec.cidrBlock: {cidrs} leaves {address} outside, which {holder} holds{}", and_others(*others))]
     LeftOutside {
         /// The subnet.
         subnet: Arc<str>,
-        /// The networks that it would have.
+        /// The networks in the request.
         cidrs: Cidrs,
         /// The first address outside of them.
         address: IpAddr,
-        /// Who holds it.
+        /// The holder of the address.
         holder: Arc<str>,
-        /// How many other addresses of that family are in use outside of them.
+        /// The number of other addresses of that family outside of them.
         others: usize,
     },
-    /// Somebody holds the address that the gateway would have.
+    /// The address of a new gateway has a holder.
     #[error("subnet {subnet}: spec.gateway: {address} is held by {holder}")]
     GatewayHeld {
         /// The subnet.
         subnet: Arc<str>,
-        /// The gateway that it would have.
+        /// The new gateway.
         address: IpAddr,
-        /// Who holds it.
+        /// The holder of the address.
         holder: Arc<str>,
     },
     /// The subnet has addresses in use.
@@ -54,115 +54,115 @@ pub enum Refusal {
     InUse {
         /// The subnet.
         subnet: Arc<str>,
-        /// One address that is in the way.
+        /// One of the addresses.
         address: IpAddr,
-        /// Who holds it.
+        /// The holder of the address.
         holder: Arc<str>,
-        /// How many addresses of that family are in use in the subnet.
+        /// The number of addresses of that family in use in the subnet.
         count: usize,
     },
-    /// No address is left, but perhaps in the subnet's pools.
+    /// No address outside of the subnet's pools is left.
     #[error("subnet {subnet}: no {family} address is left in {cidr}{} ({used} in use)", outside(*pools))]
     Full {
         /// The subnet.
         subnet: Arc<str>,
-        /// The family that is used up.
+        /// The family without a free address.
         family: Family,
-        /// Its network.
+        /// The network of that family.
         cidr: Cidr,
-        /// How many addresses are in use.
+        /// The number of addresses in use.
         used: usize,
-        /// How many pools have addresses of the network.
+        /// The number of pools with addresses of the network.
         pools: usize,
     },
-    /// The subnet has no network of a family that is wanted.
+    /// The subnet has no network of a family in the request.
     #[error("subnet {subnet}: it has no {family} network, only {cidrs}")]
     NoFamily {
         /// The subnet.
         subnet: Arc<str>,
-        /// The family that is wanted.
+        /// The family in the request.
         family: Family,
-        /// The subnet's networks.
+        /// The networks of the subnet.
         cidrs: Cidrs,
     },
-    /// There is no pool of that name in the subnet.
+    /// The subnet has no pool with that name.
     #[error("subnet {subnet}: it has no pool {pool}")]
     UnknownPool {
         /// The subnet.
         subnet: Arc<str>,
-        /// The name asked for.
+        /// The name in the request.
         pool: Arc<str>,
     },
-    /// No address is left in a pool.
+    /// No address of a pool is left.
     #[error("subnet {subnet}: no {family} address is left in pool {pool} ({used} in use)")]
     PoolFull {
         /// The subnet.
         subnet: Arc<str>,
         /// The pool.
         pool: Arc<str>,
-        /// The family that is used up.
+        /// The family without a free address.
         family: Family,
-        /// How many of the pool's addresses of that family are in use.
+        /// The number of the pool's addresses of that family in use.
         used: u128,
     },
-    /// A pool claims an address that another pool has.
+    /// Another pool has an address of the pool.
     #[error("pool {pool}: {address} is in pool {other} of subnet {subnet} already")]
     PoolOverlap {
         /// The subnet.
         subnet: Arc<str>,
-        /// The pool that was to be set.
+        /// The pool in the request.
         pool: Arc<str>,
-        /// The first address that both claim.
+        /// The first address that both pools have.
         address: IpAddr,
-        /// The pool that has it.
+        /// The other pool.
         other: Arc<str>,
     },
-    /// Nothing of a pool lies in the subnet.
+    /// All addresses of the pool are outside of the subnet.
     #[error("pool {pool}: none of its addresses is in {cidrs} of subnet {subnet}")]
     PoolOutside {
         /// The subnet.
         subnet: Arc<str>,
-        /// The pool that was to be set.
+        /// The pool in the request.
         pool: Arc<str>,
-        /// The subnet's networks.
+        /// The networks of the subnet.
         cidrs: Cidrs,
     },
-    /// Someone else holds the address.
+    /// Another holder has the address.
     #[error("subnet {subnet}: {address} is held by {holder}")]
     Taken {
         /// The subnet.
         subnet: Arc<str>,
-        /// The address asked for.
+        /// The address in the request.
         address: IpAddr,
-        /// Who holds it.
+        /// The holder of the address.
         holder: Arc<str>,
     },
-    /// The address is not of this subnet.
+    /// The address is outside of the subnet.
     #[error("subnet {subnet}: {address} is outside {cidrs}")]
     Outside {
         /// The subnet.
         subnet: Arc<str>,
-        /// The address asked for.
+        /// The address in the request.
         address: IpAddr,
-        /// The subnet's networks.
+        /// The networks of the subnet.
         cidrs: Cidrs,
     },
-    /// The address is a gateway, or one that the network keeps back.
+    /// The address is a gateway, or the network keeps it back.
     #[error("subnet {subnet}: {address} is kept for the network itself ({})", kept(*address))]
     Reserved {
         /// The subnet.
         subnet: Arc<str>,
-        /// The address asked for.
+        /// The address in the request.
         address: IpAddr,
     },
-    /// No entry of a list of addresses can be had.
-    #[error("subnet {subnet}: none of the {count} listed addresses can be had; the last one: {last}")]
+    /// No entry of a list of addresses is available.
+    #[error("subnet {subnet}: none of the {count} listed addresses is available; the last one: {last}")]
     NoneOfList {
         /// The subnet.
         subnet: Arc<str>,
-        /// Length of the list.
+        /// The length of the list.
         count: usize,
-        /// Why the last entry cannot be had.
+        /// The reason for which the last entry is not available.
         last: Box<Refusal>,
     },
     /// The list of addresses to choose from is empty.
@@ -171,28 +171,28 @@ pub enum Refusal {
         /// The subnet.
         subnet: Arc<str>,
     },
-    /// Someone else holds the MAC.
+    /// Another holder has the MAC.
     #[error("MAC {mac} is held by {holder}")]
     MacTaken {
-        /// The MAC asked for.
+        /// The MAC in the request.
         mac: Mac,
-        /// Who holds it.
+        /// The holder of the MAC.
         holder: Arc<str>,
     },
-    /// Every MAC that could be made for the addresses is held.
+    /// All MACs that can be generated for the addresses have holders.
     #[error("subnet {subnet}: no MAC address is left")]
     NoMac {
         /// The subnet.
         subnet: Arc<str>,
     },
-    /// The holder has other addresses already.
+    /// The holder already has other addresses.
     #[error("{holder} already holds {ips} ({mac}) in subnet {subnet}")]
     AlreadyHolds {
-        /// Who asked.
+        /// The holder.
         holder: Arc<str>,
-        /// The subnet of what it holds.
+        /// The subnet of its addresses.
         subnet: Arc<str>,
-        /// What it holds.
+        /// Its addresses.
         ips: Addresses,
         /// Its MAC.
         mac: Mac,

@@ -1,29 +1,29 @@
-//! A part of a space that addresses are chosen from in order: what one pool has, or what no pool has.
+//! A part of a space from which addresses are chosen in order: the addresses of one pool, or those outside of all pools.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::ranges::Runs;
 
-/// Which address is next.
+/// Addresses in the order in which they are chosen.
 ///
-/// Below `cursor` every address of the region is held or released; at and above it, whatever is neither held nor released
-/// was never given out. So the next address is found by walking the cursor up, and each address is walked over once.
+/// Below `cursor`, every address of the region is held or released. From `cursor` on, an address that is neither held nor
+/// released was never given out. So the search for the next address moves the cursor up, and passes each address once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Region {
-    /// What may be chosen.
+    /// The addresses that can be chosen.
     open: Runs,
-    /// How many of those nobody holds.
+    /// The number of those that are free.
     available: u128,
-    /// The next address to look at; none when the end was reached.
+    /// The next address to check; `None` at the end.
     cursor: Option<u128>,
-    /// Released addresses by the order of their release, and the order by address.
+    /// The released addresses by the order of their release, and that order by address.
     queue: BTreeMap<u64, u128>,
     queued: BTreeMap<u128, u64>,
 }
 
 impl Region {
-    /// A region of which `used` are held, and from which `released` were, in that order; what lies outside of it counts for
-    /// nothing.
+    /// A region whose addresses in `used` are held, and whose addresses in `released` were released in that order. Addresses
+    /// outside of the region are ignored.
     pub(crate) fn new(open: Runs, used: &BTreeMap<u128, Arc<str>>, released: &BTreeMap<u64, u128>) -> Self {
         let held = open.iter().map(|(start, end)| used.range(start..=end).count() as u128).sum::<u128>();
         let queue: BTreeMap<u64, u128> =
@@ -40,12 +40,12 @@ impl Region {
         self.available
     }
 
-    /// Released addresses by the order of their release.
+    /// The released addresses by the order of their release.
     pub(crate) fn released(&self) -> impl Iterator<Item = (u64, u128)> + '_ {
         self.queue.iter().map(|(order, address)| (*order, *address))
     }
 
-    /// The address that is next; it stays free until `take`.
+    /// The next address. It stays free until `take`.
     pub(crate) fn next(&mut self, used: &BTreeMap<u128, Arc<str>>) -> Option<u128> {
         while let Some(at) = self.cursor {
             self.cursor = self.open.at_or_after(at);
@@ -58,7 +58,7 @@ impl Region {
         self.queue.first_key_value().map(|(_, address)| *address)
     }
 
-    /// Somebody holds an address from now on; one that may not be chosen counts for nothing.
+    /// Marks an address as held. An address outside of the region is ignored.
     pub(crate) fn take(&mut self, address: u128) {
         if !self.open.contains(address) {
             return;
@@ -69,7 +69,7 @@ impl Region {
         self.available = self.available.saturating_sub(1);
     }
 
-    /// An address is free again; `order` grows from one release to the next.
+    /// Marks an address as free. `order` grows from one release to the next.
     pub(crate) fn release(&mut self, address: u128, order: u64) {
         if !self.open.contains(address) {
             return;

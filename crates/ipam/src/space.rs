@@ -1,4 +1,4 @@
-//! The addresses of one family of one subnet, as numbers: who holds which, which pool has which, and which one is next.
+//! The addresses of one family of a subnet, as numbers, with their holders and pools.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -6,7 +6,7 @@ use api::{Cidr, Family, IpRange};
 
 use crate::{Counts, FamilyRanges, Network, ranges::Runs, region::Region};
 
-/// The addresses that each pool of a subnet asks for, by the pool's name.
+/// The ranges of each pool of a subnet, by the name of the pool.
 pub(crate) type Pools = BTreeMap<Arc<str>, Vec<IpRange>>;
 
 /// One family of a subnet.
@@ -15,28 +15,28 @@ pub(crate) struct Space {
     cidr: Cidr,
     first: u128,
     last: u128,
-    /// The gateways, and what the network keeps back: never given out.
+    /// The gateways and the addresses that the network keeps back. They are never given out.
     kept: Runs,
-    /// `kept` and what the user excludes: never chosen.
+    /// `kept` and the excluded addresses. They are never chosen.
     reserved: Runs,
     used: BTreeMap<u128, Arc<str>>,
-    /// What no pool has.
+    /// The addresses outside of all pools.
     common: Region,
-    /// Those that have addresses here, by name.
+    /// The pools with addresses in this space, sorted by name.
     pools: Vec<Pool>,
-    /// The pools' runs by where they start: the end, and which of `pools` it is of.
+    /// The runs of the pools by their first address: the last address, and the index of the pool in `pools`.
     owners: BTreeMap<u128, (u128, usize)>,
     releases: u64,
 }
 
-/// What a pool has here.
+/// The addresses of a pool in one space.
 #[derive(Clone, Debug)]
 struct Pool {
     name: Arc<str>,
     runs: Runs,
-    /// What of it is not reserved.
+    /// The addresses of the pool that are not reserved.
     region: Region,
-    /// How many of it are held.
+    /// The number of held addresses of the pool.
     used: u128,
 }
 
@@ -58,7 +58,7 @@ impl Space {
         space
     }
 
-    /// Another network, other reservations or other pools for the same holders. Whoever calls has looked that they fit.
+    /// Changes the network, the reservations and the pools. The caller checks that the holders' addresses are inside.
     pub(crate) fn set(&mut self, cidr: Cidr, network: &Network, pools: &Pools) {
         self.cidr = cidr;
         self.first = bits(cidr.network());
@@ -75,7 +75,7 @@ impl Space {
         self.owners.clear();
         self.pools.clear();
         for (name, ranges) in pools {
-            // Pools that claim one address are refused elsewhere; this keeps it from having two owners in any case.
+            // `set_pool` refuses pools with a common address, but a network that grows can contain one. The first pool has it.
             let runs = Runs::new(self.inside(ranges).collect()).without(&taken);
             if runs.is_empty() {
                 continue;
@@ -99,13 +99,12 @@ impl Space {
         self.cidr.family()
     }
 
-    /// The first address in use and its holder.
+    /// The first address in use, and its holder.
     pub(crate) fn first_used(&self) -> Option<(IpAddr, &Arc<str>)> {
         self.used.first_key_value().map(|(address, holder)| (self.address(*address), holder))
     }
 
-    /// The first address in use outside of `cidr`, its holder, and how many others there are. Takes time by the number in
-    /// use when `cidr` is another network than now.
+    /// The first address in use outside of `cidr`, its holder, and the number of others outside of it.
     pub(crate) fn used_outside(&self, cidr: Option<&Cidr>) -> Option<(IpAddr, &Arc<str>, usize)> {
         if cidr.is_some_and(|cidr| cidr.covers(&self.cidr)) {
             return None;
@@ -125,7 +124,7 @@ impl Space {
         self.kept.contains(bits(address))
     }
 
-    /// Holders in address order.
+    /// The holders in the order of their addresses.
     pub(crate) fn holders(&self) -> impl Iterator<Item = &Arc<str>> {
         self.used.values()
     }
@@ -134,22 +133,22 @@ impl Space {
         self.used.len()
     }
 
-    /// Where the pool is among those that have addresses here.
+    /// The index of the pool among those with addresses in this space.
     pub(crate) fn pool(&self, name: &str) -> Option<usize> {
         self.pools.binary_search_by(|pool| (*pool.name).cmp(name)).ok()
     }
 
-    /// How many pools have addresses here.
+    /// The number of pools with addresses in this space.
     pub(crate) fn pools(&self) -> usize {
         self.pools.len()
     }
 
-    /// The pool that has `address`.
+    /// The pool of `address`.
     pub(crate) fn pool_of(&self, address: IpAddr) -> Option<&Arc<str>> {
         self.pools.get(self.owner(bits(address))?).map(|pool| &pool.name)
     }
 
-    /// What of `ranges` a pool other than `name` has, and which.
+    /// The first address of `ranges` that belongs to a pool other than `name`, and that pool.
     pub(crate) fn contested(&self, name: &str, ranges: &[IpRange]) -> Option<(IpAddr, &Arc<str>)> {
         self.inside(ranges).find_map(|(start, end)| {
             let before = self.owners.range(..start).next_back();
@@ -161,12 +160,12 @@ impl Space {
         })
     }
 
-    /// Whether any of `ranges` lies in the network.
+    /// Whether any of `ranges` has an address inside the network.
     pub(crate) fn meets(&self, ranges: &[IpRange]) -> bool {
         self.inside(ranges).next().is_some()
     }
 
-    /// The address that is next in a pool, or outside of all pools; it stays free until `take`.
+    /// The next address of a pool, or outside of all pools. It stays free until `take`.
     pub(crate) fn next(&mut self, pool: Option<usize>) -> Option<IpAddr> {
         let region = match pool {
             None => &mut self.common,
@@ -207,26 +206,26 @@ impl Space {
         region.release(address, self.releases);
     }
 
-    /// Of the whole subnet, its pools included.
+    /// The counts of the whole space with its pools.
     pub(crate) fn counts(&self) -> Counts {
         let regions = self.pools.iter().map(|pool| &pool.region).chain([&self.common]);
         let available = regions.fold(0, |sum: u128, region| sum.saturating_add(region.available()));
         Counts { used: self.used.len() as u128, available }
     }
 
-    /// Of the whole subnet, its pools included.
+    /// The ranges of the whole space with its pools.
     pub(crate) fn ranges(&self) -> FamilyRanges {
         let using = self.using(&self.whole());
         self.family_ranges(&using, &self.whole().without(&self.reserved))
     }
 
-    /// Of one pool.
+    /// The counts of one pool.
     pub(crate) fn pool_counts(&self, pool: &str) -> Counts {
         let counts = |pool: &Pool| Counts { used: pool.used, available: pool.region.available() };
         self.pool(pool).and_then(|at| self.pools.get(at)).map(counts).unwrap_or_default()
     }
 
-    /// Of one pool.
+    /// The ranges of one pool.
     pub(crate) fn pool_ranges(&self, pool: &str) -> FamilyRanges {
         let ranges = |pool: &Pool| self.family_ranges(&self.using(&pool.runs), pool.region.open());
         self.pool(pool).and_then(|at| self.pools.get(at)).map(ranges).unwrap_or_default()
@@ -235,13 +234,13 @@ impl Space {
     fn family_ranges(&self, using: &Runs, open: &Runs) -> FamilyRanges {
         let ranges = |runs: &Runs| {
             let ends = runs.iter().map(|(start, end)| (self.address(start), self.address(end)));
-            // Both ends are of this family and in order, so none is left out.
+            // Both ends are of this family and in order, so every range is valid.
             ends.filter_map(|(start, end)| IpRange::new(start, end).ok()).collect()
         };
         FamilyRanges { using: ranges(using), free: ranges(&open.without(using)) }
     }
 
-    /// Those of `runs` that are held.
+    /// The held addresses in `runs`.
     fn using(&self, runs: &Runs) -> Runs {
         let held = runs.iter().flat_map(|(start, end)| self.used.range(start..=end));
         Runs::new(held.map(|(address, _)| (*address, *address)).collect())
@@ -251,7 +250,7 @@ impl Space {
         Runs::new(vec![(self.first, self.last)])
     }
 
-    /// The part of `ranges` that lies in the network.
+    /// The part of `ranges` inside the network.
     fn inside(&self, ranges: &[IpRange]) -> impl Iterator<Item = (u128, u128)> {
         let (family, first, last) = (self.family(), self.first, self.last);
         ranges.iter().filter(move |range| range.family() == family).filter_map(move |range| {
@@ -260,7 +259,7 @@ impl Space {
         })
     }
 
-    /// Which of the pools has `address`.
+    /// The index of the pool of `address`.
     fn owner(&self, address: u128) -> Option<usize> {
         let (_, (end, at)) = self.owners.range(..=address).next_back()?;
         (address <= *end).then_some(*at)
@@ -268,7 +267,7 @@ impl Space {
 
     fn address(&self, bits: u128) -> IpAddr {
         match self.cidr.family() {
-            // Every number here came from an address of this family.
+            // Every number in this space comes from an address of this family.
             #[allow(clippy::cast_possible_truncation)]
             Family::V4 => IpAddr::V4((bits as u32).into()),
             Family::V6 => IpAddr::V6(bits.into()),

@@ -1,4 +1,4 @@
-//! One subnet: what may be had of it.
+//! One subnet, and the choice of addresses in it.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ pub(crate) struct Subnet {
     pub(crate) name: Arc<str>,
     pub(crate) network: Network,
     pub(crate) pools: Pools,
-    /// One for each family, IPv4 first.
+    /// The space of each family, IPv4 first.
     pub(crate) spaces: Vec<Space>,
 }
 
@@ -26,7 +26,7 @@ impl Subnet {
         Self { name, network: network.clone(), pools, spaces }
     }
 
-    /// Has every space follow the network and the pools as they are now; new families start empty.
+    /// Updates all spaces after a change of the network or of the pools. The space of a new family is empty.
     pub(crate) fn refresh(&mut self) {
         let mut old = std::mem::take(&mut self.spaces);
         let spaces =
@@ -49,14 +49,14 @@ impl Subnet {
         self.spaces.iter_mut().find(|space| space.family() == family)
     }
 
-    /// Refused while anybody holds an address.
+    /// Refuses when an address is in use.
     pub(crate) fn check_unused(&self) -> Result<(), Refusal> {
         let used = self.spaces.iter().find_map(|space| Some((space.first_used()?, space.used())));
         let Some(((address, holder), count)) = used else { return Ok(()) };
         Err(Refusal::InUse { subnet: Arc::clone(&self.name), address, holder: Arc::clone(holder), count })
     }
 
-    /// Refused while anybody holds an address outside of `cidrs`.
+    /// Refuses when an address outside of `cidrs` is in use.
     pub(crate) fn check_inside(&self, cidrs: &Cidrs) -> Result<(), Refusal> {
         let outside = self.spaces.iter().find_map(|space| space.used_outside(cidrs.get(space.family())));
         let Some((address, holder, others)) = outside else { return Ok(()) };
@@ -64,8 +64,8 @@ impl Subnet {
         Err(Refusal::LeftOutside { subnet, cidrs: *cidrs, address, holder, others })
     }
 
-    /// Refused while anybody holds a gateway of `network` that is another one than now. One that stays may be held: a record
-    /// brought the holder back, and refusing the network would not change that.
+    /// Refuses when a gateway of `network` differs from the current one and has a holder. A gateway that stays can have a
+    /// holder from a record, and a refusal would not change that.
     pub(crate) fn check_gateway(&self, network: &Network) -> Result<(), Refusal> {
         for (family, address) in network.gateway.each() {
             let stays = self.network.gateway.get(family) == Some(address);
@@ -77,7 +77,7 @@ impl Subnet {
         Ok(())
     }
 
-    /// Addresses for `want`; they stay free until they are taken.
+    /// Chooses addresses for `want`. They stay free until they are taken.
     pub(crate) fn choose(&mut self, want: &Want) -> Result<Addresses, Refusal> {
         let families = self.families(want)?;
         match &want.ips {
@@ -94,7 +94,7 @@ impl Subnet {
         }
     }
 
-    /// Whether `ips` lie inside and nobody holds them.
+    /// Refuses when one of `ips` is outside of the subnet or has a holder.
     pub(crate) fn check_free(&self, ips: &Addresses) -> Result<(), Refusal> {
         for (family, address) in ips.each() {
             let (subnet, address) = (Arc::clone(&self.name), *address);
@@ -108,7 +108,7 @@ impl Subnet {
         Ok(())
     }
 
-    /// Whether who holds `lease` has what is wanted.
+    /// Whether `lease` satisfies `want`.
     pub(crate) fn fits(&self, lease: &Lease, want: &Want) -> bool {
         let has = |ips: &Addresses| ips.each().all(|(family, ip)| lease.ips.get(family) == Some(ip));
         let in_pool = |pool: &Arc<str>| {
@@ -126,7 +126,7 @@ impl Subnet {
         ips && families && want.mac.is_none_or(|mac| mac == lease.mac)
     }
 
-    /// The families to give: those wanted, all of which the subnet must have.
+    /// The families of `want`, or else those of the subnet. Refuses when the subnet lacks one of them.
     fn families(&self, want: &Want) -> Result<Families<()>, Refusal> {
         let Some(families) = want.families else { return Ok(self.network.cidrs.map(drop)) };
         match families.families().find(|family| self.space(*family).is_none()) {
@@ -137,7 +137,7 @@ impl Subnet {
         }
     }
 
-    /// Whether `ips` can be given out on request.
+    /// Refuses when one of `ips` cannot be given out on request.
     fn check(&self, ips: &Addresses) -> Result<(), Refusal> {
         self.check_free(ips)?;
         match ips.each().find(|(family, ip)| self.space(*family).is_some_and(|space| space.keeps(**ip))) {
@@ -176,8 +176,8 @@ impl Subnet {
         Err(refused)
     }
 
-    /// `given`, and for every other family wanted the next address of the pool, as far as it has any of that family. It must
-    /// have some of one of them.
+    /// Adds an address to `given` for each further family of `families`: the next one of the pool, or of the subnet when the
+    /// pool has no addresses of that family. Refuses when the pool has none of any of the families.
     fn complete(
         &mut self,
         families: Families<()>,
@@ -202,7 +202,7 @@ impl Subnet {
         }
         let subnet = || Arc::clone(&self.name);
         match pool.filter(|_| !met) {
-            // A subnet has a family at least, and at least one is wanted.
+            // There is at least one family, so there is an address.
             None => Addresses::from_options(v4, v6).ok_or_else(|| Refusal::EmptyList { subnet: subnet() }),
             Some(pool) => {
                 let family = families.families().next().unwrap_or(Family::V4);

@@ -1,47 +1,47 @@
-//! What a holder wants.
+//! The request of a holder.
 
 use std::sync::Arc;
 
 use api::{Addresses, Families, Mac};
 
-/// What a holder wants. Of two that want the same and hold nothing, one is refused when the other is.
+/// The request of a holder. When two holders without addresses make equal requests, one is refused if the other is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Want {
-    /// Which addresses.
+    /// The addresses.
     pub ips: WantIps,
-    /// Of which families; none: of all that the subnet has.
+    /// The families of the addresses; `None` means all families of the subnet.
     pub families: Option<Families<()>>,
-    /// Which MAC; none: one is made from the address.
+    /// The MAC; `None` means one that is generated from the address.
     pub mac: Option<Mac>,
 }
 
-/// Which addresses a holder wants. Where a family is not named, or the pool has none of it, any address outside of all pools
-/// will do.
+/// The addresses that a holder asks for. For a family that it does not name, or of which the pool has no addresses, it gets
+/// an address outside of all pools.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WantIps {
-    /// The next ones outside of all pools.
+    /// The next addresses outside of all pools.
     #[default]
     Any,
-    /// These.
+    /// These addresses.
     Exact(Addresses),
     /// The first entry of the list that is free.
     FirstFree(Vec<Addresses>),
-    /// The next ones of the first of these pools that has some.
+    /// The next addresses of the first of these pools that has free ones.
     Pools(Vec<Arc<str>>),
 }
 
 impl Want {
-    /// Whatever is next.
+    /// A request for the next addresses.
     pub fn any() -> Self {
         Self::default()
     }
 
-    /// These addresses.
+    /// A request for these addresses.
     pub fn exact(ips: Addresses) -> Self {
         Self { ips: WantIps::Exact(ips), ..Self::default() }
     }
 
-    /// The next ones of a pool.
+    /// A request for the next addresses of a pool.
     pub fn pool(name: &str) -> Self {
         Self { ips: WantIps::Pools(vec![name.into()]), ..Self::default() }
     }

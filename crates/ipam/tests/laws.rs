@@ -1,4 +1,4 @@
-//! The laws, under random orders of calls, held against a model that keeps plain lists and looks at every address.
+//! The guarantees under random calls, checked against a model with plain lists that looks at every address.
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
@@ -11,17 +11,17 @@ use api::{Addresses, Cidr, Cidrs, Families, Family, IpRange, Mac};
 use ipam::{Ipam, Lease, Network, Refusal, Want, WantIps};
 use proptest::prelude::*;
 
-/// Small networks, so that they fill up: a single-stack and a dual-stack one.
+/// A single-stack and a dual-stack subnet, which are small so that they fill up.
 const NETS: [(&str, &str, &str); 2] =
     [("four", "10.0.0.0/28", "10.0.0.1"), ("dual", "10.0.1.0/28,fd00::/124", "10.0.1.14,fd00::1")];
 
-/// What their networks may become: wider, narrower, of other families. Those of one never overlap those of the other.
+/// Other networks for each subnet: wider, narrower, of other families. Those of different subnets do not overlap.
 const CIDRS: [&[&str]; 2] = [
     &["10.0.0.0/28", "10.0.0.0/27", "10.0.0.0/29", "10.0.0.8/29", "10.0.0.0/28,fd01::/124", "fd01::/124"],
     &["10.0.1.0/28,fd00::/124", "10.0.1.0/27,fd00::/123", "10.0.1.0/28", "fd00::/124", "10.0.1.0/29,fd00::/125"],
 ];
 
-/// Three pools, each in any of the two, in the order of their names.
+/// Three pools, each in any of the two subnets, sorted by name.
 const POOLS: [&str; 3] = ["blue", "green", "red"];
 
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ enum Call {
 }
 
 fn v4(net: usize) -> impl Strategy<Value = IpAddr> {
-    // A little more than the network, so that some lie outside.
+    // The range is larger than the network, so that some addresses are outside.
     (0..20_u8).prop_map(move |low| IpAddr::from([10, 0, u8::from(net == 1), low]))
 }
 
@@ -53,7 +53,7 @@ fn addresses(net: usize) -> impl Strategy<Value = Addresses> {
 }
 
 fn mac() -> impl Strategy<Value = Mac> {
-    // Some of them are those that would be made.
+    // Some of them are MACs that the allocator generates.
     prop_oneof![
         (1..6_u8).prop_map(|low| Mac::new([0, 0, 0, 0, 0, low]).unwrap()),
         (0..16_u8).prop_map(|low| Mac::new([0x0a, 0x58, 10, 0, 0, low]).unwrap()),
@@ -103,7 +103,7 @@ fn call(with_changes: bool) -> impl Strategy<Value = Call> {
     ]
 }
 
-/// All that can be seen of an allocator.
+/// The visible state of an allocator.
 #[derive(Debug, PartialEq)]
 struct Seen {
     leases: BTreeMap<String, (String, Lease)>,
@@ -176,17 +176,17 @@ impl Model {
         cidr.net().hosts().chain([cidr.network(), cidr.last()]).collect()
     }
 
-    /// Whether a pool has addresses of a network, excluded ones too.
+    /// Whether a pool has addresses of a network, including excluded ones.
     fn reaches(&self, name: usize, net: usize, cidr: &Cidr) -> bool {
         Self::all(cidr).into_iter().any(|address| self.pool_of(net, address) == Some(name))
     }
 
-    /// Those that may be chosen in a pool, or outside of all.
+    /// The addresses that can be chosen in a pool, or outside of all pools.
     fn free_in(&self, net: usize, cidr: &Cidr, pool: Option<usize>) -> Vec<IpAddr> {
         self.free(net, cidr).into_iter().filter(|address| self.pool_of(net, *address) == pool).collect()
     }
 
-    /// Those that may be chosen, in pools or not.
+    /// The addresses that can be chosen, inside and outside of pools.
     fn free(&self, net: usize, cidr: &Cidr) -> Vec<IpAddr> {
         let chosen = |address: &IpAddr| {
             !self.held(*address)
@@ -289,7 +289,7 @@ impl Model {
         self.agrees(&after)
     }
 
-    /// Other networks for a subnet; whether they were accepted.
+    /// Changes the networks of a subnet, and returns whether they are accepted.
     fn renumber(&mut self, net: usize, cidrs: Cidrs) -> Result<bool, TestCaseError> {
         let gateway = cidrs.map(|cidr| cidr.first_usable());
         let retired_gateways = self.networks[net].gateway.iter().copied().collect();
@@ -308,7 +308,7 @@ impl Model {
         Ok(expected)
     }
 
-    /// What was just given is right by the model.
+    /// Checks a new lease against the model.
     fn given(&self, net: usize, want: &Want, lease: &Lease, in_order: bool) -> Result<(), TestCaseError> {
         let asked = |family: Family| match &want.ips {
             WantIps::Any | WantIps::Pools(_) => None,
@@ -415,8 +415,8 @@ impl Model {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
-    /// Never two holders, never outside, never kept back, a pool's only to who names it; new addresses in order, released
-    /// ones last.
+    /// No address has two holders, is outside of the subnet or kept back, and only holders that name a pool get its
+    /// addresses. New addresses come in order, released ones last.
     #[test]
     fn the_next_address_is_the_right_one(
         pools in prop::collection::vec(0..NETS.len(), 3).prop_flat_map(|nets| {
@@ -435,7 +435,8 @@ proptest! {
         }
     }
 
-    /// The same, while records come in, exclusions and pools change; and a rebuild from records, in any order, gives the same.
+    /// The same while records are restored and exclusions, pools and networks change. A rebuild from the records, in any
+    /// order, gives the same state.
     #[test]
     fn records_give_the_same_state(calls in prop::collection::vec(call(true), 1..120), seed: u64) {
         let mut model = Model::new();
@@ -451,7 +452,7 @@ proptest! {
         }
         for (name, (net, ranges)) in &model.pools {
             if rebuilt.set_pool(NETS[*net].0, POOLS[*name], ranges).is_err() {
-                // Its network has changed since: it lies outside now, or meets another pool.
+                // The network has changed since: the pool is outside now, or has an address of another pool.
                 return Ok(());
             }
         }

@@ -1,4 +1,4 @@
-//! Which address comes next.
+//! The order in which addresses are chosen.
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 

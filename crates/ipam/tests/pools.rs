@@ -1,11 +1,11 @@
-//! Pools: whose addresses are whose, and what is said when there are none.
+//! Pools: their holders, and refusals when no address is left.
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
 use api::{Families, IpRange};
 use ipam::{Counts, Ipam, Network, Refusal, Want, WantIps};
 
-/// A subnet `net` of 14 addresses, 10.0.0.1 its gateway, with an IPv6 half.
+/// A dual-stack subnet `net` with 14 IPv4 addresses and the gateway 10.0.0.1.
 fn ipam() -> Ipam {
     let network = Network {
         cidrs: "10.0.0.0/28,fd00::/64".parse().unwrap(),
@@ -109,7 +109,7 @@ fn pools_that_cannot_be() {
     let mut ipam = ipam();
     ipam.set_pool("net", "one", &ranges(&["10.0.0.4..10.0.0.6", "10.99.0.0..10.99.0.9"])).unwrap();
     let set = |ipam: &mut Ipam, subnet: &str, range: &str| ipam.set_pool(subnet, "two", &ranges(&[range]));
-    says(set(&mut ipam, "none", "10.0.0.2"), "subnet none: there is none of that name");
+    says(set(&mut ipam, "none", "10.0.0.2"), "subnet none: there is no subnet with that name");
     says(
         set(&mut ipam, "net", "10.98.0.1"),
         "pool two: none of its addresses is in 10.0.0.0/28,fd00::/64 of subnet net",

@@ -1,4 +1,4 @@
-//! Every refusal: what it says, and that nothing has changed.
+//! All refusals: their messages, and that they change nothing.
 
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
@@ -42,7 +42,7 @@ fn of_static_addresses() {
     let mut ipam = net();
     ipam.assign("net", "a.ns", &exact("10.17.0.50")).unwrap();
     let usage = ipam.usage("net");
-    says(ipam.assign("none", "b.ns", &Want::any()), "subnet none: there is none of that name");
+    says(ipam.assign("none", "b.ns", &Want::any()), "subnet none: there is no subnet with that name");
     says(ipam.assign("net", "b.ns", &exact("10.17.0.50")), "subnet net: 10.17.0.50 is held by a.ns");
     says(ipam.assign("net", "b.ns", &exact("10.18.0.50")), "subnet net: 10.18.0.50 is outside 10.17.0.0/24");
     says(ipam.assign("net", "b.ns", &exact("fd00::1")), "subnet net: fd00::1 is outside 10.17.0.0/24");
@@ -57,7 +57,7 @@ fn of_static_addresses() {
     }
     assert_eq!(ipam.assign("six", "last.ns", &exact("fd00::ff")).unwrap().ips, ips("fd00::ff"));
     assert_eq!((ipam.usage("net"), ipam.lease("b.ns")), (usage, None));
-    // As in kube-ovn, what is excluded is only not chosen.
+    // As in kube-ovn, an excluded address can be asked for.
     assert_eq!(ipam.assign("net", "b.ns", &exact("10.17.0.9")).unwrap().ips, ips("10.17.0.9"));
 }
 
@@ -70,7 +70,7 @@ fn of_lists() {
     assert_eq!(ipam.assign("net", "b.ns", &both).unwrap().ips, ips("10.17.0.61"));
     says(
         ipam.assign("net", "c.ns", &both),
-        "subnet net: none of the 2 listed addresses can be had; the last one: \
+        "subnet net: none of the 2 listed addresses is available; the last one: \
          subnet net: 10.17.0.61 is held by b.ns",
     );
     says(ipam.assign("net", "c.ns", &list(&[])), "subnet net: the list of addresses to choose from is empty");
@@ -169,7 +169,7 @@ fn of_networks_that_leave_addresses_outside() {
         says(set(&mut ipam, cidrs), &format!("subnet net: spec.cidrBlock: {cidrs} {why}"));
         assert_eq!((ipam.usage("net"), ipam.ranges("net")), before, "{cidrs}");
     }
-    // What stays inside may stay: wider and narrower networks, and one family less when nobody holds an address of it.
+    // Networks that contain all held addresses are accepted: wider and narrower ones, and one family less without holders.
     set(&mut ipam, "10.33.0.0/16,fd00::/64").unwrap();
     set(&mut ipam, "10.33.0.8/27,fd00::80/121").unwrap();
     ipam.release("d.ns");
@@ -199,7 +199,7 @@ fn of_gateways() {
         assert_eq!(ipam.network("net").unwrap().gateway, ips("10.17.0.1,fd00::1"));
     }
     set(&mut ipam, dual, "10.17.0.253,fd00::1").unwrap();
-    // One that stays may have a holder, whom a record brought back.
+    // A gateway that stays can have a holder from a record.
     let odd = Lease { ips: ips("10.17.0.253"), mac: mac("00:00:00:00:00:01") };
     ipam.restore("net", "odd.ns", odd).unwrap();
     set(&mut ipam, wider, "10.17.0.253,fd00::1").unwrap();
@@ -226,7 +226,7 @@ fn of_retired_gateways() {
         says(ipam.assign("net", "a.ns", &exact(kept)), &why);
     }
     assert_eq!(ipam.assign("net", "a.ns", &Want::any()).unwrap().ips, ips("10.17.0.3,fd00::3"));
-    // A record of one is taken, and its holder may go.
+    // A record of a retired gateway is restored, and can be released.
     let odd = Lease { ips: ips("10.17.0.2"), mac: mac("00:00:00:00:00:01") };
     ipam.restore("net", "odd.ns", odd).unwrap();
     ipam.release("odd.ns");
@@ -259,7 +259,7 @@ fn of_records() {
     );
     says(
         ipam.restore("none", "x.ns", lease("10.18.0.6", "00:00:00:00:00:06")),
-        "subnet none: there is none of that name",
+        "subnet none: there is no subnet with that name",
     );
     let holders: Vec<_> = ipam.holders("net").map(|(holder, lease)| format!("{holder} {}", lease.ips)).collect();
     assert_eq!(holders, ["odd.ns 10.17.0.1", "old.ns 10.17.0.5"]);

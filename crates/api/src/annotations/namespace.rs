@@ -1,4 +1,4 @@
-//! A namespace's annotations: the subnet that its author asks for, and the subnets it is bound to.
+//! The annotations of a namespace: the subnet that its author asks for, and the subnets that it is bound to.
 
 use std::collections::BTreeMap;
 
@@ -11,19 +11,19 @@ use crate::{
     subnet_def::gateway_nodes,
 };
 
-/// What a namespace says about its network, each part by itself: one annotation that cannot be read takes nothing from
-/// the others.
+/// The network settings of a namespace.
 ///
-/// The controller writes `logical_switch`, `cidr` and `exclude_ips` back with what holds, so the same three serve as
-/// wish and as result. They are a wish as long as no Subnet of that name exists.
+/// Each part is read separately: an annotation that cannot be read does not affect the others. The controller writes the
+/// settings of the bound subnets back to `logical_switch`, `cidr` and `exclude_ips`, so these are a request only as long as
+/// no Subnet of that name exists.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamespaceNet {
-    /// The subnets named, the first one first; mostly one.
+    /// The names of the subnets, mostly one.
     pub switches: Result<Vec<String>, FieldError>,
-    /// The Subnet to make, when there is none of the name `switches[0]` yet. None without a `cidr`, and none while
-    /// `switches` cannot be read.
+    /// The Subnet to create if there is none with the name `switches[0]`. `None` without a `cidr`, and when `switches` cannot
+    /// be read.
     pub wanted: Result<Option<SubnetSpec>, FieldError>,
-    /// The pools named.
+    /// The names of the pools.
     pub pools: Result<Vec<String>, FieldError>,
 }
 
@@ -34,14 +34,14 @@ impl Default for NamespaceNet {
 }
 
 impl NamespaceNet {
-    /// Reads the annotations; a namespace without any gives an empty value.
+    /// Reads the annotations of `namespace`.
     pub fn parse(namespace: &NamespaceView) -> Self {
         let reader = Reader::new(namespace.object(), namespace.annotations());
         let switches = reader.names(LOGICAL_SWITCH, "a subnet");
         let wanted = match &switches {
-            // There is no name for it. The error about the names says so already.
+            // The Subnet has no name. `switches` has the error.
             Err(_) => Ok(None),
-            // Of several subnets all values are joined, and they are the controller's own.
+            // Only the controller writes the annotations of several subnets.
             Ok(switches) if switches.len() > 1 => Ok(None),
             Ok(_) if reader.text(CIDR).is_none() => Ok(None),
             Ok(switches) if switches.is_empty() => {
@@ -52,7 +52,7 @@ impl NamespaceNet {
         Self { switches, wanted, pools: reader.names(IP_POOL, "an IPPool") }
     }
 
-    /// The annotations that cannot be read, in the order of the fields.
+    /// The errors of the annotations that cannot be read, in the order of the fields.
     pub fn unreadable(&self) -> impl Iterator<Item = &FieldError> {
         let Self { switches, wanted, pools } = self;
         [switches.as_ref().err(), wanted.as_ref().err(), pools.as_ref().err()].into_iter().flatten()
@@ -97,7 +97,7 @@ fn list<T: std::str::FromStr<Err = ValueError>>(text: &str) -> Result<Vec<T>, Va
     text.split(',').filter(|part| !part.trim().is_empty()).map(str::parse).collect()
 }
 
-/// The annotations of a namespace that is bound to `subnets`, the first one first, as kube-ovn writes them.
+/// The annotations of a namespace that is bound to `subnets`, in this order, as kube-ovn writes them.
 pub fn bound_to(subnets: &[&SubnetDef]) -> BTreeMap<String, String> {
     let join = |separator: &str, value: fn(&SubnetDef) -> String| {
         subnets.iter().map(|subnet| value(subnet)).collect::<Vec<_>>().join(separator)

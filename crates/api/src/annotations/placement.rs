@@ -1,47 +1,47 @@
-//! The place that a pod or a node was given in a subnet, as its annotations say it.
+//! The addresses of a pod or a node in a subnet, as its annotations record them.
 
 use std::collections::BTreeMap;
 
 use super::{ALLOCATED, CIDR, GATEWAY, IP_ADDRESS, LOGICAL_SWITCH, MAC_ADDRESS, PORT_NAME, ROUTED, Reader};
 use crate::{Addresses, Cidrs, FieldError, Mac, NodeView, PodView};
 
-/// A place in a subnet: what a pod was given for its interface, or a node for its `ovn0`.
+/// The addresses of a pod's interface, or of a node's `ovn0`, and the networks that they are in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
-    /// The subnet; a node's is the join switch.
+    /// The subnet. For a node, it is the join switch.
     pub switch: String,
     /// The addresses.
     pub ips: Addresses,
     /// The MAC.
     pub mac: Mac,
-    /// The subnet's networks.
+    /// The networks of the subnet.
     pub cidrs: Cidrs,
-    /// The router's address there: a pod's default route, a node's next hop to every subnet.
+    /// The router's address in the subnet: a pod's default route, or a node's next hop to all subnets.
     pub gateway: Addresses,
-    /// Whether the annotations also say what goes with it: a pod's that its port is in the northbound database, a node's
-    /// what its port is called.
+    /// Whether the annotations are complete: a pod's tell that its port is in the northbound database, and a node's tell the
+    /// name of its port.
     pub complete: bool,
 }
 
 impl Placement {
-    /// Reads a pod's; `None` when it has none yet.
+    /// Reads the annotations of a pod; `None` when the pod has no addresses yet.
     pub fn of_pod(pod: &PodView) -> Result<Option<Self>, FieldError> {
         let reader = Reader::new(pod.object(), pod.annotations());
         Self::read(&reader, reader.is_true(ROUTED))
     }
 
-    /// Reads a node's; `None` when it has none yet.
+    /// Reads the annotations of a node; `None` when the node has no addresses yet.
     pub fn of_node(node: &NodeView) -> Result<Option<Self>, FieldError> {
         let reader = Reader::new(node.object(), node.annotations());
         Self::read(&reader, reader.text(PORT_NAME) == Some(&node.port_name()))
     }
 
-    /// The annotations of a pod whose place this is, and whose port is in the northbound database.
+    /// The annotations of a pod with these addresses whose port is in the northbound database.
     pub fn pod_annotations(&self) -> BTreeMap<String, String> {
         self.annotations((ROUTED, "true"))
     }
 
-    /// The annotations of a node whose place this is, with its port's name, which is the `iface-id` of `ovn0`.
+    /// The annotations of a node with these addresses. `port` is the name of its port, which is the `iface-id` of `ovn0`.
     pub fn node_annotations(&self, port: &str) -> BTreeMap<String, String> {
         self.annotations((PORT_NAME, port))
     }

@@ -1,4 +1,4 @@
-//! A pod's annotations: what its author wants of the network.
+//! The annotations by which a pod's author asks for addresses and limits.
 
 use super::{
     ALLOCATED, EGRESS_BANDWIDTH, EGRESS_BURST, EGRESS_RATE, INGRESS_BANDWIDTH, INGRESS_BURST, INGRESS_RATE, IP_ADDRESS,
@@ -6,54 +6,54 @@ use super::{
 };
 use crate::{Addresses, Families, FieldError, Mac, PodView, Rate, ValueError};
 
-/// Which addresses a pod's author wants.
+/// The addresses that a pod asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum PodIps {
-    /// Whatever is free.
+    /// Any free addresses.
     #[default]
     Any,
     /// Exactly these.
     Exact(Addresses),
     /// The first free one of these.
     FirstFree(Vec<Addresses>),
-    /// Any of the `IPPool` of this name.
+    /// Any free addresses of the `IPPool` with this name.
     Pool(String),
 }
 
-/// What a pod's author wants of the network, each part by itself: one annotation that cannot be read takes nothing from
-/// the others.
+/// The network settings that a pod asks for.
+///
+/// Each part is read separately: an annotation that cannot be read does not affect the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodWant {
-    /// What decides the pod's addresses; an error here leaves the pod without any.
+    /// The part that decides the pod's addresses. An error here leaves the pod without addresses.
     pub address: Result<AddressWant, FieldError>,
     /// The limit of traffic into the pod.
     pub ingress: Result<Option<Rate>, FieldError>,
     /// The limit of traffic out of the pod.
     pub egress: Result<Option<Rate>, FieldError>,
-    /// The burst into the pod, in bits.
+    /// The burst of traffic into the pod, in bits.
     pub ingress_burst: Result<Option<Rate>, FieldError>,
-    /// The burst out of the pod, in bits.
+    /// The burst of traffic out of the pod, in bits.
     pub egress_burst: Result<Option<Rate>, FieldError>,
-    /// Whether the pod's packets are mirrored; none: as the node does by default.
+    /// Whether the pod's packets are mirrored. `None` means the default of the node.
     pub mirror: Result<Option<bool>, FieldError>,
-    /// Whether the pod may only send from its own addresses.
+    /// Whether the pod can send only from its own addresses.
     pub port_security: Result<bool, FieldError>,
 }
 
-/// What a pod's author wants of its addresses.
+/// The addresses that a pod asks for, and the subnet.
 ///
-/// On a pod that has been given its addresses, `logical_switch`, `ip_address` and `mac_address` hold the result, and
-/// nothing tells any more who wrote them; [`Placement`](super::Placement) reads them. They are only read as a wish from a
-/// pod without `allocated: "true"`.
+/// On a pod with `allocated: "true"`, the annotations `logical_switch`, `ip_address` and `mac_address` are the result that
+/// the controller wrote, which [`Placement`](super::Placement) reads. They are read as a request only on other pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressWant {
-    /// The subnet, when it is not the namespace's.
+    /// The subnet; `None` means the subnet of the namespace.
     pub switch: Option<String>,
     /// The addresses.
     pub ips: PodIps,
-    /// The families of the addresses; none: all that its subnet has.
+    /// The families of the addresses; `None` means all families of the subnet.
     pub families: Option<Families<()>>,
-    /// The MAC.
+    /// The MAC; `None` means any.
     pub mac: Option<Mac>,
 }
 
@@ -72,7 +72,7 @@ impl Default for PodWant {
 }
 
 impl PodWant {
-    /// Reads the annotations. In a `StatefulSet`, the pod with number n takes the n-th entry of `ip_pool`.
+    /// Reads the annotations of `pod`. A pod of a `StatefulSet` gets the entry of `ip_pool` at its ordinal.
     pub fn parse(pod: &PodView) -> Self {
         let reader = Reader::new(pod.object(), pod.annotations());
         Self {
@@ -86,7 +86,7 @@ impl PodWant {
         }
     }
 
-    /// The annotations that cannot be read, those of the address first.
+    /// The errors of the annotations that cannot be read, those of the address first.
     pub fn unreadable(&self) -> impl Iterator<Item = &FieldError> {
         let Self { address, ingress, egress, ingress_burst, egress_burst, mirror, port_security } = self;
         let parts = [
@@ -117,7 +117,7 @@ impl AddressWant {
             PodIps::Any | PodIps::Pool(_) => &[],
         };
         if let Some(odd) = families.and_then(|families| named.iter().find(|ips| ips.only(&families) != Some(**ips))) {
-            return Err(reader.error(IP_FAMILY, format_args!("{odd} is asked for, which is of another family")));
+            return Err(reader.error(IP_FAMILY, format_args!("{odd} is of another family")));
         }
         Ok(Self {
             switch: if settled { None } else { reader.parse_with(LOGICAL_SWITCH, subnet)? },
@@ -141,8 +141,8 @@ fn family(text: &str) -> Result<Families<()>, String> {
     }
 }
 
-/// The rate in our annotation, else the one in Kubernetes' own. One of ours that cannot be read is an error, and does not
-/// hand over to the other.
+/// The rate in the annotation `ours`, or else in the annotation `kubernetes`. When `ours` cannot be read, the result is an
+/// error, even if `kubernetes` can be read.
 fn rate(reader: &Reader<'_>, ours: &str, kubernetes: &str) -> Result<Option<Rate>, FieldError> {
     match reader.parse_with(ours, Rate::parse_mbit)? {
         Some(rate) => Ok(rate),
@@ -150,9 +150,9 @@ fn rate(reader: &Reader<'_>, ours: &str, kubernetes: &str) -> Result<Option<Rate
     }
 }
 
-/// `ip1,ip2`, or for dual stack `v4,v6;v4,v6`, or the name of an `IPPool`.
+/// Parses `ip1,ip2`, or `v4,v6;v4,v6` for dual stack, or the name of an `IPPool`.
 fn pool(pod: &PodView, text: &str) -> Result<PodIps, String> {
-    // Digits and dots alone are an address, or meant to be one.
+    // A text of digits and dots alone is meant as an address.
     if is_object_name(text) && text.contains(|c: char| c.is_ascii_lowercase()) {
         return Ok(PodIps::Pool(text.to_owned()));
     }
@@ -163,7 +163,7 @@ fn pool(pod: &PodView, text: &str) -> Result<PodIps, String> {
         .map(str::parse)
         .collect::<Result<_, ValueError>>()
         .map_err(|e| e.to_string())?;
-    // `v4,v6` alone is one dual-stack entry as much as it is two single ones; kube-ovn reads it as one.
+    // `v4,v6` alone could be one dual-stack entry or two single ones. kube-ovn reads it as one entry.
     let entries = match entries.as_slice() {
         [Addresses::V4(v4), Addresses::V6(v6)] => vec![Addresses::Dual { v4: *v4, v6: *v6 }],
         _ => entries,

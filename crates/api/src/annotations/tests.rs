@@ -1,4 +1,4 @@
-//! Annotations of real objects, of hostile ones, and back.
+//! Annotations of real objects and of hostile ones.
 
 mod namespaces;
 mod table;
@@ -10,7 +10,7 @@ use crate::{NamespaceView, NodeView, PodView};
 
 const P: &str = "ovn.kubernetes.io/";
 
-/// An object with annotations whose names lack the prefix, unless they have one.
+/// An object with annotations. A name without a prefix gets ours.
 fn object<T: serde::de::DeserializeOwned>(mut metadata: Value, annotations: &[(&str, &str)]) -> T {
     let full = |name: &str| if name.contains('/') { name.to_owned() } else { format!("{P}{name}") };
     let annotations: BTreeMap<_, _> = annotations.iter().map(|(name, value)| (full(name), *value)).collect();
@@ -137,7 +137,7 @@ fn pools_of_addresses() {
     assert!(error.contains("ip_pool: it has 2 addresses, none for number 2 of stateful set db"), "{error}");
     for bad in ["10.0.0.5,", ",", ";", "10.0.0.5,x", "10.0.0.5;10.0.0.6,10.0.0.7", "10.0.0.1..10.0.0.5", "Shop"] {
         match pool(bad) {
-            // A trailing separator is forgiven.
+            // A trailing separator is ignored.
             Ok(ips) => assert_eq!((bad, ips), ("10.0.0.5,", PodIps::FirstFree(list(&["10.0.0.5"])))),
             Err(e) => assert!(e.to_string().starts_with("pod test-ns/a: annotation ovn.kubernetes.io/ip_pool:"), "{e}"),
         }

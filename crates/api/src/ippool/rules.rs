@@ -1,9 +1,10 @@
-//! What the API server itself checks of an IPPool, in CEL: (rule, message). What the rules of a Subnet say about bounds and
-//! cost holds here too; the order of a range's ends is left to [`crate::PoolDef`].
+//! The CEL rules by which the API server checks an IPPool: (rule, message).
+//!
+//! The rules of a Subnet explain the bounds and the cost. [`crate::PoolDef`] checks the order of a range's ends.
 
 type Rule = (&'static str, &'static str);
 
-/// `ip_pool` of a pod is a list of addresses or the name of a pool.
+/// The annotation `ip_pool` of a pod is a list of addresses or the name of a pool, and the two must differ.
 pub(super) const NAME: Rule =
     ("!self.metadata.name.matches('^[0-9.]+$')", "metadata.name must not read as an address: it needs a letter");
 

@@ -1,9 +1,9 @@
-//! What the API server itself checks of a Subnet, in CEL: (rule, message).
+//! The CEL rules by which the API server checks a Subnet: (rule, message).
 //!
-//! The lists and strings that the rules read are bounded in the schema, as the API server's estimate of a rule's cost
-//! goes by the bounds; inside a list, a nested `all` over a split string would exceed its budget, so these rules look at
-//! the first and the last part. What CEL cannot say cheaply (the order of a range's ends, an overlap with another
-//! subnet) is left to [`crate::SubnetDef`] and the controller.
+//! The API server estimates the cost of a rule from the bounds in the schema, so all lists and strings that the rules read
+//! have bounds. A nested `all` over the parts of a string in a list exceeds the budget, so those rules read the first and
+//! the last part only. [`crate::SubnetDef`] and the controller check the rest: the order of a range's ends, and overlaps
+//! with other subnets.
 
 type Rule = (&'static str, &'static str);
 
@@ -18,15 +18,15 @@ pub(super) const CIDR_FAMILIES: Rule = (
     "cidrBlock must not have two CIDRs of one address family",
 );
 
-/// The networks that [`crate::Cidr::check_for_pods`] refuses. One that lies inside of a special network has a first address
-/// that gives it away, and a wider one contains the special network's first address.
+/// Refuses the networks that [`crate::Cidr::check_for_pods`] refuses. The first address shows whether a network lies inside
+/// a special one, and a network that is wider than a special one contains the first address of that one.
 pub(super) const CIDR_FOR_PODS: Rule = (
     "self.split(',').all(c, !isCIDR(c.trim()) || [cidr(c.trim()).masked()].all(n, n.ip().isGlobalUnicast() && \
      !cidr('0.0.0.0/8').containsIP(n.ip()) && !cidr('240.0.0.0/4').containsIP(n.ip()) && \
      !n.containsIP('127.0.0.0') && !n.containsIP('169.254.0.0') && !n.containsIP('224.0.0.0') && \
      !n.containsIP('::1') && !n.containsIP('fe80::') && !n.containsIP('ff00::') && !n.containsIP('fd00:ec2::254')))",
     "cidrBlock must not overlap 0.0.0.0/8, 127.0.0.0/8, 169.254.0.0/16, 224.0.0.0/4, 240.0.0.0/4, ::/127, fe80::/10, \
-     ff00::/8 or fd00:ec2::254, which are no addresses of pods",
+     ff00::/8 or fd00:ec2::254, which pods cannot use",
 );
 
 pub(super) const CIDR_SIZE: Rule = (
@@ -35,11 +35,12 @@ pub(super) const CIDR_SIZE: Rule = (
     "cidrBlock must have an address for the gateway and one for a pod: at most /31, and at most /127 for IPv6",
 );
 
-/// A network that shares nothing with the old one of its family cannot contain the addresses in use. Whether one that
-/// does contains all of them, only the controller knows: the status has their number, a second late.
+/// Refuses a network that has no address in common with the old one of its family while addresses of that one are in use.
+/// The controller checks whether all addresses in use are inside the new network: the status has only their number, and
+/// that one second late.
 ///
-/// It is a rule of the whole object, since only there the status can be seen. Written out without macros over the parts,
-/// for the reason that `EXCLUDE_INSIDE` gives.
+/// The rule is part of the whole object, since the spec alone does not contain the status. It has no macro over the parts
+/// of a string, see `EXCLUDE_INSIDE`.
 pub(super) const CIDR_STAYS: Rule = (
     "self.spec.cidrBlock == oldSelf.spec.cidrBlock || !has(self.status) || \
      !isCIDR(oldSelf.spec.cidrBlock.split(',')[0].trim()) || \
@@ -73,7 +74,8 @@ pub(super) const EXCLUDE_IPS: Rule = (
     "excludeIps must be addresses, or ranges such as 10.17.0.1..10.17.0.10",
 );
 
-/// Written out without macros over the parts: nested ones are estimated at more than 100 times the budget.
+/// The rule has no macro over the parts of a string: the API server estimates nested macros at more than 100 times the
+/// budget.
 pub(super) const EXCLUDE_INSIDE: Rule = (
     "!has(self.excludeIps) || !isCIDR(self.cidrBlock.split(',')[0]) || \
      !isCIDR(self.cidrBlock.split(',')[self.cidrBlock.split(',').size() - 1]) || \

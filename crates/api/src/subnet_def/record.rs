@@ -1,11 +1,11 @@
-//! A subnet's definition as text, for whoever has to find out later what was in force.
+//! The definition of a subnet as text, from which a later leader reads the definition in force.
 
 use super::{GatewayNode, GatewayType, SubnetDef};
 use crate::SubnetSpec;
 
 impl SubnetDef {
-    /// The definition as text: a spec that [`SubnetDef::parse`] reads as this one. Which namespaces are bound is not part of
-    /// it; that is for the object alone to say.
+    /// The definition as text: a spec that [`SubnetDef::parse`] reads as an equal definition. It does not include the bound
+    /// namespaces, which only the object decides.
     pub fn record(&self) -> String {
         let Self {
             cidrs,
@@ -53,13 +53,13 @@ impl SubnetDef {
             vpc: (vpc != "ovn-cluster").then(|| vpc.clone()),
             ..SubnetSpec::default()
         };
-        // Strings, numbers and lists of them: there is nothing in it that JSON could not say.
+        // The spec has only strings, numbers and lists of them, so serialization does not fail.
         serde_json::to_string(&spec).unwrap_or_default()
     }
 }
 
 impl SubnetSpec {
-    /// What [`SubnetDef::record`] wrote; `None` for anything else.
+    /// Reads the text of [`SubnetDef::record`]; `None` for any other text.
     pub fn from_record(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }

@@ -1,4 +1,4 @@
-//! Subnets as a running kube-ovn left them, and subnets that are wrong.
+//! Subnets of a running kube-ovn, and invalid subnets.
 
 use serde_json::{Value, json};
 
@@ -106,11 +106,8 @@ fn gateways_of_a_centralized_subnet() {
     .unwrap();
     assert_eq!(def.gateway_type, GatewayType::Centralized);
     assert_eq!(def.gateway_nodes[1], GatewayNode { node: "n2".into(), address: "172.30.0.2".parse().ok() });
-    let labels = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
-    let none = BTreeMap::new();
-    assert_eq!(def.gateway_rank("n2", &none), Some(1));
-    assert_eq!(def.gateway_rank("n3", &none), None);
-    assert_eq!(def.gateway_rank("n3", &labels("gw", "yes")), Some(2));
+    assert_eq!((def.gateway_nodes.len(), def.gateway_node_selectors.len()), (2, 1));
+    assert_eq!((def.namespaces.as_slice(), def.namespace_selectors.len()), (&["egress".to_owned()][..], 1));
 }
 
 #[test]

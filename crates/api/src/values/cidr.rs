@@ -1,4 +1,4 @@
-//! A network: address and prefix length.
+//! A network: an address and a prefix length.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use super::{Family, ValueError, as_string, parse_address, refuse_mapped};
 
 const WHAT: &str = "a CIDR";
 
-/// Networks that are no pod's, and what they are.
+/// Networks that cannot be used for pods, and their meaning.
 const NOT_FOR_PODS: [(IpNet, &str); 11] = [
     (v4([0, 0, 0, 0], 8), "the addresses of the host itself"),
     (v4([127, 0, 0, 0], 8), "the loopback addresses"),
@@ -35,14 +35,14 @@ const fn v6(bits: u128, prefix_len: u8) -> IpNet {
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from_bits(bits), prefix_len))
 }
 
-/// A network in canonical form: host bits are zero, so `10.17.0.1/24` reads as `10.17.0.0/24` (as kube-ovn does).
+/// A network in canonical form. The host bits are zero: `10.17.0.1/24` parses as `10.17.0.0/24`, as in kube-ovn.
 ///
-/// Every prefix length is allowed, `/0` to `/32` and `/128`.
+/// All prefix lengths are allowed, from `/0` to `/32` or `/128`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cidr(IpNet);
 
 impl Cidr {
-    /// The network of `prefix_len` bits that `address` lies in.
+    /// The network with a prefix of `prefix_len` bits that contains `address`.
     pub fn new(address: IpAddr, prefix_len: u8) -> Result<Self, ValueError> {
         let error = |why: &str| ValueError::new(&format!("{address}/{prefix_len}"), WHAT, why);
         refuse_mapped(address).map_err(error)?;
@@ -50,12 +50,12 @@ impl Cidr {
         Ok(Self(net.trunc()))
     }
 
-    /// The network's own address, its first.
+    /// The first address.
     pub fn network(&self) -> IpAddr {
         self.0.network()
     }
 
-    /// Its last address; with IPv4 that is the broadcast address.
+    /// The last address, which is the broadcast address in IPv4.
     pub fn last(&self) -> IpAddr {
         self.0.broadcast()
     }
@@ -76,38 +76,40 @@ impl Cidr {
         large.then_some(self.network()).into_iter().chain(last.then_some(self.last()))
     }
 
-    /// Bits of the prefix.
+    /// The number of bits of the prefix.
     pub fn prefix_len(&self) -> u8 {
         self.0.prefix_len()
     }
 
-    /// IPv4 or IPv6.
+    /// The family of the addresses.
     pub fn family(&self) -> Family {
         Family::of(self.0.addr())
     }
 
-    /// How many addresses it has; `u128::MAX` for `::/0`, which has one more.
+    /// The number of addresses; `u128::MAX` for `::/0`, which has one more.
     pub fn size(&self) -> u128 {
         1_u128.checked_shl(u32::from(self.0.max_prefix_len() - self.0.prefix_len())).unwrap_or(u128::MAX)
     }
 
-    /// Whether `address` lies inside; false for the other family.
+    /// Whether `address` is inside the network; false for an address of the other family.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address)
     }
 
-    /// Whether all of `other` lies inside.
+    /// Whether the whole of `other` is inside this network.
     pub fn covers(&self, other: &Cidr) -> bool {
         self.0.contains(&other.0)
     }
 
-    /// Whether the two share an address.
+    /// Whether the two networks have an address in common.
     pub fn overlaps(&self, other: &Cidr) -> bool {
         self.covers(other) || other.covers(self)
     }
 
-    /// An error when pods cannot have addresses of this network: it shares some with a network that means something else
-    /// on every node, or it lacks the two addresses that a gateway and a pod need.
+    /// Checks that the network can be a network of pods.
+    ///
+    /// It cannot when it overlaps a network that has another meaning on every node, such as the loopback addresses, or when
+    /// it has one address, since a gateway and a pod need two.
     pub fn check_for_pods(&self) -> Result<(), ValueError> {
         let error = |why: &dyn fmt::Display| ValueError::new(&self.to_string(), "a network for pods", why);
         if self.size() < 2 {
@@ -119,12 +121,12 @@ impl Cidr {
         }
     }
 
-    /// `address` with this network's prefix length, as interfaces want it: `10.17.0.1/24`.
+    /// `address` with the prefix length of this network: `10.17.0.1/24`.
     pub fn with_host(&self, address: IpAddr) -> String {
         format!("{address}/{}", self.prefix_len())
     }
 
-    /// The same as an `ipnet` value.
+    /// The network as a value of the crate `ipnet`.
     pub fn net(&self) -> IpNet {
         self.0
     }
@@ -144,7 +146,7 @@ impl FromStr for Cidr {
         let Some((address, prefix)) = text.trim().split_once('/') else {
             return Err(ValueError::new(text, WHAT, "no prefix length, as in 10.16.0.0/16"));
         };
-        // `u8::from_str` takes a leading `+`, which nobody means.
+        // `u8::from_str` accepts a leading `+`, so check the digits first.
         let prefix_len = Some(prefix)
             .filter(|digits| digits.len() <= 3 && digits.bytes().all(|b| b.is_ascii_digit()))
             .and_then(|digits| digits.parse().ok())

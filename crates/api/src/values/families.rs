@@ -1,4 +1,4 @@
-//! One value for each address family that is in use: IPv4, IPv6, or both.
+//! One value for each address family in use: IPv4, IPv6, or both.
 
 use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr};
 
@@ -31,9 +31,9 @@ impl fmt::Display for Family {
     }
 }
 
-/// A value for IPv4, for IPv6 or for both; never for none.
+/// A value for IPv4, for IPv6 or for both.
 ///
-/// The text form is the values joined by a comma, IPv4 first; either order parses.
+/// The text form is the values separated by a comma, IPv4 first. Text in either order parses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Families<T> {
     /// IPv4 only.
@@ -42,21 +42,21 @@ pub enum Families<T> {
     V6(T),
     /// Dual stack.
     Dual {
-        /// The IPv4 one.
+        /// The value for IPv4.
         v4: T,
-        /// The IPv6 one.
+        /// The value for IPv6.
         v6: T,
     },
 }
 
-/// A subnet's networks.
+/// The networks of a subnet.
 pub type Cidrs = Families<Cidr>;
 
 /// An address for each family.
 pub type Addresses = Families<IpAddr>;
 
 impl<T> Families<T> {
-    /// From what there is; `None` when there is nothing.
+    /// The values that are given; `None` when there is none.
     pub fn from_options(v4: Option<T>, v6: Option<T>) -> Option<Self> {
         match (v4, v6) {
             (Some(v4), Some(v6)) => Some(Self::Dual { v4, v6 }),
@@ -66,7 +66,7 @@ impl<T> Families<T> {
         }
     }
 
-    /// A value of one family.
+    /// A value for one family.
     pub fn one(family: Family, value: T) -> Self {
         match family {
             Family::V4 => Self::V4(value),
@@ -74,7 +74,7 @@ impl<T> Families<T> {
         }
     }
 
-    /// The IPv4 one.
+    /// The value for IPv4.
     pub fn v4(&self) -> Option<&T> {
         match self {
             Self::V4(v4) | Self::Dual { v4, .. } => Some(v4),
@@ -82,7 +82,7 @@ impl<T> Families<T> {
         }
     }
 
-    /// The IPv6 one.
+    /// The value for IPv6.
     pub fn v6(&self) -> Option<&T> {
         match self {
             Self::V6(v6) | Self::Dual { v6, .. } => Some(v6),
@@ -90,7 +90,7 @@ impl<T> Families<T> {
         }
     }
 
-    /// The one of `family`.
+    /// The value for `family`.
     pub fn get(&self, family: Family) -> Option<&T> {
         match family {
             Family::V4 => self.v4(),
@@ -98,12 +98,12 @@ impl<T> Families<T> {
         }
     }
 
-    /// All of them, IPv4 first.
+    /// All values, IPv4 first.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.v4().into_iter().chain(self.v6())
     }
 
-    /// All of them with their family, IPv4 first.
+    /// All values with their family, IPv4 first.
     pub fn each(&self) -> impl Iterator<Item = (Family, &T)> {
         self.v4().map(|v4| (Family::V4, v4)).into_iter().chain(self.v6().map(|v6| (Family::V6, v6)))
     }
@@ -114,7 +114,7 @@ impl<T> Families<T> {
         v4.then_some(Family::V4).into_iter().chain(v6.then_some(Family::V6))
     }
 
-    /// The same families with other values.
+    /// Applies `f` to each value.
     pub fn map<U>(self, mut f: impl FnMut(T) -> U) -> Families<U> {
         match self {
             Self::V4(v4) => Families::V4(f(v4)),
@@ -123,7 +123,7 @@ impl<T> Families<T> {
         }
     }
 
-    /// `map` that may fail.
+    /// Applies `f` to each value, and returns the first error.
     pub fn try_map<U, E>(self, mut f: impl FnMut(T) -> Result<U, E>) -> Result<Families<U>, E> {
         Ok(match self {
             Self::V4(v4) => Families::V4(f(v4)?),
@@ -132,7 +132,7 @@ impl<T> Families<T> {
         })
     }
 
-    /// Those whose family `other` has too; `None` when it has none of them.
+    /// The values whose family is also in `other`; `None` when there is none.
     pub fn only<U>(self, other: &Families<U>) -> Option<Self> {
         match self {
             Self::Dual { v4, v6 } => Self::from_options(other.v4().map(|_| v4), other.v6().map(|_| v6)),
@@ -141,7 +141,7 @@ impl<T> Families<T> {
         }
     }
 
-    /// By reference.
+    /// The same families with references to the values.
     pub fn as_ref(&self) -> Families<&T> {
         match self {
             Self::V4(v4) => Families::V4(v4),
@@ -150,7 +150,7 @@ impl<T> Families<T> {
         }
     }
 
-    /// kube-ovn's word for it, as in `spec.protocol`: `IPv4`, `IPv6`, `Dual`.
+    /// The families as in `spec.protocol` of a Subnet: `IPv4`, `IPv6` or `Dual`.
     pub fn protocol(&self) -> &'static str {
         match self {
             Self::V4(_) => "IPv4",
@@ -160,13 +160,13 @@ impl<T> Families<T> {
     }
 }
 
-/// What belongs to one address family and can stand in a comma list.
+/// A value of one address family that can be part of a list separated by commas.
 pub trait FamilyMember: Sized + fmt::Display {
-    /// What a list of it is called in errors.
+    /// The name of a list of such values in error messages.
     const LIST: &'static str;
-    /// Which family it is of.
+    /// The family of the value.
     fn family(&self) -> Family;
-    /// Parses one.
+    /// Parses one value.
     fn parse_one(text: &str) -> Result<Self, ValueError>;
 }
 

@@ -6,12 +6,13 @@ use super::{ValueError, as_string};
 
 const WHAT: &str = "a MAC address";
 
-/// A unicast MAC address that is not all zero. Prints lower-case with colons; reads either case, and dashes too.
+/// A unicast MAC address that is not all zero. It prints in lower case with colons, and parses from either case with colons
+/// or dashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac([u8; 6]);
 
 impl Mac {
-    /// From six bytes, in the order they are written.
+    /// The address with these bytes, in the order of the text form.
     pub fn new(bytes: [u8; 6]) -> Result<Self, ValueError> {
         let error = |why: &str| ValueError::new(&Self(bytes).to_string(), WHAT, why);
         if bytes[0] & 1 == 1 {
@@ -23,7 +24,7 @@ impl Mac {
         Ok(Self(bytes))
     }
 
-    /// The six bytes, in the order they are written.
+    /// The bytes, in the order of the text form.
     pub fn bytes(self) -> [u8; 6] {
         self.0
     }
@@ -40,7 +41,7 @@ impl FromStr for Mac {
         let mut parts = trimmed.split(separator);
         for byte in &mut bytes {
             let part = parts.next().ok_or_else(|| error("fewer than six bytes"))?;
-            // `from_str_radix` takes a sign, so the length and the digits are looked at first.
+            // `from_str_radix` accepts a sign, so check the length and the digits first.
             *byte = Some(part)
                 .filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))
                 .and_then(|part| u8::from_str_radix(part, 16).ok())

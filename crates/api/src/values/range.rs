@@ -1,4 +1,4 @@
-//! A run of addresses, as in `excludeIps`.
+//! A range of addresses, as in `excludeIps`.
 
 use std::{fmt, fmt::Write as _, net::IpAddr, str::FromStr};
 
@@ -6,7 +6,8 @@ use super::{Cidr, Family, ValueError, as_string, parse_address, to_bits};
 
 const WHAT: &str = "an address range";
 
-/// Addresses from `start` to `end`, both included, of one family. Text form: `a..b`, or `a` for a single one.
+/// All addresses from `start` to `end`, both included, which are of one family. The text form is `a..b`, or `a` for a
+/// single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IpRange {
     start: IpAddr,
@@ -14,7 +15,7 @@ pub struct IpRange {
 }
 
 impl IpRange {
-    /// From `start` to `end`, both included.
+    /// The range from `start` to `end`, both included.
     pub fn new(start: IpAddr, end: IpAddr) -> Result<Self, ValueError> {
         let error = |why: &str| ValueError::new(&format!("{start}..{end}"), WHAT, why);
         if Family::of(start) != Family::of(end) {
@@ -36,23 +37,23 @@ impl IpRange {
         self.end
     }
 
-    /// The family of all its addresses.
+    /// The family of the addresses.
     pub fn family(&self) -> Family {
         Family::of(self.start)
     }
 
-    /// How many addresses; `u128::MAX` for all of IPv6, which has one more.
-    #[allow(clippy::len_without_is_empty)] // a range has at least one address
+    /// The number of addresses; `u128::MAX` for the whole of IPv6, which has one more.
+    #[allow(clippy::len_without_is_empty)] // a range is never empty
     pub fn len(&self) -> u128 {
         (to_bits(self.end) - to_bits(self.start)).saturating_add(1)
     }
 
-    /// Whether `address` is one of them.
+    /// Whether `address` is inside the range.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.start <= address && address <= self.end
     }
 
-    /// Whether all of it lies inside `cidr`.
+    /// Whether the whole range is inside `cidr`.
     pub fn within(&self, cidr: &Cidr) -> bool {
         cidr.contains(self.start) && cidr.contains(self.end)
     }
@@ -64,7 +65,7 @@ impl From<IpAddr> for IpRange {
     }
 }
 
-/// From the network's first address to its last.
+/// The range from the first to the last address of the network.
 impl From<Cidr> for IpRange {
     fn from(cidr: Cidr) -> Self {
         Self { start: cidr.network(), end: cidr.last() }
@@ -93,7 +94,7 @@ impl fmt::Display for IpRange {
 
 as_string!(IpRange);
 
-/// Ranges as a Subnet's status prints them: `10.16.0.2,10.16.0.5-10.16.0.9`; empty for none.
+/// The ranges as text, as in a Subnet's status: `10.16.0.2,10.16.0.5-10.16.0.9`.
 pub fn print_ranges<'a>(ranges: impl IntoIterator<Item = &'a IpRange>) -> String {
     let mut text = String::new();
     for range in ranges {

@@ -11,7 +11,8 @@ const MBIT: u64 = 1_000_000;
 pub struct Rate(u64);
 
 impl Rate {
-    /// From whole Mbit/s (10^6 bits), as `ovn.kubernetes.io/ingress_rate` says it. `"0"` means no limit: `None`.
+    /// Parses a whole number of Mbit/s (10^6 bits), as in `ovn.kubernetes.io/ingress_rate`. `"0"` means no limit and gives
+    /// `None`.
     pub fn parse_mbit(text: &str) -> Result<Option<Self>, ValueError> {
         const WHAT: &str = "a rate in Mbit/s";
         let trimmed = text.trim();
@@ -23,20 +24,20 @@ impl Rate {
         Ok((bits > 0).then_some(Self(bits)))
     }
 
-    /// Bits per second.
+    /// The rate in bits per second.
     pub fn bits(self) -> u64 {
         self.0
     }
 
-    /// kbit/s, rounded up, at least one: the unit of OVN's quality of service rows.
+    /// The rate in kbit/s, rounded up: the unit of OVN's quality of service rows.
     pub fn kbits(self) -> u64 {
         self.0.div_ceil(1000)
     }
 }
 
-/// A Kubernetes quantity of bits per second, in every form that `resource.Quantity` reads: `10M`, `1.5G`, `1Gi`, `1e6`.
+/// Parses a Kubernetes quantity of bits per second, in all forms of `resource.Quantity`: `10M`, `1.5G`, `1Gi`, `1e6`.
 ///
-/// A fraction of a bit is rounded up. A rate of more than [`u64::MAX`] bits per second is read as that.
+/// A fraction of a bit is rounded up. The largest rate is [`u64::MAX`] bits per second; a larger value gives that rate.
 impl FromStr for Rate {
     type Err = ValueError;
 
@@ -68,7 +69,7 @@ impl FromStr for Rate {
     }
 }
 
-/// What a unit multiplies by: a power of ten, and a number.
+/// The scale of a unit: the exponent of a power of ten, and a factor.
 fn scale(unit: &str) -> Option<(i64, u64)> {
     Some(match unit {
         "n" => (-9, 1),
@@ -91,7 +92,7 @@ fn scale(unit: &str) -> Option<(i64, u64)> {
     })
 }
 
-/// The exponent in `e6`, `E+6` or `e-1`; the largest or the smallest number for one that does not fit.
+/// The exponent in `e6`, `E+6` or `e-1`. One that does not fit gives the largest or the smallest number.
 fn exponent(unit: &str) -> Option<i64> {
     let signed = unit.strip_prefix(['e', 'E'])?;
     let digits = signed.strip_prefix(['+', '-']).unwrap_or(signed);
@@ -102,22 +103,22 @@ fn exponent(unit: &str) -> Option<i64> {
     Some(signed.parse().unwrap_or(limit))
 }
 
-/// The smallest whole number that is not below `digits` with a decimal point after the first `point` of them (which may
-/// lie before the first digit or behind the last one), times `factor`; at least 1 and at most `u64::MAX`.
+/// The product of a decimal number and `factor`, rounded up, at most `u64::MAX`. The decimal point comes after the first
+/// `point` of the digits; it can be before the first digit or after the last one.
 fn rounded_up(digits: &[u8], point: i64, factor: u64) -> u64 {
     let factor = u128::from(factor);
     let split = usize::try_from(point).unwrap_or(0).min(digits.len());
     let (whole, fraction) = digits.split_at(split);
 
-    // The whole part. Zeros stand between its last digit and a point behind it; after 20 of them it is too large.
+    // The whole part, with zeros between its last digit and a later decimal point. After 20 zeros it is too large.
     let zeros = point.saturating_sub_unsigned(whole.len() as u64).clamp(0, 20);
     let zeros = std::iter::repeat_n(&0, usize::try_from(zeros).unwrap_or(0));
     let whole = whole.iter().chain(zeros);
     let whole = whole.fold(0_u128, |sum, digit| sum.saturating_mul(10).saturating_add(u128::from(*digit)));
     let mut product = whole.saturating_mul(factor);
 
-    // The fraction is multiplied digit by digit, the last one first, so that nothing of it is lost. Zeros stand between
-    // a point before the first digit and that digit; after 20 of them nothing is carried any more.
+    // The fraction is multiplied digit by digit, the last one first, so that the result is exact. Zeros follow between its
+    // first digit and an earlier decimal point. After 40 zeros the carry is zero.
     let zeros = usize::try_from(point.saturating_neg().clamp(0, 40)).unwrap_or(0);
     let (mut carry, mut rest) = (0_u128, false);
     for digit in fraction.iter().rev().chain(std::iter::repeat_n(&0, zeros)) {

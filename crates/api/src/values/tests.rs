@@ -16,7 +16,7 @@ fn reads<T: FromStr<Err = ValueError> + Display>(text: &str, printed: &str) {
     }
 }
 
-/// `text` is refused with an error that names it and says `why`.
+/// `text` is refused with an error that quotes it and contains `why`.
 #[track_caller]
 fn refuses<T: FromStr<Err = ValueError> + Display>(text: &str, why: &str) {
     match text.parse::<T>() {
@@ -28,7 +28,7 @@ fn refuses<T: FromStr<Err = ValueError> + Display>(text: &str, why: &str) {
     }
 }
 
-/// Through text and through JSON and back.
+/// `value` is the same after a round trip through text and through JSON.
 fn goes_round<T>(value: &T)
 where
     T: FromStr<Err = ValueError> + Display + Serialize + DeserializeOwned + PartialEq + std::fmt::Debug,

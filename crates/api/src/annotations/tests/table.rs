@@ -1,8 +1,8 @@
-//! Every annotation that somebody writes for us, with values that are taken and values that are not.
+//! All annotations that users write, with values that are accepted and values that are refused.
 
 use super::*;
 
-/// Name, values that are taken, values that are not.
+/// The name, the values that are accepted, the values that are refused.
 type Line<'a> = (&'a str, &'a [&'a str], &'a [&'a str]);
 
 const POD: [Line<'_>; 13] = [
@@ -54,7 +54,7 @@ const NAMESPACE: [Line<'_>; 10] = [
     (GATEWAY_NAT, &["true", "false"], &["no", "1"]),
 ];
 
-/// What the controller writes on a pod and on a node. A value that somebody broke must not be taken for one.
+/// The annotations that the controller writes on a pod and on a node. A broken value is refused.
 const RESULTS: [Line<'_>; 5] = [
     (LOGICAL_SWITCH, &["net"], &[]),
     (IP_ADDRESS, &["10.0.0.5"], &["10.0.0.300", "x"]),
@@ -63,7 +63,7 @@ const RESULTS: [Line<'_>; 5] = [
     (GATEWAY, &["10.0.0.1"], &["10.0.0", "x"]),
 ];
 
-/// Every good value is taken, and every bad one is refused with a word about object, annotation and value.
+/// Every good value is accepted. Every bad value is refused, and the error names the object and the annotation.
 #[track_caller]
 fn check(lines: &[Line<'_>], object: &str, parse: impl Fn(&str, &str) -> Result<(), FieldError>) {
     for (name, good, bad) in lines {
@@ -147,7 +147,7 @@ fn static_addresses_are_of_the_family_wanted() {
         (IP_ADDRESS, "10.0.0.5,fd00::5", "ipv4", "10.0.0.5,fd00::5"),
         (IP_POOL, "fd00::5,fd00::6", "ipv4", "fd00::5"),
     ] {
-        let expected = format!("pod test-ns/a: annotation {IP_FAMILY}: {odd} is asked for, which is of another family");
+        let expected = format!("pod test-ns/a: annotation {IP_FAMILY}: {odd} is of another family");
         assert_eq!(want(name, value, family), Err(expected));
     }
 }
