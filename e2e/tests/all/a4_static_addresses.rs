@@ -1,4 +1,4 @@
-//! A4: a pod gets the address that it requests, and a pod of a StatefulSet gets its address back.
+//! A4: a pod gets the address that it requests, and a pod of a `StatefulSet` gets its address back.
 
 use anyhow::{Context, Result, ensure};
 use api::Ip;

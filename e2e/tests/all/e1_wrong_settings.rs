@@ -51,7 +51,7 @@ async fn e1_a_file_that_comes_before_ours_makes_the_agent_not_ready_until_it_is_
     cluster.until(pods, &name, is_ready).await.map(drop)
 }
 
-/// Creates a ServiceCIDR that is not in the controller's flags, and waits until this is reported.
+/// Creates a `ServiceCIDR` that is not in the controller's flags, and waits until this is reported.
 async fn another_range(cluster: &Cluster, scene: &Scene, fields: &str) -> Result<()> {
     let range = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": { "name": "e1-more" },

@@ -1,5 +1,5 @@
-//! Tests the daemons of a node in their own container with the userspace datapath. Run as root after `e2e/setup
-//! rootfs`.
+//! Tests the daemons of a node in their own container with the userspace datapath. Run as root after
+//! `e2e/setup rootfs`.
 #![allow(clippy::unwrap_used)] // helpers of tests are tests too
 
 use std::time::{Duration, Instant};
