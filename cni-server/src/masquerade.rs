@@ -2,7 +2,8 @@
 //!
 //! The agent owns the sets `ovn40*` and `ovn60*` and the chains `OVN-*`. The names are kube-ovn's, so the agent takes
 //! over the rules on a node that ran kube-ovn. For each address family, one `ipset restore` and one
-//! `iptables-restore --noflush` write all changes. The agent writes only what differs and changes no other rules of the node.
+//! `iptables-restore --noflush` write all changes. The agent writes only what differs and changes no other rules of the
+//! node.
 //!
 //! Traffic from a subnet with NAT to destinations outside of all subnets is masqueraded with the node's address.
 //! Traffic from a pod to a Service is marked when it leaves `ovn0`, and masqueraded after the destination was
