@@ -74,7 +74,7 @@ pub struct PodPort {
 }
 
 impl Ovs {
-    /// Starts the session with the database on this socket. The session reconnects for ever.
+    /// Starts the session with the database on this socket. The session reconnects indefinitely.
     pub fn connect(socket: &Path) -> Self {
         let endpoint = Endpoint::Unix(socket.to_owned());
         let (client, stream) = Client::spawn(Config::new(vec![endpoint], "Open_vSwitch", local::open_vswitch()));

@@ -91,7 +91,7 @@ impl Agent {
     }
 }
 
-/// Serves connections for ever.
+/// Serves connections until the task is dropped.
 pub async fn serve(listener: UnixListener, module: RpcModule<Agent>) {
     loop {
         match listener.accept().await {

@@ -1,7 +1,7 @@
 //! Checks that docs/install.md lists the chart's values and rights, and that the messages in docs/troubleshooting.md
 //! appear in the programs' tests.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+#![allow(clippy::unwrap_used)] // test helpers may panic
 
 use std::collections::BTreeMap;
 use std::fs;

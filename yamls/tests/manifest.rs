@@ -1,6 +1,6 @@
 //! Checks that the manifest matches the chart and grants minimal rights.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+#![allow(clippy::unwrap_used)] // test helpers may panic
 
 use std::{env, fs};
 

@@ -1,6 +1,6 @@
 //! Tests which values the chart accepts. Each refusal names the value to change.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+#![allow(clippy::unwrap_used)] // test helpers may panic
 
 use yamls::{HelmError, render};
 
