@@ -1,4 +1,4 @@
-//! The program: arguments, logs, and [`ovn_central::member`].
+//! The entry point: parses the arguments, starts logging and runs [`ovn_central::member`].
 
 use std::process::ExitCode;
 

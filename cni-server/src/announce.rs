@@ -1,9 +1,11 @@
-//! Tells a subnet who has an address now: neighbours may remember the MAC of an earlier holder.
+//! Announces the MAC address of a new holder of an address, because neighbors may have cached that of an earlier
+//! holder.
 //!
-//! The frames are not sent from inside the pod but handed to Open vSwitch as if its port had sent them (an `OpenFlow`
-//! packet-out into the pipeline). A frame that arrives at a port leaves a flow in the datapath's cache; that of a flooded
-//! one names every port of the subnet, stays for ten seconds, and is translated anew whenever a port is added. With one of
-//! them from each new pod, adding a port takes longer the more ports there are. A packet-out leaves none.
+//! The frames are not sent from the pod. The agent passes them to Open vSwitch as if the pod's port had sent them (an
+//! `OpenFlow` packet-out into the pipeline). A frame that arrives at a port creates a flow in the datapath's cache. For
+//! a flooded frame, this flow names every port of the subnet, stays for ten seconds, and is translated again whenever a
+//! port is added. With one such flow for each new pod, the time to add a port would grow with the number of ports. A
+//! packet-out creates no flow.
 
 mod frame;
 mod openflow;
@@ -15,47 +17,47 @@ use std::time::Duration;
 use api::{Addresses, Mac};
 use tokio::net::UnixStream;
 
-/// Why nobody was told.
+/// Why an announcement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AnnounceError {
-    /// The bridge's management socket cannot be used, or hung up.
+    /// The bridge's management socket cannot be used, or the connection was closed.
     #[error("{path}: {source}")]
     Io {
         /// The socket.
         path: String,
-        /// The system's reason.
+        /// The error.
         source: io::Error,
     },
-    /// Open vSwitch refused something.
+    /// Open vSwitch refused a request.
     #[error("ovs-vswitchd: OpenFlow error, type {kind}, code {code}")]
     Refused {
         /// `OFPET_*`.
         kind: u16,
-        /// The code within that type.
+        /// The code for that type.
         code: u16,
     },
-    /// No answer in time.
+    /// Open vSwitch did not answer in time.
     #[error("{0}: no answer")]
     Silent(String),
 }
 
-/// The way to the pipeline of the integration bridge.
+/// Sends frames into the pipeline of the integration bridge.
 #[derive(Clone, Debug)]
 pub struct Announcer {
     socket: PathBuf,
 }
 
-/// How long Open vSwitch may take.
+/// The time limit for Open vSwitch.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Announcer {
-    /// By the management socket that Open vSwitch keeps for each bridge beside its database's socket.
+    /// Uses the management socket of a bridge, which Open vSwitch keeps next to the socket of its database.
     pub fn beside(database: &Path, bridge: &str) -> Self {
         Self { socket: database.with_file_name(format!("{bridge}.mgmt")) }
     }
 
-    /// Announces the addresses from the port of this `OpenFlow` number: gratuitous ARP, unsolicited neighbour advertisement.
-    /// When this returns, the frames are on their way.
+    /// Announces addresses from the port with this `OpenFlow` number, with gratuitous ARP and unsolicited neighbor
+    /// advertisements. On return, the frames are in the pipeline.
     pub async fn announce(&self, ofport: u32, mac: Mac, ips: &Addresses) -> Result<(), AnnounceError> {
         let frames: Vec<_> = ips.iter().map(|ip| frame::announcement(mac, *ip)).collect();
         let path = self.socket.display().to_string();

@@ -1,4 +1,4 @@
-//! The agent's arguments: kube-ovn's names and defaults.
+//! The agent's arguments, with kube-ovn's names and defaults.
 
 mod unserved;
 
@@ -14,78 +14,80 @@ use kit::flags::{self, Ignored};
 use crate::conflist::Install;
 use crate::tunnel::{LEAST, Names, NetworkType};
 
-/// Where the health endpoint listens unless it is told.
+/// The default port of the health endpoint.
 pub const PORT: u16 = 10665;
 
-/// What stands below the flags.
+/// The text below the flags in the help.
 const AFTER_HELP: &str = "`kube-ovn-cni check ready` asks the one that runs here how it is, as a probe does.";
 
 /// The node agent of the pod network.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "kube-ovn-cni", version, after_help = AFTER_HELP)]
 pub struct Args {
-    /// Name of this node in Kubernetes.
+    /// Name of the Kubernetes node.
     #[arg(long, env = "KUBE_NODE_NAME")]
     pub node_name: String,
-    /// Interfaces for tunnels, names or expressions, in order of preference; when empty, the one with the node's address.
+    /// Interfaces for tunnels: names or regular expressions, in order of preference. Default: the interface with the
+    /// node's address.
     #[arg(long, env = "IFACE", default_value = "", value_parser = ifaces)]
     pub iface: Names,
-    /// MTU of pods in bytes, not more than the tunnel interface leaves; 0: that, with some room.
+    /// MTU of pods in bytes, limited by the tunnel interface. 0: the MTU of the tunnel interface minus the tunnel
+    /// overhead.
     #[arg(long, default_value_t = 0, value_parser = mtu)]
     pub mtu: u32,
-    /// How packets travel between nodes.
+    /// Encapsulation between nodes.
     #[arg(long, value_enum, default_value_t = NetworkType::Geneve)]
     pub network_type: NetworkType,
-    /// Unix socket to serve the plugin on.
+    /// Unix socket for the CNI plugin.
     #[arg(long, default_value = "/run/openvswitch/kube-ovn-daemon.sock")]
     pub bind_socket: PathBuf,
-    /// Database of this node's Open vSwitch: a path or `unix:<path>`.
+    /// Database of the node's Open vSwitch: a path or `unix:<path>`.
     #[arg(long, default_value = "/run/openvswitch/db.sock", value_parser = ovs_socket)]
     pub ovs_socket: PathBuf,
-    /// Kubernetes configuration; when absent, the pod's own.
+    /// Path of the kubeconfig. Default: the pod's service account.
     #[arg(long, env = "KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
-    /// Addresses of Services: a network for each family.
+    /// Service ranges: one network for each address family.
     #[arg(long, default_value = "10.96.0.0/12", value_delimiter = ',')]
     pub service_cluster_ip_range: Vec<IpNet>,
-    /// Write the conflist when ready: `true`, `false`, or the path of the plugin, which is then installed too.
+    /// Install the conflist when ready: `true`, `false`, or the path of the plugin to install with it.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1)]
     pub install_cni_config: String,
-    /// Where the conflist goes.
+    /// Directory for the conflist.
     #[arg(long, default_value = "/etc/cni/net.d")]
     pub cni_conf_dir: PathBuf,
-    /// The conflist's file name.
+    /// File name of the conflist.
     #[arg(long, default_value = "01-kube-ovn.conflist")]
     pub cni_conf_name: String,
-    /// Where the plugin goes when it is installed.
+    /// Directory for the plugin.
     #[arg(long, default_value = "/opt/cni/bin")]
     pub cni_bin_dir: PathBuf,
     /// Address of `/metrics`, `/healthz` and `/readyz`.
     #[arg(long, default_value_t = (Ipv4Addr::UNSPECIFIED, PORT).into())]
     pub metrics_address: SocketAddr,
-    /// The port alone of that address, as kube-ovn has it.
+    /// Port that overrides the port of --metrics-address, as in kube-ovn.
     #[arg(long)]
     pub pprof_port: Option<u16>,
-    /// How long an ADD may take in all, in seconds.
+    /// Time limit of an ADD in seconds.
     #[arg(long, default_value_t = 30)]
     pub add_timeout: u64,
-    /// What is logged, and how.
+    /// The log flags.
     #[command(flatten)]
     pub logs: kit::logs::Logs,
 }
 
 impl Args {
-    /// Reads a command line, the program's name first; says which flags of it are known from kube-ovn and do nothing here.
+    /// Parses a command line, starting with the program's name. Returns the kube-ovn flags that have no effect.
     pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<(Self, Vec<Ignored>), clap::Error> {
         flags::read(line, unserved::FLAGS)
     }
 
-    /// Where the health endpoint listens.
+    /// Returns the address of the health endpoint.
     pub fn endpoint(&self) -> SocketAddr {
         SocketAddr::new(self.metrics_address.ip(), self.pprof_port.unwrap_or(self.metrics_address.port()))
     }
 
-    /// What to install, if anything.
+    /// Returns what to install, if anything.
     pub fn install(&self) -> Option<Install> {
         let plugin = match self.install_cni_config.as_str() {
             "false" | "" => return None,
@@ -100,7 +102,7 @@ impl Args {
         })
     }
 
-    /// How long an ADD may take.
+    /// Returns the time limit of an ADD.
     pub fn patience(&self) -> Duration {
         Duration::from_secs(self.add_timeout)
     }
@@ -117,7 +119,7 @@ fn mtu(text: &str) -> Result<u32, String> {
     }
 }
 
-/// It is this node's own database; beside it are the sockets of its bridges.
+/// Parses the path of the node's database. The sockets of its bridges are in the same directory.
 fn ovs_socket(text: &str) -> Result<PathBuf, String> {
     match text.strip_prefix("unix:").unwrap_or(text) {
         path if path.starts_with('/') => Ok(path.into()),
@@ -161,7 +163,7 @@ mod tests {
     fn the_manifests_command_line_is_taken() {
         let manifest = std::fs::read_to_string(yamls::MANIFEST).unwrap();
         let line = yamls::command_line(&yamls::objects(&manifest).unwrap(), "kube-ovn-cni");
-        let words = line.into_iter().chain(["--node-name=n1".to_owned()]).map(Into::into); // which is in the environment
+        let words = line.into_iter().chain(["--node-name=n1".to_owned()]).map(Into::into); // set in the environment
         let (args, ignored) = Args::read(words).unwrap();
         let plugin = args.install().and_then(|install| install.plugin).unwrap();
         assert_eq!((plugin.0, ignored.len()), (PathBuf::from("/usr/lib/kube-ovn/kube-ovn"), 0));

@@ -1,28 +1,28 @@
-//! The conflist: how the container runtime learns that this node's network is ready.
+//! Installs the conflist, which tells the container runtime that the node's network is ready.
 //!
-//! It is written when pods can be plugged, not before, in one rename, and it is left in place when the agent stops: the
-//! pods that run go on without us, and an ADD meanwhile is told to try again.
+//! The agent writes it atomically when the node can take pods. It stays in place when the agent stops: running pods do
+//! not need the agent, and an ADD in the meantime is told to try again.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-/// Where the conflist and the plugin go.
+/// The locations of the conflist and the plugin.
 #[derive(Clone, Debug)]
 pub struct Install {
-    /// The runtime's configuration folder, `/etc/cni/net.d`.
+    /// The runtime's configuration directory, `/etc/cni/net.d`.
     pub conf_dir: PathBuf,
-    /// The conflist's file name; runtimes take the first in alphabetical order.
+    /// The file name of the conflist. Runtimes use the first file in alphabetical order.
     pub conf_name: String,
-    /// The agent's socket, as the plugin sees it.
+    /// The path of the agent's socket for the plugin.
     pub socket: PathBuf,
-    /// The plugin to copy, and the folder to copy it to.
+    /// The plugin to copy, and the directory to copy it to.
     pub plugin: Option<(PathBuf, PathBuf)>,
 }
 
 impl Install {
-    /// Puts plugin and conflist in place, the plugin first. What is there already with the same content stays.
+    /// Installs the plugin and then the conflist. Does not rewrite files with the same content.
     pub fn apply(&self) -> io::Result<()> {
         if let Some((from, to_dir)) = &self.plugin {
             use std::os::unix::fs::PermissionsExt;
@@ -35,7 +35,7 @@ impl Install {
         put(&self.conf_dir.join(&self.conf_name), text.as_bytes(), permissions)
     }
 
-    /// The conflist. 1.0.0 is the newest version that containerd 1.6 takes.
+    /// Returns the conflist. It uses version 1.0.0, the newest version that containerd 1.6 supports.
     fn text(&self) -> String {
         let conflist = json!({
             "cniVersion": "1.0.0",
@@ -49,7 +49,7 @@ impl Install {
     }
 }
 
-/// Writes a file by a temporary name in the same folder and a rename.
+/// Writes a file atomically: writes a temporary file in the same directory and renames it.
 fn put(path: &Path, content: &[u8], permissions: std::fs::Permissions) -> io::Result<()> {
     if std::fs::read(path).is_ok_and(|now| now == content) {
         return Ok(());

@@ -1,6 +1,7 @@
-//! Links, addresses and routes of the node and of a pod's namespace, by rtnetlink.
+//! Links, addresses and routes of the node and of pods' network namespaces, through rtnetlink.
 //!
-//! Owns no state: every call asks the kernel. Promise: nothing is forked, and what is right already is left alone.
+//! The module has no state: every call queries the kernel. It starts no processes and does not change what is already
+//! correct.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -33,7 +34,7 @@ impl LinkError {
         move |source| Self { what, source }
     }
 
-    /// The system's error number; `UnknownErrno` when there is none.
+    /// Returns the kernel's error number, or `UnknownErrno` if there is none.
     pub fn errno(&self) -> Errno {
         match &self.source {
             Error::NetlinkError(message) => Errno::from_raw(message.raw_code().abs()),
@@ -41,31 +42,31 @@ impl LinkError {
         }
     }
 
-    /// Whether the object was not there.
+    /// Returns true if the object does not exist.
     pub fn is_absent(&self) -> bool {
         matches!(self.errno(), Errno::ENODEV | Errno::ENOENT | Errno::ESRCH | Errno::EADDRNOTAVAIL)
     }
 
-    /// Whether the object was there already.
+    /// Returns true if the object already exists.
     pub fn is_present(&self) -> bool {
         self.errno() == Errno::EEXIST
     }
 }
 
-/// What we look at of a link.
+/// The properties of a link that the agent uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Its index in its namespace.
+    /// The index in the link's namespace.
     pub index: u32,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Administratively up.
+    /// Whether the link is administratively up.
     pub up: bool,
-    /// In bytes.
+    /// The MTU in bytes.
     pub mtu: u32,
-    /// Its hardware address; empty when it has none.
+    /// The MAC address. Empty if the link has none.
     pub mac: Vec<u8>,
-    /// Whether it is one end of a veth pair.
+    /// Whether the link is one end of a veth pair.
     pub veth: bool,
 }
 
@@ -92,25 +93,25 @@ impl Link {
     }
 }
 
-/// A route as we set it: a destination behind a gateway.
+/// A route: a destination and its gateway.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {
-    /// Where to.
+    /// The destination.
     pub to: IpNet,
-    /// Through which next hop on the link.
+    /// The next hop on the link.
     pub via: IpAddr,
 }
 
-/// The rtnetlink words that we use, in the namespace of the handle. Clones share its socket.
+/// The rtnetlink operations in one namespace. Clones share the socket.
 #[derive(Clone, Debug)]
 pub struct Links {
     handle: Handle,
-    /// Held by who lists: for one socket the kernel makes one list at a time, and answers EBUSY to who asks for another.
+    /// Held during a list request. The kernel handles one list request per socket and answers EBUSY to a second one.
     list: Arc<Mutex<()>>,
 }
 
 impl Links {
-    /// In the namespace of the calling thread; needs a tokio runtime.
+    /// Opens a socket in the namespace of the calling thread. Needs a tokio runtime.
     pub fn here() -> std::io::Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
@@ -121,7 +122,7 @@ impl Links {
         Self { handle, list: Arc::default() }
     }
 
-    /// All that the kernel answers to a request for a list, which `ask` sends.
+    /// Collects the replies to a list request, which `ask` sends.
     async fn list<T, S>(&self, what: String, ask: impl FnOnce() -> S) -> Result<Vec<T>, LinkError>
     where
         S: TryStream<Ok = T, Error = Error>,
@@ -130,7 +131,7 @@ impl Links {
         ask().try_collect().await.map_err(LinkError::on(what))
     }
 
-    /// The link of this name, if there is one.
+    /// Returns the link with this name, if it exists.
     pub async fn find(&self, name: &str) -> Result<Option<Link>, LinkError> {
         match self.handle.link().get().match_name(name).execute().try_next().await {
             Ok(message) => Ok(message.as_ref().map(Link::of)),
@@ -141,16 +142,18 @@ impl Links {
         }
     }
 
-    /// All links.
+    /// Returns all links.
     pub async fn all(&self) -> Result<Vec<Link>, LinkError> {
         self.list("list links".to_owned(), || self.handle.link().get().execute().map_ok(|m| Link::of(&m))).await
     }
 
-    /// Makes a veth pair in one request: the host end here and up, the peer in `netns` with its name, MAC and MTU. The
-    /// peer stays down, since a peer that is born up in another namespace is refused.
+    /// Creates a veth pair in one request: the host end in this namespace and up, and the peer in `netns` with its
+    /// name, MAC address and MTU. The peer stays down, because the kernel refuses to create a peer in another namespace
+    /// that is up.
     ///
-    /// The host end has no IPv6: with an address of the kernel's, a pod would reach the node past OVN, and its routes would
-    /// come and go with every pod, for each of which ovs-vswitchd reads all routes of the node anew.
+    /// IPv6 is disabled on the host end. With a link-local address there, a pod could reach the node without passing
+    /// OVN. Its routes would also change with every pod, and ovs-vswitchd would read all routes of the node again each
+    /// time.
     pub async fn add_veth(
         &self,
         host: &str,
@@ -173,13 +176,14 @@ impl Links {
             .build();
         let what = format!("make veth {host} with {peer} in {}", netns.path());
         self.handle.link().add(veth).execute().await.map_err(LinkError::on(what))?;
-        // The peer is down, so that the host end has no carrier and no address yet.
+        // The peer is down, so the host end has no carrier and no address yet.
         let Err(refused) = sysctl::set("ipv6", host, "disable_ipv6", "1") else { return Ok(()) };
         self.delete(host).await?;
         Err(LinkError::on(format!("turn IPv6 of {host} off"))(Error::NamespaceError(refused.to_string())))
     }
 
-    /// Deletes the link of this name; whether it was there. Takes some 20 ms of the kernel's time for a veth.
+    /// Deletes the link with this name. Returns false if it did not exist. For a veth pair, this takes about 20 ms in
+    /// the kernel.
     pub async fn delete(&self, name: &str) -> Result<bool, LinkError> {
         let Some(link) = self.find(name).await? else { return Ok(false) };
         match self.handle.link().del(link.index).execute().await.map_err(LinkError::on(format!("delete link {name}"))) {
@@ -188,7 +192,7 @@ impl Links {
         }
     }
 
-    /// Sets MAC and MTU where they differ, and the link up.
+    /// Sets the MAC address and the MTU if they differ, and sets the link up.
     pub async fn settle(&self, link: &Link, mac: Option<[u8; 6]>, mtu: u32) -> Result<(), LinkError> {
         let mut change = LinkMessageBuilder::<LinkUnspec>::new().index(link.index);
         let new_mac = mac.filter(|mac| mac.as_slice() != link.mac);
@@ -211,7 +215,7 @@ impl Links {
         self.handle.link().set(up).execute().await.map_err(LinkError::on(format!("set link {} up", link.name)))
     }
 
-    /// The addresses of a link, link-local IPv6 left out.
+    /// Returns the addresses of a link, without link-local IPv6 addresses.
     pub async fn addresses(&self, link: &Link) -> Result<BTreeSet<IpNet>, LinkError> {
         let ask = || self.handle.address().get().set_link_index_filter(link.index).execute();
         let mut found = BTreeSet::new();
@@ -228,8 +232,8 @@ impl Links {
         Ok(found)
     }
 
-    /// Gives the link an address; IPv6 without duplicate detection, because the allocator answers for it and because an
-    /// address that is still tentative cannot be used. An address that is there already is fine.
+    /// Adds an address to the link. Duplicate address detection is off for IPv6: the allocator guarantees unique
+    /// addresses, and a tentative address cannot be used. Succeeds if the link already has the address.
     pub async fn add_address(&self, link: &Link, address: IpNet) -> Result<(), LinkError> {
         let mut request = self.handle.address().add(link.index, address.addr(), address.prefix_len());
         if address.addr().is_ipv6() {
@@ -241,7 +245,7 @@ impl Links {
         }
     }
 
-    /// Takes an address away; one that is gone already is fine.
+    /// Deletes an address. Succeeds if it does not exist.
     pub async fn delete_address(&self, link: &Link, address: IpNet) -> Result<(), LinkError> {
         let what = format!("delete {address} of {}", link.name);
         let mut add = self.handle.address().add(link.index, address.addr(), address.prefix_len());
@@ -252,7 +256,7 @@ impl Links {
         }
     }
 
-    /// Adds a route on the link, replacing none; the same one there already is fine.
+    /// Adds a route on the link without replacing one. Succeeds if the route already exists.
     pub async fn add_route(&self, link: &Link, route: &Route) -> Result<(), LinkError> {
         let what = format!("add route {} via {} dev {}", route.to, route.via, link.name);
         let Some(message) = message(link, route) else {
@@ -264,7 +268,7 @@ impl Links {
         }
     }
 
-    /// Takes a route away; one that is gone already is fine.
+    /// Deletes a route. Succeeds if it does not exist.
     pub async fn delete_route(&self, link: &Link, route: &Route) -> Result<(), LinkError> {
         let what = format!("delete route {} via {} dev {}", route.to, route.via, link.name);
         let Some(message) = message(link, route) else { return Ok(()) };
@@ -274,7 +278,7 @@ impl Links {
         }
     }
 
-    /// The routes on the link that carry our mark (protocol `static`), both families.
+    /// Returns the routes on the link that the agent created (protocol `static`), for both address families.
     pub async fn routes(&self, link: &Link) -> Result<BTreeSet<Route>, LinkError> {
         let mut found = BTreeSet::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -288,12 +292,11 @@ impl Links {
     }
 }
 
-/// Runs `work` over a netlink socket of its own, in the namespace of the calling thread, and keeps that thread till it is
-/// done.
+/// Runs `work` with its own netlink socket in the namespace of the calling thread. Blocks the thread until it is done.
 ///
-/// The kernel carries a request out on the thread that sends it and may keep that thread for many milliseconds: waiting
-/// for its one lock over all links, or until no packet is under way. A few of them on the runtime's own threads would
-/// hold up everything else.
+/// The kernel handles a request on the thread that sends it and can block this thread for many milliseconds, while it
+/// waits for the RTNL lock or until no packet is in flight. A few such requests on the runtime's threads would block
+/// all other tasks.
 pub fn alone<T>(work: impl AsyncFnOnce(Links) -> T) -> std::io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     runtime.block_on(async {
@@ -305,7 +308,7 @@ pub fn alone<T>(work: impl AsyncFnOnce(Links) -> T) -> std::io::Result<T> {
     })
 }
 
-/// The same in the process's namespace, on a thread of its own.
+/// Like [`alone`], in the namespace of the process and on a separate thread.
 pub async fn aside<T: Send + 'static>(
     what: &str,
     work: impl AsyncFnOnce(Links) -> Result<T, LinkError> + Send + 'static,
@@ -318,7 +321,7 @@ pub async fn aside<T: Send + 'static>(
     result.map_err(|e| failed(e.into())).and_then(|result| result.map_err(failed)).flatten()
 }
 
-/// Whether an address is one that the kernel gave by itself.
+/// Returns true for an address that the kernel assigns by itself.
 fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }

@@ -1,13 +1,15 @@
-//! How pods leave the cluster: forwarding, ipsets and iptables rules of this node, both families.
+//! Traffic from pods out of the cluster: forwarding, ipsets and iptables rules of this node, for both address families.
 //!
-//! Owns the sets `ovn40*` and `ovn60*` and the chains `OVN-*`, kube-ovn's names, so that a node that ran kube-ovn is
-//! taken over in place. Everything goes to the kernel by one `ipset restore` and one `iptables-restore --noflush` per
-//! family. Promise: what is right already is not written, and no other rule of the node is touched.
+//! The agent owns the sets `ovn40*` and `ovn60*` and the chains `OVN-*`. The names are kube-ovn's, so the agent takes
+//! over the rules on a node that ran kube-ovn. For each address family, one `ipset restore` and one
+//! `iptables-restore --noflush` write all changes. The agent writes only what differs and changes no other rules of the
+//! node.
 //!
-//! Traffic of a subnet with NAT to anywhere outside of all subnets leaves under this node's address. Traffic of a pod to
-//! a service's address is marked when it comes out of `ovn0` and masqueraded after the service's address was replaced,
-//! so that the backend's answer returns through this node. Whether kube-proxy or we put our rules first makes no difference:
-//! the mark is set in a table that comes before the one where addresses are replaced. Pod to pod is never masqueraded.
+//! Traffic from a subnet with NAT to destinations outside of all subnets is masqueraded with the node's address.
+//! Traffic from a pod to a Service is marked when it leaves `ovn0`, and masqueraded after the destination was
+//! translated, so that the backend's reply returns through this node. The order of our rules and kube-proxy's does not
+//! matter, because the mark is set in a table that comes before destination NAT. Traffic between pods is never
+//! masqueraded.
 
 mod command;
 mod ipset;
@@ -19,18 +21,18 @@ use ipnet::IpNet;
 
 pub use command::CommandError;
 
-/// What the sets hold.
+/// The contents of the sets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Every subnet of the cluster, the join network too.
+    /// All subnets of the cluster, including the join subnet.
     pub subnets: BTreeSet<IpNet>,
-    /// Those that leave under the node's address.
+    /// The subnets with NAT.
     pub nat: BTreeSet<IpNet>,
     /// The service ranges.
     pub services: BTreeSet<IpNet>,
 }
 
-/// An address family as the kernel's tools name it.
+/// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Family {
     V4,
@@ -40,7 +42,7 @@ enum Family {
 impl Family {
     const ALL: [Self; 2] = [Self::V4, Self::V6];
 
-    /// The first part of a set's name.
+    /// Returns the prefix of the set names.
     fn prefix(self) -> &'static str {
         match self {
             Self::V4 => "ovn40",
@@ -54,7 +56,7 @@ impl Family {
 }
 
 impl Wanted {
-    /// Set name to family and elements.
+    /// Returns the sets by name, with family and elements.
     fn sets(&self) -> BTreeMap<String, (Family, BTreeSet<IpNet>)> {
         let mut sets = BTreeMap::new();
         for family in Family::ALL {
@@ -67,24 +69,24 @@ impl Wanted {
     }
 }
 
-/// How many lines went to the kernel's tools; all zero when everything was right.
+/// The number of lines written to the tools. Zero if nothing differed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Written {
-    /// To `ipset restore`.
+    /// Lines for `ipset restore`.
     pub sets: usize,
-    /// To `iptables-restore` and `ip6tables-restore`.
+    /// Lines for `iptables-restore` and `ip6tables-restore`.
     pub rules: usize,
 }
 
-/// The node's sets and rules in the namespace of the process.
+/// The node's sets and rules, in the namespace of the process.
 #[derive(Debug, Default)]
 pub struct Masquerade {
-    /// How the installed iptables prints our rules where it differs from how we write them.
+    /// How the installed iptables prints our rules, if that differs from how the agent writes them.
     printed: BTreeMap<Family, iptables::Saved>,
 }
 
 impl Masquerade {
-    /// Makes the kernel's sets and rules what is wanted.
+    /// Applies the wanted sets and rules to the kernel.
     pub async fn apply(&mut self, wanted: &Wanted) -> Result<Written, CommandError> {
         let mut written = Written::default();
         let batch = ipset::batch(&wanted.sets(), &command::run("ipset", &["save"], "").await?);
@@ -119,7 +121,7 @@ impl Masquerade {
     }
 }
 
-/// Turns forwarding on for both families where it is off. IPv6 absent from the kernel is fine.
+/// Enables forwarding for both address families if it is disabled. Succeeds if the kernel has no IPv6.
 pub fn forward() -> std::io::Result<()> {
     for path in ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"] {
         match std::fs::read_to_string(path) {

@@ -1,10 +1,10 @@
-//! What the agent counts, under kube-ovn's names.
+//! The agent's metrics, with kube-ovn's names.
 
 use std::time::{Duration, Instant};
 
 use prometheus::{CounterVec, HistogramOpts, HistogramVec, Opts, Registry};
 
-/// The agent's metrics, all labelled with the node. Clones count into the same.
+/// The agent's metrics. All have a label with the node. Clones share the counters.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     node: String,
@@ -14,7 +14,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers them.
+    /// Registers the metrics.
     pub fn register(registry: &Registry, node: &str) -> prometheus::Result<Self> {
         let operations = HistogramOpts::new("cni_op_latency_seconds", "How long CNI operations took.")
             .buckets(vec![0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0]);
@@ -36,18 +36,18 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// An operation ended with this CNI code; 0 is success.
+    /// Records an operation with its CNI error code. 0 means success.
     pub fn operation(&self, method: &str, code: u32, took: Duration) {
         let labels = [self.node.as_str(), method, &code.to_string()];
         self.operations.with_label_values(&labels).observe(took.as_secs_f64());
     }
 
-    /// An ADD has its address, or has given up waiting.
+    /// Records the time that an ADD waited for its address, successfully or not.
     pub fn waited_for_address(&self, since: Instant) {
         self.wait_address.with_label_values(&[&self.node]).inc_by(since.elapsed().as_secs_f64());
     }
 
-    /// A port is connected, or its ADD has given up waiting.
+    /// Records the time that an ADD waited for its port's flows, successfully or not.
     pub fn waited_for_flows(&self, since: Instant) {
         self.wait_connectivity.with_label_values(&[&self.node]).inc_by(since.elapsed().as_secs_f64());
     }

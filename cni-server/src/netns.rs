@@ -1,7 +1,7 @@
-//! Work inside another network namespace, and the one ioctl that has no rtnetlink word.
+//! Runs code in another network namespace, and sets the one option that needs an ioctl.
 //!
-//! A task never changes its namespace: what must happen inside runs on a thread of its own that ends with it. All
-//! `unsafe` of the project is here.
+//! A task never changes its own namespace: code for another namespace runs on a separate thread that ends afterwards.
+//! This module contains all `unsafe` code of the project.
 
 use std::fs::File;
 use std::io;
@@ -10,30 +10,30 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-/// An open network namespace. It lives at least as long as this value does.
+/// An open network namespace. The kernel keeps it at least as long as this value exists.
 #[derive(Debug)]
 pub struct Netns {
     file: File,
     path: String,
 }
 
-/// Why nothing could be done inside a namespace.
+/// Why code could not run in a namespace.
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
     /// The path does not exist or cannot be opened.
     #[error("network namespace {path}: {source}")]
     Open {
-        /// `CNI_NETNS` as it came.
+        /// The value of `CNI_NETNS`.
         path: String,
-        /// The system's reason.
+        /// The error.
         source: io::Error,
     },
-    /// The path is not a network namespace, or entering it is forbidden.
+    /// The path is not a network namespace, or the agent may not enter it.
     #[error("enter network namespace {path}: {source}")]
     Enter {
-        /// `CNI_NETNS` as it came.
+        /// The value of `CNI_NETNS`.
         path: String,
-        /// The system's reason.
+        /// The error.
         source: io::Error,
     },
 }
@@ -45,17 +45,17 @@ impl Netns {
         Ok(Self { file, path: path.to_owned() })
     }
 
-    /// The path it was opened by.
+    /// Returns the path.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// The descriptor, for `IFLA_NET_NS_FD`.
+    /// Returns the file descriptor, for `IFLA_NET_NS_FD`.
     pub fn raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
     }
 
-    /// Runs `work` inside, on a thread of its own, which it may keep.
+    /// Runs `work` in the namespace on a separate thread, which it may block.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, NetnsError> {
         let failed = |source| NetnsError::Enter { path: self.path.clone(), source };
         let inside = self.file.try_clone().map_err(failed)?;
@@ -64,7 +64,7 @@ impl Netns {
             .name("netns".to_owned())
             .spawn(move || {
                 let entered = setns(inside.as_fd(), CloneFlags::CLONE_NEWNET).map_err(io::Error::from);
-                // The receiver is gone only when the caller was cancelled.
+                // The receiver is dropped only if the caller was cancelled.
                 let _ = done.send(entered.map(|()| work()));
             })
             .map_err(failed)?;
@@ -75,10 +75,10 @@ impl Netns {
     }
 }
 
-/// Turns transmit checksum offload of `ifname` off, in the namespace of the calling thread.
+/// Disables transmit checksum offload of `ifname`, in the namespace of the calling thread.
 ///
-/// Open vSwitch's userspace datapath takes frames by raw socket and does not finish a checksum that the sender left to
-/// the hardware: with offload on, TCP through it stands still.
+/// Open vSwitch's userspace datapath reads frames from a raw socket and does not complete a checksum that the sender
+/// left to the hardware. With offload, TCP connections through it stall.
 pub fn tx_checksum_off(ifname: &str) -> io::Result<()> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     ethtool_set(socket.as_fd(), ifname, ETHTOOL_STXCSUM, 0)
@@ -116,8 +116,8 @@ fn ethtool_set(socket: BorrowedFd<'_>, ifname: &str, command: u32, data: u32) ->
     room.ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(ifname.as_bytes());
     let mut value = EthtoolValue { command, data };
     let mut request = InterfaceRequest { name, data: &raw mut value, rest: [0; 16] };
-    // SAFETY: `request` has the layout and size of `struct ifreq`, its name ends in zero, and its data points to a
-    // `struct ethtool_value`, which is what ETHTOOL_STXCSUM reads. Both live on this stack until the call returns, and the
+    // SAFETY: `request` has the layout and size of `struct ifreq`, its name is terminated by zero, and its data points
+    // to a `struct ethtool_value`, which ETHTOOL_STXCSUM reads. Both live on this stack until the call returns, and the
     // kernel keeps no pointer.
     #[allow(unsafe_code, reason = "there is no safe wrapper of SIOCETHTOOL")]
     let result = unsafe { raw::ethtool(socket.as_raw_fd(), &raw mut request) };

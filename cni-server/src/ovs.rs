@@ -1,8 +1,8 @@
-//! This node's Open vSwitch, by its database: the pods' ports on `br-int` and the node's own settings.
+//! The node's Open vSwitch database: the pods' ports on `br-int` and the node's settings.
 //!
-//! The Interface rows are the durable record of what is plugged: whose container, pod and namespace. Everything here
-//! starts from the replica of them; `writer` is the one who adds and removes pods' ports. Owns the session and its stream of
-//! changes; others wait for a change by [`Ovs::changed`].
+//! The Interface rows are the persistent record of attached containers, with the container and the pod of each port.
+//! All functions read the replica of these rows. `writer` adds and removes pods' ports. This module owns the session
+//! and its stream of changes; other modules wait for changes with [`Ovs::changed`].
 
 mod writer;
 
@@ -23,30 +23,30 @@ pub use writer::Coming;
 /// The integration bridge, ovn-controller's default.
 pub const BRIDGE: &str = "br-int";
 
-/// Keys of `external_ids` that say whose an Interface is. The first ones are kube-ovn's.
+/// Keys of `external_ids` that identify the owner of an Interface.
 mod key {
     pub(super) const IFACE_ID: &str = "iface-id";
     pub(super) const CONTAINER_ID: &str = "container_id";
 }
 
-/// Why a port is not plugged or unplugged.
+/// Why a port was not added or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum OvsError {
     /// There is no session with the node's database.
     #[error("Open vSwitch is away")]
     Away,
-    /// ovs-vswitchd or ovn-controller has not made the bridge yet.
+    /// The bridge does not exist yet. ovs-vswitchd or ovn-controller creates it.
     #[error("bridge {BRIDGE} does not exist")]
     NoBridge,
-    /// The row went while we waited for it.
+    /// The row was removed during the wait.
     #[error("interface {0} was removed meanwhile")]
     Gone(String),
     /// The transaction failed.
     #[error("write {what}: {source}")]
     Transact {
-        /// What it was about.
+        /// The object of the transaction.
         what: String,
-        /// Why.
+        /// The error.
         source: TransactError,
     },
 }
@@ -60,12 +60,12 @@ pub struct Ovs {
     announcer: Announcer,
 }
 
-/// A pod's port, as it is written to `external_ids`.
+/// A pod's port with its `external_ids`.
 #[derive(Clone, Debug)]
 pub struct PodPort {
-    /// The device, which is the host end of the veth.
+    /// The network device: the host end of the veth pair.
     pub device: String,
-    /// The container's id.
+    /// The container ID.
     pub container_id: String,
     /// The logical port, `<pod>.<namespace>`.
     pub iface_id: String,
@@ -74,7 +74,7 @@ pub struct PodPort {
 }
 
 impl Ovs {
-    /// Starts the session with the database that listens on this socket; it connects, and connects again, for ever.
+    /// Starts the session with the database on this socket. The session reconnects indefinitely.
     pub fn connect(socket: &Path) -> Self {
         let endpoint = Endpoint::Unix(socket.to_owned());
         let (client, stream) = Client::spawn(Config::new(vec![endpoint], "Open_vSwitch", local::open_vswitch()));
@@ -83,22 +83,22 @@ impl Ovs {
         Self { writer: Writer::spawn(client.clone()), announcer: Announcer::beside(socket, BRIDGE), client, changed }
     }
 
-    /// Counts the changes of the replica: wait on it, then read again.
+    /// Returns a counter of changes. Wait for a change of it, then read the replica again.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.changed.clone()
     }
 
-    /// Whether a session is live and the replica current.
+    /// True while a session is live and the replica is current.
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.client.connected()
     }
 
-    /// Reads the replica; keep it short.
+    /// Reads the replica under a lock. The closure must be short.
     pub fn read<R>(&self, read: impl FnOnce(&Replica) -> R) -> R {
         self.client.read(read)
     }
 
-    /// Waits for a live session with an integration bridge. The caller bounds the wait.
+    /// Waits for a live session and the integration bridge. The caller sets the time limit.
     pub async fn bridge(&self) {
         self.client.synced().await;
         let mut changed = self.changed();
@@ -109,30 +109,30 @@ impl Ovs {
         }
     }
 
-    /// Whether the bridge is on the userspace datapath.
+    /// Returns true if the bridge uses the userspace datapath.
     pub fn userspace(&self) -> bool {
         self.read(|replica| Bridge::find(replica, BRIDGE).and_then(|b| b.datapath_type()) == Some("netdev"))
     }
 
-    /// Says that a pod's port is about to be plugged, so that others may be written together with it.
+    /// Announces that a pod's port is about to be added, so that the writer can combine it with others.
     pub fn coming(&self) -> Coming {
         self.writer.coming()
     }
 
-    /// Adds a pod's port. A port of the same name or for the same logical port, left by an earlier container, goes; the names
-    /// of the other devices whose ports went. Nobody else knows of them any more.
+    /// Adds a pod's port. Removes ports of earlier containers with the same name or for the same logical port. Returns
+    /// the names of the other devices whose ports were removed. The caller must delete these devices.
     pub async fn plug(&self, port: PodPort, coming: Coming) -> Result<Vec<String>, OvsError> {
         self.writer.write(Change::Plug(port), Some(coming)).await
     }
 
-    /// Waits until ovn-controller says that the flows of this device's port are in place. The caller bounds the wait.
+    /// Waits until ovn-controller has installed the flows of this device's port. The caller sets the time limit.
     pub async fn installed(&self, device: &str) -> Result<(), OvsError> {
         let mut changed = self.changed();
         loop {
             let state = self.read(|replica| Interface::find(replica, device).map(|i| i.ovn_installed()));
             match state {
                 Some(true) => return Ok(()),
-                // Only a current replica can say that a row is gone.
+                // Only a current replica shows reliably that a row is missing.
                 None if *self.connected().borrow() => return Err(OvsError::Gone(device.to_owned())),
                 _ => {}
             }
@@ -142,7 +142,7 @@ impl Ovs {
         }
     }
 
-    /// Why a device is not installed, for an error's details.
+    /// Returns why a device's flows are not installed, for the details of an error.
     pub fn explain(&self, device: &str) -> String {
         self.read(|replica| match Interface::find(replica, device) {
             None => format!("no interface {device}"),
@@ -154,13 +154,13 @@ impl Ovs {
         })
     }
 
-    /// Removes every port of a container; the names of the devices. Nothing there is fine.
+    /// Removes all ports of a container. Returns the names of their devices. Succeeds if there are none.
     pub async fn unplug(&self, container_id: &str, device: &str) -> Result<Vec<String>, OvsError> {
         let (container_id, device) = (container_id.to_owned(), device.to_owned());
         self.writer.write(Change::Unplug { container_id, device }, None).await
     }
 
-    /// Tells the subnet of a device's port who has these addresses now. A port that is gone tells nobody anything.
+    /// Announces the addresses of a device's port to its subnet. Does nothing if the port does not exist.
     pub async fn announce(&self, device: &str, mac: Mac, ips: &Addresses) -> Result<(), AnnounceError> {
         let ofport = self.read(|replica| Interface::find(replica, device).and_then(|i| i.ofport()));
         match ofport.and_then(|ofport| u32::try_from(ofport).ok()) {
@@ -169,7 +169,7 @@ impl Ovs {
         }
     }
 
-    /// Makes the node's own port what is wanted; true when something was written.
+    /// Creates or changes the node's own port. Returns true if something was written.
     pub async fn own_port(&self, wanted: &NewPort) -> Result<bool, OvsError> {
         let ops = self.read(|replica| {
             let bridge = Bridge::find(replica, BRIDGE).ok_or(OvsError::NoBridge)?;
@@ -183,12 +183,12 @@ impl Ovs {
         Ok(written)
     }
 
-    /// A key of the node's `external_ids`.
+    /// Returns the value of a key in the node's `external_ids`.
     pub fn setting(&self, key: &str) -> Option<String> {
         self.read(|replica| Settings::find(replica)?.external_id(key).map(str::to_owned))
     }
 
-    /// Makes keys of the node's settings what is wanted; true when something was written.
+    /// Sets keys of the node's `external_ids`. Returns true if something was written.
     pub async fn settings(&self, wanted: &[(&str, &str)]) -> Result<bool, OvsError> {
         let op = self.read(|replica| {
             let settings = Settings::find(replica)?;
@@ -213,7 +213,8 @@ impl Ovs {
     }
 }
 
-/// What differs of an existing interface of ours. One of another type, or wrongly made, is replaced in two steps.
+/// Returns the operations that change our interface. An interface with another type or a wrong one is replaced in two
+/// steps.
 fn own_port_changes(replica: &Replica, interface: &Interface<'_>, wanted: &NewPort) -> Vec<Op> {
     if interface.kind() != Some(wanted.kind) {
         return local::delete_port(replica, &wanted.name);
@@ -243,7 +244,7 @@ fn own_port_changes(replica: &Replica, interface: &Interface<'_>, wanted: &NewPo
     ops
 }
 
-/// Turns the session's stream of changes into a counter that any number of tasks can wait on.
+/// Converts the session's stream of changes to a counter, for which any number of tasks can wait.
 async fn forward(mut changes: Changes, sender: watch::Sender<u64>) {
     loop {
         tokio::select! {

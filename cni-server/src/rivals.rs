@@ -1,9 +1,10 @@
-//! Other networks' configuration beside our conflist: of all files in its folder the container runtime takes the first by
-//! name, and new pods get that network.
+//! Detects CNI configurations of other networks. The container runtime uses the first file by name in its configuration
+//! directory for new pods.
 //!
-//! The folder is looked at when something in it changes (inotify(7)). Promise: no file of others is touched. One that comes
-//! before ours is an error for as long as it is there, unless it hands pods on to us, as Multus does; one that comes after
-//! is told of once. Ours is not written again when somebody takes it away, which would be a fight that nobody sees, but missed.
+//! The agent watches the directory (inotify(7)) and never changes other networks' files. A file that comes before ours
+//! is an error as long as it exists, unless it delegates to our plugin, as Multus does. A file that comes after ours is
+//! logged once. If our file is removed, the agent reports this as an error. It does not write the file again, because
+//! another network could keep removing it.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -18,35 +19,35 @@ use serde_json::Value;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
-/// How soon the folder is looked at again when it cannot be watched.
+/// The interval at which the directory is read if it cannot be watched.
 const RETRY: Duration = Duration::from_secs(30);
 
-/// What runtimes read (libcni and containerd's go-cni).
+/// The file extensions that runtimes read (libcni and containerd's go-cni).
 const READ: [&str; 3] = [".conf", ".conflist", ".json"];
 
-/// Our conflist's place.
+/// The location of our conflist.
 #[derive(Clone, Debug)]
 pub struct Rivals {
-    /// The runtime's configuration folder.
+    /// The runtime's configuration directory.
     pub conf_dir: PathBuf,
-    /// Our file's name.
+    /// The name of our file.
     pub conf_name: String,
 }
 
-/// The files of others, in the order in which a runtime comes to them.
+/// Configuration files, in the order in which a runtime reads them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Found {
-    /// Those that come before ours and do not lead to us.
+    /// Files before ours that do not delegate to our plugin.
     before: Vec<String>,
-    /// Those that come before ours and hand pods on to us.
+    /// Files before ours that delegate to our plugin.
     leading: Vec<String>,
-    /// Those that come after ours.
+    /// Files after ours.
     after: Vec<String>,
-    /// Whether ours is there.
+    /// Whether our file exists.
     ours: bool,
 }
 
-/// Why the folder cannot be watched.
+/// Why the directory cannot be watched.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {what}: {source}", dir.display())]
 struct WatchError {
@@ -56,11 +57,12 @@ struct WatchError {
 }
 
 impl Rivals {
-    /// Starts watching: whether new pods get our network, as far as the other files say, or why not.
+    /// Starts watching. The receiver contains `Ok` if new pods get our network as far as these files decide, or the
+    /// reason why not.
     pub fn spawn(self) -> watch::Receiver<Result<(), String>> {
         let (sender, receiver) = watch::channel(Ok(()));
         let mut told = Told::default();
-        // Before anybody asks.
+        // The state must be known before the first reader asks.
         if let Ok(found) = self.look() {
             self.tell(&found, &mut told, &sender);
         }
@@ -79,7 +81,7 @@ impl Rivals {
         receiver
     }
 
-    /// Looks whenever something changes, for as long as that can be told.
+    /// Checks the directory after each change. Returns when it cannot be watched.
     async fn follow(
         &self,
         told: &mut Told,
@@ -89,10 +91,11 @@ impl Rivals {
         loop {
             std::fs::create_dir_all(&self.conf_dir).map_err(failed("make it"))?;
             let watched = Watch::of(&self.conf_dir);
-            // Looked at after the watch has begun, so that nothing is missed; and if it has not, too.
+            // Read the directory after the watch has started, so that no change is missed. Also read it if the watch
+            // failed.
             self.tell(&self.look().map_err(failed("read it"))?, told, sender);
             let watched = watched.map_err(failed("watch it"))?;
-            // Until it is the folder of this name no more.
+            // Ends when the directory is deleted or renamed.
             while watched.changed().await.map_err(failed("watch it"))? {
                 self.tell(&self.look().map_err(failed("read it"))?, told, sender);
             }
@@ -124,7 +127,7 @@ impl Rivals {
         Ok(found)
     }
 
-    /// What is said of a file that comes after ours.
+    /// Returns the message for a file that comes after ours.
     fn later(&self, file: &str) -> String {
         let (dir, ours) = (self.conf_dir.display(), &self.conf_name);
         format!("--cni-conf-dir {dir}: another network's {file} is there; {ours} comes before it, so pods get ours")
@@ -165,20 +168,20 @@ impl Rivals {
     }
 }
 
-/// What was told of.
+/// What was already reported.
 #[derive(Debug, Default)]
 struct Told {
     files: Found,
-    /// Ours was there once since we watch.
+    /// Whether our file existed at some time since the watch started.
     had_ours: bool,
 }
 
-/// Those that were not there before.
+/// Returns the files that are new.
 fn news<'a>(now: &'a [String], before: &[String]) -> impl Iterator<Item = &'a String> {
     now.iter().filter(|file| !before.contains(file))
 }
 
-/// Whether a file of another network hands pods on to ours: it names our conflist, or has our plugin called.
+/// Returns true if another network's file delegates to ours: it names our conflist or calls our plugin.
 fn leads_to(path: &Path, conf_name: &str) -> bool {
     let read = std::fs::read(path).ok().and_then(|text| serde_json::from_slice(&text).ok());
     read.is_some_and(|conf: Value| calls(&conf, conf_name))
@@ -195,10 +198,10 @@ fn calls(conf: &Value, conf_name: &str) -> bool {
     }
 }
 
-/// A folder that is watched.
+/// A watched directory.
 struct Watch(AsyncFd<Events>);
 
-/// The descriptor that tokio is given: its own until it is dropped.
+/// The descriptor for tokio. It stays open until it is dropped.
 struct Events(Inotify);
 
 impl AsRawFd for Events {
@@ -220,7 +223,7 @@ impl Watch {
         Ok(Self(AsyncFd::new(Events(events))?))
     }
 
-    /// Waits until something has changed; false when it is not the folder of its name any more.
+    /// Waits for a change. Returns false if the directory was deleted or renamed.
     async fn changed(&self) -> io::Result<bool> {
         loop {
             let mut ready = self.0.readable().await?;
@@ -233,7 +236,7 @@ impl Watch {
     }
 }
 
-/// Whether the folder is gone, or has another name.
+/// Returns true if the directory was deleted or renamed.
 fn ends(event: &InotifyEvent) -> bool {
     use AddWatchFlags as On;
     event.mask.intersects(On::IN_DELETE_SELF | On::IN_MOVE_SELF | On::IN_IGNORED | On::IN_UNMOUNT)
@@ -307,7 +310,7 @@ mod tests {
         let conf_dir = rivals.conf_dir.clone();
         let mut state = rivals.spawn();
         assert_eq!(*state.borrow(), Ok(()));
-        // The folder was not there yet; it is made before it is watched.
+        // The directory did not exist. It is created before it is watched.
         while !conf_dir.exists() {
             tokio::task::yield_now().await;
         }
@@ -326,7 +329,7 @@ mod tests {
         assert_eq!(fs::read(&first).unwrap(), b"theirs");
         fs::remove_file(&first).unwrap();
         state.wait_for(Result::is_ok).await.unwrap();
-        // Some networks move the files of others away.
+        // Some networks rename other networks' files.
         fs::rename(conf_dir.join(OURS), conf_dir.join("01-kube-ovn.conflist.cilium_bak")).unwrap();
         let why = state.wait_for(Result::is_err).await.unwrap().clone().unwrap_err();
         assert_eq!(
@@ -337,7 +340,7 @@ mod tests {
         fs::write(conf_dir.join(OURS), "{}").unwrap();
         state.wait_for(Result::is_ok).await.unwrap();
 
-        // Another folder under the name is watched as the first was.
+        // A new directory with the same name is watched too.
         let old = conf_dir.with_extension("old");
         fs::rename(&conf_dir, &old).unwrap();
         while !conf_dir.exists() {

@@ -1,7 +1,7 @@
-//! The unix socket that the plugin talks to: newline-framed JSON-RPC, served by jsonrpsee's `RpcModule`.
+//! The unix socket for the plugin: newline-delimited JSON-RPC, dispatched by jsonrpsee's `RpcModule`.
 //!
-//! Promise: only root can connect (mode 0600); a stale socket is replaced; a line that is too long, not JSON or not a
-//! request is answered with an error or hung up on, and troubles no other connection.
+//! Only root can connect (mode 0600). A stale socket is replaced. A line that is too long closes the connection.
+//! Invalid JSON and invalid requests are answered with an error. Neither affects other connections.
 
 use std::io;
 use std::path::Path;
@@ -21,8 +21,8 @@ use crate::attachments::Attachments;
 use crate::leftovers;
 use crate::ovs::Ovs;
 
-/// Binds the socket. Nobody else may connect, from its first moment on: it is made under another name, closed to
-/// others, and renamed into place.
+/// Binds the socket. It is created under another name with restricted permissions and then renamed, so other users
+/// cannot connect at any time.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt;
     if let Some(parent) = path.parent() {
@@ -39,18 +39,18 @@ pub fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// What the methods work with.
+/// The state that the methods use.
 #[derive(Clone, Debug)]
 pub struct Agent {
-    /// The queues.
+    /// The queues of requests.
     pub attachments: Attachments,
     /// The node's database, for GC.
     pub ovs: Ovs,
-    /// Whether an ADD would work now.
+    /// Whether the agent can serve an ADD.
     pub readiness: Readiness,
 }
 
-/// The agent's methods.
+/// Returns the agent's methods.
 pub fn methods(agent: Agent) -> Result<RpcModule<Agent>, RegisterMethodError> {
     let mut module = RpcModule::new(agent);
     module.register_async_method(method::ADD, |params, agent, _| async move {
@@ -75,7 +75,7 @@ pub fn methods(agent: Agent) -> Result<RpcModule<Agent>, RegisterMethodError> {
 }
 
 impl Agent {
-    /// Takes away every attachment that is not to be kept; goes on after an error and reports the last one.
+    /// Removes every attachment that is not in `keep`. Continues after an error and returns the last one.
     async fn collect(&self, keep: &Keep) -> Result<(), CniError> {
         if !*self.ovs.connected().borrow() {
             return Err(CniError::new(Code::TRY_AGAIN, "Open vSwitch is away"));
@@ -91,7 +91,7 @@ impl Agent {
     }
 }
 
-/// Serves for ever.
+/// Serves connections until the task is dropped.
 pub async fn serve(listener: UnixListener, module: RpcModule<Agent>) {
     loop {
         match listener.accept().await {
@@ -104,7 +104,7 @@ pub async fn serve(listener: UnixListener, module: RpcModule<Agent>) {
                 });
             }
             Err(error) => {
-                // Out of descriptors, most likely: others must end first.
+                // Probably no file descriptors are left. Wait until other connections close.
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;
             }
@@ -112,7 +112,7 @@ pub async fn serve(listener: UnixListener, module: RpcModule<Agent>) {
     }
 }
 
-/// One connection: a request per line, answered in order.
+/// Serves one connection: one request per line, answered in order.
 async fn converse(stream: UnixStream, module: &RpcModule<Agent>) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read);
@@ -120,7 +120,7 @@ async fn converse(stream: UnixStream, module: &RpcModule<Agent>) -> io::Result<(
         let mut line = Vec::new();
         (&mut lines).take(rpc::MAX_LINE as u64).read_until(b'\n', &mut line).await?;
         if line.last() != Some(&b'\n') {
-            // The end of the stream, or a line beyond all measure.
+            // The end of the stream, or a line that is too long.
             return Ok(());
         }
         let mut answer = answer(&String::from_utf8_lossy(&line), module).await;

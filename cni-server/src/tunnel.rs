@@ -1,29 +1,29 @@
-//! The node's tunnel interface: its address is where other nodes send their tunnels to, its MTU bounds the pods'.
+//! The node's tunnel interface. Other nodes send tunnel packets to its address, and its MTU limits the MTU of pods.
 
 use std::net::IpAddr;
 
 use crate::link::{Link, LinkError, Links};
 
-/// The smallest MTU of a pod in bytes: what every IPv4 host takes (RFC 791). The chart's `tunnel.mtu` begins there too.
+/// The minimum MTU of a pod in bytes: every IPv4 host supports it (RFC 791). The minimum of the chart's `tunnel.mtu`.
 pub const LEAST: u32 = 576;
-/// The smallest MTU of a pod that has IPv6 (RFC 8200).
+/// The minimum MTU of a pod with IPv6 (RFC 8200).
 pub const LEAST_IPV6: u32 = 1280;
-/// So many of the node's interfaces are named by an error.
+/// The maximum number of interfaces that an error lists.
 const NAMED: usize = 16;
 
-/// How packets travel between nodes.
+/// The encapsulation between nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum NetworkType {
     /// The default.
     Geneve,
-    /// For networks that know only this.
+    /// For networks that support only VXLAN.
     Vxlan,
-    /// The oldest, over a TCP look-alike.
+    /// STT, an older encapsulation that resembles TCP.
     Stt,
 }
 
 impl NetworkType {
-    /// `external_ids:ovn-encap-type`.
+    /// Returns the value of `external_ids:ovn-encap-type`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Geneve => "geneve",
@@ -32,7 +32,8 @@ impl NetworkType {
         }
     }
 
-    /// What a tunnel's headers take of the underlay's MTU, in bytes; kube-ovn's figures, which leave room for more options.
+    /// Returns the number of bytes to reserve for tunnel headers, the same as in kube-ovn. For Geneve, it includes room
+    /// for options.
     fn overhead(self, outer: IpAddr) -> u32 {
         match self {
             Self::Geneve => 100 + longer(outer),
@@ -40,8 +41,8 @@ impl NetworkType {
         }
     }
 
-    /// What they take at least: outer IP and UDP (or the look-alike of TCP), the tunnel's own header, with OVN's one option
-    /// for Geneve, and the inner Ethernet header.
+    /// Returns the minimum size of the headers: outer IP and UDP (or STT's TCP-like header), the tunnel header, for
+    /// Geneve with OVN's option, and the inner Ethernet header.
     fn headers(self, outer: IpAddr) -> u32 {
         let headers = match self {
             Self::Geneve => 20 + 8 + 8 + 8 + 14,
@@ -52,118 +53,118 @@ impl NetworkType {
     }
 }
 
-/// By how much the outer IP header is longer than IPv4's.
+/// Returns how much longer the outer IP header is than an IPv4 header.
 fn longer(outer: IpAddr) -> u32 {
     if outer.is_ipv6() { 20 } else { 0 }
 }
 
-/// What was found.
+/// The tunnel interface of the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
-    /// The local end.
+    /// The local tunnel endpoint.
     pub address: IpAddr,
-    /// The interface's name.
+    /// The name of the interface.
     pub iface: String,
-    /// Its index.
+    /// The index of the interface.
     pub index: u32,
-    /// Its MTU in bytes.
+    /// The MTU of the interface in bytes.
     pub iface_mtu: u32,
-    /// What that leaves to pods.
+    /// The resulting MTU of pods.
     pub mtu: Mtu,
 }
 
 /// The MTU of pods in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mtu {
-    /// That of a pod whose subnet says nothing.
+    /// The MTU of pods whose subnet does not set one.
     pub pods: u32,
-    /// The most that fits through a tunnel.
+    /// The maximum MTU that fits through a tunnel.
     pub most: u32,
 }
 
-/// Which MTUs will do.
+/// The acceptable MTUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// `--mtu`; 0: what the interface leaves.
+    /// `--mtu`. 0 means the MTU of the interface minus the tunnel overhead.
     pub mtu: u32,
-    /// What pods need at least.
+    /// The minimum MTU of pods.
     pub least: u32,
 }
 
-/// Why there is no tunnel.
+/// Why there is no tunnel interface.
 #[derive(Debug, thiserror::Error)]
 pub enum TunnelError {
-    /// The kernel.
+    /// The kernel refused a request.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// No interface was named.
+    /// `--iface` is empty, and no interface has an address of the node.
     #[error("no interface has one of the node's addresses, {node}: name one by --iface; there are {there}")]
     NotOfNode {
-        /// The node's addresses as Kubernetes knows them.
+        /// The node's addresses in Kubernetes.
         node: String,
-        /// The interfaces.
+        /// The existing interfaces.
         there: String,
     },
-    /// None is so named.
+    /// No interface matches `--iface`.
     #[error("--iface {names}: this node has no such interface; there are {there}")]
     Unknown {
-        /// What was named.
+        /// The value of `--iface`.
         names: String,
-        /// The interfaces.
+        /// The existing interfaces.
         there: String,
     },
-    /// One is so named, and other nodes could not send to it.
+    /// The matching interfaces have no address, so other nodes cannot send to them.
     #[error("--iface {names}: {found} has no address")]
     NoAddress {
-        /// What was named.
+        /// The value of `--iface`.
         names: String,
-        /// What was found.
+        /// The matching interfaces.
         found: String,
     },
-    /// Packets between nodes would be lost.
+    /// The MTU is too large, so packets between nodes would be lost.
     #[error(
         "--mtu {mtu}: {kind} over interface {iface}, whose MTU is {iface_mtu}, leaves {most} at most; give a smaller one, or 0 for \
          what fits"
     )]
     TooLarge {
-        /// What was asked for.
+        /// The requested MTU.
         mtu: u32,
-        /// How packets travel.
+        /// The encapsulation.
         kind: &'static str,
-        /// The interface.
+        /// The name of the interface.
         iface: String,
-        /// Its MTU.
+        /// The MTU of the interface.
         iface_mtu: u32,
-        /// The most that fits.
+        /// The maximum that fits.
         most: u32,
     },
-    /// Pods could not use it.
+    /// The MTU is too small for pods.
     #[error(
         "--mtu {flag}: it gives pods {mtu}, but they need {least} at least ({kind} over interface {iface}, whose MTU is \
          {iface_mtu})"
     )]
     TooSmall {
-        /// What was asked for.
+        /// The value of `--mtu`.
         flag: u32,
-        /// What pods would get.
+        /// The resulting MTU of pods.
         mtu: u32,
-        /// What they need.
+        /// The minimum MTU of pods.
         least: u32,
-        /// How packets travel.
+        /// The encapsulation.
         kind: &'static str,
-        /// The interface.
+        /// The name of the interface.
         iface: String,
-        /// Its MTU.
+        /// The MTU of the interface.
         iface_mtu: u32,
     },
 }
 
-/// Names of interfaces as users give them: exact, or a regular expression for the whole name, as in `eth.*`.
+/// Interface names from the user: exact names, or regular expressions for the whole name, for example `eth.*`.
 #[derive(Clone, Debug, Default)]
 pub struct Names(Vec<(String, regex::Regex)>);
 
 impl Names {
-    /// Reads a list; empty entries do not count.
+    /// Parses a list. Skips empty entries.
     pub fn parse<'a>(list: impl IntoIterator<Item = &'a str>) -> Result<Self, regex::Error> {
         let names = list.into_iter().map(str::trim).filter(|name| !name.is_empty());
         names
@@ -176,7 +177,7 @@ impl Names {
         self.0.is_empty()
     }
 
-    /// The links in order of preference: an exact name first, within an entry.
+    /// Returns the matching links in order of preference. Within an entry, an exact match comes first.
     fn pick<'a>(&self, all: &'a [Link]) -> impl Iterator<Item = &'a Link> {
         self.0.iter().flat_map(|(name, pattern)| {
             let exact = all.iter().filter(move |link| &link.name == name);
@@ -192,8 +193,8 @@ impl std::fmt::Display for Names {
     }
 }
 
-/// Finds the tunnel's local end: on the first of the named interfaces that has an address, or, when none is named, on the
-/// interface that has one of the node's own addresses. Refuses an MTU that does not do there.
+/// Finds the local tunnel endpoint: on the first matching interface with an address or, without names, on the interface
+/// with one of the node's addresses. Fails if the MTU is not acceptable.
 pub async fn find(
     links: &Links,
     names: &Names,
@@ -213,7 +214,7 @@ pub async fn find(
         return Err(TunnelError::NotOfNode { node, there: listed(&all) });
     }
     for link in names.pick(&all) {
-        // In order: IPv4 first.
+        // Addresses are sorted, so IPv4 comes first.
         if let Some(net) = links.addresses(link).await?.first() {
             return through(link, net.addr(), kind, wanted);
         }
@@ -226,7 +227,7 @@ pub async fn find(
     })
 }
 
-/// The tunnel over this link, if its MTU does.
+/// Returns the tunnel over this link if the MTU is acceptable.
 fn through(link: &Link, address: IpAddr, kind: NetworkType, wanted: Wanted) -> Result<Tunnel, TunnelError> {
     let (iface, iface_mtu, kind_name) = (link.name.clone(), link.mtu, kind.as_str());
     let most = link.mtu.saturating_sub(kind.headers(address));
@@ -241,7 +242,7 @@ fn through(link: &Link, address: IpAddr, kind: NetworkType, wanted: Wanted) -> R
     Ok(Tunnel { address, iface, index: link.index, iface_mtu, mtu: Mtu { pods: mtu, most } })
 }
 
-/// The names of links, without those of pods, and not all of very many.
+/// Lists the names of links, without those of pods and with a limit.
 fn listed(all: &[Link]) -> String {
     let mut names = all.iter().map(|link| link.name.as_str()).filter(|name| !name.ends_with("_h"));
     let mut listed = names.by_ref().take(NAMED).collect::<Vec<_>>().join(", ");
@@ -277,7 +278,7 @@ mod tests {
         assert_eq!(NetworkType::Vxlan.overhead(v4), 50);
     }
 
-    /// What pods get through a link of this MTU, and the most that they could get.
+    /// Returns the MTU of pods and the maximum MTU over a link with this MTU.
     fn mtu(iface_mtu: u32, outer: &str, kind: NetworkType, mtu: u32, least: u32) -> Result<(u32, u32), String> {
         let link = Link { index: 1, name: "eth1".to_owned(), up: true, mtu: iface_mtu, mac: vec![], veth: false };
         let tunnel = through(&link, outer.parse().unwrap(), kind, Wanted { mtu, least });

@@ -1,9 +1,10 @@
-//! `lab bench`: what the whole does on this machine, with real API server, etcd and OVN beside it on the same cores.
+//! `lab bench`: measures the whole system on this machine. The API server, etcd and OVN are real and share the same
+//! cores.
 //!
-//! [`rows`] names every figure and its bar: pods that get their addresses ([`pods`]) beside what the API server takes of the
-//! same writes when nobody else is there ([`alone`]), changes of leaders and restarts while many pods have theirs ([`held`]),
-//! and containers that are plugged and unplugged ([`plugin`]). A pod without its port or its IP object, or a plugin that
-//! fails, is an error; a bar that is missed is a figure.
+//! [`rows`] names every figure and its limit. The benchmark measures pods that get addresses ([`pods`]), the same
+//! writes to an API server without our controllers ([`alone`]), leader changes and restarts with many existing pods
+//! ([`held`]), and the CNI plugin ([`plugin`]). A pod without its port or IP object, or a plugin call that fails, is an
+//! error. A missed limit is only reported.
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Node as NodeObject;
@@ -34,55 +35,55 @@ use held::End;
 use report::Report;
 use rows::Round;
 
-/// What is measured, and how often.
+/// What to measure, and how often.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
-    /// Only these parts, with commas.
+    /// Comma-separated parts to run. Default: all.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub only: Vec<Part>,
-    /// How many pods are created at once; several counts with commas, the smallest first.
+    /// Numbers of pods to create at once, comma-separated, the smallest first.
     #[arg(long, value_delimiter = ',', default_value = "1000,3000")]
     pub pods: Vec<usize>,
-    /// How many pods there are when the controller is killed and restarted.
+    /// Number of pods that exist while the controller is killed and restarted.
     #[arg(long, default_value_t = 3000)]
     pub held: usize,
-    /// How often everything is repeated; medians are printed.
+    /// Number of repetitions. The report contains medians.
     #[arg(long, default_value_t = 3)]
     pub runs: usize,
-    /// How many pods the plugin is run for.
+    /// Number of pods to run the plugin for.
     #[arg(long, default_value_t = 100)]
     pub plugged: usize,
 }
 
-/// A part of it that can be asked for alone.
+/// A part of the benchmark that can be selected.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Part {
-    /// Pods that come one after the other.
+    /// Pods that are created at a constant rate.
     Paced,
-    /// Pods that come all at once, how they go, and what the API server takes alone.
+    /// Pods that are created all at once, their deletion, and the same load on the API server alone.
     Bursts,
-    /// The leader killed beside a warm standby.
+    /// A killed leader with a warm standby.
     Takeover,
-    /// The only controller restarted.
+    /// A restart of the only controller.
     Restart,
     /// The CNI plugin.
     Plugin,
 }
 
-/// The scene, the namespace and the node of all pods that are only looked at: there is no machine behind that node.
+/// The name of the scene, of its namespace, and of the node of all pods that never run. That node has no machine.
 const NAME: &str = "bench";
-/// How many pods come one after the other, and at which pace.
+/// The number of pods created one by one, and their rate.
 const PACED: usize = 200;
 const PER_SECOND: u32 = 10;
 
-/// Measures on the lab that is up, and prints.
+/// Runs the measurements on the running lab and prints the report.
 pub async fn run(options: Options) -> Result<()> {
     ensure!(options.runs > 0 && options.plugged >= 10, "at least one run, and ten plugged pods");
     ensure!(options.held > 0 && options.pods.iter().all(|count| *count > 0), "at least one pod");
     let cluster = Cluster::running().await?;
     println!("{}", machine::facts(&cluster).await?);
     let nodes: Api<NodeObject> = Api::all(cluster.client());
-    let _ = nodes.delete(NAME, &DeleteParams::default()).await; // of a run that was ended
+    let _ = nodes.delete(NAME, &DeleteParams::default()).await; // of an aborted run
     replicas::both().await?;
     let scene = cluster.scene(NAME).await?;
     scene.namespace(NAME, &[]).await?;
@@ -126,8 +127,9 @@ async fn measure(options: &Options, scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// Rounds of all counts, so that they are measured under the same load, every second one the other way around. Each begins
-/// with new controllers and ends without any: the API server then has the writes of this program and nothing else.
+/// Interleaves the pod counts so that all are measured under the same load, and reverses the order in every second
+/// round. Each round starts with new controllers and ends without any. The API server then has only the writes of this
+/// program.
 async fn bursts(options: &Options, bed: &Bed, report: &mut Report) -> Result<()> {
     let mut rounds = vec![Vec::new(); options.pods.len()];
     let mut before = Vec::new();

@@ -1,5 +1,5 @@
-//! The network without pods of ours: `docs/by-hand.md`, run as it stands, with the programs that have been built beside this
-//! one. So a rebuild and `lab restart` is all it takes to try a change.
+//! The network without pods: runs the commands of `docs/by-hand.md` with the programs built next to this one. To try a
+//! change, rebuild and run `lab restart`.
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::try_join_all;
@@ -12,40 +12,40 @@ pub mod stand_in;
 
 use page::{Block, Place};
 
-/// The page's headings up to a network that runs.
+/// The page's headings for a running network.
 const UP: [&str; 6] = ["Packages", "Programs", "Settings and units", "Accounts", "Kubeconfigs", "Start"];
-/// The heading of how to see that it does.
+/// The heading of the check that it works.
 pub const LOOK: &str = "See that it works";
 
-/// The units that the page has, by what `lab restart` calls them, and where.
+/// The restartable units: the name for `lab restart`, the unit, and its nodes.
 const UNITS: [(&str, &str, Place); 2] =
     [("controller", CONTROLLER, Place::Controllers), ("agent", AGENT, Place::Nodes)];
-/// The controller's unit.
+/// The unit of the controller.
 pub const CONTROLLER: &str = "kube-ovn-controller";
-/// The agent's.
+/// The unit of the agent.
 pub const AGENT: &str = "kube-ovn-cni";
-/// Open vSwitch's.
+/// The unit of Open vSwitch and ovn-controller.
 pub const OVS: &str = "ovs-ovn";
-/// The databases'.
+/// The unit of the databases.
 pub const CENTRAL: &str = "kube-ovn-central";
 
-/// Checks that a lab can be made so.
+/// Checks the prerequisites of a lab by hand.
 pub fn present(nodes: u8) -> Result<()> {
     ensure!(nodes >= 2, "--by-hand: the page has controllers on two nodes");
     stand_in::present()
 }
 
-/// Whether the lab that is up was made so.
+/// Returns true if the running lab was made by hand.
 pub fn is_up() -> bool {
     stand_in::folder().exists()
 }
 
-/// What the process of a unit on a node is called.
+/// Returns the name of the process of a unit on a node.
 pub fn name(node: Node, unit: &str) -> String {
     format!("{unit}-{}", node.name())
 }
 
-/// Does what the page says. A node gets its network a moment after this returns.
+/// Runs the commands of the page. The nodes have a network shortly after this returns.
 pub async fn up(nodes: &[Node]) -> Result<()> {
     stand_in::prepare()?;
     try_join_all(nodes.iter().map(|node| async {
@@ -59,7 +59,7 @@ pub async fn up(nodes: &[Node]) -> Result<()> {
     Ok(())
 }
 
-/// Runs the blocks under a heading; what they printed.
+/// Runs the blocks under a heading. Returns their output.
 pub async fn section(title: &str, nodes: &[Node]) -> Result<String> {
     let mut said = String::new();
     for block in page::section(title)? {
@@ -69,7 +69,7 @@ pub async fn section(title: &str, nodes: &[Node]) -> Result<String> {
     Ok(said)
 }
 
-/// Runs the blocks under a heading that leaves it open on which node.
+/// Runs the blocks under a heading on a node of choice.
 pub async fn section_on(title: &str, node: Node) -> Result<String> {
     let mut said = String::new();
     for block in page::section(title)? {
@@ -79,7 +79,7 @@ pub async fn section_on(title: &str, node: Node) -> Result<String> {
     Ok(said)
 }
 
-/// `lab restart`: puts what is built now on all nodes, and starts every `controller` or `agent` anew.
+/// `lab restart`: installs the current build on all nodes and restarts every `controller` or `agent`.
 pub async fn restart(what: &str) -> Result<()> {
     let known = UNITS.iter().find(|(name, ..)| *name == what);
     let (_, unit, place) = known.with_context(|| format!("there is no {what} to restart; controller or agent"))?;
@@ -91,7 +91,7 @@ pub async fn restart(what: &str) -> Result<()> {
     try_join_all(all).await.map(drop)
 }
 
-/// The nodes of a place.
+/// Returns the nodes of a place.
 fn on(place: Place, nodes: &[Node]) -> Result<&[Node]> {
     let some = |count| nodes.get(..count).context("too few nodes");
     match place {
@@ -125,7 +125,7 @@ mod tests {
 
     const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../systemd");
 
-    /// Name and text of every unit of the project.
+    /// Returns the name and the text of every unit.
     fn all() -> BTreeMap<String, String> {
         let paths = fs::read_dir(FOLDER).unwrap().map(|entry| entry.unwrap().path());
         let units = paths.filter(|path| path.extension().is_some_and(|extension| extension == "service"));
@@ -144,7 +144,7 @@ mod tests {
         let units = all();
         assert_eq!(units.len(), 4);
         for (name, text) in units {
-            // A slip would be an empty value.
+            // An unknown setting would expand to an empty value.
             for word in text.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(word, _)| word) {
                 assert!(is_one(word), "{name} names {word}, which is no setting");
             }
@@ -171,7 +171,7 @@ mod tests {
         }
     }
 
-    /// What systemd itself says of a unit, on a machine with our programs.
+    /// Returns the output of `systemd-analyze verify` for a unit, on a machine with our programs.
     fn verified(name: &str, text: &str) -> String {
         let root = tempfile::tempdir().unwrap();
         let put = |path: &str, content: &[u8], mode| {

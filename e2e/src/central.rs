@@ -1,4 +1,4 @@
-//! OVN's centre as tests know it, whoever runs it: the databases and northd on the first node, in a pod or by a unit.
+//! The OVN central as tests see it: the databases and northd on the first node, in a pod or a unit.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,15 +11,15 @@ use crate::layout::Node;
 use crate::systemd::{self, systemctl};
 use crate::{by_hand, kube, process, rootfs};
 
-/// Where it is.
+/// The node of the OVN central.
 pub const NODE: Node = Node::ONE;
 
-/// Where the databases listen.
+/// The address of the databases.
 pub fn address() -> String {
     NODE.ip4()
 }
 
-/// Has it go, and come back after `meanwhile`, whatever came of it. It serves when this returns.
+/// Stops the OVN central, runs `meanwhile`, and starts it again even if that failed. On return, the databases work.
 pub async fn away(meanwhile: impl Future<Output = Result<()>>) -> Result<()> {
     if by_hand::is_up() {
         systemctl(NODE, &["stop", by_hand::CENTRAL]).await?;
@@ -30,7 +30,7 @@ pub async fn away(meanwhile: impl Future<Output = Result<()>>) -> Result<()> {
         return outcome;
     }
     let kubectl = async |words: &[&str]| kube::kubectl(&[&["--namespace=kube-system"], words].concat()).await;
-    // By its pod: the Deployment's status may still tell of the one that is gone.
+    // Wait for the pod, because the status of the Deployment can still describe the old pod.
     let pod = async |is: &str| kubectl(&["wait", "pod", "--selector=app=ovn-central", is, "--timeout=60s"]).await;
     kubectl(&["scale", "deployment/ovn-central", "--replicas=0"]).await?;
     pod("--for=delete").await?;
@@ -41,12 +41,12 @@ pub async fn away(meanwhile: impl Future<Output = Result<()>>) -> Result<()> {
     outcome
 }
 
-/// The northbound database's file: a log of all transactions that it has committed.
+/// The file of the northbound database: a log of all committed transactions.
 pub fn northbound_file() -> PathBuf {
     NODE.dir().join("root/etc/origin/ovn/ovnnb_db.db")
 }
 
-/// Ends the databases, and starts them again after `meanwhile`: the northbound one on its file, or on an empty one.
+/// Restarts the databases and runs `meanwhile` in between. The northbound database keeps its file or starts empty.
 pub async fn restart_northbound(keep: bool, meanwhile: impl Future<Output = Result<()>>) -> Result<()> {
     let outcome = async {
         let outcome = meanwhile.await;
@@ -59,17 +59,17 @@ pub async fn restart_northbound(keep: bool, meanwhile: impl Future<Output = Resu
     Box::pin(away(outcome)).await
 }
 
-/// A command of OVN's that finds both databases' sockets.
+/// Returns an OVN command that finds the sockets of both databases.
 pub fn command(program: &str, arguments: &[&str]) -> Result<Command> {
     rootfs::on(NODE, program, arguments)
 }
 
-/// `ovn-nbctl` with `arguments`; what it printed.
+/// Runs `ovn-nbctl`. Returns its output.
 pub async fn nbctl(arguments: &[&str]) -> Result<String> {
     process::run(command("ovn-nbctl", arguments)?).await
 }
 
-/// `ovn-sbctl` with `arguments`; what it printed.
+/// Runs `ovn-sbctl`. Returns its output.
 pub async fn sbctl(arguments: &[&str]) -> Result<String> {
     process::run(command("ovn-sbctl", arguments)?).await
 }

@@ -1,6 +1,8 @@
-//! A control group subtree for each node, so that two kubelets never see each other's pods. Both versions of cgroups.
+//! A cgroup subtree for each node, so that a kubelet does not see the pods of another. Supports both versions of
+//! cgroups.
 //!
-//! A node's processes are moved there before its cgroup namespace is made; the namespace then shows that subtree as the root.
+//! A node's processes are moved into the subtree before the node's cgroup namespace is created. The namespace then
+//! shows this subtree as the root.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,19 +17,19 @@ use nix::sched::{CloneFlags, unshare};
 use crate::layout::Node;
 
 const ROOT: &str = "/sys/fs/cgroup";
-/// The lab's part of each hierarchy.
+/// The lab's directory in each hierarchy.
 const LAB: &str = "kube-ovn-lab";
 
-/// How this machine's control groups are mounted.
+/// The cgroup hierarchies of this machine.
 pub enum Hierarchies {
-    /// Version 1: the directories under `/sys/fs/cgroup`, each named by its controllers.
+    /// Version 1: the directories under `/sys/fs/cgroup`, named after their controllers.
     V1(Vec<String>),
-    /// Version 2: one tree.
+    /// Version 2: a single hierarchy.
     V2,
 }
 
 impl Hierarchies {
-    /// Reads it from this process's mounts.
+    /// Reads the hierarchies from the mounts of this process.
     pub fn here() -> Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         let mut v1 = Vec::new();
@@ -46,7 +48,7 @@ impl Hierarchies {
         Ok(Self::V1(v1))
     }
 
-    /// The lab's directory in each hierarchy.
+    /// Returns the lab's directory in each hierarchy.
     fn lab(&self) -> Vec<PathBuf> {
         match self {
             Self::V1(names) => names.iter().map(|n| Path::new(ROOT).join(n).join(LAB)).collect(),
@@ -54,7 +56,7 @@ impl Hierarchies {
         }
     }
 
-    /// Moves this process into the node's group, made if need be.
+    /// Moves this process into the node's cgroup. Creates the cgroup if necessary.
     pub fn enter(&self, node: Node) -> Result<()> {
         for lab in self.lab() {
             let group = lab.join(node.name());
@@ -78,7 +80,7 @@ impl Hierarchies {
         Ok(())
     }
 
-    /// Inside of the node's cgroup namespace: mounts what the node sees as `/sys/fs/cgroup`.
+    /// Mounts the node's `/sys/fs/cgroup`. Runs in the node's cgroup namespace.
     pub fn mount(&self) -> Result<()> {
         match self {
             Self::V1(names) => {
@@ -92,7 +94,7 @@ impl Hierarchies {
             }
             Self::V2 => {
                 mount(Some("cgroup2"), ROOT, Some("cgroup2"), MsFlags::empty(), None::<&str>)?;
-                // A group with controllers for its children may hold no process itself.
+                // A cgroup that delegates controllers cannot contain processes.
                 let own = Path::new(ROOT).join("system");
                 fs::create_dir_all(&own)?;
                 write(&own.join("cgroup.procs"), "0")?;
@@ -102,8 +104,8 @@ impl Hierarchies {
         Ok(())
     }
 
-    /// Moves this process, which is on the node and has a mount namespace of its own, into a group of version 2 that is the node's
-    /// alone, whichever version the machine has: systemd knows no other.
+    /// Moves this process into a separate version 2 cgroup of the node, on machines with either version, because
+    /// systemd supports only version 2. The process must run on the node in its own mount namespace.
     pub fn enter_unified(&self, node: Node) -> Result<()> {
         let group = match self {
             Self::V1(_) => {
@@ -116,7 +118,7 @@ impl Hierarchies {
         write(&group.join("cgroup.procs"), "0")
     }
 
-    /// Every process in the lab's groups: all that runs on its nodes, and nothing else.
+    /// Returns all processes in the lab's cgroups, that is, all processes on its nodes.
     pub fn processes(&self) -> BTreeSet<i32> {
         let mut groups = self.lab();
         let mut found = BTreeSet::new();
@@ -129,20 +131,20 @@ impl Hierarchies {
         found
     }
 
-    /// Removes the lab's groups. They must hold no process; the kernel takes a moment to see that.
+    /// Removes the lab's cgroups. They must be empty. The kernel needs a moment to notice this.
     pub fn remove(&self) -> Result<()> {
         self.remove_unified(LAB.into())?;
         remove(&self.lab())
     }
 
-    /// Removes a node's groups, as [`Hierarchies::remove`] does all of the lab's.
+    /// Removes a node's cgroups. See [`Hierarchies::remove`].
     pub fn remove_node(&self, node: Node) -> Result<()> {
         self.remove_unified(Path::new(LAB).join(node.name()))?;
         remove(&self.lab().iter().map(|lab| lab.join(node.name())).collect::<Vec<_>>())
     }
 
-    /// Removes the groups of [`Hierarchies::enter_unified`] where they are not part of the node's: from a mount namespace of a
-    /// thread's own, since a machine with version 1 need not have the other one mounted.
+    /// Removes the cgroups of [`Hierarchies::enter_unified`] on a machine with version 1. Mounts version 2 in a
+    /// separate mount namespace of a thread, because the machine may not have it mounted.
     fn remove_unified(&self, groups: PathBuf) -> Result<()> {
         if matches!(self, Self::V2) {
             return Ok(());
@@ -157,7 +159,7 @@ impl Hierarchies {
     }
 }
 
-/// Version 1 gives a new cpuset no processors and memory until it is told.
+/// A new version 1 cpuset has no processors and memory until they are set.
 fn prepare_v1(dir: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let (own, parent) = (dir.join(file), dir.parent().unwrap_or(Path::new("/")).join(file));
@@ -169,7 +171,7 @@ fn prepare_v1(dir: &Path) -> Result<()> {
     if dir.join("cpuset.cpus").exists() { write(&clone, "1") } else { Ok(()) }
 }
 
-/// Version 2: gives the children of `dir` all the controllers that it has itself.
+/// Version 2: delegates all controllers of `dir` to its children.
 fn delegate(dir: &Path) -> Result<()> {
     let controllers = fs::read_to_string(dir.join("cgroup.controllers"))?;
     for controller in controllers.split_whitespace() {

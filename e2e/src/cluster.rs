@@ -1,5 +1,5 @@
-//! The lab as tests see it: a [`Cluster`] that is up, a [`Scene`] of what one test makes in it, and [`Place`]s that packets
-//! are sent from.
+//! The lab as tests see it: a running [`Cluster`], a [`Scene`] with the objects of one test, and [`Place`]s that send
+//! packets.
 //!
 //! ```no_run
 //! # async fn test() -> anyhow::Result<()> {
@@ -11,7 +11,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Waiting is watching, each wait with a bound and an error that says what was there instead.
+//! All waits use watches. Each has a time limit, and its error describes the actual state.
 
 use std::fmt::Debug;
 use std::pin::pin;
@@ -37,17 +37,17 @@ pub use place::Place;
 pub use pod::{Pod, is_ready};
 pub use scene::Scene;
 
-/// How long a wait waits: far beyond what anything takes, so that running out of it always means something.
+/// The time limit of a wait. It is far beyond every expected duration, so a timeout always means a failure.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A lab that is up.
+/// A running lab.
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
 }
 
 impl Cluster {
-    /// The lab that is up on this machine.
+    /// Returns the lab that is running on this machine.
     pub async fn running() -> Result<Self> {
         ensure!(kubeconfig().exists(), "no lab is up: run `make lab-up`, as root");
         let client = crate::kube::client().await?;
@@ -58,37 +58,37 @@ impl Cluster {
         Ok(Self { client })
     }
 
-    /// A Kubernetes client with the admin's rights.
+    /// Returns a Kubernetes client with admin rights.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// The nodes, `n1` first.
+    /// Returns the nodes, `n1` first.
     pub fn nodes(&self) -> Vec<Node> {
         Node::running()
     }
 
-    /// One of the nodes as a place: its own network namespace, not a pod's.
+    /// Returns a node as a place: the node's network namespace.
     pub fn node(&self, name: &str) -> Result<Place> {
         Node::named(name).filter(|n| n.pid().is_some()).map(Place::Node).with_context(|| format!("no node {name} runs"))
     }
 
-    /// A host that is no part of the cluster, on the nodes' network. `lab-peer` answers there, see [`crate::layout::OUTSIDE`].
+    /// Returns a host on the nodes' network outside of the cluster. It runs `lab-peer`, see [`crate::layout::OUTSIDE`].
     pub fn outside(&self) -> Place {
         Place::Host(OUTSIDE_NETNS)
     }
 
-    /// The Node object of a node.
+    /// Returns the Node object of a node.
     pub async fn node_object(&self, name: &str) -> Result<NodeObject> {
         Ok(Api::all(self.client()).get(name).await?)
     }
 
-    /// An empty scene of that name; what an earlier run of it has left is removed first.
+    /// Returns an empty scene. Removes what an earlier run of the scene has left.
     pub async fn scene(&self, name: &'static str) -> Result<Scene> {
         Scene::empty(self.clone(), name).await
     }
 
-    /// Watches the object until `check` says nothing is amiss any more, and returns it. `check` says what is.
+    /// Watches an object until `check` succeeds, and returns it.
     pub async fn until<K>(&self, api: Api<K>, name: &str, check: impl Fn(&K) -> Result<()> + Send + Sync) -> Result<K>
     where
         K: Resource<DynamicType: Default> + Clone + Debug + Send + Sync + DeserializeOwned + 'static,
@@ -107,7 +107,7 @@ impl Cluster {
         }
     }
 
-    /// Waits until an event of that namespace, chosen by these fields, has all of these words in its message.
+    /// Waits for an event in this namespace that matches the field selector and whose message contains all words.
     pub async fn told(&self, namespace: &str, fields: &str, words: &[&str]) -> Result<()> {
         let events: Api<Event> = Api::namespaced(self.client(), namespace);
         let config = watcher::Config::default().fields(fields);
@@ -128,7 +128,7 @@ impl Cluster {
         heard.with_context(|| format!("no event of {fields} with {words:?} after {PATIENCE:?}"))?
     }
 
-    /// Watches until there is no such object.
+    /// Watches until the object is gone.
     pub async fn until_gone<K>(&self, api: Api<K>, name: &str) -> Result<()>
     where
         K: Resource<DynamicType: Default> + Clone + Debug + Send + Sync + DeserializeOwned + 'static,
@@ -142,7 +142,7 @@ impl Cluster {
     }
 }
 
-/// For [`Cluster::until`]: the subnet is in force.
+/// For [`Cluster::until`]: checks that the subnet is Ready.
 pub fn subnet_ready(subnet: &Subnet) -> Result<()> {
     let conditions = subnet.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
     let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");

@@ -1,4 +1,4 @@
-//! `lab down`: removes all that `up` made, whatever state it is in, and goes on after an error.
+//! `lab down`: removes everything that `up` creates, in whatever state it is. Continues after an error.
 
 use std::fs;
 use std::time::Duration;
@@ -12,17 +12,18 @@ use crate::cgroup::Hierarchies;
 use crate::layout::{STATE, state};
 use crate::{net, node, process};
 
-/// Processes by their records, then namespaces and links by their names, control groups, and the state itself. On an error
-/// the state stays, so that the next try still knows what was recorded.
+/// Removes the recorded processes, then namespaces and links by name, the cgroups, and the state directory. After an
+/// error the state directory stays, so that the next attempt has the records.
 pub async fn down() -> Result<()> {
     let mut errors = Vec::new();
     let records: Vec<_> = fs::read_dir(state("pid")).into_iter().flatten().flatten().map(|e| e.path()).collect();
-    // Nothing needs a farewell: what would be saved is removed. A node's process 1 takes all that runs on the node with it.
+    // No process needs a graceful stop, because its data is removed. Killing a node's process 1 kills all processes on
+    // it.
     let ends = records.iter().map(|r| process::stop(r, Duration::ZERO));
     errors.extend(join_all(ends).await.into_iter().filter_map(Result::err));
     let groups = Hierarchies::here()?;
     for process in groups.processes() {
-        let _ = kill(Pid::from_raw(process), Signal::SIGKILL); // on a node that failed before it was recorded
+        let _ = kill(Pid::from_raw(process), Signal::SIGKILL); // of a node that failed before it was recorded
     }
     errors.extend(net::down().await);
     errors.extend(groups.remove().err());

@@ -1,5 +1,5 @@
-//! The network as a user installs it: our image on every node, and then the commands of `docs/install.md`. OVN, Open vSwitch and
-//! our programs then run in pods; `up` has started none of them.
+//! Installs the network as a user does: imports our image on every node and runs the commands of `docs/install.md`.
+//! OVN, Open vSwitch and our programs run in pods. `up` starts none of them.
 
 use std::io;
 use std::path::PathBuf;
@@ -14,47 +14,48 @@ use crate::process::{self, sh};
 
 /// The page.
 const PAGE: &str = include_str!("../../docs/install.md");
-/// How its commands begin.
+/// The beginnings of its commands.
 const LABEL: &str = "kubectl label node NAME ";
 const MANIFEST: &str = "kubectl apply ";
 const HELM: &str = "helm install ";
 
-/// The ways that the page tells of first.
+/// The first two methods of installation on the page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
-    /// The manifest as it is: one family, and the tunnels wherever the node's address is. The userspace datapath of the lab has no
-    /// tunnels there, so pods reach only those of their own node, and `ovs-ovn` is not ready and says why.
+    /// The unchanged manifest: IPv4 only, and tunnels on the interface with the node's address. The lab's userspace
+    /// datapath has no tunnels there, so pods reach only the pods of their node, and `ovs-ovn` is not ready and reports
+    /// the reason.
     Manifest,
-    /// The chart, with the values that the lab needs.
+    /// The Helm chart, with the values that the lab needs.
     Helm,
 }
 
-/// Checks that there is an image.
+/// Checks that the image exists.
 pub fn present() -> Result<()> {
     let image = image()?;
     ensure!(image.exists(), "{} is missing: run make image", image.display());
     Ok(())
 }
 
-/// The archive that `images/build` has written.
+/// Returns the archive that `images/build` writes.
 fn image() -> io::Result<PathBuf> {
     sibling(concat!("../image/kube-ovn-rs-v", env!("CARGO_PKG_VERSION"), ".tar"))
 }
 
-/// What a node has that Open vSwitch does not run on yet: an address on the interface for tunnels, and our image.
+/// Prepares a node: adds an address to the interface for tunnels and imports our image.
 pub async fn prepare(node: Node) -> Result<()> {
     address(node).await?;
     let image = image()?.display().to_string();
     process::run(process::on(node, "ctr", &["--namespace", "k8s.io", "images", "import", &image])?).await.map(drop)
 }
 
-/// Gives the interface for tunnels its address.
+/// Adds the address of the interface for tunnels.
 pub async fn address(node: Node) -> Result<()> {
     sh(&format!("ip -n {} address add {}/24 dev eth1", node.netns(), node.tunnel_ip())).await.map(drop)
 }
 
-/// Does what the page says of installing in that way. The nodes must be known to the API server; they get their network some
-/// seconds after this returns.
+/// Runs the commands of the page for this method. The API server must know the nodes. They have a network some seconds
+/// after this returns.
 pub async fn up(nodes: &[Node], way: Way) -> Result<()> {
     let first = nodes.first().context("a lab has a node")?.name();
     operator(&command(LABEL)?.replace("NAME", &first)).await?;
@@ -64,19 +65,19 @@ pub async fn up(nodes: &[Node], way: Way) -> Result<()> {
     }
 }
 
-/// The first line of the page's commands that begins so.
+/// Returns the first command of the page that begins with `beginning`.
 pub fn command(beginning: &str) -> Result<&'static str> {
     let line = PAGE.lines().find(|line| line.starts_with(beginning));
     line.with_context(|| format!("docs/install.md has no command that begins with {beginning:?}"))
 }
 
-/// Runs a line of the page as an operator does: in the project's folder, with `kubectl`, `helm` and a kubeconfig.
+/// Runs a command of the page as an operator: in the project's directory, with `kubectl`, `helm` and a kubeconfig.
 async fn operator(line: &str) -> Result<()> {
     eprintln!("lab: $ {line}");
     process::run(operator::shell(&operator::project(), line)).await.map(drop)
 }
 
-/// The lab's settings, where they are not the chart's own.
+/// Returns the values of the lab that differ from the chart's defaults.
 fn values() -> Vec<String> {
     let (services4, services6) = SERVICES.split_once(',').unwrap_or((SERVICES, ""));
     let cidr = |of: &str, family: &str, cidr: &str| format!("--set cidrs.{of}.{family}={cidr}");
@@ -89,7 +90,7 @@ fn values() -> Vec<String> {
     ]
 }
 
-/// Waits until every workload of the manifest is as its object wants it.
+/// Waits until every workload of the manifest is rolled out.
 pub async fn settled() -> Result<()> {
     let workloads = ["deployment/ovn-central", "daemonset/kube-ovn-cni", "deployment/kube-ovn-controller"];
     try_join_all(workloads.map(|workload| async move {

@@ -1,4 +1,4 @@
-//! The control plane of Kubernetes, as plain processes at 172.30.0.254: etcd, API server, controller manager, scheduler.
+//! The Kubernetes control plane as plain processes at 172.30.0.254: etcd, API server, controller manager and scheduler.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;
@@ -12,29 +12,29 @@ use crate::layout::{CONTROL_PLANE, SERVICES, cache, kubeconfig, state};
 use crate::pki::file;
 use crate::process;
 
-/// etcd's client port on the loopback; not its usual one, which may be in use by another.
+/// etcd's client port on the loopback interface. The default port may be in use.
 const ETCD: &str = "http://127.0.0.1:12379";
 
-/// One binary holds all of Kubernetes; the name that it is called by says what it is.
+/// One binary contains all Kubernetes programs. The name of the link to it selects the program.
 pub const PROGRAMS: [&str; 6] =
     ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"];
 
-/// What watches the API server on the control plane, and the name of its own that each has in its certificate's files.
+/// The controllers of the control plane, with the names of their certificate files.
 const CONTROLLERS: [(&str, &str); 2] =
     [("kube-controller-manager", "controller-manager"), ("kube-scheduler", "scheduler")];
 
-/// The path of one of [`PROGRAMS`].
+/// Returns the path of one of [`PROGRAMS`].
 pub fn program(name: &str) -> std::path::PathBuf {
     state("bin").join(name)
 }
 
-/// `kubectl` with the admin's rights; what it printed.
+/// Runs `kubectl` with admin rights. Returns its output.
 pub async fn kubectl(words: &[&str]) -> Result<String> {
     let kubeconfig = format!("--kubeconfig={}", kubeconfig().display());
     process::run(process::command(program("kubectl"), &[&[kubeconfig.as_str()], words].concat())).await
 }
 
-/// Starts all of it. The API server is ready when this returns.
+/// Starts the control plane. On return, the API server is ready.
 pub async fn up() -> Result<()> {
     for name in PROGRAMS {
         symlink(cache("bin/kube"), program(name))?;
@@ -44,8 +44,8 @@ pub async fn up() -> Result<()> {
     start_controllers()
 }
 
-/// The controller manager and the scheduler anew: what a real cluster does to them when they lose their Lease because the API
-/// server was away. Those that lived on would each look for it again only after a pause of up to a minute.
+/// Restarts the controller manager and the scheduler. In a real cluster they restart when they lose their Lease during
+/// an outage of the API server. Without a restart, each would pause for up to a minute before it reconnects.
 pub async fn restart_controllers() -> Result<()> {
     for (name, _) in CONTROLLERS {
         process::kill_now(name).await?;
@@ -77,10 +77,11 @@ fn start_controllers() -> Result<()> {
     Ok(())
 }
 
-/// Starts the API server on what etcd has. It is ready when this returns.
+/// Starts the API server with the data in etcd. On return, it is ready.
 pub async fn start_apiserver() -> Result<()> {
     apiserver()?;
-    // Ready, not only answering: before its bootstrap roles are there, it refuses all the others for good.
+    // Wait until it is ready, not only until it answers: before its bootstrap roles exist, it rejects the other
+    // components, and they do not retry.
     process::ready("kube-apiserver", Duration::from_mins(1), || async {
         let request = http::Request::get("/readyz").body(Vec::new())?;
         Ok(client().await?.request_text(request).await.map(drop)?)
@@ -88,7 +89,7 @@ pub async fn start_apiserver() -> Result<()> {
     .await
 }
 
-/// Waits until pods can be created: the controller manager has given the default namespace its service account.
+/// Waits until pods can be created, that is, until the default namespace has its service account.
 pub async fn settled() -> Result<()> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client().await?, "default");
     process::ready("kube-controller-manager", Duration::from_secs(30), || async {
@@ -97,7 +98,7 @@ pub async fn settled() -> Result<()> {
     .await
 }
 
-/// A client with the admin's rights.
+/// Returns a client with admin rights.
 pub async fn client() -> Result<Client> {
     let path = kubeconfig();
     let config = Kubeconfig::read_from(&path).with_context(|| path.display().to_string())?;
@@ -110,7 +111,7 @@ fn etcd() -> Result<()> {
     let data = format!("--data-dir={}", state("etcd").display());
     let flags = [
         &data,
-        "--unsafe-no-fsync", // the data lives as long as the lab
+        "--unsafe-no-fsync", // the data is needed only while the lab runs
         "--quota-backend-bytes=4294967296",
         "--listen-peer-urls=http://127.0.0.1:12380",
         &format!("--listen-client-urls={ETCD}"),

@@ -1,4 +1,4 @@
-//! What Kubernetes runs on a node: containerd with the lab's one image, kubelet, kube-proxy.
+//! The Kubernetes programs of a node: containerd with the lab's only image, the kubelet and kube-proxy.
 
 use std::fs;
 use std::path::Path;
@@ -35,10 +35,10 @@ disabled_plugins = ["io.containerd.snapshotter.v1.zfs", "io.containerd.snapshott
         SystemdCgroup = false
 "#;
 
-/// The longest pause before a container is started again, of the kubelet: tests kill many.
+/// The kubelet's maximum backoff for container restarts. It is short, because tests kill many containers.
 pub const MOST_PAUSE: &str = "1s";
 
-/// containerd, with the image, and Debian's plain CNI plugins beside where ours will be.
+/// Starts containerd, imports the image, and installs Debian's basic CNI plugins next to ours.
 pub async fn containerd(node: Node) -> Result<()> {
     let dir = node.dir();
     let config = dir.join("containerd.toml");
@@ -56,17 +56,17 @@ pub async fn containerd(node: Node) -> Result<()> {
     process::run(process::on(node, "ctr", &["--namespace", "k8s.io", "images", "import", &image])?).await.map(drop)
 }
 
-/// Starts containerd on what it has on disk; it answers when this returns.
+/// Starts containerd with its existing data. On return, it answers.
 pub async fn start_containerd(node: Node) -> Result<()> {
     let (config, name) = (node.dir().join("containerd.toml"), format!("containerd-{}", node.name()));
     process::start(&name, process::on(node, "containerd", &["--config", &config.display().to_string()])?)?;
-    // The node's /run is in its own mount namespace; through its process 1 we see it from here.
+    // The node's /run is in its own mount namespace. The /proc entry of its process 1 gives access to it.
     let pid = node.pid().context("the node has ended")?;
     let socket = format!("/proc/{pid}/root/run/containerd/containerd.sock");
     process::ready(&name, Duration::from_secs(20), || async { Ok(UnixStream::connect(&socket).await.map(drop)?) }).await
 }
 
-/// kubelet and kube-proxy. The API server must be ready, or the kubelet registers its node seconds later.
+/// Starts the kubelet and kube-proxy. If the API server is not ready, the kubelet registers its node seconds later.
 pub fn up(node: Node) -> Result<()> {
     let (name, dir) = (node.name(), node.dir());
     fs::write(dir.join("resolv.conf"), "nameserver 10.96.0.10\n")?;
@@ -114,7 +114,7 @@ pub fn up(node: Node) -> Result<()> {
         "clientConnection": {"kubeconfig": file("proxy.conf")},
         "hostnameOverride": name,
         "mode": "iptables",
-        // What enters by ovn0 comes from a pod, whatever its subnet.
+        // Packets that enter through ovn0 come from a pod of any subnet.
         "detectLocalMode": "InterfaceNamePrefix",
         "detectLocal": {"interfaceNamePrefix": "ovn"},
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},

@@ -1,7 +1,7 @@
-//! Whether everybody who keeps a record of pods' addresses and ports says the same: pods and nodes, IP objects, the
-//! northbound database, each node's Open vSwitch and links, and the Subnets' counts.
+//! Checks that all records of pods' addresses and ports agree: pods and nodes, IP objects, the northbound database, the
+//! Open vSwitch database and links of each node, and the status of the Subnets.
 //!
-//! One reading is a list of sentences, each naming what disagrees with what; none is what [`agree`] waits for.
+//! One check returns a list of disagreements. [`agree`] waits until the list is empty.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -18,13 +18,13 @@ use crate::cluster::nb::{self, Row};
 use crate::cluster::{Cluster, Place};
 use crate::layout::Node;
 
-/// A record of one port: addresses (sorted text), MAC.
+/// The record of a port: its addresses as sorted text, and its MAC address.
 type Record = (Vec<String>, String);
 
-/// Longer than the agents' pause from one comparison with the kernel to the next: 30 s.
+/// The time limit. It is longer than the interval of 30 s at which the agents compare their state with the kernel.
 const PATIENCE: Duration = Duration::from_secs(75);
 
-/// Waits until all records agree; how long that took. The error lists every disagreement that is left.
+/// Waits until all records agree. Returns how long it took. The error lists the remaining disagreements.
 pub async fn agree(cluster: &Cluster) -> Result<Duration> {
     let start = Instant::now();
     loop {
@@ -35,12 +35,12 @@ pub async fn agree(cluster: &Cluster) -> Result<Duration> {
         if start.elapsed() > PATIENCE {
             bail!("{} disagreements after {PATIENCE:?}:\n  {}", amiss.len(), amiss.join("\n  "));
         }
-        // Five kinds of sources that must agree at one moment: no single watch shows that.
+        // Polls, because no single watch shows when five different sources agree.
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }
 
-/// What disagrees now.
+/// Returns the current disagreements.
 pub async fn read(cluster: &Cluster) -> Result<Vec<String>> {
     let all = ListParams::default();
     let pods = Api::<PodView>::all(cluster.client()).list(&all).await?.items;
@@ -62,7 +62,7 @@ pub async fn read(cluster: &Cluster) -> Result<Vec<String>> {
             Err(error) => amiss.push(error.to_string()),
         }
     }
-    // An address that is kept for a stateful set's pod to come has its IP object alone.
+    // An address that is reserved for a pod of a StatefulSet has only its IP object.
     let kept = |ip: &&Ip| {
         let label = ip.metadata.labels.as_ref().and_then(|labels| labels.get(IP_RESERVED_LABEL));
         label.is_some_and(|value| value == "true")
@@ -109,7 +109,7 @@ fn compare(what: &str, wanted: &BTreeMap<String, Record>, found: &BTreeMap<Strin
     amiss.extend(left.map(|(name, record)| format!("{what} {name} {record:?} has neither pod nor node")));
 }
 
-/// Ports of ours that belong to a pod or a node.
+/// Returns our ports of pods and nodes.
 async fn logical_ports() -> Result<BTreeMap<String, Record>> {
     let rows = nb::find("Logical_Switch_Port", &["external_ids:vendor=kube-ovn"]).await?;
     let ports = rows.iter().filter(|row| row.get("type").is_none_or(|kind| kind == ""));
@@ -126,7 +126,7 @@ fn text(row: &Row, column: &str) -> String {
     row.get(column).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-/// Each pod on the node has one port and one link there, and there are no others.
+/// Checks that each pod on the node has exactly one interface and link, and that there are no others.
 async fn on_node(node: Node, pods: &[PodView], amiss: &mut Vec<String>) -> Result<()> {
     let (place, on) = (Place::Node(node), node.name());
     let here = pods.iter().filter(|pod| pod.node_name() == Some(&on));
@@ -137,7 +137,7 @@ async fn on_node(node: Node, pods: &[PodView], amiss: &mut Vec<String>) -> Resul
         let ids = row.get("external_ids").and_then(Value::as_object).context("external_ids is a map")?;
         let (port, uid) = (text(ids, "iface-id"), text(ids, "pod_uid"));
         if text(ids, "container_id").is_empty() {
-            continue; // the node's own
+            continue; // the node's own interface
         }
         match expected.remove(&port) {
             Some(of) if of == uid => {}
@@ -155,7 +155,7 @@ async fn on_node(node: Node, pods: &[PodView], amiss: &mut Vec<String>) -> Resul
     Ok(())
 }
 
-/// The Subnet's status tells exactly the IPv4 addresses of its IP objects.
+/// Checks that the Subnet's status contains exactly the IPv4 addresses of its IP objects.
 fn counted(subnet: &Subnet, ips: &[Ip], amiss: &mut Vec<String>) {
     let name = subnet.metadata.name.as_deref().unwrap_or_default();
     let status = subnet.status.clone().unwrap_or_default();
@@ -173,7 +173,7 @@ fn counted(subnet: &Subnet, ips: &[Ip], amiss: &mut Vec<String>) {
     }
 }
 
-/// `a-b,c` as single addresses.
+/// Expands `a-b,c` to single addresses.
 fn expand(ranges: &str) -> Option<BTreeSet<Ipv4Addr>> {
     let mut all = BTreeSet::new();
     for range in ranges.split(',').filter(|range| !range.is_empty()) {

@@ -1,10 +1,10 @@
-//! The lab: a real Kubernetes and OVN cluster on one machine, and what tests need to use it.
+//! The lab: a real Kubernetes and OVN cluster on one machine, and helpers for tests.
 //!
-//! Nothing here is simulated: etcd, API server, kubelets, containerd, OVN and OVS are the ones of a real cluster; only the
-//! machines are namespaces of this one ([`layout`] draws the map). The order of [`up::up`] is the best way into the rest.
-//! Tests attach to a lab that is up through [`Cluster`].
+//! etcd, the API server, the kubelets, containerd, OVN and OVS are real. Only the machines are namespaces on this
+//! machine; see the diagram in [`layout`]. To read the code, start with [`up::up`]. Tests use a running lab through
+//! [`Cluster`].
 //!
-//! It is a tool for people at a terminal, so its errors are `anyhow` chains to be read, not values to be matched.
+//! The lab is a tool for interactive use, so its errors are `anyhow` chains and not typed values.
 
 pub mod bench;
 pub mod by_hand;

@@ -1,4 +1,4 @@
-//! `lab`: brings a cluster up on this machine, lets you look around in it, and takes it down.
+//! `lab`: starts a cluster on this machine, gives access to it, and stops it.
 
 use std::convert::Infallible;
 use std::os::unix::process::CommandExt;
@@ -21,63 +21,63 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Bring the cluster up and leave it running.
+    /// Start the cluster and leave it running.
     Up {
-        /// How many nodes, 1 to 3.
+        /// Number of nodes, 1 to 3.
         #[arg(long, default_value_t = 2)]
         nodes: u8,
-        /// What not to bring up; only `kube-ovn`, the network, can be left out.
+        /// Parts to omit. Only `kube-ovn`, the network, can be omitted.
         #[arg(long)]
         without: Vec<String>,
-        /// The network without pods, as docs/by-hand.md says, from what has been built, in place of the image and the chart.
+        /// Install the network without pods, from the current build, as described in docs/by-hand.md.
         #[arg(long, conflicts_with = "without")]
         by_hand: bool,
-        /// The network by the manifest as it is, and not by the chart with the lab's values.
+        /// Install the network with the unchanged manifest instead of the chart with the lab's values.
         #[arg(long, conflicts_with_all = ["without", "by_hand"])]
         manifest: bool,
     },
-    /// Take it down; nothing of it stays, however far it came up.
+    /// Stop the cluster and remove everything, even after a failed start.
     Down,
-    /// Run a command on a node (n1..), or outside of the cluster (lab-out).
+    /// Run a command on a node (n1..) or outside of the cluster (lab-out).
     Exec {
-        /// Where.
+        /// Node name or lab-out.
         host: String,
-        /// What, with its arguments; of OVN and OVS it is the node's own version that runs, and systemctl is the lab's.
+        /// Command with its arguments. OVN and OVS commands run in the node's own version, and systemctl is the lab's.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<String>,
     },
-    /// kubectl, as the cluster's admin.
+    /// Run kubectl as the cluster admin.
     #[command(disable_help_flag = true)]
     Kubectl(Rest),
-    /// ovn-nbctl.
+    /// Run ovn-nbctl.
     #[command(disable_help_flag = true)]
     Nbctl(Rest),
-    /// ovn-sbctl.
+    /// Run ovn-sbctl.
     #[command(disable_help_flag = true)]
     Sbctl(Rest),
-    /// Restart `controller` (both replicas) or `agent` (all nodes) with what has been built since, on a lab made by hand.
+    /// Restart `controller` (both replicas) or `agent` (all nodes) with the current build, in a lab made by hand.
     Restart {
         /// `controller` or `agent`.
         what: String,
     },
-    /// Measure, on the lab that is up.
+    /// Run the benchmark on the running lab.
     Bench(bench::Options),
-    /// Run the CNI plugin for pods, here, and print how long it took.
+    /// Run the CNI plugin for pods on this node and print the durations.
     #[command(hide = true)]
     BenchPlugin(bench::plugin::Call),
-    /// Make a node's namespaces.
+    /// Create a node's namespaces.
     #[command(hide = true)]
     NodeStart { node: String },
-    /// Be a node's process 1.
+    /// Run as a node's process 1.
     #[command(hide = true)]
     NodeInit { node: String },
-    /// Make a node's systemd.
+    /// Start a node's systemd.
     #[command(hide = true)]
     Boot { node: String },
-    /// Be it.
+    /// Run as a node's systemd.
     #[command(hide = true)]
     BootInit { node: String },
-    /// Do what the page takes for granted and a lab does not have.
+    /// Replace a program that docs/by-hand.md assumes and a lab lacks.
     #[command(hide = true)]
     StandIn {
         name: String,
@@ -87,7 +87,7 @@ enum Verb {
     /// Run a command in a node's Debian.
     #[command(hide = true)]
     Chroot {
-        /// Where that is.
+        /// Path of the root file system.
         #[arg(long)]
         root: PathBuf,
         #[command(flatten)]
@@ -97,7 +97,7 @@ enum Verb {
 
 #[derive(clap::Args)]
 struct Rest {
-    /// Its arguments.
+    /// Arguments of the program.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
@@ -139,7 +139,7 @@ fn act() -> Result<()> {
         Verb::Sbctl(rest) => match become_it(central::command("ovn-sbctl", &words(&rest.arguments))?)? {},
         Verb::Bench(options) => wait_for(bench::run(options))??,
         Verb::BenchPlugin(call) => println!("{}", bench::plugin::call(&call)?),
-        // These change the namespaces of the process, so they must stay clear of a runtime's threads.
+        // These change the namespaces of the process, so they must not run in a multi-threaded runtime.
         Verb::NodeStart { node } => node::start(named(&node)?)?,
         Verb::NodeInit { node } => match node::init(named(&node)?)? {},
         Verb::Boot { node } => systemd::start(named(&node)?)?,

@@ -1,5 +1,5 @@
-//! The wires: two bridges of the host, a pair of cables to each node, and a small host outside that is nothing but a network
-//! namespace. Every name begins with `lab` or `vlab`, so that `down` finds them without a record.
+//! The links of the lab: two bridges on the host, two veth pairs for each node, and a network namespace that acts as a
+//! host outside of the cluster. Every name begins with `lab` or `vlab`, so `down` finds them without a record.
 
 use anyhow::Result;
 
@@ -8,10 +8,10 @@ use crate::layout::{
 };
 use crate::process::{run, sh};
 
-/// Bridges, the host's own addresses, and the outside.
+/// Creates the bridges, the host's addresses, and the outside host.
 pub async fn up() -> Result<()> {
     for bridge in [BRIDGE, TUNNEL_BRIDGE] {
-        // No snooping: a bridge that learns who wants multicast drops the first neighbour solicitations.
+        // Disable multicast snooping: a snooping bridge drops the first neighbor solicitations.
         sh(&format!("ip link add {bridge} type bridge mcast_snooping 0")).await?;
         sh(&format!("ip link set {bridge} up")).await?;
     }
@@ -21,7 +21,7 @@ pub async fn up() -> Result<()> {
     cable(OUTSIDE_NETNS, "eth0", &format!("v{OUTSIDE_NETNS}"), BRIDGE, &[OUTSIDE, OUTSIDE_6]).await
 }
 
-/// The node's network namespace with `eth0` on the node network, and `eth1` without an address for its tunnels.
+/// Creates the node's network namespace with `eth0` on the node network, and `eth1` without an address for tunnels.
 pub async fn plug(node: Node) -> Result<()> {
     let netns = node.netns();
     namespace(&netns).await?;
@@ -32,12 +32,12 @@ pub async fn plug(node: Node) -> Result<()> {
     cable(&netns, "eth1", &format!("v{netns}t"), TUNNEL_BRIDGE, &[]).await
 }
 
-/// Takes the node's cables and its network namespace away.
+/// Removes the node's veth pairs and its network namespace.
 pub async fn unplug(node: Node) -> Result<()> {
     let netns = node.netns();
     sh(&format!("ip netns delete {netns}")).await?;
     for cable in [format!("v{netns}"), format!("v{netns}t")] {
-        // The namespace takes them along when the kernel comes to it.
+        // The kernel also removes them with the namespace, but later.
         let gone = sh(&format!("ip link delete {cable}")).await;
         if std::path::Path::new("/sys/class/net").join(&cable).exists() {
             gone?;
@@ -46,7 +46,7 @@ pub async fn unplug(node: Node) -> Result<()> {
     Ok(())
 }
 
-/// Removes all of it; what is not there is no error.
+/// Removes all links and namespaces. Missing ones are not an error.
 pub async fn down() -> Vec<anyhow::Error> {
     let mut lines = Vec::new();
     let nodes = Node::first(MAX_NODES).map(Node::netns);
@@ -59,11 +59,11 @@ pub async fn down() -> Vec<anyhow::Error> {
     for line in lines {
         errors.extend(sh(&line).await.err());
     }
-    // ip makes this a mount of its own for its first namespace; it stays, busy, while somebody else has one.
+    // `ip` mounts this directory for its first namespace. The mount stays in use while other namespaces exist.
     if std::fs::read_dir("/run/netns").is_ok_and(|mut d| d.next().is_none()) {
         let _ = nix::mount::umount("/run/netns");
     }
-    // A namespace goes when its last process is gone, a moment later, and its cables with it: here they go at once.
+    // The kernel removes a namespace and its links some time after its last process exits. Remove the links now.
     let devices: Vec<_> = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten().collect();
     for device in devices {
         let name = device.file_name().to_string_lossy().into_owned();
@@ -90,13 +90,13 @@ async fn cable(netns: &str, inside: &str, outside: &str, bridge: &str, addresses
     sh(&format!("ip -n {netns} link set {inside} up")).await.map(drop)
 }
 
-/// Starts what answers from outside of the cluster: `lab-peer serve`.
+/// Starts `lab-peer serve` on the outside host.
 pub fn outside() -> Result<()> {
     let peer = sibling("static/lab-peer")?;
     crate::process::start(OUTSIDE_NETNS, crate::process::in_netns(OUTSIDE_NETNS, peer, &["serve", "outside"]))
 }
 
-/// Runs `program` to its end in a host that is nothing but a network namespace, for example [`OUTSIDE_NETNS`].
+/// Runs `program` in a network namespace that acts as a host, for example [`OUTSIDE_NETNS`], and waits for it.
 pub async fn on_host(netns: &str, program: &str, arguments: &[&str]) -> Result<String> {
     run(crate::process::in_netns(netns, program, arguments)).await
 }

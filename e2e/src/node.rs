@@ -1,7 +1,7 @@
-//! A node: network, mount, pid, host name, IPC and control group namespaces, held by a process 1 of our own.
+//! A node: network, mount, PID, UTS, IPC and cgroup namespaces, held by our own process 1.
 //!
-//! Everything on it runs at Debian's usual paths, since each node has its own directories there. Killing its process 1 ends
-//! all that runs on it and lets go of its mounts.
+//! Programs on a node use Debian's usual paths, because each node has its own directories there. Killing process 1
+//! kills all processes of the node and removes its mounts.
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -22,7 +22,7 @@ use crate::cgroup::Hierarchies;
 use crate::layout::{Node, lab, state};
 use crate::{net, process, record, rootfs};
 
-/// What a kubelet and a container runtime write to, besides what they share with the node's Debian.
+/// The directories of the kubelet and the container runtime that are not shared with the node's Debian.
 const OWN: [&str; 6] = [
     "/var/lib/kubelet",
     "/var/lib/containerd",
@@ -32,12 +32,12 @@ const OWN: [&str; 6] = [
     "/var/log/containers",
 ];
 
-/// The node's own paths: what is mounted over the host's.
+/// Returns the node's own paths, which are mounted over the host's.
 fn paths() -> impl Iterator<Item = &'static str> {
     OWN.into_iter().chain(rootfs::SHARED).filter(|p| *p != "/run")
 }
 
-/// Makes the directories that nodes mount theirs over, where the host has none. What is made is noted in the lab's state.
+/// Creates missing mount points on the host. Records them in the lab's state.
 pub fn mount_points() -> Result<()> {
     let missing: Vec<_> = paths().filter(|p| !Path::new(p).exists()).collect();
     fs::write(state("mount-points"), missing.join("\n"))?;
@@ -47,19 +47,19 @@ pub fn mount_points() -> Result<()> {
     Ok(())
 }
 
-/// Removes the directories that [`mount_points`] made, if they are as empty as then.
+/// Removes the directories that [`mount_points`] created, if they are empty.
 pub fn remove_mount_points() {
     for path in fs::read_to_string(state("mount-points")).unwrap_or_default().lines() {
         let _ = fs::remove_dir(path);
     }
 }
 
-/// Makes the node; it is there, with nothing running on it, when this returns.
+/// Creates the node. On return, it exists, and no programs run on it.
 pub async fn up(node: Node) -> Result<()> {
     net::plug(node).await?;
     fs::create_dir_all(node.dir())?;
     let ready = node.dir().join("ready");
-    let _ = fs::remove_file(&ready); // of a life before
+    let _ = fs::remove_file(&ready); // of an earlier start
     process::run(process::command(lab(), &["node-start", &node.name()])).await?;
     process::ready(&node.name(), Duration::from_secs(10), || async {
         fs::metadata(&ready).map(drop).with_context(|| ready.display().to_string())
@@ -67,8 +67,8 @@ pub async fn up(node: Node) -> Result<()> {
     .await
 }
 
-/// The machine loses its power: all that runs on it ends at once, with its namespaces, its links and what it had in memory. Its
-/// files stay, and [`up`] makes it again.
+/// Simulates a power failure: all processes end at once, and namespaces, links and memory are lost. The files stay, and
+/// [`up`] recreates the node.
 pub async fn lose(node: Node) -> Result<()> {
     process::stop(&state("pid").join(node.name()), Duration::ZERO).await?;
     for part in ["containerd", "kubelet", "kube-proxy"] {
@@ -78,7 +78,7 @@ pub async fn lose(node: Node) -> Result<()> {
     Hierarchies::here()?.remove_node(node)
 }
 
-/// `lab node-start`: makes the namespaces, and in them the node's process 1, which stays when this is done.
+/// `lab node-start`: creates the namespaces and the node's process 1, which keeps running.
 pub fn start(node: Node) -> Result<()> {
     setns(File::open(Path::new("/run/netns").join(node.netns()))?, CloneFlags::CLONE_NEWNET)?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC)?;
@@ -91,13 +91,14 @@ pub fn start(node: Node) -> Result<()> {
         .stderr(log)
         .process_group(0)
         .spawn()?;
-    // It shares our mounts, and waits for this word before it changes them: what is recorded here is read from our /proc.
+    // The child shares our mounts and waits for this message before it changes them, because the record is read from
+    // our /proc.
     record::write(&state("pid").join(node.name()), init.id())?;
     init.stdin.take().context("a pipe")?.write_all(b"go")?;
     Ok(())
 }
 
-/// `lab node-init`: process 1 of the node. Gives it its directories, then reaps orphans for as long as the node lives.
+/// `lab node-init`: process 1 of the node. Mounts the node's directories, then reaps orphans.
 pub fn init(node: Node) -> Result<Infallible> {
     let mut word = [0; 2];
     std::io::stdin().read_exact(&mut word).context("not recorded")?;
@@ -119,7 +120,7 @@ pub fn init(node: Node) -> Result<Infallible> {
     }
 }
 
-/// What an administrator sets on a Kubernetes node. Loose source checks and no address detection keep tests honest and quick.
+/// Typical sysctls of a Kubernetes node. Without reverse path filtering and router advertisements, tests are reliable.
 const SYSCTLS: [(&str, &str); 6] = [
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv6/conf/all/forwarding", "1"),
@@ -138,7 +139,7 @@ fn file_systems(node: Node, groups: &Hierarchies) -> Result<()> {
         mount(Some(&source), path, nil, MsFlags::MS_BIND, nil).with_context(|| path.to_owned())?;
     }
     mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), nil).context("/proc")?;
-    // All of it must go: hidden mounts stay in mountinfo, and kubelet trips over control groups that it cannot see.
+    // Unmount /sys completely: hidden mounts stay in mountinfo, and the kubelet fails on cgroups that it cannot see.
     umount2("/sys", MntFlags::MNT_DETACH).context("/sys")?;
     mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), nil).context("/sys")?;
     groups.mount()?;
@@ -147,6 +148,6 @@ fn file_systems(node: Node, groups: &Hierarchies) -> Result<()> {
         fs::create_dir_all(format!("/run/{dir}"))?;
     }
     rootfs::make(node)?;
-    // kubelet hands the volumes that it mounts to containers.
+    // The kubelet mounts volumes that must propagate to containers.
     mount(nil, "/", nil, MsFlags::MS_REC | MsFlags::MS_SHARED, nil).context("/")
 }

@@ -1,17 +1,17 @@
-//! The operator of the lab's cluster: whoever sits at a terminal in the project's folder and may do everything in the cluster.
+//! The operator of the lab's cluster: a user in the project's directory with admin rights in the cluster.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::layout::{cache, kubeconfig, state};
 
-/// The project's folder.
+/// Returns the project's directory.
 pub fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/")).to_owned()
 }
 
-/// A shell of the operator's for `script`, in `folder`, with the lab's `kubectl` and `helm`. What is in `bin` of that folder comes
-/// first.
+/// Returns a shell that runs `script` in `folder`, with the lab's `kubectl` and `helm`. Programs in `folder`'s `bin`
+/// take precedence.
 pub fn shell(folder: &Path, script: &str) -> Command {
     let path = std::env::var("PATH").unwrap_or_default();
     let programs =

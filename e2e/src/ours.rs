@@ -1,4 +1,4 @@
-//! Our two controllers as tests know them, whoever runs them: on the first two nodes, in the nodes' own network.
+//! The two controllers as tests see them: in pods or units, on the first two nodes, in the nodes' network namespaces.
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -7,26 +7,26 @@ use tokio::net::TcpStream;
 use crate::by_hand;
 use crate::layout::{Node, state};
 
-/// The nodes that they run on.
+/// The nodes of the controllers.
 pub const NODES: [Node; 2] = [Node::ONE, Node::TWO];
 
-/// What they are called, in the order of [`NODES`]. So are their units where there are any, and their names in the Lease.
+/// The names of the controllers, in the order of [`NODES`]. Units and Lease holders have the same names.
 pub fn controllers() -> [String; 2] {
     NODES.map(|node| by_hand::name(node, by_hand::CONTROLLER))
 }
 
-/// The network namespace that a replica runs in, and the address at which it answers there.
+/// Returns the network namespace of a replica and the address of its endpoint.
 pub fn controller_host(replica: usize) -> (String, String) {
     let node = NODES[replica];
     (node.netns(), node.ip4())
 }
 
-/// The place of a replica among [`controllers`].
+/// Returns the number of a replica in [`controllers`].
 pub fn place(name: &str) -> Result<usize> {
     controllers().iter().position(|other| other == name).with_context(|| format!("no controller is {name}"))
 }
 
-/// The leader's name, and what its `/metrics` say.
+/// Returns the name of the leader and its `/metrics`.
 pub async fn leader() -> Result<(String, String)> {
     for (replica, name) in controllers().into_iter().enumerate() {
         let (_, address) = controller_host(replica);
@@ -38,7 +38,7 @@ pub async fn leader() -> Result<(String, String)> {
     anyhow::bail!("no controller leads; see {}", state("log").display())
 }
 
-/// Status and body of what a controller's endpoint answers.
+/// Returns the status and the body of a controller's endpoint.
 pub async fn get(address: &str, path: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect((address, 10660)).await?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").as_bytes()).await?;
@@ -49,7 +49,7 @@ pub async fn get(address: &str, path: &str) -> Result<(u16, String)> {
     Ok((status, body.to_owned()))
 }
 
-/// A metric without labels.
+/// Returns the value of a metric without labels.
 pub fn value(metrics: &str, name: &str) -> Option<f64> {
     metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }

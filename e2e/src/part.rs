@@ -1,8 +1,8 @@
-//! What tests take away and bring back: daemons that are killed (`kill -9`), paused, and started again.
+//! The daemons that tests kill (`kill -9`), pause and start again.
 //!
-//! A daemon that the lab runs itself is known by its record, and the lab starts it again. Any other runs in a pod or in a unit, or
-//! is a child of one of our programs: it is found by the network namespace that it shares with its node and by its program, and it
-//! is for kubelet or systemd, or for what it is a child of, to start it again; here that is waited for.
+//! The lab finds its own daemons by their records and restarts them itself. Other daemons run in a pod or a unit, or
+//! are children of our programs. They are found by program name in the node's network namespace. The kubelet, systemd
+//! or the parent restarts them, and the lab waits for that.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -16,35 +16,35 @@ use nix::unistd::Pid;
 use crate::layout::{Node, state};
 use crate::{by_hand, central, kube, kubelet, ours, process};
 
-/// How long kubelet may take to start a container again whose process was killed; its pause between restarts is
-/// [`kubelet::MOST_PAUSE`] in the lab. systemd's is a second.
+/// The time limit for the kubelet to restart a killed container. Its backoff is [`kubelet::MOST_PAUSE`] in the lab, and
+/// systemd's is one second.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A daemon of the lab.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Part {
-    /// A replica of our controller, by its place in [`ours::controllers`].
+    /// A replica of our controller, by its number in [`ours::controllers`].
     Controller(usize),
     /// Our agent on a node.
     Agent(Node),
-    /// A node's containerd. The shims of running containers stay.
+    /// A node's containerd. The shims of running containers keep running.
     Containerd(Node),
     /// A node's ovn-controller.
     OvnController(Node),
-    /// The northbound database; its file stays.
+    /// The northbound database. Its file stays.
     Northbound,
-    /// The API server; etcd stays.
+    /// The API server. etcd keeps running.
     ApiServer,
 }
 
 impl Part {
-    /// The controller that leads now.
+    /// Returns the current leader.
     pub async fn leader() -> Result<Self> {
         let (name, _) = ours::leader().await?;
         Ok(Self::Controller(ours::place(&name)?))
     }
 
-    /// What it is called, and its record where the lab runs it.
+    /// Returns the name, which is also the name of the lab's record.
     pub fn name(self) -> String {
         match self {
             Self::Controller(replica) => ours::controllers()[replica].clone(),
@@ -56,7 +56,7 @@ impl Part {
         }
     }
 
-    /// Its process, by the host's number; none while it does not run.
+    /// Returns the host's process ID, or `None` if the daemon is not running.
     pub fn pid(self) -> Option<u32> {
         if self.is_the_labs() {
             let pid = process::recorded(&state("pid").join(self.name()))?;
@@ -67,11 +67,11 @@ impl Part {
             Self::Agent(node) => on(&node.netns(), "kube-ovn-cni", is_no_probe),
             Self::OvnController(node) => on(&node.netns(), "ovn-controller", |_| true),
             Self::Northbound => on(&central::NODE.netns(), "ovsdb-server", is_northbound),
-            Self::Containerd(_) | Self::ApiServer => None, // the lab's own
+            Self::Containerd(_) | Self::ApiServer => None, // run by the lab
         }
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     pub fn signal(self, signal: Signal) -> Result<()> {
         if self.is_the_labs() {
             return process::signal(&self.name(), signal);
@@ -80,7 +80,7 @@ impl Part {
         kill(Pid::from_raw(i32::try_from(pid)?), signal).with_context(|| format!("{signal} to {}", self.name()))
     }
 
-    /// Kills it unasked, and starts it again at once; it has a process when this returns.
+    /// Kills the daemon and starts it again at once. On return, it has a new process.
     pub async fn revive(self) -> Result<()> {
         if self.is_the_labs() {
             process::kill_now(&self.name()).await?;
@@ -91,7 +91,7 @@ impl Part {
         self.again(old).await
     }
 
-    /// Starts it after it was killed; or waits until whoever runs it has.
+    /// Starts the daemon after a kill, or waits until it is restarted.
     pub async fn start(self) -> Result<()> {
         match self {
             Self::Containerd(node) => kubelet::start_containerd(node).await,
@@ -100,15 +100,15 @@ impl Part {
         }
     }
 
-    /// It is there but does nothing, until what this returns is dropped.
+    /// Stops the daemon with SIGSTOP. Dropping the result resumes it.
     pub fn pause(self) -> Result<Paused> {
         let pid = self.pid();
         self.signal(Signal::SIGSTOP)?;
         Ok(Paused { part: self, pid })
     }
 
-    /// It hangs for a while and is gone for another, each as long as its future takes; then it is started again, whatever
-    /// came of them.
+    /// Pauses the daemon while `hangs` runs, stops it while `gone` runs, and starts it again even if one of them
+    /// failed.
     pub async fn away(
         self,
         hangs: impl Future<Output = Result<()>>,
@@ -135,12 +135,12 @@ impl Part {
         hung.and(outcome)
     }
 
-    /// Whether the lab starts it itself; else whoever kills it sees it come back.
+    /// Returns true if the lab runs the daemon. Other daemons are restarted by their parent.
     fn is_the_labs(self) -> bool {
         matches!(self, Self::Containerd(_) | Self::ApiServer)
     }
 
-    /// Until it has a process, and that is another one than `old`.
+    /// Waits until the daemon has a process other than `old`.
     async fn again(self, old: Option<u32>) -> Result<()> {
         let again = async || {
             let new = self.pid().filter(|pid| Some(*pid) != old);
@@ -150,7 +150,7 @@ impl Part {
     }
 }
 
-/// A part that does nothing until this is dropped.
+/// A paused daemon. Dropping it resumes the daemon.
 #[derive(Debug)]
 pub struct Paused {
     part: Part,
@@ -159,15 +159,15 @@ pub struct Paused {
 
 impl Drop for Paused {
     fn drop(&mut self) {
-        // One that has been killed needs nothing, and another in its place neither.
+        // A killed daemon and its successor need no signal.
         if self.part.is_the_labs() || self.part.pid() == self.pid {
             let _ = self.part.signal(Signal::SIGCONT);
         }
     }
 }
 
-/// The process that runs `program` in a named network namespace itself, which no pod with a network of its own does, and is
-/// the `right` one of them.
+/// Returns the process of `program` in a named network namespace for which `right` is true. Pods with their own network
+/// are in other namespaces.
 fn on(netns: &str, program: &str, right: fn(&Path) -> bool) -> Option<u32> {
     let namespace = fs::metadata(Path::new("/run/netns").join(netns)).ok()?.ino();
     let is_it = |pid: u32| {
@@ -180,13 +180,13 @@ fn on(netns: &str, program: &str, right: fn(&Path) -> bool) -> Option<u32> {
     names.filter_map(|name| name.to_str()?.parse().ok()).find(|pid| is_it(*pid))
 }
 
-/// Whether it is not a probe, which runs the same program (`check ready`).
+/// Returns true if the process is not a probe, which runs the same program (`check ready`).
 fn is_no_probe(process: &Path) -> bool {
     let line = fs::read_to_string(process.join("cmdline")).unwrap_or_default();
     line.split('\0').nth(1) != Some("check")
 }
 
-/// Whether this database server has the northbound database.
+/// Returns true if this database server serves the northbound database.
 fn is_northbound(process: &Path) -> bool {
     fs::read_to_string(process.join("cmdline")).is_ok_and(|line| line.contains("ovnnb"))
 }

@@ -1,5 +1,5 @@
-//! The cluster's certificates and kubeconfigs: two authorities (Kubernetes, and the front proxy of aggregated APIs), elliptic
-//! curve keys throughout.
+//! The cluster's certificates and kubeconfigs. There are two CAs, for Kubernetes and for the front proxy of aggregated
+//! APIs. All keys are elliptic curve keys.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::layout::{CONTROL_PLANE, CONTROL_PLANE_6, Node, state};
 
-/// The kubeconfigs that are made: file name, user, group.
+/// The kubeconfigs: file name, user, group.
 const USERS: [(&str, &str, Option<&str>); 4] = [
     ("admin", "admin", Some("system:masters")),
     ("controller-manager", "system:kube-controller-manager", None),
@@ -20,12 +20,12 @@ const USERS: [(&str, &str, Option<&str>); 4] = [
     ("proxy", "system:kube-proxy", None),
 ];
 
-/// A file under `pki`, as a string for command lines.
+/// Returns a file under `pki` as a string for command lines.
 pub fn file(name: &str) -> String {
     state("pki").join(name).display().to_string()
 }
 
-/// Makes all of it under `pki` in the lab's state.
+/// Creates all files under `pki` in the lab's state.
 pub fn make(nodes: &[Node]) -> Result<()> {
     fs::create_dir_all(state("pki"))?;
     let (cluster, front) = (authority("ca")?, authority("front")?);
@@ -47,7 +47,7 @@ pub fn make(nodes: &[Node]) -> Result<()> {
         kubeconfig(&name)?;
     }
 
-    // Service account tokens are signed with a bare key pair.
+    // A plain key pair signs service account tokens.
     let key = KeyPair::generate()?;
     write("sa.key", &key.serialize_pem())?;
     write("sa.pub", &key.public_key_pem())
@@ -56,7 +56,7 @@ pub fn make(nodes: &[Node]) -> Result<()> {
 fn authority(name: &str) -> Result<Issuer<'static, KeyPair>> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
-    params.distinguished_name.remove(DnType::CommonName); // the crate's own name
+    params.distinguished_name.remove(DnType::CommonName); // the crate's default
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
@@ -65,7 +65,7 @@ fn authority(name: &str) -> Result<Issuer<'static, KeyPair>> {
     Ok(Issuer::new(params, key))
 }
 
-/// `names` are DNS names and addresses, told apart by their form.
+/// `names` are DNS names and addresses.
 fn leaf(by: &Issuer<'_, KeyPair>, file: &str, user: &str, group: Option<&str>, names: Vec<String>) -> Result<()> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(names)?;
@@ -80,7 +80,7 @@ fn leaf(by: &Issuer<'_, KeyPair>, file: &str, user: &str, group: Option<&str>, n
     write(&format!("{file}.key"), &key.serialize_pem())
 }
 
-/// Kubeconfigs are YAML, and JSON is YAML.
+/// A kubeconfig is YAML, and JSON is valid YAML.
 fn kubeconfig(user: &str) -> Result<()> {
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "lab",

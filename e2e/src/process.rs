@@ -1,5 +1,5 @@
-//! Processes of the lab: started detached, logged, recorded in a file `pid/<name>`, and ended by nothing but that record.
-//! What runs inside of a node dies with the node's process 1 as well.
+//! The processes of the lab. They run detached, write to a log file, and are recorded in a file `pid/<name>`. The lab
+//! stops them only by that record. Processes on a node also end with the node's process 1.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -17,14 +17,14 @@ use nix::unistd::Pid;
 use crate::layout::{Node, state};
 pub use crate::record::recorded;
 
-/// A command with its arguments.
+/// Returns a command with its arguments.
 pub fn command(program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments).current_dir("/");
     command
 }
 
-/// `program` as it would run on `node`: in all of its namespaces.
+/// Returns a command that runs `program` in all namespaces of `node`.
 pub fn on(node: Node, program: impl AsRef<OsStr>, arguments: &[&str]) -> Result<Command> {
     let pid = node.pid().with_context(|| format!("{} does not run", node.name()))?.to_string();
     let mut command = command(
@@ -35,14 +35,14 @@ pub fn on(node: Node, program: impl AsRef<OsStr>, arguments: &[&str]) -> Result<
     Ok(command)
 }
 
-/// `program` in a named network namespace.
+/// Returns a command that runs `program` in a named network namespace.
 pub fn in_netns(netns: &str, program: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
     let mut command = command("nsenter", &[&format!("--net=/run/netns/{netns}"), "--"]);
     command.arg(program).args(arguments);
     command
 }
 
-/// Runs to the end; what it printed, or an error with the command line and all it said.
+/// Runs a command and returns its output. An error contains the command line and all output.
 pub async fn run(command: Command) -> Result<String> {
     let shown = shown(&command);
     let mut command = tokio::process::Command::from(command);
@@ -57,14 +57,14 @@ pub async fn run(command: Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// [`run`] for a command line without spaces in its words.
+/// Like [`run`], for a command line whose words contain no spaces.
 pub async fn sh(line: &str) -> Result<String> {
     let mut words = line.split_whitespace();
     let program = words.next().unwrap_or_default();
     run(command(program, &words.collect::<Vec<_>>())).await
 }
 
-/// Starts `command` as the process called `name`: detached from this terminal, its output appended to `log/<name>.log`.
+/// Starts `command` as the process `name`, detached from the terminal. Its output is appended to `log/<name>.log`.
 pub fn start(name: &str, mut command: Command) -> Result<()> {
     let log = File::options().create(true).append(true).open(log(name))?;
     let child = command
@@ -77,12 +77,12 @@ pub fn start(name: &str, mut command: Command) -> Result<()> {
     crate::record::write(&state("pid").join(name), child.id())
 }
 
-/// Whether the process called `name` runs.
+/// Returns true if the process `name` is running.
 pub fn runs(name: &str) -> bool {
     recorded(&state("pid").join(name)).is_some()
 }
 
-/// An error naming every process of the lab that has ended by itself.
+/// Fails with the names of all processes of the lab that have exited.
 pub fn all_run() -> Result<()> {
     let records = fs::read_dir(state("pid"))?.flatten().map(|e| e.path());
     let ended: Vec<_> = records.filter(|r| recorded(r).is_none()).map(|r| r.display().to_string()).collect();
@@ -90,15 +90,15 @@ pub fn all_run() -> Result<()> {
     Ok(())
 }
 
-/// Ends the process of a record: asks first, and after `grace` tells. Removes the record.
+/// Stops the process of a record: sends SIGTERM, and SIGKILL after `grace`. Removes the record.
 pub async fn stop(file: &Path, grace: Duration) -> Result<()> {
     if let Some(pid) = recorded(file) {
         let targets = itself(pid);
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             for target in &targets {
-                let _ = kill(Pid::from_raw(i32::try_from(*target)?), signal); // gone is what we want
+                let _ = kill(Pid::from_raw(i32::try_from(*target)?), signal); // it may be gone already
             }
-            // An nsenter whose child was stopped has stopped itself, and would never see it end.
+            // An nsenter stops when its child stops, and would then not notice the child's exit.
             let _ = kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGCONT);
             let patience = if signal == Signal::SIGKILL { Duration::from_secs(10) } else { grace };
             let deadline = Instant::now() + patience;
@@ -114,7 +114,7 @@ pub async fn stop(file: &Path, grace: Duration) -> Result<()> {
     }
 }
 
-/// Sends a signal to the process called `name` itself.
+/// Sends a signal to the process `name` itself, not to its nsenter.
 pub fn signal(name: &str, signal: Signal) -> Result<()> {
     let pid = recorded(&state("pid").join(name)).with_context(|| format!("{name} does not run"))?;
     let mut targets = itself(pid);
@@ -128,7 +128,7 @@ pub fn signal(name: &str, signal: Signal) -> Result<()> {
     Ok(())
 }
 
-/// Ends the process called `name` by SIGKILL, unasked; it is gone when this returns.
+/// Kills the process `name` with SIGKILL. On return, it is gone.
 pub async fn kill_now(name: &str) -> Result<()> {
     signal(name, Signal::SIGKILL)?;
     let file = state("pid").join(name);
@@ -141,27 +141,27 @@ pub async fn kill_now(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The process itself behind a recorded pid: of what runs on a node we know the nsenter that waits for it.
+/// Returns the actual process of a recorded process ID. For a process on a node, the record contains its nsenter.
 pub fn itself(pid: u32) -> Vec<u32> {
     let inside = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "nsenter");
     if inside { children(pid) } else { vec![pid] }
 }
 
-/// The name of the file that a process runs, whether or not another stands there meanwhile; none for a zombie.
+/// Returns the file name of a process' executable, even if the file was replaced. Returns `None` for a zombie.
 pub fn program(pid: u32) -> Option<String> {
     let file = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     let name = file.file_name()?.to_string_lossy();
     Some(name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned())
 }
 
-/// The processes that the first thread of a process has started.
+/// Returns the children that the first thread of a process has started.
 pub fn children(pid: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|p| p.parse().ok()).collect()
 }
 
-/// [`until`] for the start of the process called `name`. An error has the end of its log as well; it comes at once when that
-/// process is gone.
+/// Like [`until`], for the start of the process `name`. Fails at once if the process exits. An error contains the end
+/// of its log.
 pub async fn ready<T, F: Future<Output = Result<T>>>(
     name: &str,
     patience: Duration,
@@ -175,12 +175,12 @@ pub async fn ready<T, F: Future<Output = Result<T>>>(
     })
 }
 
-/// Waits until `check` gives a value, asking every 50 ms: for what tells nobody when it comes. The error is the last answer.
+/// Polls `check` every 50 ms until it succeeds. Returns the last error. For conditions that cannot be watched.
 pub async fn until<T, F: Future<Output = Result<T>>>(patience: Duration, check: impl FnMut() -> F) -> Result<T> {
     poll(patience, || true, check).await
 }
 
-/// Asks for as long as `patience` lasts and there is hope.
+/// Polls until `patience` expires or `hope` is false.
 async fn poll<T, F: Future<Output = Result<T>>>(
     patience: Duration,
     hope: impl Fn() -> bool,
@@ -195,7 +195,7 @@ async fn poll<T, F: Future<Output = Result<T>>>(
     }
 }
 
-/// Where the process called `name` writes what it says.
+/// Returns the log file of the process `name`.
 pub fn log(name: &str) -> std::path::PathBuf {
     state("log").join(format!("{name}.log"))
 }

@@ -1,5 +1,5 @@
-//! Records of processes: a file with a pid and the kernel's start time of it, so that a number used again by somebody else is
-//! never taken for the process.
+//! Records of processes. A record contains the process ID and the start time from the kernel, so that a reused ID is
+//! not mistaken for the process.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ pub fn write(file: &Path, pid: u32) -> Result<()> {
     fs::write(file, format!("{pid} {started}\n")).with_context(|| file.display().to_string())
 }
 
-/// The pid in a record, if that very process still runs.
+/// Returns the process ID in a record if the process is still running.
 pub fn recorded(file: &Path) -> Option<u32> {
     let text = fs::read_to_string(file).ok()?;
     let (pid, started) = text.trim().split_once(' ')?;
@@ -20,11 +20,11 @@ pub fn recorded(file: &Path) -> Option<u32> {
     (start_time(pid)? == started).then_some(pid)
 }
 
-/// Field 22 of `/proc/<pid>/stat`; none for a process that is gone, or a zombie that has let go of everything: its sockets
-/// and files are closed when its last thread has ended.
+/// Returns field 22 of `/proc/<pid>/stat`, or `None` for a process that has exited. A zombie counts as exited when its
+/// last thread has ended, because only then are its sockets and files closed.
 fn start_time(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in field 2 may hold anything, but not a `)` after its own.
+    // The name in field 2 can contain any character, but the last `)` ends it.
     let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
     let ended = fields.first() == Some(&"Z") && threads() <= 1;

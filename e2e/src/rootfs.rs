@@ -1,9 +1,10 @@
-//! A node's Debian: the root file system that `e2e/setup` has made of `images/packages`, with a layer of the node's own above it, so
-//! that what is installed and written there is that node's alone. OVN, Open vSwitch and our programs run changed into it, with
-//! the directories that they share with the rest of the node ([`SHARED`]) bound into it.
+//! A node's Debian: the root file system that `e2e/setup` creates from `images/packages`, with a writable layer for
+//! each node. OVN, Open vSwitch and our programs run in it with chroot. The directories in [`SHARED`] are shared with
+//! the rest of the node.
 //!
-//! The layer is mounted in the node's mount namespace, and each process that is changed into it has one of its own below that:
-//! no mount is ever seen by the host or outlives its node, and what the node mounts later is seen by all.
+//! The layer is mounted in the node's mount namespace. Each process in the chroot has its own mount namespace below
+//! that. The host sees none of these mounts, and they disappear with the node. Later mounts of the node are visible to
+//! all.
 
 use std::convert::Infallible;
 use std::fs;
@@ -18,15 +19,15 @@ use nix::sched::{CloneFlags, unshare};
 use crate::layout::{Node, cache, lab, rootfs};
 use crate::process;
 
-/// What is in it as the rest of the node has it.
+/// The directories that are shared with the rest of the node.
 pub const SHARED: [&str; 4] = ["/run", "/etc/cni", "/etc/origin", "/opt/cni"];
 
-/// Where it is, on the node.
+/// Returns the path of the chroot on the node.
 pub fn root(node: Node) -> PathBuf {
     node.dir().join("debian")
 }
 
-/// Mounts the node's own; for its process 1, in its mount namespace.
+/// Mounts the chroot. Runs in the node's process 1, in its mount namespace.
 pub fn make(node: Node) -> Result<()> {
     let (root, layer, work) = (root(node), node.dir().join("layer"), node.dir().join("work"));
     for dir in [&root, &layer, &work] {
@@ -42,7 +43,7 @@ pub fn make(node: Node) -> Result<()> {
     Ok(())
 }
 
-/// A command in the node's Debian, beside its systemd where there is one.
+/// Returns a command that runs in the node's Debian, in the namespaces of its systemd if there is one.
 pub fn on(node: Node, program: &str, arguments: &[&str]) -> Result<Command> {
     let mut command = if let Some(pid) = systemd(node) {
         process::command("nsenter", &[&format!("--target={pid}"), "--all", "--wdns=/"])
@@ -53,13 +54,13 @@ pub fn on(node: Node, program: &str, arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// The host's number for the systemd of the node's Debian, where one runs.
+/// Returns the host's process ID of the systemd in the node's Debian, if it is running.
 pub fn systemd(node: Node) -> Option<u32> {
-    // Who started it has ended, so that it is a child of the node's process 1.
+    // The process that started it has exited, so it is a child of the node's process 1.
     process::children(node.pid()?).into_iter().find(|pid| process::program(*pid).as_deref() == Some("systemd"))
 }
 
-/// A file of the node's Debian, as the host reaches it while the node runs.
+/// Returns the host's path of a file in the node's Debian. The node must be running.
 pub fn file(node: Node, path: &str) -> Result<PathBuf> {
     let pid = node.pid().with_context(|| format!("{} does not run", node.name()))?;
     let machine = Path::new("/proc").join(pid.to_string()).join("root");
@@ -71,10 +72,10 @@ pub fn file(node: Node, path: &str) -> Result<PathBuf> {
     Ok(machine.join(root.strip_prefix("/").unwrap_or(&root)).join(relative))
 }
 
-/// Becomes `program` inside of such a root. Returns only when it fails.
+/// Executes `program` in the chroot. Returns only on failure.
 pub fn enter(root: &Path, program: &str, arguments: &[String]) -> Result<Infallible> {
     unshare(CloneFlags::CLONE_NEWNS)?;
-    // From the node, but not back to it.
+    // Mounts propagate from the node into the chroot, but not back.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
     bind(root, &["/dev", "/proc", "/sys"])?;
     share(root)?;
@@ -83,7 +84,7 @@ pub fn enter(root: &Path, program: &str, arguments: &[String]) -> Result<Infalli
     Err(Command::new(program).args(arguments).exec()).context(program.to_owned())
 }
 
-/// Binds what such a root has as the rest of the node has it.
+/// Binds the shared directories into a chroot.
 pub fn share(root: &Path) -> Result<()> {
     bind(root, &SHARED)
 }

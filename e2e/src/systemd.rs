@@ -1,8 +1,9 @@
-//! systemd on a node: process 1 of its Debian, as on any machine, where a lab is made by hand. It runs as containers have it
-//! (<https://systemd.io/CONTAINER_INTERFACE>): in a pid and a control group namespace of its own below the node's, with a `/dev` of its
-//! own, and without the units that would set up the machine.
+//! systemd on a node: process 1 of the node's Debian in a lab made by hand. It runs as in a container
+//! (<https://systemd.io/CONTAINER_INTERFACE>): in its own PID and cgroup namespaces below the node's, with its own
+//! `/dev`, and without the units that set up a machine.
 //!
-//! Containerd and kubelet stay outside of it: a node has a control group tree of its own for them, in the version that the machine has.
+//! containerd and the kubelet run outside of it, because the node has a separate cgroup subtree for them, in the
+//! machine's version of cgroups.
 
 use std::convert::Infallible;
 use std::fs::{self, File};
@@ -23,18 +24,19 @@ use crate::layout::{Node, lab};
 use crate::{process, rootfs};
 
 const PROGRAM: &str = "/usr/lib/systemd/systemd";
-/// Who the machine is, written at its first boot: a machine without it would have all its units enabled.
+/// The file with the machine ID. It is written at the first boot, because systemd enables all units on a machine
+/// without it.
 const MACHINE_ID: &str = "/etc/machine-id";
-/// How long it may take to start all units that it has then.
+/// The time limit for the start of all units.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What it has in its `/dev` besides what it makes itself.
+/// The devices in its `/dev` that it does not create itself.
 const DEVICES: [&str; 7] = ["null", "zero", "full", "random", "urandom", "tty", "net/tun"];
-/// What every `/dev` has besides devices.
+/// The symbolic links in every `/dev`.
 const LINKS: [(&str, &str); 5] =
     [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("ptmx", "pts/ptmx")];
 
-/// Units that are the machine's business, or nobody's here.
+/// Units that set up a machine or are not needed here.
 const MASKED: [&str; 11] = [
     "getty.target",
     "ldconfig.service",
@@ -49,20 +51,20 @@ const MASKED: [&str; 11] = [
     "timers.target",
 ];
 
-/// Boots a node's Debian; all that is enabled there has been started when this returns.
+/// Boots a node's Debian. On return, all enabled units are started.
 pub async fn boot(node: Node) -> Result<()> {
     process::run(process::on(node, lab(), &["boot", &node.name()])?).await?;
     let up = process::until(PATIENCE, || systemctl(node, &["is-system-running"])).await;
     up.map(drop).with_context(|| format!("systemd of {}; see {}", node.name(), process::log(&name(node)).display()))
 }
 
-/// `systemctl` with `words` on a node; what it printed.
+/// Runs `systemctl` on a node. Returns its output.
 pub async fn systemctl(node: Node, words: &[&str]) -> Result<String> {
     ensure!(rootfs::systemd(node).is_some(), "no systemd runs on {}", node.name());
     process::run(rootfs::on(node, "systemctl", words)?).await
 }
 
-/// Waits until `check` of a unit gives a value. An error has the end of what the unit said as well.
+/// Waits until `check` succeeds. An error contains the end of the unit's log.
 pub async fn ready<T, F: Future<Output = Result<T>>>(
     node: Node,
     unit: &str,
@@ -82,7 +84,7 @@ fn name(node: Node) -> String {
     format!("systemd-{}", node.name())
 }
 
-/// `lab boot`, on the node: makes the namespaces, and in them systemd, which stays when this is done.
+/// `lab boot`, on the node: creates the namespaces and starts systemd in them, which keeps running.
 pub fn start(node: Node) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?;
@@ -94,7 +96,7 @@ pub fn start(node: Node) -> Result<()> {
     command.process_group(0).spawn().map(drop).context("boot-init")
 }
 
-/// `lab boot-init`: becomes process 1 of the node's Debian. Returns only when it fails.
+/// `lab boot-init`: executes systemd as process 1 of the node's Debian. Returns only on failure.
 pub fn init(node: Node) -> Result<Infallible> {
     let root = rootfs::root(node);
     file_systems(&root).with_context(|| root.display().to_string())?;
@@ -104,19 +106,19 @@ pub fn init(node: Node) -> Result<Infallible> {
     fs::create_dir_all("/etc/systemd/system")?;
     for unit in MASKED {
         let link = Path::new("/etc/systemd/system").join(unit);
-        let _ = fs::remove_file(&link); // of a boot before
+        let _ = fs::remove_file(&link); // of an earlier boot
         symlink("/dev/null", &link).with_context(|| link.display().to_string())?;
     }
     let mut systemd = Command::new(PROGRAM);
     systemd.env_clear().env("container", "lab").args(["--log-target=journal", "--show-status=no"]);
     if is_first {
-        // Packages are there that nobody has installed yet: none of their units may start.
+        // At the first boot no unit may start: the operator has not installed the packages yet.
         systemd.arg("--unit=basic.target");
     }
     Err(systemd.exec()).context(PROGRAM)
 }
 
-/// What it finds mounted; the root of all is then the node's Debian.
+/// Mounts the file systems that systemd expects, and changes the root to the node's Debian.
 fn file_systems(root: &Path) -> Result<()> {
     let nil = None::<&str>;
     let place = |path: &str| root.join(path);
@@ -140,6 +142,6 @@ fn file_systems(root: &Path) -> Result<()> {
     pivot_root(".", ".")?;
     umount2(".", MntFlags::MNT_DETACH).context("what was the root")?;
     std::env::set_current_dir("/")?;
-    // systemd shows secrets to its units by a mount that it makes elsewhere.
+    // systemd passes credentials to its units through a mount that it creates elsewhere.
     mount(nil, "/", nil, MsFlags::MS_REC | MsFlags::MS_SHARED, nil).context("/")
 }

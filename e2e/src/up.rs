@@ -1,4 +1,4 @@
-//! `lab up`: everything that does not need something else starts at the same time.
+//! `lab up`: starts all parts that do not depend on each other at the same time.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,30 +13,30 @@ use crate::install::Way;
 use crate::layout::{MAX_NODES, Node, STATE, cache, lab, rootfs, state};
 use crate::{by_hand, dns, install, kube, kubelet, net, node, pki, process, systemd};
 
-/// What E1 promises: so long at most from the apply on a bare cluster until all nodes are Ready, and all pods, DNS among them.
+/// Requirement E1: the maximum time from the apply on a bare cluster until all nodes are Ready and CoreDNS is Running.
 const INSTALLED_IN: Duration = Duration::from_mins(1);
 
-/// What to bring up.
+/// What to start.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
     /// 1 to [`MAX_NODES`].
     pub nodes: u8,
-    /// How the network comes to it.
+    /// How the network is installed.
     pub network: Network,
 }
 
-/// How the network comes to the lab.
+/// How the network is installed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Network {
-    /// Not at all: the nodes stay `NotReady`.
+    /// Not at all. The nodes stay `NotReady`.
     None,
-    /// Without pods of ours, as `docs/by-hand.md` says, from the programs that have been built.
+    /// Without pods, as described in `docs/by-hand.md`, from the current build.
     ByHand,
-    /// As a user installs it: our image, and pods.
+    /// As a user does it: with our image and pods.
     Installed(Way),
 }
 
-/// Brings it up. An error leaves what came up as it is, to be looked at; [`crate::down::down`] removes it.
+/// Starts the lab. After an error, the started parts keep running for inspection. [`crate::down::down`] removes them.
 pub async fn up(spec: Spec) -> Result<()> {
     preconditions(spec)?;
     let nodes: Vec<_> = Node::first(spec.nodes).collect();
@@ -77,8 +77,8 @@ pub async fn up(spec: Spec) -> Result<()> {
     process::all_run()
 }
 
-/// Turns a node on again that was lost ([`node::lose`]): the machine, its container runtime and kubelet, and its systemd where it
-/// had one. All else is on its disk.
+/// Restarts a node after [`node::lose`]: the machine, its container runtime and kubelet, and its systemd if it had one.
+/// Everything else is on its disk.
 pub async fn node_again(node: Node) -> Result<()> {
     node::up(node).await?;
     install::address(node).await?;
@@ -87,7 +87,7 @@ pub async fn node_again(node: Node) -> Result<()> {
     if by_hand::is_up() { systemd::boot(node).await } else { Ok(()) }
 }
 
-/// Says how long a part took: a lab that gets slow should say where.
+/// Prints how long a part took.
 async fn timed<T>(what: &str, part: impl Future<Output = Result<T>>) -> Result<T> {
     let start = Instant::now();
     let value = part.await.with_context(|| what.to_owned())?;
@@ -95,7 +95,7 @@ async fn timed<T>(what: &str, part: impl Future<Output = Result<T>>) -> Result<T
     Ok(value)
 }
 
-/// Says what became of the promise; an error when it was broken.
+/// Prints whether requirement E1 is met. Fails if it is not.
 fn in_time(took: Duration) -> Result<()> {
     let (took, most) = (took.as_secs_f32(), INSTALLED_IN.as_secs());
     eprintln!("lab: from the apply to nodes Ready and CoreDNS Running {took:.1} s; promised: {most} s at most");
@@ -117,7 +117,7 @@ fn preconditions(spec: Spec) -> Result<()> {
     }
 }
 
-/// Until every node is known to the API server, and Ready where a network is to be expected.
+/// Waits until the API server knows every node, and until the nodes are Ready if a network is expected.
 async fn registered(nodes: &[Node], ready: bool) -> Result<()> {
     let api: Api<NodeObject> = Api::all(kube::client().await?);
     for node in nodes {

@@ -69,7 +69,7 @@ pub struct Run {
     pub logs: kit::logs::Logs,
 }
 
-/// What to ask.
+/// The options of `check`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Check {
     /// The health check to query.

@@ -1,5 +1,5 @@
-//! Saves and restores the flows of all bridges across a restart of ovs-vswitchd, with the same script as `ovs-ctl
-//! restart`.
+//! Saves and restores the flows of all bridges across a restart of ovs-vswitchd, with the same script as
+//! `ovs-ctl restart`.
 //!
 //! ovs-vswitchd keeps flows only in memory. Without them, a restarted ovs-vswitchd would remove the flows of its
 //! predecessor from the kernel datapath and drop packets until ovn-controller has recomputed all flows. With

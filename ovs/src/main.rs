@@ -1,4 +1,4 @@
-//! The program: arguments, logs, and [`ovs_ovn::node`].
+//! The entry point: parses the arguments, starts logging and runs [`ovs_ovn::node`].
 
 use std::process::ExitCode;
 

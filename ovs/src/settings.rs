@@ -28,7 +28,7 @@ const FLOW_RESTORE_WAIT: &str = "flow-restore-wait";
 #[derive(Clone, Debug)]
 pub struct Session {
     socket: PathBuf,
-    /// Set when a server runs for the first time.
+    /// Set by the first [`Session::begin`].
     client: Arc<OnceLock<Client>>,
 }
 

@@ -1,6 +1,6 @@
-//! The Helm chart and the manifest beside this file, rendered: for the tests here, and for whoever installs them elsewhere.
+//! Renders the Helm chart and the manifest next to this file, for the tests here and in other crates.
 //!
-//! Promise: what is rendered depends on the chart and the values alone, not on a cluster and not on the version of helm.
+//! The output depends only on the chart and the values, not on a cluster or the version of helm.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use std::process::Command;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The chart's folder.
+/// The directory of the chart.
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/chart");
 
-/// The manifest: what the chart gives with the values as they are.
+/// The manifest: the chart rendered with its default values.
 pub const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kube-ovn.yaml");
 
-/// What stands above the rendered manifest.
+/// The header of the rendered manifest.
 pub const HEADER: &str = "\
 # kube-ovn-rs, with the settings of yamls/chart/values.yaml: `kubectl apply -f` this file, then label the node where ovn-central shall
 # run: `kubectl label node NAME kube-ovn/role=master`. docs/install.md tells the rest.
@@ -23,29 +23,29 @@ pub const HEADER: &str = "\
 # Rendered from yamls/chart. Change that, and then run `UPDATE_MANIFEST=1 cargo test -p yamls`.
 ";
 
-/// Why helm gave nothing.
+/// Why helm failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HelmError {
-    /// It is not there, or cannot be run.
+    /// helm is missing or cannot be run.
     #[error("{}: {source}; e2e/setup check builds it", path.display())]
     Missing {
-        /// Where it was looked for.
+        /// The expected path.
         path: PathBuf,
-        /// The system's reason.
+        /// The error.
         source: io::Error,
     },
-    /// It refuses what it was given; this is what it says.
+    /// helm returned an error, with this message.
     #[error("{0}")]
     Refused(String),
 }
 
-/// The helm that `e2e/setup check` builds.
+/// Returns the path of the helm that `e2e/setup check` builds.
 pub fn program() -> PathBuf {
     let cache = std::env::var_os("KUBE_OVN_CACHE").unwrap_or_else(|| "/var/cache/kube-ovn-rs".into());
     Path::new(&cache).join("bin/helm")
 }
 
-/// Runs helm; gives what it prints.
+/// Runs helm. Returns its output.
 pub fn helm(line: &[&str]) -> Result<String, HelmError> {
     let path = program();
     let run = Command::new(&path).args(line).output();
@@ -56,20 +56,20 @@ pub fn helm(line: &[&str]) -> Result<String, HelmError> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The chart's objects with some values set, each as `helm --set` takes it: `tunnel.mtu=1400`.
+/// Renders the chart with values in the syntax of `helm --set`: `tunnel.mtu=1400`.
 pub fn render(values: &[&str]) -> Result<String, HelmError> {
     let mut line = vec!["template", "kube-ovn", CHART, "--kube-version=1.33.0"];
     line.extend(values.iter().flat_map(|value| ["--set", value]));
     helm(&line)
 }
 
-/// The objects of a rendered chart, in their order.
+/// Returns the objects of a rendered chart, in order.
 pub fn objects(yaml: &str) -> Result<Vec<Value>, serde_yaml_ng::Error> {
     let documents = serde_yaml_ng::Deserializer::from_str(yaml).map(Value::deserialize);
     documents.filter(|object| !matches!(object, Ok(Value::Null))).collect()
 }
 
-/// What a role allows, each right as `verb group/resource`.
+/// Returns the rights of a role, each as `verb group/resource`.
 pub fn rights(role: &Value) -> Vec<String> {
     let mut rights = Vec::new();
     for rule in list(&role["rules"]) {
@@ -83,13 +83,13 @@ pub fn rights(role: &Value) -> Vec<String> {
     rights
 }
 
-/// The words that start the container of this name, as they stand: `$(NAME)` is for kubelet to fill in.
+/// Returns the command and the arguments of a container. Variables such as `$(NAME)` are not expanded.
 pub fn command_line(objects: &[Value], container: &str) -> Vec<String> {
     let found = containers(objects, container);
     found.flat_map(|each| words(&each["command"]).chain(words(&each["args"]))).collect()
 }
 
-/// The words of each command by which kubelet probes that container.
+/// Returns the commands of a container's exec probes.
 pub fn probes(objects: &[Value], container: &str) -> Vec<Vec<String>> {
     let kinds = ["startupProbe", "livenessProbe", "readinessProbe"];
     let commands = containers(objects, container)

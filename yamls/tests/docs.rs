@@ -1,7 +1,7 @@
-//! What docs/install.md says of values and of rights is what the chart has, and what docs/troubleshooting.md says that programs
-//! say is what their tests hold them to.
+//! Checks that docs/install.md lists the chart's values and rights, and that the messages in docs/troubleshooting.md
+//! appear in the programs' tests.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+#![allow(clippy::unwrap_used)] // test helpers may panic
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +15,7 @@ fn page(name: &str) -> String {
     fs::read_to_string(format!("{TOP}/docs/{name}")).unwrap()
 }
 
-/// The rows of the table of docs/install.md with this head.
+/// Returns the rows of the table with this header in docs/install.md.
 fn table(head: &str) -> Vec<Vec<String>> {
     let page = page("install.md");
     let lines = page.lines().skip_while(|line| *line != head).skip(2).take_while(|line| line.starts_with('|'));
@@ -26,7 +26,7 @@ fn cells(row: &str) -> Vec<String> {
     row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
 }
 
-/// The values by their full names. Labels and resources are one value each.
+/// Collects the values with their full names. Labels and resources count as one value each.
 fn leaves(of: &Value, prefix: &str, into: &mut BTreeMap<String, Value>) {
     for (key, value) in of.as_object().unwrap() {
         let name = format!("{prefix}{key}");
@@ -86,7 +86,7 @@ fn the_controllers_rights_are_those_of_its_roles() {
     assert_eq!(said, rights);
 }
 
-/// All tests in Rust below a folder, with strings in one piece that go over several lines.
+/// Appends the Rust tests in a folder. Joins string literals that span several lines.
 fn tests_below(folder: &Path, into: &mut String) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -122,7 +122,7 @@ fn what_programs_say_when_something_is_wrong_is_held_by_their_tests() {
     for row in rows {
         assert_eq!(row.len(), 4, "{row:?}");
         let said = row[1].trim_matches('`');
-        // The scheduler's words; nobody's here.
+        // This message comes from the scheduler.
         if said == "didn't match Pod's node affinity/selector" {
             continue;
         }

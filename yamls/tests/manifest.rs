@@ -1,6 +1,6 @@
-//! The manifest is what the chart says, and gives nobody more than they need.
+//! Checks that the manifest matches the chart and grants minimal rights.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+#![allow(clippy::unwrap_used)] // test helpers may panic
 
 use std::{env, fs};
 
@@ -75,7 +75,8 @@ fn nobody_may_do_everything_or_read_secrets() {
     }
 }
 
-/// Nothing waits in a circle: what a database is reached by exists before whoever reaches for it, and takes no DNS.
+/// There are no circular dependencies: the Services of the databases come before the pods that use them, and need no
+/// DNS.
 #[test]
 fn services_come_before_the_pods_that_are_told_of_them() {
     let objects = committed();
@@ -91,12 +92,13 @@ fn services_come_before_the_pods_that_are_told_of_them() {
         assert_eq!((&spec["hostNetwork"], &spec["dnsPolicy"]), (&true.into(), &"Default".into()), "{name}");
         assert!(spec["priorityClassName"].as_str().unwrap().starts_with("system-"), "{name}");
         let containers = spec["containers"].as_array().unwrap();
-        // Why one has ended is what `kubectl describe pod` says.
+        // `kubectl describe pod` shows why a container exited.
         for container in containers.iter().chain(spec["initContainers"].as_array().into_iter().flatten()) {
             assert_eq!(container["terminationMessagePolicy"], "FallbackToLogsOnError", "{name}");
         }
         for container in containers {
-            // And why one is not ready: kubelet shows what a command prints, and of an HTTP probe the status alone.
+            // It also shows why a container is not ready: the kubelet shows the output of an exec probe, but only the
+            // status of an HTTP probe.
             let command = &container["readinessProbe"]["exec"]["command"];
             assert_eq!(
                 (&command[0], &command[1], &command[2]),

@@ -1,6 +1,6 @@
-//! What the chart takes and what it refuses. Each refusal names the value to change.
+//! Tests which values the chart accepts. Each refusal names the value to change.
 
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+#![allow(clippy::unwrap_used)] // test helpers may panic
 
 use yamls::{HelmError, render};
 
@@ -44,7 +44,7 @@ fn one_family_the_other_or_both() {
     );
     taken(&IPV6, &["--default-cidr=fd00:10:16::/112\n", "--metrics-address=[::]:10665\n", "host: \"::1\""]);
     taken(&DUAL[..2], &["--service-cluster-ip-range=10.96.0.0/12\n"]);
-    // What the API server has is not for the network to choose.
+    // The API server's service ranges may contain a family that pods do not have.
     taken(&DUAL[2..], &["--default-cidr=10.16.0.0/16\n", "--service-cluster-ip-range=10.96.0.0/12,fd00:10:96::/112\n"]);
 }
 
@@ -165,7 +165,8 @@ fn tunnels() {
     taken(&["mirror.enabled=true"], &["--enable-mirror=true\n", "--mirror-iface=mirror0\n"]);
 }
 
-/// Addresses of nodes when they are given, else the Service, in brackets that only an address may stand in.
+/// The databases are at the nodes' addresses if those are given, otherwise at the Service. The brackets must contain an
+/// address.
 #[test]
 fn where_the_databases_are() {
     taken(&[], &["--ovn-nb-addr=tcp:[$(OVN_NB_SERVICE_HOST)]:6641\n"]);

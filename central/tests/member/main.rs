@@ -1,5 +1,5 @@
 //! Tests a member in its own container with the OVN of the images. Run as root after `e2e/setup rootfs`.
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+#![allow(clippy::unwrap_used)] // test helpers may panic
 
 use std::fs;
 use std::time::{Duration, Instant};

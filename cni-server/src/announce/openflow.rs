@@ -1,4 +1,4 @@
-//! As much `OpenFlow` 1.5 as it takes to hand a bridge a few frames; the version that ovn-controller speaks with it.
+//! The part of `OpenFlow` 1.5 that is needed to send frames to a bridge. ovn-controller uses the same version.
 
 use std::io;
 
@@ -15,12 +15,12 @@ mod kind {
     pub(super) const BARRIER_REPLY: u8 = 21;
 }
 
-/// Why the frames did not go out.
+/// Why the frames were not sent.
 #[derive(Debug)]
 pub(super) enum Error {
-    /// The stream.
+    /// The connection failed.
     Io(io::Error),
-    /// The bridge said no.
+    /// The bridge refused a request.
     Refused { kind: u16, code: u16 },
 }
 
@@ -30,7 +30,7 @@ impl From<io::Error> for Error {
     }
 }
 
-/// Puts the frames into the bridge's pipeline as if they had come in at `in_port`, and waits until that is done.
+/// Sends frames into the bridge's pipeline with input port `in_port`, and waits until the bridge has processed them.
 pub(super) async fn packets_out(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     in_port: u32,
@@ -54,12 +54,12 @@ pub(super) async fn packets_out(
             (kind::ERROR, [a, b, c, d, ..]) => {
                 return Err(Error::Refused { kind: u16::from_be_bytes([*a, *b]), code: u16::from_be_bytes([*c, *d]) });
             }
-            _ => {} // its own greeting
+            _ => {} // the bridge's HELLO
         }
     }
 }
 
-/// `OFPT_PACKET_OUT` with the one action "through the tables".
+/// Returns an `OFPT_PACKET_OUT` whose only action is `OFPP_TABLE`.
 fn packet_out(in_port: u32, frame: &[u8]) -> Vec<u8> {
     const NO_BUFFER: u32 = u32::MAX;
     const TABLE: u32 = 0xffff_fff9;
@@ -71,7 +71,7 @@ fn packet_out(in_port: u32, frame: &[u8]) -> Vec<u8> {
     message(kind::PACKET_OUT, &body)
 }
 
-/// The transaction's id is always 0: nothing is asked twice on a connection.
+/// The transaction ID is always 0, because a connection carries no concurrent requests.
 fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let length = u16::try_from(body.len() + 8).unwrap_or(u16::MAX);
     [&[VERSION, kind][..], &length.to_be_bytes(), &[0; 4], body].concat()
@@ -81,7 +81,7 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// What a bridge that answers `answers` makes of two frames.
+    /// Sends two frames to a bridge that replies with `answers`.
     async fn talk(answers: &[Vec<u8>]) -> Result<(), Error> {
         let (mut ours, mut bridge) = tokio::io::duplex(4096);
         bridge.write_all(&answers.concat()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Running one of the kernel's rule tools with a batch on its standard input.
+//! Runs ipset or iptables with input on standard input.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -6,39 +6,39 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// A tool that could not be run or that refused its input.
+/// Why a tool failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// It is not installed, or its pipes broke.
+    /// The tool is not installed, or a pipe to it failed.
     #[error("run {program}: {source}")]
     Run {
-        /// The program's name.
+        /// The name of the program.
         program: &'static str,
-        /// The system's reason.
+        /// The error.
         source: std::io::Error,
     },
-    /// It ended with an error.
+    /// The tool exited with an error.
     #[error("{program}: {status}: {stderr}")]
     Refused {
-        /// The program's name.
+        /// The name of the program.
         program: &'static str,
-        /// How it ended.
+        /// The exit status.
         status: std::process::ExitStatus,
-        /// What it said, one line.
+        /// The output on stderr, as one line.
         stderr: String,
     },
-    /// It did not end.
+    /// The tool did not exit in time.
     #[error("{program}: no end after {PATIENCE:?}")]
     Hung {
-        /// The program's name.
+        /// The name of the program.
         program: &'static str,
     },
 }
 
-/// How long a tool may take, its wait for the kernel's lock included.
+/// The time limit, including the wait for the xtables lock.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs `program` with `input` and gives its standard output.
+/// Runs `program` with `input`. Returns its standard output.
 pub(super) async fn run(program: &'static str, args: &[&str], input: &str) -> Result<String, CommandError> {
     let failed = |source| CommandError::Run { program, source };
     let mut child = Command::new(program)
@@ -51,7 +51,7 @@ pub(super) async fn run(program: &'static str, args: &[&str], input: &str) -> Re
         .map_err(failed)?;
     let stdin = child.stdin.take();
     let feed = async {
-        // A tool that refuses early closes its input; its exit status tells then.
+        // A tool that fails early closes its input. The exit status reports the failure.
         if let Some(mut stdin) = stdin {
             let _ = stdin.write_all(input.as_bytes()).await;
         }

@@ -1,4 +1,4 @@
-//! What `ipset save` prints against what the sets should hold.
+//! Compares the output of `ipset save` with the wanted sets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use super::Family;
 
-/// The lines for `ipset restore` that turn what was saved into what is wanted; empty when nothing differs. Sets that are
-/// not named stay as they are. Elements are added before others are taken away, so that nothing wanted is ever missing.
+/// Returns the input for `ipset restore` that changes the saved sets to the wanted ones. Empty if nothing differs.
+/// Other sets are not changed. Elements are added before others are deleted, so that no wanted element is ever missing.
 pub(super) fn batch(wanted: &BTreeMap<String, (Family, BTreeSet<IpNet>)>, saved: &str) -> String {
     let present = parse(saved);
     let mut lines = String::new();

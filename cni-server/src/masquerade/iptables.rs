@@ -1,30 +1,30 @@
-//! Our chains, and what `iptables-save` prints against them.
+//! Our chains, and their comparison with the output of `iptables-save`.
 //!
-//! Rules are written exactly as `iptables-save` prints them, so that comparing is comparing text.
+//! Rules are written in the format of `iptables-save`, so that they can be compared as text.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// One chain of ours.
+/// A chain of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chain {
     table: &'static str,
     name: &'static str,
-    /// The built-in chain that jumps to it first of all, with the jump's comment.
+    /// The built-in chain with a jump to this chain as its first rule, and the jump's comment.
     hook: Option<(&'static str, &'static str)>,
-    /// Without `-A <chain> `.
+    /// The rules without `-A <chain> `.
     rules: Vec<String>,
 }
 
 impl Chain {
-    /// The jump, without `-A `.
+    /// Returns the jump without `-A `.
     fn jump(&self) -> Option<String> {
         let (from, comment) = self.hook?;
         Some(format!("{from} -m comment --comment \"{comment}\" -j {}", self.name))
     }
 }
 
-/// All chains of a family; `sets` is the first part of its sets' names.
+/// Returns all chains of an address family. `sets` is the prefix of its set names.
 pub(super) fn chains(sets: &str) -> Vec<Chain> {
     let set = |name: &str, way: &str| format!("-m set --match-set {sets}{name} {way}");
     let not = |name: &str, way: &str| format!("-m set ! --match-set {sets}{name} {way}");
@@ -33,8 +33,8 @@ pub(super) fn chains(sets: &str) -> Vec<Chain> {
         each.map(|(s, way)| format!("{} -j ACCEPT", set(s, way))).collect()
     };
     vec![
-        // kube-ovn has it in nat, where a jump that kube-proxy puts before it replaces the address first. mangle comes before
-        // nat; there, what kube-ovn may have left is emptied.
+        // kube-ovn has this chain in nat. There, kube-proxy's jump can come first and translate the destination. mangle
+        // comes before nat. In nat, the agent empties the chain that kube-ovn may have left.
         Chain {
             table: "mangle",
             name: "OVN-PREROUTING",
@@ -71,17 +71,17 @@ pub(super) fn chains(sets: &str) -> Vec<Chain> {
     ]
 }
 
-/// The part of a save that is ours.
+/// Our part of the saved rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Saved {
-    /// (table, chain) to its rules in order; absent when the chain is.
+    /// (table, chain) to the rules in order. Missing if the chain does not exist.
     rules: BTreeMap<(&'static str, &'static str), Vec<String>>,
-    /// (table, jump) to how often it is there.
+    /// (table, jump) to the number of occurrences.
     jumps: BTreeMap<(&'static str, String), usize>,
 }
 
 impl Saved {
-    /// Picks our chains and their jumps out of what `iptables-save` printed.
+    /// Extracts our chains and their jumps from the output of `iptables-save`.
     pub(super) fn parse(chains: &[Chain], text: &str) -> Self {
         let mut saved = Self::default();
         let mut table = "";
@@ -107,8 +107,8 @@ impl Saved {
         saved
     }
 
-    /// The lines for `iptables-restore --noflush`; empty when nothing differs. A chain that differs is written anew, which
-    /// takes effect at the table's COMMIT as a whole; the others are not touched.
+    /// Returns the input for `iptables-restore --noflush`. Empty if nothing differs. A chain that differs is rewritten,
+    /// which takes effect atomically at the table's COMMIT. Other chains are not changed.
     pub(super) fn batch(&self, chains: &[Chain]) -> String {
         let mut lines = String::new();
         for table in ["mangle", "nat", "filter"] {

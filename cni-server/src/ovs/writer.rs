@@ -1,10 +1,11 @@
-//! The one writer of pods' ports.
+//! The only writer of pods' ports.
 //!
-//! Each transaction has ovs-vswitchd and ovn-controller go over their ports once, and ovn-controller reports ports that come
-//! one after the other as installed only together. So what is asked for while a transaction is under way goes into the next
-//! together, and a new port waits a little for those whose links are being made. Promise: requests about the same port
-//! are done in the order they came; when a transaction is refused, its requests are tried one by one, so that each learns its
-//! own outcome and none fails for another's sake.
+//! For each transaction, ovs-vswitchd and ovn-controller process all their ports once, and ovn-controller reports ports
+//! that arrive one after the other as installed only together. Requests that arrive during a transaction are therefore
+//! combined into the next one, and a new port waits briefly for others whose links are being created.
+//!
+//! Requests for the same port are executed in order. If a transaction is refused, its requests are executed one by one,
+//! so that each gets its own result and none fails because of another.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -17,16 +18,16 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{BRIDGE, OvsError, PodPort, key};
 
-/// What is asked for.
+/// A requested change.
 #[derive(Debug)]
 pub(super) enum Change {
-    /// Adds a port; those of the same name or logical port go.
+    /// Adds a port. Removes ports with the same name or logical port.
     Plug(PodPort),
-    /// Removes every port of a container, and of a device.
+    /// Removes all ports of a container, and the port of a device.
     Unplug { container_id: String, device: String },
 }
 
-/// Names of devices whose ports went.
+/// The names of devices whose ports were removed.
 type Outcome = Result<Vec<String>, OvsError>;
 
 #[derive(Debug)]
@@ -35,14 +36,14 @@ struct Request {
     answer: oneshot::Sender<Outcome>,
 }
 
-/// The way to the writer.
+/// A handle to the writer.
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
     requests: mpsc::Sender<Request>,
     coming: watch::Sender<usize>,
 }
 
-/// A port that will be asked for as soon as its link is there. Others wait for it, but not for long.
+/// A port that will be requested as soon as its link exists. Other ports wait for it for a short time.
 #[derive(Debug)]
 pub struct Coming(watch::Sender<usize>);
 
@@ -52,11 +53,11 @@ impl Drop for Coming {
     }
 }
 
-/// How long a port waits for others at most. Ten links are made in some 30 ms.
+/// The maximum time that a port waits for others. Creating ten links takes about 30 ms.
 const TOGETHER: Duration = Duration::from_millis(50);
 
 impl Writer {
-    /// Starts it. It ends with the last of the handles.
+    /// Starts the writer. It ends when the last handle is dropped.
     pub(super) fn spawn(client: Client) -> Self {
         let (requests, received) = mpsc::channel(256);
         let (coming, count) = watch::channel(0);
@@ -64,13 +65,13 @@ impl Writer {
         Self { requests, coming }
     }
 
-    /// Says that a port is about to be asked for.
+    /// Announces that a port is about to be requested.
     pub(super) fn coming(&self) -> Coming {
         self.coming.send_modify(|count| *count += 1);
         Coming(self.coming.clone())
     }
 
-    /// Has it done. What was coming is there when the writer has it.
+    /// Executes a change. `coming` is released when the writer has the request.
     pub(super) async fn write(&self, change: Change, coming: Option<Coming>) -> Outcome {
         let (answer, outcome) = oneshot::channel();
         self.requests.send(Request { change, answer }).await.map_err(|_| OvsError::Away)?;
@@ -88,12 +89,12 @@ async fn run(client: Client, mut requests: mpsc::Receiver<Request>, mut coming: 
                 None => return,
             }
         }
-        // All there, or long enough waited: both are fine.
+        // Continue when all announced ports have arrived or the time limit expires.
         let _ = timeout_at(Instant::now() + TOGETHER, coming.wait_for(|count| *count == 0)).await;
         while let Ok(request) = requests.try_recv() {
             queue.push_back(request);
         }
-        // A port whose ADD has given up is not wanted any more; taking one away always is.
+        // A port whose ADD has given up is no longer wanted. Removals are always executed.
         queue
             .retain(|request: &Request| matches!(request.change, Change::Unplug { .. }) || !request.answer.is_closed());
         let again = serve(&client, take_turn(&mut queue)).await;
@@ -103,7 +104,7 @@ async fn run(client: Client, mut requests: mpsc::Receiver<Request>, mut coming: 
     }
 }
 
-/// Takes the requests that can be done together: of those that touch the same port, the first.
+/// Takes the requests that can be combined. Of several requests for the same port, only the first one is taken.
 fn take_turn(queue: &mut VecDeque<Request>) -> Vec<Request> {
     let mut touched = BTreeSet::new();
     let (mut turn, mut later) = (Vec::new(), VecDeque::new());
@@ -120,7 +121,7 @@ fn take_turn(queue: &mut VecDeque<Request>) -> Vec<Request> {
     turn
 }
 
-/// Does them; gives back those that need another turn, and answers the others.
+/// Executes requests. Answers them, or returns those that need another turn.
 async fn serve(client: &Client, turn: Vec<Request>) -> Vec<Request> {
     let mut steps = Vec::new();
     for request in turn {
@@ -153,7 +154,7 @@ async fn transact(client: &Client, ops: &[Op]) -> Result<(), TransactError> {
 }
 
 fn answer(request: Request, outcome: Outcome) {
-    // Who asked may have given up.
+    // The caller may have given up.
     let _ = request.answer.send(outcome);
 }
 
@@ -161,9 +162,9 @@ fn answer(request: Request, outcome: Outcome) {
 #[derive(Debug)]
 struct Step {
     ops: Vec<Op>,
-    /// Names of devices whose ports go by it.
+    /// The names of devices whose ports it removes.
     gone: Vec<String>,
-    /// Whether that is not all yet.
+    /// Whether the request needs another turn.
     again: bool,
 }
 
@@ -175,7 +176,7 @@ impl Change {
         }
     }
 
-    /// What no other request of the same turn may touch.
+    /// Returns the resources that no other request in the same turn may use.
     fn touches(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::Plug(port) => {
@@ -204,7 +205,7 @@ impl Change {
 fn plug(replica: &Replica, port: &PodPort) -> Result<Step, OvsError> {
     let same_device = local::delete_port(replica, &port.device);
     if !same_device.is_empty() {
-        // Not in one transaction with the new row: that has the same id, and an id cannot go and come in one.
+        // The new row has the same UUID, and a UUID cannot be deleted and inserted in one transaction.
         return Ok(Step { ops: same_device, gone: Vec::new(), again: true });
     }
     let bridge = Bridge::find(replica, BRIDGE).ok_or(OvsError::NoBridge)?;

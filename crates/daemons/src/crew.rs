@@ -273,7 +273,7 @@ impl<P: Part> Place<P> {
     }
 }
 
-/// Waits until a running daemon exits. Waits for ever if none is running. Cancel safe.
+/// Waits until a running daemon exits. Never returns if none is running. Cancel safe.
 async fn ended<'a, P: Part + 'a>(
     places: impl IntoIterator<Item = &'a mut Place<P>>,
 ) -> Result<(&'a mut Place<P>, ExitStatus), CrewError> {

@@ -1,5 +1,5 @@
 //! Tests a crew with real processes: shell scripts instead of daemons.
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+#![allow(clippy::unwrap_used)] // test helpers may panic
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -6,8 +6,8 @@ use std::fmt::Write;
 use ovn::{Kind, TableId, text::Show};
 use ovsdb::{Atom, Datum, Mutator, Op, Replica, Row, Uuid, Where};
 
-/// Returns one line for each operation, for example `insert Logical_Switch_Port web-0.shop addresses=[..]`, `mutate
-/// Logical_Switch shop-net ports += web-0.shop` or `delete Logical_Switch old-net`.
+/// Returns one line for each operation, for example `insert Logical_Switch_Port web-0.shop addresses=[..]`,
+/// `mutate Logical_Switch shop-net ports += web-0.shop` or `delete Logical_Switch old-net`.
 pub fn describe(ops: &[Op], replica: &Replica) -> Vec<String> {
     let mut names = HashMap::new();
     for op in ops {

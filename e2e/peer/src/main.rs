@@ -1,10 +1,11 @@
-//! What runs in the lab's pods and outside of the cluster, so that a test sees how a packet arrived.
+//! The program in the lab's pods and outside of the cluster. Its answers show a test how a packet arrived.
 //!
-//! `lab-peer serve [NAME]` answers on every address of both families, with its name (the host's) and the client's address:
-//! HTTP on TCP port 8080 (any path), plain TCP on 8081, UDP on 8081 (the line, a space, and what was sent).
-//! `lab-peer pause` holds the namespaces of a pod: it does nothing but reap and wait for its end.
+//! `lab-peer serve [NAME]` listens on all IPv4 and IPv6 addresses and answers with its name (by default the host name)
+//! and the client's address: HTTP on TCP port 8080 (any path), plain TCP on port 8081, and UDP on port 8081 (the
+//! answer, a space, and the received data). `lab-peer pause` holds the namespaces of a pod and runs until it is killed.
 //!
-//! Std only and static: it is the whole of an image but for CoreDNS and some shell tools, and it starts in no time.
+//! The program uses only the standard library and is linked statically. It is the main content of the lab's image and
+//! starts quickly.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -22,7 +23,8 @@ fn main() {
                 process::exit(1);
             }
         }
-        // Nothing is ever a child of it here (containers share no pid namespace with their sandbox), so parking is enough.
+        // The process has no children here, because containers do not share a PID namespace with their sandbox. It
+        // needs no reaping.
         Some("pause") => loop {
             thread::park();
         },
@@ -36,7 +38,7 @@ fn main() {
 fn serve() -> io::Result<()> {
     let name = env::args().nth(2).map_or_else(|| fs::read_to_string("/proc/sys/kernel/hostname"), Ok)?;
     let name: &'static str = name.trim().to_owned().leak();
-    // `::` takes both families (the kernel's default, bindv6only=0); v4 clients appear as ::ffff:a.b.c.d.
+    // `::` accepts both address families (the kernel's default, bindv6only=0). IPv4 clients appear as ::ffff:a.b.c.d.
     let http = TcpListener::bind(("::", HTTP))?;
     let plain = TcpListener::bind(("::", PLAIN))?;
     let datagrams = UdpSocket::bind(("::", PLAIN))?;
@@ -50,7 +52,7 @@ fn serve() -> io::Result<()> {
     }
 }
 
-/// One thread for each connection: a slow client holds up nobody.
+/// Serves each connection on its own thread, so that a slow client does not block others.
 fn accept(listener: &TcpListener, answer: impl Fn(TcpStream, SocketAddr) -> io::Result<()> + Copy + Send + 'static) {
     for stream in listener.incoming().flatten() {
         let Ok(from) = stream.peer_addr() else { continue };

@@ -1,5 +1,5 @@
-//! What the API server takes of the same writes when no controller of ours is there: for each pod its creation, one IP
-//! object and one patch of its annotations, as many at a time as our controller sends.
+//! Measures the API server with the same writes but without our controllers: for each pod its creation, one IP object
+//! and one patch of its annotations, with the same concurrency as our controller.
 
 use std::time::{Duration, Instant};
 
@@ -16,19 +16,19 @@ use super::bed::{Bed, delete_all};
 use super::pods::Template;
 use super::usage;
 
-/// Pods of which the controller's writes are on their way at the same time, two for each.
+/// The number of pods whose writes are in flight in the controller, two writes for each.
 const WRITERS: usize = 24;
 
-/// Many at once.
+/// The result of a burst.
 #[derive(Clone, Debug)]
 pub struct Alone {
     /// Pods per second.
     pub per_second: f64,
-    /// Processor time by process.
+    /// CPU time by process.
     pub cpu: Vec<(String, Duration)>,
 }
 
-/// The writes for `count` pods; then removes everything again.
+/// Runs the writes for `count` pods, then removes everything.
 #[allow(clippy::cast_precision_loss)] // a count of pods
 pub async fn burst(bed: &Bed, count: usize, template: &Template) -> Result<Alone> {
     let names = Bed::names(count);
@@ -37,7 +37,7 @@ pub async fn burst(bed: &Bed, count: usize, template: &Template) -> Result<Alone
     let start = Instant::now();
     let creations = async {
         let creations = bed.create_all(&names, |name| {
-            let _ = created.unbounded_send(name.to_owned()); // if nobody takes it, the other half has the error
+            let _ = created.unbounded_send(name.to_owned()); // if the receiver is gone, the other half has the error
         });
         let result = creations.await;
         created.close_channel();

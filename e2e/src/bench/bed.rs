@@ -1,4 +1,4 @@
-//! Where pods are made that nobody starts, and how they are made and removed.
+//! The namespace and the node for pods that never run, and the creation and deletion of these pods.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -19,33 +19,33 @@ use super::seen::Seen;
 use crate::cluster::Cluster;
 use crate::layout::IMAGE;
 
-/// Objects that are created, or deleted, at the same time.
+/// The number of concurrent create or delete requests.
 pub const AT_ONCE: usize = 32;
 
-/// A namespace, a node, and eyes on both kinds of objects.
+/// A namespace, a node, and watches of pods and IP objects.
 pub struct Bed {
     client: Client,
     namespace: Arc<str>,
     node: String,
-    /// Pods that have their address.
+    /// Pods with an address.
     pub pods: Seen,
     /// IP objects of this namespace.
     pub ips: Seen,
 }
 
-/// How a deletion of all pods went.
+/// The durations of a deletion of all pods.
 #[derive(Clone, Copy, Debug)]
 pub struct Cleared {
-    /// How long it took the API server.
+    /// The time of the API server.
     pub by_api: Duration,
-    /// How long after that the last port was gone.
+    /// The time from then until the last port was deleted.
     pub ports: Duration,
-    /// How long after that the last IP object was gone.
+    /// The time from then until the last IP object was deleted.
     pub records: Duration,
 }
 
 impl Bed {
-    /// In a namespace without pods.
+    /// Uses a namespace without pods.
     pub async fn new(cluster: &Cluster, namespace: &str, node: &str) -> Result<Self> {
         let client = cluster.client();
         let allocated = |pod: &PodView| {
@@ -59,37 +59,37 @@ impl Bed {
         Ok(Self { client, namespace: namespace.into(), node: node.to_owned(), pods, ips })
     }
 
-    /// A client of the API server.
+    /// Returns a client of the API server.
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// The namespace.
+    /// Returns the namespace.
     pub fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    /// `count` names.
+    /// Returns `count` names.
     pub fn names(count: usize) -> Vec<String> {
         (0..count).map(|n| format!("pod-{n}")).collect()
     }
 
-    /// What a pod's IP object and port are called.
+    /// Returns the name of a pod's IP object and port.
     pub fn port(&self, name: &str) -> String {
         format!("{name}.{}", self.namespace)
     }
 
-    /// The same of several.
+    /// Returns the names of several pods' ports.
     pub fn ports(&self, names: &[String]) -> Vec<String> {
         names.iter().map(|name| self.port(name)).collect()
     }
 
-    /// Creates one pod; when the API server had taken it.
+    /// Creates one pod. Returns when the API server accepted it.
     pub async fn create(&self, name: &str) -> Result<Instant> {
         create(&self.client, &self.namespace, &self.node, name).await
     }
 
-    /// Creates them all, [`AT_ONCE`] at a time, each by a task of its own; when each was taken, in order.
+    /// Creates all pods, [`AT_ONCE`] at a time, each in its own task. Returns when each was accepted, in order.
     pub async fn create_all(&self, names: &[String], taken: impl Fn(&str)) -> Result<Vec<Instant>> {
         let creations = names.iter().enumerate().map(|(at, name)| {
             let (client, namespace, node) = (self.client.clone(), Arc::clone(&self.namespace), self.node.clone());
@@ -109,7 +109,7 @@ impl Bed {
         Ok(when)
     }
 
-    /// Creates `count` pods, and waits until each has its address.
+    /// Creates `count` pods and waits until each has its address.
     pub async fn fill(&self, count: usize) -> Result<()> {
         let names = Self::names(count);
         self.create_all(&names, |_| ()).await?;
@@ -118,7 +118,7 @@ impl Bed {
         self.audit(&names).await
     }
 
-    /// Deletes all pods, as many at a time as are created, and waits until nothing is left of them.
+    /// Deletes all pods with the same concurrency and waits until all their ports and IP objects are gone.
     pub async fn clear(&self) -> Result<Cleared> {
         let pods: Api<PodView> = Api::namespaced(self.client.clone(), &self.namespace);
         let listed = pods.list_metadata(&ListParams::default()).await?;
@@ -138,7 +138,7 @@ impl Bed {
         })
     }
 
-    /// Nothing was lost: every pod has its port in the northbound database, with addresses that no other has, and its IP
+    /// Checks that nothing is missing: every pod has a port in the northbound database with unique addresses, and an IP
     /// object.
     pub async fn audit(&self, names: &[String]) -> Result<()> {
         let ports = Ports::of(&self.namespace).await?.addresses();
@@ -171,7 +171,7 @@ async fn create(client: &Client, namespace: &str, node: &str, name: &str) -> Res
     Ok(Instant::now())
 }
 
-/// Deletes them, [`AT_ONCE`] at a time, without grace.
+/// Deletes objects, [`AT_ONCE`] at a time, without a grace period.
 pub(super) async fn delete_all<K>(api: &Api<K>, names: Vec<String>) -> Result<()>
 where
     K: Clone + DeserializeOwned + Debug + Send + 'static,

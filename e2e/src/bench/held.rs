@@ -1,5 +1,5 @@
-//! A change of leaders, and a restart, while many pods have their addresses: how long the next pod waits, and what is written
-//! to the northbound database though nothing has changed.
+//! Measures leader changes and restarts with many existing pods: how long the next pod waits, and what is written to
+//! the northbound database although nothing has changed.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::replicas;
 use super::usage::{Memory, memory};
 use crate::ours::{self, leader};
 
-/// What is written up to this long after the next pod was served is counted as well.
+/// Writes up to this long after the next pod was served are counted.
 const AFTERMATH: Duration = Duration::from_secs(2);
 
 /// The key of the fence in `NB_Global.external_ids`.
@@ -21,50 +21,50 @@ const EPOCH: &str = "kube-ovn-leader-epoch";
 /// How a controller ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// SIGTERM: it gives its Lease back.
+    /// SIGTERM. The controller releases its Lease.
     Asked,
-    /// SIGKILL, and it comes back with its name, as a container does: the Lease is still its own.
+    /// SIGKILL. The controller restarts with the same name, like a container, and still holds the Lease.
     Killed,
-    /// SIGKILL, and one of another name comes instead, as a pod does: the Lease has to run out.
+    /// SIGKILL. A controller with another name replaces it, like a new pod, and must wait until the Lease expires.
     Replaced,
 }
 
-/// The one replica there is, ended and started again.
+/// The measurements of a restart of the only replica.
 #[derive(Clone, Debug)]
 pub struct Restart {
-    /// How long it took to end.
+    /// The time until it exited.
     pub ending: Duration,
-    /// From its new start to the next pod's annotations; that pod was created when it was started.
+    /// The time from the new start to the annotations of the next pod, which is created at the start.
     pub served: Duration,
-    /// What was written.
+    /// The northbound writes.
     pub written: Written,
-    /// What it has in memory then.
+    /// The memory after that.
     pub memory: Memory,
 }
 
-/// A leader that is killed beside a standby that has read everything.
+/// The measurements of a killed leader with a warm standby.
 #[derive(Clone, Debug)]
 pub struct Takeover {
-    /// From then to the next pod's annotations; that pod was created at the same moment.
+    /// The time from the kill to the annotations of the next pod, which is created at the kill.
     pub served: Duration,
-    /// What was written.
+    /// The northbound writes.
     pub written: Written,
 }
 
-/// Transactions of the northbound database, northd's apart, by what they are about.
+/// Transactions in the northbound database by content, without those of northd.
 #[derive(Clone, Debug, Default)]
 pub struct Written {
-    /// That raised the fence.
+    /// Transactions that raised the fence.
     pub fence: usize,
-    /// About the next pod.
+    /// Transactions for the next pod.
     pub pod: usize,
-    /// About anything else, in whole or in part.
+    /// Transactions with other content.
     pub besides: usize,
-    /// What these wrote, row by row.
+    /// The rows that the other transactions wrote.
     pub rows: Vec<String>,
 }
 
-/// Ends the one replica that runs and starts it again; `pod` is the name of the next pod.
+/// Stops the only running replica and starts it again. `pod` is the name of the next pod.
 pub async fn restart(bed: &Bed, end: End, pod: &str) -> Result<Restart> {
     let (replica, _) = replicas::leader_alone().await?;
     let log = Mark::now().await?;
@@ -82,7 +82,7 @@ pub async fn restart(bed: &Bed, end: End, pod: &str) -> Result<Restart> {
     Ok(Restart { ending, served, written, memory: memory(&leader().await?.0)? })
 }
 
-/// Kills the leader of two, and brings it back as the other's standby; `pod` is the name of the next pod.
+/// Kills the leader of two replicas, then starts it again as the standby. `pod` is the name of the next pod.
 pub async fn takeover(bed: &Bed, pod: &str) -> Result<Takeover> {
     replicas::both().await?;
     let (dying, _) = leader().await?;
@@ -98,7 +98,7 @@ pub async fn takeover(bed: &Bed, pod: &str) -> Result<Takeover> {
     Ok(Takeover { served, written })
 }
 
-/// Creates a pod; when it had its annotations.
+/// Creates a pod. Returns when it got its annotations.
 async fn next_pod(bed: &Bed, pod: &str) -> Result<Instant> {
     bed.create(pod).await?;
     let served = bed.pods.until(pod).await?;
@@ -107,12 +107,12 @@ async fn next_pod(bed: &Bed, pod: &str) -> Result<Instant> {
 }
 
 async fn written(log: Mark, bed: &Bed, pod: &str) -> Result<Written> {
-    tokio::time::sleep(AFTERMATH).await; // that nothing is written has no moment at which it is seen
+    tokio::time::sleep(AFTERMATH).await; // no event shows the absence of writes
     Written::of(&log.records()?, &bed.port(pod))
 }
 
 impl Written {
-    /// Sorts them; `port` is the next pod's.
+    /// Classifies transactions. `port` is the port of the next pod.
     fn of(records: &[Record], port: &str) -> Result<Self> {
         let mut changes = records.iter().flat_map(|record| &record.changes);
         let made = changes.find(|change| change.table == "Logical_Switch_Port" && change.columns["name"] == port);
@@ -162,7 +162,7 @@ mod tests {
         let same = Written::of(&[fence.clone(), pod, up.clone()], "a.ns").unwrap();
         assert_eq!((same.fence, same.pod, same.besides, same.rows.len()), (1, 1, 0, 0));
 
-        // Repaired in the same transaction, and in one of its own.
+        // One repair in the pod's transaction, and one in a separate transaction.
         let both = record(&[port, ("Logical_Switch", "s", json!({"other_config": ["map", []]}))]);
         let gone = record(&[("ACL", "a", Value::Null)]);
         let more = Written::of(&[fence.clone(), both, gone], "a.ns").unwrap();

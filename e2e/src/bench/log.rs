@@ -1,4 +1,4 @@
-//! What the northbound database has committed, read from its file: one record for each transaction, whoever's.
+//! Reads the transactions of the northbound database from its file. Each transaction is one record, whoever wrote it.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::{central, process};
 
-/// A place in the file: what is written from then on comes after it.
+/// A position in the file. Later transactions come after it.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
     inode: u64,
@@ -19,24 +19,24 @@ pub struct Mark {
 /// A transaction.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// What it wrote, row by row.
+    /// The changed rows.
     pub changes: Vec<Change>,
 }
 
-/// What a transaction wrote to one row.
+/// The changes of one row by one transaction.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// The row's table.
+    /// The table of the row.
     pub table: String,
-    /// Its id.
+    /// The UUID of the row.
     pub row: String,
-    /// The columns, each as what differs from before; null for a row that was deleted.
+    /// The columns, each as the difference from before. Null for a deleted row.
     pub columns: Value,
 }
 
 impl Mark {
-    /// The end of the file now. The database is compacted first: it does not do so by itself in the ten minutes after that,
-    /// which would take the records away.
+    /// Returns the current end of the file. Compacts the database first: the server does not compact it again for ten
+    /// minutes, and a compaction would remove the records.
     pub async fn now() -> Result<Self> {
         let arguments = ["-t", "/run/ovn/ovnnb_db.ctl", "ovsdb-server/compact"];
         process::run(central::command("ovn-appctl", &arguments)?).await?;
@@ -44,7 +44,7 @@ impl Mark {
         Ok(Self { inode: file.ino(), length: file.len() })
     }
 
-    /// What has been written since then.
+    /// Returns the records after this position.
     pub fn records(self) -> Result<Vec<Record>> {
         let path = central::northbound_file();
         let mut file = File::open(&path).with_context(|| path.display().to_string())?;
@@ -57,7 +57,7 @@ impl Mark {
 }
 
 impl Record {
-    /// Whether northd alone writes this: that a port is up, or is not.
+    /// Returns true if the record contains only what northd writes: the `up` column of ports.
     pub fn is_northd(&self) -> bool {
         self.changes.iter().all(|change| {
             let columns = change.columns.as_object();
@@ -67,7 +67,7 @@ impl Record {
 }
 
 impl Change {
-    /// Whether it is about a row, or names it.
+    /// Returns true if the change applies to this row or refers to it.
     pub fn names(&self, row: &str) -> bool {
         self.row == row || self.columns.to_string().contains(row)
     }
@@ -79,9 +79,9 @@ impl std::fmt::Display for Change {
     }
 }
 
-/// Each record is a line `OVSDB CLUSTER <length> <hash>` and so many bytes. One that is being written is left out. Those of
-/// transactions have `data`: the schema where that is new, and what was written (ovsdb(5), "Clustered Format"); the others are
-/// about the cluster of servers.
+/// Each record is a line `OVSDB CLUSTER <length> <hash>` followed by `length` bytes. An incomplete last record is
+/// skipped. Records of transactions have a member `data` with the schema, if it is new, and the changes (ovsdb(5),
+/// "Clustered Format"). Other records are about the cluster.
 fn parse(mut text: &[u8]) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     while let Some(end) = text.iter().position(|byte| *byte == b'\n') {

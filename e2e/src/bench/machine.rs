@@ -1,4 +1,4 @@
-//! The machine that the figures are of.
+//! Describes the machine of the measurement.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::cluster::Cluster;
 use crate::layout::Node;
 use crate::{central, process, rootfs};
 
-/// One paragraph: processors, memory, kernel, versions, and how busy it was before we began.
+/// Returns one paragraph: processors, memory, kernel, versions, and the load before the measurement.
 pub async fn facts(cluster: &Cluster) -> Result<String> {
     let cores = std::thread::available_parallelism()?;
     let model = field("/proc/cpuinfo", "model name");
@@ -36,7 +36,7 @@ fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-/// What follows `name` and a colon.
+/// Returns the value of a `name: value` line.
 fn field(file: &str, name: &str) -> String {
     let text = fs::read_to_string(file).unwrap_or_default();
     let mut lines = text.lines().filter_map(|line| line.split_once(':'));

@@ -1,7 +1,7 @@
-//! The CNI plugin, from its start to its end, for pods that have their address already.
+//! Measures the CNI plugin, from exec to exit, for pods that already have addresses.
 //!
-//! The pods are bound to a real node whose kubelet is stopped meanwhile, so that nobody but this program plugs them: it
-//! makes a network namespace for each and runs the plugin as a container runtime does.
+//! The pods are bound to a real node whose kubelet is stopped, so that only this program attaches them. It creates a
+//! network namespace for each pod and runs the plugin as a container runtime does.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -24,32 +24,32 @@ use crate::cluster::Scene;
 use crate::layout::{Node, lab, state};
 use crate::process;
 
-/// The namespace of these pods, and their node.
+/// The namespace and the node of these pods.
 const NAMESPACE: &str = "bench-plugin";
 const NODE: &str = "n1";
-/// Calls at the same time, besides those one after the other.
+/// The number of concurrent calls.
 const AT_ONCE: usize = 10;
-/// In this order.
+/// The verbs, in this order.
 const VERBS: [&str; 2] = ["ADD", "DEL"];
 
-/// How long each call took.
+/// The durations of the calls.
 #[derive(Clone, Debug)]
 pub struct Plugged {
-    /// ADDs and DELs one after the other, each pod unplugged before the next is plugged; run by run.
+    /// ADDs and DELs one by one. Each pod is detached before the next is attached. One entry per run.
     pub serial: Vec<[Times; 2]>,
-    /// The same, ten at once, on a node whose ovs-vswitchd has nothing else to do.
+    /// ADDs and DELs ten at once, with an idle ovs-vswitchd.
     pub at_once: Vec<[Times; 2]>,
-    /// The same, the ADDs right after ten DELs whose ports ovs-vswitchd has still to close.
+    /// The same, with ADDs right after ten DELs whose ports ovs-vswitchd still has to close.
     pub after_others: Vec<[Times; 2]>,
-    /// One after the other, all plugged before the first is unplugged.
+    /// ADDs one by one, then DELs, so that all pods are attached at once.
     pub filling: [Times; 2],
-    /// Processor time by process over all of it.
+    /// CPU time by process for all calls.
     pub cpu: Vec<(String, Duration)>,
-    /// How many calls that were.
+    /// The number of calls.
     pub calls: usize,
 }
 
-/// Makes `count` pods on the node, and has the plugin run for each of them there, again and again.
+/// Creates `count` pods on the node and runs the plugin there for each of them, `runs` times.
 pub async fn measure(scene: &Scene, count: usize, runs: usize) -> Result<Plugged> {
     scene.namespace(NAMESPACE, &[]).await?;
     let _stopped = Stopped::kubelet(NODE)?;
@@ -81,7 +81,7 @@ pub async fn measure(scene: &Scene, count: usize, runs: usize) -> Result<Plugged
     })
 }
 
-/// A kubelet that does nothing until this is dropped; what starts it on its node, last, stops and goes on with it.
+/// A stopped kubelet and its parent process. Dropping it resumes them.
 struct Stopped(Vec<Pid>);
 
 impl Stopped {
@@ -97,27 +97,27 @@ impl Stopped {
 impl Drop for Stopped {
     fn drop(&mut self) {
         for pid in &self.0 {
-            let _ = kill(*pid, Signal::SIGCONT); // one that has ended needs nothing
+            let _ = kill(*pid, Signal::SIGCONT); // fails if the process has exited
         }
     }
 }
 
-/// `lab bench-plugin`: on a node, where the plugin is.
+/// The arguments of `lab bench-plugin`, which runs on a node.
 #[derive(clap::Args, Debug)]
 pub struct Call {
-    /// How often each pod is plugged.
+    /// Number of times to attach each pod.
     #[arg(long)]
     runs: usize,
-    /// Their namespace.
+    /// Namespace of the pods.
     namespace: String,
     /// Pods, as `name=uid`.
     pods: Vec<String>,
 }
 
-/// Microseconds of ADDs and of DELs.
+/// Microseconds of the ADDs and of the DELs.
 type Micros = [Vec<u64>; 2];
 
-/// What it prints.
+/// The output of `lab bench-plugin`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Printed {
     serial: Vec<Micros>,
@@ -126,8 +126,8 @@ struct Printed {
     filling: Micros,
 }
 
-/// Plugs and unplugs each pod: alone on the node, several at once, and beside all the others; JSON for [`measure`]. The
-/// first call that fails ends it, with what the plugin said.
+/// Attaches and detaches each pod: alone, several at once, and next to all others. Returns JSON for [`measure`]. Stops
+/// at the first failed call with the plugin's error.
 pub fn call(call: &Call) -> Result<String> {
     let conf = conf()?;
     let pods = call.pods.iter().enumerate().map(|(at, pod)| Container::of(at, &call.namespace, pod));
@@ -183,8 +183,8 @@ fn all_at_once(group: &[Container], conf: &str, times: &mut Micros) -> Result<()
     Ok(())
 }
 
-/// Until ovs-vswitchd has done all that its database says, the closing of deleted ports' devices too. `ovs-vsctl` waits for
-/// that after each change of its own.
+/// Waits until ovs-vswitchd has applied the whole database and closed the devices of deleted ports. `ovs-vsctl` waits
+/// for this after each change.
 fn settle() -> Result<()> {
     let change = [
         "--timeout=60",
@@ -212,7 +212,7 @@ fn settle() -> Result<()> {
     Ok(())
 }
 
-/// The first plugin's part of the conflist, as the runtime hands it over.
+/// Returns the configuration of the conflist's first plugin as the runtime passes it.
 fn conf() -> Result<String> {
     let path = "/etc/cni/net.d/01-kube-ovn.conflist";
     let list: Value = serde_json::from_slice(&std::fs::read(path).context(path)?)?;
@@ -235,7 +235,7 @@ impl Container {
     fn of(at: usize, namespace: &str, pod: &str) -> Result<Self> {
         let (name, uid) = pod.split_once('=').context("a pod is name=uid")?;
         Ok(Self {
-            // The host's end of the link has its name from the first twelve.
+            // The name of the host end contains the first twelve characters.
             id: format!("be{at:010x}{:052}", 0),
             netns: format!("bench-{at}"),
             arguments: format!("K8S_POD_NAMESPACE={namespace};K8S_POD_NAME={name};K8S_POD_UID={uid}"),
@@ -248,7 +248,7 @@ impl Container {
         Ok(())
     }
 
-    /// Runs the plugin; microseconds from its start to its end.
+    /// Runs the plugin. Returns the microseconds from exec to exit.
     fn plugin(&self, verb: &str, conf: &str) -> Result<u64> {
         let mut command = Command::new("/opt/cni/bin/kube-ovn");
         command

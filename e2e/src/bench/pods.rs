@@ -1,5 +1,5 @@
-//! Pods that get their addresses, on a node that is only an object: no kubelet takes part, so all that is measured is the
-//! way from the API server through the controller and the northbound database back to the pod's annotations.
+//! Measures pods that get addresses on a node without a kubelet. The measurement covers only the path from the API
+//! server through the controller and the northbound database back to the pod's annotations.
 
 use std::time::{Duration, Instant};
 
@@ -15,31 +15,31 @@ use super::stats::Times;
 use super::usage::{Memory, Usage, Used, forget_peak, memory};
 use crate::ours;
 
-/// Many at once.
+/// The measurements of a burst of pods.
 #[derive(Clone, Debug)]
 pub struct Burst {
     pods: usize,
-    /// From the first create to the last POST's return.
+    /// From the first POST to the return of the last POST.
     pub posted: Duration,
-    /// From the first create to the last pod annotated.
+    /// From the first POST to the last annotated pod.
     pub took: Duration,
-    /// How long after that the last IP object was there.
+    /// From then to the last IP object.
     pub records: Duration,
-    /// From each POST's return to that pod's annotations.
+    /// From the return of each POST to the pod's annotations.
     pub latencies: Times,
-    /// What the lab's processes used.
+    /// The resources that the lab's processes used.
     pub used: Used,
-    /// Transactions of the leader in the northbound database's file, and all of them: northd writes there too.
+    /// The leader's transactions in the northbound database, and all transactions including northd's.
     pub transactions: (usize, usize),
-    /// The leader's memory when all have their address.
+    /// The leader's memory when all pods have addresses.
     pub leader: Memory,
-    /// The standby's.
+    /// The standby's memory at that time.
     pub standby: Memory,
-    /// What was written about a pod.
+    /// What the controller wrote for a pod.
     pub template: Template,
 }
 
-/// What the controller writes about a pod.
+/// What the controller writes for a pod.
 #[derive(Clone, Debug)]
 pub struct Template {
     /// The pod's annotations.
@@ -51,31 +51,31 @@ pub struct Template {
 }
 
 impl Burst {
-    /// Pods per second, until the last is annotated: it can run then.
+    /// Returns pods per second until the last pod is annotated and can start.
     #[allow(clippy::cast_precision_loss)] // a count of pods
     pub fn per_second(&self) -> f64 {
         self.pods as f64 / self.took.as_secs_f64()
     }
 
-    /// Pods per second, until the last IP object is there too: all that the API server is asked to write.
+    /// Returns pods per second until the last IP object exists, which is the last write to the API server.
     #[allow(clippy::cast_precision_loss)] // a count of pods
     pub fn written_per_second(&self) -> f64 {
         self.pods as f64 / (self.took + self.records).as_secs_f64()
     }
 
-    /// The leader's transactions for a thousand pods.
+    /// Returns the leader's transactions per thousand pods.
     #[allow(clippy::cast_precision_loss)] // counts are small
     pub fn transactions_per_1000(&self) -> f64 {
         self.transactions.0 as f64 * 1e3 / self.pods as f64
     }
 
-    /// The leader's processor time for one pod.
+    /// Returns the leader's CPU time per pod.
     pub fn cpu_per_pod(&self) -> Duration {
         self.used.leader / u32::try_from(self.pods).unwrap_or(u32::MAX)
     }
 }
 
-/// Creates `count` pods at once, waits until each has its address, and checks that nothing is missing. They stay.
+/// Creates `count` pods at once, waits until each has its address, and checks the result. Keeps the pods.
 pub async fn burst(bed: &Bed, count: usize) -> Result<Burst> {
     let names = Bed::names(count);
     for name in ours::controllers() {
@@ -110,7 +110,7 @@ pub async fn burst(bed: &Bed, count: usize) -> Result<Burst> {
     })
 }
 
-/// Creates `count` pods, so many per second; how long after its POST's return each was annotated.
+/// Creates `count` pods at a constant rate. Returns the time from each POST's return to the pod's annotations.
 pub async fn paced(bed: &Bed, count: usize, per_second: u32) -> Result<Times> {
     let names = Bed::names(count);
     let mut ticks = tokio::time::interval(Duration::from_secs(1) / per_second);

@@ -1,5 +1,4 @@
-//! The northbound database's ports, as the database itself tells of them: asking it again and again for all of them costs it,
-//! and us, more than what is measured.
+//! Monitors the ports in the northbound database. Polling all ports would cost more than what is measured.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,10 +9,10 @@ use ovsdb::{Changes, Client, Config, Datum, Row, Table};
 use crate::central;
 
 const TABLE: &str = "Logical_Switch_Port";
-/// Far beyond what anything takes.
+/// A time limit that is far beyond every expected duration.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// The ports of a namespace's pods. It listens to the database from when it is made until it is dropped.
+/// Monitors the ports of a namespace's pods until it is dropped.
 #[derive(Debug)]
 pub struct Ports {
     client: Client,
@@ -22,7 +21,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Has all that are there when it returns.
+    /// Returns when the replica contains all existing ports.
     pub async fn of(namespace: &str) -> Result<Self> {
         let ports = Table { name: TABLE, columns: &["name", "addresses"], key: None };
         let endpoint = format!("tcp:{}:6641", central::address()).parse()?;
@@ -32,7 +31,7 @@ impl Ports {
         Ok(Self { client, changes, suffix: format!(".{namespace}") })
     }
 
-    /// The MAC and IP addresses of each, by name.
+    /// Returns the MAC and IP addresses of each port, by name.
     pub fn addresses(&self) -> BTreeMap<String, Vec<String>> {
         self.client.read(|replica| {
             let ours = replica.rows(TABLE).filter_map(|(_, row)| Some((self.name(row)?, row)));
@@ -44,7 +43,7 @@ impl Ports {
         })
     }
 
-    /// Waits until none is there; when that was seen.
+    /// Waits until no port is left. Returns when this was seen.
     pub async fn gone(&mut self) -> Result<Instant> {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -61,7 +60,7 @@ impl Ports {
         self.client.read(|replica| replica.rows(TABLE).filter(|(_, row)| self.name(row).is_some()).count())
     }
 
-    /// The name of one of these ports.
+    /// Returns the name if the row is one of these ports.
     fn name<'a>(&self, row: &'a Row) -> Option<&'a str> {
         row.get("name")?.strs().next().filter(|name| name.ends_with(&self.suffix))
     }

@@ -1,4 +1,4 @@
-//! The two replicas of the controller: both, one of them or none, and what they answer.
+//! Starts and stops the two replicas of the controller.
 
 use std::time::Duration;
 
@@ -12,22 +12,22 @@ use crate::ours::{self, get, leader, place};
 use crate::part::Part;
 use crate::systemd::{self, systemctl};
 
-/// How long a start may take, the Lease of one that was killed included.
+/// The time limit for a start, including the expiry of a killed replica's Lease.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Whether one runs.
+/// Returns true if the replica is running.
 fn runs(replica: usize) -> bool {
     Part::Controller(replica).pid().is_some()
 }
 
-/// The replica that does not lead, if it runs; its place and its name.
+/// Returns the number and the name of the running replica that is not the leader.
 pub fn standby(leader: &str) -> Option<(usize, String)> {
     let mut all = ours::controllers().into_iter().enumerate();
     all.find(|(replica, name)| name != leader && runs(*replica))
 }
 
-/// Has both run: one leads when this returns, and the other has read everything. Those that do not run are started one after
-/// the other, since two that ask for a free Lease at the same moment may both believe that they have it, for a moment.
+/// Runs both replicas. On return, one is the leader and the other has read all objects. Replicas are started one by
+/// one, because two candidates for a free Lease can both believe for a moment that they hold it.
 pub async fn both() -> Result<()> {
     for (replica, node) in ours::NODES.into_iter().enumerate() {
         if !runs(replica) {
@@ -46,7 +46,7 @@ pub async fn both() -> Result<()> {
     leader().await.map(drop)
 }
 
-/// Has the leader alone run; its place and its name.
+/// Runs only the leader. Returns its number and its name.
 pub async fn leader_alone() -> Result<(usize, String)> {
     let (leader, _) = leader().await?;
     if let Some((standby, _)) = standby(&leader) {
@@ -55,7 +55,7 @@ pub async fn leader_alone() -> Result<(usize, String)> {
     Ok((place(&leader)?, leader))
 }
 
-/// Has none run.
+/// Stops both replicas.
 pub async fn none() -> Result<()> {
     for replica in 0..ours::NODES.len() {
         stop(replica).await?;
@@ -63,28 +63,28 @@ pub async fn none() -> Result<()> {
     Ok(())
 }
 
-/// Asks one to end, and waits until it has.
+/// Stops a replica and waits for its exit.
 pub async fn stop(replica: usize) -> Result<()> {
     systemctl(ours::NODES[replica], &["stop", CONTROLLER]).await.map(drop)
 }
 
-/// Kills one at once; what this returns sees to it that it stays dead, which takes less than systemd's pause before a restart.
+/// Kills a replica. The returned future keeps it stopped; it must run before systemd restarts the replica.
 pub fn kill(replica: usize) -> Result<impl Future<Output = Result<()>>> {
     Part::Controller(replica).signal(Signal::SIGKILL)?;
     Ok(stop(replica))
 }
 
-/// Starts one that does not run.
+/// Starts a stopped replica.
 pub async fn start(replica: usize) -> Result<()> {
     systemctl(ours::NODES[replica], &["start", CONTROLLER]).await.map(drop)
 }
 
-/// The place of the other one.
+/// Returns the number of the other replica.
 pub fn other(replica: usize) -> usize {
     (replica + 1) % ours::NODES.len()
 }
 
-/// For how long the Lease binds the others.
+/// Returns the duration of the Lease.
 pub async fn lease_time(client: Client) -> Result<Duration> {
     let lease = Api::<Lease>::namespaced(client, "kube-system").get("kube-ovn-controller").await?;
     let seconds = lease.spec.and_then(|spec| spec.lease_duration_seconds).context("the Lease tells no duration")?;

@@ -1,36 +1,36 @@
-//! The figures as they are printed, each beside its bar and what kube-ovn 1.17 needed for the same on the same kind of
-//! machine. Those with a bar come once more at the end, as the table of `docs/numbers.md`.
+//! Prints the figures, each with its limit and the figure of kube-ovn 1.17 on the same kind of machine. Figures with a
+//! limit are repeated at the end as the table of `docs/numbers.md`.
 
 use std::time::Duration;
 
 use super::stats::millis;
 
-/// How many processes a table names.
+/// The maximum number of processes in a table.
 const PROCESSES: usize = 8;
 
-/// Figures that are printed as they come, and those of them that are kept for the table.
+/// Prints figures and collects those for the table.
 #[derive(Debug, Default)]
 pub struct Report {
     about: String,
     table: Vec<[String; 5]>,
 }
 
-/// What a figure shall be; of several, each.
+/// The limit of a figure. Several figures have one limit each.
 #[derive(Clone, Copy, Debug)]
 pub enum Bar<'a> {
-    /// Not more.
+    /// The maximum.
     AtMost(&'a [f64]),
-    /// Not less.
+    /// The minimum.
     AtLeast(&'a [f64]),
-    /// It is only told.
+    /// No limit.
     None,
 }
 
-/// What figures are counted in.
+/// The unit of figures.
 pub type Unit = &'static str;
 
 impl Bar<'_> {
-    /// Whether figures are as they shall be.
+    /// Returns true if all figures meet their limits.
     pub fn is_met(self, figures: &[f64]) -> bool {
         match self {
             Self::AtMost(limits) => figures.iter().zip(limits).all(|(figure, limit)| figure <= limit),
@@ -50,14 +50,14 @@ impl Bar<'_> {
 }
 
 impl Report {
-    /// What the rows that follow are about, and how that was measured.
+    /// Starts a section: what the rows measure, and how.
     pub fn about(&mut self, what: &str, how: &str) {
         what.clone_into(&mut self.about);
         let comma = if how.is_empty() { "" } else { ", " };
         println!("\n{:<80} {:>16}             kube-ovn 1.17, measured once", format!("{what}{comma}{how}"), "bar");
     }
 
-    /// A figure, or several of one unit, that is kept for the table at the end.
+    /// Prints figures of one unit and adds them to the table.
     pub fn row(&mut self, what: &str, figures: &[f64], unit: Unit, bar: Bar<'_>, theirs: &str) {
         let (figure, shown) = (rounded(figures, unit), bar.shown(unit));
         let verdict = match bar {
@@ -75,18 +75,18 @@ impl Report {
         ]);
     }
 
-    /// A figure that only explains the others.
+    /// Prints figures that only explain others.
     pub fn detail(&self, what: &str, figures: &[f64], unit: Unit, theirs: &str) {
         self.text(what, &rounded(figures, unit), theirs);
     }
 
-    /// The same in words.
+    /// Prints a text in place of figures.
     #[allow(clippy::unused_self)] // it is printed among the others
     pub fn text(&self, what: &str, text: &str, theirs: &str) {
         println!("  {what:<58} {text:>18}  {:>16}  {:<6}    {theirs}", "", "");
     }
 
-    /// Who used the processors, in all and for one of `count`.
+    /// Prints the CPU time by process, in total and per item.
     #[allow(clippy::cast_precision_loss, clippy::unused_self)] // a count is small; it is printed among the others
     pub fn processes(&self, title: &str, cpu: &[(String, Duration)], count: usize) {
         println!("  {title}:");
@@ -96,7 +96,7 @@ impl Report {
         }
     }
 
-    /// The table, in Markdown.
+    /// Returns the table in Markdown.
     pub fn table(&self) -> String {
         let heading = ["", "here", "bar", "", "kube-ovn 1.17"].map(str::to_owned);
         let lines = [heading, ["---"; 5].map(str::to_owned)].into_iter().chain(self.table.iter().cloned());
@@ -104,7 +104,7 @@ impl Report {
     }
 }
 
-/// As many digits as say something.
+/// Formats figures with a suitable number of digits.
 fn rounded(figures: &[f64], unit: Unit) -> String {
     let largest = figures.iter().copied().fold(0.0, f64::max);
     let digits = match unit {
@@ -116,13 +116,13 @@ fn rounded(figures: &[f64], unit: Unit) -> String {
     format!("{} {unit}", texts.join(" / ")).trim_end().to_owned()
 }
 
-/// As they were written down.
+/// Formats figures without rounding.
 fn plain(figures: &[f64], unit: Unit) -> String {
     let texts: Vec<_> = figures.iter().map(ToString::to_string).collect();
     format!("{} {unit}", texts.join(" / ")).trim_end().to_owned()
 }
 
-/// `3,000`.
+/// Formats a number with separators: `3,000`.
 pub fn thousands(count: usize) -> String {
     if count < 1000 { count.to_string() } else { format!("{},{:03}", thousands(count / 1000), count % 1000) }
 }

@@ -1,4 +1,4 @@
-//! Every row of the report: which figure it is, how the median is taken, its bar, and kube-ovn's figure.
+//! Defines every row of the report: the figure, its median, its limit, and kube-ovn's figure.
 
 use std::time::Duration;
 
@@ -12,28 +12,28 @@ use super::report::{Report, thousands};
 use super::stats::{Times, median, medians, millis};
 use super::usage::Memory;
 
-/// What pods are bound to that nobody shall start.
+/// Describes a node without a kubelet, whose pods never start.
 const BARE: &str = "a node without kubelet";
 
-/// One burst of our controllers, and the same without them.
+/// One burst with our controllers, and the same burst without them.
 #[derive(Clone, Debug)]
 pub struct Round {
-    /// Ours.
+    /// The burst with our controllers.
     pub ours: Burst,
-    /// How its pods were deleted.
+    /// The deletion of its pods.
     pub cleared: Cleared,
-    /// The API server's alone.
+    /// The same load on the API server alone.
     pub alone: Alone,
 }
 
-/// Pods one after the other.
+/// Reports pods that are created one by one.
 pub fn paced(report: &mut Report, count: usize, per_second: u32, runs: &[Times]) {
     report.about(&format!("{count} pods, {per_second} a second"), &format!("{BARE}, {}", medians_of(runs.len())));
     let both = medians(runs.iter().map(Times::half_and_most));
     report.row("POST returned to annotated, p50 / p99", &both, "ms", AtMost(&[12.0, 25.0]), "12 / 22 ms");
 }
 
-/// Pods all at once.
+/// Reports pods that are created all at once.
 pub fn bursts(report: &mut Report, count: usize, rounds: &[Round]) {
     let theirs = |at_1000: &'static str, at_3000: &'static str| match count {
         1000 => at_1000,
@@ -93,7 +93,7 @@ pub fn bursts(report: &mut Report, count: usize, rounds: &[Round]) {
     }
 }
 
-/// Whether many pods are slower than few.
+/// Compares the rates of a small and a large burst.
 pub fn flat(report: &mut Report, few: (usize, &[Round]), many: (usize, &[Round])) {
     report.about("bursts", "each with the one that ran beside it");
     let pairs = many.1.iter().zip(few.1);
@@ -102,7 +102,7 @@ pub fn flat(report: &mut Report, few: (usize, &[Round]), many: (usize, &[Round])
     report.row(&what, &[median(shares)], "%", AtLeast(&[90.0]), "62 %");
 }
 
-/// The leader killed, its standby warm.
+/// Reports a killed leader with a warm standby.
 pub fn takeovers(report: &mut Report, held: usize, lease: Duration, runs: &[Takeover]) {
     let about = format!("leader killed, {} pods, a warm standby", thousands(held));
     report.about(&about, &format!("{} times, the Lease holds for {} s", runs.len(), lease.as_secs()));
@@ -113,7 +113,7 @@ pub fn takeovers(report: &mut Report, held: usize, lease: Duration, runs: &[Take
     written(report, "", runs.iter().map(|run| &run.written), Bar::None, "");
 }
 
-/// The one replica ended and started again.
+/// Reports restarts of the only replica.
 pub fn restarts(report: &mut Report, held: usize, [asked, killed, replaced]: &[Vec<Restart>; 3]) {
     let about = format!("controller restarted, one replica, {} pods", thousands(held));
     report.about(&about, &medians_of(asked.len()));
@@ -131,7 +131,7 @@ pub fn restarts(report: &mut Report, held: usize, [asked, killed, replaced]: &[V
     report.detail("  at most / its own data alone", &medians(asked.iter().map(data)), "MiB", "");
 }
 
-/// Transactions that the next pod does not explain: the most of any run counts.
+/// Reports transactions that the next pod does not explain. The maximum of all runs counts.
 fn written<'a>(report: &mut Report, after: &str, runs: impl Iterator<Item = &'a Written>, bar: Bar<'_>, theirs: &str) {
     let runs: Vec<_> = runs.collect();
     let most =
@@ -145,7 +145,7 @@ fn written<'a>(report: &mut Report, after: &str, runs: impl Iterator<Item = &'a 
     }
 }
 
-/// The plugin.
+/// Reports the plugin.
 pub fn plugged(report: &mut Report, plugged: &Plugged) {
     let of = |runs: &[[Times; 2]], verb: usize| medians(runs.iter().map(|run| run[verb].half_and_most()));
     let (serial, at_once, filling) = (&plugged.serial, &plugged.at_once, &plugged.filling);
@@ -167,7 +167,7 @@ pub fn plugged(report: &mut Report, plugged: &Plugged) {
     report.processes("CPU, per call of the plugin", &plugged.cpu, plugged.calls);
 }
 
-/// The controller before the first pod.
+/// Reports the controller's memory before the first pod.
 pub fn idle(report: &Report, leaders: &[Memory]) {
     let both = medians(leaders.iter().map(|memory| [memory.now, memory.data]));
     report.detail("the leader's memory before the first pod / its own data alone", &both, "MiB", "");

@@ -1,4 +1,4 @@
-//! When a watch first showed each object as it shall be.
+//! Records when a watch first shows each object in its expected state.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Far beyond what anything takes.
+/// A time limit that is far beyond every expected duration.
 const PATIENCE: Duration = Duration::from_mins(5);
 
-/// Objects by name, with that time. Its watch ends when it is dropped.
+/// Objects by name, with the time they were first seen. Dropping it ends the watch.
 #[derive(Debug)]
 pub struct Seen {
     state: watch::Receiver<State>,
@@ -29,14 +29,15 @@ struct State {
 }
 
 impl Seen {
-    /// Begins to watch, and has seen all that is there when it returns. `right` answers whether an object is as it shall be.
+    /// Starts a watch. On return, it has seen all existing objects. `right` checks whether an object has its expected
+    /// state.
     pub async fn follow<K>(api: Api<K>, right: impl Fn(&K) -> bool + Send + Sync + 'static) -> Result<Self>
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     {
         let (sender, mut state) = watch::channel(State::default());
         let task = tokio::spawn(async move {
-            // An API server that comes back is seen at once: what is measured then is not our own pause.
+            // The backoff is short, so that the measurement does not contain it.
             let pause = watcher::ExponentialBackoff::from(
                 backon::ExponentialBuilder::default()
                     .with_min_delay(Duration::from_millis(50))
@@ -49,7 +50,7 @@ impl Seen {
                 let event = match events.try_next().await {
                     Ok(Some(event)) => event,
                     Ok(None) => return,
-                    Err(_) => continue, // taken up again, with backoff
+                    Err(_) => continue, // the watch restarts after the backoff
                 };
                 let now = Instant::now();
                 sender.send_if_modified(|state| match event {
@@ -71,17 +72,17 @@ impl Seen {
         Ok(Self { state, task })
     }
 
-    /// How many are there now.
+    /// Returns the number of objects.
     pub fn len(&self) -> usize {
         self.state.borrow().when.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are no objects.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Waits until exactly so many are there.
+    /// Waits until there are exactly `count` objects.
     pub async fn count(&self, count: usize) -> Result<()> {
         let mut state = self.state.clone();
         let wait = async { state.wait_for(|state| state.when.len() == count).await.map(drop) };
@@ -89,7 +90,7 @@ impl Seen {
         ended.with_context(|| format!("{} of {count} after {PATIENCE:?}", self.len()))?.context("the watch has ended")
     }
 
-    /// Waits until at least so many are there.
+    /// Waits until there are at least `count` objects.
     pub async fn at_least(&self, count: usize) -> Result<()> {
         let mut state = self.state.clone();
         let wait = async { state.wait_for(|state| state.when.len() >= count).await.map(drop) };
@@ -97,7 +98,7 @@ impl Seen {
         ended.with_context(|| format!("{} of {count} after {PATIENCE:?}", self.len()))?.context("the watch has ended")
     }
 
-    /// Waits until it is there; when it was seen.
+    /// Waits for an object. Returns when it was seen.
     pub async fn until(&self, name: &str) -> Result<Instant> {
         let mut state = self.state.clone();
         let wait =
@@ -108,7 +109,7 @@ impl Seen {
         when.with_context(|| format!("{name} was not seen"))
     }
 
-    /// When each of `names` was seen, in the same order; an error names one that was not.
+    /// Returns when each object was seen, in the same order. An error names the first missing object.
     pub fn when(&self, names: &[String]) -> Result<Vec<Instant>> {
         let state = self.state.borrow();
         names.iter().map(|name| state.when.get(name).copied().with_context(|| format!("{name} was not seen"))).collect()

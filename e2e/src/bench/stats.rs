@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Durations in order.
+/// Sorted durations.
 #[derive(Clone, Debug, Default)]
 pub struct Times(Vec<Duration>);
 
@@ -15,36 +15,36 @@ impl FromIterator<Duration> for Times {
 }
 
 impl Times {
-    /// The smallest that at least `percent` of all do not exceed; zero when there are none.
+    /// Returns the smallest duration that is at least as long as `percent` of all. Zero if there are none.
     pub fn percentile(&self, percent: usize) -> Duration {
         let rank = (self.0.len() * percent).div_ceil(100).saturating_sub(1);
         self.0.get(rank).copied().unwrap_or_default()
     }
 
-    /// Each of them, smallest first.
+    /// Iterates over the durations in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = Duration> {
         self.0.iter().copied()
     }
 
-    /// The 50th and the 99th percentile, in milliseconds.
+    /// Returns the 50th and the 99th percentile in milliseconds.
     pub fn half_and_most(&self) -> [f64; 2] {
         [50, 99].map(|percent| millis(self.percentile(percent)))
     }
 }
 
-/// Milliseconds.
+/// Converts to milliseconds.
 pub fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// The middle one; of an even number the upper of the two.
+/// Returns the median. For an even number of values, returns the upper of the two middle values.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.into_iter().collect();
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// The median of each place.
+/// Returns the median of each position.
 pub fn medians<const N: usize>(values: impl IntoIterator<Item = [f64; N]>) -> [f64; N] {
     let values: Vec<_> = values.into_iter().collect();
     std::array::from_fn(|at| median(values.iter().map(|value| value[at])))

@@ -1,4 +1,4 @@
-//! What the lab's processes have used: processor time and memory from `/proc`, and the leader's own counters.
+//! The resources that the lab's processes use: CPU time and memory from `/proc`, and the leader's metrics.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,47 +10,47 @@ use crate::layout::{Node, state};
 use crate::part::Part;
 use crate::{by_hand, ours, process, rootfs};
 
-/// The kernel counts processor time for `/proc` in hundredths of a second.
+/// The unit of CPU time in `/proc`.
 const TICK: Duration = Duration::from_millis(10);
-/// This program, in a table of processes.
+/// The name of this program in a table of processes.
 const MYSELF: &str = "(this bench)";
 
-/// At one moment.
+/// The resources used up to a moment.
 #[derive(Clone, Debug)]
 pub struct Usage {
     cpu: BTreeMap<String, Duration>,
-    /// Which controller leads.
+    /// The name of the leader.
     pub leader: String,
-    /// How often it wrote to the northbound database, how many operations that were, and how many seconds they took.
+    /// The number of northbound commits, the number of operations in them, and their total duration in seconds.
     commits: [f64; 3],
 }
 
-/// What a process has in memory, in MiB.
+/// The memory of a process in MiB.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {
-    /// Resident now.
+    /// The current resident size.
     pub now: f64,
-    /// At most, since it began or [`forget_peak`].
+    /// The maximum resident size since the start or the last [`forget_peak`].
     pub most: f64,
-    /// Of what is resident now, its own data: neither the program's file nor libraries.
+    /// The anonymous part of the current resident size, without the files of the program and libraries.
     pub data: f64,
 }
 
-/// Between two moments.
+/// The resources used between two moments.
 #[derive(Clone, Debug)]
 pub struct Used {
-    /// Processor time by process, most first.
+    /// CPU time by process, in descending order.
     pub cpu: Vec<(String, Duration)>,
-    /// The leader's.
+    /// The CPU time of the leader.
     pub leader: Duration,
-    /// How many operations it committed to the northbound database.
+    /// The number of operations in the leader's northbound commits.
     pub operations: f64,
-    /// How long a commit took, on average.
+    /// The average duration of a commit.
     pub commit: Duration,
 }
 
 impl Usage {
-    /// Now, when there is a leader.
+    /// Reads the current values. Fails without a leader.
     pub async fn now() -> Result<Self> {
         let (leader, metrics) = ours::leader().await?;
         let counter = |name| ours::value(&metrics, name).unwrap_or_default();
@@ -66,7 +66,7 @@ impl Usage {
         })
     }
 
-    /// What was used since `earlier`, if the same controller has led since then.
+    /// Returns the difference from `earlier`. Fails if the leader has changed.
     pub fn since(&self, earlier: &Self) -> Result<Used> {
         ensure!(self.leader == earlier.leader, "{} took over meanwhile", self.leader);
         let cpu = spent(&earlier.cpu, &self.cpu);
@@ -80,8 +80,8 @@ impl Usage {
     }
 }
 
-/// Processor time of every process of the lab since its start, of its units, and of this one. A child is named after its parent and
-/// its program; several with one name count together.
+/// Returns the total CPU time of every process of the lab, of its units, and of this process. A child is named after
+/// its parent and its program. Processes with the same name are added up.
 pub fn cpu() -> Result<BTreeMap<String, Duration>> {
     let mut all = BTreeMap::from([(MYSELF.to_owned(), ticks("self"))]);
     for entry in fs::read_dir(state("pid"))? {
@@ -111,7 +111,7 @@ fn add(all: &mut BTreeMap<String, Duration>, name: &str, pid: u32) {
     }
 }
 
-/// The difference of two [`cpu`], most first.
+/// Returns the difference of two [`cpu`] results, in descending order.
 pub fn spent(before: &BTreeMap<String, Duration>, after: &BTreeMap<String, Duration>) -> Vec<(String, Duration)> {
     let since = |name: &str, now: Duration| now.saturating_sub(before.get(name).copied().unwrap_or_default());
     let mut cpu: Vec<_> = after.iter().map(|(name, now)| (name.clone(), since(name, *now))).collect();
@@ -119,16 +119,16 @@ pub fn spent(before: &BTreeMap<String, Duration>, after: &BTreeMap<String, Durat
     cpu
 }
 
-/// User and system time; zero for a process that is gone.
+/// Returns the user and system time. Zero for a process that has exited.
 fn ticks(pid: &str) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name in field 2 may hold anything, but not a `)` after its own.
+    // The name in field 2 can contain any character, but the last `)` ends it.
     let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace()).into_iter().flatten();
     let ticks: u32 = fields.skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
     TICK * ticks
 }
 
-/// The memory of the controller called `name`.
+/// Returns the memory of the controller `name`.
 pub fn memory(name: &str) -> Result<Memory> {
     let status = fs::read_to_string(format!("/proc/{}/status", pid(name)?))?;
     let mebibytes = |name: &str| {
@@ -138,7 +138,7 @@ pub fn memory(name: &str) -> Result<Memory> {
     Ok(Memory { now: mebibytes("VmRSS"), most: mebibytes("VmHWM"), data: mebibytes("RssAnon") })
 }
 
-/// Has the kernel measure from now on how much memory the controller called `name` has at most.
+/// Resets the kernel's maximum resident size of the controller `name`.
 pub fn forget_peak(name: &str) -> Result<()> {
     Ok(fs::write(format!("/proc/{}/clear_refs", pid(name)?), "5")?)
 }

@@ -1,42 +1,42 @@
-//! `docs/by-hand.md` as a program: its blocks of commands in order, by section, each with where it runs.
+//! Parses `docs/by-hand.md`: its command blocks in order, by section, each with its place.
 //!
-//! A block is fenced as `sh` and begins with a comment that is one of the page's names of places. There is no other kind, so that
-//! a slip is an error and not a block that nobody runs.
+//! A block is fenced as `sh`, and its first line is a comment with the name of a place. Any other block is an error, so
+//! that a typo cannot hide a block.
 
 use anyhow::{Context, Result, bail};
 
 /// The page.
 pub const TEXT: &str = include_str!("../../../docs/by-hand.md");
 
-/// Where a block runs.
+/// Where to run a block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
-    /// On the operator's machine, in the project's folder.
+    /// The operator's machine, in the project's directory.
     Operator,
-    /// On the node with the databases.
+    /// The node with the databases.
     Central,
-    /// On the controllers' nodes.
+    /// The nodes of the controllers.
     Controllers,
-    /// On every node.
+    /// All nodes.
     Nodes,
-    /// On a node of the operator's choice.
+    /// A node of the operator's choice.
     OneNode,
 }
 
 /// A block of commands.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Block {
-    /// The heading that it stands under.
+    /// The heading above the block.
     pub section: String,
-    /// Where.
+    /// Where to run the block.
     pub place: Place,
-    /// The number of its first command's line.
+    /// The line number of the first command.
     pub line: usize,
     /// The commands.
     pub script: String,
 }
 
-/// All blocks of a page.
+/// Returns all blocks of a page.
 pub fn blocks(text: &str) -> Result<Vec<Block>> {
     let mut blocks = Vec::new();
     let mut section = String::new();
@@ -64,7 +64,7 @@ pub fn blocks(text: &str) -> Result<Vec<Block>> {
     Ok(blocks)
 }
 
-/// The blocks under a heading; at least one.
+/// Returns the blocks under a heading. Fails if there is none.
 pub fn section(title: &str) -> Result<Vec<Block>> {
     let mut blocks = blocks(TEXT)?;
     blocks.retain(|block| block.section == title);

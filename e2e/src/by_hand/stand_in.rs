@@ -1,11 +1,11 @@
-//! What the lab has in place of what `docs/by-hand.md` takes for granted; nothing else differs from the page.
+//! Replacements for what `docs/by-hand.md` assumes and a lab lacks. Nothing else differs from the page.
 //!
 //! | The page | The lab |
 //! |---|---|
-//! | `$EDITOR kube-ovn.default` | the values of [`SETTINGS`] are written into it |
-//! | `images/compile DIRECTORY` | the programs of `images/programs` that `e2e/build` has built |
-//! | `ssh root@NODE COMMAND` | `COMMAND` in the node's Debian |
-//! | `apt-get` | the packages must be in the nodes' Debian already ([`APT_GET`]) |
+//! | `$EDITOR kube-ovn.default` | writes the values of [`SETTINGS`] into the file |
+//! | `images/compile DIRECTORY` | copies the programs of `images/programs` that `e2e/build` has built |
+//! | `ssh root@NODE COMMAND` | runs `COMMAND` in the node's Debian |
+//! | `apt-get` | checks that the packages are installed in the node's Debian ([`APT_GET`]) |
 
 use std::convert::Infallible;
 use std::fs;
@@ -19,8 +19,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::layout::{Node, SERVICES, lab, sibling, state};
 use crate::{operator, rootfs};
 
-/// What the operator of a lab writes into the settings: its addresses, both families, and the datapath that works in a network
-/// namespace.
+/// The settings of the lab: its addresses in both families, and the datapath that works in a network namespace.
 const SETTINGS: [(&str, &str); 7] = [
     ("OVN_CENTRAL", "172.30.0.1"),
     ("POD_CIDR", "10.16.0.0/16,fd00:10:16::/112"),
@@ -31,10 +30,10 @@ const SETTINGS: [(&str, &str); 7] = [
     ("USERSPACE_IFACE", "eth1"),
 ];
 
-/// What stands in, by the file that the operator calls, under its folder.
+/// The replacement programs: the path in the operator's directory, and the name.
 const FILES: [(&str, &str); 3] = [("bin/ssh", "ssh"), ("bin/editor", "editor"), ("images/compile", "compile")];
 
-/// A node's packages are those of `images/packages`, with what they depend on, and dpkg's record of them is there.
+/// A node's Debian contains the packages of `images/packages` and their dependencies, with dpkg's database.
 const APT_GET: &str = r#"#!/bin/sh
 case $1 in
     update) exit ;;
@@ -50,12 +49,12 @@ for name; do
 done
 "#;
 
-/// The operator's folder: the project's, as far as the page names it.
+/// Returns the operator's directory, which contains the parts of the project that the page uses.
 pub fn folder() -> std::path::PathBuf {
     state("operator")
 }
 
-/// Makes it.
+/// Creates the operator's directory.
 pub fn prepare() -> Result<()> {
     for (path, name) in FILES {
         let path = folder().join(path);
@@ -69,14 +68,14 @@ pub fn prepare() -> Result<()> {
     Ok(())
 }
 
-/// A shell of the operator's, for `script`.
+/// Returns a shell of the operator that runs `script`.
 pub fn shell(script: &str) -> Command {
     let mut command = operator::shell(&folder(), script);
     command.env("EDITOR", "editor");
     command
 }
 
-/// `lab stand-in NAME ARGUMENT...`. Returns when it has done its work, or does not because it has become another program.
+/// `lab stand-in NAME ARGUMENT...`. Does the work, or executes another program and does not return.
 pub fn act(name: &str, arguments: &[String]) -> Result<()> {
     match (name, arguments) {
         ("ssh", [host, command @ ..]) => match ssh(host, &command.join(" "))? {},
@@ -96,7 +95,7 @@ fn edit(file: &Path) -> Result<()> {
     Ok(fs::write(file, edited(&text)?)?)
 }
 
-/// The settings with the lab's values; each must be there once.
+/// Returns the settings with the lab's values. Each setting must occur exactly once.
 fn edited(text: &str) -> Result<String> {
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
     for (name, value) in SETTINGS {
@@ -117,7 +116,7 @@ fn compile(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Our programs and their directories, as `images/programs` has them.
+/// Returns our programs and their directories from `images/programs`.
 fn programs() -> Result<Vec<(String, String)>> {
     let path = operator::project().join("images/programs");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -131,7 +130,7 @@ fn programs() -> Result<Vec<(String, String)>> {
         .collect()
 }
 
-/// Where `e2e/build` puts a program: among the static ones, or beside this one.
+/// Returns the path of a built program: in the directory of static programs, or next to this program.
 fn built(program: &str) -> Result<std::path::PathBuf> {
     let of_no_host = sibling(&format!("static/{program}"))?;
     let path = if of_no_host.exists() { of_no_host } else { sibling(program)? };
@@ -139,12 +138,12 @@ fn built(program: &str) -> Result<std::path::PathBuf> {
     Ok(path)
 }
 
-/// Checks that all of it has been built.
+/// Checks that all programs are built.
 pub fn present() -> Result<()> {
     programs()?.iter().try_for_each(|(program, _)| built(program).map(drop))
 }
 
-/// Gives a node its `apt-get`.
+/// Installs the replacement of `apt-get` on a node.
 pub fn equip(node: Node) -> Result<()> {
     let path = rootfs::file(node, "/usr/bin/apt-get")?;
     fs::write(&path, APT_GET).with_context(|| path.display().to_string())?;

@@ -1,4 +1,4 @@
-//! Looking into the databases: rows as plain JSON, by `ovn-nbctl`, `ovn-sbctl` and a node's `ovs-vsctl`.
+//! Reads database rows as plain JSON with `ovn-nbctl`, `ovn-sbctl` and a node's `ovs-vsctl`.
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
@@ -6,20 +6,21 @@ use serde_json::{Map, Value};
 use super::Place;
 use crate::central;
 
-/// A row: an OVSDB set is an array here (of one element: that element), a map an object, a UUID a string.
+/// A row. A set is an array (a set of one element is that element), a map is an object, and a UUID is a string.
 pub type Row = Map<String, Value>;
 
-/// The rows of a northbound table that meet all conditions, written as `ovn-nbctl find` takes them (`name=ovn-default`).
+/// Returns the rows of a northbound table that match all conditions, in the syntax of `ovn-nbctl find`
+/// (`name=ovn-default`).
 pub async fn find(table: &str, conditions: &[&str]) -> Result<Vec<Row>> {
     rows(&central::nbctl(&arguments(table, conditions)).await?)
 }
 
-/// The same of the southbound database.
+/// Like [`find`], in the southbound database.
 pub async fn find_southbound(table: &str, conditions: &[&str]) -> Result<Vec<Row>> {
     rows(&central::sbctl(&arguments(table, conditions)).await?)
 }
 
-/// The same of a node's Open vSwitch database.
+/// Like [`find`], in a node's Open vSwitch database.
 pub async fn find_local(node: &Place, table: &str, conditions: &[&str]) -> Result<Vec<Row>> {
     rows(&node.run("ovs-vsctl", &arguments(table, conditions)).await?)
 }
@@ -44,7 +45,7 @@ fn rows(printed: &str) -> Result<Vec<Row>> {
     Ok(data.map(|row| headings.iter().map(|h| (*h).to_owned()).zip(row.iter().map(plain)).collect()).collect())
 }
 
-/// RFC 7047's notation of a value, made plain.
+/// Converts a value from the notation of RFC 7047.
 fn plain(value: &Value) -> Value {
     let Some([kind, inner]) = value.as_array().map(Vec::as_slice) else { return value.clone() };
     match (kind.as_str(), inner) {

@@ -1,7 +1,8 @@
-//! Where packets are sent from: a pod, a node, or a host outside. Every check is a real command there; its error says from
-//! where to where, and what the command said.
+//! The places that send packets: a pod, a node, or a host outside of the cluster. Every check runs a real command
+//! there. Its error names both ends and contains the output of the command.
 //!
-//! What answers everywhere is `lab-peer`: HTTP on [`HTTP`], UDP on [`UDP`], each telling its own name and the client's address.
+//! `lab-peer` answers at every destination: HTTP on [`HTTP`], UDP on [`UDP`]. Its answer is its name and the client's
+//! address.
 
 use std::net::IpAddr;
 use std::process::Command;
@@ -11,38 +12,38 @@ use anyhow::{Context, Result, ensure};
 use crate::layout::{Node, kubeconfig};
 use crate::{kube, process, rootfs};
 
-/// Where a peer answers HTTP.
+/// The HTTP port of a peer.
 pub const HTTP: u16 = 8080;
-/// Where a peer answers UDP.
+/// The UDP port of a peer.
 pub const UDP: u16 = 8081;
 
 /// Where a command runs.
 #[derive(Clone, Debug)]
 pub enum Place {
-    /// In a pod's first container.
+    /// The first container of a pod.
     Pod {
-        /// Its namespace.
+        /// The namespace of the pod.
         namespace: String,
-        /// Its name.
+        /// The name of the pod.
         name: String,
     },
-    /// On a node, outside of all pods.
+    /// A node, outside of all pods.
     Node(Node),
-    /// In a network namespace of the lab that is a host outside of the cluster.
+    /// A network namespace of the lab that acts as a host outside of the cluster.
     Host(&'static str),
 }
 
-/// What a peer answered.
+/// The answer of a peer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
-    /// Who answered: a pod's name, or `outside`.
+    /// The name of the peer: a pod's name, or `outside`.
     pub who: String,
-    /// The source address with which the question arrived there.
+    /// The source address of the request as the peer saw it.
     pub seen: IpAddr,
 }
 
 impl Place {
-    /// Runs a command to its end; what it printed. Of OVN and OVS it is the node's own version.
+    /// Runs a command and returns its output. For OVN and OVS, the node's own version runs.
     pub async fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
         process::run(self.command(program, arguments)?).await
     }
@@ -64,10 +65,10 @@ impl Place {
         }
     }
 
-    /// Three echo requests, every one of which must be answered.
+    /// Sends three echo requests. All must be answered.
     ///
-    /// ping does not wait for its last answer for longer than its interval, or twice the longest so far, and a busy machine keeps
-    /// a packet for longer than that. So it may send more, until it has one answer more than those that count.
+    /// ping waits for the last answer only for its interval, or for twice the longest time so far. A packet can take
+    /// longer on a busy machine. The command therefore sends one more request, whose answer does not count.
     pub async fn ping(&self, to: &str) -> Result<()> {
         let printed = self
             .run("ping", &["-c", "4", "-i", "0.1", "-w", "3", to])
@@ -78,32 +79,33 @@ impl Place {
         Ok(())
     }
 
-    /// Three echo requests, none of which may be answered.
+    /// Sends three echo requests. None may be answered.
     pub async fn no_ping(&self, to: &str) -> Result<()> {
-        // ping's exit status 1 is "no answer"; anything else is an error of its own.
+        // Exit status 1 of ping means "no answer". Any other status is an error.
         let script = format!("ping -c 3 -i 0.1 -W 1 {to}; echo status $?");
         let printed = self.run("sh", &["-c", &script]).await?;
         ensure!(printed.contains("status 1"), "{to} must not answer {self}, but: {printed}");
         Ok(())
     }
 
-    /// Asks the peer at `to` over TCP (HTTP).
+    /// Sends an HTTP request to the peer at `to`.
     pub async fn tcp(&self, to: &str) -> Result<Answer> {
         let url = format!("http://{}/", socket(to, HTTP));
         let printed = self.run("curl", &["-sS", "--noproxy", "*", "--max-time", "5", &url]).await;
         answer(&printed.with_context(|| format!("TCP from {self} to {to}"))?)
     }
 
-    /// Asks the peer called `name` over TCP at its address of that family, 4 or 6, as the resolver here tells it.
+    /// Sends an HTTP request to the peer `name`, at the address of this family (4 or 6) that the resolver returns.
     pub async fn tcp_by_name(&self, name: &str, family: u8) -> Result<Answer> {
         let (family, url) = (format!("-{family}"), format!("http://{name}:{HTTP}/"));
         let printed = self.run("curl", &[&family, "-sS", "--noproxy", "*", "--max-time", "5", &url]).await;
         answer(&printed.with_context(|| format!("TCP {family} from {self} to {name}"))?)
     }
 
-    /// Asks the peer at `to` over UDP, once.
+    /// Sends one UDP request to the peer at `to`.
     pub async fn udp(&self, to: &str) -> Result<Answer> {
-        // Unlike nc, this has done as soon as the answer is there. (bash's own read takes single bytes, and so loses a datagram.)
+        // Unlike nc, this ends as soon as the answer arrives. bash's `read` reads single bytes and would lose a
+        // datagram.
         let script = format!("exec 3<>/dev/udp/{to}/{UDP}; echo hello >&3; timeout 2 head -n 1 <&3");
         let printed = self.run("bash", &["-c", &script]).await;
         answer(&printed.with_context(|| format!("UDP from {self} to {to}"))?)

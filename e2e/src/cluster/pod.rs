@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::{Cluster, Place, Scene};
 use crate::layout::IMAGE;
 
-/// A pod that is to be created: what it runs answers on the ports of [`super::place`].
+/// A pod to be created. It answers on the ports of [`super::place`].
 #[must_use]
 pub struct Builder<'a> {
     scene: &'a Scene,
@@ -28,25 +28,25 @@ impl<'a> Builder<'a> {
         Self { scene, namespace, name, node: None, annotations: Map::new(), probe: None }
     }
 
-    /// Bound to that node, past the scheduler.
+    /// Binds the pod to a node, without the scheduler.
     pub fn on(mut self, node: &str) -> Self {
         self.node = Some(node.to_owned());
         self
     }
 
-    /// With that annotation.
+    /// Adds an annotation.
     pub fn annotation(mut self, key: &str, value: &str) -> Self {
         self.annotations.insert(key.to_owned(), json!(value));
         self
     }
 
-    /// Ready no sooner than this shell command has succeeded in it.
+    /// Adds a readiness probe: the pod is ready when this shell command succeeds in it.
     pub fn ready_when(mut self, script: &str) -> Self {
         self.probe = Some(script.to_owned());
         self
     }
 
-    /// Creates it and leaves it at that.
+    /// Creates the pod without waiting.
     pub async fn create(self) -> Result<Pod> {
         let probe =
             |script| json!({"exec": {"command": ["sh", "-c", script]}, "periodSeconds": 1, "timeoutSeconds": 10});
@@ -67,13 +67,13 @@ impl<'a> Builder<'a> {
         Ok(Pod { cluster: self.scene.cluster().clone(), object })
     }
 
-    /// Creates it and waits until it is Ready.
+    /// Creates the pod and waits until it is Ready.
     pub async fn ready(self) -> Result<Pod> {
         self.create().await?.ready().await
     }
 }
 
-/// A pod, as it was when last looked at.
+/// A pod, with the object as last read.
 #[derive(Clone)]
 pub struct Pod {
     cluster: Cluster,
@@ -82,38 +82,38 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Its name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         self.object.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// Its namespace.
+    /// Returns the namespace.
     pub fn namespace(&self) -> &str {
         self.object.metadata.namespace.as_deref().unwrap_or_default()
     }
 
-    /// The node it is on.
+    /// Returns the name of the node.
     pub fn node(&self) -> Option<&str> {
         self.object.spec.as_ref()?.node_name.as_deref()
     }
 
-    /// One of its annotations.
+    /// Returns an annotation.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.object.metadata.annotations.as_ref()?.get(key).map(String::as_str)
     }
 
-    /// Its addresses as Kubernetes says them.
+    /// Returns the addresses in the pod's status.
     pub fn ips(&self) -> Vec<IpAddr> {
         let ips = self.object.status.as_ref().and_then(|s| s.pod_ips.clone()).unwrap_or_default();
         ips.iter().filter_map(|i| i.ip.parse().ok()).collect()
     }
 
-    /// Its IPv4 address.
+    /// Returns the IPv4 address.
     pub fn ip4(&self) -> Result<String> {
         self.ip(IpAddr::is_ipv4)
     }
 
-    /// Its IPv6 address.
+    /// Returns the IPv6 address.
     pub fn ip6(&self) -> Result<String> {
         self.ip(IpAddr::is_ipv6)
     }
@@ -125,17 +125,17 @@ impl Pod {
         })
     }
 
-    /// The inside of it.
+    /// Returns the pod as a place.
     pub fn place(&self) -> Place {
         Place::Pod { namespace: self.namespace().to_owned(), name: self.name().to_owned() }
     }
 
-    /// Its objects' API.
+    /// Returns the API of the pod's namespace.
     pub fn api(&self) -> Api<PodObject> {
         Api::namespaced(self.cluster.client(), self.namespace())
     }
 
-    /// Waits until it is Ready. The error has the pod's events, which usually say it.
+    /// Waits until the pod is Ready. The error contains the pod's events.
     pub async fn ready(mut self) -> Result<Self> {
         match self.cluster.until(self.api(), self.name(), is_ready).await {
             Ok(object) => {
@@ -146,7 +146,7 @@ impl Pod {
         }
     }
 
-    /// Waits until it has that annotation, whatever else becomes of it.
+    /// Waits until the pod has this annotation.
     pub async fn annotated(mut self, key: &str, value: &str) -> Result<Self> {
         let right = |object: &PodObject| {
             let annotations = object.metadata.annotations.as_ref();
@@ -158,13 +158,13 @@ impl Pod {
         Ok(self)
     }
 
-    /// Deletes it and waits until it is gone.
+    /// Deletes the pod and waits until it is gone.
     pub async fn delete(self) -> Result<()> {
         self.api().delete(self.name(), &kube::api::DeleteParams::default()).await?;
         self.cluster.until_gone(self.api(), self.name()).await
     }
 
-    /// Waits until it is told something: an event with this reason whose message has all of these words.
+    /// Waits for an event of the pod with this reason and all of these words in its message.
     pub async fn told(&self, reason: &str, words: &[&str]) -> Result<()> {
         let uid = self.object.metadata.uid.as_deref().unwrap_or_default();
         let fields = format!("involvedObject.uid={uid},reason={reason}");
@@ -174,7 +174,7 @@ impl Pod {
         }
     }
 
-    /// What happened to it, one line for each event.
+    /// Returns the pod's events, one line for each.
     pub async fn events(&self) -> Result<String> {
         let events: Api<Event> = Api::namespaced(self.cluster.client(), self.namespace());
         let selector = format!("involvedObject.name={}", self.name());
@@ -187,7 +187,7 @@ impl Pod {
     }
 }
 
-/// For [`Cluster::until`]: the pod is Ready.
+/// For [`Cluster::until`]: checks that the pod is Ready.
 pub fn is_ready(pod: &PodObject) -> Result<()> {
     let status = pod.status.as_ref().context("no status yet")?;
     let condition = status.conditions.iter().flatten().find(|c| c.type_ == "Ready");

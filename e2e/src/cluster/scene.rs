@@ -1,5 +1,5 @@
-//! What one test makes. Everything carries the label `e2e=<scene>`; by it the scene is cleared at its end, however the test
-//! ends, and once more before it begins again.
+//! The objects of one test. All have the label `e2e=<scene>`. By this label, they are removed at the end of the test
+//! and before its next run.
 
 use std::fmt::Debug;
 use std::process::Command;
@@ -18,11 +18,11 @@ use crate::{kube as control_plane, process};
 
 /// The label.
 pub const LABEL: &str = "e2e";
-/// What a scene can hold, in the order of removal: no subnet goes before its pods, and a namespace that still has pods when
-/// it is deleted takes seconds longer.
+/// The kinds of objects in a scene, in the order of removal. A subnet cannot be removed before its pods, and the
+/// deletion of a namespace with pods takes seconds longer.
 const KINDS: [&str; 5] = ["pods", "namespaces", "ippools.kubeovn.io", "subnets.kubeovn.io", "nodes"];
 
-/// The things of one test; they go when it is dropped.
+/// The objects of one test. Dropping it removes them.
 pub struct Scene {
     cluster: Cluster,
     name: &'static str,
@@ -37,12 +37,12 @@ impl Scene {
         Ok(scene)
     }
 
-    /// The cluster it is in.
+    /// Returns the cluster.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
-    /// Creates any object, given as the JSON of its manifest.
+    /// Creates an object from the JSON of its manifest.
     pub async fn create(&self, mut manifest: Value) -> Result<DynamicObject> {
         manifest["metadata"]["labels"][LABEL] = json!(self.name);
         let object: DynamicObject =
@@ -57,7 +57,7 @@ impl Scene {
         api.create(&PostParams::default(), &object).await.with_context(|| format!("creating {} {name}", types.kind))
     }
 
-    /// Creates a namespace; pods can be created in it when this returns.
+    /// Creates a namespace. On return, pods can be created in it.
     pub async fn namespace(&self, name: &str, annotations: &[(&str, &str)]) -> Result<()> {
         let annotations: Value =
             annotations.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect::<serde_json::Map<_, _>>().into();
@@ -67,7 +67,7 @@ impl Scene {
         self.cluster.until(accounts, "default", |_| Ok(())).await.map(drop)
     }
 
-    /// A Subnet in force, and a namespace of the same name that is bound to it.
+    /// Creates a Subnet and a namespace of the same name that is bound to it. Waits until the Subnet is Ready.
     pub async fn subnet(&self, name: &str, cidr: &str) -> Result<()> {
         let spec = json!({"cidrBlock": cidr, "namespaces": [name]});
         self.create(json!({"apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": name}, "spec": spec}))
@@ -76,7 +76,8 @@ impl Scene {
         self.namespace(name, &[]).await
     }
 
-    /// Takes over what our controller has made for the scene, such as a namespace's subnet: it goes with the rest.
+    /// Adds the label to an object that our controller made for the scene, for example a Subnet, so that it is removed
+    /// too.
     pub async fn adopt<K>(&self, api: &Api<K>, name: &str) -> Result<()>
     where
         K: Clone + Debug + DeserializeOwned,
@@ -88,12 +89,12 @@ impl Scene {
             .map(drop)
     }
 
-    /// A pod to be; see [`pod::Builder`].
+    /// Returns a [`pod::Builder`].
     pub fn pod(&self, namespace: &str, name: &str) -> pod::Builder<'_> {
         pod::Builder::new(self, namespace, name)
     }
 
-    /// The commands that remove all of it, and wait until it is gone.
+    /// Returns the commands that remove all objects and wait until they are gone.
     fn removals(&self) -> Vec<Command> {
         let selector = format!("--selector={LABEL}={}", self.name);
         let kubeconfig = format!("--kubeconfig={}", kubeconfig().display());
@@ -106,7 +107,7 @@ impl Scene {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        // What fails here fails the next run of the scene, loudly; a second panic now would hide why the test failed.
+        // A failure here makes the next run of the scene fail. A panic here would hide the failure of the test.
         for mut command in self.removals() {
             if let Ok(output) = command.output()
                 && !output.status.success()

@@ -6,7 +6,7 @@ use e2e::Cluster;
 use e2e::cluster::{nb, subnet_ready};
 use kube::Api;
 
-/// The namespace of row A1.
+/// The annotations of row A1.
 const ANNOTATIONS: [(&str, &str); 4] = [
     ("ovn.kubernetes.io/logical_switch", "test-ns-subnet"),
     ("ovn.kubernetes.io/cidr", "10.17.0.0/24"),
@@ -28,7 +28,7 @@ async fn a1_namespace_annotations_make_a_subnet() -> Result<()> {
     assert_eq!(subnet.spec.namespaces, ["a1"]);
     assert_eq!(nb::find("Logical_Switch", &["name=test-ns-subnet"]).await?.len(), 1, "one logical switch of that name");
 
-    // One after the other: the order of creation is the order of addresses.
+    // Create the pods one by one, because addresses are assigned in the order of creation.
     let first = scene.pod("a1", "first").on("n1").ready().await?;
     let second = scene.pod("a1", "second").on("n2").ready().await?;
     assert_eq!(first.ip4()?, "10.17.0.11");
@@ -42,7 +42,7 @@ async fn a1_namespace_annotations_make_a_subnet() -> Result<()> {
     let elsewhere = scene.pod("a1-elsewhere", "third").on("n2").ready().await?;
     assert!(elsewhere.ip4()?.starts_with("10.16."), "a pod elsewhere has {}", elsewhere.ip4()?);
 
-    // Across nodes, and across subnets, both ways.
+    // Check both directions across nodes and across subnets.
     for (from, to) in [(&first, &second), (&second, &first), (&first, &elsewhere), (&elsewhere, &first)] {
         let ip = to.ip4()?;
         from.place().ping(&ip).await?;
@@ -54,6 +54,6 @@ async fn a1_namespace_annotations_make_a_subnet() -> Result<()> {
         );
         assert_eq!(from.place().udp(&ip).await?.who, to.name());
     }
-    // And what nobody has does not answer.
+    // An unassigned address does not answer.
     first.place().no_ping("10.17.0.200").await
 }

@@ -1,4 +1,4 @@
-//! A2: a pod's IP object and its subnet's status say what is going on, and go back when the pod goes.
+//! A2: a pod's IP object and the status of its subnet follow the creation and the deletion of the pod.
 
 use anyhow::{Context, Result, ensure};
 use api::{Ip, Subnet};

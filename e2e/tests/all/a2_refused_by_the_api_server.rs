@@ -1,4 +1,4 @@
-//! A2: what cannot be is refused by the API server itself, rule by rule, and what it does not know it keeps.
+//! A2: the API server refuses invalid objects, rule by rule, and keeps unknown fields.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
-/// Objects that must not be, the field that is wrong, and the rule that refuses each, by its message.
+/// Invalid objects: the field, the spec, and the message of the rule that refuses it.
 const BAD_SUBNETS: [(&str, &str, &str); 23] = [
     ("spec.cidrBlock", r#"{"cidrBlock": "10.50.0.0/33"}"#, "cidrBlock must be a CIDR"),
     ("spec.cidrBlock", r#"{"cidrBlock": ""}"#, "cidrBlock must be a CIDR"),
@@ -48,7 +48,7 @@ const BAD_SUBNETS: [(&str, &str, &str); 23] = [
         r#"{"cidrBlock": "10.50.0.0/24", "allowSubnets": ["10.51.0.1"]}"#,
         "allowSubnets must be CIDRs",
     ),
-    // These are refused by the schema's types and bounds.
+    // The types and bounds of the schema refuse these.
     ("spec.cidrBlock", "{}", "Required value"),
     ("spec.mtu", r#"{"cidrBlock": "10.50.0.0/24", "mtu": 70000}"#, "should be less than or equal to 65535"),
     ("spec.namespaces", r#"{"cidrBlock": "10.50.0.0/24", "namespaces": "shop"}"#, "must be of type array"),
@@ -66,7 +66,7 @@ const BAD_POOLS: [(&str, &str, &str); 9] = [
     ("spec.ips", r#"{"subnet": "net"}"#, "Required value"),
 ];
 
-/// Rules about a change or a name, which have tests of their own below.
+/// Rules about changes and names, which separate tests below cover.
 const ELSEWHERE: [&str; 3] = [CIDR_STAYS, SUBNET_STAYS, POOL_NAME];
 const CIDR_STAYS: &str = "spec.cidrBlock cannot leave a network whose addresses are in use";
 const SUBNET_STAYS: &str = "subnet cannot be changed";
@@ -76,7 +76,7 @@ fn object(kind: &str, name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "kubeovn.io/v1", "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 
-/// The messages of all rules in a schema.
+/// Collects the messages of all rules in a schema.
 fn rules(schema: &Value, into: &mut BTreeSet<String>) {
     match schema {
         Value::Object(fields) => {
@@ -89,7 +89,7 @@ fn rules(schema: &Value, into: &mut BTreeSet<String>) {
     }
 }
 
-/// The refusal has the field and the words.
+/// Checks that a refusal contains the field and the words.
 fn refused<T>(answer: Result<T>, what: &str, field: &str, words: &str) -> Result<()> {
     let why = format!("{:#}", answer.err().with_context(|| format!("{what} was accepted"))?);
     ensure!(why.contains(field) && why.contains(words), "{what} is refused without {field} and {words:?}: {why}");
@@ -131,7 +131,7 @@ where
     Ok(api.patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await?)
 }
 
-/// Another network; the gateway, which the controller has filled in, is to follow.
+/// Returns a spec with another network. The controller fills in the gateway again.
 fn renumbered(cidr: &str) -> Value {
     json!({"cidrBlock": cidr, "gateway": "", "protocol": ""})
 }
@@ -144,10 +144,10 @@ async fn a2_networks_and_a_pool_s_subnet_stay() -> Result<()> {
     let spec = json!({"cidrBlock": "10.52.0.0/24,fd00:52::/64", "namespaces": ["a2-stays"]});
     scene.create(object("Subnet", "a2-stays", &spec)).await?;
     cluster.until(subnets.clone(), "a2-stays", subnet_ready).await?;
-    // Nobody lives there yet.
+    // No addresses are in use yet.
     edit(&subnets, "a2-stays", renumbered("10.53.0.0/24,fd00:53::/64")).await?;
     scene.namespace("a2-stays", &[]).await?;
-    // Each family of its own: the count that counts may be that of either.
+    // One pod of each family, because an address of either family must block the change.
     let (four, six) = (["10.54.0.0/24,fd00:53::/64", "fd00:53::/64"], ["10.53.0.0/24,fd00:54::/64", "10.53.0.0/24"]);
     for (family, v4, v6, others, wider) in
         [("ipv4", 1.0, 0.0, four, "10.53.0.0/23,fd00:53::/64"), ("ipv6", 0.0, 1.0, six, "10.53.0.0/23,fd00:53::/63")]
@@ -182,7 +182,7 @@ async fn a2_networks_and_a_pool_s_subnet_stay() -> Result<()> {
     edit(&pools, "a2-stays", json!({"ips": ["10.54.0.10"]})).await.map(drop)
 }
 
-/// Fields of a kube-ovn that we do not know, at every level where they may stand.
+/// Creates a Subnet with kube-ovn fields that our CRD does not declare, at every level.
 async fn unknown(scene: &Scene, spec: &Value) -> Result<DynamicObject> {
     let mut manifest = object("Subnet", "a2-unknown", spec);
     manifest["spec"]["natOutgoingPolicyRules"] = json!([{"action": "nat", "match": {"srcIPs": "10.55.0.0/24"}}]);
@@ -201,7 +201,7 @@ async fn a2_fields_that_we_do_not_know_are_kept() -> Result<()> {
     let patch = json!({"status": {"laterStatus": {"deep": "er"}}});
     subnets.patch_status("a2-unknown", &PatchParams::default(), &Patch::Merge(patch)).await?;
 
-    // By now the controller has filled in fields and written the status; it does so again after an edit.
+    // The controller has filled in fields and written the status. It does so again after an edit.
     edit(&subnets, "a2-unknown", json!({"excludeIps": ["10.55.0.9"]})).await?;
     let follows = |subnet: &Subnet| {
         let range = subnet.status.as_ref().map(|status| status.v4_available_ip_range.clone()).unwrap_or_default();

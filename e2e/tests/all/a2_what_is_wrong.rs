@@ -1,4 +1,5 @@
-//! A2: what is wrong is said where the user looks, naming object and field, and holds up nobody else.
+//! A2: an error is reported on the object that causes it, with the names of object and field, and does not affect
+//! others.
 
 use anyhow::{Context, Result, ensure};
 use api::Subnet;
@@ -16,7 +17,7 @@ async fn make(scene: &Scene, name: &str, spec: Value) -> Result<()> {
     scene.create(subnet(name, &spec)).await.map(drop)
 }
 
-/// For `until`: a condition is as said, and its message has these words.
+/// For [`Cluster::until`]: a condition has this status, and its message contains these words.
 fn says(type_: &'static str, status: &'static str, words: &'static [&'static str]) -> impl Fn(&Subnet) -> Result<()> {
     move |subnet| {
         let conditions = subnet.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
@@ -54,7 +55,7 @@ async fn a2_a_full_subnet_refuses_until_an_address_is_free() -> Result<()> {
     let second = scene.pod("a2-full", "second").on("n1").create().await?;
     second.told("AcquireAddressFailed", &["a2-full", "IPv4"]).await?;
 
-    // A Subnet in use stays, and says who holds it, until the last one is gone.
+    // A Subnet in use is not deleted, and its status names the pods that use it, until the last one is gone.
     subnets.delete("a2-full", &DeleteParams::default()).await?;
     cluster.until(subnets.clone(), "a2-full", says("Ready", "False", &["first.a2-full"])).await?;
     second.delete().await?;

@@ -1,4 +1,4 @@
-//! A3: several namespaces share a subnet, and one can be bound to another subnet while its pods run.
+//! A3: several namespaces share a subnet, and a namespace with running pods can be bound to another subnet.
 
 use anyhow::Result;
 use api::Subnet;
@@ -37,7 +37,7 @@ async fn a3_a_rebound_namespace_keeps_its_running_pods() -> Result<()> {
         let patch = json!({"spec": {"namespaces": namespaces}});
         subnets.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
     }
-    // The namespace says when its new subnet holds.
+    // The namespace's annotation shows when the new subnet is in effect.
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(cluster.client());
     cluster
         .until(namespaces, "a3-one", |ns| {
@@ -49,7 +49,7 @@ async fn a3_a_rebound_namespace_keeps_its_running_pods() -> Result<()> {
     let after = scene.pod("a3-one", "after").on("n2").ready().await?;
     assert!(after.ip4()?.starts_with("10.21.0."), "a pod started after the change has {}", after.ip4()?);
 
-    // The old pod has its address still, and reaches the new one and the other namespace's, both ways.
+    // The old pod keeps its address. Pods on the old and the new subnet reach each other in both directions.
     assert_eq!(one.clone().ready().await?.ip4()?, one.ip4()?);
     for (from, to) in [(&one, &after), (&after, &one), (&one, &two), (&two, &after)] {
         from.place().ping(&to.ip4()?).await?;

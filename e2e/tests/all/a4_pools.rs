@@ -1,4 +1,4 @@
-//! A4: the addresses of an IPPool go to who names the pool or is bound to it, and to nobody else.
+//! A4: only pods that name an IPPool, or whose namespace is bound to it, get addresses from it.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ async fn pool(scene: &Scene, name: &str, subnet: &str, ips: &[&str], namespaces:
     scene.create(object).await.map(drop)
 }
 
-/// For `until`: Ready is as said, and its message has these words.
+/// For [`Cluster::until`]: the Ready condition has this status, and its message contains these words.
 fn says(ready: &'static str, words: &'static [&'static str]) -> impl Fn(&IpPool) -> Result<()> {
     move |pool| {
         let conditions = pool.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
@@ -29,7 +29,7 @@ fn says(ready: &'static str, words: &'static [&'static str]) -> impl Fn(&IpPool)
     }
 }
 
-/// For `until`: so many IPv4 addresses are used and available, and those in use are these.
+/// For [`Cluster::until`]: the status has these counts of used and available IPv4 addresses, and these used addresses.
 fn counts(used: u32, available: u32, using: &'static str) -> impl Fn(&IpPool) -> Result<()> {
     move |pool| {
         let status = pool.status.clone().unwrap_or_default();
@@ -52,7 +52,7 @@ async fn a4_a_pool_s_addresses_go_to_pods_that_name_it() -> Result<()> {
     let named =
         |name: &str, node: &str| scene.pod("a4-pool", name).on(node).annotation("ovn.kubernetes.io/ip_pool", "a4-few");
 
-    // Before there is a pool of that name, its pod is told so; it is served when it comes.
+    // A pod that names a missing pool gets an event. It gets an address when the pool is created.
     let first = named("first", "n1").create().await?;
     first.told("AcquireAddressFailed", &["pod a4-pool/first", "ovn.kubernetes.io/ip_pool", "a4-few"]).await?;
     pool(&scene, "a4-few", "a4-pool", &["10.44.0.2..10.44.0.3"], &[]).await?;
@@ -66,7 +66,7 @@ async fn a4_a_pool_s_addresses_go_to_pods_that_name_it() -> Result<()> {
     assert_eq!(first.place().tcp("10.44.0.3").await?.who, "second");
     cluster.until(pools.clone(), "a4-few", counts(2, 0, "10.44.0.2-10.44.0.3")).await?;
 
-    // A full pool refuses, until it has more.
+    // A full pool assigns no addresses until it is extended.
     let third = named("third", "n1").create().await?;
     third.told("AcquireAddressFailed", &["subnet a4-pool", "pool a4-few", "IPv4"]).await?;
     let more = edit(&json!({"ips": ["10.44.0.2..10.44.0.3", "10.44.0.64/31"]}));
@@ -75,7 +75,7 @@ async fn a4_a_pool_s_addresses_go_to_pods_that_name_it() -> Result<()> {
     assert_eq!(third.ip4()?, "10.44.0.64");
     cluster.until(pools.clone(), "a4-few", counts(3, 1, "10.44.0.2-10.44.0.3,10.44.0.64")).await?;
 
-    // A pool in use may go: who has an address keeps it, and talks on.
+    // A pool in use can be deleted. Its pods keep their addresses and connections.
     pools.delete("a4-few", &DeleteParams::default()).await?;
     cluster.until_gone(pools, "a4-few").await?;
     first.place().ping("10.44.0.64").await?;
@@ -126,7 +126,7 @@ async fn a4_a_namespace_is_bound_to_a_pool_and_told_so() -> Result<()> {
     let pools: Api<IpPool> = Api::all(cluster.client());
     scene.namespace("a4-bound", &[]).await?;
     scene.namespace("a4-free", &[]).await?;
-    // In the default subnet, as kube-ovn's documentation has it.
+    // A pool in the default subnet, as in kube-ovn's documentation.
     pool(&scene, "a4-bound", "ovn-default", &["10.16.99.0/30"], &["a4-bound"]).await?;
     let bound = |expected: Option<&'static str>| {
         move |namespace: &Namespace| {
@@ -164,7 +164,7 @@ async fn a4_a_pool_that_cannot_be_says_what_is_wrong() -> Result<()> {
     cluster.until(pools.clone(), "a4-orphan", says("False", &["a4-orphan", "spec.subnet", "a4-nowhere"])).await?;
     cluster.until(pools.clone(), "a4-afar", says("False", &["spec.ips", "10.16.0.0/16", "ovn-default"])).await?;
     cluster.until(pools.clone(), "a4-clash", says("False", &["spec.ips", "10.16.98.20", "a4-good"])).await?;
-    // What was in its way is gone.
+    // The conflicting pool is deleted.
     pools.delete("a4-good", &DeleteParams::default()).await?;
     cluster.until(pools, "a4-clash", says("True", &[])).await.map(drop)
 }

@@ -1,4 +1,4 @@
-//! A4: a pod gets exactly the address that it asks for, and a stateful set's pod gets its own back.
+//! A4: a pod gets the address that it requests, and a pod of a `StatefulSet` gets its address back.
 
 use anyhow::{Context, Result, ensure};
 use api::Ip;
@@ -34,7 +34,7 @@ async fn a4_a_static_address_has_one_holder_at_a_time() -> Result<()> {
     one.place().ping("10.42.0.50").await?;
 
     first.delete().await?;
-    // Neighbours remember the MAC that the address had; the new holder has told them of its own.
+    // Neighbors have cached the MAC address of the first pod. The second pod has announced its own.
     let second = second.ready().await?;
     assert_eq!(second.ip4()?, "10.42.0.50");
     one.place().ping("10.42.0.50").await?;
@@ -42,7 +42,7 @@ async fn a4_a_static_address_has_one_holder_at_a_time() -> Result<()> {
     Ok(())
 }
 
-/// For `until`: Ready, and not the pod of this uid.
+/// For [`Cluster::until`]: the pod is Ready and does not have this UID.
 fn ready_again(before: Option<String>) -> impl Fn(&Pod) -> Result<()> {
     move |pod| {
         ensure!(pod.metadata.uid != before, "it is the old one still");
@@ -83,7 +83,7 @@ async fn a4_a_stateful_sets_pod_comes_back_with_its_address() -> Result<()> {
     let place = Place::Pod { namespace: "a4-set".into(), name: "db-1".into() };
     place.ping(&ip_of(&back)?).await?;
 
-    // Scaled down, the set expects nobody back, and the address is free.
+    // After the StatefulSet is scaled down, the address is free, because the pod will not return.
     let ips: Api<Ip> = Api::all(cluster.client());
     ips.get("db-1.a4-set").await?;
     let sets: Api<StatefulSet> = Api::namespaced(cluster.client(), "a4-set");

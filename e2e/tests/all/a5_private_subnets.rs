@@ -1,4 +1,4 @@
-//! A5: subnets reach each other; a private one talks within itself, with its nodes and with the networks it allows.
+//! A5: subnets reach each other. A private subnet reaches only itself, its nodes and the networks that it allows.
 
 use anyhow::{Result, ensure};
 use api::Subnet;
@@ -35,7 +35,7 @@ async fn a5_a_private_subnet_talks_with_whom_it_allows() -> Result<()> {
         scene.pod("a5-other", "other").on("n1").ready(),
     )?;
 
-    // Private: itself and the nodes, whichever node a pod is on; nobody else, and not the other way round either.
+    // Private: only pods of the subnet and all nodes reach a pod.
     let reached_by_nodes = async || {
         for node in cluster.nodes() {
             let node = cluster.node(&node.name())?;
@@ -44,27 +44,27 @@ async fn a5_a_private_subnet_talks_with_whom_it_allows() -> Result<()> {
         Ok::<_, anyhow::Error>(())
     };
     try_join!(talk(&one, &two), apart(&one, &friend), apart(&two, &other), apart(&one, &other), reached_by_nodes())?;
-    // What nodes may ask of a pod, a pod may not ask of nodes, nor of the world.
+    // A pod does not reach nodes or hosts outside of the cluster, although nodes reach the pod.
     let node = cluster.nodes()[0];
     let (place, node_4, node_6) = (one.place(), node.ip4(), node.ip6());
     let nodes = async { try_join!(place.no_ping(&node_4), place.no_ping(&node_6), place.no_ping("100.64.0.1")) };
     try_join!(nodes, cut_off(&place, OUTSIDE), cut_off(&place, OUTSIDE_6))?;
 
-    // Open: one edit, and running pods are reached.
+    // Not private: after one edit, running pods are reachable.
     set(&subnets, json!({"private": false}), "acls=[]").await?;
     try_join!(talk(&one, &two), talk(&one, &friend), talk(&two, &other), talk(&one, &other), reached_by_nodes())?;
     for outside in [OUTSIDE, OUTSIDE_6] {
         one.place().tcp(outside).await?;
     }
 
-    // Private again, with a friend.
+    // Private again, with an allowed network.
     let allow = ["10.25.0.0/24", "fd00:25::/64"];
     set(&subnets, json!({"private": true, "allowSubnets": allow}), "acls!=[]").await?;
     try_join!(talk(&one, &two), talk(&one, &friend), talk(&two, &friend), apart(&one, &other), reached_by_nodes())?;
     Ok(())
 }
 
-/// Edits the private subnet, and waits until every node does what it says.
+/// Changes the private subnet and waits until every node has the flows.
 async fn set(subnets: &Api<Subnet>, spec: Value, then: &str) -> Result<()> {
     subnets.patch(PRIVATE, &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await?;
     nb::until("Logical_Switch", PRIVATE, &[then]).await?;
@@ -92,7 +92,7 @@ async fn apart(one: &Pod, other: &Pod) -> Result<()> {
     try_join_all(ways).await.map(drop)
 }
 
-/// No echo, and no TCP connection: not refused, but never answered.
+/// Checks that neither echo requests nor TCP connections are answered. TCP must time out, not be refused.
 async fn cut_off(from: &Place, to: &str) -> Result<()> {
     from.no_ping(to).await?;
     match from.tcp(to).await {

@@ -1,4 +1,4 @@
-//! A6: a subnet with a CIDR of each family gives its pods both addresses, and both are routed and masqueraded.
+//! A6: a dual-stack subnet gives its pods an IPv4 and an IPv6 address, and both are routed and masqueraded.
 
 use anyhow::Result;
 use api::Subnet;

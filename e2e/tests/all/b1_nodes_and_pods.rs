@@ -1,4 +1,4 @@
-//! B1: every node has `ovn0` on the join subnet, and reaches every pod; pods reach nodes.
+//! B1: every node has `ovn0` on the join subnet and reaches every pod, and pods reach nodes.
 
 use anyhow::{Context, Result};
 use e2e::Cluster;

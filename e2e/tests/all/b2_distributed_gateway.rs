@@ -1,4 +1,5 @@
-//! B2, the plain case: a pod leaves the cluster by its own node, with that node's address, and what it asked answers.
+//! B2, the basic case: a pod's traffic leaves the cluster through its own node, with that node's address, and is
+//! answered.
 
 use anyhow::{Context, Result};
 use e2e::Cluster;
@@ -25,7 +26,7 @@ async fn b2_pods_leave_by_their_own_node() -> Result<()> {
                 );
             }
         }
-        // The API server's ClusterIP, where every pod's client looks for it.
+        // The ClusterIP of the API server, which every in-cluster client uses.
         let version = pod.place().run("curl", &["-sSk", "--max-time", "5", "https://10.96.0.1/version"]).await;
         let version = version.with_context(|| format!("the API server's ClusterIP from {}", pod.name()))?;
         assert!(version.contains("gitVersion"), "the API server says {version}");

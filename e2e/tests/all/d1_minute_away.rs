@@ -1,5 +1,6 @@
-//! D1: the API server, and the northbound database, are away for a minute: half of it they hang, half of it they are gone.
-//! Nobody ends, running pods keep talking, and what came meanwhile is served within seconds.
+//! D1: the API server or the northbound database is unavailable for a minute. For half of it, the process hangs; for
+//! the other half, it is stopped. No other process exits, running pods keep their connectivity, and what was created in
+//! the meantime is served within seconds.
 
 use std::time::{Duration, Instant};
 
@@ -13,20 +14,19 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-/// From its return until all that came meanwhile has its addresses: a few times what was measured.
+/// The time limit from the return until all waiting pods have addresses: a few times the measured value.
 const CAUGHT_UP: Duration = Duration::from_secs(10);
-/// The same until real pods are Ready: a kubelet looks for an API server that was away every half minute, and takes its time
-/// at random.
+/// The time limit until real pods are Ready. A kubelet retries an unavailable API server every 30 s, with jitter.
 const RUNS: Duration = Duration::from_secs(75);
 
-/// Pings for half a minute, from a node to a pod on another; none may be lost.
+/// Pings a pod from a node for half a minute. No packet may be lost.
 async fn half_a_minute(cluster: &Cluster, pod: &str) -> Result<()> {
     let printed = cluster.node("n1")?.run("ping", &["-i", "0.5", "-c", "61", "-w", "40", pod]).await?;
     ensure!(printed.contains(" 0% packet loss"), "{printed}");
     Ok(())
 }
 
-/// What came while `part` was away is served after it; how soon.
+/// Checks that pods created while `part` was unavailable are served afterwards, and how soon.
 async fn away(cluster: &Cluster, scene: &Scene, name: &str, part: Part) -> Result<()> {
     scene.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await?;
     scene.namespace(name, &[]).await?;
@@ -41,7 +41,7 @@ async fn away(cluster: &Cluster, scene: &Scene, name: &str, part: Part) -> Resul
     };
     let runs = Seen::follow(Api::namespaced(cluster.client(), "default"), is_late).await?;
     let names = Bed::names(50);
-    // On each node one, since each kubelet looks for the API server in its own time.
+    // One pod on each node, because each kubelet reconnects to the API server at its own time.
     let late = async || tokio::try_join!(late("n1").create(), late("n2").create());
     let mut created = None;
     let hangs = async {
@@ -52,7 +52,7 @@ async fn away(cluster: &Cluster, scene: &Scene, name: &str, part: Part) -> Resul
         half_a_minute(cluster, &ip).await
     };
     if part == Part::ApiServer {
-        // As many as it takes in before it goes; nothing can come while it is away.
+        // Create the pods just before the outage, because the API server accepts none during it.
         bed.create_all(&names, |_| {}).await?;
     }
     part.away(hangs, half_a_minute(cluster, &ip)).await?;

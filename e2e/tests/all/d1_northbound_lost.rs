@@ -1,14 +1,15 @@
-//! D1, as far as one member goes: the northbound database can be away, and can be lost.
+//! D1, for a single member: the northbound database can be unavailable, and it can be lost.
 
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::{is_ready, nb};
 use e2e::{Cluster, central, ledger};
 use serde_json::Value;
 
-/// Pings without an answer while an empty database is filled again, one each 10 ms: northd may have seen it empty.
+/// The allowed number of unanswered pings, at intervals of 10 ms, while an empty database is refilled. northd may
+/// process the empty database.
 const SILENT: usize = 100;
 
-/// The rows of a scene's ports as the database has them: id, name, addresses.
+/// Returns the rows of these ports: UUID, name, addresses.
 async fn ports(names: &[&str]) -> Result<Vec<(Value, Value, Value)>> {
     let mut found = Vec::new();
     for name in names {
@@ -43,7 +44,7 @@ async fn d1_a_pod_that_starts_while_northbound_is_away_is_served_when_it_is_back
     ledger::agree(&cluster).await.map(drop)
 }
 
-/// What `ping -q` counted: sent, answered.
+/// Parses the output of `ping -q`: the numbers of sent and answered requests.
 fn counts(printed: &str) -> Result<(usize, usize)> {
     let line = printed.lines().find(|line| line.contains("packets transmitted")).context("ping counted nothing")?;
     let mut numbers = line.split_whitespace().filter_map(|word| word.parse().ok());
@@ -76,7 +77,7 @@ async fn d1_a_lost_northbound_database_is_written_again_as_it_was() -> Result<()
     assert_eq!(ports(&names).await?, before, "the same ids, names and addresses");
     one.place().ping(&two.ip4()?).await?;
     cluster.node("n1")?.ping(&two.ip4()?).await?;
-    // And the next pod gets an address that nobody has.
+    // The next pod gets a free address.
     let next = scene.pod("d1-lost", "next").on("n1").ready().await?;
     assert!(next.ip4()? != one.ip4()? && next.ip4()? != two.ip4()?);
     next.place().ping(&one.ip4()?).await?;

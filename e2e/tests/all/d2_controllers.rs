@@ -1,5 +1,5 @@
-//! D2: one controller leads, the other is warm. Nothing is lost or given out twice when the leader dies, or wakes up after
-//! the other has taken over.
+//! D2: one controller leads, the other is a warm standby. No pod is lost and no address is assigned twice when the
+//! leader dies, or when a paused leader resumes after the standby has taken over.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use e2e::{Cluster, ledger, process};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-/// The Lease holds for 15 s; after that the other one has to read back everything and write what is missing.
+/// The Lease lasts 15 s. After that, the standby reads everything back and writes what is missing.
 const TAKEN_OVER: Duration = Duration::from_secs(20);
 
-/// A namespace whose pods are bound to a node that has no kubelet, so that only the controllers have to do with them.
+/// Creates a namespace whose pods are bound to a node without a kubelet, so that only the controllers handle them.
 async fn bed(cluster: &Cluster, scene: &Scene, name: &str) -> Result<Bed> {
     scene.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await?;
     scene.namespace(name, &[]).await?;
@@ -44,11 +44,11 @@ async fn d2_a_leader_that_dies_amid_a_burst_loses_nothing() -> Result<()> {
     bed.ips.count(names.len()).await?;
     bed.audit(&names).await?;
     let other = Part::leader().await?;
-    // It may be there again before the other takes over, and then leads on: the Lease is its own.
+    // The killed leader may restart before the standby takes over. It then still holds the Lease and stays the leader.
     println!("the last pod was served {took:.1?} after {dying:?} was killed; {other:?} leads");
     ensure!(took < TAKEN_OVER, "the last of the pods was served {took:?} after the leader died");
 
-    // What is there again is a standby, and what is deleted meanwhile goes.
+    // The restarted controller is a standby, and pods are deleted normally.
     dying.start().await?;
     bed.clear().await?;
     ledger::agree(&cluster).await.map(drop)
@@ -68,7 +68,8 @@ async fn d2_a_leader_that_wakes_up_too_late_writes_nothing() -> Result<()> {
         bed.pods.count(names.len()).await
     };
     let served = tokio::time::timeout(TAKEN_OVER, served).await;
-    // Whatever comes of it, the others need it awake. It has events of 40 pods to act on, and believes that it leads.
+    // Resume the leader in any case, because other tests need it. It has unprocessed events of 40 pods and believes
+    // that it still leads.
     drop(pause);
     served.context("nobody took over")??;
     let not_any_more = || async {

@@ -1,4 +1,4 @@
-//! D2: what a leader had on its way to the database when it was paused arrives after another has taken over, and is refused.
+//! D2: a paused leader has a transaction in flight. It arrives after another controller has taken over, and is refused.
 
 use std::fs;
 use std::time::Duration;
@@ -15,8 +15,8 @@ use serde_json::json;
 
 const NAME: &str = "d2-flight";
 
-/// Nothing goes from a host to the northbound database until this is dropped; its kernel keeps what is not acknowledged,
-/// and sends it again.
+/// Blocks all packets from a host to the northbound database. The kernel keeps unacknowledged data and retransmits it.
+/// Dropping this ends the block.
 struct Cut(String);
 
 const RULE: [&str; 7] = ["OUTPUT", "-p", "tcp", "--dport", "6641", "-j", "DROP"];
@@ -37,14 +37,14 @@ impl Drop for Cut {
     }
 }
 
-/// Bytes that a host has sent to the northbound database and that were not acknowledged, on its session with it.
+/// Returns the number of unacknowledged bytes on the host's connection to the northbound database.
 async fn unacknowledged(host: &str) -> Result<u64> {
     let printed = net::on_host(host, "ss", &["-Htn", "state", "established", "dport", "=", ":6641"]).await?;
     let line = printed.lines().next().context("there is no session with the northbound database")?;
     line.split_whitespace().nth(1).and_then(|bytes| bytes.parse().ok()).with_context(|| printed.clone())
 }
 
-/// Whether the northbound database has ever written this: its file has all transactions one after the other.
+/// Returns true if the northbound database ever committed this text. The file contains all transactions.
 fn was_written(text: &str) -> Result<bool> {
     let file = fs::read(central::northbound_file())?;
     Ok(file.windows(text.len()).any(|part| part == text.as_bytes()))
@@ -64,7 +64,7 @@ async fn d2_what_a_paused_leader_has_in_flight_is_refused() -> Result<()> {
     let names = |what: &str| (0..20).map(|n| format!("{what}-{n}")).collect::<Vec<_>>();
     let (going, staying) = (names("going"), names("staying"));
 
-    // The leader decides about these, and its transaction is on its way.
+    // The leader assigns addresses to these pods, and its transaction is in flight.
     let cut = Cut::off(host.clone()).await?;
     bed.create_all(&going, |_| {}).await?;
     let sent = || async {
@@ -75,7 +75,8 @@ async fn d2_what_a_paused_leader_has_in_flight_is_refused() -> Result<()> {
     let bytes = process::until(Duration::from_secs(3), sent).await?;
     let paused = old.pause()?;
 
-    // They go before anybody else hears of them, and others come. The other controller may lead now.
+    // Delete these pods before any other controller sees them, and create others. From here on, the other controller
+    // may lead.
     let pods: Api<Pod> = Api::namespaced(cluster.client(), NAME);
     pods.delete_collection(&DeleteParams::default().grace_period(0), &ListParams::default()).await?;
     bed.create_all(&staying, |_| {}).await?;
@@ -84,7 +85,8 @@ async fn d2_what_a_paused_leader_has_in_flight_is_refused() -> Result<()> {
     bed.pods.count(staying.len()).await?;
     ensure!(!was_written("going-")?, "the old leader's transaction was not held up");
 
-    // Now it arrives. The server does not drop a session this young, so its end would be the test's own failure.
+    // The transaction arrives now. The server does not drop so young a connection, so a closed connection is a test
+    // failure.
     drop(cut);
     let arrived = || async {
         let bytes = unacknowledged(&host).await?;
@@ -92,7 +94,7 @@ async fn d2_what_a_paused_leader_has_in_flight_is_refused() -> Result<()> {
         Ok(())
     };
     process::until(Duration::from_secs(8), arrived).await.context("the old leader's transaction")?;
-    central::nbctl(&["get-connection"]).await?; // a round trip: what came before has been dealt with
+    central::nbctl(&["get-connection"]).await?; // a round trip, so all earlier requests are processed
     ensure!(!was_written("going-")?, "what the old leader had in flight was written");
 
     drop(paused);

@@ -1,8 +1,8 @@
-//! D3: 200 pods are created and deleted three times while our processes, and those that we talk to, are killed at random.
-//! Afterwards everybody's records agree.
+//! D3: 200 pods are created and deleted three times while our processes and their peers are killed at random.
+//! Afterwards all records agree.
 //!
-//! Of the 200, [`REAL`] run on the two nodes, with kubelet, containerd and the plugin; the others are bound to a node that is
-//! only an object, so that two processors carry the test in its time. `KUBE_OVN_SEED` repeats a run.
+//! [`REAL`] of the pods run on the two nodes, with kubelet, containerd and plugin. The others are bound to a node that
+//! is only an object, so that the test takes a reasonable time on two processors. `KUBE_OVN_SEED` repeats a run.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -38,18 +38,18 @@ impl Random {
     }
 }
 
-/// Kills one after the other until `done`.
+/// Kills random processes one by one until `done` is set.
 async fn kill(random: &mut Random, parts: &[Part], done: &AtomicBool, killed: &mut Vec<String>) -> Result<()> {
     while !done.load(Ordering::Relaxed) {
         let part = parts[usize::try_from(random.below(parts.len() as u64))?];
         part.revive().await.with_context(|| format!("{part:?}, after {killed:?}"))?;
         killed.push(part.name());
-        tokio::time::sleep(Duration::from_millis(200 + random.below(1200))).await; // when the next one comes is chance
+        tokio::time::sleep(Duration::from_millis(200 + random.below(1200))).await; // a random pause
     }
     Ok(())
 }
 
-/// Does `work` under kills.
+/// Runs `work` while processes are killed.
 async fn under_kills(
     random: &mut Random,
     parts: &[Part],

@@ -1,5 +1,5 @@
-//! D3: the agent, and the container runtime, killed while pods are plugged and unplugged on both nodes. All pods come up, and
-//! of none that went is anything left.
+//! D3: the agent or the container runtime is killed while pods are attached and detached on both nodes. All pods become
+//! Ready, and deleted pods leave nothing behind.
 
 use anyhow::{Context, Result};
 use e2e::cluster::{Scene, is_ready};
@@ -8,13 +8,13 @@ use e2e::{Cluster, bench, ledger};
 use futures::future::{try_join, try_join_all};
 use k8s_openapi::api::core::v1::Pod;
 
-/// Pods on each of the nodes.
+/// The number of pods on each node.
 const PODS: usize = 10;
-/// How often both are killed while the pods come up.
+/// How often both are killed while the pods start.
 const KILLS: usize = 3;
 
-/// Makes pods on both nodes at once, kills the part of both each time when some more have been plugged in, and then again
-/// while half of them are deleted.
+/// Creates pods on both nodes at once. Kills `part` on both nodes each time more pods are attached, and again while
+/// half of the pods are deleted.
 async fn killed(cluster: &Cluster, scene: &Scene, namespace: &str, part: [Part; 2]) -> Result<()> {
     let kill_both = || try_join(part[0].revive(), part[1].revive());
     scene.namespace(namespace, &[]).await?;

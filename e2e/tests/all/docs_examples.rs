@@ -1,4 +1,4 @@
-//! The user's documentation: every example in `docs/subnets.md` does what the page says.
+//! Checks the user documentation: every example in `docs/subnets.md` has the described effect.
 
 use anyhow::{Context, Result, ensure};
 use api::Subnet;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 const PAGE: &str = include_str!("../../../docs/subnets.md");
 
-/// The YAML documents of the page, in order.
+/// Returns the YAML documents of the page, in order.
 fn examples() -> Result<Vec<Value>> {
     let blocks = PAGE.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
     blocks
@@ -46,7 +46,7 @@ async fn docs_every_example_does_what_the_page_says() -> Result<()> {
             }
             kind => {
                 if kind == Some("Pod") {
-                    // Only so that clearing the scene takes no half minute.
+                    // Avoids 30 s of termination grace period at the end of the test.
                     manifest["spec"]["terminationGracePeriodSeconds"] = 0.into();
                 }
                 scene.create(manifest).await?;
@@ -59,7 +59,7 @@ async fn docs_every_example_does_what_the_page_says() -> Result<()> {
     let pods: Api<Pod> = Api::namespaced(cluster.client(), "docs-shop");
     cluster.until(pods.clone(), "web", address_in("10.41.0.")).await?;
     cluster.until(pods.clone(), "guest", address_in("10.40.0.11")).await?;
-    // The two of the pool, whichever came first.
+    // The order of the pool's two addresses does not matter.
     cluster.until(pods, "till", address_in("10.41.0.3")).await?;
     let pods: Api<Pod> = Api::namespaced(cluster.client(), "docs-shop-db");
     cluster.until(pods, "ledger", address_in("10.41.0.3")).await?;

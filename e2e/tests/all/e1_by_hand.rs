@@ -1,5 +1,5 @@
-//! Row E1 on a lab that was brought up by `lab up --by-hand`: the commands of `docs/by-hand.md` have made a network that works, without
-//! a pod of ours, and what the page says about looking, updating and stopping is so.
+//! Row E1 on a lab started with `lab up --by-hand`: the commands of `docs/by-hand.md` create a working network without
+//! pods, and the sections on checks, updates and stopping are correct.
 
 use std::fs;
 use std::ops::RangeInclusive;
@@ -14,17 +14,17 @@ use k8s_openapi::api::core::v1::{Node as NodeObject, Pod};
 use kube::Api;
 use kube::api::ListParams;
 
-/// Whom systemd makes up for `DynamicUser=`.
+/// The UIDs that systemd allocates for `DynamicUser=`.
 const DYNAMIC_USERS: RangeInclusive<u32> = 61184..=65519;
 
-/// The lab, if it was made so.
+/// Returns the running lab. Fails if it was not made by hand.
 async fn lab() -> Result<Cluster> {
     let cluster = Cluster::running().await?;
     ensure!(by_hand::is_up(), "this lab was not brought up by hand: run lab up --by-hand");
     Ok(cluster)
 }
 
-/// Ready or not, by the node's object.
+/// Checks the Ready condition of a node.
 fn is_ready(node: &NodeObject) -> Result<()> {
     let conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let ready = conditions.into_iter().find(|condition| condition.type_ == "Ready");
@@ -32,7 +32,7 @@ fn is_ready(node: &NodeObject) -> Result<()> {
     Ok(())
 }
 
-/// A pod on each of the first two nodes, which reach each other and the outside.
+/// Starts a pod on each of the first two nodes. Checks that they reach each other and the outside host.
 async fn talk(scene: &Scene, namespace: &str) -> Result<()> {
     scene.namespace(namespace, &[]).await?;
     let (one, two) =
@@ -86,7 +86,7 @@ async fn e1_by_hand_the_controller_is_nobody_and_alone_reads_its_kubeconfig() ->
         ensure!(ids.iter().all(|id| DYNAMIC_USERS.contains(id)), "it is {ids:?}");
         ensure!(field("CapBnd:").trim_start_matches('0').is_empty(), "it may {}", field("CapBnd:"));
         ensure!((field("NoNewPrivs:"), field("Seccomp:")) == ("1", "2"), "{status}");
-        // The copy that systemd shows to it, and what that was made of.
+        // Check the copy that systemd passes to the service, and the original.
         for path in
             ["/run/credentials/kube-ovn-controller.service/kubeconfig", "/etc/kubernetes/kube-ovn-controller.conf"]
         {
@@ -159,7 +159,7 @@ async fn e1_by_hand_an_update_and_a_stop_go_as_the_page_says() -> Result<()> {
     ensure!(old.iter().zip(&new).all(|(old, new)| new.is_some() && old != new), "{old:?} became {new:?}");
     Box::pin(talk(&scene, "e1-update")).await?;
 
-    // A node without its conflist is NotReady; with its agent again it is Ready.
+    // A node without its conflist is NotReady. When its agent runs again, it is Ready.
     let nodes: Api<NodeObject> = Api::all(cluster.client());
     let node = ours::NODES[1];
     let name = node.name();

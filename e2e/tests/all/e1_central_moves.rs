@@ -1,4 +1,4 @@
-//! Row E1 on an installed lab: the databases move to another node by the commands of `docs/operations.md`.
+//! Row E1 on an installed lab: the commands of `docs/operations.md` move the databases to another node.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use e2e::{Cluster, central, ledger, operator, process};
 
 const PAGE: &str = include_str!("../../../docs/operations.md");
 
-/// The page's commands: those that move the databases, and the one that tells a node of it.
+/// Returns the commands of the page: those that move the databases, and the one for each node.
 fn commands() -> Result<(&'static str, &'static str)> {
     let (_, section) = PAGE.split_once("## Moving the databases\n").context("no such section")?;
     let mut blocks = section.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
@@ -20,7 +20,7 @@ async fn operator_runs(commands: &str) -> Result<()> {
     process::run(operator::shell(&operator::project(), commands)).await.map(drop)
 }
 
-/// Waits for a pod with these labels and fields, as the only one.
+/// Waits until exactly one pod with these labels and fields is Ready.
 async fn ready(labels: &str, fields: &str) -> Result<()> {
     for is in ["--for=create", "--for=condition=Ready"] {
         let which = [&format!("--selector={labels}"), &format!("--field-selector={fields}")];
@@ -40,7 +40,7 @@ async fn moved(cluster: &Cluster, old: Node, new: Node) -> Result<()> {
     }
     let all = ["rollout", "status", "--namespace=kube-system", "deployment/kube-ovn-controller", "--timeout=60s"];
     kubectl(&all).await?;
-    // What is left there would be taken for the truth the next time.
+    // Remove the old files. Otherwise the next move would use them.
     let left = old.dir().join("root/etc/origin/ovn");
     fs::remove_dir_all(&left).with_context(|| left.display().to_string())
 }

@@ -1,4 +1,4 @@
-//! Row E1, the part before anything runs: a real API server takes the manifest, and helm asks it what it can.
+//! Row E1, before the installation: a real API server accepts the manifest, and helm runs its checks against it.
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::kube::kubectl;
@@ -7,11 +7,11 @@ use e2e::{Cluster, install as page, operator, process};
 use kube::ResourceExt;
 use yamls::HelmError;
 
-/// What an install would send, or why there would be none.
+/// Returns the manifest of an installation, or the error that prevents it.
 fn install(values: &[&str]) -> Result<String, HelmError> {
     let kubeconfig = format!("--kubeconfig={}", kubeconfig().display());
     let mut line = vec!["install", "another", yamls::CHART, "--namespace=kube-system", "--dry-run=server"];
-    // The lab has all of its objects already, from another hand.
+    // The lab already has all of these objects, with another owner.
     line.extend(["--take-ownership", kubeconfig.as_str()]);
     line.extend(values.iter().flat_map(|value| ["--set", value]));
     yamls::helm(&line)

@@ -1,4 +1,4 @@
-//! Row E1 on a lab that was brought up by `lab up`: a cluster without a network, our image, the chart, and kubectl.
+//! Row E1 on a lab started with `lab up`: a cluster without a network, our image, the chart, and kubectl.
 
 use anyhow::{Result, ensure};
 use e2e::cluster::is_ready;
@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
 
-/// What runs, by the label that kube-ovn gives it too, and how often on two nodes.
+/// The workloads by label, which is the same as in kube-ovn, and the number of pods on two nodes.
 const WORKLOADS: [(&str, usize); 4] = [("ovn-central", 1), ("ovs", 2), ("kube-ovn-cni", 2), ("kube-ovn-controller", 2)];
 
 #[tokio::test]

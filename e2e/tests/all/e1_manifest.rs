@@ -1,6 +1,6 @@
-//! Row E1 on a lab that was brought up by `lab up --manifest`: the manifest as it is in the project, its databases found by the
-//! Services `ovn-nb` and `ovn-sb`, makes a network. The lab's userspace datapath has no tunnels where the manifest has them, at
-//! the node's own address, which its `ovs-ovn` says, so what is between nodes is shown by the chart alone.
+//! Row E1 on a lab started with `lab up --manifest`: the unchanged manifest, whose databases are found through the
+//! Services `ovn-nb` and `ovn-sb`, creates a network. The lab's userspace datapath has no tunnels on the node's own
+//! address, where the manifest puts them, and `ovs-ovn` reports this. Only the chart tests cover traffic between nodes.
 
 use anyhow::{Context, Result, ensure};
 use api::Subnet;
@@ -9,7 +9,7 @@ use e2e::layout::OUTSIDE;
 use e2e::{Cluster, central, ledger};
 use kube::Api;
 
-/// The lab, if it was made so.
+/// Returns the running lab. Fails if it was not installed with the manifest.
 async fn lab() -> Result<Cluster> {
     let cluster = Cluster::running().await?;
     let subnet = Api::<Subnet>::all(cluster.client()).get("ovn-default").await?;

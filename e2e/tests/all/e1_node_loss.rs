@@ -1,4 +1,4 @@
-//! E1, installed or by hand: a node that loses its power comes back without a hand, and one that is deleted leaves nothing.
+//! E1, installed or by hand: a node recovers from a power failure by itself, and a deleted node leaves nothing behind.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 
-/// Of the node that goes.
+/// The node that fails.
 const NODE: &str = "n2";
 
-/// A pod that stays on its node, whatever becomes of it, one on the other node, and the first one's address.
+/// Starts a pod on the failing node and a pod on the other node.
 async fn pair(scene: &Scene, namespace: &str) -> Result<(e2e::cluster::Pod, e2e::cluster::Pod)> {
     scene.namespace(namespace, &[]).await?;
     tokio::try_join!(scene.pod(namespace, "there").on(NODE).ready(), scene.pod(namespace, "here").on("n1").ready())
@@ -24,7 +24,7 @@ async fn kubectl_waits(words: &[&str]) -> Result<()> {
     control_plane::kubectl(&[&["wait", "--timeout=120s"], words].concat()).await.map(drop)
 }
 
-/// What the databases still tell of the node: rows by table.
+/// Returns the database rows that still refer to the node, with their tables.
 async fn rows() -> Result<Vec<String>> {
     let ports = nb::find("Logical_Switch_Port", &[&format!("name=node-{NODE}")]).await?;
     let mut found: Vec<_> = ports.iter().map(|port| format!("Logical_Switch_Port {}", json!(port))).collect();
@@ -53,7 +53,7 @@ async fn e1_node_loss_a_node_comes_back_without_a_hand() -> Result<()> {
     here.place().ping("10.16.0.1").await?;
     let start = Instant::now();
     up::node_again(machine).await?;
-    // Its kubelet still believes that the pod runs, and says so; what counts is that it answers.
+    // The kubelet still reports the pod as running. The test waits until the pod answers.
     let (from, address) = (here.place(), there.ip4()?);
     process::until(Duration::from_mins(1), || from.ping(&address)).await?;
     println!("a pod of {NODE} answers {:.1?} after the machine was turned on", start.elapsed());
@@ -79,7 +79,7 @@ async fn e1_node_loss_a_node_that_is_deleted_leaves_nothing() -> Result<()> {
     node::lose(machine).await?;
     let outcome = async {
         Api::<k8s_openapi::api::core::v1::Node>::all(cluster.client()).delete(NODE, &DeleteParams::default()).await?;
-        // Kubernetes removes the pods of a node that is gone after 40 s; an operator need not wait.
+        // Kubernetes removes the pods of a deleted node after 40 s. An operator can remove them at once.
         let on_it = format!("--field-selector=spec.nodeName={NODE}");
         control_plane::kubectl(&["delete", "pods", "--all-namespaces", &on_it, "--grace-period=0", "--force"]).await?;
         process::until(Duration::from_secs(30), || async {
@@ -95,7 +95,7 @@ async fn e1_node_loss_a_node_that_is_deleted_leaves_nothing() -> Result<()> {
         here.place().tcp(e2e::layout::OUTSIDE).await.map(drop)
     };
     let outcome = outcome.await;
-    // As a new machine of the same name it is welcome; the tests after this one need it.
+    // The machine joins again under the same name, because later tests need it.
     up::node_again(machine).await?;
     kubectl_waits(&[&format!("node/{NODE}"), "--for=create"]).await?;
     kubectl_waits(&[&format!("node/{NODE}"), "--for=condition=Ready"]).await?;

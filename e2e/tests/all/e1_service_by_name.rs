@@ -1,4 +1,5 @@
-//! E1: the cluster's DNS runs in the network, and leads pods of every node to a Service by its name, over both families.
+//! E1: the cluster's DNS runs in the network. Pods on every node reach a Service by its name over both address
+//! families.
 
 use anyhow::{Result, ensure};
 use e2e::Cluster;
@@ -13,7 +14,7 @@ use serde_json::json;
 
 const NAMESPACE: &str = "e1-name";
 
-/// For [`Cluster::until`]: as many pods as are wanted are there, and Ready.
+/// For [`Cluster::until`]: all replicas are Ready.
 fn complete(deployment: &Deployment) -> Result<()> {
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
     let ready = deployment.status.as_ref().and_then(|status| status.ready_replicas);
@@ -21,7 +22,7 @@ fn complete(deployment: &Deployment) -> Result<()> {
     Ok(())
 }
 
-/// Waits for the cluster's DNS; gives its addresses.
+/// Waits for the cluster's DNS. Returns its addresses.
 async fn dns(cluster: &Cluster) -> Result<Vec<String>> {
     cluster.until(Api::namespaced(cluster.client(), "kube-system"), "coredns", complete).await?;
     let service = Api::<Service>::namespaced(cluster.client(), "kube-system").get("kube-dns").await?;
@@ -30,9 +31,9 @@ async fn dns(cluster: &Cluster) -> Result<Vec<String>> {
     Ok(addresses)
 }
 
-/// What a pod's resolver answers, from the server at that address, or from the one that kubelet has told it.
+/// Returns the answer of a pod's resolver from this server, or by default from the server that the kubelet configured.
 async fn ask(pod: &Pod, name: &str, server: &str) -> Result<String> {
-    // Its exit status tells of some answers only; what it prints tells of all.
+    // The exit status does not distinguish all answers, but the output does.
     pod.place().run("sh", &["-c", &format!("timeout 10 nslookup {name} {server} 2>&1; true")]).await
 }
 
@@ -66,7 +67,7 @@ async fn e1_a_service_is_reached_by_its_name() -> Result<()> {
     let web = pods.list(&ListParams::default().labels("app=web")).await?;
     let web: Vec<_> = web.items.into_iter().filter_map(|pod| pod.metadata.name).collect();
 
-    // When kube-proxy and CoreDNS have heard of the Service, no event tells; so the pods that ask wait for it, each on its node.
+    // No event shows when kube-proxy and CoreDNS know the Service, so the client pods wait for it, each on its node.
     let heard = "curl -4 -sS -m 3 http://web:8080 && curl -6 -sS -m 3 http://web:8080";
     let clients = try_join_all(cluster.nodes().into_iter().map(|node| {
         let name = node.name();
@@ -103,7 +104,7 @@ async fn e1_the_dns_is_in_the_network_and_knows_what_is_not_there() -> Result<()
     let scene = cluster.scene("e1-nxdomain").await?;
     scene.namespace("e1-nxdomain", &[]).await?;
     let pod = scene.pod("e1-nxdomain", "asks").on("n1").ready().await?;
-    // An empty one is the resolver that kubelet gave to the pod.
+    // An empty server selects the default resolver of the pod.
     for server in ["", servers[0].as_str(), servers[1].as_str()] {
         let there = ask(&pod, "kubernetes.default.svc.cluster.local", server).await?;
         ensure!(there.contains("Address: 10.96.0.1\n"), "asking {server:?} for the API server: {there}");

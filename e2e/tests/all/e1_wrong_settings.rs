@@ -1,4 +1,4 @@
-//! Row E1 on an installed lab: what is set wrong after the install is said where its user looks, and nothing ends by it.
+//! Row E1 on an installed lab: wrong settings after the installation are reported to the user, and no program exits.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-/// Events with these fields that an earlier run has left go first.
+/// Deletes events of an earlier run with these fields.
 async fn forget(cluster: &Cluster, namespace: &str, fields: &str) -> Result<()> {
     let events: Api<Event> = Api::namespaced(cluster.client(), namespace);
     for event in events.list(&ListParams::default().fields(fields)).await? {
@@ -33,7 +33,7 @@ async fn e1_a_file_that_comes_before_ours_makes_the_agent_not_ready_until_it_is_
     cluster.until(pods.clone(), &name, is_ready).await?;
 
     let file = node.dir().join("root/etc/cni/net.d/00-other.conflist");
-    // A runtime that reads it would give new pods no network at all; it is there for a moment.
+    // A runtime that reads this file would give new pods no network. It exists only for a moment.
     fs::write(&file, r#"{"cniVersion": "1.0.0", "name": "other", "plugins": [{"type": "loopback"}]}"#)?;
     let said = "Readiness probe failed: kube-ovn-cni: --cni-conf-dir /etc/cni/net.d: 00-other.conflist comes before \
                 01-kube-ovn.conflist";
@@ -51,7 +51,7 @@ async fn e1_a_file_that_comes_before_ours_makes_the_agent_not_ready_until_it_is_
     cluster.until(pods, &name, is_ready).await.map(drop)
 }
 
-/// Makes a range of addresses for Services that nobody told the controller of, and waits until that is said.
+/// Creates a `ServiceCIDR` that is not in the controller's flags, and waits until this is reported.
 async fn another_range(cluster: &Cluster, scene: &Scene, fields: &str) -> Result<()> {
     let range = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": { "name": "e1-more" },

@@ -1,4 +1,5 @@
-//! The promises, one module for each part of a row; all on the lab that is up. One program, so that a change is linked once.
+//! Tests of the requirements on the running lab, one module for each part of a row. They are one program to save link
+//! time.
 
 mod a1_subnet_from_namespace;
 mod a2_objects_tell;

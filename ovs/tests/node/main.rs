@@ -1,6 +1,6 @@
-//! Tests the daemons of a node in their own container with the userspace datapath. Run as root after `e2e/setup
-//! rootfs`.
-#![allow(clippy::unwrap_used)] // helpers of tests are tests too
+//! Tests the daemons of a node in their own container with the userspace datapath. Run as root after
+//! `e2e/setup rootfs`.
+#![allow(clippy::unwrap_used)] // test helpers may panic
 
 use std::time::{Duration, Instant};
 

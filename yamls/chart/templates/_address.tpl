@@ -1,8 +1,9 @@
 {{- /*
-Addresses as numbers, for _checks.tpl: templates know none.
+Converts addresses to numbers for _checks.tpl. Templates have no functions for that.
 */}}
 
-{{- /* The 16-bit words of an address, decimal, separated by spaces: 2 of IPv4, 8 of IPv6. Nothing when it is no address. */}}
+{{- /* The 16-bit words of an address in decimal, separated by spaces: 2 for IPv4, 8 for IPv6. Empty for an invalid
+address. */}}
 {{- define "address.words" -}}
 {{- if regexMatch "^[0-9]{1,3}(\\.[0-9]{1,3}){3}$" . -}}
   {{- $bytes := splitList "." . -}}
@@ -37,7 +38,8 @@ Addresses as numbers, for _checks.tpl: templates know none.
 {{- end -}}
 {{- end }}
 
-{{- /* Whether two networks have addresses in common: `yes` or nothing. A list of both; an address alone is a network of one. */}}
+{{- /* `yes` if two networks overlap, otherwise empty. The argument is a list of both. A single address is also a
+network. */}}
 {{- define "address.overlap" -}}
 {{- $one := splitList "/" (index . 0) -}}
 {{- $other := splitList "/" (index . 1) -}}
@@ -58,5 +60,5 @@ Addresses as numbers, for _checks.tpl: templates know none.
 {{- end -}}
 {{- end }}
 
-{{- /* The family of an address or a network, as values.yaml calls it. */}}
+{{- /* The family of an address or a network, with the name used in values.yaml. */}}
 {{- define "address.family" -}}{{- if contains ":" . -}}ipv6{{- else -}}ipv4{{- end -}}{{- end }}

@@ -1,13 +1,13 @@
 {{- /*
-What values.schema.json cannot say, because several values say it together, or the cluster does. Each complaint begins with the
-name of the value to change.
+Checks that values.schema.json cannot express, because they depend on several values or on the cluster. Each error
+starts with the name of the value to change.
 */}}
 
 {{- define "kube-ovn.check" -}}
 {{- $cidrs := .Values.cidrs -}}
 {{- $ranges := list "pods" "join" "services" -}}
 
-{{- /* Networks are networks, and those of one family have nothing in common. */ -}}
+{{- /* Ranges must be valid, and ranges of one address family must not overlap. */ -}}
 {{- range $family := list "ipv4" "ipv6" -}}
   {{- range $at, $of := $ranges -}}
     {{- $cidr := get (get $cidrs $of) $family -}}
@@ -31,7 +31,7 @@ name of the value to change.
 {{- if not (or $cidrs.pods.ipv4 $cidrs.pods.ipv6) -}}{{- fail "cidrs.pods: has neither an ipv4 nor an ipv6 network" -}}{{- end -}}
 {{- if not (or $cidrs.services.ipv4 $cidrs.services.ipv6) -}}{{- fail "cidrs.services: has neither an ipv4 nor an ipv6 network" -}}{{- end -}}
 
-{{- /* Gateways and excluded addresses are of their subnet. */ -}}
+{{- /* Gateways and excluded addresses must be in their subnet. */ -}}
 {{- range $subnet, $of := dict "defaultSubnet" "pods" "joinSubnet" "join" -}}
   {{- $families := list -}}
   {{- range splitList "," (get $.Values $subnet).gateway | compact -}}
@@ -61,7 +61,7 @@ name of the value to change.
   {{- fail (printf "tunnel.mtu: is %d, but cidrs.pods.ipv6 is set, and IPv6 takes at least 1280" (int .Values.tunnel.mtu)) -}}
 {{- end -}}
 
-{{- /* What must be reached before there is a network cannot lie inside it. */ -}}
+{{- /* Addresses that must be reachable before the network exists must not be in its ranges. */ -}}
 {{- $outside := dict -}}
 {{- range $at, $address := .Values.central.addresses -}}{{- $_ := set $outside (printf "central.addresses[%d]" $at) $address -}}{{- end -}}
 {{- $_ := set $outside "apiServer.host" .Values.apiServer.host -}}
@@ -79,7 +79,8 @@ name of the value to change.
 {{- include "kube-ovn.checkCluster" . -}}
 {{- end }}
 
-{{- /* Complains of an address that is outside of its range: FIELD, ADDRESS, the cidrs, and which of them. */}}
+{{- /* Fails if an address is outside of its range. Arguments: FIELD, ADDRESS, the cidrs, and the name of the range.
+*/}}
 {{- define "kube-ovn.within" -}}
 {{- $field := index . 0 -}}{{- $address := index . 1 -}}{{- $of := index . 3 -}}
 {{- if not (include "address.words" $address) -}}{{- fail (printf "%s: %s is no address" $field $address) -}}{{- end -}}
@@ -90,7 +91,7 @@ name of the value to change.
 {{- end -}}
 {{- end }}
 
-{{- /* What the cluster itself says; nothing when there is none to ask, as with `helm template`. */}}
+{{- /* Compares the values with the cluster. Does nothing without a cluster, as in `helm template`. */}}
 {{- define "kube-ovn.checkCluster" -}}
 {{- $wanted := list -}}
 {{- range compact (list .Values.cidrs.services.ipv4 .Values.cidrs.services.ipv6) -}}{{- $wanted = append $wanted . -}}{{- end -}}

@@ -1,24 +1,24 @@
 {{- /*
-What several templates say in the same words.
+Definitions that several templates use.
 */}}
 
 {{- define "kube-ovn.image" -}}
 {{- .Values.image.repository }}:{{ .Values.image.tag | default (printf "v%s" .Chart.AppVersion) -}}
 {{- end }}
 
-{{- /* Labels for people and tools; what selects pods is `app` alone, as in kube-ovn, since a selector cannot be changed. */}}
+{{- /* Informational labels. Selectors use only `app`, as in kube-ovn, because they are immutable. */}}
 {{- define "kube-ovn.labels" -}}
 app.kubernetes.io/name: kube-ovn
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 
-{{- /* Pods, join, services: the networks of one use, IPv4 first. */}}
+{{- /* The ranges of pods, join or services, IPv4 first. */}}
 {{- define "kube-ovn.cidrs" -}}{{- join "," (compact (list .ipv4 .ipv6)) -}}{{- end }}
 
-{{- /* The address of every interface. */}}
+{{- /* The unspecified address. */}}
 {{- define "kube-ovn.everywhere" -}}{{- if .Values.cidrs.pods.ipv4 -}}0.0.0.0{{- else -}}::{{- end -}}{{- end }}
 
-{{- /* Kubelet asks a daemon on the host's network at this address of its own. */}}
+{{- /* The address at which the kubelet probes a daemon on the host network. */}}
 {{- define "kube-ovn.loopback" -}}{{- if .Values.cidrs.pods.ipv4 -}}127.0.0.1{{- else -}}::1{{- end -}}{{- end }}
 
 {{- define "kube-ovn.logFlags" -}}
@@ -28,8 +28,8 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- end }}
 
-{{- /* Internal addresses of the nodes where ovn-central may run, as the cluster says, separated by commas; nothing when there is
-no cluster to ask. */}}
+{{- /* Internal addresses of the nodes on which ovn-central may run, looked up in the cluster, comma-separated. Empty
+without a cluster. */}}
 {{- define "kube-ovn.labelled" -}}
 {{- $found := list -}}
 {{- range (lookup "v1" "Node" "" "").items -}}
@@ -47,13 +47,13 @@ no cluster to ask. */}}
 {{- join "," (sortAlpha $found) -}}
 {{- end }}
 
-{{- /* Addresses of the nodes where ovn-central may run, separated by commas; nothing when they are not known, and then it is
-reached at its Services, whose addresses kubelet writes into variables.
+{{- /* Addresses of the nodes on which ovn-central may run, comma-separated. Empty if they are unknown. The pods then
+use the Services, whose addresses the kubelet sets as environment variables.
 
-Addresses of nodes need nothing but the nodes' own network. A Service needs kube-proxy (or what stands in for it), which runs on
-the hosts' network and waits for no pod network either, so there is no knot; DNS would be one. Kubelet knows a Service before the
-pods, since it comes first in the manifest; should it not, the container ends with an error that names what lacks, and its next
-start finds it. */}}
+Node addresses need only the nodes' network. A Service needs kube-proxy or a replacement, which runs on the host network
+and does not need the pod network, so there is no circular dependency. DNS would be a circular dependency. Services come
+first in the manifest, so the kubelet knows them before the pods. If it does not, the container exits with an error that
+names the missing variable, and succeeds after a restart. */}}
 {{- define "kube-ovn.central" -}}
 {{- if .Values.central.addresses -}}
   {{- join "," .Values.central.addresses -}}
@@ -62,8 +62,8 @@ start finds it. */}}
 {{- end -}}
 {{- end }}
 
-{{- /* A database's endpoints: the northbound one's, or the southbound one's. Only an address may stand in brackets, so that a
-variable that kubelet did not fill in is refused. */}}
+{{- /* The endpoints of the northbound or the southbound database. The brackets must contain an address, so the programs
+refuse a variable that the kubelet did not expand. */}}
 {{- define "kube-ovn.northbound" -}}{{- include "kube-ovn.endpoints" (list . "$(OVN_NB_SERVICE_HOST)" 6641) -}}{{- end }}
 {{- define "kube-ovn.southbound" -}}{{- include "kube-ovn.endpoints" (list . "$(OVN_SB_SERVICE_HOST)" 6642) -}}{{- end }}
 {{- define "kube-ovn.endpoints" -}}
@@ -74,7 +74,7 @@ variable that kubelet did not fill in is refused. */}}
 {{- join "," $endpoints -}}
 {{- end }}
 
-{{- /* The API server, where the Service `kubernetes` is not to be relied on. */}}
+{{- /* The address of the API server, for clusters where the Service `kubernetes` is not available in time. */}}
 {{- define "kube-ovn.apiServer" -}}
 {{- with .Values.apiServer.host -}}
 - name: KUBERNETES_SERVICE_HOST
@@ -100,12 +100,12 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{- /* `yes` when tunnel.iface is the name of one interface and no expression. The userspace datapath makes it a port of its bridge
-br-phy, which then has its addresses; the kernel's leaves it as it is. */}}
+{{- /* `yes` if tunnel.iface is the name of one interface and not an expression. The userspace datapath makes this
+interface a port of its bridge br-phy, which takes over its addresses. The kernel datapath does not change it. */}}
 {{- define "kube-ovn.oneIface" -}}{{- if regexMatch "^[A-Za-z0-9._-]+$" .Values.tunnel.iface -}}yes{{- end -}}{{- end }}
 
-{{- /* Of a container that writes into the node's own directories without being privileged: SELinux lets no other type do that.
-Without SELinux it means nothing. */}}
+{{- /* For an unprivileged container that writes to directories of the node: SELinux allows this only for the type
+spc_t. Without SELinux it has no effect. */}}
 {{- define "kube-ovn.nodesFiles" -}}
 seLinuxOptions:
   type: spc_t

@@ -78,7 +78,7 @@ impl Config {
     }
 
     /// Checks that every endpoint can be tried with the current files. [`Client::spawn`](super::Client::spawn) does not
-    /// check: it retries for ever.
+    /// check: it retries indefinitely.
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.endpoints.is_empty() {
             return Err(ConfigError::NoEndpoint);
