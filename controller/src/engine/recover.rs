@@ -68,7 +68,7 @@ impl Engine {
     /// Puts the subnets in force that only the database has: pods may live in one whose object somebody has deleted by force,
     /// or given to another provider. Those in which nobody does are taken out again when they are decided about.
     fn keep_vanished(&mut self, cluster: &Cluster, replica: &Replica) {
-        for row in replica.rows(TableId::LogicalSwitch.name()).map(|(_, row)| row).filter(|row| ovn::ours(row)) {
+        for row in replica.rows(TableId::LogicalSwitch.name()).map(|(_, row)| row).filter(|row| ovn::of_kube_ovn(row)) {
             let Some(name) = row.get("name").and_then(|name| name.strs().next()) else { continue };
             let ours = cluster.subnets.get(name).is_some_and(|subnet| !is_foreign(subnet));
             if ours || recorded(replica, name).is_none() {
@@ -182,7 +182,7 @@ fn networks_alone(replica: &Replica, router_port: &str, subnet: &Subnet) -> Opti
 
 fn our_row<'a>(replica: &'a Replica, table: TableId, name: &str) -> Option<&'a Row> {
     let uuid = replica.find(table.name(), name).next()?;
-    replica.get(table.name(), uuid).filter(|row| ovn::ours(row))
+    replica.get(table.name(), uuid).filter(|row| ovn::of_kube_ovn(row))
 }
 
 fn annotated(net: &Result<Option<Placement>, FieldError>) -> Option<Record> {

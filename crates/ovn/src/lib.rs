@@ -21,4 +21,4 @@ pub use rows::{
     Acl, Action, AddressSet, Direction, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal,
     RouterPolicy, StaticRoute, Verdict,
 };
-pub use table::{Column, Descriptor, Kind, Scope, TableId, VENDOR, northbound, ours};
+pub use table::{Column, Descriptor, Kind, MARK, Scope, TableId, VENDOR, northbound, of_kube_ovn, ours};

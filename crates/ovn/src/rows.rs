@@ -19,13 +19,14 @@ use std::sync::Arc;
 
 use ovsdb::{Atom, Datum};
 
-use crate::table::VENDOR;
+use crate::table::{MARK, VENDOR};
 
-/// Returns `external_ids` with these keys and our mark.
+/// Returns `external_ids` with these keys, our mark and kube-ovn's.
 fn marked(ids: &[(&'static str, Arc<str>)]) -> Datum {
-    let others = ids.iter().filter(|(key, _)| *key != VENDOR.0);
+    let others = ids.iter().filter(|(key, _)| *key != VENDOR.0 && *key != MARK.0);
     let others = others.map(|(key, value)| (Atom::word(key), Atom::from(Arc::clone(value))));
-    Datum::map(others.chain([(Atom::word(VENDOR.0), Atom::word(VENDOR.1))]))
+    let marks = [MARK, VENDOR].map(|(key, value)| (Atom::word(key), Atom::word(value)));
+    Datum::map(others.chain(marks))
 }
 
 fn map(of: &BTreeMap<String, String>) -> Datum {

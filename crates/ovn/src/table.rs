@@ -60,12 +60,25 @@ impl fmt::Display for TableId {
     }
 }
 
-/// The mark in `external_ids` of every row of ours. kube-ovn writes the same mark, so its rows count as ours.
+/// kube-ovn's mark in `external_ids`. Our rows carry it too, because tools select by it.
 pub const VENDOR: (&str, &str) = ("vendor", "kube-ovn");
+
+/// The mark in `external_ids` of every row that this project writes. Only rows with this mark are deleted: kube-ovn's mark
+/// alone is also on rows of networks that are not served here, such as those of other VPCs.
+pub const MARK: (&str, &str) = ("owner", "kube-ovn-rs");
 
 /// Returns true if a row carries our mark.
 pub fn ours(row: &Row) -> bool {
-    row.get("external_ids").and_then(|ids| ids.get(VENDOR.0)) == Some(VENDOR.1)
+    carries(row, MARK)
+}
+
+/// Returns true if a row carries kube-ovn's mark: it is ours, or a kube-ovn wrote it that ran here before.
+pub fn of_kube_ovn(row: &Row) -> bool {
+    carries(row, VENDOR)
+}
+
+fn carries(row: &Row, (key, value): (&str, &str)) -> bool {
+    row.get("external_ids").and_then(|ids| ids.get(key)) == Some(value)
 }
 
 /// How a column is compared and written.

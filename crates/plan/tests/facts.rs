@@ -39,10 +39,10 @@ fn the_base_is_one_router_and_the_sets_of_the_distributed_gateway() {
         &world(),
         &Key::Base,
         &expect![[r#"
-        Logical_Router ovn-cluster external_ids={vendor=kube-ovn}
-        Address_Set distributed_ip4 external_ids={vendor=kube-ovn}
-        Address_Set distributed_ip6 external_ids={vendor=kube-ovn}
-    "#]],
+            Logical_Router ovn-cluster external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+            Address_Set distributed_ip4 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+            Address_Set distributed_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+        "#]],
     );
 }
 
@@ -52,18 +52,18 @@ fn a_subnet_is_a_switch_with_a_leg_of_the_router() {
         &world(),
         &Key::Subnet("ovn-default".into()),
         &expect![[r#"
-        Logical_Switch ovn-default external_ids={in_force="{\"cidrBlock\":\"10.16.0.0/16,fd00:10:16::/64\",\"gateway\":\"10.16.0.1,fd00:10:16::1\"}", vendor=kube-ovn}
-        Logical_Router_Port ovn-cluster-ovn-default external_ids={vendor=kube-ovn} mac="0e:02:a6:e0:5d:e4" networks=["10.16.0.1/16", "fd00:10:16::1/64"]
-        Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-ovn-default
-        Logical_Switch_Port ovn-default-ovn-cluster addresses=[router] external_ids={vendor=kube-ovn} options={router-port=ovn-cluster-ovn-default} type=router
-        Logical_Switch ovn-default ports += Logical_Switch_Port ovn-default-ovn-cluster
-        Logical_Router_Policy ovn-cluster/31000/ip4.dst == 10.16.0.0/16 action=allow external_ids={vendor=kube-ovn} match="ip4.dst == 10.16.0.0/16" priority=31000
-        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip4.dst == 10.16.0.0/16
-        Logical_Router_Policy ovn-cluster/31000/ip6.dst == fd00:10:16::/64 action=allow external_ids={vendor=kube-ovn} match="ip6.dst == fd00:10:16::/64" priority=31000
-        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip6.dst == fd00:10:16::/64
-        Address_Set distributed_ip4 addresses += "10.16.0.0/16"
-        Address_Set distributed_ip6 addresses += "fd00:10:16::/64"
-    "#]],
+            Logical_Switch ovn-default external_ids={in_force="{\"cidrBlock\":\"10.16.0.0/16,fd00:10:16::/64\",\"gateway\":\"10.16.0.1,fd00:10:16::1\"}", owner=kube-ovn-rs, vendor=kube-ovn}
+            Logical_Router_Port ovn-cluster-ovn-default external_ids={owner=kube-ovn-rs, vendor=kube-ovn} mac="0e:02:a6:e0:5d:e4" networks=["10.16.0.1/16", "fd00:10:16::1/64"]
+            Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-ovn-default
+            Logical_Switch_Port ovn-default-ovn-cluster addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port=ovn-cluster-ovn-default} type=router
+            Logical_Switch ovn-default ports += Logical_Switch_Port ovn-default-ovn-cluster
+            Logical_Router_Policy ovn-cluster/31000/ip4.dst == 10.16.0.0/16 action=allow external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 10.16.0.0/16" priority=31000
+            Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip4.dst == 10.16.0.0/16
+            Logical_Router_Policy ovn-cluster/31000/ip6.dst == fd00:10:16::/64 action=allow external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip6.dst == fd00:10:16::/64" priority=31000
+            Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip6.dst == fd00:10:16::/64
+            Address_Set distributed_ip4 addresses += "10.16.0.0/16"
+            Address_Set distributed_ip6 addresses += "fd00:10:16::/64"
+        "#]],
     );
 }
 
@@ -75,14 +75,14 @@ fn a_centralized_subnet_is_not_among_the_distributed_ones() {
         &world,
         &Key::Subnet("egress".into()),
         &expect![[r#"
-        Logical_Switch egress external_ids={in_force="{\"cidrBlock\":\"10.22.0.0/24\",\"gateway\":\"10.22.0.1\",\"gatewayType\":\"centralized\",\"gatewayNode\":\"n1\"}", vendor=kube-ovn}
-        Logical_Router_Port ovn-cluster-egress external_ids={vendor=kube-ovn} mac="0e:fd:e8:ef:86:bf" networks=["10.22.0.1/24"]
-        Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-egress
-        Logical_Switch_Port egress-ovn-cluster addresses=[router] external_ids={vendor=kube-ovn} options={router-port=ovn-cluster-egress} type=router
-        Logical_Switch egress ports += Logical_Switch_Port egress-ovn-cluster
-        Logical_Router_Policy ovn-cluster/31000/ip4.dst == 10.22.0.0/24 action=allow external_ids={vendor=kube-ovn} match="ip4.dst == 10.22.0.0/24" priority=31000
-        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip4.dst == 10.22.0.0/24
-    "#]],
+            Logical_Switch egress external_ids={in_force="{\"cidrBlock\":\"10.22.0.0/24\",\"gateway\":\"10.22.0.1\",\"gatewayType\":\"centralized\",\"gatewayNode\":\"n1\"}", owner=kube-ovn-rs, vendor=kube-ovn}
+            Logical_Router_Port ovn-cluster-egress external_ids={owner=kube-ovn-rs, vendor=kube-ovn} mac="0e:fd:e8:ef:86:bf" networks=["10.22.0.1/24"]
+            Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-egress
+            Logical_Switch_Port egress-ovn-cluster addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port=ovn-cluster-egress} type=router
+            Logical_Switch egress ports += Logical_Switch_Port egress-ovn-cluster
+            Logical_Router_Policy ovn-cluster/31000/ip4.dst == 10.22.0.0/24 action=allow external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 10.22.0.0/24" priority=31000
+            Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip4.dst == 10.22.0.0/24
+        "#]],
     );
 }
 
@@ -95,19 +95,19 @@ fn a_private_subnet_lets_in_its_own_its_nodes_and_whom_it_allows() {
     let facts = world.compile(&Key::Subnet("vault".into()));
     let rules: Vec<String> = facts.iter().map(ToString::to_string).filter(|fact| fact.contains("ACL")).collect();
     expect![[r#"
-        ACL vault/to-lport/3000/ip4.src == 100.64.0.0/16 action=allow-related direction=to-lport external_ids={vendor=kube-ovn} log=false match="ip4.src == 100.64.0.0/16" priority=3000
+        ACL vault/to-lport/3000/ip4.src == 100.64.0.0/16 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 100.64.0.0/16" priority=3000
         Logical_Switch vault acls += ACL vault/to-lport/3000/ip4.src == 100.64.0.0/16
-        ACL vault/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24 action=allow-related direction=to-lport external_ids={vendor=kube-ovn} log=false match="ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24" priority=1001
+        ACL vault/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24" priority=1001
         Logical_Switch vault acls += ACL vault/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24
-        ACL vault/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24) action=allow-related direction=to-lport external_ids={vendor=kube-ovn} log=false match="(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24)" priority=1001
+        ACL vault/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24) action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24)" priority=1001
         Logical_Switch vault acls += ACL vault/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24)
-        ACL vault/to-lport/3000/ip6.src == fd00:100:64::/112 action=allow-related direction=to-lport external_ids={vendor=kube-ovn} log=false match="ip6.src == fd00:100:64::/112" priority=3000
+        ACL vault/to-lport/3000/ip6.src == fd00:100:64::/112 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip6.src == fd00:100:64::/112" priority=3000
         Logical_Switch vault acls += ACL vault/to-lport/3000/ip6.src == fd00:100:64::/112
-        ACL vault/to-lport/1001/ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64 action=allow-related direction=to-lport external_ids={vendor=kube-ovn} log=false match="ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64" priority=1001
+        ACL vault/to-lport/1001/ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64" priority=1001
         Logical_Switch vault acls += ACL vault/to-lport/1001/ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64
-        ACL vault/to-lport/1001/(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64) action=allow-related direction=to-lport external_ids={vendor=kube-ovn} log=false match="(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64)" priority=1001
+        ACL vault/to-lport/1001/(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64) action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64)" priority=1001
         Logical_Switch vault acls += ACL vault/to-lport/1001/(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64)
-        ACL vault/to-lport/1000/ip action=drop direction=to-lport external_ids={vendor=kube-ovn} log=false match=ip priority=1000
+        ACL vault/to-lport/1000/ip action=drop direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match=ip priority=1000
         Logical_Switch vault acls += ACL vault/to-lport/1000/ip
     "#]].assert_eq(&(rules.join("\n") + "\n"));
 }
@@ -129,20 +129,20 @@ fn the_join_subnet_carries_the_default_routes() {
         &world(),
         &Key::Subnet("join".into()),
         &expect![[r#"
-        Logical_Switch join external_ids={in_force="{\"cidrBlock\":\"100.64.0.0/16,fd00:100:64::/112\",\"gateway\":\"100.64.0.1,fd00:100:64::1\"}", vendor=kube-ovn}
-        Logical_Router_Port ovn-cluster-join external_ids={vendor=kube-ovn} mac="0e:22:45:ae:3f:a9" networks=["100.64.0.1/16", "fd00:100:64::1/112"]
-        Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-join
-        Logical_Switch_Port join-ovn-cluster addresses=[router] external_ids={vendor=kube-ovn} options={router-port=ovn-cluster-join} type=router
-        Logical_Switch join ports += Logical_Switch_Port join-ovn-cluster
-        Logical_Router_Policy ovn-cluster/31000/ip4.dst == 100.64.0.0/16 action=allow external_ids={vendor=kube-ovn} match="ip4.dst == 100.64.0.0/16" priority=31000
-        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip4.dst == 100.64.0.0/16
-        Logical_Router_Policy ovn-cluster/31000/ip6.dst == fd00:100:64::/112 action=allow external_ids={vendor=kube-ovn} match="ip6.dst == fd00:100:64::/112" priority=31000
-        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip6.dst == fd00:100:64::/112
-        Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1 external_ids={vendor=kube-ovn} ip_prefix="0.0.0.0/0" nexthop="100.64.0.1" policy=dst-ip
-        Logical_Router ovn-cluster static_routes += Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1
-        Logical_Router_Static_Route ovn-cluster/dst-ip/::/0/fd00:100:64::1 external_ids={vendor=kube-ovn} ip_prefix="::/0" nexthop="fd00:100:64::1" policy=dst-ip
-        Logical_Router ovn-cluster static_routes += Logical_Router_Static_Route ovn-cluster/dst-ip/::/0/fd00:100:64::1
-    "#]],
+            Logical_Switch join external_ids={in_force="{\"cidrBlock\":\"100.64.0.0/16,fd00:100:64::/112\",\"gateway\":\"100.64.0.1,fd00:100:64::1\"}", owner=kube-ovn-rs, vendor=kube-ovn}
+            Logical_Router_Port ovn-cluster-join external_ids={owner=kube-ovn-rs, vendor=kube-ovn} mac="0e:22:45:ae:3f:a9" networks=["100.64.0.1/16", "fd00:100:64::1/112"]
+            Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-join
+            Logical_Switch_Port join-ovn-cluster addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port=ovn-cluster-join} type=router
+            Logical_Switch join ports += Logical_Switch_Port join-ovn-cluster
+            Logical_Router_Policy ovn-cluster/31000/ip4.dst == 100.64.0.0/16 action=allow external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 100.64.0.0/16" priority=31000
+            Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip4.dst == 100.64.0.0/16
+            Logical_Router_Policy ovn-cluster/31000/ip6.dst == fd00:100:64::/112 action=allow external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip6.dst == fd00:100:64::/112" priority=31000
+            Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip6.dst == fd00:100:64::/112
+            Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} ip_prefix="0.0.0.0/0" nexthop="100.64.0.1" policy=dst-ip
+            Logical_Router ovn-cluster static_routes += Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1
+            Logical_Router_Static_Route ovn-cluster/dst-ip/::/0/fd00:100:64::1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} ip_prefix="::/0" nexthop="fd00:100:64::1" policy=dst-ip
+            Logical_Router ovn-cluster static_routes += Logical_Router_Static_Route ovn-cluster/dst-ip/::/0/fd00:100:64::1
+        "#]],
     );
 }
 
@@ -155,10 +155,10 @@ fn a_router_advertises_itself_in_the_subnets_that_ask_for_it() {
         facts.iter().map(ToString::to_string).find(|fact| fact.starts_with("Logical_Router_Port ")).unwrap()
     };
     let dual = "10.24.0.0/24,fd00:24::/64";
-    expect![[r#"Logical_Router_Port ovn-cluster-slaac external_ids={vendor=kube-ovn} ipv6_ra_configs={address_mode=dhcpv6_stateful, max_interval="30", min_interval="5", send_periodic="true"} mac="0e:66:25:86:f2:b7" networks=["10.24.0.1/24", "fd00:24::1/64"]"#]].assert_eq(&leg(dual, json!({"enableIPv6RA": true})));
-    expect![[r#"Logical_Router_Port ovn-cluster-slaac external_ids={vendor=kube-ovn} ipv6_ra_configs={address_mode=slaac, send_periodic="true"} mac="0e:66:25:86:f2:b7" networks=["10.24.0.1/24", "fd00:24::1/64"]"#]]
+    expect![[r#"Logical_Router_Port ovn-cluster-slaac external_ids={owner=kube-ovn-rs, vendor=kube-ovn} ipv6_ra_configs={address_mode=dhcpv6_stateful, max_interval="30", min_interval="5", send_periodic="true"} mac="0e:66:25:86:f2:b7" networks=["10.24.0.1/24", "fd00:24::1/64"]"#]].assert_eq(&leg(dual, json!({"enableIPv6RA": true})));
+    expect![[r#"Logical_Router_Port ovn-cluster-slaac external_ids={owner=kube-ovn-rs, vendor=kube-ovn} ipv6_ra_configs={address_mode=slaac, send_periodic="true"} mac="0e:66:25:86:f2:b7" networks=["10.24.0.1/24", "fd00:24::1/64"]"#]]
         .assert_eq(&leg(dual, json!({"enableIPv6RA": true, "ipv6RAConfigs": "address_mode=slaac,send_periodic=true"})));
-    expect![[r#"Logical_Router_Port ovn-cluster-slaac external_ids={vendor=kube-ovn} mac="0e:66:25:86:f2:b7" networks=["10.24.0.1/24"]"#]]
+    expect![[r#"Logical_Router_Port ovn-cluster-slaac external_ids={owner=kube-ovn-rs, vendor=kube-ovn} mac="0e:66:25:86:f2:b7" networks=["10.24.0.1/24"]"#]]
         .assert_eq(&leg("10.24.0.0/24", json!({"enableIPv6RA": true})));
 }
 
@@ -168,17 +168,17 @@ fn a_node_has_its_port_the_way_to_it_and_the_way_out() {
         &world(),
         &Key::Node("n1".into()),
         &expect![[r#"
-        Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2 fd00:100:64::2"] external_ids={node=n1, vendor=kube-ovn}
-        Logical_Switch join ports += Logical_Switch_Port node-n1
-        Logical_Router_Policy ovn-cluster/30000/ip4.dst == 172.30.0.1 action=reroute external_ids={vendor=kube-ovn} match="ip4.dst == 172.30.0.1" nexthops=["100.64.0.2"] priority=30000
-        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/30000/ip4.dst == 172.30.0.1
-        Logical_Router_Policy ovn-cluster/30000/ip6.dst == fd00:30::1 action=reroute external_ids={vendor=kube-ovn} match="ip6.dst == fd00:30::1" nexthops=["fd00:100:64::2"] priority=30000
-        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/30000/ip6.dst == fd00:30::1
-        Logical_Router_Policy ovn-cluster/29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1") action=reroute external_ids={vendor=kube-ovn} match="ip4.src == $distributed_ip4 && is_chassis_resident(\"node-n1\")" nexthops=["100.64.0.2"] priority=29000
-        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1")
-        Logical_Router_Policy ovn-cluster/29000/ip6.src == $distributed_ip6 && is_chassis_resident("node-n1") action=reroute external_ids={vendor=kube-ovn} match="ip6.src == $distributed_ip6 && is_chassis_resident(\"node-n1\")" nexthops=["fd00:100:64::2"] priority=29000
-        Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip6.src == $distributed_ip6 && is_chassis_resident("node-n1")
-    "#]],
+            Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2 fd00:100:64::2"] external_ids={node=n1, owner=kube-ovn-rs, vendor=kube-ovn}
+            Logical_Switch join ports += Logical_Switch_Port node-n1
+            Logical_Router_Policy ovn-cluster/30000/ip4.dst == 172.30.0.1 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 172.30.0.1" nexthops=["100.64.0.2"] priority=30000
+            Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/30000/ip4.dst == 172.30.0.1
+            Logical_Router_Policy ovn-cluster/30000/ip6.dst == fd00:30::1 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip6.dst == fd00:30::1" nexthops=["fd00:100:64::2"] priority=30000
+            Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/30000/ip6.dst == fd00:30::1
+            Logical_Router_Policy ovn-cluster/29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == $distributed_ip4 && is_chassis_resident(\"node-n1\")" nexthops=["100.64.0.2"] priority=29000
+            Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1")
+            Logical_Router_Policy ovn-cluster/29000/ip6.src == $distributed_ip6 && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip6.src == $distributed_ip6 && is_chassis_resident(\"node-n1\")" nexthops=["fd00:100:64::2"] priority=29000
+            Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip6.src == $distributed_ip6 && is_chassis_resident("node-n1")
+        "#]],
     );
 }
 
@@ -188,9 +188,9 @@ fn a_pod_is_a_port_of_its_subnet() {
         &world(),
         &Key::Port("web.shop".into()),
         &expect![[r#"
-        Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.16.0.5 fd00:10:16::5"] external_ids={ls=ovn-default, pod="shop/web", vendor=kube-ovn}
-        Logical_Switch ovn-default ports += Logical_Switch_Port web.shop
-    "#]],
+            Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.16.0.5 fd00:10:16::5"] external_ids={ls=ovn-default, owner=kube-ovn-rs, pod="shop/web", vendor=kube-ovn}
+            Logical_Switch ovn-default ports += Logical_Switch_Port web.shop
+        "#]],
     );
 }
 
@@ -204,9 +204,9 @@ fn a_secured_pod_may_send_from_its_own_addresses_only() {
         &world,
         &Key::Port("web.shop".into()),
         &expect![[r#"
-        Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.16.0.5"] external_ids={ls=ovn-default, pod="shop/web", vendor=kube-ovn} port_security=["0a:00:00:00:00:05 10.16.0.5"]
-        Logical_Switch ovn-default ports += Logical_Switch_Port web.shop
-    "#]],
+            Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.16.0.5"] external_ids={ls=ovn-default, owner=kube-ovn-rs, pod="shop/web", vendor=kube-ovn} port_security=["0a:00:00:00:00:05 10.16.0.5"]
+            Logical_Switch ovn-default ports += Logical_Switch_Port web.shop
+        "#]],
     );
 }
 
@@ -241,11 +241,11 @@ fn a_pod_moved_to_another_subnet_changes_its_place_and_its_address() {
         &mut world,
         &Event::Port(moved),
         &expect![[r#"
-        - Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.16.0.5 fd00:10:16::5"] external_ids={ls=ovn-default, pod="shop/web", vendor=kube-ovn}
-        - Logical_Switch ovn-default ports += Logical_Switch_Port web.shop
-        + Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.20.0.7"] external_ids={ls=shop, pod="shop/web", vendor=kube-ovn}
-        + Logical_Switch shop ports += Logical_Switch_Port web.shop
-    "#]],
+            - Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.16.0.5 fd00:10:16::5"] external_ids={ls=ovn-default, owner=kube-ovn-rs, pod="shop/web", vendor=kube-ovn}
+            - Logical_Switch ovn-default ports += Logical_Switch_Port web.shop
+            + Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.20.0.7"] external_ids={ls=shop, owner=kube-ovn-rs, pod="shop/web", vendor=kube-ovn}
+            + Logical_Switch shop ports += Logical_Switch_Port web.shop
+        "#]],
     );
 }
 
@@ -259,22 +259,22 @@ fn with_the_join_subnet_go_the_nodes_rows_and_the_way_in_for_them() {
         &mut world,
         &Event::SubnetGone("join".into()),
         &expect![[r#"
-        - Logical_Switch join external_ids={in_force="{\"cidrBlock\":\"100.64.0.0/16\",\"gateway\":\"100.64.0.1\"}", vendor=kube-ovn}
-        - Logical_Router_Port ovn-cluster-join external_ids={vendor=kube-ovn} mac="0e:22:45:ae:3f:a9" networks=["100.64.0.1/16"]
-        - Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-join
-        - Logical_Switch_Port join-ovn-cluster addresses=[router] external_ids={vendor=kube-ovn} options={router-port=ovn-cluster-join} type=router
-        - Logical_Switch join ports += Logical_Switch_Port join-ovn-cluster
-        - Logical_Router_Policy ovn-cluster/31000/ip4.dst == 100.64.0.0/16 action=allow external_ids={vendor=kube-ovn} match="ip4.dst == 100.64.0.0/16" priority=31000
-        - Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip4.dst == 100.64.0.0/16
-        - Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1 external_ids={vendor=kube-ovn} ip_prefix="0.0.0.0/0" nexthop="100.64.0.1" policy=dst-ip
-        - Logical_Router ovn-cluster static_routes += Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1
-        - ACL vault/to-lport/3000/ip4.src == 100.64.0.0/16 action=allow-related direction=to-lport external_ids={vendor=kube-ovn} log=false match="ip4.src == 100.64.0.0/16" priority=3000
-        - Logical_Switch vault acls += ACL vault/to-lport/3000/ip4.src == 100.64.0.0/16
-        - Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2"] external_ids={node=n1, vendor=kube-ovn}
-        - Logical_Switch join ports += Logical_Switch_Port node-n1
-        - Logical_Router_Policy ovn-cluster/29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1") action=reroute external_ids={vendor=kube-ovn} match="ip4.src == $distributed_ip4 && is_chassis_resident(\"node-n1\")" nexthops=["100.64.0.2"] priority=29000
-        - Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1")
-    "#]],
+            - Logical_Switch join external_ids={in_force="{\"cidrBlock\":\"100.64.0.0/16\",\"gateway\":\"100.64.0.1\"}", owner=kube-ovn-rs, vendor=kube-ovn}
+            - Logical_Router_Port ovn-cluster-join external_ids={owner=kube-ovn-rs, vendor=kube-ovn} mac="0e:22:45:ae:3f:a9" networks=["100.64.0.1/16"]
+            - Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-join
+            - Logical_Switch_Port join-ovn-cluster addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port=ovn-cluster-join} type=router
+            - Logical_Switch join ports += Logical_Switch_Port join-ovn-cluster
+            - Logical_Router_Policy ovn-cluster/31000/ip4.dst == 100.64.0.0/16 action=allow external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 100.64.0.0/16" priority=31000
+            - Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip4.dst == 100.64.0.0/16
+            - Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} ip_prefix="0.0.0.0/0" nexthop="100.64.0.1" policy=dst-ip
+            - Logical_Router ovn-cluster static_routes += Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1
+            - ACL vault/to-lport/3000/ip4.src == 100.64.0.0/16 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 100.64.0.0/16" priority=3000
+            - Logical_Switch vault acls += ACL vault/to-lport/3000/ip4.src == 100.64.0.0/16
+            - Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2"] external_ids={node=n1, owner=kube-ovn-rs, vendor=kube-ovn}
+            - Logical_Switch join ports += Logical_Switch_Port node-n1
+            - Logical_Router_Policy ovn-cluster/29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == $distributed_ip4 && is_chassis_resident(\"node-n1\")" nexthops=["100.64.0.2"] priority=29000
+            - Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1")
+        "#]],
     );
 }
 

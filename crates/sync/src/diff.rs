@@ -7,7 +7,7 @@ mod ops;
 
 use std::collections::{BTreeSet, HashSet};
 
-use ovn::{Element, Kind, RowKey, TableId, ours};
+use ovn::{Element, Kind, RowKey, TableId};
 use ovsdb::{Atom, Datum, Mutation, Mutator, Op, Replica, Row, Uuid, Where};
 
 use crate::facts::{Facts, Touched, Variant, Wanted};
@@ -48,7 +48,7 @@ pub fn diff_all(facts: &Facts, replica: &Replica) -> Vec<Op> {
     }
     for table in TableId::ALL.into_iter().filter(|table| is_looked_through(*table)) {
         for (id, row) in replica.rows(table.name()).filter(|(id, _)| !kept.contains(id)) {
-            if !ours(row) {
+            if !diff.on.ours(table, row) {
                 diff.foreign_sets(table, id, row);
             } else if table.descriptor().root {
                 diff.ops.delete(table, id);
@@ -273,7 +273,7 @@ impl<'a> Diff<'a> {
     /// Returns true if a row carries our mark, or will carry it because it is adopted.
     fn is_ours(&mut self, table: TableId, id: Uuid) -> bool {
         let Some(row) = self.on.get(table, id) else { return false };
-        if ours(row) {
+        if self.on.ours(table, row) {
             return true;
         }
         let known = table.descriptor();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ovn::{RowKey, TableId, ours, row_id};
+use ovn::{LogicalSwitch, RowKey, TableId, of_kube_ovn, ours, row_id};
 use ovsdb::{Replica, Row, Uuid};
 
 use crate::facts::Facts;
@@ -40,9 +40,21 @@ impl<'a> Resolver<'a> {
         self.replica.get(table.name(), id)
     }
 
-    /// Returns true if a row of the replica carries our mark.
+    /// Returns true if a row of the replica is ours to delete.
     pub(crate) fn marked(&self, table: TableId, id: Uuid) -> bool {
-        self.get(table, id).is_some_and(ours)
+        self.get(table, id).is_some_and(|row| self.ours(table, row))
+    }
+
+    /// Returns true if a row is ours to delete: it carries our mark, or it is a pod's port that kube-ovn left on a switch
+    /// of ours.
+    pub(crate) fn ours(&self, table: TableId, row: &Row) -> bool {
+        ours(row) || table == TableId::LogicalSwitchPort && of_kube_ovn(row) && self.is_pod_of_ours(row)
+    }
+
+    fn is_pod_of_ours(&self, row: &Row) -> bool {
+        let Some(ids) = row.get("external_ids") else { return false };
+        let switch = ids.get("ls").filter(|_| ids.get("pod").is_some());
+        switch.is_some_and(|switch| self.facts.wants(&LogicalSwitch::key(switch)))
     }
 
     /// Returns the rows with this natural key: first the rows with our mark, then by UUID.

@@ -33,8 +33,8 @@ fn switch_with_a_pod() {
     check(
         std::iter::once(switch.fact()).chain(port.facts()),
         &expect![[r#"
-            Logical_Switch shop-net external_ids={vendor=kube-ovn}
-            Logical_Switch_Port web-0.shop addresses=["00:00:00:20:00:51 10.20.0.51 fd00::51"] external_ids={pod="shop/web-0", vendor=kube-ovn}
+            Logical_Switch shop-net external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+            Logical_Switch_Port web-0.shop addresses=["00:00:00:20:00:51 10.20.0.51 fd00::51"] external_ids={owner=kube-ovn-rs, pod="shop/web-0", vendor=kube-ovn}
             Logical_Switch shop-net ports += Logical_Switch_Port web-0.shop"#]],
     );
 }
@@ -62,10 +62,10 @@ fn router_with_its_leg() {
     check(
         std::iter::once(router.fact()).chain(leg.facts()).chain(plug.facts()),
         &expect![[r#"
-            Logical_Router ovn-cluster external_ids={vendor=kube-ovn} options={dynamic_neigh_routers="true"}
-            Logical_Router_Port ovn-cluster-shop-net external_ids={vendor=kube-ovn} mac="46:3d:56:d9:7c:41" networks=["10.20.0.1/24", "fd00::1/112"]
+            Logical_Router ovn-cluster external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={dynamic_neigh_routers="true"}
+            Logical_Router_Port ovn-cluster-shop-net external_ids={owner=kube-ovn-rs, vendor=kube-ovn} mac="46:3d:56:d9:7c:41" networks=["10.20.0.1/24", "fd00::1/112"]
             Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-shop-net
-            Logical_Switch_Port shop-net-ovn-cluster addresses=[router] external_ids={vendor=kube-ovn} options={router-port=ovn-cluster-shop-net} type=router
+            Logical_Switch_Port shop-net-ovn-cluster addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port=ovn-cluster-shop-net} type=router
             Logical_Switch shop-net ports += Logical_Switch_Port shop-net-ovn-cluster"#]],
     );
 }
@@ -89,11 +89,11 @@ fn policies_and_routes() {
     check(
         [policy(Action::Reroute(hops)).facts(), policy(Action::Allow).facts(), route.facts()].concat(),
         &expect![[r#"
-            Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.20.0.0/24 action=reroute external_ids={vendor=kube-ovn} match="ip4.src == 10.20.0.0/24" nexthops=["100.64.0.2"] priority=29000
+            Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.20.0.0/24 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == 10.20.0.0/24" nexthops=["100.64.0.2"] priority=29000
             Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.20.0.0/24
-            Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.20.0.0/24 action=allow external_ids={vendor=kube-ovn} match="ip4.src == 10.20.0.0/24" priority=29000
+            Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.20.0.0/24 action=allow external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == 10.20.0.0/24" priority=29000
             Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.20.0.0/24
-            Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1 external_ids={vendor=kube-ovn} ip_prefix="0.0.0.0/0" nexthop="100.64.0.1" policy=dst-ip
+            Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} ip_prefix="0.0.0.0/0" nexthop="100.64.0.1" policy=dst-ip
             Logical_Router ovn-cluster static_routes += Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1"#]],
     );
 }
@@ -113,10 +113,10 @@ fn rules_of_a_switch() {
     check(
         rules.iter().flat_map(Acl::facts),
         &expect![[r#"
-        ACL shop-net/to-lport/1000/ip action=drop direction=to-lport external_ids={vendor=kube-ovn} log=false match=ip priority=1000
-        Logical_Switch shop-net acls += ACL shop-net/to-lport/1000/ip
-        ACL shop-net/from-lport/1000/ip action=allow-related direction=from-lport external_ids={vendor=kube-ovn} log=false match=ip priority=1000
-        Logical_Switch shop-net acls += ACL shop-net/from-lport/1000/ip"#]],
+            ACL shop-net/to-lport/1000/ip action=drop direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match=ip priority=1000
+            Logical_Switch shop-net acls += ACL shop-net/to-lport/1000/ip
+            ACL shop-net/from-lport/1000/ip action=allow-related direction=from-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match=ip priority=1000
+            Logical_Switch shop-net acls += ACL shop-net/from-lport/1000/ip"#]],
     );
 }
 
@@ -127,7 +127,7 @@ fn sets_and_settings() {
     check(
         [set.fact(), AddressSet::member("distributed_ip4", "10.20.0.0/24"), global.fact()],
         &expect![[r#"
-            Address_Set distributed_ip4 external_ids={vendor=kube-ovn}
+            Address_Set distributed_ip4 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
             Address_Set distributed_ip4 addresses += "10.20.0.0/24"
             NB_Global . options={use_ct_inv_match="false"}"#]],
     );

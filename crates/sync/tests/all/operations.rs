@@ -46,8 +46,8 @@ fn a_pod_whose_rows_others_wrote_is_taken_over() {
         scene.db.insert(table, id, row);
     }
     scene.check_all(&expect![[r#"
-        mutate Logical_Switch shop external_ids += {in_force="{\"cidrBlock\":\"10.20.0.0/24\",\"gateway\":\"10.20.0.1\"}", vendor=kube-ovn}
-        mutate Logical_Switch_Port web-0.shop external_ids -= [pod] external_ids += {ls=shop, pod="shop/web-0", vendor=kube-ovn}
+        mutate Logical_Switch shop external_ids -= [owner] external_ids += {in_force="{\"cidrBlock\":\"10.20.0.0/24\",\"gateway\":\"10.20.0.1\"}", owner=kube-ovn-rs, vendor=kube-ovn}
+        mutate Logical_Switch_Port web-0.shop external_ids -= [owner, pod] external_ids += {ls=shop, owner=kube-ovn-rs, pod="shop/web-0", vendor=kube-ovn}
     "#]]);
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ovn::{
     Acl, Action, AddressSet, Direction, Element, Fact, LogicalRouter, LogicalRouterPort, LogicalSwitch,
-    LogicalSwitchPort, NbGlobal, RouterPolicy, StaticRoute, TableId, VENDOR, Verdict,
+    LogicalSwitchPort, MARK, NbGlobal, RouterPolicy, StaticRoute, TableId, VENDOR, Verdict,
 };
 use ovsdb::{Atom, Datum, Replica, Row, Uuid};
 use plan::testing::{event, world_after};
@@ -228,7 +228,7 @@ fn is_root(found: &Found) -> bool {
 fn dress(mut columns: Row, by: &By, table: TableId) -> Row {
     let mut ids: Vec<(&str, &str)> = Vec::new();
     if by.marked && table != TableId::NbGlobal {
-        ids.push(VENDOR);
+        ids.extend([MARK, VENDOR]);
     }
     if by.notes {
         ids.extend([("note", "of somebody"), ("pod", "stale")]);

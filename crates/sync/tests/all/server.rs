@@ -182,8 +182,15 @@ async fn rows_that_others_wrote_are_taken_over_as_they_are() {
     ])
     .await;
     nb.nbctl(&["lr-policy-add", "ovn-cluster", "5", "ip4", "allow"]).await;
-    // Rows left by an earlier installation.
-    nb.nbctl(&["ls-add", "old-net", "--", "set", "Logical_Switch", "old-net", "external_ids:vendor=kube-ovn"]).await;
+    // Rows left by an earlier installation of this project and of kube-ovn.
+    nb.nbctl(&["ls-add", "old-net", "--", "set", "Logical_Switch", "old-net", "external_ids:owner=kube-ovn-rs"]).await;
+    nb.nbctl(&["ls-add", "vpc-net", "--", "set", "Logical_Switch", "vpc-net", "external_ids:vendor=kube-ovn"]).await;
+    for (port, switch) in [("gone.shop", "shop-net"), ("theirs.vpc", "vpc-net")] {
+        nb.nbctl(&["lsp-add", switch, port, "--", "set", "Logical_Switch_Port", port, "external_ids:vendor=kube-ovn"])
+            .await;
+        let (ls, pod) = (format!("external_ids:ls={switch}"), format!("external_ids:pod=shop/{port}"));
+        nb.nbctl(&["set", "Logical_Switch_Port", port, &ls, &pod]).await;
+    }
     nb.nbctl(&["ls-add", "their-net"]).await;
     let before = nb.ids();
 
@@ -192,9 +199,10 @@ async fn rows_that_others_wrote_are_taken_over_as_they_are() {
 
     let mut expected = before;
     expected.remove(&(TableId::LogicalSwitch, "old-net".to_owned()));
+    expected.remove(&(TableId::LogicalSwitchPort, "gone.shop".to_owned()));
     assert_eq!(nb.ids(), expected);
     let port = nb.replica().get("Logical_Switch_Port", nb.id("Logical_Switch_Port", "web-0.shop")).unwrap().clone();
-    assert_eq!(port["external_ids"], Datum::map([("note", "kept"), ("vendor", "kube-ovn")]));
+    assert_eq!(port["external_ids"], Datum::map([("note", "kept"), ("owner", "kube-ovn-rs"), ("vendor", "kube-ovn")]));
     assert_eq!(port["addresses"], Datum::from("00:00:00:20:00:51 10.20.0.2"));
     assert_eq!(
         nb.nbctl(&["--bare", "--columns=action", "find", "Logical_Router_Policy", "priority=31000"]).await,
