@@ -8,6 +8,7 @@
 //! and field, and nothing else is held up by it.
 
 mod bindings;
+mod gateways;
 mod namespaces;
 mod nodes;
 mod pods;
@@ -93,6 +94,8 @@ pub struct Engine {
     pool_bindings: Bindings,
     /// Pods and nodes that have no address, and why.
     refused: HashMap<Object, Refused>,
+    /// Gateways of earlier that pods were given, by the database when this leader began.
+    recorded_gateways: HashMap<Arc<str>, Addresses>,
     /// Whether port security was in force, by the database, of pods whose annotation could not be read when this leader began.
     recorded_security: HashMap<Arc<str>, bool>,
     /// The places in stateful sets whose pods hold an address, or held one and are expected back.
@@ -124,6 +127,7 @@ impl Engine {
             pools_of: Sets::default(),
             pool_bindings: Bindings::default(),
             refused: HashMap::new(),
+            recorded_gateways: HashMap::new(),
             recorded_security: HashMap::new(),
             members: HashMap::new(),
             ports_of_set: Sets::default(),
@@ -218,6 +222,11 @@ impl Engine {
         self.world.port(&pod.port).filter(|port| port.uid == pod.uid).and_then(|_| self.lease(&pod.port))
     }
 
+    /// The gateway that a port was given, when the subnet's is another one by now.
+    pub fn given(&self, port: &str) -> Option<Addresses> {
+        self.world.port(port)?.gateway
+    }
+
     /// Why a pod or a node has no address.
     pub fn refused(&self, object: &Object) -> Option<&Refused> {
         self.refused.get(object)
@@ -241,8 +250,11 @@ impl Engine {
     /// Takes a port's address back and lets those try who could be served now.
     fn release(&mut self, port: &str) {
         self.world.remove_port(port);
+        self.recorded_gateways.remove(port);
+        self.recorded_security.remove(port);
         self.forget_member(port);
         if let Some((subnet, lease)) = self.ipam.release(port) {
+            self.keep_gateways(&subnet);
             self.tell_pools_of(lease);
             self.wake(&Object::Ip(port.into()));
             self.undecided.extend(self.waiting.call(&Object::Subnet(Arc::clone(&subnet))));

@@ -80,15 +80,18 @@ impl Engine {
                 }
                 self.decided.insert(Object::Subnet(Arc::clone(&subnet)));
                 self.tell_pools_of(lease);
-                self.world.set_port(Port {
+                let port = Port {
                     name: Arc::clone(port),
                     uid: Arc::clone(&pod.uid),
                     pod: pod.path().into(),
-                    subnet,
+                    subnet: Arc::clone(&subnet),
                     ips: lease.ips,
                     mac: lease.mac,
                     port_security: self.port_security(pod),
-                });
+                    gateway: self.given_gateway(pod, &subnet, &lease),
+                };
+                self.world.set_port(port);
+                self.keep_gateways(&subnet);
             }
             Err(why) => {
                 let refused = Refused::new(why.message);

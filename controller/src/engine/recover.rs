@@ -94,6 +94,8 @@ impl Engine {
         for (port, _) in pods() {
             self.read_back(&port, northbound(replica, &port, None));
         }
+        let gateways = cluster.pods.keys().filter_map(|port| given_gateway(replica, port));
+        self.recorded_gateways = gateways.collect();
         let unreadable = cluster.pods.values().filter(|pod| pod.port_security.is_none());
         self.recorded_security = unreadable.filter_map(|pod| port_security(replica, &pod.port)).collect();
         for (port, _) in nodes().chain(pods()) {
@@ -151,6 +153,12 @@ fn northbound(replica: &Replica, port: &str, only_subnet: Option<&str>) -> Optio
     let (mac, ips) = row.get("addresses")?.strs().next()?.split_once(' ')?;
     let lease = Lease { ips: ips.replace(' ', ",").parse::<Addresses>().ok()?, mac: mac.parse::<Mac>().ok()? };
     Some(Record { subnet: subnet.to_owned(), lease, from: "the northbound database" })
+}
+
+/// The gateway of earlier that the port's row records.
+fn given_gateway(replica: &Replica, port: &Arc<str>) -> Option<(Arc<str>, Addresses)> {
+    let row = our_row(replica, TableId::LogicalSwitchPort, port)?;
+    Some((Arc::clone(port), row.get("external_ids")?.get(plan::GATEWAY)?.parse().ok()?))
 }
 
 /// Whether the port's row restricts it to its own addresses.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::annotations::bound_to;
-use api::{Cidrs, FieldError, Subnet, SubnetDef, selected};
+use api::{Addresses, Cidrs, FieldError, Subnet, SubnetDef, selected};
 use ipam::Network;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -101,16 +101,25 @@ impl Engine {
                 return Err(invalid(FieldError::new(subnet.object(), "spec.cidrBlock", why)));
             }
         }
-        self.ipam
-            .set_subnet(&def.name, &Network::from(&def))
-            .map_err(|refusal| ("AddressesInConflict", refusal.to_string()))?;
+        // The gateway in force now may be one that pods keep using.
+        let in_force = self.world.subnet(&def.name).map(|subnet| subnet.gateway);
+        let moved = in_force.iter().flat_map(Addresses::iter).filter(|ip| !def.gateway.iter().any(|new| new == *ip));
+        let in_use = self.world.ports_of(&def.name).next().is_some();
+        let mut retired: Vec<_> = self.world.retired_gateways(&def.name).collect();
+        retired.extend(moved.filter(|_| in_use));
+        retired.retain(|ip| !def.gateway.iter().any(|gateway| gateway == ip));
+        let network = Network { retired_gateways: retired, ..Network::from(&def) };
+        self.ipam.set_subnet(&def.name, &network).map_err(|refusal| ("AddressesInConflict", refusal.to_string()))?;
         if self.world.subnet(&def.name) != Some(&def) {
             self.tell_those_inside(&def.name);
             self.tell_nodes_inside(&def);
             tracing::info!(subnet = def.name, cidr = %def.cidrs, gateway = %def.gateway, "subnet in force");
             self.undecided.extend(self.pools_of.of(&def.name).cloned().map(Object::IpPool));
             self.reconsider_refused();
+            self.move_gateway(&def);
+            let name: Arc<str> = def.name.as_str().into();
             self.world.set_subnet(def);
+            self.keep_gateways(&name);
         }
         if let (Some(name), Some(generation)) = (&subnet.metadata.name, subnet.metadata.generation) {
             self.generations.insert(name.as_str().into(), generation);

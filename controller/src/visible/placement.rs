@@ -1,7 +1,7 @@
 //! The annotations of a Pod and of a Node: the place that it has in a subnet. They are for users and tools to read; node
 //! agents read IP objects.
 
-use api::{FieldError, Placement, SubnetDef};
+use api::{Addresses, Family, FieldError, Placement, SubnetDef};
 use ipam::Lease;
 use serde_json::{Value, json};
 
@@ -12,7 +12,10 @@ use crate::publish::Action;
 pub(super) fn of_pod(engine: &Engine, cluster: &Cluster, port: &str) -> Option<Action> {
     let pod = cluster.pods.get(port).filter(|pod| !pod.done)?;
     let (subnet, lease) = engine.lease_of(pod)?;
-    let place = news(engine.subnet(subnet)?, lease, &pod.net)?;
+    let subnet = engine.subnet(subnet)?;
+    // A running pod keeps the gateway that it was given.
+    let gateway = engine.given(port).and_then(|given| overlay(subnet.gateway, given)).unwrap_or(subnet.gateway);
+    let place = news(subnet, gateway, lease, &pod.net)?;
     Some(annotate(&pod.uid, &json!(place.pod_annotations())))
 }
 
@@ -20,22 +23,34 @@ pub(super) fn of_node(engine: &Engine, cluster: &Cluster, name: &str) -> Option<
     let node = cluster.nodes.get(name)?;
     let port = node.port();
     let (subnet, lease) = engine.lease(&port)?;
-    let place = news(engine.subnet(subnet)?, lease, &node.net)?;
+    let subnet = engine.subnet(subnet)?;
+    let place = news(subnet, subnet.gateway, lease, &node.net)?;
     Some(annotate(&node.uid, &json!(place.node_annotations(&port))))
 }
 
 /// The place that a lease in a subnet is, unless the object says just that already.
-fn news(subnet: &SubnetDef, lease: Lease, said: &Result<Option<Placement>, FieldError>) -> Option<Placement> {
+fn news(
+    subnet: &SubnetDef,
+    gateway: Addresses,
+    lease: Lease,
+    said: &Result<Option<Placement>, FieldError>,
+) -> Option<Placement> {
     let place = Placement {
         switch: subnet.name.clone(),
         ips: lease.ips,
         mac: lease.mac,
         // The whole subnet's, also for a pod of one family, as kube-ovn has it.
         cidrs: subnet.cidrs,
-        gateway: subnet.gateway,
+        gateway,
         complete: true,
     };
     (said.as_ref().ok().and_then(Option::as_ref) != Some(&place)).then_some(place)
+}
+
+/// The current gateways, with those of `given` in place of their families'.
+fn overlay(current: Addresses, given: Addresses) -> Option<Addresses> {
+    let family = |family| given.get(family).or(current.get(family)).copied();
+    Addresses::from_options(family(Family::V4), family(Family::V6))
 }
 
 /// With the uid, so that a namesake is not told.

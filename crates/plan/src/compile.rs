@@ -33,6 +33,10 @@ const DISTRIBUTED_V6: &str = "distributed_ip6";
 /// from ([`api::SubnetDef::record`]): once an edit has turned the object into nonsense, it is said nowhere else.
 pub const IN_FORCE: &str = "in_force";
 
+/// The key in a port's `external_ids` under which the gateway stands that its pod was given, when it is not the subnet's
+/// any more.
+pub const GATEWAY: &str = "gateway";
+
 impl World {
     /// The facts that one key wants. A key whose object is gone, or is not usable yet, wants none.
     pub fn compile(&self, key: &Key) -> Vec<Fact> {

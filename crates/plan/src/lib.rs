@@ -13,5 +13,5 @@ mod compile;
 pub mod testing;
 mod world;
 
-pub use compile::IN_FORCE;
+pub use compile::{GATEWAY, IN_FORCE};
 pub use world::{Key, Node, Port, Settings, World};

@@ -48,5 +48,6 @@ pub fn port(pod: &str, subnet: &str, ips: &str, mac: &str) -> Port {
         ips: ips.parse().unwrap(),
         mac: mac.parse().unwrap(),
         port_security: false,
+        gateway: None,
     }
 }

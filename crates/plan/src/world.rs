@@ -55,6 +55,9 @@ pub struct Port {
     pub mac: Mac,
     /// Whether the port may send from its own addresses only.
     pub port_security: bool,
+    /// The gateway that the pod was given, when the subnet's is another one by now. The router answers for it as long as
+    /// such a port exists.
+    pub gateway: Option<Addresses>,
 }
 
 /// What is compiled on its own: one object, one set of facts.
@@ -79,6 +82,8 @@ pub struct World {
     pub(crate) ports: BTreeMap<Arc<str>, Port>,
     /// Reverse index: the ports of each subnet, whether that subnet is known or not.
     ports_of: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+    /// Reverse index: how many ports of each subnet were given each gateway of earlier.
+    retired: BTreeMap<Arc<str>, BTreeMap<IpAddr, usize>>,
     dirty: BTreeSet<Key>,
 }
 
@@ -91,6 +96,7 @@ impl World {
             nodes: BTreeMap::new(),
             ports: BTreeMap::new(),
             ports_of: BTreeMap::new(),
+            retired: BTreeMap::new(),
             dirty: BTreeSet::from([Key::Base]),
         }
     }
@@ -162,14 +168,16 @@ impl World {
     pub fn set_port(&mut self, port: Port) {
         let name = Arc::clone(&port.name);
         let subnet = Arc::clone(&port.subnet);
-        let before = self.ports.insert(Arc::clone(&name), port);
-        if before.as_ref() == self.ports.get(&name) {
+        if self.ports.get(&name) == Some(&port) {
             return;
         }
-        if let Some(before) = before
-            && before.subnet != subnet
-        {
-            self.forget_port_of(&before.subnet, &name);
+        self.use_gateway(&port);
+        let before = self.ports.insert(Arc::clone(&name), port);
+        if let Some(before) = before {
+            self.leave_gateway(&before);
+            if before.subnet != subnet {
+                self.forget_port_of(&before.subnet, &name);
+            }
         }
         self.ports_of.entry(subnet).or_default().insert(Arc::clone(&name));
         self.dirty.insert(Key::Port(name));
@@ -178,6 +186,7 @@ impl World {
     /// Removes a port.
     pub fn remove_port(&mut self, name: &str) {
         if let Some((name, port)) = self.ports.remove_entry(name) {
+            self.leave_gateway(&port);
             self.forget_port_of(&port.subnet, &name);
             self.dirty.insert(Key::Port(name));
         }
@@ -191,6 +200,11 @@ impl World {
     /// The names of a subnet's ports.
     pub fn ports_of(&self, subnet: &str) -> impl Iterator<Item = &Arc<str>> {
         self.ports_of.get(subnet).into_iter().flatten()
+    }
+
+    /// The gateways of earlier that ports of a subnet were given.
+    pub fn retired_gateways(&self, subnet: &str) -> impl Iterator<Item = IpAddr> {
+        self.retired.get(subnet).into_iter().flat_map(BTreeMap::keys).copied()
     }
 
     /// The names of all nodes.
@@ -226,6 +240,33 @@ impl World {
     fn mark_ports_of(&mut self, subnet: &str) {
         if let Some(ports) = self.ports_of.get(subnet) {
             self.dirty.extend(ports.iter().cloned().map(Key::Port));
+        }
+    }
+
+    fn use_gateway(&mut self, port: &Port) {
+        for address in port.gateway.iter().flat_map(Addresses::iter) {
+            let count = self.retired.entry(Arc::clone(&port.subnet)).or_default().entry(*address).or_default();
+            *count += 1;
+            if *count == 1 {
+                self.dirty.insert(Key::Subnet(Arc::clone(&port.subnet)));
+            }
+        }
+    }
+
+    fn leave_gateway(&mut self, port: &Port) {
+        for address in port.gateway.iter().flat_map(Addresses::iter) {
+            let Some(counts) = self.retired.get_mut(&port.subnet) else { continue };
+            let left = counts.get_mut(address).map(|count| {
+                *count -= 1;
+                *count
+            });
+            if left == Some(0) {
+                counts.remove(address);
+                self.dirty.insert(Key::Subnet(Arc::clone(&port.subnet)));
+            }
+            if counts.is_empty() {
+                self.retired.remove(&port.subnet);
+            }
         }
     }
 

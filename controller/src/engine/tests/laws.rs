@@ -368,7 +368,7 @@ fn pod_step() -> impl Strategy<Value = Step> {
 
 fn subnet_step() -> impl Strategy<Value = Step> {
     let name = prop_oneof![8 => one_of(NETS), 1 => one_of(&["ovn-default", "join"])];
-    let spec = (one_of(CIDRS), rarely(PARTS), rarely(&["10.33.0.3", "w"]), rarely(NAMESPACES), rarely(&["red"]));
+    let spec = (one_of(CIDRS), rarely(PARTS), rarely(&["10.33.0.3", "10.33.0.6", "10.34.0.2", "w"]), rarely(NAMESPACES), rarely(&["red"]));
     let others = prop::option::weighted(0.1, Just("else"));
     (name, spec, any::<bool>(), others).prop_map(
         |(name, (cidr, exclude, gateway, namespace, label), private, provider)| {

@@ -254,3 +254,45 @@ fn a_network_grows_under_running_pods_and_new_ones_use_all_of_it() {
     assert_eq!(scene.outcome("default/b"), "10.33.0.3,fd00:33::2 of net");
     assert!(scene.facts_about("Logical_Router_Port").iter().any(|fact| fact.contains("10.33.0.1/24")));
 }
+
+/// The addresses of the router's port in `net`.
+fn router_addresses(scene: &mut Scene) -> String {
+    let port =
+        scene.facts_about("Logical_Router_Port ovn-cluster-net").into_iter().find(|fact| fact.contains("networks="));
+    let port = port.unwrap();
+    let (_, networks) = port.split_once("networks=[").unwrap();
+    networks.split_once(']').unwrap().0.replace('"', "")
+}
+
+#[test]
+fn a_gateway_moves_and_answers_for_the_pods_that_know_the_old_one() {
+    let mut scene = Scene::new();
+    let spec = |gateway: &str| json!({ "cidrBlock": "10.33.0.0/29", "gateway": gateway });
+    scene.subnet("net", spec("10.33.0.1"));
+    let named = json!({ "ovn.kubernetes.io/logical_switch": "net" });
+    assert_eq!(scene.pod("default/a", named.clone()), "10.33.0.2 of net");
+    scene.subnet("net", spec("10.33.0.2"));
+    assert_eq!(complaint(&scene, "net"), "subnet net: spec.gateway: 10.33.0.2 is held by a.default");
+    scene.subnet("net", spec("10.33.0.6"));
+    assert_eq!(router_addresses(&mut scene), "10.33.0.1/29, 10.33.0.6/29");
+    assert_eq!(scene.pod("default/b", named.clone()), "10.33.0.3 of net", "the old gateway is given to nobody");
+    let exactly = json!({ "ovn.kubernetes.io/logical_switch": "net", "ovn.kubernetes.io/ip_address": "10.33.0.1" });
+    let refused = scene.pod("default/c", exactly.clone());
+    assert!(refused.contains("10.33.0.1 is kept for the network itself"), "{refused}");
+    let gateway = |scene: &Scene, port: &str| {
+        let write = crate::visible::write(&scene.engine, &scene.cluster, &Object::Pod(port.into())).unwrap();
+        write.patch()["metadata"]["annotations"]["ovn.kubernetes.io/gateway"].clone()
+    };
+    assert_eq!((gateway(&scene, "a.default"), gateway(&scene, "b.default")), (json!("10.33.0.1"), json!("10.33.0.6")));
+
+    // It moves again, and another replica takes over.
+    scene.subnet("net", spec("10.33.0.5"));
+    let replica = recovery::written(&scene);
+    scene.engine = Engine::recover(install(), &scene.cluster, &replica);
+    assert_eq!(router_addresses(&mut scene), "10.33.0.1/29, 10.33.0.5/29, 10.33.0.6/29");
+    scene.pod_gone("default/b");
+    assert_eq!(router_addresses(&mut scene), "10.33.0.1/29, 10.33.0.5/29");
+    scene.pod_gone("default/a");
+    assert_eq!(router_addresses(&mut scene), "10.33.0.5/29");
+    assert_eq!(scene.outcome("default/c"), "10.33.0.1 of net", "it waited for that address");
+}

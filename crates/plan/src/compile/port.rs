@@ -2,7 +2,7 @@
 
 use ovn::{Fact, LogicalSwitchPort};
 
-use super::address;
+use super::{GATEWAY, address};
 use crate::world::{Port, World};
 
 pub(super) fn compile(world: &World, port: &Port, facts: &mut Vec<Fact>) {
@@ -10,13 +10,15 @@ pub(super) fn compile(world: &World, port: &Port, facts: &mut Vec<Fact>) {
         return;
     }
     let address = address(port.mac, &port.ips);
+    let mut external_ids = vec![("pod", port.pod.clone()), ("ls", port.subnet.clone())];
+    external_ids.extend(port.gateway.map(|gateway| (GATEWAY, gateway.to_string().into())));
     let row = LogicalSwitchPort {
         name: port.name.clone(),
         switch: port.subnet.clone(),
         seed: port.uid.clone(),
         port_security: if port.port_security { vec![address.clone()] } else { vec![] },
         addresses: vec![address],
-        external_ids: vec![("pod", port.pod.clone()), ("ls", port.subnet.clone())],
+        external_ids,
         ..LogicalSwitchPort::default()
     };
     facts.extend(row.facts());

@@ -1,7 +1,7 @@
 //! A Subnet: its switch, its port on the router, the policy that keeps traffic to it inside, and for the node switch the
 //! default route.
 
-use api::{GatewayType, SubnetDef};
+use api::SubnetDef;
 use ovn::{
     Action, AddressSet, Fact, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, RouterPolicy, StaticRoute, row_id,
 };
@@ -24,7 +24,8 @@ pub(super) fn compile(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) 
     }
     if *subnet.name == *world.settings.node_switch {
         default_route(world, subnet, facts);
-    } else if subnet.gateway_type == GatewayType::Distributed {
+    } else {
+        // A centralized gateway is not served yet. Its pods leave by their own nodes, so that they have a way out.
         leave_by_own_node(subnet, facts);
     }
 }
@@ -38,7 +39,7 @@ fn router_port(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
         router: router.to_string(),
         seed: subnet.uid.as_str().into(),
         mac: mac_of(&port),
-        networks: subnet.gateway_networks(),
+        networks: networks(world, subnet),
         ipv6_ra_configs: subnet.router_advertisements.clone().unwrap_or_default(),
         ..LogicalRouterPort::default()
     };
@@ -50,6 +51,17 @@ fn router_port(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
         port,
     );
     facts.extend(switch_end.facts());
+}
+
+/// The gateways, and those of earlier that running pods were given: the router answers for these as well.
+fn networks(world: &World, subnet: &SubnetDef) -> Vec<String> {
+    let retired = world.retired_gateways(&subnet.name).filter_map(|address| {
+        let cidr = subnet.cidrs.get(api::Family::of(address)).filter(|cidr| cidr.contains(address))?;
+        Some(cidr.with_host(address))
+    });
+    let mut networks: Vec<String> = subnet.gateway_networks().into_iter().chain(retired).collect();
+    networks.dedup();
+    networks
 }
 
 /// A router port keeps its MAC address for as long as it keeps its name: neighbours need not learn it anew when the
