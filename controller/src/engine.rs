@@ -20,6 +20,7 @@ mod subnets;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::{Addresses, Cidrs, IpRange, SubnetDef};
@@ -94,6 +95,10 @@ pub struct Engine {
     pool_bindings: Bindings,
     /// Pods and nodes that have no address, and why.
     refused: HashMap<Object, Refused>,
+    /// The node that has each of the nodes' own addresses.
+    node_addresses: BTreeMap<IpAddr, Arc<str>>,
+    /// The nodes that have another one's address.
+    contenders: BTreeMap<IpAddr, BTreeSet<Arc<str>>>,
     /// Gateways of earlier that pods were given, by the database when this leader began.
     recorded_gateways: HashMap<Arc<str>, Addresses>,
     /// Whether port security was in force, by the database, of pods whose annotation could not be read when this leader began.
@@ -127,6 +132,8 @@ impl Engine {
             pools_of: Sets::default(),
             pool_bindings: Bindings::default(),
             refused: HashMap::new(),
+            node_addresses: BTreeMap::new(),
+            contenders: BTreeMap::new(),
             recorded_gateways: HashMap::new(),
             recorded_security: HashMap::new(),
             members: HashMap::new(),
@@ -253,6 +260,11 @@ impl Engine {
         self.recorded_gateways.remove(port);
         self.recorded_security.remove(port);
         self.forget_member(port);
+        // A subnet may have waited for the port's name.
+        let suffix = format!("-{}", self.install.settings.router);
+        if let Some(subnet) = port.strip_suffix(&suffix).filter(|subnet| self.verdicts.contains_key(*subnet)) {
+            self.undecided.insert(Object::Subnet(subnet.into()));
+        }
         if let Some((subnet, lease)) = self.ipam.release(port) {
             self.keep_gateways(&subnet);
             self.tell_pools_of(lease);

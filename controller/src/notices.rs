@@ -6,9 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Client;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use k8s_openapi::api::core::v1::{EventSource, ObjectReference};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
 use tokio::sync::mpsc;
 
 use crate::cluster::{Cluster, Object};
@@ -16,6 +18,9 @@ use crate::engine::{Engine, PoolVerdict, Verdict};
 
 /// The reason of a node's event that has an address of the network's own.
 const INSIDE: &str = "NodeAddressInsideNetwork";
+
+/// The reason of the only event that reports no problem.
+const ALLOCATED: &str = "PodNetworkAllocated";
 
 /// What was done when there was something to tell.
 const ALLOCATING: &str = "Allocating";
@@ -26,7 +31,6 @@ const WRITING: &str = "Writing";
 #[derive(Debug)]
 pub struct Notice {
     about: ObjectReference,
-    type_: EventType,
     reason: &'static str,
     message: String,
     action: &'static str,
@@ -36,10 +40,11 @@ pub struct Notice {
 #[cfg(test)]
 impl std::fmt::Display for Notice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { about, type_, reason, message, .. } = self;
+        let Self { about, reason, message, .. } = self;
+        let type_ = if *reason == ALLOCATED { "Normal" } else { "Warning" };
         let word = |word: &Option<String>| word.clone().unwrap_or_default();
         let (version, kind, name) = (word(&about.api_version), word(&about.kind), word(&about.name));
-        write!(f, "{type_:?} {reason} on {version} {kind} {name}: {message}")
+        write!(f, "{type_} {reason} on {version} {kind} {name}: {message}")
     }
 }
 
@@ -90,8 +95,7 @@ fn allocation(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Not
     let (subnet, lease) = engine.lease_of(pod)?;
     Some(Notice {
         about: reference("Pod", &pod.name, Some(&pod.namespace), &pod.uid),
-        type_: EventType::Normal,
-        reason: "PodNetworkAllocated",
+        reason: ALLOCATED,
         action: ALLOCATING,
         message: format!("{} of subnet {subnet}, MAC {}", lease.ips, lease.mac),
     })
@@ -130,8 +134,7 @@ fn complaints(engine: &Engine, cluster: &Cluster, object: &Object, refusal: Opti
     }
     found.extend(engine.remarks(cluster, object).into_iter().map(|remark| (remark.reason, CHECKING, remark.message)));
     found.extend(refusal.map(|why| ("WriteRefused", WRITING, format!("the API server refuses a write: {why}"))));
-    let notice =
-        |(reason, action, message)| Notice { about: about.clone(), type_: EventType::Warning, reason, message, action };
+    let notice = |(reason, action, message)| Notice { about: about.clone(), reason, message, action };
     found.into_iter().map(notice).collect()
 }
 
@@ -171,15 +174,54 @@ fn reference(kind: &str, name: &str, namespace: Option<&str>, uid: &str) -> Obje
 /// Sends notices to the API server until the owner is gone. A notice that is not taken is logged and dropped: what is
 /// wrong stays visible in conditions and logs.
 pub async fn run(client: Client, identity: Arc<str>, mut notices: mpsc::UnboundedReceiver<Notice>) {
-    let reporter = Reporter { controller: "kube-ovn-controller".to_owned(), instance: Some(identity.to_string()) };
-    let recorder = Recorder::new(client, reporter);
-    while let Some(Notice { about, type_, reason, message, action }) = notices.recv().await {
-        let event =
-            Event { type_, reason: reason.to_owned(), note: Some(message), action: action.to_owned(), secondary: None };
-        if let Err(error) = recorder.publish(&event, &about).await {
+    while let Some(notice) = notices.recv().await {
+        let event = event(notice, &identity, jiff::Timestamp::now());
+        let api = Api::<Event>::namespaced(client.clone(), event.metadata.namespace.as_deref().unwrap_or_default());
+        if let Err(error) = api.create(&PostParams::default(), &event).await {
+            let about = event.regarding.unwrap_or_default();
             tracing::warn!(%error, kind = about.kind, name = about.name, "an event was not taken");
         }
     }
+}
+
+/// The controller's name in events.
+const REPORTER: &str = "kube-ovn-controller";
+/// The API server's limits for the text and the name of an event, with room for what is put behind them.
+const LONGEST_NOTE: usize = 1000;
+const LONGEST_NAME: usize = 230;
+
+/// The event of a notice. Its source is given twice: in the field of today, and in the one that tools for older versions read.
+fn event(notice: Notice, identity: &str, now: jiff::Timestamp) -> Event {
+    let Notice { about, reason, message, action } = notice;
+    let namespace = about.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    let name = cut(about.name.as_deref().unwrap_or_default(), LONGEST_NAME);
+    let time = Time(now);
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{name}.{:x}", now.as_nanosecond())),
+            namespace: Some(namespace),
+            ..ObjectMeta::default()
+        },
+        action: Some(action.to_owned()),
+        deprecated_count: Some(1),
+        deprecated_first_timestamp: Some(time.clone()),
+        deprecated_last_timestamp: Some(time),
+        deprecated_source: Some(EventSource { component: Some(REPORTER.to_owned()), host: None }),
+        event_time: Some(MicroTime(now)),
+        note: Some(cut(&message, LONGEST_NOTE).to_owned()),
+        reason: Some(reason.to_owned()),
+        regarding: Some(about),
+        related: None,
+        reporting_controller: Some(REPORTER.to_owned()),
+        reporting_instance: Some(cut(identity, 128).to_owned()),
+        series: None,
+        type_: Some(if reason == ALLOCATED { "Normal" } else { "Warning" }.to_owned()),
+    }
+}
+
+/// The beginning of a text, of at most so many bytes.
+fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 #[cfg(test)]
@@ -233,10 +275,22 @@ mod tests {
         notices.about(&engine, &cluster, &object, None);
         notices.about(&engine, &cluster, &object, None);
         let mut lines = Vec::new();
-        while let Ok(Notice { type_, reason, message, .. }) = receiver.try_recv() {
-            lines.push(format!("{type_:?} {reason}: {message}"));
+        while let Ok(notice) = receiver.try_recv() {
+            let Event { type_, reason, note, .. } = event(notice, "id", jiff::Timestamp::UNIX_EPOCH);
+            lines.push(format!("{} {}: {}", type_.unwrap(), reason.unwrap(), note.unwrap()));
         }
         lines
+    }
+
+    #[test]
+    fn an_event_names_its_source_twice_and_is_as_short_as_it_must_be() {
+        let about = reference("Pod", &"p".repeat(253), Some("shop"), "1");
+        let notice = Notice { about, reason: "AcquireAddressFailed", message: "ä".repeat(600), action: ALLOCATING };
+        let event = event(notice, "controller-0", jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(event.reporting_controller, event.deprecated_source.and_then(|source| source.component));
+        assert_eq!(event.metadata.namespace.as_deref(), Some("shop"));
+        assert!(event.metadata.name.unwrap().len() <= 253);
+        assert_eq!(event.note.unwrap().len(), 1000);
     }
 
     #[test]

@@ -40,8 +40,12 @@ pub fn status(engine: &Engine, cluster: &Cluster, object: &Object, now: jiff::Ti
     }
 }
 
-/// Whether a Subnet's status does not show what is in force. Node agents act on it, so that it is written at once; all else
-/// of a status is written at a slower pace.
+/// Whether the status of a Subnet or an `IPPool` does not show what is in force. Node agents act on it, and a new leader
+/// reads it, so that it is written at once; all else of a status is written at a slower pace.
 pub fn in_force_differs(engine: &Engine, cluster: &Cluster, object: &Object) -> bool {
-    matches!(object, Object::Subnet(name) if subnet::in_force_differs(engine, cluster, name))
+    match object {
+        Object::Subnet(name) => subnet::in_force_differs(engine, cluster, name),
+        Object::IpPool(name) => ippool::in_force_differs(engine, cluster, name),
+        _ => false,
+    }
 }

@@ -56,6 +56,8 @@ pub struct Node {
     pub name: Arc<str>,
     /// Its uid.
     pub uid: Arc<str>,
+    /// When it was made, in seconds since 1970.
+    pub made: i64,
     /// Its own addresses.
     pub internal: BTreeSet<IpAddr>,
     /// The place on the join switch that its annotations name.
@@ -68,6 +70,7 @@ impl Node {
         Self {
             name: view.name().into(),
             uid: view.uid().into(),
+            made: made(&view.metadata),
             internal: view.internal_ips().collect(),
             net: Placement::of_node(view),
         }
@@ -92,6 +95,8 @@ pub struct Pod {
     pub uid: Arc<str>,
     /// The node that it is bound to.
     pub node: Arc<str>,
+    /// When it was made, in seconds since 1970.
+    pub made: i64,
     /// Whether it has ended, so that its address is free.
     pub done: bool,
     /// The stateful set that it belongs to, `<namespace>/<name>`, and its number there.
@@ -120,6 +125,7 @@ impl Pod {
             name: view.name().into(),
             uid: view.uid().into(),
             node: node.into(),
+            made: made(&view.metadata),
             done: view.is_done(),
             member: view
                 .stateful_set()
@@ -136,6 +142,10 @@ impl Pod {
     pub fn path(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
     }
+}
+
+fn made(metadata: &ObjectMeta) -> i64 {
+    metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second())
 }
 
 /// One address of each family: kubelet reports no more for a pod.
@@ -249,6 +259,7 @@ impl Pod {
             name: _,
             uid,
             node,
+            made: _,
             done,
             member,
             want,

@@ -1,11 +1,14 @@
 //! Nodes: each has a place on the join switch for its `ovn0`.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::{Cidrs, SubnetDef};
 use ipam::Want;
 use plan::Node;
 
+use super::pods::LONGEST_NAME;
 use super::waiting::Line;
 use super::{Engine, Install, Refused};
 use crate::cluster::{Cluster, Object};
@@ -18,6 +21,8 @@ impl Engine {
         let join = Arc::clone(&self.install.settings.node_switch);
         let Some(node) = cluster.nodes.get(name) else {
             self.refused.remove(&object);
+            self.waiting.done(&object);
+            self.claim_addresses(name, &BTreeSet::new());
             self.world.remove_node(name);
             self.release(&port);
             self.wake(&object);
@@ -30,9 +35,18 @@ impl Engine {
         if self.world.node(name).is_none() && cluster.pods.contains_key(&port) {
             self.undecided.insert(Object::Pod(Arc::clone(&port)));
         }
+        let internal = self.claim_addresses(name, &node.internal);
+        if port.len() > LONGEST_NAME {
+            let why = format!(
+                "node {name}: metadata.name: the name of its IP object would be longer than {LONGEST_NAME} characters"
+            );
+            self.refused.insert(object, Refused::new(why));
+            return;
+        }
         match self.ipam.assign(&join, &port, &Want::any()) {
             Ok(lease) => {
                 self.refused.remove(&object);
+                self.waiting.done(&object);
                 self.decided.insert(Object::Subnet(join));
                 self.tell_pools_of(lease);
                 self.world.set_node(Node {
@@ -40,7 +54,7 @@ impl Engine {
                     uid: Arc::clone(&node.uid),
                     join: lease.ips,
                     mac: lease.mac,
-                    internal: node.internal.clone(),
+                    internal,
                 });
             }
             Err(refusal) => {
@@ -49,9 +63,39 @@ impl Engine {
                     tracing::warn!(node = &**name, %refusal, "the node got no address on the join subnet");
                 }
                 self.refused.insert(object.clone(), refused);
-                self.waiting.join(object, Line::after(&refusal, join, Want::any()));
+                self.waiting.join(object, node.made, Line::after(&refusal, join, Want::any()));
             }
         }
+    }
+
+    /// Claims a node's own addresses and gives up its others; returns those that are its own alone. Of two nodes with one
+    /// address the first one has it, and the other gets it when the first one gives it up.
+    pub(super) fn claim_addresses(&mut self, node: &Arc<str>, wanted: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        let owned = self.node_addresses.iter().filter(|(_, owner)| *owner == node).map(|(ip, _)| *ip);
+        for ip in owned.filter(|ip| !wanted.contains(ip)).collect::<Vec<_>>() {
+            self.node_addresses.remove(&ip);
+            self.undecided.extend(self.contenders.remove(&ip).unwrap_or_default().into_iter().map(Object::Node));
+        }
+        let mut own = BTreeSet::new();
+        for ip in wanted {
+            let owner = self.node_addresses.entry(*ip).or_insert_with(|| Arc::clone(node));
+            if owner == node {
+                own.insert(*ip);
+            } else {
+                self.contenders.entry(*ip).or_default().insert(Arc::clone(node));
+            }
+        }
+        own
+    }
+
+    /// A node's own address that is another node's too.
+    pub(super) fn contested_address(&self, node: &str, internal: &BTreeSet<IpAddr>) -> Option<String> {
+        let owner = |ip: &IpAddr| self.node_addresses.get(ip).filter(|owner| ***owner != *node);
+        let (ip, owner) = internal.iter().find_map(|ip| Some((ip, owner(ip)?)))?;
+        Some(format!(
+            "node {node}: its address {ip} is node {owner}'s, which had it first: pods reach that one by it; one of the two must \
+             change"
+        ))
     }
 
     /// Whether one of the node's own addresses is of the network's, and which: pods could not reach it, and the node would

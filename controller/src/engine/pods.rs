@@ -4,12 +4,19 @@ use std::sync::Arc;
 
 use api::annotations::IP_POOL;
 use api::{AddressWant, FieldError, PodIps};
-use ipam::{Lease, Want, WantIps};
+use ipam::{Lease, Refusal, Want, WantIps};
 use plan::Port;
 
 use super::waiting::Line;
 use super::{Engine, Verdict};
 use crate::cluster::{Cluster, Object, Pod};
+
+/// The reasons of events, as kube-ovn has them.
+const FAILED: &str = "AcquireAddressFailed";
+const CONFLICT: &str = "AddressConflict";
+
+/// The API server's limit for the name of an object.
+pub(super) const LONGEST_NAME: usize = 253;
 
 /// Why a port has no address. Told to users by an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,12 +29,13 @@ pub struct Refused {
 
 impl Refused {
     pub(super) fn new(message: String) -> Self {
-        Self { reason: "AcquireAddressFailed", message }
+        Self { reason: FAILED, message }
     }
 }
 
 /// A refusal while it is being decided: why, and where to wait for what may lift it.
 pub(super) struct NotNow {
+    reason: &'static str,
     pub message: String,
     line: Option<Line>,
 }
@@ -40,7 +48,7 @@ impl NotNow {
 
     /// Whatever the pod wants, first one of these has to change.
     pub(super) fn until_any(objects: impl IntoIterator<Item = Object>, message: String) -> Self {
-        Self { message, line: Some(Line { until: objects.into_iter().collect(), want: Want::any() }) }
+        Self { reason: FAILED, message, line: Some(Line { until: objects.into_iter().collect(), want: Want::any() }) }
     }
 
     /// The pod's annotation for pools is what is in the way.
@@ -51,7 +59,7 @@ impl NotNow {
 
 impl From<FieldError> for NotNow {
     fn from(error: FieldError) -> Self {
-        Self { message: error.to_string(), line: None }
+        Self { reason: FAILED, message: error.to_string(), line: None }
     }
 }
 
@@ -61,6 +69,7 @@ impl Engine {
         self.decided.insert(Object::Ip(Arc::clone(port)));
         let Some(pod) = cluster.pods.get(port).filter(|pod| !pod.done) else {
             self.refused.remove(&object);
+            self.waiting.done(&object);
             let ours = self.world.port(port).is_some() || self.is_reserved(port);
             if ours && !self.reserve(cluster, port) {
                 self.release(port);
@@ -71,10 +80,11 @@ impl Engine {
         if namesake && !self.reserve(cluster, port) {
             self.release(port);
         }
-        let outcome = no_node_is_called_so(cluster, pod).and_then(|()| self.address_for(cluster, pod));
+        let outcome = self.name_is_free(cluster, pod).and_then(|()| self.address_for(cluster, pod));
         match outcome {
             Ok((subnet, lease)) => {
                 self.refused.remove(&object);
+                self.waiting.done(&object);
                 if let Some(member) = &pod.member {
                     self.remember_member(port, member);
                 }
@@ -94,16 +104,45 @@ impl Engine {
                 self.keep_gateways(&subnet);
             }
             Err(why) => {
-                let refused = Refused::new(why.message);
+                let refused = Refused { reason: why.reason, message: why.message };
                 if self.refused.get(&object) != Some(&refused) {
                     tracing::warn!(pod = pod.path(), reason = refused.message, "the pod got no address");
                 }
                 if let Some(line) = why.line {
-                    self.waiting.join(object.clone(), line);
+                    self.waiting.join(object.clone(), pod.made, line);
                 }
                 self.refused.insert(object, refused);
             }
         }
+    }
+
+    /// Whether the pod's port can have its name. A pod `node-a` in a namespace `b` would have the port of a node `a.b`, and
+    /// with it that node's address. The node has it, whoever came first: nobody who may make pods shall keep a node out. Of
+    /// a pod and a subnet whose port to the router would be called alike, the first one has the name.
+    fn name_is_free(&self, cluster: &Cluster, pod: &Pod) -> Result<(), NotNow> {
+        let error = |why: String| FieldError::new(format!("pod {}", pod.path()), "metadata.name", why);
+        let port = &pod.port;
+        if port.len() > LONGEST_NAME {
+            let why = format!(
+                "with the namespace's it is longer than {LONGEST_NAME} characters, and so is the name of its IP object"
+            );
+            return Err(error(why).into());
+        }
+        if let Some(node) = api::node_of_port(port).filter(|node| cluster.nodes.contains_key(*node)) {
+            let why = error(format!("its port would be called {port}, as that of node {node} is"));
+            return Err(NotNow::until(Object::Node(node.into()), why.to_string()));
+        }
+        if let Some(subnet) = self.subnet_of_router_port(port).filter(|_| self.world.port(port).is_none()) {
+            let why = error(format!("its port would be called {port}, as that of subnet {subnet} to the router is"));
+            return Err(NotNow::until(Object::Subnet(subnet.into()), why.to_string()));
+        }
+        Ok(())
+    }
+
+    /// The subnet in force whose port to the router is called so.
+    fn subnet_of_router_port<'a>(&self, port: &'a str) -> Option<&'a str> {
+        let subnet = port.strip_suffix(&*self.install.settings.router)?.strip_suffix('-')?;
+        self.world.subnet(subnet).map(|_| subnet)
     }
 
     /// The address that the pod holds, or one for it: a running pod keeps its own, whatever its namespace is bound to now.
@@ -128,7 +167,9 @@ impl Engine {
                 Ok((subnet, lease))
             }
             Err(refusal) => {
-                Err(NotNow { message: refusal.to_string(), line: Some(Line::after(&refusal, subnet, want)) })
+                let reason = if matches!(refusal, Refusal::Reserved { .. }) { CONFLICT } else { FAILED };
+                let message = refusal.to_string();
+                Err(NotNow { reason, message, line: Some(Line::after(&refusal, subnet, want)) })
             }
         }
     }
@@ -182,17 +223,4 @@ fn was_given(cluster: &Cluster, pod: &Pod, lease: &Lease) -> bool {
 /// What to ask of the allocator.
 fn asked(want: &AddressWant, ips: WantIps) -> Want {
     Want { ips, families: want.families, mac: want.mac }
-}
-
-/// A pod `node-a` in a namespace `b` would have the port of a node `a.b`, and with it that node's address. The node has it,
-/// whoever came first: nobody who may make pods shall keep a node out.
-fn no_node_is_called_so(cluster: &Cluster, pod: &Pod) -> Result<(), NotNow> {
-    match api::node_of_port(&pod.port).filter(|node| cluster.nodes.contains_key(*node)) {
-        None => Ok(()),
-        Some(node) => {
-            let why = format!("its port would be called {}, as that of node {node} is", pod.port);
-            let error = FieldError::new(format!("pod {}", pod.path()), "metadata.name", why);
-            Err(NotNow::until(Object::Node(node.into()), error.to_string()))
-        }
-    }
 }

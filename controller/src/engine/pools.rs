@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::annotations::{BOUND_IP_POOL, IP_POOL};
-use api::{AddressWant, FieldError, IpPool, PodIps, PoolDef};
+use api::{AddressWant, FieldError, IpPool, IpRange, PodIps, PoolDef};
 use ipam::{Lease, WantIps};
 
 use super::bindings::By;
@@ -84,15 +84,28 @@ impl Engine {
         }
     }
 
-    /// Puts every pool in force that can be, the oldest first: of two that claim one address, a change of leaders lets the
-    /// same one have it.
+    /// Puts the pools in force as they were, by their statuses, and then those that were not, the oldest first: of two that
+    /// claim one address, a change of leaders lets the same one have it.
     pub(super) fn keep_pools(&mut self, cluster: &Cluster) {
-        let mut pools: Vec<&IpPool> = cluster.pools.values().collect();
-        pools.sort_by_key(|pool| pool.metadata.creation_timestamp.as_ref().map(|time| time.0));
-        for pool in pools {
-            // What is wrong with it is said when it is decided about.
+        for (name, pool) in cluster.pools.iter() {
+            let Some(before) = pool.status.as_ref().and_then(|status| status.in_force.as_ref()) else { continue };
+            let ranges: Vec<IpRange> = before.ips.iter().filter_map(|range| range.parse().ok()).collect();
+            if let Err(refusal) = self.ipam.set_pool(&before.subnet, name, &ranges) {
+                tracing::warn!(pool = &**name, %refusal, "what was in force of the pool is not taken over");
+            }
+        }
+        let mut others: Vec<&IpPool> =
+            cluster.pools.iter().filter(|(name, _)| self.ipam.pool(name).is_none()).map(|(_, pool)| pool).collect();
+        others.sort_by_key(|pool| pool.metadata.creation_timestamp.as_ref().map(|time| time.0));
+        for pool in others {
+            // What is wrong with it is found again when it is decided about.
             let _ = self.enforce_pool(pool);
         }
+    }
+
+    /// What is in force of a pool: its subnet and its addresses.
+    pub fn pool_in_force(&self, name: &str) -> Option<(&str, &[IpRange])> {
+        self.ipam.pool(name)
     }
 
     /// Puts a pool in force; says what of it is not, such as addresses that are not the subnet's.

@@ -4,6 +4,7 @@
 //! annotations. What none of them has is given anew. Rows that nothing wants any more are found by the full diff that
 //! follows, so there is no other start-up, repair or garbage collection than this.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::{Addresses, FieldError, Mac, Placement, Subnet, SubnetSpec};
@@ -31,7 +32,9 @@ impl Engine {
             engine.keep_in_force(replica, subnet);
         }
         engine.keep_vanished(cluster, replica);
-        for subnet in ours() {
+        let mut oldest_first: Vec<&Subnet> = ours().collect();
+        oldest_first.sort_by_key(|subnet| subnet.metadata.creation_timestamp.as_ref().map(|time| time.0));
+        for subnet in oldest_first {
             // What the database has of a subnet stays until it is known who lives in it. What is wrong with the object is
             // said when it is decided about.
             if engine.subnet(subnet.metadata.name.as_deref().unwrap_or_default()).is_none() {
@@ -40,6 +43,7 @@ impl Engine {
         }
         engine.keep_pools(cluster);
         engine.keep_leases(cluster, replica);
+        engine.keep_node_addresses(cluster, replica);
         for idle in engine.idle_flags(cluster) {
             tracing::warn!("{idle}");
         }
@@ -111,6 +115,26 @@ impl Engine {
         }
     }
 
+    /// Which node has each of the nodes' own addresses, by the database; an address that it does not have is the oldest
+    /// node's.
+    fn keep_node_addresses(&mut self, cluster: &Cluster, replica: &Replica) {
+        let rows = replica.rows(TableId::LogicalRouterPolicy.name()).map(|(_, row)| row);
+        for row in rows.filter(|row| ovn::of_kube_ovn(row)) {
+            let Some((address, join)) = node_address(row) else { continue };
+            let Some(node) = self.ipam.holder(join).and_then(api::node_of_port) else { continue };
+            if let Some((name, node)) = cluster.nodes.get_key_value(node)
+                && node.internal.contains(&address)
+            {
+                self.node_addresses.insert(address, Arc::clone(name));
+            }
+        }
+        let mut nodes: Vec<_> = cluster.nodes.values().collect();
+        nodes.sort_by_key(|node| (node.made, Arc::clone(&node.name)));
+        for node in nodes {
+            self.claim_addresses(&node.name, &node.internal);
+        }
+    }
+
     /// Takes the record of a port over that has no more trusted one, unless another port's contradicts it.
     fn read_back(&mut self, port: &str, record: Option<Record>) {
         let Some(Record { subnet, lease, from }) = record.filter(|_| self.ipam.lease(port).is_none()) else { return };
@@ -141,6 +165,14 @@ impl Engine {
 /// Whether a port is a node's, though a pod may be called so.
 fn is_a_nodes(cluster: &Cluster, port: &str) -> bool {
     api::node_of_port(port).is_some_and(|node| cluster.nodes.contains_key(node))
+}
+
+/// A policy that leads to a node's own address: that address, and the one of the node's `ovn0`.
+fn node_address(policy: &Row) -> Option<(IpAddr, IpAddr)> {
+    let match_ = policy.get("match")?.strs().next()?;
+    let address = match_.strip_prefix("ip4.dst == ").or(match_.strip_prefix("ip6.dst == "))?;
+    let join = policy.get("nexthops")?.strs().next()?;
+    Some((address.parse().ok()?, join.parse().ok()?))
 }
 
 /// What the port's row says. Nodes' rows name no switch; theirs is the join switch.

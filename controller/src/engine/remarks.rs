@@ -15,6 +15,7 @@ pub struct Remark {
 }
 
 const UNREADABLE: &str = "UnreadableAnnotation";
+const CONTESTED: &str = "NodeAddressConflict";
 const IGNORED: &str = "NamespacesIgnored";
 
 impl Engine {
@@ -30,7 +31,11 @@ impl Engine {
                 self.unreadable(object, namespace.into_iter().flat_map(|namespace| namespace.net.unreadable()))
             }
             Object::Subnet(name) => self.ignored_namespaces(cluster, name).into_iter().collect(),
-            Object::IpPool(_) | Object::Node(_) | Object::StatefulSet(_) | Object::Ip(_) => Vec::new(),
+            Object::Node(name) => {
+                let contested = cluster.nodes.get(name).and_then(|node| self.contested_address(name, &node.internal));
+                contested.map(|message| Remark { reason: CONTESTED, message }).into_iter().collect()
+            }
+            Object::IpPool(_) | Object::StatefulSet(_) | Object::Ip(_) => Vec::new(),
         }
     }
 

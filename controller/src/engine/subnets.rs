@@ -101,6 +101,11 @@ impl Engine {
                 return Err(invalid(FieldError::new(subnet.object(), "spec.cidrBlock", why)));
             }
         }
+        let router_port = format!("{}-{}", def.name, self.install.settings.router);
+        if let Some(port) = self.world.port(&router_port) {
+            let why = format!("its port to the router would be called {router_port}, as that of pod {} is", port.pod);
+            return Err(invalid(FieldError::new(subnet.object(), "metadata.name", why)));
+        }
         // The gateway in force now may be one that pods keep using.
         let in_force = self.world.subnet(&def.name).map(|subnet| subnet.gateway);
         let moved = in_force.iter().flat_map(Addresses::iter).filter(|ip| !def.gateway.iter().any(|new| new == *ip));

@@ -2,6 +2,8 @@
 
 #![allow(clippy::needless_pass_by_value)] // `json!` values read best where they are made
 
+mod first;
+mod foreign;
 mod laws;
 mod pods;
 mod pools;

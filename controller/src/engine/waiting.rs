@@ -4,7 +4,7 @@
 //! a free address calls only the first of each line, and who was called and is not back afterwards has the next one called.
 //! Nobody stands who could be served, and a free address costs by the number of lines, not of those who stand in them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use ipam::{Refusal, Want};
@@ -35,31 +35,46 @@ impl Line {
 /// Pods and nodes in their lines, each in one at the most.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    lines: HashMap<Object, BTreeMap<Want, BTreeSet<Object>>>,
-    places: HashMap<Object, Line>,
+    lines: HashMap<Object, BTreeMap<Want, BTreeMap<Ticket, Object>>>,
+    places: HashMap<Object, (Line, Ticket)>,
     called: HashSet<Object>,
+    /// The tickets of those that have been refused and not served since, so that they keep their place when they are decided
+    /// about again.
+    tickets: HashMap<Object, Ticket>,
+    last: u64,
 }
 
+/// A place in the order of waiting: when the object was made, in seconds, and the order of the first refusals. The first part
+/// outlives a change of leaders.
+type Ticket = (i64, u64);
+
 impl Waiting {
-    /// Somebody has been refused.
-    pub(super) fn join(&mut self, who: Object, line: Line) {
+    /// An object that was made at that time has been refused.
+    pub(super) fn join(&mut self, who: Object, made: i64, line: Line) {
         self.leave(&who);
+        self.last += 1;
+        let ticket = *self.tickets.entry(who.clone()).or_insert((made, self.last));
         for until in &line.until {
             let lines = self.lines.entry(until.clone()).or_default();
-            lines.entry(line.want.clone()).or_default().insert(who.clone());
+            lines.entry(line.want.clone()).or_default().insert(ticket, who.clone());
         }
-        self.places.insert(who, line);
+        self.places.insert(who, (line, ticket));
+    }
+
+    /// An object has been served, or wants nothing any more.
+    pub(super) fn done(&mut self, who: &Object) {
+        self.tickets.remove(who);
     }
 
     /// Takes somebody out who is decided about now. Who had been called is to be followed by [`Self::next`]; then this is
     /// the line.
     pub(super) fn leave(&mut self, who: &Object) -> Option<Line> {
-        let line = self.places.remove(who)?;
+        let (line, ticket) = self.places.remove(who)?;
         for until in &line.until {
             if let Some(lines) = self.lines.get_mut(until)
                 && let Some(standing) = lines.get_mut(&line.want)
             {
-                standing.remove(who);
+                standing.remove(&ticket);
                 if standing.is_empty() {
                     lines.remove(&line.want);
                 }
@@ -73,11 +88,11 @@ impl Waiting {
 
     /// Somebody was called and has been decided about: calls the next one, unless the first is back in line.
     pub(super) fn next(&mut self, who: &Object, line: &Line) -> Option<Object> {
-        if self.places.get(who) == Some(line) {
+        if self.places.get(who).is_some_and(|(place, _)| place == line) {
             return None;
         }
-        let first = |until| self.lines.get(until)?.get(&line.want)?.first();
-        let next = line.until.iter().find_map(first)?.clone();
+        let first = |until| self.lines.get(until)?.get(&line.want)?.first_key_value();
+        let next = line.until.iter().find_map(first)?.1.clone();
         self.called.insert(next.clone());
         Some(next)
     }
@@ -85,14 +100,15 @@ impl Waiting {
     /// Something is free there: calls the first of each line.
     pub(super) fn call(&mut self, until: &Object) -> Vec<Object> {
         let lines = self.lines.get(until).into_iter().flat_map(BTreeMap::values);
-        let first: Vec<Object> = lines.filter_map(BTreeSet::first).cloned().collect();
+        let first: Vec<Object> = lines.filter_map(BTreeMap::first_key_value).map(|(_, who)| who.clone()).collect();
         self.called.extend(first.iter().cloned());
         first
     }
 
     /// It is not what it was: everybody leaves its lines, to be decided about anew.
     pub(super) fn dissolve(&mut self, until: &Object) -> Vec<Object> {
-        let all: Vec<Object> = self.lines.remove(until).into_iter().flat_map(BTreeMap::into_values).flatten().collect();
+        let lines = self.lines.remove(until).into_iter().flat_map(BTreeMap::into_values);
+        let all: Vec<Object> = lines.flat_map(BTreeMap::into_values).collect();
         for who in &all {
             self.leave(who);
         }
@@ -112,14 +128,26 @@ mod tests {
         Line { until: vec![Object::Subnet("net".into())], want }
     }
 
-    /// `a`, `b` and `c` want anything, `d` wants an address of a pool.
+    /// `a`, `b` and `c` want anything and came in that order, `d` wants an address of a pool.
     fn four() -> Waiting {
         let mut waiting = Waiting::default();
-        for name in ["c", "a", "b"] {
-            waiting.join(who(name), line(Want::any()));
+        for (name, made) in [("c", 2), ("a", 1), ("b", 1)] {
+            waiting.join(who(name), made, line(Want::any()));
         }
-        waiting.join(who("d"), line(Want::pool("pool")));
+        waiting.join(who("d"), 1, line(Want::pool("pool")));
         waiting
+    }
+
+    #[test]
+    fn whoever_waits_keeps_the_place_when_decided_about_again() {
+        let mut waiting = four();
+        waiting.leave(&who("a"));
+        waiting.join(who("a"), 1, line(Want::any()));
+        assert_eq!(waiting.call(&line(Want::any()).until[0]), [who("a"), who("d")]);
+        waiting.leave(&who("a"));
+        waiting.done(&who("a"));
+        waiting.join(who("a"), 1, line(Want::any()));
+        assert_eq!(waiting.call(&line(Want::any()).until[0]), [who("b"), who("d")], "it had been served meanwhile");
     }
 
     #[test]
@@ -129,10 +157,10 @@ mod tests {
         let turn = waiting.leave(&who("a")).unwrap();
         assert_eq!(waiting.next(&who("a"), &turn), Some(who("b")), "a was served");
         let turn = waiting.leave(&who("b")).unwrap();
-        waiting.join(who("b"), turn.clone());
+        waiting.join(who("b"), 1, turn.clone());
         assert_eq!(waiting.next(&who("b"), &turn), None, "b was refused");
         let turn = waiting.leave(&who("d")).unwrap();
-        waiting.join(who("d"), line(Want::any()));
+        waiting.join(who("d"), 1, line(Want::any()));
         assert_eq!(waiting.next(&who("d"), &turn), None, "nobody stands behind d");
         assert_eq!(waiting.call(&turn.until[0]), [who("b")], "d wants something else now");
     }

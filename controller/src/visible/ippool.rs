@@ -1,7 +1,7 @@
 //! An IPPool: its status. We need no finalizer, since who holds an address of a pool keeps it when the pool goes; one that a
 //! kube-ovn before us has left is taken off.
 
-use api::{FINALIZER, IpPoolStatus};
+use api::{FINALIZER, IpPoolStatus, PoolInForce};
 use serde_json::json;
 
 use super::{conditions, counts};
@@ -20,11 +20,22 @@ pub(super) fn write(cluster: &Cluster, name: &str) -> Option<Action> {
     Some(Action::merge(&patch))
 }
 
+fn in_force(engine: &Engine, name: &str) -> Option<PoolInForce> {
+    let (subnet, ranges) = engine.pool_in_force(name)?;
+    Some(PoolInForce { subnet: subnet.to_owned(), ips: ranges.iter().map(ToString::to_string).collect() })
+}
+
+pub(super) fn in_force_differs(engine: &Engine, cluster: &Cluster, name: &str) -> bool {
+    let Some(pool) = cluster.pools.get(name) else { return false };
+    pool.status.as_ref().and_then(|status| status.in_force.as_ref()) != in_force(engine, name).as_ref()
+}
+
 pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::Timestamp) -> Option<Action> {
     let (seen, found) = (cluster.pools.get(name)?, engine.pool(name)?);
     let before = seen.status.clone().unwrap_or_default();
     let mut status = IpPoolStatus {
         conditions: conditions::of_pool(&found.verdict, &before.conditions, now),
+        in_force: in_force(engine, name),
         ..IpPoolStatus::default()
     };
     counts::fill!(status, engine.pool_usage(name));

@@ -98,6 +98,24 @@ pub struct IpPoolStatus {
     /// The IPv6 addresses in use.
     #[serde(default, rename = "v6UsingIPRange", deserialize_with = "null_is_default")]
     pub v6_using_ip_range: String,
+
+    /// What is in force of the pool. It stays when an edit is refused, and decides which of two pools was first with an
+    /// address.
+    #[serde(default)]
+    pub in_force: Option<PoolInForce>,
+}
+
+/// What is in force of a pool.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = plain)]
+pub struct PoolInForce {
+    /// The subnet that the addresses belong to.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub subnet: String,
+    /// The addresses: single ones and ranges.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub ips: Vec<String>,
 }
 
 impl IpPool {

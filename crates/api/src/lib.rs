@@ -23,7 +23,7 @@ use kube::CustomResourceExt;
 pub use annotations::{AddressWant, NamespaceNet, Placement, PodIps, PodWant};
 pub use error::FieldError;
 pub use ip::{Ip, IpSpec};
-pub use ippool::{IpPool, IpPoolSpec, IpPoolStatus};
+pub use ippool::{IpPool, IpPoolSpec, IpPoolStatus, PoolInForce};
 pub use label::label_value;
 pub use pool_def::PoolDef;
 pub use port::{node_of_port, node_port, pod_of_port, pod_port};

@@ -48,6 +48,12 @@ impl Ipam {
         entry.space(Family::of(address))?.pool_of(address).map(|pool| &**pool)
     }
 
+    /// The subnet of a pool and the addresses that it was set to.
+    pub fn pool(&self, name: &str) -> Option<(&str, &[IpRange])> {
+        let subnet = self.pools.get(name)?;
+        Some((subnet, self.subnets.get(subnet)?.pools.get(name)?))
+    }
+
     /// The usage of a pool. Takes constant time.
     pub fn pool_usage(&self, name: &str) -> Option<Usage> {
         let entry = self.subnets.get(self.pools.get(name)?)?;

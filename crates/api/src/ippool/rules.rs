@@ -6,7 +6,7 @@ type Rule = (&'static str, &'static str);
 
 /// The annotation `ip_pool` of a pod is a list of addresses or the name of a pool, and the two must differ.
 pub(super) const NAME: Rule =
-    ("!self.metadata.name.matches('^[0-9.]+$')", "metadata.name must not read as an address: it needs a letter");
+    ("self.metadata.name.matches('[a-z]')", "metadata.name must not read as an address: it needs a letter");
 
 pub(super) const SUBNET: Rule = ("self != ''", "subnet must name a subnet");
 

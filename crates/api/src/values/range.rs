@@ -94,14 +94,22 @@ impl fmt::Display for IpRange {
 
 as_string!(IpRange);
 
-/// The ranges as text, as in a Subnet's status: `10.16.0.2,10.16.0.5-10.16.0.9`.
-pub fn print_ranges<'a>(ranges: impl IntoIterator<Item = &'a IpRange>) -> String {
+/// How many ranges a status shows: with every second address of a large subnet in use it would grow beyond what the API
+/// server stores.
+const SHOWN: usize = 100;
+
+/// The ranges as text, as in a Subnet's status: `10.16.0.2,10.16.0.5-10.16.0.9`. Of more than 100 ranges the first are
+/// given, and how many more there are.
+pub fn print_ranges(ranges: &[IpRange]) -> String {
     let mut text = String::new();
-    for range in ranges {
+    for range in ranges.iter().take(SHOWN) {
         let comma = if text.is_empty() { "" } else { "," };
         let IpRange { start, end } = range;
         // Writing to a String cannot fail.
         let _ = if start == end { write!(text, "{comma}{start}") } else { write!(text, "{comma}{start}-{end}") };
+    }
+    if let Some(more) = ranges.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        let _ = write!(text, ",and {more} more");
     }
     text
 }

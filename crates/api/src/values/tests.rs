@@ -229,7 +229,7 @@ fn ranges() {
     assert_eq!("10.17.0.1..10.17.0.10".parse::<IpRange>().unwrap().len(), 10);
     let list: Vec<IpRange> = ["10.0.0.2", "10.0.0.5..10.0.0.9"].map(|text| text.parse().unwrap()).into();
     assert_eq!(print_ranges(&list), "10.0.0.2,10.0.0.5-10.0.0.9");
-    assert_eq!(print_ranges([]), "");
+    assert_eq!(print_ranges(&[]), "");
 }
 
 #[test]

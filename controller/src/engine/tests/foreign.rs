@@ -1,0 +1,142 @@
+//! What is not ours is left alone, and what pods must not have is refused.
+
+use super::*;
+use crate::engine::Verdict;
+use crate::visible;
+
+fn write(scene: &Scene, object: Object) -> Option<Value> {
+    visible::write(&scene.engine, &scene.cluster, &object).map(|action| action.patch())
+}
+
+#[test]
+fn a_foreign_subnet_is_not_edited_for_a_namespace_that_names_it() {
+    for foreign in [json!({ "provider": "else.ovn" }), json!({ "vpc": "blue" }), json!({ "vlan": "vlan-7" })] {
+        let mut scene = Scene::new();
+        let mut spec = json!({ "cidrBlock": "10.33.0.0/24" });
+        spec.as_object_mut().unwrap().extend(foreign.as_object().unwrap().clone());
+        scene.subnet("theirs", spec);
+        scene.namespace("shop", json!({ "ovn.kubernetes.io/logical_switch": "theirs" }));
+        assert_eq!(scene.engine.verdict("theirs"), Some(&Verdict::Foreign));
+        assert_eq!(write(&scene, Object::Subnet("theirs".into())), None, "{foreign}");
+        assert_eq!(write(&scene, Object::Namespace("shop".into())), None);
+        let refused = scene.refused(&Object::Namespace("shop".into()));
+        assert_eq!(
+            refused,
+            "namespace shop: annotation ovn.kubernetes.io/logical_switch: subnet theirs is not served here"
+        );
+        assert!(scene.pod("shop/a", json!({})).contains("subnet theirs is not served here"));
+        // It is ours by now.
+        scene.subnet("theirs", json!({ "cidrBlock": "10.33.0.0/24" }));
+        assert_eq!(scene.outcome("shop/a"), "10.33.0.2 of theirs");
+    }
+}
+
+#[test]
+fn a_subnet_that_becomes_foreign_loses_our_finalizer_and_nothing_else() {
+    let mut scene = Scene::new();
+    let mut net = subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
+    net.metadata.finalizers = Some(vec!["other/one".to_owned(), api::FINALIZER.to_owned()]);
+    scene.happens(Event::Subnets(Seen::Apply(net.clone())));
+    let in_force = |scene: &Scene| {
+        let status =
+            visible::status(&scene.engine, &scene.cluster, &Object::Subnet("net".into()), jiff::Timestamp::UNIX_EPOCH);
+        status.map(|action| action.patch()["status"].clone())
+    };
+    net.status = Some(serde_json::from_value(in_force(&scene).unwrap()).unwrap());
+    net.spec.provider = Some("else.ovn".to_owned());
+    scene.happens(Event::Subnets(Seen::Apply(net.clone())));
+    assert_eq!(write(&scene, Object::Subnet("net".into())), None, "node agents are told first");
+    assert_eq!(in_force(&scene), Some(json!({ "inForce": null })), "and of the status only what is ours");
+    net.status.as_mut().unwrap().in_force = None;
+    scene.happens(Event::Subnets(Seen::Apply(net)));
+    let patch = write(&scene, Object::Subnet("net".into())).unwrap();
+    assert_eq!((&patch["metadata"]["finalizers"], &patch["spec"]), (&json!(["other/one"]), &json!({})));
+}
+
+#[test]
+fn nobody_gets_an_address_of_the_nodes() {
+    let mut scene = Scene::new();
+    let join = json!({ "ovn.kubernetes.io/logical_switch": "join" });
+    assert!(
+        scene.pod("default/a", join.clone()).contains("subnet join: it is the nodes' own, pods get no addresses of it")
+    );
+    scene.namespace("shop", join);
+    assert!(scene.pod("shop/b", json!({})).contains("subnet join is the nodes' own"));
+    assert_eq!(write(&scene, Object::Namespace("shop".into())), None);
+    scene.namespace("blue", json!({}));
+    scene.subnet("join", json!({ "cidrBlock": "100.64.0.0/16", "namespaces": ["blue"] }));
+    assert_eq!(scene.pod("blue/c", json!({})), "10.16.0.2 of ovn-default");
+    let [remark] = scene.engine.remarks(&scene.cluster, &Object::Subnet("join".into())).try_into().unwrap();
+    assert!(remark.message.starts_with("subnet join: spec.namespaces: it is the nodes' own"), "{}", remark.message);
+}
+
+#[test]
+fn defaults_are_written_once_and_do_not_take_anything_from_the_author() {
+    let mut scene = Scene::new();
+    scene.subnet("net", json!({ "cidrBlock": "10.33.0.7/24", "excludeIps": ["10.33.0.9"] }));
+    let patch = write(&scene, Object::Subnet("net".into())).unwrap();
+    assert_eq!(patch["spec"], json!({ "cidrBlock": "10.33.0.0/24", "excludeIps": ["10.33.0.9", "10.33.0.1"] }));
+    assert_eq!(patch["metadata"]["finalizers"], json!([api::FINALIZER]));
+
+    let mut net = subnet("net", json!({ "cidrBlock": "10.33.0.0/24", "excludeIps": ["10.33.0.9"], "private": true }));
+    net.metadata.finalizers = Some(vec![api::FINALIZER.to_owned()]);
+    scene.happens(Event::Subnets(Seen::Apply(net.clone())));
+    let applied = write(&scene, Object::Subnet("net".into())).unwrap()["spec"].clone();
+    assert_eq!(
+        applied,
+        json!({
+            "protocol": "IPv4", "gateway": "10.33.0.1", "gatewayType": "distributed", "provider": "ovn", "vpc": "ovn-cluster",
+            "default": false, "natOutgoing": false,
+        }),
+        "not what the author wrote, and the gateways are put among the excluded addresses only once"
+    );
+    // The author takes the gateway, and removes another field.
+    net.spec = serde_json::from_value(json!({
+        "cidrBlock": "10.33.0.0/24", "private": true, "protocol": "IPv4", "gateway": "10.33.0.2", "provider": "ovn",
+        "vpc": "ovn-cluster", "default": false, "natOutgoing": false,
+    }))
+    .unwrap();
+    let owned = json!([{
+        "manager": "kube-ovn-controller", "operation": "Apply", "apiVersion": "kubeovn.io/v1", "fieldsType": "FieldsV1",
+        "fieldsV1": { "f:spec": { "f:protocol": {}, "f:provider": {}, "f:vpc": {}, "f:default": {}, "f:natOutgoing": {} } },
+    }]);
+    net.metadata.managed_fields = Some(serde_json::from_value(owned).unwrap());
+    scene.happens(Event::Subnets(Seen::Apply(net)));
+    let applied = write(&scene, Object::Subnet("net".into())).unwrap()["spec"].clone();
+    assert_eq!(
+        applied,
+        json!({
+            "protocol": "IPv4", "gatewayType": "distributed", "provider": "ovn", "vpc": "ovn-cluster", "default": false,
+            "natOutgoing": false,
+        })
+    );
+}
+
+#[test]
+fn one_annotation_that_cannot_be_read_takes_nothing_from_the_others() {
+    let mut scene = Scene::new();
+    let secured = json!({ "ovn.kubernetes.io/port_security": "true" });
+    scene.pod("default/a", secured);
+    let is_secured = |scene: &mut Scene| {
+        scene.facts_about("Logical_Switch_Port a.default").iter().any(|fact| fact.contains("port_security"))
+    };
+    assert!(is_secured(&mut scene));
+    scene.pod("default/a", json!({ "ovn.kubernetes.io/port_security": "true", "ovn.kubernetes.io/mirror": "yes" }));
+    assert!(is_secured(&mut scene));
+    let told = scene.engine.remarks(&scene.cluster, &Object::Pod("a.default".into()));
+    assert!(told[0].message.contains("annotation ovn.kubernetes.io/mirror"), "{told:?}");
+    // What was in force stays, over a change of leaders too.
+    for (before, security) in [("true", true), ("false", false)] {
+        scene.pod("default/a", json!({ "ovn.kubernetes.io/port_security": before }));
+        scene.pod("default/a", json!({ "ovn.kubernetes.io/port_security": "maybe" }));
+        assert_eq!(is_secured(&mut scene), security);
+        let replica = recovery::written(&scene);
+        scene.engine = Engine::recover(install(), &scene.cluster, &replica);
+        assert_eq!(is_secured(&mut scene), security);
+    }
+    scene.pod_gone("default/a");
+    assert!(scene.pod("default/a", json!({ "ovn.kubernetes.io/port_security": "maybe" })).starts_with("10.16."));
+    assert!(is_secured(&mut scene), "of a pod of which nothing was in force it is on");
+    let bandwidth = json!({ "kubernetes.io/ingress-bandwidth": "1e6", "ovn.kubernetes.io/egress_rate": "fast" });
+    assert!(scene.pod("default/b", bandwidth).starts_with("10.16."), "the pod runs");
+}
