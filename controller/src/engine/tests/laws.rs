@@ -200,8 +200,7 @@ impl Life {
         differs.map(|(object, action)| format!("{object:?}: {action:?}")).collect()
     }
 
-    /// Whatever can be seen of the decisions, a line for each. Of several reasons against a pod any may be told, and of those
-    /// who hold what a subnet or a pool wants any may be named.
+    /// Whatever can be seen of the decisions, a line for each. Of several reasons against an object any may be given.
     fn seen(&mut self) -> BTreeSet<String> {
         let Scene { cluster, engine } = &self.scene;
         let mut lines = BTreeSet::new();
@@ -217,8 +216,9 @@ impl Life {
             lines.insert(format!("{name}: {:?}, {:?}", engine.subnet_of(cluster, name), engine.pools_that_list(name)));
         }
         lines.extend(self.scene.facts_about(""));
-        let lasting = |line: String| match line.split_once(" is in use by ").or(line.split_once(" outside, which ")) {
-            Some((before, _)) => before.rsplit_once(' ').unwrap_or_default().0.to_owned(),
+        // Any of the addresses in the way may be named.
+        let lasting = |line: String| match line.split_once("AddressesInConflict") {
+            Some((before, _)) => format!("{before}AddressesInConflict"),
             None => line,
         };
         lines.into_iter().map(lasting).collect()
