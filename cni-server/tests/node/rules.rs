@@ -6,7 +6,7 @@ use std::time::Instant;
 use cni_server::masquerade::{Masquerade, Wanted, Written};
 use ipnet::IpNet;
 
-use crate::room::{in_netns, run};
+use crate::sandbox::{in_netns, run};
 
 fn nets(list: &[&str]) -> BTreeSet<IpNet> {
     list.iter().map(|net| net.parse().unwrap()).collect()
