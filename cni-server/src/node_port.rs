@@ -13,7 +13,7 @@ use futures::StreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use ovn::local::{Interface, NewPort};
-use ovn::southbound;
+use ovn::southbound::{self, NodeReport};
 use rtnetlink::MulticastGroup;
 use tokio::sync::watch;
 
@@ -174,7 +174,8 @@ impl NodePort {
         }
         let address = tunnel.address.to_string();
         let options = self.ovs.setting(southbound::CMS_OPTIONS).unwrap_or_default();
-        let options = southbound::marked(&options).unwrap_or(options);
+        let report = NodeReport { mtu: Some(tunnel.mtu.most), ..NodeReport::default() };
+        let options = report.in_options(&options);
         let settings = [
             ("ovn-monitor-all", "true"),
             ("ovn-encap-ip", address.as_str()),
