@@ -238,6 +238,14 @@ impl NodePort {
             self.links.delete_address(link, *address).await?;
             tracing::info!(%address, "removed from ovn0");
         }
+        // The kernel adds the route to an address' network with the address, and not again when it was deleted alone.
+        let connected = self.links.connected(link).await?;
+        for address in wanted.iter().filter(|address| address.prefix_len() < address.max_prefix_len()) {
+            if !connected.contains(&address.trunc()) {
+                self.links.add_connected(link, *address).await?;
+                tracing::info!(to = %address.trunc(), "connected route added to ovn0");
+            }
+        }
         Ok(())
     }
 

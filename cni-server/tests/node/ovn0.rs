@@ -72,7 +72,7 @@ fn ovn0_follows_the_cluster_and_heals() {
             "ovn-monitor-all=\"true\"",
             "ovn-encap-ip=\"172.31.0.1\"",
             "ovn-encap-type=geneve",
-            "ovn-cms-options=kube-ovn",
+            "ovn-cms-options=\"kube-ovn,kube-ovn-mtu=1442\"",
         ] {
             assert!(settings.contains(part), "{part}: {settings}");
         }
@@ -94,6 +94,16 @@ fn ovn0_follows_the_cluster_and_heals() {
         run("ip", &["route", "add", "10.99.0.0/16", "via", "100.64.0.1", "dev", "ovn0", "proto", "42"]);
         run("ip", &["route", "del", "10.17.0.0/16", "dev", "ovn0"]);
         eventually("the deleted route back", || routes().contains("10.17.0.0/16 via")).await;
+        // The kernel's own routes come back as the kernel made them.
+        let connected = || {
+            let kernel = ["route", "show", "dev", "ovn0", "proto", "kernel"];
+            run("ip", &kernel) + &run("ip", &[&["-6"], kernel.as_slice()].concat())
+        };
+        let before = connected();
+        assert!(before.contains("100.64.0.0/16") && before.contains("fd00:64::/64"), "{before}");
+        run("ip", &["route", "del", "100.64.0.0/16", "dev", "ovn0"]);
+        run("ip", &["-6", "route", "del", "fd00:64::/64", "dev", "ovn0"]);
+        eventually("the connected routes back", || connected() == before).await;
         run("ip", &["address", "del", "100.64.0.2/16", "dev", "ovn0"]);
         eventually("address and route back", || {
             run("ip", &["address", "show", "ovn0"]).contains("100.64.0.2/16") && routes().contains("10.17.0.0/16 via")
