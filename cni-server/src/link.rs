@@ -3,22 +3,24 @@
 //! The module has no state: every call queries the kernel. It starts no processes and does not change what is already
 //! correct.
 
+mod route;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::{TryStream, TryStreamExt};
 use ipnet::IpNet;
-use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol};
 use nix::errno::Errno;
-use rtnetlink::{Error, Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{Error, Handle, LinkMessageBuilder, LinkUnspec, LinkVeth};
 use tokio::sync::Mutex;
 
 use crate::netns::Netns;
 use crate::sysctl;
+
+pub use route::Route;
 
 /// A request that the kernel refused.
 #[derive(Debug, thiserror::Error)]
@@ -91,15 +93,6 @@ impl Link {
         }
         link
     }
-}
-
-/// A route: a destination and its gateway.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Route {
-    /// The destination.
-    pub to: IpNet,
-    /// The next hop on the link.
-    pub via: IpAddr,
 }
 
 /// The rtnetlink operations in one namespace. Clones share the socket.
@@ -255,41 +248,6 @@ impl Links {
             _ => Ok(()),
         }
     }
-
-    /// Adds a route on the link without replacing one. Succeeds if the route already exists.
-    pub async fn add_route(&self, link: &Link, route: &Route) -> Result<(), LinkError> {
-        let what = format!("add route {} via {} dev {}", route.to, route.via, link.name);
-        let Some(message) = message(link, route) else {
-            return Err(LinkError::on(format!("{what}: families differ"))(Error::RequestFailed));
-        };
-        match self.handle.route().add(message).execute().await.map_err(LinkError::on(what)) {
-            Err(error) if !error.is_present() => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Deletes a route. Succeeds if it does not exist.
-    pub async fn delete_route(&self, link: &Link, route: &Route) -> Result<(), LinkError> {
-        let what = format!("delete route {} via {} dev {}", route.to, route.via, link.name);
-        let Some(message) = message(link, route) else { return Ok(()) };
-        match self.handle.route().del(message).execute().await.map_err(LinkError::on(what)) {
-            Err(error) if !error.is_absent() => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Returns the routes on the link that the agent created (protocol `static`), for both address families.
-    pub async fn routes(&self, link: &Link) -> Result<BTreeSet<Route>, LinkError> {
-        let mut found = BTreeSet::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut filter = RouteMessage::default();
-            filter.header.address_family = family;
-            let ask = || self.handle.route().get(filter).execute();
-            let messages = self.list(format!("list routes of {}", link.name), ask).await?;
-            found.extend(messages.iter().filter_map(|m| read_route(m, link.index)));
-        }
-        Ok(found)
-    }
 }
 
 /// Runs `work` with its own netlink socket in the namespace of the calling thread. Blocks the thread until it is done.
@@ -324,54 +282,4 @@ pub async fn aside<T: Send + 'static>(
 /// Returns true for an address that the kernel assigns by itself.
 fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
-}
-
-fn message(link: &Link, route: &Route) -> Option<RouteMessage> {
-    match (route.to, route.via) {
-        (IpNet::V4(to), IpAddr::V4(via)) => Some(
-            RouteMessageBuilder::<std::net::Ipv4Addr>::new()
-                .destination_prefix(to.network(), to.prefix_len())
-                .gateway(via)
-                .output_interface(link.index)
-                .protocol(RouteProtocol::Static)
-                .build(),
-        ),
-        (IpNet::V6(to), IpAddr::V6(via)) => Some(
-            RouteMessageBuilder::<std::net::Ipv6Addr>::new()
-                .destination_prefix(to.network(), to.prefix_len())
-                .gateway(via)
-                .output_interface(link.index)
-                .protocol(RouteProtocol::Static)
-                .build(),
-        ),
-        _ => None,
-    }
-}
-
-fn read_route(message: &RouteMessage, index: u32) -> Option<Route> {
-    let (mut to, mut via, mut on_link) = (None, None, false);
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(address) => to = read_address(address),
-            RouteAttribute::Gateway(address) => via = read_address(address),
-            RouteAttribute::Oif(oif) => on_link = *oif == index,
-            _ => {}
-        }
-    }
-    let to = to.or(match message.header.address_family {
-        AddressFamily::Inet => Some(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED)),
-        AddressFamily::Inet6 => Some(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)),
-        _ => None,
-    })?;
-    let ours = on_link && message.header.protocol == RouteProtocol::Static;
-    let to = IpNet::new(to, message.header.destination_prefix_length).ok()?;
-    ours.then_some(Route { to, via: via? })
-}
-
-fn read_address(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
-        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
-        _ => None,
-    }
 }

@@ -1,9 +1,10 @@
 //! Traffic from pods out of the cluster: forwarding, ipsets and iptables rules of this node, for both address families.
 //!
 //! The agent owns the sets `ovn40*` and `ovn60*` and the chains `OVN-*`. The names are kube-ovn's, so the agent takes
-//! over the rules on a node that ran kube-ovn. For each address family, one `ipset restore` and one
-//! `iptables-restore --noflush` write all changes. The agent writes only what differs and changes no other rules of the
-//! node.
+//! over the rules on a node that ran kube-ovn. One `ipset restore`, and for each address family one
+//! `iptables-restore --noflush`, write all changes. The agent writes only what differs and changes no other rules of the
+//! node. An element that ipset refuses is left out, and a family whose rules cannot be written does not affect the other
+//! one.
 //!
 //! Traffic from a subnet with NAT to destinations outside of all subnets is masqueraded with the node's address.
 //! Traffic from a pod to a Service is marked when it leaves `ovn0`, and masqueraded after the destination was
@@ -83,21 +84,56 @@ pub struct Written {
 pub struct Masquerade {
     /// How the installed iptables prints our rules, if that differs from how the agent writes them.
     printed: BTreeMap<Family, iptables::Saved>,
+    /// The lines that ipset has refused, so that each is logged once.
+    refused: BTreeSet<String>,
 }
 
 impl Masquerade {
-    /// Applies the wanted sets and rules to the kernel.
+    /// Applies the wanted sets and rules to the kernel. Returns the first error after it has tried everything.
     pub async fn apply(&mut self, wanted: &Wanted) -> Result<Written, CommandError> {
         let mut written = Written::default();
-        let batch = ipset::batch(&wanted.sets(), &command::run("ipset", &["save"], "").await?);
-        if !batch.is_empty() {
-            command::run("ipset", &["restore", "-exist"], &batch).await?;
-            written.sets = batch.lines().count();
-        }
+        let mut result = self.apply_sets(wanted).await.map(|lines| written.sets = lines);
         for family in Family::ALL {
-            written.rules += self.apply_rules(family).await?;
+            let rules = self.apply_rules(family).await.map(|lines| written.rules += lines);
+            result = result.and(rules);
         }
-        Ok(written)
+        result.map(|()| written)
+    }
+
+    /// Returns the number of lines that ipset has accepted.
+    async fn apply_sets(&mut self, wanted: &Wanted) -> Result<usize, CommandError> {
+        let batch = ipset::batch(&wanted.sets(), &command::run("ipset", &["save"], "").await?);
+        let mut refused = BTreeSet::new();
+        let mut result = Ok(batch.lines().count());
+        if !batch.is_empty() {
+            match restore(&batch).await {
+                // ipset stops at the first line that it refuses.
+                Err(CommandError::Refused { .. }) => result = self.apply_lines(&batch, &mut refused).await,
+                other => other?,
+            }
+        }
+        self.refused = refused;
+        result
+    }
+
+    /// Writes line by line. A refused element is logged and left out; a set that cannot be created is an error, because
+    /// rules name it.
+    async fn apply_lines(&self, batch: &str, refused: &mut BTreeSet<String>) -> Result<usize, CommandError> {
+        let (mut written, mut result) = (0, Ok(()));
+        for line in batch.lines() {
+            match restore(&format!("{line}\n")).await {
+                Ok(()) => written += 1,
+                Err(CommandError::Refused { stderr, .. }) if !line.starts_with("create ") => {
+                    if !self.refused.contains(line) {
+                        tracing::warn!(line, why = stderr, "ipset refuses an element: it is left out of the set");
+                    }
+                    refused.insert(line.to_owned());
+                }
+                Err(error @ CommandError::Refused { .. }) => result = result.and(Err(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        result.map(|()| written)
     }
 
     async fn apply_rules(&mut self, family: Family) -> Result<usize, CommandError> {
@@ -119,6 +155,10 @@ impl Masquerade {
         }
         Ok(batch.lines().count())
     }
+}
+
+async fn restore(lines: &str) -> Result<(), CommandError> {
+    command::run("ipset", &["restore", "-exist"], lines).await.map(drop)
 }
 
 /// Enables forwarding for both address families if it is disabled. Succeeds if the kernel has no IPv6.

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use ovn::local::{Interface, NewPort};
-use ovn::southbound;
+use ovn::southbound::{self, NodeReport};
 use rtnetlink::MulticastGroup;
 use tokio::sync::watch;
 
@@ -174,7 +174,8 @@ impl NodePort {
         }
         let address = tunnel.address.to_string();
         let options = self.ovs.setting(southbound::CMS_OPTIONS).unwrap_or_default();
-        let options = southbound::marked(&options).unwrap_or(options);
+        let report = NodeReport { mtu: Some(tunnel.mtu.most), ..NodeReport::default() };
+        let options = report.in_options(&options);
         let settings = [
             ("ovn-monitor-all", "true"),
             ("ovn-encap-ip", address.as_str()),
@@ -236,6 +237,14 @@ impl NodePort {
         for address in have.difference(&wanted) {
             self.links.delete_address(link, *address).await?;
             tracing::info!(%address, "removed from ovn0");
+        }
+        // The kernel adds the route to an address' network with the address, and not again when it was deleted alone.
+        let connected = self.links.connected(link).await?;
+        for address in wanted.iter().filter(|address| address.prefix_len() < address.max_prefix_len()) {
+            if !connected.contains(&address.trunc()) {
+                self.links.add_connected(link, *address).await?;
+                tracing::info!(to = %address.trunc(), "connected route added to ovn0");
+            }
         }
         Ok(())
     }

@@ -9,13 +9,13 @@ use cni_server::ovs::{OvsError, PodPort};
 use cni_wire::Code;
 use cni_wire::rpc::Attachment;
 
-use crate::room::{PodNs, Room, eventually, in_netns, run};
+use crate::sandbox::{PodNs, Sandbox, eventually, in_netns, run};
 use crate::scene::{Scene, attachment, links, net};
 
 #[test]
 fn add_plugs_a_pod_and_del_leaves_nothing() {
     in_netns(|| async {
-        let Scene { room, attacher, .. } = &Scene::new([5]);
+        let Scene { sandbox, attacher, .. } = &Scene::new([5]);
         let pod = PodNs::new();
         let attachment = attachment(5, &pod);
         let host = host_ifname(&attachment.container_id);
@@ -39,8 +39,8 @@ fn add_plugs_a_pod_and_del_leaves_nothing() {
         let outside = run("ip", &["-6", "address", "show", "dev", &host]);
         assert!(outside.is_empty(), "the host end has an address of its own: {outside}");
 
-        assert_eq!(room.ports(), std::slice::from_ref(&host));
-        let ids = room.external_ids(&host);
+        assert_eq!(sandbox.ports(), std::slice::from_ref(&host));
+        let ids = sandbox.external_ids(&host);
         let expect = BTreeMap::from([
             ("iface-id", "pod-5.ns"),
             ("vendor", "kube-ovn"),
@@ -70,18 +70,18 @@ fn add_plugs_a_pod_and_del_leaves_nothing() {
 
         // A second ADD is refused and harms nothing.
         assert_eq!(attacher.add(&attachment).await.unwrap_err().code, Code::PLUMBING);
-        assert_eq!((room.ports().len(), links().len()), (1, 1));
+        assert_eq!((sandbox.ports().len(), links().len()), (1, 1));
 
         assert!(attacher.del(&attachment).await.unwrap());
         assert!(!attacher.del(&Attachment { netns: None, ..attachment }).await.unwrap());
-        assert_eq!((room.ports().len(), links().len()), (0, 0));
+        assert_eq!((sandbox.ports().len(), links().len()), (0, 0));
     });
 }
 
 #[test]
 fn neighbours_are_told_and_no_flow_stays() {
     in_netns(|| async {
-        let Scene { room, attacher, .. } = &Scene::new([5]);
+        let Scene { sandbox, attacher, .. } = &Scene::new([5]);
         let pod = PodNs::new();
         let attachment = attachment(5, &pod);
         let told = [
@@ -89,10 +89,10 @@ fn neighbours_are_told_and_no_flow_stays() {
             "icmp6,dl_dst=33:33:00:00:00:01,icmp_type=136,nd_target=fd00:16::5,nd_tll=0a:00:00:00:00:05",
         ];
         for announcement in told {
-            room.ofctl("add-flow", &[&format!("{announcement},dl_src=0a:00:00:00:00:05,actions=normal")]);
+            sandbox.ofctl("add-flow", &[&format!("{announcement},dl_src=0a:00:00:00:00:05,actions=normal")]);
         }
         let count = || {
-            let count = |text| room.ofctl("dump-aggregate", &[text]).contains("packet_count=0");
+            let count = |text| sandbox.ofctl("dump-aggregate", &[text]).contains("packet_count=0");
             told.map(count)
         };
         assert_eq!(count(), [true, true], "nobody has said anything");
@@ -100,7 +100,7 @@ fn neighbours_are_told_and_no_flow_stays() {
         eventually("the ADD announces the addresses", || count() == [false, false]).await;
         let net = net(5);
         attacher.ovs.announce(&host_ifname(&attachment.container_id), net.mac, &net.ips).await.unwrap();
-        let flows = room.appctl(&["dpctl/dump-flows"]);
+        let flows = sandbox.appctl(&["dpctl/dump-flows"]);
         assert!(!flows.contains("arp") && !flows.contains("icmpv6(type=136"), "{flows}");
         // A port that is gone tells nobody anything; a bridge that is away is an error.
         attacher.del(&attachment).await.unwrap();
@@ -111,13 +111,13 @@ fn neighbours_are_told_and_no_flow_stays() {
 #[test]
 fn a_recreated_pod_replaces_the_port_of_its_predecessor() {
     in_netns(|| async {
-        let Scene { room, attacher, .. } = &Scene::new([5]);
+        let Scene { sandbox, attacher, .. } = &Scene::new([5]);
         let (old, new) = (PodNs::new(), PodNs::new());
         let first = attachment(5, &old);
         let second = Attachment { container_id: "ffff0123456789ab".to_owned(), ..attachment(5, &new) };
         attacher.add(&first).await.unwrap();
         attacher.add(&second).await.unwrap();
-        assert_eq!(room.ports(), [host_ifname(&second.container_id)]);
+        assert_eq!(sandbox.ports(), [host_ifname(&second.container_id)]);
         // The runtime's late DEL of the first container does not touch the second.
         attacher.del(&first).await.unwrap();
         assert_eq!(links(), [host_ifname(&second.container_id)]);
@@ -129,14 +129,14 @@ fn a_recreated_pod_replaces_the_port_of_its_predecessor() {
 #[test]
 fn an_interface_that_is_there_already_is_left_alone() {
     in_netns(|| async {
-        let Scene { room, attacher, .. } = &Scene::new([5]);
+        let Scene { sandbox, attacher, .. } = &Scene::new([5]);
         let pod = PodNs::new();
         pod.run("ip", &["link", "add", "eth0", "type", "veth", "peer", "name", "theirs"]).await;
         let attachment = attachment(5, &pod);
         let error = attacher.add(&attachment).await.unwrap_err();
         assert_eq!(error.code, Code::PLUMBING);
         assert!(error.details.contains("eth0"), "{error}");
-        assert_eq!((room.ports().len(), links().len()), (0, 0));
+        assert_eq!((sandbox.ports().len(), links().len()), (0, 0));
         attacher.del(&attachment).await.unwrap();
         assert!(pod.run("ip", &["link", "show", "eth0"]).await.contains("eth0@theirs"));
     });
@@ -145,11 +145,11 @@ fn an_interface_that_is_there_already_is_left_alone() {
 #[test]
 fn a_port_that_is_refused_takes_no_other_with_it() {
     in_netns(|| async {
-        let room = Room::new();
-        let ovs = room.ovs();
+        let sandbox = Sandbox::new();
+        let ovs = sandbox.ovs();
         ovs.bridge().await;
         // An interface of that name is somebody else's.
-        room.vsctl(&["--no-wait", "add-bond", "br-int", "bond0", "bad", "other"]);
+        sandbox.vsctl(&["--no-wait", "add-bond", "br-int", "bond0", "bad", "other"]);
         let plug = async |device: &str| {
             let port = PodPort {
                 device: device.to_owned(),
@@ -163,7 +163,7 @@ fn a_port_that_is_refused_takes_no_other_with_it() {
         let (good, bad) = tokio::join!(futures::future::join_all(good), plug("bad"));
         assert!(good.iter().all(|outcome| outcome.as_ref().is_ok_and(Vec::is_empty)), "{good:?}");
         assert!(matches!(bad, Err(OvsError::Transact { ref what, .. }) if what == "bad"), "{bad:?}");
-        assert_eq!(room.ports(), ["a", "b", "bond0", "c", "d"]);
+        assert_eq!(sandbox.ports(), ["a", "b", "bond0", "c", "d"]);
     });
 }
 
@@ -171,7 +171,7 @@ fn a_port_that_is_refused_takes_no_other_with_it() {
 fn adds_run_at_once_and_dels_leave_nothing() {
     in_netns(|| async {
         const PODS: u8 = 40;
-        let Scene { room, attacher, .. } = &Scene::new(11..PODS + 11);
+        let Scene { sandbox, attacher, .. } = &Scene::new(11..PODS + 11);
         let attachments = Attachments::spawn(attacher.clone());
         let namespaces: Vec<_> = (11..PODS + 11).map(|_| PodNs::new()).collect();
         let requests: Vec<_> = (11..PODS + 11).zip(&namespaces).map(|(n, ns)| attachment(n, ns)).collect();
@@ -197,7 +197,7 @@ fn adds_run_at_once_and_dels_leave_nothing() {
             times.sort();
             println!("ADD ten at once: p50 {:?}, last {:?}", times[5], times[9]);
         }
-        assert_eq!(room.ports().len(), usize::from(PODS));
+        assert_eq!(sandbox.ports().len(), usize::from(PODS));
         for request in &requests {
             let start = Instant::now();
             attachments.del(request.clone()).await.unwrap();
@@ -207,6 +207,6 @@ fn adds_run_at_once_and_dels_leave_nothing() {
         dels.sort();
         println!("ADD serial: p50 {:?}, max {:?}", adds[adds.len() / 2], adds.last());
         println!("DEL serial: p50 {:?}, max {:?}", dels[dels.len() / 2], dels.last());
-        assert_eq!((room.ports().len(), links().len()), (0, 0));
+        assert_eq!((sandbox.ports().len(), links().len()), (0, 0));
     });
 }

@@ -8,22 +8,22 @@ use cni_server::leftovers::{self, Pace};
 use cni_server::link::Links;
 use cni_wire::rpc::Attachment;
 
-use crate::room::{PodNs, eventually, in_netns, run};
+use crate::sandbox::{PodNs, eventually, in_netns, run};
 use crate::scene::{Scene, addressed, attachment, links};
 
 #[test]
 fn what_lost_dels_left_is_found() {
     in_netns(|| async {
-        let Scene { room, attacher, .. } = &Scene::new([5, 6, 7]);
+        let Scene { sandbox, attacher, .. } = &Scene::new([5, 6, 7]);
         let namespaces = [5, 6, 7].map(|n| (n, PodNs::new()));
         for (n, ns) in &namespaces {
             attacher.add(&attachment(*n, ns)).await.unwrap();
         }
         // 5 loses its device (its node was restarted), 6 its port, and a veth of someone else has neither.
         run("ip", &["link", "del", "05cafe012345_h"]);
-        room.vsctl(&["del-port", "06cafe012345_h"]);
+        sandbox.vsctl(&["del-port", "06cafe012345_h"]);
         run("ip", &["link", "add", "veth0", "type", "veth", "peer", "name", "veth1"]);
-        let ovs = room.ovs();
+        let ovs = sandbox.ovs();
         ovs.bridge().await;
         let links = Links::here().unwrap();
         assert_eq!(leftovers::delete_orphans(&ovs, &links).await.unwrap(), 1);

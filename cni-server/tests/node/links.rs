@@ -3,7 +3,7 @@
 use cni_server::link::Links;
 use futures::future::try_join_all;
 
-use crate::room::{in_netns, run};
+use crate::sandbox::{in_netns, run};
 
 #[test]
 fn many_may_list_at_once() {

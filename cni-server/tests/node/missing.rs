@@ -8,14 +8,14 @@ use cni_server::seen::Seen;
 use cni_wire::Code;
 use cni_wire::rpc::Attachment;
 
-use crate::room::{PodNs, in_netns};
+use crate::sandbox::{PodNs, in_netns};
 use crate::scene::{Scene, addressed, attachment, links, net, pods};
 
 #[test]
 fn an_add_waits_for_the_address_and_gives_up_in_time() {
     in_netns(|| async {
         let scene = Scene::without_flows(pods([(5, None)]), Duration::from_secs(2));
-        let Scene { room, pods: sender, attacher: quick } = &scene;
+        let Scene { sandbox, pods: sender, attacher: quick } = &scene;
         quick.ovs.bridge().await;
         let pod = PodNs::new();
         let error = quick.add(&attachment(5, &pod)).await.unwrap_err();
@@ -33,7 +33,7 @@ fn an_add_waits_for_the_address_and_gives_up_in_time() {
         let error = quick.add(&attachment(5, &pod)).await.unwrap_err();
         assert_eq!(error.code, Code::TRY_AGAIN);
         assert!(error.details.contains("ovn-controller"), "{error}");
-        assert_eq!((room.ports().len(), links().len()), (0, 0));
+        assert_eq!((sandbox.ports().len(), links().len()), (0, 0));
         assert!(!pod.run("ip", &["-br", "link"]).await.contains("eth0"));
 
         // Another pod of the same name does not count.
@@ -54,11 +54,11 @@ fn an_add_waits_for_the_address_and_gives_up_in_time() {
             sender.send_replace(pods([]));
             let error = add.await.unwrap().unwrap_err();
             assert!(error.details.contains("deleted") && start.elapsed() < Duration::from_secs(10), "{error}");
-            assert_eq!((room.ports().len(), links().len()), (0, 0));
+            assert_eq!((sandbox.ports().len(), links().len()), (0, 0));
         }
         sender.send_replace(pods([(5, Some(net(5)))]));
 
-        room.play_ovn_controller();
+        sandbox.play_ovn_controller();
         patient.add(&attachment(5, &pod)).await.unwrap();
     });
 }
@@ -83,10 +83,10 @@ fn an_api_server_that_is_away_is_try_again() {
 #[test]
 fn ovs_away_is_try_again() {
     in_netns(|| async {
-        let Scene { room, attacher, .. } = &mut Scene::without_flows(addressed([5]), Duration::from_secs(2));
-        room.play_ovn_controller();
+        let Scene { sandbox, attacher, .. } = &mut Scene::without_flows(addressed([5]), Duration::from_secs(2));
+        sandbox.play_ovn_controller();
         attacher.ovs.bridge().await;
-        room.kill_database();
+        sandbox.kill_database();
         let mut connected = attacher.ovs.connected();
         connected.wait_for(|connected| !connected).await.unwrap();
         let pod = PodNs::new();
@@ -94,7 +94,7 @@ fn ovs_away_is_try_again() {
         assert_eq!(attacher.add(&attachment).await.unwrap_err().code, Code::TRY_AGAIN);
         assert_eq!(attacher.del(&attachment).await.unwrap_err().code, Code::TRY_AGAIN);
         assert!(links().is_empty());
-        room.start_database();
+        sandbox.start_database();
         connected.wait_for(|connected| *connected).await.unwrap();
         // ovs-vswitchd takes its time to come back to its database.
         attacher.patience = Duration::from_secs(20);
@@ -106,7 +106,7 @@ fn ovs_away_is_try_again() {
 #[test]
 fn ovs_that_goes_amid_an_add_leaves_nothing_for_long() {
     in_netns(|| async {
-        let Scene { room, attacher, .. } = &mut Scene::without_flows(addressed([5]), Duration::from_secs(2));
+        let Scene { sandbox, attacher, .. } = &mut Scene::without_flows(addressed([5]), Duration::from_secs(2));
         attacher.ovs.bridge().await;
         let pod = PodNs::new();
         let attachment = attachment(5, &pod);
@@ -118,10 +118,10 @@ fn ovs_that_goes_amid_an_add_leaves_nothing_for_long() {
         while attacher.ovs.read(leftovers::plugged).is_empty() {
             changed.changed().await.unwrap();
         }
-        room.kill_database();
+        sandbox.kill_database();
         assert_eq!(add.await.unwrap().unwrap_err().code, Code::TRY_AGAIN);
         assert!(links().is_empty());
-        room.start_database();
+        sandbox.start_database();
         attacher.ovs.connected().wait_for(|connected| *connected).await.unwrap();
         attacher.del(&attachment).await.unwrap();
         assert!(attacher.ovs.read(leftovers::plugged).is_empty());

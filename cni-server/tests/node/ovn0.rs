@@ -8,7 +8,7 @@ use cni_server::seen::{Node, Seen};
 use cni_server::tunnel::{Mtu, Names, NetworkType};
 use tokio::sync::watch;
 
-use crate::room::{Room, eventually, in_netns, run};
+use crate::sandbox::{Sandbox, eventually, in_netns, run};
 
 fn subnets(list: &[(&str, &str)]) -> Subnets {
     let objects = list.iter().map(|(name, cidr)| {
@@ -39,7 +39,7 @@ fn routes() -> String {
 #[test]
 fn ovn0_follows_the_cluster_and_heals() {
     in_netns(|| async {
-        let room = Room::new();
+        let sandbox = Sandbox::new();
         run("ip", &["link", "add", "eth1", "mtu", "1500", "type", "veth", "peer", "name", "far"]);
         run("ip", &["address", "add", "172.31.0.1/24", "dev", "eth1"]);
         run("ip", &["link", "set", "eth1", "up"]);
@@ -48,7 +48,7 @@ fn ovn0_follows_the_cluster_and_heals() {
         let (subnet_sender, seen) = watch::channel(subnets(&[join, ("a", "10.16.0.0/16,fd00:16::/64")]));
         let agent = || NodePort {
             name: "n1".to_owned(),
-            ovs: room.ovs(),
+            ovs: sandbox.ovs(),
             links: Links::here().unwrap(),
             node: node.clone(),
             subnets: seen.clone(),
@@ -66,20 +66,20 @@ fn ovn0_follows_the_cluster_and_heals() {
         }
         assert!(run("ethtool", &["-k", "ovn0"]).contains("tx-checksumming: off"));
         assert!(routes().contains("10.16.0.0/16 via 100.64.0.1") && routes().contains("fd00:16::/64 via fd00:64::1"));
-        assert_eq!(room.external_ids("ovn0").get("iface-id").map(String::as_str), Some("node-n1"));
-        let settings = room.vsctl(&["get", "open_vswitch", ".", "external_ids"]);
+        assert_eq!(sandbox.external_ids("ovn0").get("iface-id").map(String::as_str), Some("node-n1"));
+        let settings = sandbox.vsctl(&["get", "open_vswitch", ".", "external_ids"]);
         for part in [
             "ovn-monitor-all=\"true\"",
             "ovn-encap-ip=\"172.31.0.1\"",
             "ovn-encap-type=geneve",
-            "ovn-cms-options=kube-ovn",
+            "ovn-cms-options=\"kube-ovn,kube-ovn-mtu=1442\"",
         ] {
             assert!(settings.contains(part), "{part}: {settings}");
         }
 
         // An agent that starts anew finds everything right and writes nothing: neither a transaction nor a route.
-        room.settle();
-        let found = || (room.written(), routes(), run("ip", &["link", "show", "ovn0"]));
+        sandbox.settle();
+        let found = || (sandbox.written(), routes(), run("ip", &["link", "show", "ovn0"]));
         let before = found();
         agent().spawn().unwrap().ready.wait_for(Result::is_ok).await.unwrap();
         assert_eq!(found(), before);
@@ -94,6 +94,16 @@ fn ovn0_follows_the_cluster_and_heals() {
         run("ip", &["route", "add", "10.99.0.0/16", "via", "100.64.0.1", "dev", "ovn0", "proto", "42"]);
         run("ip", &["route", "del", "10.17.0.0/16", "dev", "ovn0"]);
         eventually("the deleted route back", || routes().contains("10.17.0.0/16 via")).await;
+        // The kernel's own routes come back as the kernel made them.
+        let connected = || {
+            let kernel = ["route", "show", "dev", "ovn0", "proto", "kernel"];
+            run("ip", &kernel) + &run("ip", &[&["-6"], kernel.as_slice()].concat())
+        };
+        let before = connected();
+        assert!(before.contains("100.64.0.0/16") && before.contains("fd00:64::/64"), "{before}");
+        run("ip", &["route", "del", "100.64.0.0/16", "dev", "ovn0"]);
+        run("ip", &["-6", "route", "del", "fd00:64::/64", "dev", "ovn0"]);
+        eventually("the connected routes back", || connected() == before).await;
         run("ip", &["address", "del", "100.64.0.2/16", "dev", "ovn0"]);
         eventually("address and route back", || {
             run("ip", &["address", "show", "ovn0"]).contains("100.64.0.2/16") && routes().contains("10.17.0.0/16 via")
@@ -104,9 +114,9 @@ fn ovn0_follows_the_cluster_and_heals() {
             run("ip", &["link", "show", "ovn0"]).contains(",UP") && routes().contains("10.17.0.0/16 via")
         })
         .await;
-        room.vsctl(&["del-port", "ovn0"]);
+        sandbox.vsctl(&["del-port", "ovn0"]);
         eventually("the port back", || {
-            room.ports().contains(&"ovn0".to_owned()) && std::fs::exists("/proc/self/fd").unwrap() && {
+            sandbox.ports().contains(&"ovn0".to_owned()) && std::fs::exists("/proc/self/fd").unwrap() && {
                 let links = run("ip", &["-br", "address"]);
                 links.lines().any(|l| l.starts_with("ovn0") && l.contains("100.64.0.2/16"))
                     && routes().contains("10.17.0.0/16 via")

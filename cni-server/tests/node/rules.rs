@@ -6,7 +6,7 @@ use std::time::Instant;
 use cni_server::masquerade::{Masquerade, Wanted, Written};
 use ipnet::IpNet;
 
-use crate::room::{in_netns, run};
+use crate::sandbox::{in_netns, run};
 
 fn nets(list: &[&str]) -> BTreeSet<IpNet> {
     list.iter().map(|net| net.parse().unwrap()).collect()
@@ -49,5 +49,40 @@ fn a_second_apply_writes_nothing() {
         assert!(!nat.contains("-A OVN-PREROUTING"), "{nat}");
         let mangle = run("iptables-save", &["-t", "mangle"]);
         assert_eq!(mangle.matches("--set-xmark 0x4000/0x4000").count(), 1, "{mangle}");
+    });
+}
+
+#[test]
+fn an_element_that_is_refused_spoils_nothing() {
+    in_netns(|| async {
+        let mut wanted = Wanted {
+            subnets: nets(&["0.0.0.0/0", "10.16.0.0/16", "fd00:16::/64"]),
+            nat: nets(&["0.0.0.0/0", "10.16.0.0/16"]),
+            services: nets(&["10.96.0.0/12"]),
+        };
+        let mut masquerade = Masquerade::default();
+        let written = masquerade.apply(&wanted).await.unwrap();
+        assert!(written.sets > 0 && written.rules > 0, "{written:?}");
+        let sets = run("ipset", &["save"]);
+        for element in ["ovn40subnets 10.16.0.0/16", "ovn40subnets-nat 10.16.0.0/16", "ovn60subnets fd00:16::/64"] {
+            assert!(sets.contains(&format!("add {element}\n")), "{element}: {sets}");
+        }
+        // The refused elements are tried again each time, and others are written.
+        assert_eq!(masquerade.apply(&wanted).await.unwrap(), Written::default());
+        wanted.nat = nets(&["0.0.0.0/0", "10.17.0.0/16"]);
+        assert_eq!(masquerade.apply(&wanted).await.unwrap(), Written { sets: 2, rules: 0 });
+    });
+}
+
+#[test]
+fn a_family_that_fails_does_not_affect_the_other() {
+    in_netns(|| async {
+        // A set of the other family has a name of ours, so IPv4 rules cannot name it.
+        run("ipset", &["create", "ovn40services", "hash:net", "family", "inet6"]);
+        let wanted = Wanted { services: nets(&["10.96.0.0/12", "fd00:10:96::/112"]), ..Wanted::default() };
+        let failed = Masquerade::default().apply(&wanted).await.unwrap_err();
+        assert!(failed.to_string().starts_with("iptables-restore: "), "{failed}");
+        let rules = run("ip6tables-save", &["-t", "nat"]);
+        assert!(rules.contains("-A OVN-POSTROUTING"), "{rules}");
     });
 }

@@ -12,11 +12,11 @@ use cni_server::tunnel::Mtu;
 use cni_wire::rpc::Attachment;
 use tokio::sync::watch;
 
-use crate::room::{PodNs, Room, run};
+use crate::sandbox::{PodNs, Sandbox, run};
 
 /// A node. Its pods `pod-<n>` in namespace `ns` are known by their number.
 pub struct Scene {
-    pub room: Room,
+    pub sandbox: Sandbox,
     /// The pods that the API server has.
     pub pods: watch::Sender<Seen<Pod>>,
     pub attacher: Attacher,
@@ -26,16 +26,16 @@ impl Scene {
     /// These pods have their addresses, and flows are installed for whatever is plugged in.
     pub fn new(pods: impl IntoIterator<Item = u8>) -> Self {
         let scene = Self::without_flows(addressed(pods), Duration::from_secs(20));
-        scene.room.play_ovn_controller();
+        scene.sandbox.play_ovn_controller();
         scene
     }
 
     /// Nobody installs flows, for which an ADD waits no longer than that.
     pub fn without_flows(pods: Seen<Pod>, patience: Duration) -> Self {
-        let room = Room::new();
+        let sandbox = Sandbox::new();
         let (sender, pods) = watch::channel(pods);
         let attacher = Attacher {
-            ovs: room.ovs(),
+            ovs: sandbox.ovs(),
             links: Links::here().unwrap(),
             pods,
             subnets: watch::channel(Seen::default()).1,
@@ -44,7 +44,7 @@ impl Scene {
             metrics: Metrics::register(&prometheus::Registry::new(), "n1").unwrap(),
             making: Arc::default(),
         };
-        Self { room, pods: sender, attacher }
+        Self { sandbox, pods: sender, attacher }
     }
 }
 

@@ -10,7 +10,7 @@ use kit::endpoint::Readiness;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-use crate::room::{PodNs, in_netns};
+use crate::sandbox::{PodNs, in_netns};
 use crate::scene::{Scene, attachment};
 
 /// Sends one line, reads one; `None` when the agent hangs up.
@@ -25,10 +25,10 @@ async fn say(path: &std::path::Path, line: &[u8]) -> Option<String> {
 #[test]
 fn the_socket_serves_and_survives_what_comes() {
     in_netns(|| async {
-        let Scene { room, attacher, .. } = &Scene::new([5]);
+        let Scene { sandbox, attacher, .. } = &Scene::new([5]);
         let attachments = Attachments::spawn(attacher.clone());
         let readiness = Readiness::waiting_for("ovn0");
-        let agent = Agent { attachments, ovs: room.ovs(), readiness: readiness.clone() };
+        let agent = Agent { attachments, ovs: sandbox.ovs(), readiness: readiness.clone() };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/agent.sock");
         // A stale socket of an earlier process is replaced.
@@ -82,10 +82,10 @@ fn the_socket_serves_and_survives_what_comes() {
         };
         let answer = say(&path, keep(&[&good.container_id]).as_bytes()).await.unwrap();
         rpc::reply::<()>(answer.as_bytes()).unwrap();
-        assert_eq!(room.ports().len(), 1);
+        assert_eq!(sandbox.ports().len(), 1);
         let answer = say(&path, keep(&[]).as_bytes()).await.unwrap();
         rpc::reply::<()>(answer.as_bytes()).unwrap();
-        assert_eq!(room.ports().len(), 0);
+        assert_eq!(sandbox.ports().len(), 0);
 
         let status = rpc::request("status", &[(); 0]).unwrap();
         let answer = say(&path, status.as_bytes()).await.unwrap();
@@ -95,6 +95,6 @@ fn the_socket_serves_and_survives_what_comes() {
 
         let answer = say(&path, rpc::request("del", &good).unwrap().as_bytes()).await.unwrap();
         rpc::reply::<()>(answer.as_bytes()).unwrap();
-        assert!(room.ports().is_empty());
+        assert!(sandbox.ports().is_empty());
     });
 }

@@ -8,14 +8,14 @@ use cni_wire::Code;
 use tokio::sync::watch;
 
 use crate::ovn0::node;
-use crate::room::{PodNs, Room, in_netns, run};
+use crate::sandbox::{PodNs, Sandbox, in_netns, run};
 use crate::scene::{Scene, attachment};
 
 /// The owner of ovn0 with these flags.
-fn agent(room: &Room, iface: &str, mtu: u32) -> State {
+fn agent(sandbox: &Sandbox, iface: &str, mtu: u32) -> State {
     let node_port = NodePort {
         name: "n1".to_owned(),
-        ovs: room.ovs(),
+        ovs: sandbox.ovs(),
         links: Links::here().unwrap(),
         node: watch::channel(node()).1,
         subnets: watch::channel(Seen::default()).1,
@@ -40,12 +40,12 @@ fn eth1(mtu: &str) {
 #[test]
 fn an_interface_that_is_not_there_is_named_and_taken_once_it_comes() {
     in_netns(|| async {
-        let room = Room::new();
-        let mut named = agent(&room, "bond0,eth1", 0);
+        let sandbox = Sandbox::new();
+        let mut named = agent(&sandbox, "bond0,eth1", 0);
         let said = why(&mut named).await;
         let expected = "--iface bond0, eth1: this node has no such interface; there are lo";
         assert!(said.starts_with(expected), "{said}");
-        let mut unnamed = agent(&room, "", 0);
+        let mut unnamed = agent(&sandbox, "", 0);
         let said = why(&mut unnamed).await;
         let expected = "no interface has one of the node's addresses, 172.31.0.1: name one by --iface; there are lo";
         assert!(said.starts_with(expected), "{said}");
@@ -66,16 +66,16 @@ fn an_interface_that_is_not_there_is_named_and_taken_once_it_comes() {
 #[test]
 fn an_mtu_follows_the_interface_or_is_refused_when_it_does_not_fit_any_more() {
     in_netns(|| async {
-        let room = Room::new();
+        let sandbox = Sandbox::new();
         eth1("1500");
-        let mut follows = agent(&room, "", 0);
+        let mut follows = agent(&sandbox, "", 0);
         follows.ready.wait_for(Result::is_ok).await.unwrap();
         run("ip", &["link", "set", "eth1", "mtu", "1600"]);
         follows.mtu.wait_for(|mtu| *mtu == Some(Mtu { pods: 1500, most: 1542 })).await.unwrap();
         run("ip", &["link", "set", "eth1", "mtu", "1500"]);
         follows.mtu.wait_for(|mtu| *mtu == Some(Mtu { pods: 1400, most: 1442 })).await.unwrap();
         // From here on there are two that disagree about ovn0.
-        let mut insists = agent(&room, "", 9000);
+        let mut insists = agent(&sandbox, "", 9000);
         let expected = "--mtu 9000: geneve over interface eth1, whose MTU is 1500, leaves 1442 at most; give a smaller one, or 0 \
             for what fits";
         assert_eq!((why(&mut insists).await.as_str(), *insists.mtu.borrow()), (expected, None));

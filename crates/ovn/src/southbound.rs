@@ -1,7 +1,11 @@
 //! The part of the southbound database that the controller uses: the chassis (ovn-sb(5)). northd and ovn-controller own
 //! the rest.
 
+mod report;
+
 use ovsdb::{Datum, Op, Replica, Row, Table, Uuid, Where};
+
+pub use report::NodeReport;
 
 /// The table of chassis. Each ovn-controller writes one row.
 pub const CHASSIS: &str = "Chassis";
@@ -11,7 +15,7 @@ pub const CHASSIS_PRIVATE: &str = "Chassis_Private";
 /// A key of a node's `external_ids` and of a chassis' `other_config`. Its value is a comma-separated list of options
 /// for the CMS (ovn-controller(8)), in this case kube-ovn.
 pub const CMS_OPTIONS: &str = "ovn-cms-options";
-/// Our option in this list. It marks the chassis as a node of the cluster.
+/// Our option in this list that marks the chassis as a node of the cluster. [`NodeReport`] has the others.
 pub const MARK: &str = "kube-ovn";
 
 /// Returns the monitored tables. Their rows change when a node is added or removed, not with each pod.
@@ -35,6 +39,8 @@ pub struct Chassis {
     pub name: String,
     /// The name of the node.
     pub hostname: String,
+    /// The options for the CMS that ovn-controller has copied from the node's settings.
+    pub options: String,
 }
 
 impl Chassis {
@@ -42,8 +48,13 @@ impl Chassis {
     pub fn all(replica: &Replica) -> impl Iterator<Item = Self> {
         replica.rows(CHASSIS).filter(|(_, row)| is_ours(row)).map(|(id, row)| {
             let text = |column| row.get(column).and_then(Datum::as_str).unwrap_or_default().to_owned();
-            Self { id, name: text("name"), hostname: text("hostname") }
+            Self { id, name: text("name"), hostname: text("hostname"), options: options(row).to_owned() }
         })
+    }
+
+    /// Returns what the node's agent reports. Empty if the agent is an earlier one that reports nothing.
+    pub fn report(&self) -> NodeReport {
+        NodeReport::parse(&self.options)
     }
 
     /// Returns the operations that remove the chassis, as `ovn-sbctl chassis-del` does. A running ovn-controller
@@ -55,15 +66,12 @@ impl Chassis {
     }
 }
 
-/// Returns `options` with our mark added, or `None` if the mark is already present.
-pub fn marked(options: &str) -> Option<String> {
-    let has = words(options).any(|word| word == MARK);
-    (!has).then(|| words(options).chain([MARK]).collect::<Vec<_>>().join(","))
+fn options(row: &Row) -> &str {
+    row.get("other_config").and_then(|config| config.get(CMS_OPTIONS)).unwrap_or_default()
 }
 
 fn is_ours(row: &Row) -> bool {
-    let options = row.get("other_config").and_then(|config| config.get(CMS_OPTIONS)).unwrap_or_default();
-    words(options).any(|word| word == MARK)
+    words(options(row)).any(|word| word == MARK)
 }
 
 fn words(options: &str) -> impl Iterator<Item = &str> {
@@ -83,19 +91,14 @@ mod tests {
     fn only_marked_ones_are_ours_and_go_with_their_private_row() {
         let mut replica = Replica::new(chassis());
         let [ours, foreign, private] = [1, 2, 3].map(Uuid::from_u128);
-        replica.insert(CHASSIS, ours, row("a", "enable-chassis-as-gw,kube-ovn"));
+        replica.insert(CHASSIS, ours, row("a", "enable-chassis-as-gw,kube-ovn,kube-ovn-mtu=1442"));
         replica.insert(CHASSIS, foreign, row("b", "not-kube-ovn"));
         replica.insert(CHASSIS_PRIVATE, private, Row::from([("name", "a".into())]));
         let found: Vec<_> = Chassis::all(&replica).collect();
-        assert_eq!(found, [Chassis { id: ours, name: "a".to_owned(), hostname: "host-a".to_owned() }]);
+        let options = "enable-chassis-as-gw,kube-ovn,kube-ovn-mtu=1442".to_owned();
+        assert_eq!(found, [Chassis { id: ours, name: "a".to_owned(), hostname: "host-a".to_owned(), options }]);
+        assert_eq!(found[0].report().mtu, Some(1442));
         let delete = |table, row| Op::Delete { table, on: Where::Row(row) };
         assert_eq!(found[0].removal(&replica), [delete(CHASSIS_PRIVATE, private), delete(CHASSIS, ours)]);
-    }
-
-    #[test]
-    fn the_mark_is_added_to_what_is_there() {
-        assert_eq!(marked("").as_deref(), Some("kube-ovn"));
-        assert_eq!(marked("enable-chassis-as-gw, x").as_deref(), Some("enable-chassis-as-gw,x,kube-ovn"));
-        assert_eq!(marked("x,kube-ovn"), None);
     }
 }

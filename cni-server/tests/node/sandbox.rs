@@ -1,4 +1,4 @@
-//! A namespace with an Open vSwitch in it.
+//! A network namespace with an Open vSwitch in it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use ovn::local::{self, Interface};
 use ovsdb::client::{Client, Config, Endpoint};
 
-/// Runs a test in a fresh network namespace, on a runtime whose threads all live in it.
+/// Runs a test in a new network namespace, on a runtime whose threads are all in this namespace.
 pub fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     crate::logs();
     let thread = std::thread::spawn(move || {
@@ -26,7 +26,7 @@ pub fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'stati
     }
 }
 
-/// Runs a program in the namespace of the calling thread; its standard output.
+/// Runs a program in the namespace of the calling thread. Returns its standard output.
 pub fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output();
     let output = output.unwrap_or_else(|e| panic!("{program} cannot be run: {e}; install iproute2 and ethtool"));
@@ -35,7 +35,7 @@ pub fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Polls the kernel, or Open vSwitch, until it says what is expected: it is what is under test, so it cannot tell us.
+/// Polls the kernel or Open vSwitch until `is` is true. Fails after 5 seconds.
 pub async fn eventually(what: &str, is: impl Fn() -> bool) {
     for _ in 0..200 {
         if is() {
@@ -46,7 +46,7 @@ pub async fn eventually(what: &str, is: impl Fn() -> bool) {
     panic!("never: {what}");
 }
 
-/// A pod's namespace, held open; its path is good in this process.
+/// A pod's network namespace. It exists as long as this value; its path is valid in this process.
 pub struct PodNs {
     file: File,
 }
@@ -71,14 +71,14 @@ impl PodNs {
     }
 }
 
-/// ovsdb-server and ovs-vswitchd with a bridge `br-int`. They end with it, and with the test's thread however that ends.
-pub struct Room {
+/// ovsdb-server and ovs-vswitchd with a bridge `br-int`. They end when this value is dropped, or when the test's thread ends.
+pub struct Sandbox {
     dir: tempfile::TempDir,
     server: Child,
     vswitchd: Child,
 }
 
-impl Room {
+impl Sandbox {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (db, ctl) = (dir.path().join("conf.db"), dir.path().join("vswitchd.ctl"));
@@ -87,19 +87,28 @@ impl Room {
         let server = serve(dir.path());
         let endpoint = endpoint(dir.path()).to_string();
         let vswitchd = daemon("ovs-vswitchd", dir.path(), &[&endpoint, &format!("--unixctl={}", ctl.display())]);
-        let room = Self { dir, server, vswitchd };
-        room.vsctl(&["--no-wait", "init"]);
-        room.vsctl(&["add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev", "fail-mode=secure"]);
-        room
+        let sandbox = Self { dir, server, vswitchd };
+        sandbox.vsctl(&["--no-wait", "init"]);
+        sandbox.vsctl(&[
+            "add-br",
+            "br-int",
+            "--",
+            "set",
+            "bridge",
+            "br-int",
+            "datapath_type=netdev",
+            "fail-mode=secure",
+        ]);
+        sandbox
     }
 
-    /// Ends ovsdb-server.
+    /// Stops ovsdb-server.
     pub fn kill_database(&mut self) {
         self.server.kill().unwrap();
         self.server.wait().unwrap();
     }
 
-    /// Starts it again on the same file.
+    /// Starts ovsdb-server again with the same file.
     pub fn start_database(&mut self) {
         self.server = serve(self.dir.path());
     }
@@ -119,7 +128,7 @@ impl Room {
         run("ovs-ofctl", &[&["-O", "OpenFlow15", verb, &bridge], args].concat())
     }
 
-    /// `ovs-appctl` of ovs-vswitchd.
+    /// `ovs-appctl ARGS`, sent to ovs-vswitchd.
     pub fn appctl(&self, args: &[&str]) -> String {
         let control = self.dir.path().join("vswitchd.ctl").display().to_string();
         run("ovs-appctl", &[&["-t", &control], args].concat())
@@ -129,7 +138,7 @@ impl Room {
         Ovs::connect(&self.dir.path().join("db.sock"))
     }
 
-    /// Says of every interface that ovs-vswitchd has opened that its flows are installed.
+    /// Reports the flows of every interface that ovs-vswitchd has opened as installed, in place of ovn-controller.
     pub fn play_ovn_controller(&self) {
         let config = Config::new(vec![self.endpoint()], "Open_vSwitch", local::open_vswitch());
         let (client, mut changes) = Client::spawn(config);
@@ -144,7 +153,7 @@ impl Room {
                     waiting.map(tell).collect()
                 });
                 if !ops.is_empty() {
-                    // Without a session it is told again when there is one.
+                    // It is written again when there is a session.
                     if let Err(error) = client.transact(&ops).await {
                         tracing::warn!(%error, "the stand-in for ovn-controller did not write");
                     }
@@ -153,13 +162,13 @@ impl Room {
         });
     }
 
-    /// Waits until ovs-vswitchd has carried out what the database asks of it, and has written back what it keeps.
+    /// Waits until ovs-vswitchd has applied the contents of the database and has written its results.
     pub fn settle(&self) {
         self.vsctl(&["set", "open_vswitch", ".", &format!("other_config:settled={}", self.written())]);
     }
 
-    /// How much has been written to the database, in bytes of its log. What ovs-vswitchd reports of the kernel's links
-    /// (`link_state`, `mtu`, `mac_in_use`), whenever it gets to it, is ephemeral and not in there.
+    /// The size of the database's log in bytes. The columns that ovs-vswitchd reports of the kernel's links at any time
+    /// (`link_state`, `mtu`, `mac_in_use`) are ephemeral, so they are not in the log.
     pub fn written(&self) -> u64 {
         std::fs::metadata(self.dir.path().join("conf.db")).unwrap().len()
     }
@@ -179,7 +188,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for Sandbox {
     fn drop(&mut self) {
         for child in [&mut self.vswitchd, &mut self.server] {
             let _ = child.kill();

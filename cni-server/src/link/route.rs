@@ -1,0 +1,197 @@
+//! Routes, of the node and of pods' network namespaces.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType, RouteVia,
+};
+use rtnetlink::{Error, RouteMessageBuilder};
+
+use super::{Link, LinkError, Links};
+
+/// The priority that the kernel gives the connected routes of IPv6 (`IP6_RT_PRIO_ADDRCONF`).
+const CONNECTED_IPV6: u32 = 256;
+
+/// A route: a destination and its gateway.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Route {
+    /// The destination.
+    pub to: IpNet,
+    /// The next hop on the link.
+    pub via: IpAddr,
+}
+
+impl Links {
+    /// Adds a route on the link without replacing one. Succeeds if the route already exists.
+    pub async fn add_route(&self, link: &Link, route: &Route) -> Result<(), LinkError> {
+        let what = format!("add route {} via {} dev {}", route.to, route.via, link.name);
+        let Some(message) = message(link, route) else {
+            return Err(LinkError::on(format!("{what}: families differ"))(Error::RequestFailed));
+        };
+        match self.handle.route().add(message).execute().await.map_err(LinkError::on(what)) {
+            Err(error) if !error.is_present() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Deletes a route. Succeeds if it does not exist.
+    pub async fn delete_route(&self, link: &Link, route: &Route) -> Result<(), LinkError> {
+        let what = format!("delete route {} via {} dev {}", route.to, route.via, link.name);
+        let Some(message) = message(link, route) else { return Ok(()) };
+        match self.handle.route().del(message).execute().await.map_err(LinkError::on(what)) {
+            Err(error) if !error.is_absent() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the routes on the link that the agent created (protocol `static`), for both address families.
+    pub async fn routes(&self, link: &Link) -> Result<BTreeSet<Route>, LinkError> {
+        let messages = self.all_routes(&format!("list routes of {}", link.name)).await?;
+        Ok(messages.iter().filter_map(|message| read_route(message, link.index)).collect())
+    }
+
+    /// Returns the networks that the main routing table reaches on the link without a gateway.
+    pub async fn connected(&self, link: &Link) -> Result<BTreeSet<IpNet>, LinkError> {
+        let messages = self.all_routes(&format!("list connected routes of {}", link.name)).await?;
+        Ok(messages.iter().filter_map(|message| read_connected(message, link.index)).collect())
+    }
+
+    /// Adds the route to the network of one of the link's addresses, as the kernel does when the address is added.
+    /// Succeeds if the route already exists.
+    pub async fn add_connected(&self, link: &Link, address: IpNet) -> Result<(), LinkError> {
+        let message = match address {
+            IpNet::V4(address) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(address.network(), address.prefix_len())
+                .pref_source(address.addr())
+                .scope(RouteScope::Link)
+                .output_interface(link.index)
+                .protocol(RouteProtocol::Kernel)
+                .build(),
+            IpNet::V6(address) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(address.network(), address.prefix_len())
+                .output_interface(link.index)
+                .protocol(RouteProtocol::Kernel)
+                .priority(CONNECTED_IPV6)
+                .build(),
+        };
+        let what = format!("add connected route {} dev {}", address.trunc(), link.name);
+        match self.handle.route().add(message).execute().await.map_err(LinkError::on(what)) {
+            Err(error) if !error.is_present() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the next hops of all default routes, each with the index of its link.
+    pub async fn default_next_hops(&self) -> Result<Vec<(u32, IpAddr)>, LinkError> {
+        let messages = self.all_routes("list default routes").await?;
+        Ok(messages.iter().filter(|message| is_default(message)).flat_map(next_hops).collect())
+    }
+
+    async fn all_routes(&self, what: &str) -> Result<Vec<RouteMessage>, LinkError> {
+        let mut found = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut filter = RouteMessage::default();
+            filter.header.address_family = family;
+            let ask = || self.handle.route().get(filter).execute();
+            found.extend(self.list(what.to_owned(), ask).await?);
+        }
+        Ok(found)
+    }
+}
+
+/// Whether this is a default route.
+pub(crate) fn is_default(message: &RouteMessage) -> bool {
+    message.header.destination_prefix_length == 0 && message.header.kind == RouteType::Unicast
+}
+
+fn next_hops(message: &RouteMessage) -> Vec<(u32, IpAddr)> {
+    let gateway = |attributes: &[RouteAttribute]| {
+        attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Gateway(address) => read_address(address),
+            RouteAttribute::Via(RouteVia::Inet(v4)) => Some(IpAddr::V4(*v4)),
+            RouteAttribute::Via(RouteVia::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+            _ => None,
+        })
+    };
+    let (mut hops, mut link) = (Vec::new(), None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => link = Some(*index),
+            RouteAttribute::MultiPath(all) => {
+                hops.extend(all.iter().filter_map(|hop| Some((hop.interface_index, gateway(&hop.attributes)?))));
+            }
+            _ => {}
+        }
+    }
+    hops.extend(link.zip(gateway(&message.attributes)));
+    hops
+}
+
+fn read_connected(message: &RouteMessage, index: u32) -> Option<IpNet> {
+    let header = &message.header;
+    let (mut to, mut on_link) = (None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => to = read_address(address),
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => return None,
+            RouteAttribute::Oif(oif) => on_link = *oif == index,
+            _ => {}
+        }
+    }
+    let main = header.table == RouteHeader::RT_TABLE_MAIN && header.kind == RouteType::Unicast;
+    (main && on_link).then_some(())?;
+    IpNet::new(to?, header.destination_prefix_length).ok()
+}
+
+fn message(link: &Link, route: &Route) -> Option<RouteMessage> {
+    match (route.to, route.via) {
+        (IpNet::V4(to), IpAddr::V4(via)) => Some(
+            RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(to.network(), to.prefix_len())
+                .gateway(via)
+                .output_interface(link.index)
+                .protocol(RouteProtocol::Static)
+                .build(),
+        ),
+        (IpNet::V6(to), IpAddr::V6(via)) => Some(
+            RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(to.network(), to.prefix_len())
+                .gateway(via)
+                .output_interface(link.index)
+                .protocol(RouteProtocol::Static)
+                .build(),
+        ),
+        _ => None,
+    }
+}
+
+fn read_route(message: &RouteMessage, index: u32) -> Option<Route> {
+    let (mut to, mut via, mut on_link) = (None, None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => to = read_address(address),
+            RouteAttribute::Gateway(address) => via = read_address(address),
+            RouteAttribute::Oif(oif) => on_link = *oif == index,
+            _ => {}
+        }
+    }
+    let to = to.or(match message.header.address_family {
+        AddressFamily::Inet => Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        AddressFamily::Inet6 => Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        _ => None,
+    })?;
+    let ours = on_link && message.header.protocol == RouteProtocol::Static;
+    let to = IpNet::new(to, message.header.destination_prefix_length).ok()?;
+    ours.then_some(Route { to, via: via? })
+}
+
+fn read_address(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    }
+}

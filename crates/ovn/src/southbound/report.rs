@@ -1,0 +1,127 @@
+//! What a node agent reports about its node. It is part of the options for the CMS in the node's settings, which
+//! ovn-controller copies to the node's chassis. So the agent writes no object of the API server.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use ipnet::IpNet;
+
+use super::{MARK, words};
+
+/// Our option with the node's networks: `<interface>@<network>`, separated by semicolons and sorted.
+const NETWORKS: &str = "kube-ovn-networks";
+/// Our option with the largest MTU of pods that fits through the node's tunnels, in bytes.
+const MTU: &str = "kube-ovn-mtu";
+
+/// What a node agent reports about its node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeReport {
+    /// The networks that the node itself uses, each with its interface. A subnet must not overlap them.
+    pub networks: BTreeSet<(String, IpNet)>,
+    /// The largest MTU of pods that fits through the node's tunnels, in bytes. `None` while the node has no tunnel
+    /// interface.
+    pub mtu: Option<u32>,
+}
+
+impl NodeReport {
+    /// Reads the report in these options for the CMS. Leaves out what is not readable.
+    pub fn parse(options: &str) -> Self {
+        let value = |option| words(options).find_map(|word| word.split_once('=').filter(|(key, _)| *key == option));
+        let network = |entry: &str| {
+            let (interface, network) = entry.split_once('@')?;
+            Some((unescape(interface)?, network.parse().ok()?))
+        };
+        Self {
+            networks: value(NETWORKS).into_iter().flat_map(|(_, list)| list.split(';')).filter_map(network).collect(),
+            mtu: value(MTU).and_then(|(_, mtu)| mtu.parse().ok()),
+        }
+    }
+
+    /// Returns these options for the CMS with our mark, and with this report in place of an earlier one. Other options
+    /// stay as they are.
+    pub fn in_options(&self, options: &str) -> String {
+        let ours = |word: &&str| matches!(word.split('=').next(), Some(NETWORKS | MTU));
+        let mut kept: Vec<String> = words(options).filter(|word| !ours(word)).map(str::to_owned).collect();
+        if !kept.iter().any(|word| word == MARK) {
+            kept.push(MARK.to_owned());
+        }
+        if !self.networks.is_empty() {
+            let networks: Vec<_> =
+                self.networks.iter().map(|(interface, network)| format!("{}@{network}", escape(interface))).collect();
+            kept.push(format!("{NETWORKS}={}", networks.join(";")));
+        }
+        kept.extend(self.mtu.map(|mtu| format!("{MTU}={mtu}")));
+        kept.join(",")
+    }
+}
+
+/// Writes an interface name without the separators of the option: `%` and two hexadecimal digits replace every byte
+/// except letters, digits, `-`, `_`, `.` and `:`.
+fn escape(name: &str) -> String {
+    let mut escaped = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
+}
+
+fn unescape(text: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    let mut parts = text.split('%');
+    bytes.extend(parts.next()?.bytes());
+    for part in parts {
+        let digits = part.get(..2).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend(part.bytes().skip(2));
+    }
+    String::from_utf8(bytes).ok().filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(networks: &[(&str, &str)], mtu: Option<u32>) -> NodeReport {
+        let network = |(interface, network): &(&str, &str)| ((*interface).to_owned(), network.parse().unwrap());
+        NodeReport { networks: networks.iter().map(network).collect(), mtu }
+    }
+
+    #[test]
+    fn a_report_is_added_to_other_options_and_read_again() {
+        let nothing = NodeReport::default();
+        assert_eq!(nothing.in_options(""), "kube-ovn");
+        assert_eq!(nothing.in_options("enable-chassis-as-gw, x"), "enable-chassis-as-gw,x,kube-ovn");
+        let report = report(&[("eth1", "fd00::/64"), ("eth1", "172.31.0.0/24"), ("eth0.7", "10.0.0.0/8")], Some(1442));
+        let options = report.in_options("card-serial-number=1,kube-ovn,x");
+        assert_eq!(
+            options,
+            "card-serial-number=1,kube-ovn,x,\
+             kube-ovn-networks=eth0.7@10.0.0.0/8;eth1@172.31.0.0/24;eth1@fd00::/64,kube-ovn-mtu=1442"
+        );
+        assert_eq!(NodeReport::parse(&options), report);
+        assert_eq!(report.in_options(&options), options, "nothing is written again");
+        assert_eq!(nothing.in_options(&options), "card-serial-number=1,kube-ovn,x");
+    }
+
+    #[test]
+    fn odd_names_are_read_as_they_are() {
+        let odd = report(&[("a,b;c@d=%é", "10.0.0.0/24"), ("br-0a:1", "10.1.0.0/24")], None);
+        let options = odd.in_options("");
+        assert_eq!(options, "kube-ovn,kube-ovn-networks=a%2Cb%3Bc%40d%3D%25%C3%A9@10.0.0.0/24;br-0a:1@10.1.0.0/24");
+        assert_eq!(NodeReport::parse(&options), odd);
+    }
+
+    #[test]
+    fn what_is_not_readable_is_left_out() {
+        let options = "kube-ovn-networks=eth0@10.0.0.0/24;eth1;@10.1.0.0/24;eth2@10.0.0.0/99;%4@10.2.0.0/24;%zé@10.3.0.0/24,\
+                       kube-ovn-mtu=many";
+        assert_eq!(NodeReport::parse(options), report(&[("eth0", "10.0.0.0/24")], None));
+        assert_eq!(NodeReport::parse("kube-ovn-networks,kube-ovn-mtu=,kube-ovn"), NodeReport::default());
+        assert_eq!(NodeReport::parse(""), NodeReport::default());
+    }
+}
