@@ -1,15 +1,18 @@
-//! Chassis of nodes that are gone. ovn-controller makes its chassis, and leaves it when its machine is switched off: all other
+//! Chassis in the southbound database: those of nodes that are gone are removed, and what the agents of the others report of
+//! their nodes is passed on. ovn-controller makes its chassis, and leaves it when its machine is switched off: all other
 //! nodes then keep a tunnel to nowhere. What bears our mark and is no Node of the cluster is removed; others' are left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ovn::southbound::Chassis;
-use ovsdb::Uuid;
+use ovn::southbound::{Chassis, NodeReport};
 use ovsdb::client::{Changes, Client};
-use tokio::sync::watch;
+use ovsdb::{Replica, Uuid};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
+
+use crate::cluster::Event;
 
 /// The cluster's Nodes by name, while this replica leads and knows them all.
 pub type Nodes = Option<Arc<BTreeSet<Arc<str>>>>;
@@ -17,12 +20,36 @@ pub type Nodes = Option<Arc<BTreeSet<Arc<str>>>>;
 /// How long a chassis that has come back is left alone before it is removed again. Its ovn-controller still runs.
 const AGAIN: Duration = Duration::from_secs(30);
 
+/// What the southbound database says of a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeChassis {
+    /// The name of its chassis, which is the node's `system-id`.
+    pub id: Arc<str>,
+    /// What its agent reports.
+    pub report: NodeReport,
+}
+
 /// Runs for as long as somebody tells of nodes.
-pub async fn run(southbound: Client, mut changes: Changes, mut nodes: watch::Receiver<Nodes>) {
+pub async fn run(
+    southbound: Client,
+    mut changes: Changes,
+    mut nodes: watch::Receiver<Nodes>,
+    owner: mpsc::Sender<Event>,
+) {
     let mut connected = southbound.connected();
     let mut removed = Removed::default();
+    let mut reported = BTreeMap::new();
     loop {
         let now = Instant::now();
+        if *connected.borrow() {
+            let reports = southbound.read(reports);
+            if reports != reported {
+                reported.clone_from(&reports);
+                if owner.send(Event::Reports(reports)).await.is_err() {
+                    return;
+                }
+            }
+        }
         let known = nodes.borrow_and_update().clone();
         let wake = match known {
             Some(known) if *connected.borrow_and_update() => remove(&southbound, &known, &mut removed, now).await,
@@ -35,6 +62,16 @@ pub async fn run(southbound: Client, mut changes: Changes, mut nodes: watch::Rec
             () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
         }
     }
+}
+
+/// The chassis of the nodes, by node.
+fn reports(replica: &Replica) -> BTreeMap<Arc<str>, NodeChassis> {
+    let chassis = Chassis::all(replica);
+    let each = chassis.map(|chassis| {
+        let report = chassis.report();
+        (chassis.hostname.as_str().into(), NodeChassis { id: chassis.name.into(), report })
+    });
+    each.collect()
 }
 
 /// Removes what there is to remove now; when to look again, if anything is left.
@@ -76,7 +113,7 @@ impl Removed {
         let hosts: BTreeSet<&str> = stale.iter().map(|chassis| chassis.hostname.as_str()).collect();
         self.at.retain(|host, (_, at)| now < *at + AGAIN || hosts.contains(host.as_str()));
         stale.retain(|chassis| self.at.get(&chassis.hostname).is_none_or(|(_, at)| now >= *at + AGAIN));
-        for Chassis { id, name, hostname } in &stale {
+        for Chassis { id, name, hostname, .. } in &stale {
             let before = self.at.insert(hostname.clone(), (*id, now));
             // The same row is there still because its removal failed.
             if before.is_some_and(|(row, _)| row != *id) {

@@ -9,6 +9,8 @@
 mod objects;
 mod store;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::{IpPool, Subnet};
@@ -16,6 +18,7 @@ use api::{IpPool, Subnet};
 pub use objects::{IpRecord, Member, Namespace, Node, Pod, STATEFUL_SET, StatefulSet};
 pub use store::{Change, Noticed, Store, Watched};
 
+use crate::chassis::NodeChassis;
 use crate::sets::Sets;
 use crate::watch::Seen;
 
@@ -30,6 +33,10 @@ macro_rules! kinds {
             $($(#[$doc])* $event(Seen<$kept>),)*
             /// What is wrong with the configured service range, if anything; see [`crate::services`].
             Services(Option<Arc<str>>),
+            /// The nodes' chassis and what their agents report, by node; see [`crate::chassis`].
+            Reports(BTreeMap<Arc<str>, NodeChassis>),
+            /// The addresses of the API servers; see [`crate::api_servers`].
+            ApiServers(BTreeSet<IpAddr>),
         }
 
         /// The name of an object. The order is the order of deciding: what others depend on comes first.
@@ -44,6 +51,10 @@ macro_rules! kinds {
             $($(#[$doc])* pub $field: Store<$kept>,)*
             /// What is wrong with the configured service range.
             pub services: Option<Arc<str>>,
+            /// The nodes' chassis and what their agents report, by node.
+            pub reports: BTreeMap<Arc<str>, NodeChassis>,
+            /// The addresses of the API servers.
+            pub api_servers: BTreeSet<IpAddr>,
             /// Reverse index: the ports of each namespace's pods.
             pods_of: Sets<Arc<str>>,
         }
@@ -61,6 +72,11 @@ macro_rules! kinds {
                         self.services = wrong;
                         Vec::new()
                     }
+                    Event::ApiServers(addresses) => {
+                        self.api_servers = addresses;
+                        Vec::new()
+                    }
+                    Event::Reports(reports) => self.take_in_reports(reports),
                 }
             }
 
@@ -109,6 +125,13 @@ impl Cluster {
     /// The ports of a namespace's pods.
     pub fn ports_of(&self, namespace: &str) -> impl Iterator<Item = &Arc<str>> {
         self.pods_of.of(namespace)
+    }
+
+    fn take_in_reports(&mut self, reports: BTreeMap<Arc<str>, NodeChassis>) -> Vec<Noticed> {
+        let before = std::mem::replace(&mut self.reports, reports);
+        let names: BTreeSet<&Arc<str>> = before.keys().chain(self.reports.keys()).collect();
+        let changed = names.into_iter().filter(|name| before.get(*name) != self.reports.get(*name));
+        changed.map(|name| Noticed { object: Object::Node(Arc::clone(name)), change: Change::Decides }).collect()
     }
 
     fn index(&mut self, noticed: &[Noticed]) {

@@ -11,6 +11,7 @@ mod bindings;
 mod gateways;
 mod namespaces;
 mod nodes;
+mod own_networks;
 mod pods;
 mod pools;
 mod recover;
@@ -95,6 +96,8 @@ pub struct Engine {
     pool_bindings: Bindings,
     /// Pods and nodes that have no address, and why.
     refused: HashMap<Object, Refused>,
+    /// What each node uses itself.
+    own_networks: BTreeMap<Arc<str>, own_networks::Own>,
     /// The node that has each of the nodes' own addresses.
     node_addresses: BTreeMap<IpAddr, Arc<str>>,
     /// The nodes that have another one's address.
@@ -132,6 +135,7 @@ impl Engine {
             pools_of: Sets::default(),
             pool_bindings: Bindings::default(),
             refused: HashMap::new(),
+            own_networks: BTreeMap::new(),
             node_addresses: BTreeMap::new(),
             contenders: BTreeMap::new(),
             recorded_gateways: HashMap::new(),

@@ -8,6 +8,7 @@
 //!                                      publish -> API server
 //! ```
 
+mod api_servers;
 mod args;
 mod chassis;
 mod cluster;

@@ -6,9 +6,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{EventSource, ObjectReference};
-use k8s_openapi::api::events::v1::Event;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tokio::sync::mpsc;
@@ -112,7 +111,7 @@ fn complaints(engine: &Engine, cluster: &Cluster, object: &Object, refusal: Opti
             if let Object::Node(name) = object
                 && found.is_empty()
             {
-                found.extend(engine.node_inside(name).map(|message| (INSIDE, CHECKING, message)));
+                found.extend(engine.node_inside(cluster, name).map(|message| (INSIDE, CHECKING, message)));
             }
         }
         Object::Namespace(_) => {
@@ -178,7 +177,7 @@ pub async fn run(client: Client, identity: Arc<str>, mut notices: mpsc::Unbounde
         let event = event(notice, &identity, jiff::Timestamp::now());
         let api = Api::<Event>::namespaced(client.clone(), event.metadata.namespace.as_deref().unwrap_or_default());
         if let Err(error) = api.create(&PostParams::default(), &event).await {
-            let about = event.regarding.unwrap_or_default();
+            let about = event.involved_object;
             tracing::warn!(%error, kind = about.kind, name = about.name, "an event was not taken");
         }
     }
@@ -190,31 +189,30 @@ const REPORTER: &str = "kube-ovn-controller";
 const LONGEST_NOTE: usize = 1000;
 const LONGEST_NAME: usize = 230;
 
-/// The event of a notice. Its source is given twice: in the field of today, and in the one that tools for older versions read.
+/// The event of a notice: a core/v1 one, since only there its source can be written in the field that tools for kube-ovn
+/// read. The API server shows it as one of events.k8s.io too.
 fn event(notice: Notice, identity: &str, now: jiff::Timestamp) -> Event {
     let Notice { about, reason, message, action } = notice;
-    let namespace = about.namespace.clone().unwrap_or_else(|| "default".to_owned());
     let name = cut(about.name.as_deref().unwrap_or_default(), LONGEST_NAME);
-    let time = Time(now);
     Event {
         metadata: ObjectMeta {
             name: Some(format!("{name}.{:x}", now.as_nanosecond())),
-            namespace: Some(namespace),
+            namespace: Some(about.namespace.clone().unwrap_or_else(|| "default".to_owned())),
             ..ObjectMeta::default()
         },
         action: Some(action.to_owned()),
-        deprecated_count: Some(1),
-        deprecated_first_timestamp: Some(time.clone()),
-        deprecated_last_timestamp: Some(time),
-        deprecated_source: Some(EventSource { component: Some(REPORTER.to_owned()), host: None }),
-        event_time: Some(MicroTime(now)),
-        note: Some(cut(&message, LONGEST_NOTE).to_owned()),
+        count: Some(1),
+        event_time: None,
+        first_timestamp: Some(Time(now)),
+        last_timestamp: Some(Time(now)),
+        involved_object: about,
+        message: Some(cut(&message, LONGEST_NOTE).to_owned()),
         reason: Some(reason.to_owned()),
-        regarding: Some(about),
         related: None,
-        reporting_controller: Some(REPORTER.to_owned()),
+        reporting_component: Some(REPORTER.to_owned()),
         reporting_instance: Some(cut(identity, 128).to_owned()),
         series: None,
+        source: Some(EventSource { component: Some(REPORTER.to_owned()), host: None }),
         type_: Some(if reason == ALLOCATED { "Normal" } else { "Warning" }.to_owned()),
     }
 }
@@ -276,8 +274,8 @@ mod tests {
         notices.about(&engine, &cluster, &object, None);
         let mut lines = Vec::new();
         while let Ok(notice) = receiver.try_recv() {
-            let Event { type_, reason, note, .. } = event(notice, "id", jiff::Timestamp::UNIX_EPOCH);
-            lines.push(format!("{} {}: {}", type_.unwrap(), reason.unwrap(), note.unwrap()));
+            let Event { type_, reason, message, .. } = event(notice, "id", jiff::Timestamp::UNIX_EPOCH);
+            lines.push(format!("{} {}: {}", type_.unwrap(), reason.unwrap(), message.unwrap()));
         }
         lines
     }
@@ -287,10 +285,10 @@ mod tests {
         let about = reference("Pod", &"p".repeat(253), Some("shop"), "1");
         let notice = Notice { about, reason: "AcquireAddressFailed", message: "ä".repeat(600), action: ALLOCATING };
         let event = event(notice, "controller-0", jiff::Timestamp::UNIX_EPOCH);
-        assert_eq!(event.reporting_controller, event.deprecated_source.and_then(|source| source.component));
+        assert_eq!(event.reporting_component, event.source.and_then(|source| source.component));
         assert_eq!(event.metadata.namespace.as_deref(), Some("shop"));
         assert!(event.metadata.name.unwrap().len() <= 253);
-        assert_eq!(event.note.unwrap().len(), 1000);
+        assert_eq!(event.message.unwrap().len(), 1000);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::notices::Notices;
 use crate::owner::{Inputs, Outputs, Owner, Witness};
 use crate::publish::Publisher;
 use crate::watch::follow;
-use crate::{chassis, notices, services};
+use crate::{api_servers, chassis, notices, services};
 
 /// Runs the controller until it is asked to stop.
 pub async fn run(args: Args) -> anyhow::Result<()> {
@@ -63,9 +63,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tokio::spawn(endpoint.serve());
     if let Some(southbound) = southbound {
         let (southbound, changes) = ovsdb::client::Client::spawn(southbound);
-        tokio::spawn(chassis::run(southbound, changes, nodes));
+        tokio::spawn(chassis::run(southbound, changes, nodes, events_in.clone()));
     }
     watches(&client, &events_in);
+    tokio::spawn(api_servers::run(client.clone(), events_in.clone()));
     tokio::spawn(services::run(client.clone(), args.service_cluster_ip_range, events_in.clone()));
     let election = tokio::spawn(election::run(
         client,

@@ -21,7 +21,9 @@ impl Southbound {
         let open = || Client::spawn(Config::new(vec![server.endpoint()], "OVN_Southbound", southbound::chassis()));
         let (nodes, told) = watch::channel(None);
         let (remover, changes) = open();
-        tokio::spawn(run(remover, changes, told));
+        let (reports, mut unread) = mpsc::channel(8);
+        tokio::spawn(run(remover, changes, told, reports));
+        tokio::spawn(async move { while unread.recv().await.is_some() {} });
         let client = open().0;
         client.synced().await;
         Self { _server: server, client, nodes }
@@ -109,8 +111,12 @@ async fn one_that_comes_back_is_not_fought_over() {
 
 #[test]
 fn a_chassis_is_due_once_in_a_while() {
-    let chassis =
-        |id, host: &str| Chassis { id: Uuid::from_u128(id), name: "id".to_owned(), hostname: host.to_owned() };
+    let chassis = |id, host: &str| Chassis {
+        id: Uuid::from_u128(id),
+        name: "id".to_owned(),
+        hostname: host.to_owned(),
+        options: String::new(),
+    };
     let mut removed = Removed::default();
     let start = Instant::now();
     assert_eq!(removed.next(), None);

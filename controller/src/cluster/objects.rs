@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use api::annotations::IP_RESERVED_LABEL;
+use api::annotations::{CHASSIS, IP_RESERVED_LABEL};
 use api::{
     AddressWant, Addresses, FieldError, Ip, IpPool, IpSpec, NamespaceNet, NamespaceView, NodeView, Placement, PodView,
     PodWant, StatefulSetView, Subnet,
@@ -62,6 +62,8 @@ pub struct Node {
     pub internal: BTreeSet<IpAddr>,
     /// The place on the join switch that its annotations name.
     pub net: Result<Option<Placement>, FieldError>,
+    /// The chassis that its annotations name.
+    pub chassis: Option<Arc<str>>,
 }
 
 impl Node {
@@ -73,6 +75,7 @@ impl Node {
             made: made(&view.metadata),
             internal: view.internal_ips().collect(),
             net: Placement::of_node(view),
+            chassis: view.annotation(CHASSIS).map(Into::into),
         }
     }
 

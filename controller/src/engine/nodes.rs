@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::{Cidrs, SubnetDef};
+use api::{Cidr, SubnetDef};
 use ipam::Want;
 use plan::Node;
 
 use super::pods::LONGEST_NAME;
 use super::waiting::Line;
-use super::{Engine, Install, Refused};
+use super::{Engine, Refused};
 use crate::cluster::{Cluster, Object};
 
 impl Engine {
@@ -19,6 +19,7 @@ impl Engine {
         let port: Arc<str> = api::node_port(name).into();
         self.decided.insert(Object::Ip(Arc::clone(&port)));
         let join = Arc::clone(&self.install.settings.node_switch);
+        self.note_own_networks(cluster, name);
         let Some(node) = cluster.nodes.get(name) else {
             self.refused.remove(&object);
             self.waiting.done(&object);
@@ -98,45 +99,13 @@ impl Engine {
         ))
     }
 
-    /// Whether one of the node's own addresses is of the network's, and which: pods could not reach it, and the node would
-    /// send what is for it to OVN.
-    pub fn node_inside(&self, name: &str) -> Option<String> {
-        let node = self.world.node(name)?;
-        for address in &node.internal {
-            let inside = |cidrs: &Cidrs| cidrs.iter().find(|cidr| cidr.contains(*address)).copied();
-            if let Some(cidr) = inside(&self.install.services) {
-                return Some(format!(
-                    "node {name}: its address {address} is inside --service-cluster-ip-range, {cidr}: one of the two must change"
-                ));
-            }
-            let subnet = self.world.subnets().find_map(|subnet| Some((subnet, inside(&subnet.cidrs)?)));
-            if let Some((subnet, cidr)) = subnet {
-                let flag = self.flag_of(&subnet.name).map_or_else(String::new, |flag| format!(" ({flag})"));
-                return Some(format!(
-                    "node {name}: its address {address} is inside subnet {}{flag}, {cidr}: pods do not reach it; one of the two \
-                     must change",
-                    subnet.name
-                ));
-            }
-        }
-        None
-    }
-
-    /// The flag that gave a subnet its networks when it was made.
-    fn flag_of(&self, subnet: &str) -> Option<&'static str> {
-        let Install { settings, default_subnet, .. } = &self.install;
-        if *subnet == **default_subnet {
-            Some("--default-cidr")
-        } else {
-            (*subnet == *settings.node_switch).then_some("--node-switch-cidr")
-        }
-    }
-
     /// The nodes that have an address inside a subnet are told about again.
-    pub(super) fn tell_nodes_inside(&mut self, subnet: &SubnetDef) {
+    pub(super) fn tell_nodes_inside(&mut self, cluster: &Cluster, subnet: &SubnetDef) {
         let inside = |name: &Arc<str>| {
-            let node = self.world.node(name);
-            node.is_some_and(|node| node.internal.iter().any(|ip| subnet.cidrs.iter().any(|cidr| cidr.contains(*ip))))
+            let own = self.world.node(name).into_iter().flat_map(|node| &node.internal).map(|ip| Cidr::from(*ip));
+            let reported = cluster.reports.get(name).into_iter().flat_map(|chassis| &chassis.report.networks);
+            let networks = own.chain(reported.filter_map(|(_, network)| network.to_string().parse().ok()));
+            networks.into_iter().any(|network| subnet.cidrs.iter().any(|cidr| cidr.overlaps(&network)))
         };
         let nodes: Vec<_> = self.world.node_names().filter(inside).collect();
         self.decided.extend(nodes.into_iter().map(Object::Node));

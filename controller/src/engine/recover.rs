@@ -14,7 +14,7 @@ use ovsdb::{Replica, Row};
 
 use super::subnets::is_foreign;
 use super::{Engine, Install};
-use crate::cluster::{Cluster, Object};
+use crate::cluster::{Cluster, Object, Pod};
 
 /// An address on record.
 struct Record {
@@ -29,7 +29,7 @@ impl Engine {
         let mut engine = Self::new(install);
         let ours = || cluster.subnets.values().filter(|subnet| !is_foreign(subnet));
         for subnet in ours() {
-            engine.keep_in_force(replica, subnet);
+            engine.keep_in_force(cluster, replica, subnet);
         }
         engine.keep_vanished(cluster, replica);
         let mut oldest_first: Vec<&Subnet> = ours().collect();
@@ -38,7 +38,7 @@ impl Engine {
             // What the database has of a subnet stays until it is known who lives in it. What is wrong with the object is
             // said when it is decided about.
             if engine.subnet(subnet.metadata.name.as_deref().unwrap_or_default()).is_none() {
-                let _ = engine.enforce(subnet);
+                let _ = engine.enforce(cluster, subnet, false);
             }
         }
         engine.keep_pools(cluster);
@@ -56,7 +56,7 @@ impl Engine {
     /// Puts a subnet in force as the database has it, before its object is looked at. An object that has been edited into
     /// nonsense, or into the range of another subnet, is thus refused after a change of leaders as it was before: running
     /// pods keep their network, excluded addresses stay excluded, and what was private stays private.
-    fn keep_in_force(&mut self, replica: &Replica, subnet: &Subnet) {
+    fn keep_in_force(&mut self, cluster: &Cluster, replica: &Replica, subnet: &Subnet) {
         let name = subnet.metadata.name.as_deref().unwrap_or_default();
         let port = format!("{}-{name}", self.install.settings.router);
         let Some(spec) = recorded(replica, name).or_else(|| networks_alone(replica, &port, subnet)) else { return };
@@ -64,7 +64,7 @@ impl Engine {
         // What its status shows as in force is what the database has.
         let shown = subnet.status.as_ref().and_then(|status| status.in_force.as_ref());
         before.metadata.generation = shown.map(|in_force| in_force.generation);
-        if let Err((_, why)) = self.enforce(&before) {
+        if let Err((_, why)) = self.enforce(cluster, &before, true) {
             tracing::error!(subnet = name, why, "what the database has of the subnet cannot stay in force");
         }
     }
@@ -78,7 +78,7 @@ impl Engine {
             if ours || recorded(replica, name).is_none() {
                 continue;
             }
-            self.keep_in_force(replica, &Subnet::new(name, SubnetSpec::default()));
+            self.keep_in_force(cluster, replica, &Subnet::new(name, SubnetSpec::default()));
             self.mark(Object::Subnet(name.into()));
         }
     }
@@ -88,9 +88,14 @@ impl Engine {
     fn keep_leases(&mut self, cluster: &Cluster, replica: &Replica) {
         let join = Arc::clone(&self.install.settings.node_switch);
         let nodes = || cluster.nodes.values().map(|node| (node.port(), &node.net));
+        // A record of a namesake that is gone is not this pod's, except for the place in a stateful set that both have.
+        let own = |port: &Arc<str>, pod: &Pod| {
+            let uid = cluster.ips.get(port).map(|ip| ip.spec.pod_uid.as_str()).filter(|uid| !uid.is_empty());
+            pod.member.is_some() || uid.is_none_or(|uid| *uid == *pod.uid)
+        };
         let pods = || {
-            let pods = cluster.pods.iter().filter(|(port, pod)| !pod.done && !is_a_nodes(cluster, port));
-            pods.map(|(port, pod)| (Arc::clone(port), &pod.net))
+            let live = cluster.pods.iter().filter(|(port, pod)| !pod.done && !is_a_nodes(cluster, port));
+            live.filter(|(port, pod)| own(port, pod)).map(|(port, pod)| (Arc::clone(port), &pod.net))
         };
         for (port, _) in nodes() {
             self.read_back(&port, northbound(replica, &port, Some(&join)));

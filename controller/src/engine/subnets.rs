@@ -59,7 +59,7 @@ impl Engine {
                 self.retire_subnet(name)
                     .map_or_else(|holders| Verdict::Held { message: holders }, |()| Verdict::Released)
             } else {
-                self.enforce(subnet).map_or_else(
+                self.enforce(cluster, subnet, false).map_or_else(
                     |(reason, message)| {
                         tracing::warn!(subnet = &**name, reason, message, "the subnet cannot be used as written");
                         Verdict::Invalid { reason, message }
@@ -92,7 +92,13 @@ impl Engine {
     }
 
     /// Puts a subnet in force, as far as it agrees with itself and with the others.
-    pub(super) fn enforce(&mut self, subnet: &Subnet) -> Result<(), (&'static str, String)> {
+    /// `on_record`: it was in force before, by the database.
+    pub(super) fn enforce(
+        &mut self,
+        cluster: &Cluster,
+        subnet: &Subnet,
+        on_record: bool,
+    ) -> Result<(), (&'static str, String)> {
         let invalid = |error: FieldError| ("ValidateSubnetFailed", error.to_string());
         let def = SubnetDef::parse(subnet).map_err(invalid)?;
         for cidr in def.cidrs.iter() {
@@ -100,6 +106,9 @@ impl Engine {
                 let why = format!("{cidr} overlaps the service range {services}");
                 return Err(invalid(FieldError::new(subnet.object(), "spec.cidrBlock", why)));
             }
+        }
+        if let Some(why) = self.takes_from_nodes(cluster, &def).filter(|_| !on_record) {
+            return Err(("NodeNetworkConflict", FieldError::new(subnet.object(), "spec.cidrBlock", why).to_string()));
         }
         let router_port = format!("{}-{}", def.name, self.install.settings.router);
         if let Some(port) = self.world.port(&router_port) {
@@ -117,7 +126,10 @@ impl Engine {
         self.ipam.set_subnet(&def.name, &network).map_err(|refusal| ("AddressesInConflict", refusal.to_string()))?;
         if self.world.subnet(&def.name) != Some(&def) {
             self.tell_those_inside(&def.name);
-            self.tell_nodes_inside(&def);
+            if let Some(before) = self.world.subnet(&def.name).cloned() {
+                self.tell_nodes_inside(cluster, &before);
+            }
+            self.tell_nodes_inside(cluster, &def);
             tracing::info!(subnet = def.name, cidr = %def.cidrs, gateway = %def.gateway, "subnet in force");
             self.undecided.extend(self.pools_of.of(&def.name).cloned().map(Object::IpPool));
             self.reconsider_refused();
@@ -166,7 +178,7 @@ impl Engine {
     }
 
     /// A subnet has changed or is gone, and may have been in the way of others.
-    fn reconsider_refused(&mut self) {
+    pub(super) fn reconsider_refused(&mut self) {
         let refused = self.verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Invalid { .. }));
         self.undecided.extend(refused.map(|(name, _)| Object::Subnet(Arc::clone(name))));
     }

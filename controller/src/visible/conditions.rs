@@ -1,7 +1,7 @@
 //! The conditions of a Subnet and of an IPPool: `Validated`, `Ready`, `Error`, as kube-ovn names them; and `Unserved` for
 //! what a Subnet asks for and this version does not do.
 
-use api::{Condition, SubnetSpec};
+use api::Condition;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -14,7 +14,7 @@ type Said = (String, String, String);
 pub(super) fn of_subnet(
     verdict: &Verdict,
     protected: bool,
-    spec: &SubnetSpec,
+    unserved: Option<String>,
     before: &[Condition],
     now: Timestamp,
 ) -> Vec<Condition> {
@@ -34,7 +34,7 @@ pub(super) fn of_subnet(
         }
         Verdict::Released => (said(true, "Valid", ""), said(false, "Deleting", ""), said(false, "Deleting", "")),
     };
-    let unserved = api::unserved(spec).map(|message| said(true, "FieldsNotServed", &message));
+    let unserved = unserved.map(|message| said(true, "FieldsNotServed", &message));
     conditions(found, unserved, before, now)
 }
 

@@ -1,6 +1,7 @@
 //! The annotations of a Pod and of a Node: the place that it has in a subnet. They are for users and tools to read; node
 //! agents read IP objects.
 
+use api::annotations::CHASSIS;
 use api::{Addresses, Family, FieldError, Placement, SubnetDef};
 use ipam::Lease;
 use serde_json::{Value, json};
@@ -22,10 +23,16 @@ pub(super) fn of_pod(engine: &Engine, cluster: &Cluster, port: &str) -> Option<A
 pub(super) fn of_node(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Action> {
     let node = cluster.nodes.get(name)?;
     let port = node.port();
-    let (subnet, lease) = engine.lease(&port)?;
-    let subnet = engine.subnet(subnet)?;
-    let place = news(subnet, subnet.gateway, lease, &node.net)?;
-    Some(annotate(&node.uid, &json!(place.node_annotations(&port))))
+    let place = engine.lease(&port).and_then(|(subnet, lease)| {
+        let subnet = engine.subnet(subnet)?;
+        news(subnet, subnet.gateway, lease, &node.net)
+    });
+    let mut annotations = place.map(|place| place.node_annotations(&port)).unwrap_or_default();
+    let chassis = cluster.reports.get(name).map(|chassis| &chassis.id);
+    if let Some(id) = chassis.filter(|id| node.chassis.as_ref() != Some(*id)) {
+        annotations.insert(CHASSIS.to_owned(), id.to_string());
+    }
+    (!annotations.is_empty()).then(|| annotate(&node.uid, &json!(annotations)))
 }
 
 /// The place that a lease in a subnet is, unless the object says just that already.

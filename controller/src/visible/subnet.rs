@@ -97,6 +97,13 @@ fn edit(engine: &Engine, subnet: &Subnet) -> Option<Action> {
                     adopt(&mut spec, &subnet.spec, def);
                 }
             }
+            if let Some(def) = engine.subnet(name).filter(|_| *verdict == Verdict::Valid) {
+                for (field, written, default) in texts(&subnet.spec, def) {
+                    if written.is_some_and(|text| text.trim().is_empty()) {
+                        spec.insert(field.to_owned(), json!(default));
+                    }
+                }
+            }
             let listed: BTreeSet<&str> = subnet.spec.namespaces.iter().map(String::as_str).collect();
             let more: Vec<&str> =
                 engine.wishers(name).map(|(wisher, _)| &**wisher).filter(|wisher| !listed.contains(wisher)).collect();
@@ -124,24 +131,32 @@ fn adopt(spec: &mut Map<String, Value>, written: &SubnetSpec, def: &SubnetDef) {
     }
 }
 
-/// Fields of the spec that its author left open, by server-side apply: `metadata.managedFields` shows them as the
+/// The fields of text that have a default: what is written there, and the default.
+fn texts<'a>(spec: &'a SubnetSpec, def: &SubnetDef) -> [(&'static str, Option<&'a str>, String); 5] {
+    [
+        ("protocol", spec.protocol.as_deref(), def.cidrs.protocol().to_owned()),
+        ("gateway", spec.gateway.as_deref(), def.gateway.to_string()),
+        ("gatewayType", spec.gateway_type.as_deref(), def.gateway_type.to_string()),
+        ("provider", spec.provider.as_deref(), def.provider.clone()),
+        ("vpc", spec.vpc.as_deref(), def.vpc.clone()),
+    ]
+}
+
+/// Fields of the spec that its author left out, by server-side apply: `metadata.managedFields` shows them as the
 /// controller's. An apply that leaves out a field which it set before removes it, so each one repeats those that are still the
-/// controller's.
+/// controller's. A field that is there and empty is its author's, as clients in Go write it, and [`edit`] fills it in.
 fn defaults(engine: &Engine, subnet: &Subnet) -> Option<Action> {
     let name = subnet.metadata.name.as_deref()?;
     let def = engine.subnet(name).filter(|_| engine.verdict(name) == Some(&Verdict::Valid))?;
     let spec = &subnet.spec;
-    let text = |text: &Option<String>| text.clone().filter(|text| !text.is_empty()).map(Value::String);
-    let fields: [(&str, Option<Value>, Value); 8] = [
-        ("protocol", text(&spec.protocol), json!(def.cidrs.protocol())),
-        ("gateway", text(&spec.gateway), json!(def.gateway.to_string())),
-        ("gatewayType", text(&spec.gateway_type), json!(def.gateway_type.to_string())),
-        ("provider", text(&spec.provider), json!(def.provider)),
-        ("vpc", text(&spec.vpc), json!(def.vpc)),
+    let texts =
+        texts(spec, def).map(|(field, written, default)| (field, written.map(|text| json!(text)), json!(default)));
+    let switches = [
         ("default", spec.default.map(Value::Bool), json!(def.default)),
         ("natOutgoing", spec.nat_outgoing.map(Value::Bool), json!(def.nat_outgoing)),
         ("private", spec.private.map(Value::Bool), json!(def.private)),
     ];
+    let fields: Vec<(&str, Option<Value>, Value)> = texts.into_iter().chain(switches).collect();
     if fields.iter().all(|(_, written, _)| written.is_some()) {
         return None;
     }
@@ -201,8 +216,11 @@ pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::
         let gone = has_finalizer(subnet) && before.is_in_force();
         return gone.then(|| Action::merge(&json!({ "metadata": { "uid": uid }, "status": status })));
     }
+    let unserved: Vec<String> =
+        api::unserved(&subnet.spec).into_iter().chain(engine.mtu_shortfall(cluster, name)).collect();
+    let unserved = (!unserved.is_empty()).then(|| unserved.join("; "));
     let mut status = SubnetStatus {
-        conditions: conditions::of_subnet(verdict, has_finalizer(subnet), &subnet.spec, &before.conditions, now),
+        conditions: conditions::of_subnet(verdict, has_finalizer(subnet), unserved, &before.conditions, now),
         activate_gateway: before.activate_gateway.clone(),
         in_force: in_force(engine, name),
         ..SubnetStatus::default()

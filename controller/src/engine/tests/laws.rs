@@ -217,8 +217,8 @@ impl Life {
         }
         lines.extend(self.scene.facts_about(""));
         // Any of the addresses in the way may be named.
-        let lasting = |line: String| match line.split_once("AddressesInConflict") {
-            Some((before, _)) => format!("{before}AddressesInConflict"),
+        let lasting = |line: String| match line.split_once("AddressesInConflict").or(line.split_once(" is in use by ")) {
+            Some((before, _)) => before.to_owned(),
             None => line,
         };
         lines.into_iter().map(lasting).collect()
@@ -402,10 +402,12 @@ fn namespace_step() -> impl Strategy<Value = Step> {
 }
 
 fn node_step() -> impl Strategy<Value = Step> {
-    (one_of(&["n1", "n2", "n1.default"]), one_of(&["172.31.0.1", "10.33.0.4"])).prop_map(|(name, address)| {
-        let addresses = json!([{ "type": "InternalIP", "address": address }]);
-        Step::Put("Node", name.to_owned(), json!({ "status": { "addresses": addresses } }))
-    })
+    (one_of(&["n1", "n2", "n1.default"]), one_of(&["172.31.0.1", "10.33.0.4", "10.34.0.6"])).prop_map(
+        |(name, address)| {
+            let addresses = json!([{ "type": "InternalIP", "address": address }]);
+            Step::Put("Node", name.to_owned(), json!({ "status": { "addresses": addresses } }))
+        },
+    )
 }
 
 fn set_step() -> impl Strategy<Value = Step> {

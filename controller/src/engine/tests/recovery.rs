@@ -34,6 +34,17 @@ fn running(path: &str, uid: &str, address: &str) -> Pod {
 }
 
 #[test]
+fn a_namesake_of_a_pod_that_is_gone_does_not_get_its_address() {
+    let mut record = ip("a.default", "a", "default", "ovn-default", "10.16.0.10", "0a:00:00:00:00:0b");
+    record.spec.pod_uid = "uid-1".to_owned();
+    let ports: &[(&str, &str)] = &[("a.default", "0a:00:00:00:00:0c 10.16.0.10")];
+    let at =
+        |uid: &str| recovered(vec![pod("default/a", uid, json!({}))], vec![record.clone()], ports).outcome("default/a");
+    assert_eq!(at("uid-1"), "10.16.0.10 of ovn-default");
+    assert_eq!(at("uid-2"), "10.16.0.2 of ovn-default");
+}
+
+#[test]
 fn annotations_alone_are_no_record() {
     // A copy of a pod has its annotations, and anybody can write some.
     let pods = vec![

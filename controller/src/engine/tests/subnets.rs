@@ -41,17 +41,19 @@ fn a_flag_that_came_too_late_for_its_subnet_is_told_of() {
 }
 
 #[test]
-fn a_subnet_that_comes_over_a_nodes_own_address_has_the_node_told() {
+fn a_node_that_comes_with_an_address_inside_a_subnet_is_told() {
     let mut scene = Scene::new();
-    scene.happens(Event::Nodes(Seen::Apply(node("n1", "172.31.0.1"))));
-    assert_eq!(scene.engine.node_inside("n1"), None);
-    scene.engine.take_decided();
-    scene.subnet("far", json!({ "cidrBlock": "172.30.0.0/24" }));
-    assert!(!scene.engine.take_decided().contains(&Object::Node("n1".into())));
     scene.subnet("over", json!({ "cidrBlock": "172.31.0.0/24" }));
+    scene.happens(Event::Nodes(Seen::Apply(node("n2", "172.30.0.1"))));
+    assert_eq!(scene.engine.node_inside(&scene.cluster, "n2"), None);
+    scene.happens(Event::Nodes(Seen::Apply(node("n1", "172.31.0.1"))));
     assert!(scene.engine.take_decided().contains(&Object::Node("n1".into())));
     let why = "node n1: its address 172.31.0.1 is inside subnet over, 172.31.0.0/24: pods do not reach it; one of the two must change";
-    assert_eq!(scene.engine.node_inside("n1").as_deref(), Some(why));
+    assert_eq!(scene.engine.node_inside(&scene.cluster, "n1").as_deref(), Some(why));
+    scene.subnet("over", json!({ "cidrBlock": "172.31.1.0/24" }));
+    assert!(scene.engine.take_decided().contains(&Object::Node("n1".into())), "the event is looked at again");
+    scene.subnet("net", json!({ "cidrBlock": "172.31.0.0/24" }));
+    assert_eq!(complaint(&scene, "net"), "subnet net: spec.cidrBlock: 172.31.0.0/24 contains 172.31.0.1 of node n1");
 }
 
 #[test]
@@ -295,4 +297,41 @@ fn a_gateway_moves_and_answers_for_the_pods_that_know_the_old_one() {
     scene.pod_gone("default/a");
     assert_eq!(router_addresses(&mut scene), "10.33.0.5/29");
     assert_eq!(scene.outcome("default/c"), "10.33.0.1 of net", "it waited for that address");
+}
+
+#[test]
+fn a_network_of_the_nodes_is_not_taken_and_one_that_comes_later_is_told() {
+    let mut scene = Scene::new();
+    scene.happens(Event::Nodes(Seen::Apply(node("n1", "172.30.0.2"))));
+    let report = |networks: &str| {
+        let options = format!("kube-ovn,kube-ovn-networks={networks},kube-ovn-mtu=1442");
+        let report = ovn::southbound::NodeReport::parse(&options);
+        Event::Reports([("n1".into(), crate::chassis::NodeChassis { id: "id".into(), report })].into())
+    };
+    scene.happens(report("eth0@172.30.0.0/24;eth1@fd99::/64"));
+    scene.happens(Event::ApiServers(["192.0.2.9".parse().unwrap()].into()));
+    for (cidr, why) in [
+        ("172.30.0.128/25", "172.30.0.128/25 overlaps 172.30.0.0/24 of interface eth0 of node n1"),
+        ("10.33.0.0/24,fd99::/80", "fd99::/80 overlaps fd99::/64 of interface eth1 of node n1"),
+        ("192.0.2.0/24", "192.0.2.0/24 contains 192.0.2.9 of the API server"),
+    ] {
+        scene.subnet("lan", json!({ "cidrBlock": cidr }));
+        assert_eq!(complaint(&scene, "lan"), format!("subnet lan: spec.cidrBlock: {why}"));
+        assert!(scene.facts_about("lan").is_empty());
+    }
+    // The interface goes, and comes back when pods live there.
+    scene.subnet("net", json!({ "cidrBlock": "10.40.0.0/24", "mtu": 9000 }));
+    scene.happens(report("eth0@10.40.0.0/16"));
+    assert_eq!(scene.engine.verdict("net"), Some(&Verdict::Valid), "what is in force stays");
+    let told = scene.engine.node_inside(&scene.cluster, "n1").unwrap();
+    assert!(
+        told.starts_with("node n1: its network 10.40.0.0/16 of interface eth0 is inside subnet net, 10.40.0.0/24"),
+        "{told}"
+    );
+    let shortfall = "spec.mtu: 9000 is more than the tunnels of node n1 carry, pods get 1442 there";
+    assert_eq!(scene.engine.mtu_shortfall(&scene.cluster, "net").as_deref(), Some(shortfall));
+    scene.subnet("other", json!({ "cidrBlock": "10.40.1.0/24" }));
+    assert!(complaint(&scene, "other").contains("overlaps 10.40.0.0/16"));
+    scene.happens(report(""));
+    assert_eq!(scene.engine.verdict("other"), Some(&Verdict::Valid), "as soon as the interface is gone");
 }

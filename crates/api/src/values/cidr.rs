@@ -139,6 +139,13 @@ fn next(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The network of this address alone.
+impl From<IpAddr> for Cidr {
+    fn from(address: IpAddr) -> Self {
+        Self(address.into())
+    }
+}
+
 impl FromStr for Cidr {
     type Err = ValueError;
 

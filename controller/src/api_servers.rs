@@ -1,0 +1,52 @@
+//! The addresses of the API servers, as the `EndpointSlice` objects of the Service `default/kubernetes` give them. A subnet
+//! over one of them would cut off the whole cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use futures::StreamExt;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use tokio::sync::mpsc;
+
+use crate::cluster::Event;
+
+/// Watches for as long as the owner listens.
+pub async fn run(client: Client, owner: mpsc::Sender<Event>) {
+    let config = watcher::Config::default().labels("kubernetes.io/service-name=kubernetes");
+    let events = watcher(Api::<EndpointSlice>::namespaced(client, "default"), config).backoff(kit::kubernetes::pause());
+    let mut events = std::pin::pin!(events);
+    let mut slices: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
+    let mut known = BTreeSet::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(watcher::Event::Init) => slices.clear(),
+            Ok(watcher::Event::InitApply(slice)) => drop(slices.insert(name(&slice), addresses(&slice))),
+            Ok(watcher::Event::Apply(slice)) => drop(slices.insert(name(&slice), addresses(&slice))),
+            Ok(watcher::Event::Delete(slice)) => drop(slices.remove(&name(&slice))),
+            Ok(watcher::Event::InitDone) => {}
+            Err(error) => {
+                tracing::warn!(kind = "EndpointSlice", %error, "the watch broke and is resumed");
+                continue;
+            }
+        }
+        let all: BTreeSet<IpAddr> = slices.values().flatten().copied().collect();
+        // In the middle of a list some may be missing.
+        if !all.is_empty() && all != known {
+            known.clone_from(&all);
+            if owner.send(Event::ApiServers(all)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn name(slice: &EndpointSlice) -> String {
+    slice.metadata.name.clone().unwrap_or_default()
+}
+
+fn addresses(slice: &EndpointSlice) -> BTreeSet<IpAddr> {
+    let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+    addresses.filter_map(|address| address.parse().ok()).collect()
+}

@@ -1,0 +1,116 @@
+//! Networks that are the nodes' own: their interfaces' networks, their addresses, and the API servers' addresses. A new network
+//! of pods that takes one of them is refused, since nodes would send what is for it to OVN.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use api::{Cidr, Cidrs, SubnetDef};
+use ovn::southbound::NodeReport;
+
+use super::{Engine, Install};
+use crate::cluster::{Cluster, Object};
+
+/// What a node uses itself.
+pub(super) type Own = (BTreeSet<IpAddr>, NodeReport);
+
+impl Engine {
+    /// What a node uses itself may be in the way of subnets, or not any more.
+    pub(super) fn note_own_networks(&mut self, cluster: &Cluster, name: &Arc<str>) {
+        let node = cluster.nodes.get(name);
+        let now: Option<Own> = node.map(|node| {
+            (node.internal.clone(), cluster.reports.get(name).map(|chassis| chassis.report.clone()).unwrap_or_default())
+        });
+        let before = match now.clone() {
+            Some(now) => self.own_networks.insert(Arc::clone(name), now),
+            None => self.own_networks.remove(name),
+        };
+        if before != now {
+            self.reconsider_refused();
+            let subnets = self.world.subnets().filter(|subnet| subnet.mtu.is_some());
+            self.decided.extend(subnets.map(|subnet| Object::Subnet(subnet.name.as_str().into())));
+        }
+    }
+
+    /// Why a subnet's networks cannot be put in force beside those of the nodes. Networks that are in force already stay, and
+    /// so do those that the install chose: an event names them.
+    pub(super) fn takes_from_nodes(&self, cluster: &Cluster, subnet: &SubnetDef) -> Option<String> {
+        if self.flag_of(&subnet.name).is_some() {
+            return None;
+        }
+        let now = self.world.subnet(&subnet.name).map(|subnet| subnet.cidrs);
+        let new = |cidr: &&Cidr| !now.as_ref().is_some_and(|now| now.iter().any(|in_force| in_force == *cidr));
+        subnet.cidrs.iter().filter(new).find_map(|cidr| taken_from(cluster, cidr))
+    }
+
+    /// What of a node lies inside a network that is in force, if anything: pods do not reach it, and the node keeps its own
+    /// route.
+    pub fn node_inside(&self, cluster: &Cluster, name: &str) -> Option<String> {
+        let addresses = self
+            .world
+            .node(name)?
+            .internal
+            .iter()
+            .map(|address| (format!("its address {address}"), Cidr::from(*address)));
+        let report = cluster.reports.get(name);
+        let networks =
+            report.into_iter().flat_map(|chassis| &chassis.report.networks).filter_map(|(interface, network)| {
+                Some((
+                    format!("its network {network} of interface {interface}"),
+                    network.to_string().parse::<Cidr>().ok()?,
+                ))
+            });
+        for (what, own) in addresses.chain(networks) {
+            let inside = |cidrs: &Cidrs| cidrs.iter().find(|cidr| cidr.overlaps(&own)).copied();
+            if let Some(cidr) = inside(&self.install.services) {
+                return Some(format!(
+                    "node {name}: {what} is inside --service-cluster-ip-range, {cidr}: one of the two must change"
+                ));
+            }
+            let subnet = self.world.subnets().find_map(|subnet| Some((subnet, inside(&subnet.cidrs)?)));
+            if let Some((subnet, cidr)) = subnet {
+                let flag = self.flag_of(&subnet.name).map_or_else(String::new, |flag| format!(" ({flag})"));
+                return Some(format!(
+                    "node {name}: {what} is inside subnet {}{flag}, {cidr}: pods do not reach it; one of the two must change",
+                    subnet.name
+                ));
+            }
+        }
+        None
+    }
+
+    /// The smallest MTU that the tunnels of the nodes carry, and the node, when it is less than the subnet asks for.
+    pub fn mtu_shortfall(&self, cluster: &Cluster, subnet: &str) -> Option<String> {
+        let mtu = self.world.subnet(subnet)?.mtu?;
+        let reports = cluster.reports.iter().filter_map(|(node, chassis)| Some((chassis.report.mtu?, node)));
+        let (most, node) = reports.min().filter(|(most, _)| *most < mtu)?;
+        Some(format!("spec.mtu: {mtu} is more than the tunnels of node {node} carry, pods get {most} there"))
+    }
+
+    /// The flag that gave a subnet its networks when it was made.
+    pub(super) fn flag_of(&self, subnet: &str) -> Option<&'static str> {
+        let Install { settings, default_subnet, .. } = &self.install;
+        if *subnet == **default_subnet {
+            Some("--default-cidr")
+        } else {
+            (*subnet == *settings.node_switch).then_some("--node-switch-cidr")
+        }
+    }
+}
+
+fn taken_from(cluster: &Cluster, cidr: &Cidr) -> Option<String> {
+    for (node, chassis) in &cluster.reports {
+        for (interface, network) in &chassis.report.networks {
+            if network.to_string().parse::<Cidr>().is_ok_and(|network| network.overlaps(cidr)) {
+                return Some(format!("{cidr} overlaps {network} of interface {interface} of node {node}"));
+            }
+        }
+    }
+    let inside = |address: &&IpAddr| cidr.contains(**address);
+    for node in cluster.nodes.values() {
+        if let Some(address) = node.internal.iter().find(inside) {
+            return Some(format!("{cidr} contains {address} of node {}", node.name));
+        }
+    }
+    cluster.api_servers.iter().find(inside).map(|address| format!("{cidr} contains {address} of the API server"))
+}
