@@ -24,6 +24,7 @@ pub mod netns;
 pub mod node_net;
 pub mod node_port;
 pub mod ovs;
+pub mod own_networks;
 pub mod rivals;
 pub mod seen;
 pub mod socket;
