@@ -10,7 +10,7 @@ use cni_wire::Code;
 use cni_wire::rpc::Attachment;
 
 use crate::sandbox::{PodNs, Sandbox, eventually, in_netns, run};
-use crate::scene::{Scene, attachment, links, net};
+use crate::scene::{Scene, attachment, lease, links};
 
 #[test]
 fn add_plugs_a_pod_and_del_leaves_nothing() {
@@ -98,13 +98,13 @@ fn neighbours_are_told_and_no_flow_stays() {
         assert_eq!(count(), [true, true], "nobody has said anything");
         attacher.add(&attachment).await.unwrap();
         eventually("the ADD announces the addresses", || count() == [false, false]).await;
-        let net = net(5);
-        attacher.ovs.announce(&host_ifname(&attachment.container_id), net.mac, &net.ips).await.unwrap();
+        let lease = lease(5);
+        attacher.ovs.announce(&host_ifname(&attachment.container_id), lease.mac, &lease.ips).await.unwrap();
         let flows = sandbox.appctl(&["dpctl/dump-flows"]);
         assert!(!flows.contains("arp") && !flows.contains("icmpv6(type=136"), "{flows}");
         // A port that is gone tells nobody anything; a bridge that is away is an error.
         attacher.del(&attachment).await.unwrap();
-        attacher.ovs.announce(&host_ifname(&attachment.container_id), net.mac, &net.ips).await.unwrap();
+        attacher.ovs.announce(&host_ifname(&attachment.container_id), lease.mac, &lease.ips).await.unwrap();
     });
 }
 

@@ -9,7 +9,7 @@ use cni_server::link::Links;
 use cni_wire::rpc::Attachment;
 
 use crate::sandbox::{PodNs, eventually, in_netns, run};
-use crate::scene::{Scene, addressed, attachment, links};
+use crate::scene::{Scene, attachment, links, pods};
 
 #[test]
 fn what_lost_dels_left_is_found() {
@@ -55,8 +55,8 @@ fn a_pod_that_goes_without_a_del_is_unplugged() {
         let ovs = &attacher.ovs;
         let plugged = async |expected: &[u8]| {
             let mut changed = ovs.changed();
-            let pods = || ovs.read(leftovers::plugged).into_iter().map(|port| port.attachment.pod_name);
-            while pods().collect::<BTreeSet<_>>() != expected.iter().map(|n| format!("pod-{n}")).collect() {
+            let there = || ovs.read(leftovers::plugged).into_iter().map(|port| port.attachment.pod_name);
+            while there().collect::<BTreeSet<_>>() != expected.iter().map(|n| format!("pod-{n}")).collect() {
                 changed.changed().await.unwrap();
             }
         };
@@ -68,11 +68,11 @@ fn a_pod_that_goes_without_a_del_is_unplugged() {
         let by_event = async {
             for (n, rest) in [(5, [6, 7, 8].as_slice()), (6, &[7, 8])] {
                 std::fs::remove_file(path(n)).unwrap();
-                scene.pods.send_replace(addressed(rest.iter().copied()));
+                scene.pods.send_replace(pods(rest.iter().copied()));
                 plugged(rest).await;
             }
             // A pod is deleted by force: its namespace is there, and its DEL may be still to come.
-            scene.pods.send_replace(addressed([8]));
+            scene.pods.send_replace(pods([8]));
             tokio::time::sleep(Duration::from_millis(300)).await;
             attachments.check(requests[2].clone(), vec![]).await.unwrap();
         };
