@@ -29,7 +29,7 @@ fn an_add_waits_for_the_address_and_gives_up_in_time() {
         assert_eq!(quick.add(&missing).await.unwrap_err().code, Code::ENVIRONMENT);
         let no_netns = Attachment { netns: Some("/etc/hostname".to_owned()), ..attachment(5, &pod) };
 
-        // The address comes, but nobody installs the flows: what was made is undone.
+        // The address comes, but the flows are not installed, so the ADD is undone.
         scene.leases.send_replace(addressed([5]));
         assert!(quick.add(&no_netns).await.is_err());
         let error = quick.add(&attachment(5, &pod)).await.unwrap_err();
@@ -38,11 +38,11 @@ fn an_add_waits_for_the_address_and_gives_up_in_time() {
         assert_eq!((sandbox.ports().len(), links().len()), (0, 0));
         assert!(!pod.run("ip", &["-br", "link"]).await.contains("eth0"));
 
-        // Another pod of the same name does not count.
+        // A pod with the same name and another uid does not count.
         let other = Attachment { pod_uid: Some("uid-old".to_owned()), ..attachment(5, &pod) };
         assert!(quick.add(&other).await.unwrap_err().details.contains("another uid"));
 
-        // A pod that is deleted while its ADD waits is not waited for.
+        // An ADD ends early when its pod is deleted.
         let patient = Attacher { patience: Duration::from_secs(20), ..quick.clone() };
         for before in [leases([]), addressed([5])] {
             scene.leases.send_replace(before);
@@ -102,7 +102,7 @@ fn an_add_waits_for_the_address_of_the_pods_uid_in_a_subnet_in_force() {
         }
         assert!(links().is_empty());
 
-        // Each of them comes while an ADD waits, and is corrected once more before the last one does.
+        // Everything comes while an ADD waits. The IP object is corrected before the subnet comes.
         scene.attacher.patience = Duration::from_secs(20);
         scene.pods.send_replace(Seen::default());
         scene.leases.send_replace(Seen::default());
@@ -171,7 +171,7 @@ fn an_api_server_that_is_away_is_try_again() {
         assert_eq!(error.code, Code::TRY_AGAIN);
         assert!(error.details.contains("not listed yet"), "{error}");
         assert!((patience..patience * 5).contains(&start.elapsed()), "{:?}", start.elapsed());
-        // A DEL needs nothing of it.
+        // A DEL does not need the API server.
         assert!(!quick.del(&attachment(5, &pod)).await.unwrap());
     });
 }
@@ -193,7 +193,7 @@ fn ovs_away_is_try_again() {
         assert!(links().is_empty());
         sandbox.start_database();
         connected.wait_for(|connected| *connected).await.unwrap();
-        // ovs-vswitchd takes its time to come back to its database.
+        // ovs-vswitchd takes some time to connect to its database again.
         attacher.patience = Duration::from_secs(20);
         attacher.add(&attachment).await.unwrap();
         attacher.del(&attachment).await.unwrap();

@@ -1,4 +1,4 @@
-//! The node's own port.
+//! The port `ovn0`, its routes, and the settings in Open vSwitch.
 
 use api::EffectiveSubnet;
 use cni_server::link::Links;
@@ -87,7 +87,7 @@ fn ovn0_follows_the_cluster_and_heals() {
             assert!(settings.contains(part), "{part}: {settings}");
         }
 
-        // An agent that starts anew finds everything right and writes nothing: neither a transaction nor a route.
+        // A new agent finds everything correct and writes nothing: neither a transaction nor a route.
         sandbox.settle();
         let found = || (sandbox.written(), routes(), run("ip", &["link", "show", "ovn0"]));
         let before = found();
@@ -100,11 +100,11 @@ fn ovn0_follows_the_cluster_and_heals() {
             routes.contains("10.17.0.0/16 via") && !routes.contains("10.16.0.0/16") && !routes.contains("fd00:16::")
         })
         .await;
-        // A route of someone else on the link stays, ours comes back.
+        // A foreign route on the link stays, and a deleted route of the agent comes back.
         run("ip", &["route", "add", "10.99.0.0/16", "via", "100.64.0.1", "dev", "ovn0", "proto", "42"]);
         run("ip", &["route", "del", "10.17.0.0/16", "dev", "ovn0"]);
         eventually("the deleted route back", || routes().contains("10.17.0.0/16 via")).await;
-        // The kernel's own routes come back as the kernel made them.
+        // The connected routes come back as the kernel had added them.
         let connected = || {
             let kernel = ["route", "show", "dev", "ovn0", "proto", "kernel"];
             run("ip", &kernel) + &run("ip", &[&["-6"], kernel.as_slice()].concat())
@@ -172,7 +172,7 @@ fn a_subnet_that_overlaps_the_nodes_own_network_takes_nothing_from_it() {
         let mut state = node_port.spawn().unwrap();
         let missing = Err("node n1 has no address on the join switch yet".to_owned());
         state.ready.wait_for(|ready| *ready == missing).await.unwrap();
-        // The address of another object does not count: only the uid tells whose it is.
+        // The IP object of another Node with the same name does not count.
         let mut other = leases();
         other.objects.values_mut().for_each(|lease| lease.as_mut().unwrap().holder = "uid-old".to_owned());
         lease_sender.send_replace(other);
@@ -207,7 +207,7 @@ fn a_subnet_that_overlaps_the_nodes_own_network_takes_nothing_from_it() {
         eventually("the route back", || own("10.16.0.0/16 via 100.64.0.1")).await;
         eventually("the report", || report() == expected("")).await;
 
-        // ovn0 gets no address that would take traffic from the node.
+        // ovn0 gets no address in a network of the node itself.
         run("ip", &["address", "add", "100.64.9.9/24", "dev", "eth1"]);
         let overlap = "subnet join: its network 100.64.0.0/16 overlaps 100.64.9.0/24 of this node's interface eth1: \
                        ovn0 gets no address of it";

@@ -12,7 +12,7 @@ use crate::ovn0::{join, leases, node};
 use crate::sandbox::{PodNs, Sandbox, in_netns, run};
 use crate::scene::{Scene, attachment, seen, subnet};
 
-/// The owner of ovn0 with these flags.
+/// Starts the owner of `ovn0` with these flags.
 fn agent(sandbox: &Sandbox, iface: &str, mtu: u32) -> State {
     let node_port = NodePort {
         name: "n1".to_owned(),
@@ -58,7 +58,7 @@ fn an_interface_that_is_not_there_is_named_and_taken_once_it_comes() {
         for state in [&mut named, &mut unnamed] {
             state.ready.wait_for(Result::is_ok).await.unwrap();
         }
-        // It goes again: what was given to pods before is not what they would get.
+        // The interface is deleted again, so there is no MTU for pods.
         run("ip", &["link", "del", "eth1"]);
         assert!(why(&mut named).await.starts_with("--iface bond0, eth1: this node has no such interface"));
         assert_eq!(*named.mtu.borrow(), None);
@@ -76,7 +76,7 @@ fn an_mtu_follows_the_interface_or_is_refused_when_it_does_not_fit_any_more() {
         follows.mtu.wait_for(|mtu| *mtu == Some(Mtu { pods: 1500, most: 1542 })).await.unwrap();
         run("ip", &["link", "set", "eth1", "mtu", "1500"]);
         follows.mtu.wait_for(|mtu| *mtu == Some(Mtu { pods: 1400, most: 1442 })).await.unwrap();
-        // From here on there are two that disagree about ovn0.
+        // From here on, two agents write different MTUs to ovn0.
         let mut insists = agent(&sandbox, "", 9000);
         let expected = "--mtu 9000: geneve over interface eth1, whose MTU is 1500, leaves 1442 at most; give a smaller one, or 0 \
             for what fits";
