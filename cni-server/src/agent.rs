@@ -1,4 +1,4 @@
-//! The parts put together: who watches what, and when the node counts as ready.
+//! Starts all parts, and decides when the node is ready.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,15 +17,16 @@ use crate::leftovers;
 use crate::link::Links;
 use crate::masquerade::{self, Masquerade};
 use crate::metrics::Metrics;
-use crate::node_net::{self, Subnets};
+use crate::node_net::{self, Served};
 use crate::node_port::NodePort;
 use crate::ovs::Ovs;
+use crate::own_networks;
 use crate::rivals::Rivals;
 use crate::seen::Cluster;
 use crate::socket::{self, Agent};
 
-/// Runs until the process is asked to stop. Fails only when it cannot start: a socket or address that is taken, a
-/// kubeconfig that does not parse.
+/// Runs until the process is asked to stop. Fails only if it cannot start, for example because an address is in use or
+/// the kubeconfig is not readable.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let readiness = Readiness::waiting_for("starting");
     let registry = prometheus::Registry::new();
@@ -39,12 +40,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let cluster = Cluster::watch(&client, &args.node_name);
     let ovs = Ovs::connect(&args.ovs_socket);
     let links = Links::here().context("open a netlink socket")?;
+    let own = own_networks::watch(links.clone()).context("listen to netlink")?;
+    let served = node_net::serve(cluster.subnets.clone(), own);
     let node_port = NodePort {
         name: args.node_name.clone(),
         ovs: ovs.clone(),
         links: links.clone(),
         node: cluster.node.clone(),
-        subnets: cluster.subnets.clone(),
+        leases: cluster.leases.clone(),
+        served: served.clone(),
         ifaces: args.iface.clone(),
         network_type: args.network_type,
         mtu: args.mtu,
@@ -53,10 +57,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let services = args.service_cluster_ip_range.iter().map(IpNet::trunc).collect();
     let owners = Owners {
         node_port: node_port.ready,
-        rules: keep_rules(cluster.subnets.clone(), services),
+        rules: keep_rules(served, services),
         rivals: match args.install() {
             Some(Install { conf_dir, conf_name, .. }) => Rivals { conf_dir, conf_name }.spawn(),
-            // Who puts the conflist elsewhere does not say where.
+            // The agent installs no conflist, so the folder is not known.
             None => watch::channel(Ok(())).1,
         },
     };
@@ -65,6 +69,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ovs: ovs.clone(),
         links: links.clone(),
         pods: cluster.pods.clone(),
+        leases: cluster.leases.clone(),
         subnets: cluster.subnets.clone(),
         mtu: node_port.mtu,
         patience: args.patience(),
@@ -79,8 +84,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-/// Clears away what an earlier time left, then serves the plugin. Before Open vSwitch is there no ADD could work, and
-/// the plugin tells the runtime to try again as long as there is no socket.
+/// Removes what an earlier process left, then serves the plugin. Without Open vSwitch no ADD can succeed, and as long as
+/// there is no socket, the plugin tells the runtime to try again.
 async fn serve(args: &Args, agent: Agent, links: &Links, cluster: &Cluster) -> anyhow::Result<()> {
     let path = args.bind_socket.display();
     agent.ovs.bridge().await;
@@ -96,15 +101,15 @@ async fn serve(args: &Args, agent: Agent, links: &Links, cluster: &Cluster) -> a
     Ok(())
 }
 
-/// What the owners say of their part: whether it is as it should be, or why not.
+/// The state of each owner's part: ready, or why not.
 struct Owners {
     node_port: watch::Receiver<Result<(), String>>,
     rules: watch::Receiver<Result<(), String>>,
     rivals: watch::Receiver<Result<(), String>>,
 }
 
-/// Says whether the node is ready, and installs the conflist the first time it can take pods: beside that of another network,
-/// too, so that pods get ours as soon as the other one is gone.
+/// Publishes whether the node is ready. Installs the conflist when the node is ready for the first time, even beside that
+/// of another network, so that pods get our network as soon as the other one is gone.
 async fn ready(
     args: &Args,
     mut cluster: Cluster,
@@ -112,8 +117,7 @@ async fn ready(
     mut owners: Owners,
     readiness: &Readiness,
 ) -> std::convert::Infallible {
-    readiness.not_ready("the API server has not answered yet");
-    cluster.synced().await;
+    cluster.synced(|kind| readiness.not_ready(format!("waiting for the API server to list {kind}"))).await;
     let mut connected = ovs.connected();
     let mut install = args.install();
     loop {
@@ -148,19 +152,19 @@ async fn ready(
     }
 }
 
-/// How often rules and ports are compared with the kernel although nothing that we know of has changed: others write
-/// there too, and neither iptables nor a namespace announces anything. Also how soon a file that could not be written is tried again.
+/// How often rules and ports are compared with the kernel although no change is known: other programs change them, too,
+/// and neither iptables nor a namespace announces changes. Also the pause before a file that was not written is tried again.
 const RECHECK: Duration = Duration::from_secs(30);
 
-/// Starts the owner of the masquerade rules: says whether they are in place, or why not.
-fn keep_rules(mut subnets: watch::Receiver<Subnets>, services: BTreeSet<IpNet>) -> watch::Receiver<Result<(), String>> {
+/// Starts the owner of the masquerade rules. It publishes whether they are written, or why not.
+fn keep_rules(mut served: watch::Receiver<Served>, services: BTreeSet<IpNet>) -> watch::Receiver<Result<(), String>> {
     let (sender, receiver) = watch::channel(Err("masquerade rules are not written yet".to_owned()));
     tokio::spawn(async move {
         let mut masquerade = Masquerade::default();
         loop {
-            let seen = subnets.borrow_and_update().clone();
-            if seen.synced {
-                let wanted = node_net::masquerade(&seen, &services);
+            let now = served.borrow_and_update().clone();
+            if now.in_force.synced {
+                let wanted = now.masquerade(&services);
                 let result = match masquerade::forward() {
                     Ok(()) => masquerade.apply(&wanted).await.map_err(|error| error.to_string()),
                     Err(error) => Err(format!("turn forwarding on: {error}")),
@@ -175,7 +179,7 @@ fn keep_rules(mut subnets: watch::Receiver<Subnets>, services: BTreeSet<IpNet>) 
                 drop(sender.send_replace(result.map(drop)));
             }
             tokio::select! {
-                Ok(()) = subnets.changed() => {}
+                Ok(()) = served.changed() => {}
                 () = tokio::time::sleep(RECHECK) => {}
             }
         }

@@ -1,7 +1,7 @@
-//! Requests in order: one at a time for each container, all containers at once.
+//! The queues of requests: one request at a time for each container, and all containers at the same time.
 //!
-//! One task owns the queues. A DEL that comes while the ADD of its container is under way waits for that ADD; it never
-//! waits for another container.
+//! One task owns the queues. A DEL that arrives during the ADD of its container waits for this ADD, but never for another
+//! container.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::attach::Attacher;
 
-/// What is asked, with the place its answer goes to.
+/// The kind of a request, with the sender for its answer.
 #[derive(Debug)]
 enum Work {
     Add(oneshot::Sender<Result<Attached, CniError>>),
@@ -23,7 +23,7 @@ enum Work {
     Check(Vec<IpNet>, oneshot::Sender<Result<(), CniError>>),
 }
 
-/// One request about one container.
+/// A request for one container.
 #[derive(Debug)]
 struct Request {
     attachment: Attachment,
@@ -31,8 +31,8 @@ struct Request {
 }
 
 impl Request {
-    /// Does it and answers. Nobody may be listening any more: the work is finished all the same, so that the record is
-    /// whole when the runtime comes back with a DEL. Gives the container's id.
+    /// Carries out the request and answers it. Finishes even if nobody waits for the answer any more, so that the record is
+    /// complete when the runtime sends a DEL. Returns the container ID.
     async fn serve(self, attacher: Arc<Attacher>) -> String {
         let attachment = self.attachment;
         let start = Instant::now();
@@ -40,7 +40,7 @@ impl Request {
             log(method, &attachment, start.elapsed(), error);
             attacher.metrics.operation(method, error.map_or(0, |e| e.code.0), start.elapsed());
         };
-        // The receiver is gone when the plugin was ended by its runtime.
+        // The receiver is gone if the runtime has ended the plugin.
         match self.work {
             Work::Add(answer) => {
                 let result = attacher.add(&attachment).await;
@@ -49,7 +49,7 @@ impl Request {
             }
             Work::Del(answer) => {
                 let result = attacher.del(&attachment).await;
-                // Runtimes ask again and again until their own record is gone.
+                // Runtimes repeat a DEL until their own record is gone.
                 if matches!(result, Ok(false)) {
                     tracing::debug!(container = attachment.container_id, "del: nothing there");
                 } else {
@@ -75,7 +75,7 @@ fn log(method: &str, a: &Attachment, took: Duration, error: Option<&CniError>) {
     }
 }
 
-/// The way in for requests.
+/// Accepts requests.
 #[derive(Clone, Debug)]
 pub struct Attachments(mpsc::Sender<Request>);
 
@@ -97,7 +97,7 @@ impl Attachments {
         self.ask(attachment, Work::Del).await
     }
 
-    /// CHECK; `promised` are addresses that the runtime was told of.
+    /// CHECK. `promised` are the addresses that the runtime knows.
     pub async fn check(&self, attachment: Attachment, promised: Vec<IpNet>) -> Result<(), CniError> {
         self.ask(attachment, |answer| Work::Check(promised, answer)).await
     }

@@ -1,13 +1,13 @@
-//! What containers of another time left behind: found from the Interface rows, the kernel's links and the API.
+//! Finds and removes what containers have left, by comparing the Interface rows, the kernel's links and the pods.
 //!
-//! A runtime may lose a DEL: the node was restarted, or its own record was. Promise: only what is certainly dead goes. A
-//! port is dead when its device is gone, when both its pod (by uid) and its namespace are, or when its pod has been gone from
-//! one comparison with the kernel to the next: a runtime that is killed amid an ADD leaves the namespace and forgets the
-//! container. A host end is dead when it has had no port for longer than an ADD may take: one that is under way makes the
-//! device first.
+//! A runtime can lose a DEL, for example when the node restarts. The agent removes only what is certainly dead. A port is
+//! dead if its device is gone, if both its pod (by uid) and its namespace are gone, or if its pod is gone in two
+//! comparisons with the kernel in a row: a runtime that is killed during an ADD leaves the namespace and forgets the
+//! container. A host end is dead if it has had no port for longer than an ADD can take, because an ADD creates the device
+//! before the port.
 //!
-//! Ports are looked at when a pod of this node goes, and all is compared with the kernel once in a while: it announces
-//! neither that a namespace has gone nor whose a device was.
+//! The agent checks the ports when a pod of this node is deleted. It compares everything with the kernel at intervals,
+//! because the kernel announces neither that a namespace is gone nor which pod a device belonged to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -23,16 +23,16 @@ use crate::link::{Link, LinkError, Links};
 use crate::ovs::Ovs;
 use crate::seen::{Pod, Seen};
 
-/// A pod's port as its row records it.
+/// The port of a pod, from its row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plugged {
     /// The device.
     pub device: String,
-    /// Whose it is.
+    /// The attachment that it belongs to.
     pub attachment: Attachment,
 }
 
-/// Every port of ours that belongs to a container.
+/// Returns all ports of containers.
 pub fn plugged(replica: &Replica) -> Vec<Plugged> {
     let ours = Interface::all(replica).filter(|row| row.external_id(ovn::VENDOR.0) == Some(ovn::VENDOR.1));
     ours.filter_map(|row| {
@@ -53,25 +53,24 @@ pub fn plugged(replica: &Replica) -> Vec<Plugged> {
     .collect()
 }
 
-/// The ports that are dead, given this node's pods, the containers whose pods have been gone for a while, and, when they
-/// were looked at, the names of the kernel's links. The links are looked at after the ports, since a port is written when its
-/// device is there.
+/// Returns the dead ports, given this node's pods, the containers whose pods were gone twice in a row, and the names of the
+/// kernel's links if they were read. The links must be read after the ports, because a device exists before its port.
 pub fn dead(
     plugged: Vec<Plugged>,
     links: Option<&BTreeSet<String>>,
     pods: &Seen<Pod>,
-    forsaken: &BTreeSet<String>,
+    podless: &BTreeSet<String>,
 ) -> Vec<Plugged> {
     let lives = |port: &Plugged| {
         let a = &port.attachment;
         let device = links.is_none_or(|links| links.contains(&port.device));
         let netns = || a.netns.as_ref().is_some_and(|path| Path::new(path).exists());
-        device && (has_pod(port, pods) || !forsaken.contains(&a.container_id) && netns())
+        device && (has_pod(port, pods) || !podless.contains(&a.container_id) && netns())
     };
     plugged.into_iter().filter(|port| !lives(port)).collect()
 }
 
-/// Whether a port's pod is there, as far as is known.
+/// Returns whether the port's pod exists, or is not known to be gone.
 fn has_pod(port: &Plugged, pods: &Seen<Pod>) -> bool {
     let a = &port.attachment;
     let name = api::pod_port(&a.pod_name, &a.pod_namespace);
@@ -79,12 +78,12 @@ fn has_pod(port: &Plugged, pods: &Seen<Pod>) -> bool {
     !pods.synced || pods.objects.get(&name).is_some_and(known)
 }
 
-/// Containers whose pods were gone at the last comparison with the kernel.
+/// The containers whose pods were gone in the last comparison with the kernel.
 #[derive(Debug, Default)]
-struct Forsaken(BTreeSet<String>);
+struct Podless(BTreeSet<String>);
 
-impl Forsaken {
-    /// Those whose pods were gone then and are now, as of this comparison.
+impl Podless {
+    /// Returns those whose pods were gone in the last comparison and are in this one.
     fn still(&mut self, plugged: &[Plugged], pods: &Seen<Pod>) -> BTreeSet<String> {
         let gone = plugged.iter().filter(|port| !has_pod(port, pods));
         let before = std::mem::replace(&mut self.0, gone.map(|port| port.attachment.container_id.clone()).collect());
@@ -92,12 +91,12 @@ impl Forsaken {
     }
 }
 
-/// Host ends without a port, each with the time when it was first found so.
+/// The host ends without a port, each with the time when it was first seen without one.
 #[derive(Debug, Default)]
 struct Portless(BTreeMap<String, Instant>);
 
 impl Portless {
-    /// Takes in what has no port at `now`; gives what has had none for `grace`.
+    /// Takes the host ends without a port at `now`. Returns those that have had none for `grace`.
     fn since(&mut self, found: BTreeSet<String>, now: Instant, grace: Duration) -> Vec<String> {
         self.0.retain(|name, _| found.contains(name));
         for name in found {
@@ -108,17 +107,17 @@ impl Portless {
     }
 }
 
-/// How often, and how long, [`clear`] waits.
+/// The intervals of [`clear`].
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// From one comparison with the kernel to the next.
+    /// The time between two comparisons with the kernel.
     pub recheck: Duration,
-    /// Until a host end without a port is dead: longer than an ADD may take, its undoing included.
+    /// The time after which a host end without a port is dead: longer than an ADD can take, including its undoing.
     pub grace: Duration,
 }
 
-/// Takes away what is dead, for ever: by the kernel's links too at first and at every recheck, and as soon as a pod goes.
-/// Begins when the pods are known.
+/// Removes what is dead, indefinitely: when a pod is deleted, and after a comparison with the kernel at the start and at each
+/// interval. Starts when the pods are listed.
 pub async fn clear(
     attachments: &Attachments,
     ovs: &Ovs,
@@ -130,7 +129,7 @@ pub async fn clear(
     let _ = pods.wait_for(|seen| seen.synced).await;
     let mut again = tokio::time::interval(pace.recheck);
     again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut forsaken, mut portless) = (Forsaken::default(), Portless::default());
+    let (mut podless, mut portless) = (Podless::default(), Portless::default());
     loop {
         let thorough = tokio::select! {
             _ = again.tick() => true,
@@ -148,23 +147,23 @@ pub async fn clear(
         let names = all.map(|all| all.into_iter().map(|link| link.name).collect());
         let dead = {
             let pods = pods.borrow_and_update();
-            let forsaken = if thorough { forsaken.still(&plugged, &pods) } else { BTreeSet::new() };
-            dead(plugged, names.as_ref(), &pods, &forsaken)
+            let podless = if thorough { podless.still(&plugged, &pods) } else { BTreeSet::new() };
+            dead(plugged, names.as_ref(), &pods, &podless)
         };
         for port in dead {
             tracing::info!(device = port.device, pod = port.attachment.pod_name, "unplugging a dead port");
-            // Its failure is logged where it happens, and it is found dead again.
+            // A failure is logged there, and the next comparison finds the port again.
             let _ = attachments.del(port.attachment).await;
         }
     }
 }
 
 async fn look(links: &Links) -> Option<Vec<Link>> {
-    links.all().await.inspect_err(|error| tracing::warn!(%error, "the kernel's links are not compared")).ok()
+    links.all().await.inspect_err(|error| tracing::warn!(%error, "the kernel's links are not read")).ok()
 }
 
-/// Deletes host ends that have no port. Only before the first ADD: one that is under way has a device before it has a
-/// port. The caller has seen the session come up.
+/// Deletes host ends that have no port. Call it before the first ADD, because an ADD creates the device before the port,
+/// and with a live session.
 pub async fn delete_orphans(ovs: &Ovs, links: &Links) -> Result<usize, LinkError> {
     let orphans = host_ends_without_port(ovs, &links.all().await?);
     for link in &orphans {
@@ -173,7 +172,7 @@ pub async fn delete_orphans(ovs: &Ovs, links: &Links) -> Result<usize, LinkError
     Ok(orphans.len())
 }
 
-/// The links are older than what is read of the ports here: a port is written when its device is there.
+/// Reads the ports, after the links were read: a device exists before its port.
 fn host_ends_without_port(ovs: &Ovs, links: &[Link]) -> BTreeSet<String> {
     let host_ends = links.iter().filter(|link| link.veth && is_host_end(&link.name));
     ovs.read(|replica| {
@@ -186,7 +185,7 @@ async fn delete(links: &Links, link: &str) -> Result<(), LinkError> {
     links.delete(link).await.map(drop)
 }
 
-/// Whether a name is one of [`crate::attach::host_ifname`].
+/// Returns whether the name has the form of [`crate::attach::host_ifname`].
 fn is_host_end(name: &str) -> bool {
     let hex = |id: &str| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit());
     name.strip_suffix("_h").is_some_and(hex)
@@ -213,7 +212,7 @@ mod tests {
 
     #[test]
     fn only_what_is_certainly_dead_goes() {
-        let pod = |uid: &str| Pod { uid: uid.to_owned(), config_hash: None, net: Ok(None) };
+        let pod = |uid: &str| Pod { uid: uid.to_owned(), config_hash: None };
         let pods = [("a.ns".to_owned(), pod("uid-a")), ("reborn.ns".to_owned(), pod("another"))];
         let pods = Seen { synced: true, objects: pods.into() };
         let all = vec![
@@ -227,25 +226,25 @@ mod tests {
         let links = ["a_h", "gone_h", "forced_h", "reborn_h"].map(str::to_owned).into();
         let names = |dead: Vec<Plugged>| dead.into_iter().map(|p| p.attachment.pod_name).collect::<Vec<_>>();
         assert_eq!(names(dead(all.clone(), Some(&links), &pods, &none)), ["gone", "reborn", "unplugged"]);
-        // Nothing is known of the pods yet: only the device counts.
+        // The pods are not listed yet, so only the device counts.
         assert_eq!(names(dead(all.clone(), Some(&links), &Seen::default(), &none)), ["unplugged"]);
-        // The kernel was not asked: only pods and namespaces count.
+        // The links were not read, so only pods and namespaces count.
         assert_eq!(names(dead(all.clone(), None, &pods, &none)), ["gone", "reborn"]);
-        // A namespace is no sign of life for ever.
-        let forsaken = ["a", "forced"].map(str::to_owned).into();
-        assert_eq!(names(dead(all, None, &pods, &forsaken)), ["gone", "forced", "reborn"], "a has its pod again");
+        // A namespace does not keep a port for ever.
+        let podless = ["a", "forced"].map(str::to_owned).into();
+        assert_eq!(names(dead(all, None, &pods, &podless)), ["gone", "forced", "reborn"], "a has its pod again");
     }
 
     #[test]
     fn a_pod_that_stays_gone_takes_its_port_along() {
-        let pod = Pod { uid: "uid-a".to_owned(), config_hash: None, net: Ok(None) };
+        let pod = Pod { uid: "uid-a".to_owned(), config_hash: None };
         let both = Seen { synced: true, objects: [("a.ns".to_owned(), pod.clone()), ("b.ns".to_owned(), pod)].into() };
         let one = Seen { synced: true, objects: [("a.ns".to_owned(), both.objects["a.ns"].clone())].into() };
         let ports = [port("a", "/proc/self/ns/net"), port("gone", "/proc/self/ns/net")];
-        let mut forsaken = Forsaken::default();
-        assert!(forsaken.still(&ports, &Seen::default()).is_empty(), "nothing is known of the pods yet");
-        assert!(forsaken.still(&ports, &both).is_empty(), "it may be on its way out by itself");
-        assert_eq!(forsaken.still(&ports, &one), ["gone".to_owned()].into());
+        let mut podless = Podless::default();
+        assert!(podless.still(&ports, &Seen::default()).is_empty(), "nothing is known of the pods yet");
+        assert!(podless.still(&ports, &both).is_empty(), "it may be on its way out by itself");
+        assert_eq!(podless.still(&ports, &one), ["gone".to_owned()].into());
     }
 
     #[test]

@@ -1,16 +1,21 @@
 //! The node agent: plugs pods into Open vSwitch and keeps the node's routes and rules.
 //!
-//! Each mutable thing has one owner task, and the others wait on a `watch` channel of it:
+//! Each mutable state has one owner task, and the others wait on a `watch` channel of it:
 //! - [`seen`]: what the node sees of the cluster;
+//! - [`own_networks`]: the networks that the node itself uses;
+//! - [`node_net`]: which subnets the node serves;
 //! - [`ovs`]: the session with the node's database;
 //! - [`node_port`]: `ovn0`, its routes, and the node's settings in Open vSwitch;
 //! - [`masquerade`]: ipsets and iptables rules;
 //! - [`rivals`]: the files of other networks beside our conflist;
-//! - [`attachments`]: the queues of ADD and DEL requests, which [`socket`] takes in and [`attach`] carries out.
+//! - [`attachments`]: the queues of ADD and DEL requests. [`socket`] receives them, and [`attach`] carries them out with the
+//!   addresses from [`allocation`].
 //!
-//! [`announce`] tells neighbours of a new pod, and [`leftovers`] finds what lost DELs left; [`agent`] puts them together. Promise: no input ends the process, and nothing that is right already is written.
+//! [`announce`] announces a new pod to its neighbours, and [`leftovers`] finds what lost DELs have left. [`agent`] starts
+//! all of them. No input ends the process, and nothing that is already correct is written.
 
 pub mod agent;
+pub mod allocation;
 pub mod announce;
 pub mod args;
 pub mod attach;
@@ -24,6 +29,7 @@ pub mod netns;
 pub mod node_net;
 pub mod node_port;
 pub mod ovs;
+pub mod own_networks;
 pub mod rivals;
 pub mod seen;
 pub mod socket;

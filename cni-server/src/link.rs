@@ -3,15 +3,12 @@
 //! The module has no state: every call queries the kernel. It starts no processes and does not change what is already
 //! correct.
 
+mod address;
 mod route;
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::{TryStream, TryStreamExt};
-use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags};
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use nix::errno::Errno;
 use rtnetlink::{Error, Handle, LinkMessageBuilder, LinkUnspec, LinkVeth};
@@ -20,7 +17,9 @@ use tokio::sync::Mutex;
 use crate::netns::Netns;
 use crate::sysctl;
 
+pub use address::Assigned;
 pub use route::Route;
+pub(crate) use route::is_default;
 
 /// A request that the kernel refused.
 #[derive(Debug, thiserror::Error)]
@@ -207,47 +206,6 @@ impl Links {
         let up = LinkMessageBuilder::<LinkUnspec>::new().index(link.index).up().build();
         self.handle.link().set(up).execute().await.map_err(LinkError::on(format!("set link {} up", link.name)))
     }
-
-    /// Returns the addresses of a link, without link-local IPv6 addresses.
-    pub async fn addresses(&self, link: &Link) -> Result<BTreeSet<IpNet>, LinkError> {
-        let ask = || self.handle.address().get().set_link_index_filter(link.index).execute();
-        let mut found = BTreeSet::new();
-        for message in self.list(format!("list addresses of {}", link.name), ask).await? {
-            for attribute in &message.attributes {
-                if let AddressAttribute::Address(address) = attribute
-                    && !is_link_local(*address)
-                    && let Ok(net) = IpNet::new(*address, message.header.prefix_len)
-                {
-                    found.insert(net);
-                }
-            }
-        }
-        Ok(found)
-    }
-
-    /// Adds an address to the link. Duplicate address detection is off for IPv6: the allocator guarantees unique
-    /// addresses, and a tentative address cannot be used. Succeeds if the link already has the address.
-    pub async fn add_address(&self, link: &Link, address: IpNet) -> Result<(), LinkError> {
-        let mut request = self.handle.address().add(link.index, address.addr(), address.prefix_len());
-        if address.addr().is_ipv6() {
-            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
-        }
-        match request.execute().await.map_err(LinkError::on(format!("add {address} to {}", link.name))) {
-            Err(error) if !error.is_present() => Err(error),
-            _ => Ok(()),
-        }
-    }
-
-    /// Deletes an address. Succeeds if it does not exist.
-    pub async fn delete_address(&self, link: &Link, address: IpNet) -> Result<(), LinkError> {
-        let what = format!("delete {address} of {}", link.name);
-        let mut add = self.handle.address().add(link.index, address.addr(), address.prefix_len());
-        let message = add.message_mut().clone();
-        match self.handle.address().del(message).execute().await.map_err(LinkError::on(what)) {
-            Err(error) if !error.is_absent() => Err(error),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// Runs `work` with its own netlink socket in the namespace of the calling thread. Blocks the thread until it is done.
@@ -277,9 +235,4 @@ pub async fn aside<T: Send + 'static>(
     };
     let result = tokio::task::spawn_blocking(move || alone(work)).await;
     result.map_err(|e| failed(e.into())).and_then(|result| result.map_err(failed)).flatten()
-}
-
-/// Returns true for an address that the kernel assigns by itself.
-fn is_link_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }

@@ -1,83 +1,208 @@
-//! What the node's routes and sets should be, from what it sees of the cluster. Pure.
+//! What the node's routes and sets should be, from the subnets in force and the node's own networks.
+//!
+//! A subnet must not take over traffic of the node itself. So the node leaves out a subnet that overlaps one of its own
+//! networks, with a warning, and serves the others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
-use api::{FieldError, Placement, SubnetDef};
+use api::EffectiveSubnet;
 use ipnet::IpNet;
+use tokio::sync::watch;
 
+use crate::allocation::Allocation;
 use crate::link::Route;
 use crate::masquerade::Wanted;
+use crate::own_networks::OwnNetworks;
 use crate::seen::Seen;
 
-/// All Subnets as this node sees them.
-pub type Subnets = Seen<Result<SubnetDef, FieldError>>;
-
-/// The subnets that OVN serves on the default router.
-fn served(subnets: &Subnets) -> impl Iterator<Item = &SubnetDef> {
-    let valid = subnets.objects.values().filter_map(|subnet| subnet.as_ref().ok());
-    valid.filter(|subnet| subnet.provider == "ovn" && subnet.vpc == "ovn-cluster")
+/// The subnets in force, and which of them this node serves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// The subnets in force. They count as listed when the node's own networks are known, too.
+    pub in_force: Seen<EffectiveSubnet>,
+    /// The node's own networks.
+    pub own: OwnNetworks,
+    /// Why the node leaves out a subnet, by the subnet's name.
+    pub left_out: BTreeMap<String, Overlap>,
 }
 
-/// The routes of `ovn0`: every subnet's networks behind the join switch's gateway. The join switch itself is connected.
-pub fn routes(node: &Placement, subnets: &Subnets) -> BTreeSet<Route> {
-    served(subnets)
-        .filter(|subnet| subnet.name != node.switch)
-        .flat_map(|subnet| subnet.cidrs.each())
-        .filter_map(|(family, cidr)| Some(Route { to: cidr.net(), via: *node.gateway.get(family)? }))
-        .collect()
+/// A subnet that overlaps one of the node's own networks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// The subnet.
+    pub subnet: String,
+    /// The subnet's network.
+    pub network: IpNet,
+    /// The node's interface.
+    pub interface: String,
+    /// The network of the interface.
+    pub own: IpNet,
 }
 
-/// The sets of the masquerade rules.
-pub fn masquerade(subnets: &Subnets, services: &BTreeSet<IpNet>) -> Wanted {
-    let nets = |wanted: fn(&SubnetDef) -> bool| -> BTreeSet<IpNet> {
-        let subnets = served(subnets).filter(|subnet| wanted(subnet));
-        subnets.flat_map(|subnet| subnet.cidrs.iter()).map(api::Cidr::net).collect()
-    };
-    Wanted { subnets: nets(|_| true), nat: nets(|subnet| subnet.nat_outgoing), services: services.clone() }
+impl fmt::Display for Overlap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { subnet, network, interface, own } = self;
+        write!(f, "subnet {subnet}: its network {network} overlaps {own} of this node's interface {interface}")
+    }
+}
+
+impl Served {
+    /// Decides which subnets the node serves. `own` is `None` before the node's own networks are known.
+    pub fn new(in_force: Seen<EffectiveSubnet>, own: Option<OwnNetworks>) -> Self {
+        let synced = in_force.synced && own.is_some();
+        let own = own.unwrap_or_default();
+        let overlap = |subnet: &EffectiveSubnet| {
+            let networks = || subnet.cidrs.iter().map(api::Cidr::net);
+            let pairs = own.iter().flat_map(|own| networks().map(move |network| (own, network)));
+            let overlap = |(_, own): &(String, IpNet), net: IpNet| own.contains(&net) || net.contains(own);
+            let ((interface, own), network) = pairs.into_iter().find(|(own, network)| overlap(own, *network))?;
+            let (subnet, interface) = (subnet.name.clone(), interface.clone());
+            Some((subnet.clone(), Overlap { subnet, network, interface, own: *own }))
+        };
+        let left_out = in_force.objects.values().filter_map(overlap).collect();
+        Self { in_force: Seen { synced, ..in_force }, own, left_out }
+    }
+
+    /// The subnets that the node serves.
+    pub fn subnets(&self) -> impl Iterator<Item = &EffectiveSubnet> {
+        self.in_force.objects.values().filter(|subnet| !self.left_out.contains_key(&subnet.name))
+    }
+
+    /// The routes of `ovn0`: to the networks of every subnet, through the gateway of the join subnet. The join subnet
+    /// itself is connected.
+    pub fn routes(&self, node: &Allocation) -> BTreeSet<Route> {
+        let via = |network: IpNet| {
+            let gateways = node.addresses().map(|(_, gateway)| gateway);
+            gateways.into_iter().find(|gateway| gateway.is_ipv4() == network.addr().is_ipv4())
+        };
+        self.subnets()
+            .filter(|subnet| subnet.name != node.lease.subnet)
+            .flat_map(|subnet| subnet.cidrs.iter().map(api::Cidr::net))
+            .filter_map(|to| Some(Route { to, via: via(to)? }))
+            .collect()
+    }
+
+    /// The sets of the masquerade rules.
+    pub fn masquerade(&self, services: &BTreeSet<IpNet>) -> Wanted {
+        let nets = |wanted: fn(&EffectiveSubnet) -> bool| -> BTreeSet<IpNet> {
+            let subnets = self.subnets().filter(|subnet| wanted(subnet));
+            subnets.flat_map(|subnet| subnet.cidrs.iter()).map(api::Cidr::net).collect()
+        };
+        Wanted { subnets: nets(|_| true), nat: nets(|subnet| subnet.nat_outgoing), services: services.clone() }
+    }
+}
+
+/// Starts the task that decides again at each change, and logs what the node leaves out.
+pub fn serve(
+    mut in_force: watch::Receiver<Seen<EffectiveSubnet>>,
+    mut own: watch::Receiver<Option<OwnNetworks>>,
+) -> watch::Receiver<Served> {
+    let (sender, receiver) = watch::channel(Served::default());
+    tokio::spawn(async move {
+        loop {
+            let now = Served::new(in_force.borrow_and_update().clone(), own.borrow_and_update().clone());
+            tell(&sender.borrow().left_out, &now.left_out);
+            sender.send_if_modified(|before| {
+                let changed = *before != now;
+                *before = now;
+                changed
+            });
+            tokio::select! {
+                Ok(()) = in_force.changed() => {}
+                Ok(()) = own.changed() => {}
+                else => return,
+            }
+        }
+    });
+    receiver
+}
+
+fn tell(before: &BTreeMap<String, Overlap>, now: &BTreeMap<String, Overlap>) {
+    for (_, overlap) in now.iter().filter(|(name, overlap)| before.get(*name) != Some(overlap)) {
+        tracing::warn!("{overlap}: the node gets no route to the subnet and masquerades nothing of it");
+    }
+    for subnet in before.keys().filter(|name| !now.contains_key(*name)) {
+        tracing::info!(subnet, "the subnet does not overlap the node's own networks any more");
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::{Subnet, SubnetSpec};
+    use crate::seen::Lease;
 
-    fn subnets(specs: &[(&str, &str, bool)]) -> Subnets {
-        let objects = specs.iter().map(|(name, cidr, nat)| {
-            let spec = SubnetSpec { cidr_block: (*cidr).to_owned(), nat_outgoing: Some(*nat), ..SubnetSpec::default() };
-            ((*name).to_owned(), SubnetDef::parse(&Subnet::new(name, spec)))
+    fn served(subnets: &[(&str, &str, &str, bool)], own: &[(&str, &str)]) -> Served {
+        let objects = subnets.iter().map(|(name, cidrs, gateway, nat_outgoing)| {
+            let subnet = EffectiveSubnet {
+                name: (*name).to_owned(),
+                cidrs: cidrs.parse().unwrap(),
+                gateway: gateway.parse().unwrap(),
+                nat_outgoing: *nat_outgoing,
+                mtu: None,
+            };
+            (subnet.name.clone(), subnet)
         });
-        Seen { synced: true, objects: objects.collect() }
+        let own = own.iter().map(|(interface, network)| ((*interface).to_owned(), network.parse().unwrap()));
+        Served::new(Seen { synced: true, objects: objects.collect() }, Some(own.collect()))
     }
 
-    fn node() -> Placement {
-        Placement {
-            switch: "join".to_owned(),
+    fn routes(served: &Served) -> Vec<String> {
+        let lease = Lease {
+            holder: "uid".to_owned(),
+            subnet: "join".to_owned(),
             ips: "100.64.0.2".parse().unwrap(),
             mac: "0a:00:00:00:00:02".parse().unwrap(),
-            cidrs: "100.64.0.0/16".parse().unwrap(),
-            gateway: "100.64.0.1".parse().unwrap(),
-            complete: true,
-        }
+        };
+        let node = Allocation { lease, subnet: served.in_force.objects["join"].clone() };
+        served.routes(&node).iter().map(|route| format!("{} via {}", route.to, route.via)).collect()
     }
+
+    const JOIN: (&str, &str, &str, bool) = ("join", "100.64.0.0/16,fd00:64::/64", "100.64.0.1,fd00:64::1", false);
+    const DUAL: (&str, &str, &str, bool) = ("dual", "10.23.0.0/24,fd00:23::/64", "10.23.0.1,fd00:23::1", true);
+    const PLAIN: (&str, &str, &str, bool) = ("plain", "10.24.0.0/24", "10.24.0.1", false);
 
     #[test]
     fn routes_lead_to_every_subnet_of_the_nodes_families() {
-        let seen = subnets(&[
-            ("join", "100.64.0.0/16", false),
-            ("dual", "10.23.0.0/24,fd00:23::/64", true),
-            ("bad", "10.0.0.0/99", true),
-            ("plain", "10.24.0.0/24", false),
-        ]);
-        let routes: Vec<_> = routes(&node(), &seen).iter().map(|r| format!("{} via {}", r.to, r.via)).collect();
-        assert_eq!(routes, ["10.23.0.0/24 via 100.64.0.1", "10.24.0.0/24 via 100.64.0.1"]);
+        let seen = served(&[JOIN, DUAL, PLAIN], &[("eth0", "172.31.0.0/24")]);
+        assert_eq!(routes(&seen), ["10.23.0.0/24 via 100.64.0.1", "10.24.0.0/24 via 100.64.0.1"]);
     }
 
     #[test]
     fn a_subnet_without_nat_is_no_source_of_masquerade() {
-        let seen = subnets(&[("join", "100.64.0.0/16", false), ("a", "10.23.0.0/24,fd00:23::/64", true)]);
-        let wanted = masquerade(&seen, &BTreeSet::new());
+        let wanted = served(&[JOIN, DUAL, PLAIN], &[]).masquerade(&BTreeSet::new());
         let text = |nets: &BTreeSet<IpNet>| nets.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(text(&wanted.subnets), ["10.23.0.0/24", "100.64.0.0/16", "fd00:23::/64"]);
+        assert_eq!(
+            text(&wanted.subnets),
+            ["10.23.0.0/24", "10.24.0.0/24", "100.64.0.0/16", "fd00:23::/64", "fd00:64::/64"]
+        );
         assert_eq!(text(&wanted.nat), ["10.23.0.0/24", "fd00:23::/64"]);
+    }
+
+    #[test]
+    fn a_subnet_that_overlaps_an_own_network_is_left_out_and_the_others_are_not() {
+        for (own, named) in [
+            ("10.0.0.0/8", "10.23.0.0/24 overlaps 10.0.0.0/8"),
+            ("10.23.0.128/25", "10.23.0.0/24 overlaps 10.23.0.128/25"),
+            ("10.23.0.9/32", "10.23.0.0/24 overlaps 10.23.0.9/32"),
+            ("fd00::/16", "fd00:23::/64 overlaps fd00::/16"),
+        ] {
+            let seen = served(&[DUAL, PLAIN], &[("eth1", own), ("eth0", "172.31.0.0/24")]);
+            let said = seen.left_out["dual"].to_string();
+            assert_eq!(said, format!("subnet dual: its network {named} of this node's interface eth1"));
+            let nat = seen.masquerade(&BTreeSet::new());
+            assert!(nat.nat.is_empty() && !nat.subnets.contains(&"fd00:23::/64".parse().unwrap()), "{own}");
+            assert_eq!(nat.subnets.contains(&"10.24.0.0/24".parse().unwrap()), own != "10.0.0.0/8", "{own}");
+        }
+        let all = ("all", "0.0.0.0/0", "10.0.0.1", true);
+        let seen = served(&[JOIN, PLAIN, all], &[("eth0", "172.31.0.0/24")]);
+        assert_eq!(routes(&seen), ["10.24.0.0/24 via 100.64.0.1"]);
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_own_networks_are() {
+        let seen = served(&[PLAIN], &[]).in_force;
+        assert!(!Served::new(seen.clone(), None).in_force.synced);
+        assert!(Served::new(seen, Some(OwnNetworks::new())).in_force.synced);
     }
 }

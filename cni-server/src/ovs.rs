@@ -11,6 +11,7 @@ use std::path::Path;
 
 use api::{Addresses, Mac};
 use ovn::local::{self, Bridge, Interface, NewPort, Settings};
+use ovn::southbound::{CMS_OPTIONS, NodeReport};
 use ovsdb::client::{Changes, Client, Config, Endpoint, TransactError};
 use ovsdb::{Op, Replica};
 use tokio::sync::watch;
@@ -183,17 +184,14 @@ impl Ovs {
         Ok(written)
     }
 
-    /// Returns the value of a key in the node's `external_ids`.
-    pub fn setting(&self, key: &str) -> Option<String> {
-        self.read(|replica| Settings::find(replica)?.external_id(key).map(str::to_owned))
-    }
-
-    /// Sets keys of the node's `external_ids`. Returns true if something was written.
-    pub async fn settings(&self, wanted: &[(&str, &str)]) -> Result<bool, OvsError> {
+    /// Sets keys of the node's `external_ids`, and the report in its options for the CMS. Other options stay. Returns true
+    /// if something was written.
+    pub async fn settings(&self, wanted: &[(&str, &str)], report: &NodeReport) -> Result<bool, OvsError> {
         let op = self.read(|replica| {
             let settings = Settings::find(replica)?;
-            let differ: Vec<_> =
-                wanted.iter().filter(|(key, value)| settings.external_id(key) != Some(value)).copied().collect();
+            let options = report.in_options(settings.external_id(CMS_OPTIONS).unwrap_or_default());
+            let wanted = wanted.iter().copied().chain([(CMS_OPTIONS, options.as_str())]);
+            let differ: Vec<_> = wanted.filter(|(key, value)| settings.external_id(key) != Some(value)).collect();
             (!differ.is_empty()).then(|| local::set_external_ids(local::OPEN_VSWITCH, settings.id, differ))
         });
         let written = op.is_some();

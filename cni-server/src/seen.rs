@@ -1,24 +1,36 @@
-//! What this node needs to see of the cluster, kept current by watches: its own pods, its own Node, all Subnets.
+//! What this node sees of the cluster, from watches: its own pods, its own Node, the IP objects of both, and which subnets
+//! are in force.
 //!
-//! One task per kind owns a map and publishes it through a `watch` channel; readers wait for what they need and never
-//! poll. Promise: after a lost watch the map is replaced as a whole, so nothing that is gone stays; an object that does
-//! not parse is kept as its error and troubles no other.
+//! Addresses come from IP objects and networks from the status of Subnets, which only the controller writes; the agent
+//! never reads specs or annotations that users write for them.
+//!
+//! For each kind, one task owns a map and publishes it through a `watch` channel. Readers wait for what they need. A reader
+//! is woken only when something that the agent reads has changed. When a watch is interrupted, the next list replaces the
+//! map, so nothing that is gone stays. An object that is not readable does not affect other objects.
+
+pub mod in_force;
+mod lease;
+mod subnets;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use api::{FieldError, NodeView, Placement, PodView, Subnet, SubnetDef};
+use api::annotations::NODE_NAME_LABEL;
+use api::{EffectiveSubnet, FieldError, Ip, NodeView, PodView};
 use futures::StreamExt;
+use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 
-/// The objects of one kind, by key.
-#[derive(Clone, Debug)]
+pub use lease::Lease;
+
+/// The objects of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen<T> {
-    /// Whether the first list is in.
+    /// Whether the objects have been listed once.
     pub synced: bool,
-    /// Key to what we read of it.
+    /// What the agent reads of each object, by name.
     pub objects: BTreeMap<String, T>,
 }
 
@@ -28,19 +40,17 @@ impl<T> Default for Seen<T> {
     }
 }
 
-/// What ADD needs of a pod.
-#[derive(Clone, Debug)]
+/// A pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
-    /// Its uid.
+    /// The uid in the API server.
     pub uid: String,
-    /// Kubelet's own uid of a static pod; the runtime says this one.
+    /// The uid that kubelet gives a static pod. The runtime knows the pod by this one.
     pub config_hash: Option<String>,
-    /// What it was given, if anything yet.
-    pub net: Result<Option<Placement>, FieldError>,
 }
 
 impl Pod {
-    /// Whether the runtime means this pod and not another one of the same name.
+    /// Returns whether the runtime means this pod, and not another one with the same name.
     pub fn has_uid(&self, uid: &str) -> bool {
         self.uid == uid || self.config_hash.as_deref() == Some(uid)
     }
@@ -51,60 +61,71 @@ impl From<&PodView> for Pod {
         Self {
             uid: view.uid().to_owned(),
             config_hash: view.annotation("kubernetes.io/config.hash").map(str::to_owned),
-            net: Placement::of_pod(view),
         }
     }
 }
 
-/// What `ovn0` needs of the node.
-#[derive(Clone, Debug)]
+/// The node.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Its place on the join switch, if it has one yet.
-    pub net: Result<Option<Placement>, FieldError>,
-    /// Its addresses as Kubernetes knows them.
+    /// The uid of the Node.
+    pub uid: String,
+    /// Its addresses of type `InternalIP`.
     pub internal_ips: Vec<IpAddr>,
 }
 
-/// The three views.
+/// The IP objects, by name. An error means that an object is not readable.
+pub type Leases = Seen<Result<Lease, FieldError>>;
+
+/// All that the node sees.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    /// This node's pods, by `<pod>.<namespace>`.
+    /// The pods on this node, by `<pod>.<namespace>`.
     pub pods: watch::Receiver<Seen<Pod>>,
     /// This node alone, by name.
     pub node: watch::Receiver<Seen<Node>>,
-    /// All Subnets, by name.
-    pub subnets: watch::Receiver<Seen<Result<SubnetDef, FieldError>>>,
+    /// The IP objects of this node and of the pods on it.
+    pub leases: watch::Receiver<Leases>,
+    /// The subnets in force, by name.
+    pub subnets: watch::Receiver<Seen<EffectiveSubnet>>,
 }
 
 impl Cluster {
-    /// Starts watching for the node of this name.
+    /// Starts the watches for the node with this name.
     pub fn watch(client: &Client, node: &str) -> Self {
         let pods = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
         let own = watcher::Config::default().fields(&format!("metadata.name={node}"));
+        let leases = watcher::Config::default().labels(&format!("{NODE_NAME_LABEL}={}", api::label_value(node)));
         Self {
             pods: keep("pods", Api::all(client.clone()), pods, |pod: PodView| {
                 pod.wants_network().then(|| (pod.port_name(), Pod::from(&pod)))
             }),
             node: keep("node", Api::all(client.clone()), own, |node: NodeView| {
-                let state = Node { net: Placement::of_node(&node), internal_ips: node.internal_ips().collect() };
+                let state = Node { uid: node.uid().to_owned(), internal_ips: node.internal_ips().collect() };
                 Some((node.name().to_owned(), state))
             }),
-            subnets: keep("subnets", Api::all(client.clone()), watcher::Config::default(), |subnet: Subnet| {
-                Some((subnet.metadata.name.clone().unwrap_or_default(), SubnetDef::parse(&subnet)))
+            leases: keep("ips", Api::all(client.clone()), leases, |ip: DeserializeGuard<Ip>| {
+                Some((ip.name_any(), Lease::read(&ip)))
             }),
+            subnets: subnets::keep(client.clone()),
         }
     }
 
-    /// Waits until all three have been listed once.
-    pub async fn synced(&mut self) {
+    /// Waits until everything has been listed once. Calls `waits_for` with the kind of objects that it waits for.
+    pub async fn synced(&mut self, waits_for: impl Fn(&str)) {
         // The senders live as long as the process.
+        waits_for("pods");
         let _ = self.pods.wait_for(|seen| seen.synced).await;
+        waits_for("nodes");
         let _ = self.node.wait_for(|seen| seen.synced).await;
+        waits_for("ips");
+        let _ = self.leases.wait_for(|seen| seen.synced).await;
+        waits_for("subnets");
         let _ = self.subnets.wait_for(|seen| seen.synced).await;
     }
 }
 
-/// Spawns the owner of one kind.
+/// Starts the task that owns the objects of one kind.
 fn keep<K, T>(
     what: &'static str,
     api: Api<K>,
@@ -113,7 +134,7 @@ fn keep<K, T>(
 ) -> watch::Receiver<Seen<T>>
 where
     K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
-    T: Send + Sync + 'static,
+    T: PartialEq + Send + Sync + 'static,
 {
     let (sender, receiver) = watch::channel(Seen::default());
     tokio::spawn(async move {
@@ -123,19 +144,27 @@ where
             match event {
                 Ok(watcher::Event::Apply(object)) => {
                     if let Some((key, value)) = read(object) {
-                        sender.send_modify(|seen| drop(seen.objects.insert(key, value)));
+                        sender.send_if_modified(|seen| {
+                            let changed = seen.objects.get(&key) != Some(&value);
+                            seen.objects.insert(key, value);
+                            changed
+                        });
                     }
                 }
                 Ok(watcher::Event::Delete(object)) => {
                     if let Some((key, _)) = read(object) {
-                        sender.send_modify(|seen| drop(seen.objects.remove(&key)));
+                        sender.send_if_modified(|seen| seen.objects.remove(&key).is_some());
                     }
                 }
                 Ok(watcher::Event::Init) => listed.clear(),
                 Ok(watcher::Event::InitApply(object)) => listed.extend(read(object)),
                 Ok(watcher::Event::InitDone) => {
-                    let objects = std::mem::take(&mut listed);
-                    sender.send_modify(|seen| *seen = Seen { synced: true, objects });
+                    let now = Seen { synced: true, objects: std::mem::take(&mut listed) };
+                    sender.send_if_modified(|seen| {
+                        let changed = *seen != now;
+                        *seen = now;
+                        changed
+                    });
                 }
                 Err(error) => tracing::warn!(what, %error, "watch interrupted; going on"),
             }

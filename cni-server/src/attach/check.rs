@@ -1,6 +1,6 @@
-//! CHECK: is a container's attachment still what ADD made?
+//! CHECK: whether the attachment of a container is still as ADD left it.
 //!
-//! The record is the Interface row; the kernel is compared with it, and with what the runtime was promised.
+//! The Interface row is the record. CHECK compares the kernel with it, and with the addresses that the runtime knows.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use super::{Attacher, error, host_ifname};
 use crate::link::{self, Link, Links, Route};
 use crate::netns::Netns;
 
-/// What the row says.
+/// The contents of the row.
 struct Record {
     container: bool,
     installed: bool,
@@ -23,7 +23,7 @@ struct Record {
     mac: Option<Mac>,
 }
 
-/// What the kernel says.
+/// The state of the kernel.
 struct Inside {
     link: Option<Link>,
     addresses: BTreeSet<IpNet>,
@@ -31,7 +31,7 @@ struct Inside {
 }
 
 impl Attacher {
-    /// Compares; the first difference is error 104. `promised` are the addresses of `prevResult`.
+    /// Returns the first difference as error 104. `promised` are the addresses of `prevResult`.
     pub async fn check(&self, attachment: &Attachment, promised: &[IpNet]) -> Result<(), CniError> {
         attachment.validate()?;
         if !*self.ovs.connected().borrow() {

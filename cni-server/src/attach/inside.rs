@@ -1,4 +1,4 @@
-//! The container's end: sysctls, checksum offload, addresses and default routes, in the container's namespace.
+//! The end of the veth pair in the container's namespace: its sysctls, checksum offload, addresses and default routes.
 
 use std::net::IpAddr;
 
@@ -10,21 +10,21 @@ use crate::link::{self, Links, Route};
 use crate::netns::{Netns, tx_checksum_off};
 use crate::sysctl;
 
-/// What the container's interface shall be.
+/// The wanted state of the container's interface.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
-    /// Its name; it exists and is down.
+    /// Its name. The interface exists and is down.
     pub(super) ifname: String,
-    /// Addresses with the subnet's prefix length.
+    /// Its addresses with the subnet's prefix length.
     pub(super) addresses: Vec<IpNet>,
-    /// The default route's next hops, one for each family.
+    /// The next hops of the default routes, one for each family.
     pub(super) gateways: Vec<IpAddr>,
-    /// Whether checksums may be left to the other end.
+    /// Whether the pod may leave checksums to the other end.
     pub(super) checksum: bool,
 }
 
 impl Wanted {
-    /// Makes it so, on one short-lived thread inside.
+    /// Applies it, on a separate thread in the namespace.
     pub(super) async fn apply(&self, netns: &Netns) -> Result<(), CniError> {
         let wanted = self.clone();
         let work = move || {
@@ -35,18 +35,18 @@ impl Wanted {
         netns.run(work).await.map_err(error::environment)?
     }
 
-    /// What is not set by netlink.
+    /// Sets what netlink cannot set.
     fn prepare(&self) -> std::io::Result<()> {
-        // Runtimes turn IPv6 off in new namespaces; a pod's addresses are given, never learnt from advertisements.
+        // Runtimes disable IPv6 in new namespaces. A pod takes no addresses from router advertisements.
         for (name, value) in [("disable_ipv6", "0"), ("accept_ra", "0")] {
             for scope in ["all", "default"] {
                 sysctl::set("ipv6", scope, name, value)?;
             }
         }
-        // What an interface says of itself when it comes up (duplicate address detection, listener reports) is flooded to
-        // every port of the subnet (see `announce` for what that costs), and its addresses are nobody else's. The first
-        // listener reports leave at once, before the port has flows, and get nowhere; they are not repeated for a day. Who
-        // asks is still answered, and who joins a group later still says so.
+        // What an interface sends when it comes up (duplicate address detection, listener reports) is flooded to every
+        // port of the subnet, which is expensive (see `announce`). No duplicate address is possible. The first listener
+        // reports are sent before the port has flows, and are lost; they are repeated after a day. The pod still answers
+        // queries, and still reports a group that it joins later.
         let quiet = [
             ("accept_ra", "0"),
             ("accept_dad", "0"),

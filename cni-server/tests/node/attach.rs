@@ -1,4 +1,4 @@
-//! ADD, CHECK and DEL where nothing is in the way.
+//! ADD, CHECK and DEL when nothing is missing.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use cni_wire::Code;
 use cni_wire::rpc::Attachment;
 
 use crate::sandbox::{PodNs, Sandbox, eventually, in_netns, run};
-use crate::scene::{Scene, attachment, links, net};
+use crate::scene::{Scene, attachment, lease, links};
 
 #[test]
 fn add_plugs_a_pod_and_del_leaves_nothing() {
@@ -68,7 +68,7 @@ fn add_plugs_a_pod_and_del_leaves_nothing() {
         let error = attacher.check(&attachment, &[]).await.unwrap_err();
         assert_eq!((error.code, error.msg.as_str()), (Code::DIFFERS, "eth0 does not have address fd00:16::5"));
 
-        // A second ADD is refused and harms nothing.
+        // A second ADD fails and changes nothing.
         assert_eq!(attacher.add(&attachment).await.unwrap_err().code, Code::PLUMBING);
         assert_eq!((sandbox.ports().len(), links().len()), (1, 1));
 
@@ -98,13 +98,13 @@ fn neighbours_are_told_and_no_flow_stays() {
         assert_eq!(count(), [true, true], "nobody has said anything");
         attacher.add(&attachment).await.unwrap();
         eventually("the ADD announces the addresses", || count() == [false, false]).await;
-        let net = net(5);
-        attacher.ovs.announce(&host_ifname(&attachment.container_id), net.mac, &net.ips).await.unwrap();
+        let lease = lease(5);
+        attacher.ovs.announce(&host_ifname(&attachment.container_id), lease.mac, &lease.ips).await.unwrap();
         let flows = sandbox.appctl(&["dpctl/dump-flows"]);
         assert!(!flows.contains("arp") && !flows.contains("icmpv6(type=136"), "{flows}");
-        // A port that is gone tells nobody anything; a bridge that is away is an error.
+        // Without the port, nothing is announced.
         attacher.del(&attachment).await.unwrap();
-        attacher.ovs.announce(&host_ifname(&attachment.container_id), net.mac, &net.ips).await.unwrap();
+        attacher.ovs.announce(&host_ifname(&attachment.container_id), lease.mac, &lease.ips).await.unwrap();
     });
 }
 
@@ -118,7 +118,7 @@ fn a_recreated_pod_replaces_the_port_of_its_predecessor() {
         attacher.add(&first).await.unwrap();
         attacher.add(&second).await.unwrap();
         assert_eq!(sandbox.ports(), [host_ifname(&second.container_id)]);
-        // The runtime's late DEL of the first container does not touch the second.
+        // A late DEL of the first container does not affect the second one.
         attacher.del(&first).await.unwrap();
         assert_eq!(links(), [host_ifname(&second.container_id)]);
         attacher.del(&second).await.unwrap();
@@ -148,7 +148,7 @@ fn a_port_that_is_refused_takes_no_other_with_it() {
         let sandbox = Sandbox::new();
         let ovs = sandbox.ovs();
         ovs.bridge().await;
-        // An interface of that name is somebody else's.
+        // Another port has an interface with that name.
         sandbox.vsctl(&["--no-wait", "add-bond", "br-int", "bond0", "bad", "other"]);
         let plug = async |device: &str| {
             let port = PodPort {

@@ -1,4 +1,4 @@
-//! What pods leave that went without a DEL.
+//! The removal of what pods leave that are deleted without a DEL.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use cni_server::link::Links;
 use cni_wire::rpc::Attachment;
 
 use crate::sandbox::{PodNs, eventually, in_netns, run};
-use crate::scene::{Scene, addressed, attachment, links};
+use crate::scene::{Scene, attachment, links, pods};
 
 #[test]
 fn what_lost_dels_left_is_found() {
@@ -19,7 +19,7 @@ fn what_lost_dels_left_is_found() {
         for (n, ns) in &namespaces {
             attacher.add(&attachment(*n, ns)).await.unwrap();
         }
-        // 5 loses its device (its node was restarted), 6 its port, and a veth of someone else has neither.
+        // 5 loses its device, as after a restart of the node. 6 loses its port. Another veth pair never had a port.
         run("ip", &["link", "del", "05cafe012345_h"]);
         sandbox.vsctl(&["del-port", "06cafe012345_h"]);
         run("ip", &["link", "add", "veth0", "type", "veth", "peer", "name", "veth1"]);
@@ -41,7 +41,7 @@ fn a_pod_that_goes_without_a_del_is_unplugged() {
         let scene = Scene::new([5, 6, 7, 8]);
         let attacher = &scene.attacher;
         let attachments = Attachments::spawn(attacher.clone());
-        // A namespace's path, which goes before the namespace.
+        // Paths of the namespaces that can be deleted before the namespaces.
         let dir = tempfile::tempdir().unwrap();
         let path = |n: u8| dir.path().join(n.to_string());
         let namespaces = [5, 6, 7, 8].map(|n| (n, PodNs::new()));
@@ -55,8 +55,8 @@ fn a_pod_that_goes_without_a_del_is_unplugged() {
         let ovs = &attacher.ovs;
         let plugged = async |expected: &[u8]| {
             let mut changed = ovs.changed();
-            let pods = || ovs.read(leftovers::plugged).into_iter().map(|port| port.attachment.pod_name);
-            while pods().collect::<BTreeSet<_>>() != expected.iter().map(|n| format!("pod-{n}")).collect() {
+            let there = || ovs.read(leftovers::plugged).into_iter().map(|port| port.attachment.pod_name);
+            while there().collect::<BTreeSet<_>>() != expected.iter().map(|n| format!("pod-{n}")).collect() {
                 changed.changed().await.unwrap();
             }
         };
@@ -64,15 +64,15 @@ fn a_pod_that_goes_without_a_del_is_unplugged() {
             let pace = Pace { recheck, grace: Duration::from_secs(20) };
             leftovers::clear(&attachments, ovs, &attacher.links, attacher.pods.clone(), pace)
         };
-        // Pods are deleted and their namespaces gone. What is found at the start may be the first, not the second.
+        // Two pods are deleted, and their namespaces are gone. The comparison at the start may find the first one.
         let by_event = async {
             for (n, rest) in [(5, [6, 7, 8].as_slice()), (6, &[7, 8])] {
                 std::fs::remove_file(path(n)).unwrap();
-                scene.pods.send_replace(addressed(rest.iter().copied()));
+                scene.pods.send_replace(pods(rest.iter().copied()));
                 plugged(rest).await;
             }
-            // A pod is deleted by force: its namespace is there, and its DEL may be still to come.
-            scene.pods.send_replace(addressed([8]));
+            // A pod is deleted by force: its namespace exists, and its DEL may still come.
+            scene.pods.send_replace(pods([8]));
             tokio::time::sleep(Duration::from_millis(300)).await;
             attachments.check(requests[2].clone(), vec![]).await.unwrap();
         };
@@ -80,7 +80,7 @@ fn a_pod_that_goes_without_a_del_is_unplugged() {
             () = clear(Duration::from_hours(1)) => {}
             () = by_event => {}
         }
-        // It does not come.
+        // The DEL does not come.
         tokio::select! {
             () = clear(Duration::from_millis(100)) => {}
             () = plugged(&[8]) => {}

@@ -1,4 +1,4 @@
-//! The kernel's links, listed.
+//! Lists of the kernel's links.
 
 use cni_server::link::Links;
 use futures::future::try_join_all;
@@ -8,7 +8,7 @@ use crate::sandbox::{in_netns, run};
 #[test]
 fn many_may_list_at_once() {
     in_netns(|| async {
-        // So many that no list fits into one answer.
+        // There are so many that no list fits into one message.
         for index in 0..50 {
             run("ip", &["link", "add", &format!("a{index}"), "type", "veth", "peer", "name", &format!("b{index}")]);
         }

@@ -10,6 +10,7 @@ fn logs() {
     let _ = kit::logs::init(&kit::logs::Logs::at("off"), "");
 }
 
+mod api_server;
 mod attach;
 mod leftovers;
 mod links;
@@ -20,3 +21,4 @@ mod sandbox;
 mod scene;
 mod socket;
 mod tunnel;
+mod watches;

@@ -1,34 +1,41 @@
-//! The node's own port.
+//! The port `ovn0`, its routes, and the settings in Open vSwitch.
 
-use api::{Placement, Subnet, SubnetDef, SubnetSpec};
+use api::EffectiveSubnet;
 use cni_server::link::Links;
-use cni_server::node_net::Subnets;
+use cni_server::node_net;
 use cni_server::node_port::NodePort;
-use cni_server::seen::{Node, Seen};
+use cni_server::own_networks;
+use cni_server::seen::{Lease, Leases, Node, Seen};
 use cni_server::tunnel::{Mtu, Names, NetworkType};
 use tokio::sync::watch;
 
 use crate::sandbox::{Sandbox, eventually, in_netns, run};
+use crate::scene::seen;
 
-fn subnets(list: &[(&str, &str)]) -> Subnets {
-    let objects = list.iter().map(|(name, cidr)| {
-        let spec = SubnetSpec { cidr_block: (*cidr).to_owned(), ..SubnetSpec::default() };
-        ((*name).to_owned(), SubnetDef::parse(&Subnet::new(name, spec)))
-    });
-    Seen { synced: true, objects: objects.collect() }
+/// A subnet in force.
+fn subnet(name: &str, cidrs: &str, gateway: &str) -> EffectiveSubnet {
+    let (name, cidrs, gateway) = (name.to_owned(), cidrs.parse().unwrap(), gateway.parse().unwrap());
+    EffectiveSubnet { name, cidrs, gateway, nat_outgoing: false, mtu: None }
+}
+
+pub fn join() -> EffectiveSubnet {
+    subnet("join", "100.64.0.0/16,fd00:64::/64", "100.64.0.1,fd00:64::1")
 }
 
 pub fn node() -> Seen<Node> {
-    let net = Placement {
-        switch: "join".to_owned(),
+    let node = Node { uid: "uid-n1".to_owned(), internal_ips: vec!["172.31.0.1".parse().unwrap()] };
+    Seen { synced: true, objects: [("n1".to_owned(), node)].into() }
+}
+
+/// The IP object of the node.
+pub fn leases() -> Leases {
+    let lease = Lease {
+        holder: "uid-n1".to_owned(),
+        subnet: "join".to_owned(),
         ips: "100.64.0.2,fd00:64::2".parse().unwrap(),
         mac: "0a:00:00:00:00:02".parse().unwrap(),
-        cidrs: "100.64.0.0/16,fd00:64::/64".parse().unwrap(),
-        gateway: "100.64.0.1,fd00:64::1".parse().unwrap(),
-        complete: true,
     };
-    let node = Node { net: Ok(Some(net)), internal_ips: vec!["172.31.0.1".parse().unwrap()] };
-    Seen { synced: true, objects: [("n1".to_owned(), node)].into() }
+    Seen { synced: true, objects: [("node-n1".to_owned(), Ok(lease))].into() }
 }
 
 fn routes() -> String {
@@ -44,14 +51,17 @@ fn ovn0_follows_the_cluster_and_heals() {
         run("ip", &["address", "add", "172.31.0.1/24", "dev", "eth1"]);
         run("ip", &["link", "set", "eth1", "up"]);
         let (_node, node) = watch::channel(node());
-        let join = ("join", "100.64.0.0/16,fd00:64::/64");
-        let (subnet_sender, seen) = watch::channel(subnets(&[join, ("a", "10.16.0.0/16,fd00:16::/64")]));
+        let a = subnet("a", "10.16.0.0/16,fd00:16::/64", "10.16.0.1,fd00:16::1");
+        let (subnet_sender, subnets) = watch::channel(seen([join(), a]));
+        let served = node_net::serve(subnets, own_networks::watch(Links::here().unwrap()).unwrap());
+        let (_leases, leases) = watch::channel(leases());
         let agent = || NodePort {
             name: "n1".to_owned(),
             ovs: sandbox.ovs(),
             links: Links::here().unwrap(),
             node: node.clone(),
-            subnets: seen.clone(),
+            leases: leases.clone(),
+            served: served.clone(),
             ifaces: Names::default(),
             network_type: NetworkType::Geneve,
             mtu: 0,
@@ -72,29 +82,29 @@ fn ovn0_follows_the_cluster_and_heals() {
             "ovn-monitor-all=\"true\"",
             "ovn-encap-ip=\"172.31.0.1\"",
             "ovn-encap-type=geneve",
-            "ovn-cms-options=\"kube-ovn,kube-ovn-mtu=1442\"",
+            "ovn-cms-options=\"kube-ovn,kube-ovn-networks=eth1@172.31.0.0/24,kube-ovn-mtu=1442\"",
         ] {
             assert!(settings.contains(part), "{part}: {settings}");
         }
 
-        // An agent that starts anew finds everything right and writes nothing: neither a transaction nor a route.
+        // A new agent finds everything correct and writes nothing: neither a transaction nor a route.
         sandbox.settle();
         let found = || (sandbox.written(), routes(), run("ip", &["link", "show", "ovn0"]));
         let before = found();
         agent().spawn().unwrap().ready.wait_for(Result::is_ok).await.unwrap();
         assert_eq!(found(), before);
 
-        subnet_sender.send_replace(subnets(&[join, ("b", "10.17.0.0/16")]));
+        subnet_sender.send_replace(seen([join(), subnet("b", "10.17.0.0/16", "10.17.0.1")]));
         eventually("the new subnet's route instead of the old one's", || {
             let routes = routes();
             routes.contains("10.17.0.0/16 via") && !routes.contains("10.16.0.0/16") && !routes.contains("fd00:16::")
         })
         .await;
-        // A route of someone else on the link stays, ours comes back.
+        // A foreign route on the link stays, and a deleted route of the agent comes back.
         run("ip", &["route", "add", "10.99.0.0/16", "via", "100.64.0.1", "dev", "ovn0", "proto", "42"]);
         run("ip", &["route", "del", "10.17.0.0/16", "dev", "ovn0"]);
         eventually("the deleted route back", || routes().contains("10.17.0.0/16 via")).await;
-        // The kernel's own routes come back as the kernel made them.
+        // The connected routes come back as the kernel had added them.
         let connected = || {
             let kernel = ["route", "show", "dev", "ovn0", "proto", "kernel"];
             run("ip", &kernel) + &run("ip", &[&["-6"], kernel.as_slice()].concat())
@@ -123,5 +133,84 @@ fn ovn0_follows_the_cluster_and_heals() {
             }
         })
         .await;
+    });
+}
+
+#[test]
+fn a_subnet_that_overlaps_the_nodes_own_network_takes_nothing_from_it() {
+    in_netns(|| async {
+        let sandbox = Sandbox::new();
+        run("ip", &["link", "add", "eth1", "mtu", "1500", "type", "veth", "peer", "name", "far"]);
+        run("ip", &["address", "add", "172.31.0.1/24", "dev", "eth1"]);
+        run("ip", &["link", "set", "far", "up"]);
+        run("ip", &["link", "set", "eth1", "up"]);
+        run("ip", &["route", "add", "default", "via", "203.0.113.1", "dev", "eth1", "onlink"]);
+        let (_node, node) = watch::channel(node());
+        let own = own_networks::watch(Links::here().unwrap()).unwrap();
+        let (_subnets, subnets) = watch::channel(seen([
+            join(),
+            subnet("a", "10.16.0.0/16", "10.16.0.1"),
+            subnet("b", "10.17.0.0/16", "10.17.0.1"),
+            subnet("node", "172.31.0.0/16", "172.31.0.1"),
+            subnet("hop", "203.0.113.0/24", "203.0.113.9"),
+            subnet("all", "0.0.0.0/0", "10.0.0.1"),
+        ]));
+        let served = node_net::serve(subnets, own);
+        let (lease_sender, seen_leases) = watch::channel(Seen { synced: true, ..Seen::default() });
+        let node_port = NodePort {
+            name: "n1".to_owned(),
+            ovs: sandbox.ovs(),
+            links: Links::here().unwrap(),
+            node,
+            leases: seen_leases,
+            served: served.clone(),
+            ifaces: Names::default(),
+            network_type: NetworkType::Geneve,
+            mtu: 0,
+        };
+        sandbox.vsctl(&["set", "open_vswitch", ".", "external_ids:ovn-cms-options=enable-chassis-as-gw"]);
+        let mut state = node_port.spawn().unwrap();
+        let missing = Err("node n1 has no address on the join switch yet".to_owned());
+        state.ready.wait_for(|ready| *ready == missing).await.unwrap();
+        // The IP object of another Node with the same name does not count.
+        let mut other = leases();
+        other.objects.values_mut().for_each(|lease| lease.as_mut().unwrap().holder = "uid-old".to_owned());
+        lease_sender.send_replace(other);
+        state.ready.wait_for(|ready| ready.as_ref().is_err_and(|why| why.contains("another one"))).await.unwrap();
+        lease_sender.send_replace(leases());
+        state.ready.wait_for(Result::is_ok).await.unwrap();
+
+        let own = |network: &str| routes().contains(network);
+        assert!(own("10.16.0.0/16") && own("10.17.0.0/16"), "{}", routes());
+        assert!(!own("172.31") && !own("203.0.113") && !own("default"), "{}", routes());
+        let report = || {
+            let options = sandbox.vsctl(&["get", "open_vswitch", ".", "external_ids:ovn-cms-options"]);
+            options.trim().trim_matches('"').to_owned()
+        };
+        let expected = |networks: &str| {
+            format!(
+                "enable-chassis-as-gw,kube-ovn,kube-ovn-networks={networks}eth1@172.31.0.0/24;eth1@203.0.113.1/32,kube-ovn-mtu=1442"
+            )
+        };
+        assert_eq!(report(), expected(""));
+
+        // An interface comes and goes.
+        run("ip", &["link", "add", "docker0", "type", "bridge"]);
+        run("ip", &["address", "add", "10.16.5.1/24", "dev", "docker0"]);
+        eventually("no route to what overlaps it", || !own("10.16.0.0/16") && own("10.17.0.0/16")).await;
+        let wanted = served.borrow().masquerade(&[].into());
+        assert!(!wanted.subnets.contains(&"10.16.0.0/16".parse().unwrap()), "{wanted:?}");
+        assert!(wanted.subnets.contains(&"10.17.0.0/16".parse().unwrap()), "{wanted:?}");
+        eventually("the report", || report() == expected("docker0@10.16.5.0/24;")).await;
+        assert!(state.ready.borrow().is_ok());
+        run("ip", &["link", "del", "docker0"]);
+        eventually("the route back", || own("10.16.0.0/16 via 100.64.0.1")).await;
+        eventually("the report", || report() == expected("")).await;
+
+        // ovn0 gets no address in a network of the node itself.
+        run("ip", &["address", "add", "100.64.9.9/24", "dev", "eth1"]);
+        let overlap = "subnet join: its network 100.64.0.0/16 overlaps 100.64.9.0/24 of this node's interface eth1: \
+                       ovn0 gets no address of it";
+        state.ready.wait_for(|ready| *ready == Err(overlap.to_owned())).await.unwrap();
     });
 }

@@ -1,4 +1,4 @@
-//! Masquerade rules.
+//! The masquerade rules and their sets.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -16,7 +16,7 @@ fn nets(list: &[&str]) -> BTreeSet<IpNet> {
 fn a_second_apply_writes_nothing() {
     in_netns(|| async {
         run("iptables", &["-t", "nat", "-A", "POSTROUTING", "-s", "192.0.2.0/24", "-j", "MASQUERADE"]);
-        // As kube-ovn leaves it.
+        // This is what kube-ovn leaves.
         run("iptables", &["-t", "nat", "-N", "OVN-PREROUTING"]);
         run(
             "iptables",
@@ -35,7 +35,7 @@ fn a_second_apply_writes_nothing() {
         let start = Instant::now();
         assert_eq!(masquerade.apply(&wanted).await.unwrap(), Written::default());
         println!("nothing to do: {:?}", start.elapsed());
-        // Another agent, a restarted one, finds everything right as well.
+        // A restarted agent finds everything correct, too.
         assert_eq!(Masquerade::default().apply(&wanted).await.unwrap(), Written::default());
 
         wanted.subnets.extend(nets(&["10.17.0.0/24"]));

@@ -1,79 +1,106 @@
-//! A node: an Open vSwitch, the pods as the API server has them, and what plugs them in.
+//! A node: an Open vSwitch, what the API server has for the node's pods, and the attacher.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::Placement;
+use api::{EffectiveSubnet, FieldError};
 use cni_server::attach::Attacher;
 use cni_server::link::Links;
 use cni_server::metrics::Metrics;
-use cni_server::seen::{Pod, Seen};
+use cni_server::seen::{Lease, Leases, Pod, Seen};
 use cni_server::tunnel::Mtu;
 use cni_wire::rpc::Attachment;
 use tokio::sync::watch;
 
 use crate::sandbox::{PodNs, Sandbox, run};
 
-/// A node. Its pods `pod-<n>` in namespace `ns` are known by their number.
+/// A node. Its pods are `pod-<n>` in namespace `ns`.
 pub struct Scene {
     pub sandbox: Sandbox,
-    /// The pods that the API server has.
+    /// The pods in the API server.
     pub pods: watch::Sender<Seen<Pod>>,
+    /// The IP objects in the API server.
+    pub leases: watch::Sender<Leases>,
+    /// The subnets in force.
+    pub subnets: watch::Sender<Seen<EffectiveSubnet>>,
     pub attacher: Attacher,
 }
 
 impl Scene {
-    /// These pods have their addresses, and flows are installed for whatever is plugged in.
-    pub fn new(pods: impl IntoIterator<Item = u8>) -> Self {
-        let scene = Self::without_flows(addressed(pods), Duration::from_secs(20));
+    /// These pods have their addresses, and the flows of each port are installed.
+    pub fn new(all: impl IntoIterator<Item = u8>) -> Self {
+        let all: Vec<_> = all.into_iter().collect();
+        let scene = Self::without_flows(pods(all.iter().copied()), addressed(all), Duration::from_secs(20));
         scene.sandbox.play_ovn_controller();
         scene
     }
 
-    /// Nobody installs flows, for which an ADD waits no longer than that.
-    pub fn without_flows(pods: Seen<Pod>, patience: Duration) -> Self {
+    /// No flows are installed. An ADD waits at most this long.
+    pub fn without_flows(pods: Seen<Pod>, leases: Leases, patience: Duration) -> Self {
         let sandbox = Sandbox::new();
-        let (sender, pods) = watch::channel(pods);
+        let (pod_sender, pods) = watch::channel(pods);
+        let (lease_sender, leases) = watch::channel(leases);
+        let (subnet_sender, subnets) = watch::channel(seen([subnet()]));
         let attacher = Attacher {
             ovs: sandbox.ovs(),
             links: Links::here().unwrap(),
             pods,
-            subnets: watch::channel(Seen::default()).1,
+            leases,
+            subnets,
             mtu: watch::channel(Some(Mtu { pods: 1400, most: 1442 })).1,
             patience,
             metrics: Metrics::register(&prometheus::Registry::new(), "n1").unwrap(),
             making: Arc::default(),
         };
-        Self { sandbox, pods: sender, attacher }
+        Self { sandbox, pods: pod_sender, leases: lease_sender, subnets: subnet_sender, attacher }
     }
 }
 
-/// The address of a pod.
-pub fn net(n: u8) -> Placement {
-    Placement {
-        switch: "ovn-default".to_owned(),
-        ips: format!("10.16.0.{n},fd00:16::{n}").parse().unwrap(),
-        mac: format!("0a:00:00:00:00:{n:02x}").parse().unwrap(),
+/// The subnet of all pods.
+pub fn subnet() -> EffectiveSubnet {
+    EffectiveSubnet {
+        name: "ovn-default".to_owned(),
         cidrs: "10.16.0.0/16,fd00:16::/64".parse().unwrap(),
         gateway: "10.16.0.1,fd00:16::1".parse().unwrap(),
-        complete: true,
+        nat_outgoing: true,
+        mtu: None,
     }
 }
 
-/// Pods with these addresses, or none yet.
-pub fn pods(nets: impl IntoIterator<Item = (u8, Option<Placement>)>) -> Seen<Pod> {
-    let objects = nets
-        .into_iter()
-        .map(|(n, net)| (format!("pod-{n}.ns"), Pod { uid: format!("uid-{n}"), config_hash: None, net: Ok(net) }));
+/// These subnets are in force.
+pub fn seen(subnets: impl IntoIterator<Item = EffectiveSubnet>) -> Seen<EffectiveSubnet> {
+    let objects = subnets.into_iter().map(|subnet| (subnet.name.clone(), subnet));
     Seen { synced: true, objects: objects.collect() }
 }
 
-/// Pods that have their addresses.
-pub fn addressed(all: impl IntoIterator<Item = u8>) -> Seen<Pod> {
-    pods(all.into_iter().map(|n| (n, Some(net(n)))))
+/// The addresses of a pod.
+pub fn lease(n: u8) -> Lease {
+    Lease {
+        holder: format!("uid-{n}"),
+        subnet: "ovn-default".to_owned(),
+        ips: format!("10.16.0.{n},fd00:16::{n}").parse().unwrap(),
+        mac: format!("0a:00:00:00:00:{n:02x}").parse().unwrap(),
+    }
 }
 
-/// What the runtime asks for a pod.
+/// These pods exist.
+pub fn pods(all: impl IntoIterator<Item = u8>) -> Seen<Pod> {
+    let pod = |n| (format!("pod-{n}.ns"), Pod { uid: format!("uid-{n}"), config_hash: None });
+    Seen { synced: true, objects: all.into_iter().map(pod).collect() }
+}
+
+/// These pods have IP objects.
+pub fn leases(all: impl IntoIterator<Item = (u8, Result<Lease, FieldError>)>) -> Leases {
+    let objects = all.into_iter().map(|(n, lease)| (format!("pod-{n}.ns"), lease));
+    Seen { synced: true, objects: objects.collect() }
+}
+
+/// These pods have their addresses.
+pub fn addressed(all: impl IntoIterator<Item = u8>) -> Leases {
+    leases(all.into_iter().map(|n| (n, Ok(lease(n)))))
+}
+
+/// The request of the runtime for a pod.
 pub fn attachment(n: u8, netns: &PodNs) -> Attachment {
     Attachment {
         cni_version: "1.0.0".to_owned(),
@@ -86,7 +113,7 @@ pub fn attachment(n: u8, netns: &PodNs) -> Attachment {
     }
 }
 
-/// The host ends that there are.
+/// The host ends that exist.
 pub fn links() -> Vec<String> {
     run("ip", &["-br", "link"])
         .lines()

@@ -1,4 +1,4 @@
-//! The words on the socket, hostile ones among them.
+//! Requests on the socket, including malformed ones.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use crate::sandbox::{PodNs, in_netns};
 use crate::scene::{Scene, attachment};
 
-/// Sends one line, reads one; `None` when the agent hangs up.
+/// Sends one line and reads one. Returns `None` if the agent closes the connection.
 async fn say(path: &std::path::Path, line: &[u8]) -> Option<String> {
     let mut stream = UnixStream::connect(path).await.unwrap();
     stream.write_all(line).await.unwrap();
@@ -72,7 +72,7 @@ fn the_socket_serves_and_survives_what_comes() {
             let answer = say(&path, rpc::request("check", &check).unwrap().as_bytes()).await.unwrap();
             assert_eq!(rpc::reply::<()>(answer.as_bytes()).err().map(|error| error.code), code, "{promised}");
         }
-        // A plugin of an earlier version says nothing of them.
+        // A plugin of an earlier version does not send them.
         let answer = say(&path, rpc::request("check", &good).unwrap().as_bytes()).await.unwrap();
         rpc::reply::<()>(answer.as_bytes()).unwrap();
         let keep = |list: &[&str]| {

@@ -1,24 +1,26 @@
-//! The tunnels' interface: one that is not there, and one whose MTU does not do.
+//! The tunnel interface: one that does not exist, and one whose MTU does not fit.
 
+use api::EffectiveSubnet;
 use cni_server::link::Links;
+use cni_server::node_net::Served;
 use cni_server::node_port::{NodePort, State};
-use cni_server::seen::Seen;
+use cni_server::own_networks::OwnNetworks;
 use cni_server::tunnel::{Mtu, Names, NetworkType};
-use cni_wire::Code;
 use tokio::sync::watch;
 
-use crate::ovn0::node;
+use crate::ovn0::{join, leases, node};
 use crate::sandbox::{PodNs, Sandbox, in_netns, run};
-use crate::scene::{Scene, attachment};
+use crate::scene::{Scene, attachment, seen, subnet};
 
-/// The owner of ovn0 with these flags.
+/// Starts the owner of `ovn0` with these flags.
 fn agent(sandbox: &Sandbox, iface: &str, mtu: u32) -> State {
     let node_port = NodePort {
         name: "n1".to_owned(),
         ovs: sandbox.ovs(),
         links: Links::here().unwrap(),
         node: watch::channel(node()).1,
-        subnets: watch::channel(Seen::default()).1,
+        leases: watch::channel(leases()).1,
+        served: watch::channel(Served::new(seen([join()]), Some(OwnNetworks::new()))).1,
         ifaces: Names::parse(iface.split(',')).unwrap(),
         network_type: NetworkType::Geneve,
         mtu,
@@ -56,7 +58,7 @@ fn an_interface_that_is_not_there_is_named_and_taken_once_it_comes() {
         for state in [&mut named, &mut unnamed] {
             state.ready.wait_for(Result::is_ok).await.unwrap();
         }
-        // It goes again: what was given to pods before is not what they would get.
+        // The interface is deleted again, so there is no MTU for pods.
         run("ip", &["link", "del", "eth1"]);
         assert!(why(&mut named).await.starts_with("--iface bond0, eth1: this node has no such interface"));
         assert_eq!(*named.mtu.borrow(), None);
@@ -74,7 +76,7 @@ fn an_mtu_follows_the_interface_or_is_refused_when_it_does_not_fit_any_more() {
         follows.mtu.wait_for(|mtu| *mtu == Some(Mtu { pods: 1500, most: 1542 })).await.unwrap();
         run("ip", &["link", "set", "eth1", "mtu", "1500"]);
         follows.mtu.wait_for(|mtu| *mtu == Some(Mtu { pods: 1400, most: 1442 })).await.unwrap();
-        // From here on there are two that disagree about ovn0.
+        // From here on, two agents write different MTUs to ovn0.
         let mut insists = agent(&sandbox, "", 9000);
         let expected = "--mtu 9000: geneve over interface eth1, whose MTU is 1500, leaves 1442 at most; give a smaller one, or 0 \
             for what fits";
@@ -92,24 +94,15 @@ fn an_mtu_follows_the_interface_or_is_refused_when_it_does_not_fit_any_more() {
 }
 
 #[test]
-fn a_subnets_mtu_that_tunnels_lose_packets_of_is_refused() {
+fn a_subnets_mtu_that_does_not_fit_through_tunnels_is_made_smaller() {
     in_netns(|| async {
-        let mut scene = Scene::new([5]);
-        let pod = PodNs::new();
-        let spec = api::SubnetSpec {
-            cidr_block: "10.16.0.0/16,fd00:16::/64".to_owned(),
-            mtu: Some(1443),
-            ..api::SubnetSpec::default()
-        };
-        let subnet = api::SubnetDef::parse(&api::Subnet::new("ovn-default", spec));
-        let seen = |subnet| Seen { synced: true, objects: [("ovn-default".to_owned(), subnet)].into() };
-        scene.attacher.subnets = watch::channel(seen(subnet.clone())).1;
-        let refused = scene.attacher.add(&attachment(5, &pod)).await.unwrap_err();
-        let expected = "subnet ovn-default: spec.mtu 1443: this node's tunnels leave 1442 at most";
-        assert_eq!((refused.code, refused.msg.as_str()), (Code::CONFIG, expected));
-
-        let fits = subnet.map(|subnet| api::SubnetDef { mtu: Some(1442), ..subnet });
-        scene.attacher.subnets = watch::channel(seen(fits)).1;
-        assert_eq!(scene.attacher.add(&attachment(5, &pod)).await.unwrap().mtu, 1442);
+        let scene = Scene::new([5, 6, 7]);
+        for (n, wanted, given) in [(5, None, 1400), (6, Some(1442), 1442), (7, Some(9000), 1442)] {
+            let pod = PodNs::new();
+            scene.subnets.send_replace(seen([EffectiveSubnet { mtu: wanted, ..subnet() }]));
+            assert_eq!(scene.attacher.add(&attachment(n, &pod)).await.unwrap().mtu, given);
+            let link = pod.run("ip", &["link", "show", "eth0"]).await;
+            assert!(link.contains(&format!("mtu {given}")), "{link}");
+        }
     });
 }

@@ -1,0 +1,164 @@
+//! What an ADD waits for in the cluster, and what makes it end early.
+
+use api::EffectiveSubnet;
+use cni_wire::rpc::Attachment;
+use cni_wire::{CniError, Code};
+use futures::FutureExt;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Attacher, error, pod_key};
+use crate::allocation::{self, Allocation, Missing};
+use crate::seen::{Leases, Pod, Seen};
+use crate::tunnel::Mtu;
+
+/// Why a pod has no network yet.
+#[derive(Debug, thiserror::Error)]
+enum Unsettled {
+    #[error("the pods of this node are not listed yet")]
+    NotListed,
+    #[error("no such pod on this node")]
+    NoPod,
+    #[error("a pod of this name with another uid is still there")]
+    OtherPod,
+    #[error("the pod was deleted")]
+    Deleted,
+    #[error("{0}{events}", events = see_events(.0))]
+    Missing(Missing),
+}
+
+fn see_events(missing: &Missing) -> &'static str {
+    match missing {
+        Missing::NoAddress | Missing::OtherHolder(_) => ": see the pod's events",
+        _ => "",
+    }
+}
+
+impl Attacher {
+    /// Waits for the addresses that the controller gives to the pod, and for their subnet to be in force.
+    pub(super) async fn allocation(&self, attachment: &Attachment, deadline: Instant) -> Result<Allocation, CniError> {
+        let name = pod_key(attachment);
+        let (mut pods, mut leases, mut subnets) = (self.pods.clone(), self.leases.clone(), self.subnets.clone());
+        let mut met = false;
+        let settled = async {
+            loop {
+                // What changes from here on wakes the wait below.
+                let _ = (pods.borrow_and_update(), leases.borrow_and_update(), subnets.borrow_and_update());
+                match self.look(attachment, &name) {
+                    Ok(allocation) => return Ok(allocation),
+                    // The pod was there, so waiting for it makes no sense.
+                    Err(Unsettled::NoPod | Unsettled::OtherPod) if met => return Err(Unsettled::Deleted),
+                    Err(Unsettled::Missing(_)) => met = true,
+                    Err(_) => {}
+                }
+                tokio::select! {
+                    Ok(()) = pods.changed() => {}
+                    Ok(()) = leases.changed() => {}
+                    Ok(()) = subnets.changed() => {}
+                    else => std::future::pending().await,
+                }
+            }
+        };
+        // At the deadline, the state of that moment counts.
+        let result = timeout_at(deadline, settled).await.unwrap_or_else(|_| self.look(attachment, &name));
+        result.map_err(|why| match why {
+            Unsettled::Missing(Missing::Unreadable(wrong)) => {
+                CniError::new(Code::ALLOCATION, "the pod's IP object is not readable").details(wrong)
+            }
+            why => error::away(&format!("pod {name} has no network")).details(why),
+        })
+    }
+
+    fn look(&self, attachment: &Attachment, name: &str) -> Result<Allocation, Unsettled> {
+        let uid = {
+            let pods = self.pods.borrow();
+            match (find(&pods, name, attachment), pods.objects.contains_key(name)) {
+                _ if !pods.synced => return Err(Unsettled::NotListed),
+                (Some(pod), _) => pod.uid.clone(),
+                (None, true) => return Err(Unsettled::OtherPod),
+                (None, false) => return Err(Unsettled::NoPod),
+            }
+        };
+        allocation::find(&self.leases.borrow(), &self.subnets.borrow(), name, &uid).map_err(Unsettled::Missing)
+    }
+
+    /// Waits until the pod is gone, or has other addresses than these: an ADD for it must not go on. Returns the reason.
+    pub(super) async fn outdated(&self, attachment: &Attachment, allocation: &Allocation) -> String {
+        let name = pod_key(attachment);
+        let (mut pods, mut leases) = (self.pods.clone(), self.leases.clone());
+        let gone = |seen: &Seen<Pod>| seen.synced && find(seen, &name, attachment).is_none();
+        let changed = |seen: &Leases| allocation::has_changed(seen, &name, &allocation.lease);
+        tokio::select! {
+            true = pods.wait_for(gone).map(|found| found.is_ok()) => "the pod was deleted".to_owned(),
+            true = leases.wait_for(changed).map(|found| found.is_ok()) => format!("the pod's addresses are not {} any more", allocation.lease.ips),
+            else => std::future::pending().await,
+        }
+    }
+
+    /// Waits for the node's MTU.
+    pub(super) async fn node_mtu(&self, deadline: Instant) -> Result<Mtu, CniError> {
+        let mut mtu = self.mtu.clone();
+        let known = timeout_at(deadline, mtu.wait_for(Option::is_some)).await;
+        let known = known.ok().and_then(|known| known.ok().and_then(|known| *known));
+        known.ok_or_else(|| {
+            error::away("the node's MTU is not known: its tunnel interface is not there, or --mtu is wrong")
+        })
+    }
+}
+
+/// Returns the pod's MTU: that of the subnet as far as tunnels carry it, or that of the node.
+pub(super) fn pod_mtu(subnet: &EffectiveSubnet, node: Mtu) -> u32 {
+    let (wanted, warning) = fitting_mtu(subnet, node);
+    if let Some(warning) = warning {
+        tracing::warn!("{warning}");
+    }
+    wanted
+}
+
+fn fitting_mtu(subnet: &EffectiveSubnet, node: Mtu) -> (u32, Option<String>) {
+    match subnet.mtu {
+        Some(mtu) if mtu > node.most => {
+            let (name, most) = (&subnet.name, node.most);
+            let warning = format!(
+                "subnet {name}: spec.mtu {mtu}: this node's tunnels leave {most} at most, so its pods get that"
+            );
+            (most, Some(warning))
+        }
+        own => (own.unwrap_or(node.pods), None),
+    }
+}
+
+/// Returns the pod that the runtime means, if it exists.
+fn find<'a>(seen: &'a Seen<Pod>, name: &str, attachment: &Attachment) -> Option<&'a Pod> {
+    let meant = |pod: &&Pod| attachment.pod_uid.as_deref().is_none_or(|uid| pod.has_uid(uid));
+    seen.objects.get(name).filter(meant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_mtu_that_tunnels_do_not_carry_is_made_smaller() {
+        let subnet = |mtu| EffectiveSubnet {
+            name: "ovn-default".to_owned(),
+            cidrs: "10.16.0.0/16".parse().unwrap(),
+            gateway: "10.16.0.1".parse().unwrap(),
+            nat_outgoing: true,
+            mtu,
+        };
+        let node = Mtu { pods: 1400, most: 1442 };
+        assert_eq!(fitting_mtu(&subnet(None), node), (1400, None));
+        assert_eq!(fitting_mtu(&subnet(Some(1442)), node), (1442, None));
+        let (mtu, warning) = fitting_mtu(&subnet(Some(1443)), node);
+        let expected =
+            "subnet ovn-default: spec.mtu 1443: this node's tunnels leave 1442 at most, so its pods get that";
+        assert_eq!((mtu, warning.as_deref()), (1442, Some(expected)));
+    }
+
+    #[test]
+    fn who_has_no_address_is_told_to_look_at_the_events() {
+        let said = |missing| Unsettled::Missing(missing).to_string();
+        assert_eq!(said(Missing::NoAddress), "no address yet: see the pod's events");
+        assert_eq!(said(Missing::NotInForce("net".to_owned())), "subnet net is not in force yet");
+    }
+}

@@ -1,0 +1,60 @@
+//! The addresses and routes of `ovn0`.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use crate::allocation::Allocation;
+use crate::link::{Link, LinkError, Links, Route};
+
+/// Makes the addresses of the link those of the allocation, and adds the routes to their networks if they are missing.
+pub(super) async fn addresses(links: &Links, link: &Link, net: &Allocation) -> Result<(), LinkError> {
+    let wanted: BTreeSet<IpNet> = net.addresses().map(|(address, _)| address).collect();
+    let have = links.addresses(link).await?;
+    for address in wanted.difference(&have) {
+        links.add_address(link, *address).await?;
+        tracing::info!(%address, "added to ovn0");
+    }
+    for address in have.difference(&wanted) {
+        links.delete_address(link, *address).await?;
+        tracing::info!(%address, "removed from ovn0");
+    }
+    // The kernel adds the route to an address' network with the address, and not again when it was deleted alone.
+    let connected = links.connected(link).await?;
+    for address in wanted.iter().filter(|address| address.prefix_len() < address.max_prefix_len()) {
+        if !connected.contains(&address.trunc()) {
+            links.add_connected(link, *address).await?;
+            tracing::info!(to = %address.trunc(), "connected route added to ovn0");
+        }
+    }
+    Ok(())
+}
+
+/// Makes the agent's routes on the link the wanted ones. Returns those that the kernel has refused. Each is logged once:
+/// `refused` are the earlier ones.
+pub(super) async fn routes(
+    links: &Links,
+    link: &Link,
+    wanted: &BTreeSet<Route>,
+    refused: &BTreeSet<Route>,
+) -> Result<BTreeSet<Route>, LinkError> {
+    let have = links.routes(link).await?;
+    let mut still = BTreeSet::new();
+    // Deletes first, because a destination has one next hop.
+    for route in have.difference(wanted) {
+        links.delete_route(link, route).await?;
+        tracing::info!(to = %route.to, via = %route.via, "route removed from ovn0");
+    }
+    for route in wanted.difference(&have) {
+        match links.add_route(link, route).await {
+            Ok(()) => tracing::info!(to = %route.to, via = %route.via, "route added to ovn0"),
+            Err(error) => {
+                if !refused.contains(route) {
+                    tracing::warn!(%error, "the kernel refuses a route: it is left out");
+                }
+                still.insert(route.clone());
+            }
+        }
+    }
+    Ok(still)
+}
