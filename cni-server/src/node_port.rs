@@ -12,6 +12,7 @@ mod mtu;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use api::FieldError;
 use futures::StreamExt;
 use ovn::local::{Interface, NewPort};
 use ovn::southbound::NodeReport;
@@ -22,7 +23,7 @@ use crate::allocation::{self, Allocation};
 use crate::link::{Links, Route};
 use crate::node_net::Served;
 use crate::ovs::{Ovs, OvsError};
-use crate::seen::{Leases, Node, Seen};
+use crate::seen::{Lease, Leases, Node, Seen};
 use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Names, NetworkType, Tunnel, TunnelError};
 use error::Reason;
 use events::{Payload, concerns, concerns_tunnel};
@@ -68,6 +69,8 @@ pub struct State {
 /// What the owner remembers from one pass to the next.
 #[derive(Debug, Default)]
 struct Known {
+    /// The IP object of the node in the last pass, and whether IP objects were listed.
+    lease: (bool, Option<Result<Lease, FieldError>>),
     /// The tunnel that was found last.
     tunnel: Option<Tunnel>,
     /// The routes that the kernel has refused.
@@ -120,7 +123,12 @@ impl NodePort {
                 tokio::select! {
                     () = &mut again => break,
                     Ok(()) = self.node.changed() => break,
-                    Ok(()) = self.leases.changed() => break,
+                    // Most IP objects are those of pods.
+                    Ok(()) = self.leases.changed() => {
+                        if self.lease() != known.lease {
+                            break;
+                        }
+                    }
                     Ok(()) = self.served.changed() => break,
                     Ok(()) = changed.changed() => {
                         if index.is_none() || !self.plugged() {
@@ -148,17 +156,20 @@ impl NodePort {
         })
     }
 
+    /// Returns the IP object of the node, and whether IP objects are listed.
+    fn lease(&self) -> (bool, Option<Result<Lease, FieldError>>) {
+        let leases = self.leases.borrow();
+        (leases.synced, leases.objects.get(&api::node_port(&self.name)).cloned())
+    }
+
     /// Runs one pass. Returns the index of the link.
     async fn reconcile(&mut self, mtu: &watch::Sender<Option<Mtu>>, known: &mut Known) -> Result<u32, NodePortError> {
+        known.lease = self.lease();
         let node = self.node.borrow_and_update().objects.get(&self.name).cloned();
         let served = self.served.borrow_and_update().clone();
         let node = node.ok_or_else(|| NodePortError::NoNode(self.name.clone()))?;
-        let net = allocation::find(
-            &self.leases.borrow_and_update(),
-            &served.in_force,
-            &api::node_port(&self.name),
-            &node.uid,
-        );
+        let name = api::node_port(&self.name);
+        let net = allocation::find(&self.leases.borrow(), &served.in_force, &name, &node.uid);
 
         let found = self.tunnel(&node, net.as_ref().ok()).await;
         // Without a tunnel, or with one that would lose packets, no pod is attached.
