@@ -9,6 +9,7 @@ use std::sync::Arc;
 use api::annotations::{BOUND_IP_POOL, IP_POOL};
 use api::{AddressWant, FieldError, IpPool, IpRange, PodIps, PoolDef};
 use ipam::{Lease, WantIps};
+use plan::{PoolSet, address_set_of_pool};
 
 use super::bindings::By;
 use super::pods::NotNow;
@@ -79,6 +80,7 @@ impl Engine {
         if let Some(before) = self.pools.remove(name) {
             self.pools_of.remove(&before.subnet, name);
             self.ipam.remove_pool(name);
+            self.world.remove_pool(name);
             self.pool_changed(&before.subnet);
             tracing::info!(pool = &**name, subnet = &*before.subnet, "pool removed");
         }
@@ -130,11 +132,30 @@ impl Engine {
         }
         let why = |range| format!("{range} is not inside {cidrs} of subnet {}; the rest is in force", def.subnet);
         let outside = def.outside(&cidrs).map(|range| ("AddressesOutside", invalid("spec.ips", &why(range))));
-        let set = pool.spec.enable_address_set.unwrap_or_default().then(|| {
-            let why = "no address set is made of a pool; all else is in force";
-            ("AddressSetNotMade", invalid("spec.enableAddressSet", &why))
-        });
+        let set = self.address_set(pool, &def).map(|why| ("AddressSetNotMade", invalid("spec.enableAddressSet", &why)));
         Ok(outside.or(set))
+    }
+
+    /// Makes the pool's address set, or takes it away; says why it is not made, if so. Of two pools whose sets would have one
+    /// name, the first one has it.
+    fn address_set(&mut self, pool: &IpPool, def: &PoolDef) -> Option<String> {
+        if !pool.spec.enable_address_set.unwrap_or_default() {
+            self.world.remove_pool(&def.name);
+            return None;
+        }
+        let set = address_set_of_pool(&def.name);
+        let other = self.world.pool_names().find(|name| ***name != *def.name && address_set_of_pool(name) == set);
+        if let Some(other) = other {
+            return Some(format!(
+                "its address set would be called {set}, as that of ippool {other} is; all else is in force"
+            ));
+        }
+        self.world.set_pool(PoolSet {
+            name: def.name.as_str().into(),
+            uid: pool.metadata.uid.as_deref().unwrap_or_default().into(),
+            ranges: def.ranges.clone(),
+        });
+        None
     }
 
     /// An IPPool as it was found.

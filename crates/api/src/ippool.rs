@@ -58,7 +58,7 @@ pub struct IpPoolSpec {
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub namespaces: Vec<String>,
 
-    /// Accepted for compatibility with kube-ovn's manifests, and ignored: no address set is made of the pool.
+    /// Whether the northbound database has an address set of the pool, called as the pool with dots for hyphens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_address_set: Option<bool>,
 }

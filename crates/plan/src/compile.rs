@@ -2,6 +2,7 @@
 
 mod base;
 mod node;
+mod pool;
 mod port;
 mod private;
 mod subnet;
@@ -33,6 +34,8 @@ const DISTRIBUTED_V6: &str = "distributed_ip6";
 /// from ([`api::SubnetDef::record`]): once an edit has turned the object into nonsense, it is said nowhere else.
 pub const IN_FORCE: &str = "in_force";
 
+pub use pool::address_set_of_pool;
+
 /// The key in a port's `external_ids` under which the gateway stands that its pod was given, when it is not the subnet's
 /// any more.
 pub const GATEWAY: &str = "gateway";
@@ -46,6 +49,11 @@ impl World {
             Key::Subnet(name) => {
                 if let Some(subnet) = self.subnets.get(name) {
                     subnet::compile(self, subnet, &mut facts);
+                }
+            }
+            Key::Pool(name) => {
+                if let Some(pool) = self.pools.get(name) {
+                    pool::compile(pool, &mut facts);
                 }
             }
             Key::Node(name) => {

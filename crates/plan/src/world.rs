@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::{Addresses, Mac, SubnetDef};
+use api::{Addresses, IpRange, Mac, SubnetDef};
 
 /// Names that the install chooses once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,17 @@ pub struct Port {
     pub gateway: Option<Addresses>,
 }
 
+/// The address set of an IPPool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolSet {
+    /// The pool's name.
+    pub name: Arc<str>,
+    /// The pool's uid; seeds the id of a new row.
+    pub uid: Arc<str>,
+    /// The pool's addresses.
+    pub ranges: Vec<IpRange>,
+}
+
 /// What is compiled on its own: one object, one set of facts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
@@ -67,6 +78,8 @@ pub enum Key {
     Base,
     /// A subnet, by name.
     Subnet(Arc<str>),
+    /// An IPPool with an address set, by name.
+    Pool(Arc<str>),
     /// A node, by name.
     Node(Arc<str>),
     /// A pod's port, by port name.
@@ -78,6 +91,7 @@ pub enum Key {
 pub struct World {
     pub(crate) settings: Settings,
     pub(crate) subnets: BTreeMap<Arc<str>, SubnetDef>,
+    pub(crate) pools: BTreeMap<Arc<str>, PoolSet>,
     pub(crate) nodes: BTreeMap<Arc<str>, Node>,
     pub(crate) ports: BTreeMap<Arc<str>, Port>,
     /// Reverse index: the ports of each subnet, whether that subnet is known or not.
@@ -93,6 +107,7 @@ impl World {
         Self {
             settings,
             subnets: BTreeMap::new(),
+            pools: BTreeMap::new(),
             nodes: BTreeMap::new(),
             ports: BTreeMap::new(),
             ports_of: BTreeMap::new(),
@@ -141,6 +156,27 @@ impl World {
     /// All subnets, by name.
     pub fn subnets(&self) -> impl Iterator<Item = &SubnetDef> {
         self.subnets.values()
+    }
+
+    /// Adds or changes the address set of a pool.
+    pub fn set_pool(&mut self, pool: PoolSet) {
+        let name = Arc::clone(&pool.name);
+        let before = self.pools.insert(Arc::clone(&name), pool);
+        if before.as_ref() != self.pools.get(&name) {
+            self.dirty.insert(Key::Pool(name));
+        }
+    }
+
+    /// Removes the address set of a pool.
+    pub fn remove_pool(&mut self, name: &str) {
+        if let Some((name, _)) = self.pools.remove_entry(name) {
+            self.dirty.insert(Key::Pool(name));
+        }
+    }
+
+    /// The names of the pools that have address sets.
+    pub fn pool_names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.pools.keys()
     }
 
     /// Adds or changes a node.
@@ -226,6 +262,7 @@ impl World {
     pub fn keys(&self) -> impl Iterator<Item = Key> {
         std::iter::once(Key::Base)
             .chain(self.subnets.keys().cloned().map(Key::Subnet))
+            .chain(self.pools.keys().cloned().map(Key::Pool))
             .chain(self.nodes.keys().cloned().map(Key::Node))
             .chain(self.ports.keys().cloned().map(Key::Port))
     }

@@ -217,7 +217,8 @@ impl Life {
         }
         lines.extend(self.scene.facts_about(""));
         // Any of the addresses in the way may be named.
-        let lasting = |line: String| match line.split_once("AddressesInConflict").or(line.split_once(" is in use by ")) {
+        let lasting = |line: String| match line.split_once("AddressesInConflict").or(line.split_once(" is in use by "))
+        {
             Some((before, _)) => before.to_owned(),
             None => line,
         };

@@ -44,21 +44,28 @@ fn a_pool_s_addresses_go_to_pods_that_name_it() {
 }
 
 #[test]
-fn an_address_set_that_is_asked_for_is_said_not_to_be_made() {
+fn a_pool_has_an_address_set_while_it_asks_for_one() {
     let mut scene = Scene::new();
-    let mut asking = pool("shop", "ovn-default", &["10.16.0.7"], &[]);
+    let mut asking = pool("shop-a", "ovn-default", &["10.16.0.7", "10.16.0.8..10.16.0.11", "10.16.0.20/30"], &[]);
     asking.spec.enable_address_set = Some(true);
     scene.happens(Event::IpPools(Seen::Apply(asking.clone())));
-    let conditions = status(&scene, "shop")["conditions"].clone();
-    assert_eq!(conditions[0]["type"], "Validated");
-    assert_eq!((&conditions[0]["status"], &conditions[0]["reason"]), (&json!("False"), &json!("AddressSetNotMade")));
-    let said = "ippool shop: spec.enableAddressSet: no address set is made of a pool; all else is in force";
-    assert_eq!(conditions[0]["message"], said);
-    assert_eq!((&conditions[1]["type"], &conditions[1]["status"]), (&json!("Ready"), &json!("True")));
-    assert_eq!(scene.pod("default/a", asks("shop")), "10.16.0.7 of ovn-default");
+    let set = |scene: &mut Scene, name: &str| {
+        let facts = scene.facts_about(&format!("Address_Set {name} ")).into_iter();
+        facts.filter_map(|fact| Some(fact.split_once("addresses += ")?.1.replace('"', ""))).collect::<Vec<_>>()
+    };
+    assert_eq!(set(&mut scene, "shop.a"), ["10.16.0.20/30", "10.16.0.7", "10.16.0.8/30"]);
+    assert!(scene.facts_about("Address_Set shop.a ").iter().any(|fact| fact.contains("ippool=shop-a")));
+    // Another pool's set would have the same name.
+    let mut other = pool("shop.a", "ovn-default", &["10.16.0.30"], &[]);
+    other.spec.enable_address_set = Some(true);
+    scene.happens(Event::IpPools(Seen::Apply(other)));
+    assert!(
+        complaint(&scene, "shop.a").contains("its address set would be called shop.a, as that of ippool shop-a is")
+    );
     asking.spec.enable_address_set = Some(false);
     scene.happens(Event::IpPools(Seen::Apply(asking)));
-    assert_eq!(complaint(&scene, "shop"), "Some(Valid)");
+    assert!(!scene.facts_about("Address_Set").iter().any(|fact| fact.contains("ippool=shop-a")));
+    assert_eq!(scene.pod("default/a", asks("shop.a")), "10.16.0.30 of ovn-default");
 }
 
 #[test]

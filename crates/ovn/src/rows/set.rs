@@ -17,6 +17,8 @@ pub struct AddressSet {
     pub name: String,
     /// The UID of the set's owner.
     pub seed: Arc<str>,
+    /// Further `external_ids`.
+    pub external_ids: Vec<(&'static str, Arc<str>)>,
 }
 
 impl AddressSet {
@@ -30,7 +32,7 @@ impl AddressSet {
         Fact::Row {
             key: Self::key(&self.name),
             seed: self.seed.clone(),
-            columns: [("name", Datum::from(self.name.as_str())), ("external_ids", marked(&[]))].into(),
+            columns: [("name", Datum::from(self.name.as_str())), ("external_ids", marked(&self.external_ids))].into(),
         }
     }
 

@@ -122,7 +122,7 @@ fn rules_of_a_switch() {
 
 #[test]
 fn sets_and_settings() {
-    let set = AddressSet { name: "distributed_ip4".into(), seed: "uid".into() };
+    let set = AddressSet { name: "distributed_ip4".into(), seed: "uid".into(), ..AddressSet::default() };
     let global = NbGlobal { options: [("use_ct_inv_match".into(), "false".into())].into() };
     check(
         [set.fact(), AddressSet::member("distributed_ip4", "10.20.0.0/24"), global.fact()],

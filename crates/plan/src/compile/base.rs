@@ -9,6 +9,6 @@ pub(super) fn compile(world: &World, facts: &mut Vec<Fact>) {
     let router = LogicalRouter { name: world.settings.router.to_string(), seed: "base".into(), options: [].into() };
     facts.push(router.fact());
     for name in [DISTRIBUTED_V4, DISTRIBUTED_V6] {
-        facts.push(AddressSet { name: name.into(), seed: "base".into() }.fact());
+        facts.push(AddressSet { name: name.into(), seed: "base".into(), ..AddressSet::default() }.fact());
     }
 }

@@ -108,7 +108,9 @@ impl Want {
                 let (ip_prefix, nexthop) = ("0.0.0.0/0".into(), format!("10.0.0.{hop}"));
                 StaticRoute { router: format!("r{router}"), seed: "seed".into(), ip_prefix, nexthop }.facts().into()
             }
-            Want::Set { name } => vec![AddressSet { name: format!("a{name}"), seed: "seed".into() }.fact()],
+            Want::Set { name } => {
+                vec![AddressSet { name: format!("a{name}"), seed: "seed".into(), ..AddressSet::default() }.fact()]
+            }
             Want::Address { set, address } => {
                 vec![AddressSet::member(&format!("a{set}"), &format!("10.9.0.{address}"))]
             }

@@ -213,7 +213,7 @@ async fn rows_that_others_wrote_are_taken_over_as_they_are() {
 #[tokio::test]
 async fn an_address_that_others_take_out_of_a_set_comes_back() {
     let nb = Northbound::start().await;
-    let set = AddressSet { name: "shop".into(), seed: "uid of shop".into() }.fact();
+    let set = AddressSet { name: "shop".into(), seed: "uid of shop".into(), ..AddressSet::default() }.fact();
     let addresses = ["10.20.0.2", "10.20.0.3", "10.20.0.4"].map(|address| AddressSet::member("shop", address));
     let mut facts: Facts = [set].into_iter().chain(addresses).collect();
     nb.write_all(&facts).await;

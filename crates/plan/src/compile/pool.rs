@@ -1,0 +1,36 @@
+//! An IPPool's address set, for those who want to name its addresses in a match.
+
+use std::net::IpAddr;
+
+use api::IpRange;
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use ovn::{AddressSet, Fact};
+
+use crate::world::PoolSet;
+
+/// The name of a pool's address set, as kube-ovn calls it: OVN allows no hyphen there.
+pub fn address_set_of_pool(pool: &str) -> String {
+    pool.replace('-', ".")
+}
+
+pub(super) fn compile(pool: &PoolSet, facts: &mut Vec<Fact>) {
+    let name = address_set_of_pool(&pool.name);
+    let external_ids = vec![("ippool", pool.name.clone())];
+    facts.push(AddressSet { name: name.clone(), seed: pool.uid.clone(), external_ids }.fact());
+    facts.extend(pool.ranges.iter().flat_map(networks).map(|network| AddressSet::member(&name, &text(&network))));
+}
+
+/// The fewest networks that have the addresses of a range.
+fn networks(range: &IpRange) -> Vec<IpNet> {
+    match (range.start(), range.end()) {
+        (IpAddr::V4(start), IpAddr::V4(end)) => Ipv4Subnets::new(start, end, 0).map(IpNet::V4).collect(),
+        (IpAddr::V6(start), IpAddr::V6(end)) => Ipv6Subnets::new(start, end, 0).map(IpNet::V6).collect(),
+        // A range is of one family.
+        _ => Vec::new(),
+    }
+}
+
+/// A single address without a prefix length.
+fn text(network: &IpNet) -> String {
+    if network.prefix_len() == network.max_prefix_len() { network.addr().to_string() } else { network.to_string() }
+}
