@@ -4,7 +4,7 @@
 //! One check returns a list of disagreements. [`agree`] waits until the list is empty.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -155,31 +155,44 @@ async fn on_node(node: Node, pods: &[PodView], amiss: &mut Vec<String>) -> Resul
     Ok(())
 }
 
-/// Checks that the Subnet's status contains exactly the IPv4 addresses of its IP objects.
+/// Checks that the Subnet's status contains exactly the addresses of its IP objects, of both families.
 fn counted(subnet: &Subnet, ips: &[Ip], amiss: &mut Vec<String>) {
     let name = subnet.metadata.name.as_deref().unwrap_or_default();
     let status = subnet.status.clone().unwrap_or_default();
-    let held = ips.iter().filter(|ip| ip.spec.subnet == name).filter_map(|ip| ip.spec.v4_ip_address.parse().ok());
-    let held: BTreeSet<Ipv4Addr> = held.collect();
-    let told: Option<BTreeSet<Ipv4Addr>> = expand(&status.v4_using_ip_range);
-    if told.as_ref() != Some(&held) {
+    let of_subnet = || ips.iter().filter(|ip| ip.spec.subnet == name);
+    let held = |address: fn(&Ip) -> &str| of_subnet().filter_map(move |ip| address(ip).parse().ok()).collect();
+    let (v4, v6) = (held(|ip| &ip.spec.v4_ip_address), held(|ip| &ip.spec.v6_ip_address));
+    compare_counts(name, &v4, &status.v4_using_ip_range, status.v4_using_ips, amiss);
+    compare_counts(name, &v6, &status.v6_using_ip_range, status.v6_using_ips, amiss);
+}
+
+fn compare_counts(name: &str, held: &BTreeSet<IpAddr>, ranges: &str, using: f64, amiss: &mut Vec<String>) {
+    let told = expand(ranges);
+    if told.as_ref() != Some(held) {
         let told = told.unwrap_or_default();
-        let (more, less): (Vec<_>, Vec<_>) = (told.difference(&held).collect(), held.difference(&told).collect());
+        let (more, less): (Vec<_>, Vec<_>) = (told.difference(held).collect(), held.difference(&told).collect());
         amiss.push(format!("subnet {name}: in use by its status alone {more:?}, by IP objects alone {less:?}"));
     }
     let count = held.len().to_string();
-    if status.v4_using_ips.to_string() != count {
-        amiss.push(format!("subnet {name} counts {} addresses in use, and there are {count}", status.v4_using_ips));
+    if using.to_string() != count {
+        amiss.push(format!("subnet {name} counts {using} addresses in use, and there are {count}"));
     }
 }
 
 /// Expands `a-b,c` to single addresses.
-fn expand(ranges: &str) -> Option<BTreeSet<Ipv4Addr>> {
+fn expand(ranges: &str) -> Option<BTreeSet<IpAddr>> {
     let mut all = BTreeSet::new();
     for range in ranges.split(',').filter(|range| !range.is_empty()) {
         let (start, end) = range.split_once('-').unwrap_or((range, range));
-        let (start, end): (Ipv4Addr, Ipv4Addr) = (start.parse().ok()?, end.parse().ok()?);
-        all.extend((u32::from(start)..=u32::from(end)).map(Ipv4Addr::from));
+        match (start.parse().ok()?, end.parse().ok()?) {
+            (IpAddr::V4(start), IpAddr::V4(end)) => {
+                all.extend((u32::from(start)..=u32::from(end)).map(|bits| IpAddr::V4(bits.into())));
+            }
+            (IpAddr::V6(start), IpAddr::V6(end)) => {
+                all.extend((u128::from(start)..=u128::from(end)).map(|bits| IpAddr::V6(bits.into())));
+            }
+            _ => return None,
+        }
     }
     Some(all)
 }
@@ -190,9 +203,10 @@ mod tests {
 
     #[test]
     fn ranges_are_expanded() {
-        let addresses = |texts: &[&str]| Some(texts.iter().map(|t| t.parse().unwrap()).collect::<BTreeSet<Ipv4Addr>>());
+        let addresses = |texts: &[&str]| Some(texts.iter().map(|t| t.parse().unwrap()).collect::<BTreeSet<IpAddr>>());
         assert_eq!(expand(""), addresses(&[]));
         assert_eq!(expand("10.0.0.2-10.0.0.4,10.0.0.9"), addresses(&["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.9"]));
+        assert_eq!(expand("fd00::9-fd00::a"), addresses(&["fd00::9", "fd00::a"]));
         assert_eq!(expand("nonsense"), None);
     }
 

@@ -1,6 +1,11 @@
 //! The two controllers as tests see them: in pods or units, on the first two nodes, in the nodes' network namespaces.
 
 use anyhow::{Context, Result};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -52,4 +57,26 @@ pub async fn get(address: &str, path: &str) -> Result<(u16, String)> {
 /// Returns the value of a metric without labels.
 pub fn value(metrics: &str, name: &str) -> Option<f64> {
     metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+/// Sets the number of controllers of an installed lab, and waits until there are so many that are ready and no more.
+pub async fn scale(cluster: &crate::Cluster, replicas: i32) -> Result<()> {
+    let deployments: Api<Deployment> = Api::namespaced(cluster.client(), "kube-system");
+    let patch = json!({ "spec": { "replicas": replicas } });
+    deployments.patch_scale(by_hand::CONTROLLER, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    let settled = |deployment: &Deployment| {
+        let status = deployment.status.clone().unwrap_or_default();
+        let (all, ready) = (status.replicas.unwrap_or_default(), status.ready_replicas.unwrap_or_default());
+        anyhow::ensure!(all == replicas && ready == replicas, "{ready} of {all} controllers are ready");
+        Ok(())
+    };
+    cluster.until(deployments, by_hand::CONTROLLER, settled).await?;
+    if replicas == 0 {
+        // The Deployment forgets a pod as soon as its deletion begins.
+        let pods: Api<Pod> = Api::namespaced(cluster.client(), "kube-system");
+        for pod in pods.list(&ListParams::default().labels("app=kube-ovn-controller")).await? {
+            cluster.until_gone(pods.clone(), pod.metadata.name.as_deref().unwrap_or_default()).await?;
+        }
+    }
+    Ok(())
 }

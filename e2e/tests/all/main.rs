@@ -2,14 +2,18 @@
 //! time.
 
 mod a1_subnet_from_namespace;
+mod a2_edits;
 mod a2_objects_tell;
 mod a2_refused_by_the_api_server;
 mod a2_what_is_wrong;
+mod a3_at_once;
 mod a3_rebinding;
+mod a4_forged;
 mod a4_pools;
 mod a4_static_addresses;
 mod a5_private_subnets;
 mod a6_dual_stack;
+mod b1_in_force;
 mod b1_nodes_and_pods;
 mod b2_distributed_gateway;
 mod d1_minute_away;
