@@ -102,8 +102,9 @@ pub struct Engine {
     node_addresses: BTreeMap<IpAddr, Arc<str>>,
     /// The nodes that have another one's address.
     contenders: BTreeMap<IpAddr, BTreeSet<Arc<str>>>,
-    /// Gateways of earlier that pods were given, by the database when this leader began.
+    /// Gateways and networks of earlier that pods were given, by the database when this leader began.
     recorded_gateways: HashMap<Arc<str>, Addresses>,
+    recorded_networks: HashMap<Arc<str>, Cidrs>,
     /// Whether port security was in force, by the database, of pods whose annotation could not be read when this leader began.
     recorded_security: HashMap<Arc<str>, bool>,
     /// The places in stateful sets whose pods hold an address, or held one and are expected back.
@@ -139,6 +140,7 @@ impl Engine {
             node_addresses: BTreeMap::new(),
             contenders: BTreeMap::new(),
             recorded_gateways: HashMap::new(),
+            recorded_networks: HashMap::new(),
             recorded_security: HashMap::new(),
             members: HashMap::new(),
             ports_of_set: Sets::default(),
@@ -262,6 +264,7 @@ impl Engine {
     fn release(&mut self, port: &str) {
         self.world.remove_port(port);
         self.recorded_gateways.remove(port);
+        self.recorded_networks.remove(port);
         self.recorded_security.remove(port);
         self.forget_member(port);
         // A subnet may have waited for the port's name.

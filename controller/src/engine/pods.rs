@@ -99,6 +99,7 @@ impl Engine {
                     mac: lease.mac,
                     port_security: self.port_security(pod),
                     gateway: self.given_gateway(pod, &subnet, &lease),
+                    cidrs: self.given_networks(pod, &subnet),
                 };
                 self.world.set_port(port);
                 self.keep_gateways(&subnet);

@@ -5,6 +5,7 @@
 //! follows, so there is no other start-up, repair or garbage collection than this.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use api::{Addresses, FieldError, Mac, Placement, Subnet, SubnetSpec};
@@ -103,8 +104,9 @@ impl Engine {
         for (port, _) in pods() {
             self.read_back(&port, northbound(replica, &port, None));
         }
-        let gateways = cluster.pods.keys().filter_map(|port| given_gateway(replica, port));
-        self.recorded_gateways = gateways.collect();
+        let ports = || cluster.pods.keys();
+        self.recorded_gateways = ports().filter_map(|port| noted(replica, port, plan::GATEWAY)).collect();
+        self.recorded_networks = ports().filter_map(|port| noted(replica, port, plan::NETWORKS)).collect();
         let unreadable = cluster.pods.values().filter(|pod| pod.port_security.is_none());
         self.recorded_security = unreadable.filter_map(|pod| port_security(replica, &pod.port)).collect();
         for (port, _) in nodes().chain(pods()) {
@@ -192,10 +194,10 @@ fn northbound(replica: &Replica, port: &str, only_subnet: Option<&str>) -> Optio
     Some(Record { subnet: subnet.to_owned(), lease, from: "the northbound database" })
 }
 
-/// The gateway of earlier that the port's row records.
-fn given_gateway(replica: &Replica, port: &Arc<str>) -> Option<(Arc<str>, Addresses)> {
+/// What of earlier the port's row records under a key.
+fn noted<T: FromStr>(replica: &Replica, port: &Arc<str>, key: &str) -> Option<(Arc<str>, T)> {
     let row = our_row(replica, TableId::LogicalSwitchPort, port)?;
-    Some((Arc::clone(port), row.get("external_ids")?.get(plan::GATEWAY)?.parse().ok()?))
+    Some((Arc::clone(port), row.get("external_ids")?.get(key)?.parse().ok()?))
 }
 
 /// Whether the port's row restricts it to its own addresses.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::annotations::bound_to;
-use api::{Addresses, Cidrs, FieldError, Subnet, SubnetDef, selected};
+use api::{Cidrs, FieldError, Subnet, SubnetDef, selected};
 use ipam::Network;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -115,13 +115,17 @@ impl Engine {
             let why = format!("its port to the router would be called {router_port}, as that of pod {} is", port.pod);
             return Err(invalid(FieldError::new(subnet.object(), "metadata.name", why)));
         }
-        // The gateway in force now may be one that pods keep using.
-        let in_force = self.world.subnet(&def.name).map(|subnet| subnet.gateway);
-        let moved = in_force.iter().flat_map(Addresses::iter).filter(|ip| !def.gateway.iter().any(|new| new == *ip));
-        let in_use = self.world.ports_of(&def.name).next().is_some();
-        let mut retired: Vec<_> = self.world.retired_gateways(&def.name).collect();
-        retired.extend(moved.filter(|_| in_use));
+        // What is in force now may be what pods keep using.
+        let mut retired = self.kept_for_running_pods(&def.name);
+        if let Some(now) = self.world.subnet(&def.name).filter(|_| self.world.ports_of(&def.name).next().is_some()) {
+            let changed = now.cidrs.iter().filter(|cidr| !def.cidrs.iter().any(|new| new == *cidr));
+            retired.extend(
+                now.gateway.iter().copied().chain(changed.flat_map(|cidr| cidr.kept_back().collect::<Vec<_>>())),
+            );
+        }
         retired.retain(|ip| !def.gateway.iter().any(|gateway| gateway == ip));
+        retired.sort();
+        retired.dedup();
         let network = Network { retired_gateways: retired, ..Network::from(&def) };
         self.ipam.set_subnet(&def.name, &network).map_err(|refusal| ("AddressesInConflict", refusal.to_string()))?;
         if self.world.subnet(&def.name) != Some(&def) {

@@ -40,6 +40,9 @@ pub use pool::address_set_of_pool;
 /// any more.
 pub const GATEWAY: &str = "gateway";
 
+/// The same for the networks.
+pub const NETWORKS: &str = "cidr";
+
 impl World {
     /// The facts that one key wants. A key whose object is gone, or is not usable yet, wants none.
     pub fn compile(&self, key: &Key) -> Vec<Fact> {

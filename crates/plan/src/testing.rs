@@ -49,5 +49,6 @@ pub fn port(pod: &str, subnet: &str, ips: &str, mac: &str) -> Port {
         mac: mac.parse().unwrap(),
         port_security: false,
         gateway: None,
+        cidrs: None,
     }
 }

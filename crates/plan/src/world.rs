@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::{Addresses, IpRange, Mac, SubnetDef};
+use api::{Addresses, Cidr, Cidrs, IpRange, Mac, SubnetDef};
 
 /// Names that the install chooses once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub struct Port {
     /// The gateway that the pod was given, when the subnet's is another one by now. The router answers for it as long as
     /// such a port exists.
     pub gateway: Option<Addresses>,
+    /// The networks that the pod was given, when the subnet's are others by now: it reaches neither end of these.
+    pub cidrs: Option<Cidrs>,
 }
 
 /// The address set of an IPPool.
@@ -98,6 +100,8 @@ pub struct World {
     ports_of: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     /// Reverse index: how many ports of each subnet were given each gateway of earlier.
     retired: BTreeMap<Arc<str>, BTreeMap<IpAddr, usize>>,
+    /// Reverse index: how many ports of each subnet were given each network of earlier.
+    outgrown: BTreeMap<Arc<str>, BTreeMap<Cidrs, usize>>,
     dirty: BTreeSet<Key>,
 }
 
@@ -112,6 +116,7 @@ impl World {
             ports: BTreeMap::new(),
             ports_of: BTreeMap::new(),
             retired: BTreeMap::new(),
+            outgrown: BTreeMap::new(),
             dirty: BTreeSet::from([Key::Base]),
         }
     }
@@ -208,9 +213,11 @@ impl World {
             return;
         }
         self.use_gateway(&port);
+        self.use_networks(&port);
         let before = self.ports.insert(Arc::clone(&name), port);
         if let Some(before) = before {
             self.leave_gateway(&before);
+            self.leave_networks(&before);
             if before.subnet != subnet {
                 self.forget_port_of(&before.subnet, &name);
             }
@@ -223,6 +230,7 @@ impl World {
     pub fn remove_port(&mut self, name: &str) {
         if let Some((name, port)) = self.ports.remove_entry(name) {
             self.leave_gateway(&port);
+            self.leave_networks(&port);
             self.forget_port_of(&port.subnet, &name);
             self.dirty.insert(Key::Port(name));
         }
@@ -241,6 +249,15 @@ impl World {
     /// The gateways of earlier that ports of a subnet were given.
     pub fn retired_gateways(&self, subnet: &str) -> impl Iterator<Item = IpAddr> {
         self.retired.get(subnet).into_iter().flat_map(BTreeMap::keys).copied()
+    }
+
+    /// The networks of earlier that ports of a subnet were given.
+    pub fn outgrown_networks(&self, subnet: &str) -> impl Iterator<Item = Cidr> {
+        self.outgrown
+            .get(subnet)
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+            .flat_map(|cidrs| cidrs.iter().copied().collect::<Vec<_>>())
     }
 
     /// The names of all nodes.
@@ -287,6 +304,26 @@ impl World {
             if *count == 1 {
                 self.dirty.insert(Key::Subnet(Arc::clone(&port.subnet)));
             }
+        }
+    }
+
+    fn use_networks(&mut self, port: &Port) {
+        if let Some(cidrs) = port.cidrs {
+            *self.outgrown.entry(Arc::clone(&port.subnet)).or_default().entry(cidrs).or_default() += 1;
+        }
+    }
+
+    fn leave_networks(&mut self, port: &Port) {
+        let Some(cidrs) = port.cidrs else { return };
+        let Some(counts) = self.outgrown.get_mut(&port.subnet) else { return };
+        if let Some(count) = counts.get_mut(&cidrs) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&cidrs);
+            }
+        }
+        if counts.is_empty() {
+            self.outgrown.remove(&port.subnet);
         }
     }
 

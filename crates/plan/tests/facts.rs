@@ -68,7 +68,7 @@ fn a_subnet_is_a_switch_with_a_leg_of_the_router() {
 }
 
 #[test]
-fn a_centralized_subnet_is_not_among_the_distributed_ones() {
+fn a_centralized_subnet_leaves_by_each_pods_own_node_while_it_is_not_served() {
     let mut world = world();
     world.set_subnet(subnet("egress", "10.22.0.0/24", json!({"gatewayType": "centralized", "gatewayNode": "n1"})));
     check(
@@ -82,6 +82,7 @@ fn a_centralized_subnet_is_not_among_the_distributed_ones() {
             Logical_Switch egress ports += Logical_Switch_Port egress-ovn-cluster
             Logical_Router_Policy ovn-cluster/31000/ip4.dst == 10.22.0.0/24 action=allow external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 10.22.0.0/24" priority=31000
             Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip4.dst == 10.22.0.0/24
+            Address_Set distributed_ip4 addresses += "10.22.0.0/24"
         "#]],
     );
 }

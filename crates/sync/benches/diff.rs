@@ -30,6 +30,7 @@ fn port(at: usize, turn: usize) -> Port {
         mac: format!("0a:58:0a:{subnet:02x}:{:02x}:{:02x}", host / 256, host % 256).parse().unwrap(),
         port_security: false,
         gateway: None,
+        cidrs: None,
     }
 }
 

@@ -133,7 +133,7 @@ where
 
 /// Returns a spec with another network. The controller fills in the gateway again.
 fn renumbered(cidr: &str) -> Value {
-    json!({"cidrBlock": cidr, "gateway": "", "protocol": ""})
+    json!({"cidrBlock": cidr, "gateway": "", "excludeIps": [], "protocol": ""})
 }
 
 #[tokio::test]

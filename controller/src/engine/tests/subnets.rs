@@ -253,7 +253,13 @@ fn a_network_grows_under_running_pods_and_new_ones_use_all_of_it() {
     assert!(scene.pod("default/b", named.clone()).starts_with("refused: "));
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24,fd00:33::/64" }));
     assert_eq!(scene.outcome("default/a"), "10.33.0.2 of net");
-    assert_eq!(scene.outcome("default/b"), "10.33.0.3,fd00:33::2 of net");
+    assert_eq!(scene.outcome("default/b"), "10.33.0.4,fd00:33::2 of net", "a takes 10.33.0.3 for a broadcast address");
+    let replica = recovery::written(&scene);
+    scene.engine = Engine::recover(install(), &scene.cluster, &replica);
+    let exactly = json!({ "ovn.kubernetes.io/logical_switch": "net", "ovn.kubernetes.io/ip_address": "10.33.0.3" });
+    assert!(scene.pod("default/c", exactly).starts_with("refused: "), "also for the next leader");
+    scene.pod_gone("default/a");
+    assert!(scene.outcome("default/c").starts_with("10.33.0.3,"), "{}", scene.outcome("default/c"));
     assert!(scene.facts_about("Logical_Router_Port").iter().any(|fact| fact.contains("10.33.0.1/24")));
 }
 

@@ -2,7 +2,7 @@
 
 use ovn::{Fact, LogicalSwitchPort};
 
-use super::{GATEWAY, address};
+use super::{GATEWAY, NETWORKS, address};
 use crate::world::{Port, World};
 
 pub(super) fn compile(world: &World, port: &Port, facts: &mut Vec<Fact>) {
@@ -12,6 +12,7 @@ pub(super) fn compile(world: &World, port: &Port, facts: &mut Vec<Fact>) {
     let address = address(port.mac, &port.ips);
     let mut external_ids = vec![("pod", port.pod.clone()), ("ls", port.subnet.clone())];
     external_ids.extend(port.gateway.map(|gateway| (GATEWAY, gateway.to_string().into())));
+    external_ids.extend(port.cidrs.map(|cidrs| (NETWORKS, cidrs.to_string().into())));
     let row = LogicalSwitchPort {
         name: port.name.clone(),
         switch: port.subnet.clone(),
