@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 use k8s_openapi::{
     api::apps::v1::StatefulSet,
     api::core::v1::{Namespace, Node, Pod},
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::{subnet::null_is_default, values::parse_address};
 
@@ -18,7 +18,7 @@ use crate::{subnet::null_is_default, values::parse_address};
 #[resource(inherit = Pod)]
 pub struct PodView {
     /// The metadata: name, namespace, uid, annotations, owners.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "slim_metadata")]
     pub metadata: ObjectMeta,
     #[serde(default, deserialize_with = "null_is_default")]
     spec: PodSpecView,
@@ -52,7 +52,7 @@ struct PodIpView {
 #[resource(inherit = Namespace)]
 pub struct NamespaceView {
     /// The metadata: name, labels, annotations.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "slim_metadata")]
     pub metadata: ObjectMeta,
 }
 
@@ -61,7 +61,7 @@ pub struct NamespaceView {
 #[resource(inherit = StatefulSet)]
 pub struct StatefulSetView {
     /// The metadata: name, namespace.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "slim_metadata")]
     pub metadata: ObjectMeta,
     #[serde(default, deserialize_with = "null_is_default")]
     spec: StatefulSetSpecView,
@@ -85,7 +85,7 @@ struct OrdinalsView {
 #[resource(inherit = Node)]
 pub struct NodeView {
     /// The metadata: name, labels, annotations.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "slim_metadata")]
     pub metadata: ObjectMeta,
     #[serde(default, deserialize_with = "null_is_default")]
     status: NodeStatusView,
@@ -155,6 +155,46 @@ macro_rules! metadata {
             }
         }
     };
+}
+
+/// Reads the metadata that is used. Nothing is built of `managedFields`, which is half of a pod.
+fn slim_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Slim {
+        name: Option<String>,
+        namespace: Option<String>,
+        uid: Option<String>,
+        resource_version: Option<String>,
+        creation_timestamp: Option<Time>,
+        deletion_timestamp: Option<Time>,
+        labels: Option<BTreeMap<String, String>>,
+        annotations: Option<BTreeMap<String, String>>,
+        owner_references: Option<Vec<OwnerReference>>,
+    }
+    let Slim {
+        name,
+        namespace,
+        uid,
+        resource_version,
+        creation_timestamp,
+        deletion_timestamp,
+        labels,
+        annotations,
+        owner_references,
+    } = Slim::deserialize(deserializer)?;
+    Ok(ObjectMeta {
+        name,
+        namespace,
+        uid,
+        resource_version,
+        creation_timestamp,
+        deletion_timestamp,
+        labels,
+        annotations,
+        owner_references,
+        ..ObjectMeta::default()
+    })
 }
 
 static EMPTY: BTreeMap<String, String> = BTreeMap::new();
