@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use api::annotations::IP_POOL;
-use api::{AddressWant, FieldError, PodIps};
+use api::annotations::{IP_POOL, MAC_ADDRESS};
+use api::{AddressWant, FieldError, Mac, PodIps};
 use ipam::{Lease, Refusal, Want, WantIps};
-use plan::Port;
+use plan::{Port, router_mac};
 
 use super::waiting::Line;
 use super::{Engine, Verdict};
@@ -161,6 +161,12 @@ impl Engine {
         if let Some(unusable) = self.unusable(&subnet) {
             return Err(NotNow::until(Object::Subnet(subnet), unusable));
         }
+        if let Some(owner) = want.mac.and_then(|mac| self.subnet_with_router_mac(mac)) {
+            let (path, mac) = (pod.path(), want.mac.map(|mac| mac.to_string()).unwrap_or_default());
+            let why = format!("{CONFLICT}: {mac} is the MAC of subnet {owner}'s gateway");
+            let error = FieldError::new(format!("pod {path}"), format!("annotation {MAC_ADDRESS}"), why);
+            return Err(NotNow { reason: CONFLICT, ..NotNow::until(Object::Subnet(owner), error.to_string()) });
+        }
         let want = asked(&want, ips);
         match self.ipam.assign(&subnet, &pod.port, &want) {
             Ok(lease) => {
@@ -169,7 +175,8 @@ impl Engine {
             }
             Err(refusal) => {
                 let reason = if matches!(refusal, Refusal::Reserved { .. }) { CONFLICT } else { FAILED };
-                let message = refusal.to_string();
+                // Tools for kube-ovn look for the word in the message.
+                let message = if reason == CONFLICT { format!("{CONFLICT}: {refusal}") } else { refusal.to_string() };
                 Err(NotNow { reason, message, line: Some(Line::after(&refusal, subnet, want)) })
             }
         }
@@ -181,6 +188,14 @@ impl Engine {
         let before = || self.world.port(&pod.port).filter(|port| port.uid == pod.uid).map(|port| port.port_security);
         let recorded = || self.recorded_security.get(&pod.port).copied();
         pod.port_security.or_else(before).or_else(recorded).unwrap_or(true)
+    }
+
+    /// The subnet whose port of the router has this MAC. Those MACs all begin alike, so that few pods cost the search.
+    fn subnet_with_router_mac(&self, mac: Mac) -> Option<Arc<str>> {
+        let (router, text) = (&self.install.settings.router, mac.to_string());
+        let subnet = self.world.subnets().filter(|_| text.starts_with("0e:"));
+        let mut names = subnet.map(|subnet| subnet.name.as_str());
+        names.find(|name| router_mac(router, name) == text).map(Into::into)
     }
 
     /// Whether the address that was kept for a pod is what its author asks for now.

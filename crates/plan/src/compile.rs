@@ -35,6 +35,7 @@ const DISTRIBUTED_V6: &str = "distributed_ip6";
 pub const IN_FORCE: &str = "in_force";
 
 pub use pool::address_set_of_pool;
+pub use subnet::router_mac;
 
 /// The key in a port's `external_ids` under which the gateway stands that its pod was given, when it is not the subnet's
 /// any more.

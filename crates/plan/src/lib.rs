@@ -13,5 +13,5 @@ mod compile;
 pub mod testing;
 mod world;
 
-pub use compile::{GATEWAY, IN_FORCE, NETWORKS, address_set_of_pool};
+pub use compile::{GATEWAY, IN_FORCE, NETWORKS, address_set_of_pool, router_mac};
 pub use world::{Key, Node, PoolSet, Port, Settings, World};

@@ -140,3 +140,14 @@ fn one_annotation_that_cannot_be_read_takes_nothing_from_the_others() {
     let bandwidth = json!({ "kubernetes.io/ingress-bandwidth": "1e6", "ovn.kubernetes.io/egress_rate": "fast" });
     assert!(scene.pod("default/b", bandwidth).starts_with("10.16."), "the pod runs");
 }
+
+#[test]
+fn no_pod_gets_the_mac_of_a_gateway() {
+    let mut scene = Scene::new();
+    let mac = plan::router_mac("ovn-cluster", "ovn-default");
+    let refused = scene.pod("default/a", json!({ "ovn.kubernetes.io/mac_address": mac.to_uppercase() }));
+    let why = format!("AddressConflict: {mac} is the MAC of subnet ovn-default's gateway");
+    assert_eq!(refused, format!("refused: pod default/a: annotation ovn.kubernetes.io/mac_address: {why}"));
+    let gateway = scene.pod("default/b", json!({ "ovn.kubernetes.io/ip_address": "10.16.0.1" }));
+    assert!(gateway.starts_with("refused: AddressConflict: "), "{gateway}");
+}

@@ -38,7 +38,7 @@ fn router_port(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
         name: port.clone(),
         router: router.to_string(),
         seed: subnet.uid.as_str().into(),
-        mac: mac_of(&port),
+        mac: router_mac(router, &subnet.name),
         networks: networks(world, subnet),
         ipv6_ra_configs: subnet.router_advertisements.clone().unwrap_or_default(),
         ..LogicalRouterPort::default()
@@ -66,8 +66,8 @@ fn networks(world: &World, subnet: &SubnetDef) -> Vec<String> {
 
 /// A router port keeps its MAC address for as long as it keeps its name: neighbours need not learn it anew when the
 /// subnet is made again. `0e:` is locally administered and is not used for pods.
-fn mac_of(port: &str) -> String {
-    let id = row_id(&LogicalRouterPort::key(port), "");
+pub fn router_mac(router: &str, subnet: &str) -> String {
+    let id = row_id(&LogicalRouterPort::key(&format!("{router}-{subnet}")), "");
     id.as_bytes().iter().take(5).fold("0e".to_owned(), |mac, byte| format!("{mac}:{byte:02x}"))
 }
 
