@@ -63,6 +63,13 @@ impl Engine {
         }
     }
 
+    /// The subnets for a new pod of this namespace, in order: those that list it, else the one of [`Engine::subnet_of`].
+    pub(super) fn subnets_of(&self, cluster: &Cluster, namespace: &str) -> Result<Vec<Arc<str>>, FieldError> {
+        let listing = self.bindings.owners(namespace).filter(|(by, _)| *by == By::Name);
+        let all: Vec<Arc<str>> = listing.map(|(_, subnet)| Arc::clone(subnet)).collect();
+        if all.is_empty() { Ok(vec![self.subnet_of(cluster, namespace)?]) } else { Ok(all) }
+    }
+
     /// What a namespace asks for, unless a Subnet lists it already.
     pub fn open_wish(&self, namespace: &Namespace) -> Option<Wish> {
         let listed = self.bindings.owners(&namespace.name).any(|(by, _)| by == By::Name);

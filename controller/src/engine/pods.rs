@@ -157,29 +157,49 @@ impl Engine {
             self.release(&pod.port);
         }
         let want = pod.want.clone()?;
-        let (subnet, ips) = self.source(cluster, pod, &want)?;
-        if let Some(unusable) = self.unusable(&subnet) {
-            return Err(NotNow::until(Object::Subnet(subnet), unusable));
-        }
-        if let Some(owner) = want.mac.and_then(|mac| self.subnet_with_router_mac(mac)) {
-            let (path, mac) = (pod.path(), want.mac.map(|mac| mac.to_string()).unwrap_or_default());
-            let why = format!("{CONFLICT}: {mac} is the MAC of subnet {owner}'s gateway");
-            let error = FieldError::new(format!("pod {path}"), format!("annotation {MAC_ADDRESS}"), why);
-            return Err(NotNow { reason: CONFLICT, ..NotNow::until(Object::Subnet(owner), error.to_string()) });
-        }
-        let want = asked(&want, ips);
-        match self.ipam.assign(&subnet, &pod.port, &want) {
-            Ok(lease) => {
-                tracing::info!(pod = pod.path(), subnet = &*subnet, ip = %lease.ips, mac = %lease.mac, "address given");
-                Ok((subnet, lease))
+        self.no_router_has(pod, want.mac)?;
+        let sources = self.sources(cluster, pod, &want)?;
+        let subnets: Vec<Object> = sources.iter().map(|(subnet, _)| Object::Subnet(Arc::clone(subnet))).collect();
+        let mut refused = None;
+        for (subnet, ips) in sources {
+            if let Some(unusable) = self.unusable(&subnet) {
+                refused.get_or_insert_with(|| NotNow::until(Object::Subnet(subnet), unusable));
+                continue;
             }
-            Err(refusal) => {
-                let reason = if matches!(refusal, Refusal::Reserved { .. }) { CONFLICT } else { FAILED };
-                // Tools for kube-ovn look for the word in the message.
-                let message = if reason == CONFLICT { format!("{CONFLICT}: {refusal}") } else { refusal.to_string() };
-                Err(NotNow { reason, message, line: Some(Line::after(&refusal, subnet, want)) })
+            let want = asked(&want, ips);
+            let refusal = match self.ipam.assign(&subnet, &pod.port, &want) {
+                Ok(lease) => {
+                    tracing::info!(pod = pod.path(), subnet = &*subnet, ip = %lease.ips, mac = %lease.mac, "address given");
+                    return Ok((subnet, lease));
+                }
+                Err(refusal) => refusal,
+            };
+            let full = matches!(refusal, Refusal::Full { .. } | Refusal::PoolFull { .. });
+            let reason = if matches!(refusal, Refusal::Reserved { .. }) { CONFLICT } else { FAILED };
+            // Tools for kube-ovn look for the word in the message.
+            let message = if reason == CONFLICT { format!("{CONFLICT}: {refusal}") } else { refusal.to_string() };
+            let line = Line::after(&refusal, subnet, want);
+            refused.get_or_insert(NotNow { reason, message, line: Some(line) });
+            if !full {
+                break;
             }
         }
+        // There is at least one source, so that something was refused; it waits for any of them.
+        let mut refused = refused.unwrap_or_else(|| NotNow::until_any(Vec::new(), String::new()));
+        if let Some(line) = refused.line.as_mut().filter(|_| subnets.len() > 1) {
+            line.until.extend(subnets.into_iter().filter(|subnet| !line.until.contains(subnet)).collect::<Vec<_>>());
+        }
+        Err(refused)
+    }
+
+    /// Whether the MAC that a pod asks for is no gateway's.
+    fn no_router_has(&self, pod: &Pod, mac: Option<Mac>) -> Result<(), NotNow> {
+        let Some((mac, owner)) = mac.and_then(|mac| Some((mac, self.subnet_with_router_mac(mac)?))) else {
+            return Ok(());
+        };
+        let why = format!("{CONFLICT}: {mac} is the MAC of subnet {owner}'s gateway");
+        let error = FieldError::new(format!("pod {}", pod.path()), format!("annotation {MAC_ADDRESS}"), why);
+        Err(NotNow { reason: CONFLICT, ..NotNow::until(Object::Subnet(owner), error.to_string()) })
     }
 
     /// Whether the pod may only send from its own addresses. While the annotation cannot be read, what was in force stays, and

@@ -174,23 +174,23 @@ impl Engine {
         (!names.is_empty()).then(|| names.join(","))
     }
 
-    /// Where a pod's addresses are to come from: the subnet, and what to ask of it.
-    pub(super) fn source(
+    /// Where a pod's addresses can come from, in order of preference: the subnet, and what to ask of it.
+    pub(super) fn sources(
         &self,
         cluster: &Cluster,
         pod: &Pod,
         want: &AddressWant,
-    ) -> Result<(Arc<str>, WantIps), NotNow> {
+    ) -> Result<Vec<(Arc<str>, WantIps)>, NotNow> {
         let named: Option<Arc<str>> = want.switch.as_deref().map(Into::into);
         let home = || named.clone().map_or_else(|| self.subnet_of(cluster, &pod.namespace), Ok);
         match &want.ips {
-            PodIps::Exact(ips) => Ok((home()?, WantIps::Exact(*ips))),
-            PodIps::FirstFree(list) => Ok((home()?, WantIps::FirstFree(list.clone()))),
+            PodIps::Exact(ips) => Ok(vec![(home()?, WantIps::Exact(*ips))]),
+            PodIps::FirstFree(list) => Ok(vec![(home()?, WantIps::FirstFree(list.clone()))]),
             PodIps::Pool(name) => {
                 let name: Arc<str> = name.as_str().into();
                 let subnet = self.subnet_of_pool(&name).map_err(|not_now| not_now.about_pod(pod))?;
                 match named.filter(|named| *named != subnet) {
-                    None => Ok((subnet, WantIps::Pools(vec![name]))),
+                    None => Ok(vec![(subnet, WantIps::Pools(vec![name]))]),
                     Some(other) => {
                         let why = format!("IPPool {name} is of subnet {subnet}, not of {other}");
                         Err(NotNow::until(Object::IpPool(name), why).about_pod(pod))
@@ -198,26 +198,53 @@ impl Engine {
                 }
             }
             PodIps::Any => {
-                let subnet = home()?;
-                let pools = self.pools_for(cluster, &pod.namespace)?;
-                let Some(first) = pools.first() else { return Ok((subnet, WantIps::Any)) };
-                let of_subnet = |pool: &&Arc<str>| self.subnet_of_pool(pool).is_ok_and(|of| of == subnet);
-                let here: Vec<Arc<str>> = pools.iter().filter(of_subnet).cloned().collect();
-                if !here.is_empty() {
-                    return Ok((subnet, WantIps::Pools(here)));
-                }
-                // Who names another subnet than the pools' does not want to live in them.
-                if named.is_some() {
-                    return Ok((subnet, WantIps::Any));
-                }
-                let why = match self.subnet_of_pool(first) {
-                    Err(not_now) => not_now.message,
-                    Ok(of) => format!("IPPool {first} is of subnet {of}, and the namespace's pods are of {subnet}"),
+                let subnets = match &named {
+                    Some(named) => vec![Arc::clone(named)],
+                    None => self.subnets_of(cluster, &pod.namespace)?,
                 };
-                let message = format!("namespace {}: annotation {IP_POOL}: {why}", pod.namespace);
-                Err(NotNow::until_any(pools.into_iter().map(Object::IpPool), message))
+                self.sources_of_namespace(cluster, &pod.namespace, subnets, named.is_some())
             }
         }
+    }
+
+    /// The pools of a namespace in these subnets; without pools, the subnets.
+    fn sources_of_namespace(
+        &self,
+        cluster: &Cluster,
+        namespace: &str,
+        subnets: Vec<Arc<str>>,
+        named: bool,
+    ) -> Result<Vec<(Arc<str>, WantIps)>, NotNow> {
+        let pools = self.pools_for(cluster, namespace)?;
+        let Some(first) = pools.first() else {
+            return Ok(subnets.into_iter().map(|subnet| (subnet, WantIps::Any)).collect());
+        };
+        let here = |subnet: &Arc<str>| -> Vec<Arc<str>> {
+            let of_subnet = |pool: &&Arc<str>| self.subnet_of_pool(pool).is_ok_and(|of| of == *subnet);
+            pools.iter().filter(of_subnet).cloned().collect()
+        };
+        let sources: Vec<_> = subnets
+            .iter()
+            .map(|subnet| (Arc::clone(subnet), here(subnet)))
+            .filter(|(_, pools)| !pools.is_empty())
+            .map(|(subnet, pools)| (subnet, WantIps::Pools(pools)))
+            .collect();
+        // A pod that names another subnet than the pools' does not ask for them.
+        if named && sources.is_empty() {
+            return Ok(subnets.into_iter().map(|subnet| (subnet, WantIps::Any)).collect());
+        }
+        if !sources.is_empty() {
+            return Ok(sources);
+        }
+        let why = match self.subnet_of_pool(first) {
+            Err(not_now) => not_now.message,
+            Ok(of) => {
+                let subnet = subnets.first().map_or("", |subnet| &**subnet);
+                format!("IPPool {first} is of subnet {of}, and the namespace's pods are of {subnet}")
+            }
+        };
+        let message = format!("namespace {namespace}: annotation {IP_POOL}: {why}");
+        Err(NotNow::until_any(pools.into_iter().map(Object::IpPool), message))
     }
 
     /// The addresses of a lease may be a pool's, whose counts are shown.

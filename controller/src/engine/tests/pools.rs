@@ -321,3 +321,18 @@ fn a_pool_that_is_of_another_subnet_now_leaves_its_addresses_to_others() {
     scene.pool("pool", "net", &["10.33.0.40"], &[]);
     assert_eq!(scene.engine.pool("other").map(|pool| &pool.verdict), Some(&PoolVerdict::Valid));
 }
+
+#[test]
+fn a_namespace_of_two_subnets_gets_addresses_of_the_second_when_the_first_is_full() {
+    let mut scene = Scene::new();
+    scene.namespace("shop", json!({}));
+    scene.subnet("a", json!({ "cidrBlock": "10.33.0.0/24", "namespaces": ["shop"] }));
+    scene.subnet("b", json!({ "cidrBlock": "10.34.0.0/24", "namespaces": ["shop"] }));
+    scene.pool("pool-a", "a", &["10.33.0.9"], &["shop"]);
+    scene.pool("pool-b", "b", &["10.34.0.9"], &["shop"]);
+    assert_eq!(scene.pod("shop/one", json!({})), "10.33.0.9 of a");
+    assert_eq!(scene.pod("shop/two", json!({})), "10.34.0.9 of b");
+    assert!(scene.pod("shop/three", json!({})).contains("no IPv4 address is left in pool pool-a"));
+    scene.pod_gone("shop/two");
+    assert_eq!(scene.outcome("shop/three"), "10.34.0.9 of b", "an address of either wakes it");
+}
