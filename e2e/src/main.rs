@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use e2e::install::Way;
 use e2e::layout::{Node, OUTSIDE_NETNS, kubeconfig, state};
-use e2e::{bench, by_hand, central, down, kube, node, process, rootfs, systemd, up};
+use e2e::{by_hand, central, down, kube, node, process, rootfs, systemd, up};
 
 /// A real Kubernetes and OVN cluster on one machine.
 #[derive(Parser)]
@@ -60,11 +60,6 @@ enum Verb {
         /// `controller` or `agent`.
         what: String,
     },
-    /// Run the benchmark on the running lab.
-    Bench(bench::Options),
-    /// Run the CNI plugin for pods on this node and print the durations.
-    #[command(hide = true)]
-    BenchPlugin(bench::plugin::Call),
     /// Create a node's namespaces.
     #[command(hide = true)]
     NodeStart { node: String },
@@ -137,8 +132,6 @@ fn act() -> Result<()> {
         }
         Verb::Nbctl(rest) => match become_it(central::command("ovn-nbctl", &words(&rest.arguments))?)? {},
         Verb::Sbctl(rest) => match become_it(central::command("ovn-sbctl", &words(&rest.arguments))?)? {},
-        Verb::Bench(options) => wait_for(bench::run(options))??,
-        Verb::BenchPlugin(call) => println!("{}", bench::plugin::call(&call)?),
         // These change the namespaces of the process, so they must not run in a multi-threaded runtime.
         Verb::NodeStart { node } => node::start(named(&node)?)?,
         Verb::NodeInit { node } => match node::init(named(&node)?)? {},

@@ -62,7 +62,7 @@ pub async fn measure(scene: &Scene, count: usize, runs: usize) -> Result<Plugged
     let node = Node::named(NODE).context("a node")?;
     let before = usage::cpu()?;
     let runs = format!("--runs={runs}");
-    let mut arguments = vec!["bench-plugin", &runs, NAMESPACE];
+    let mut arguments = vec!["plugin", &runs, NAMESPACE];
     arguments.extend(uids.iter().map(String::as_str));
     let printed = process::run(process::on(node, lab(), &arguments)?).await?;
     let cpu = usage::spent(&before, &usage::cpu()?);
@@ -102,7 +102,7 @@ impl Drop for Stopped {
     }
 }
 
-/// The arguments of `lab bench-plugin`, which runs on a node.
+/// The arguments of `bench plugin`, which runs on a node.
 #[derive(clap::Args, Debug)]
 pub struct Call {
     /// Number of times to attach each pod.
@@ -117,7 +117,7 @@ pub struct Call {
 /// Microseconds of the ADDs and of the DELs.
 type Micros = [Vec<u64>; 2];
 
-/// The output of `lab bench-plugin`.
+/// The output of `bench plugin`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Printed {
     serial: Vec<Micros>,

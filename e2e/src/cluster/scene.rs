@@ -31,7 +31,8 @@ pub struct Scene {
 impl Scene {
     pub(super) async fn empty(cluster: Cluster, name: &'static str) -> Result<Self> {
         let scene = Self { cluster, name };
-        for command in scene.removals() {
+        let left = process::run(scene.list()).await?;
+        for command in scene.removals(&left) {
             process::run(command).await?;
         }
         Ok(scene)
@@ -94,21 +95,39 @@ impl Scene {
         pod::Builder::new(self, namespace, name)
     }
 
-    /// Returns the commands that remove all objects and wait until they are gone.
-    fn removals(&self) -> Vec<Command> {
+    /// Returns the command that lists all objects, `<kind>/<name>` in each line.
+    fn list(&self) -> Command {
         let selector = format!("--selector={LABEL}={}", self.name);
+        self.kubectl(&["get", &KINDS.join(","), "--all-namespaces", &selector, "--output=name"])
+    }
+
+    /// Returns the commands that remove the objects of a list and wait until they are gone.
+    fn removals(&self, list: &str) -> Vec<Command> {
+        let selector = format!("--selector={LABEL}={}", self.name);
+        let delete = |kind: &str| self.kubectl(&["delete", kind, "--all-namespaces", &selector, "--timeout=60s"]);
+        // A list names the kind in the singular.
+        let listed = |kind: &&str| {
+            let (plural, group) = kind.split_once('.').unwrap_or((kind, ""));
+            let singular = plural.strip_suffix('s').unwrap_or(plural);
+            list.lines().filter_map(|line| line.split_once('/')).any(|(kind, _)| {
+                kind.split_once('.').unwrap_or((kind, "")) == (singular, group)
+            })
+        };
+        KINDS.iter().filter(listed).map(|kind| delete(kind)).collect()
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> Command {
         let kubeconfig = format!("--kubeconfig={}", kubeconfig().display());
-        let delete =
-            |kind| [&kubeconfig, "delete", kind, "--all-namespaces", &selector, "--timeout=60s"].map(str::to_owned);
-        let kubectl = control_plane::program("kubectl");
-        KINDS.map(|kind| process::command(&kubectl, &delete(kind).each_ref().map(String::as_str))).into()
+        let arguments: Vec<&str> = [kubeconfig.as_str()].into_iter().chain(arguments.iter().copied()).collect();
+        process::command(control_plane::program("kubectl"), &arguments)
     }
 }
 
 impl Drop for Scene {
     fn drop(&mut self) {
         // A failure here makes the next run of the scene fail. A panic here would hide the failure of the test.
-        for mut command in self.removals() {
+        let left = self.list().output().map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        for mut command in self.removals(&left.unwrap_or_default()) {
             if let Ok(output) = command.output()
                 && !output.status.success()
             {
