@@ -69,7 +69,8 @@ fn the_controllers_rights_are_those_of_its_roles() {
     let mut rights = Vec::new();
     for object in yamls::objects(&manifest).unwrap() {
         let role = object["kind"] == "ClusterRole" || object["kind"] == "Role";
-        if role && object["metadata"]["name"] == "kube-ovn-controller" {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        if role && name.starts_with("kube-ovn-controller") {
             rights.extend(yamls::rights(&object));
         }
     }
