@@ -1,5 +1,5 @@
-# kube-ovn-rs. Two commands for a fresh Debian machine as root: `make demo` and `make test`.
-# Every target installs what it needs by e2e/setup, which does nothing when there is nothing to do.
+# kube-ovn-rs. Two commands for a fresh Debian machine, as root: `make demo` and `make test`.
+# Each target installs its prerequisites with e2e/setup, which skips those that are installed.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -14,20 +14,20 @@ CACHE = $(or $(KUBE_OVN_CACHE),/var/cache/kube-ovn-rs)
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
-demo: ## Bring a two-node cluster up, if none is, and show what it does, with real pods
+demo: ## Start a two-node cluster, unless one runs, and demonstrate it with real pods
 	@$(LAB) exec n1 true 2>/dev/null || $(MAKE) --no-print-directory lab-up
 	@e2e/demo
 
-demo-down: lab-down ## Take the demo's cluster down again
+demo-down: lab-down ## Remove the cluster of the demo
 
-test: ## Everything: check, our daemons on real OVN and Open vSwitch, then every e2e test on a cluster of its own
+test: ## Run all tests: check, the programs on real OVN and Open vSwitch, and the e2e tests on a new cluster
 	@$(MAKE) --no-print-directory check
 	@e2e/setup node rootfs
 	cargo test --package kube-ovn-cni --test node --quiet
 	cargo test --package ovn-central --test member --package ovs-ovn --test node --quiet
 	@$(MAKE) --no-print-directory e2e
 
-check: ## Formatting, lints, licences and all tests that need neither root nor a cluster
+check: ## Check format, lints and licences, and run the tests that need neither root nor a cluster
 	@e2e/setup check deny
 	cargo fmt --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
@@ -35,27 +35,27 @@ check: ## Formatting, lints, licences and all tests that need neither root nor a
 	cargo test --workspace --exclude e2e --exclude kube-ovn-cni --exclude ovn-central --exclude ovs-ovn --quiet
 	cargo test --package e2e --package kube-ovn-cni --package ovn-central --package ovs-ovn --lib --bins --quiet
 
-e2e: ## The tests on a real cluster; E2E=name for those whose name contains it
+e2e: ## Run the tests on a real cluster; E2E=name runs those whose name contains it
 	@e2e/setup lab image
 	@e2e/run $(E2E)
 
-bench: ## Print what the parts can do on this machine, beside what they shall; BENCH="--only restart,plugin --runs 1"
+bench: ## Measure the programs on this machine, and print the figures with their limits; BENCH="--only restart,plugin --runs 1"
 	@e2e/setup lab
 	@e2e/bench $(BENCH)
 
-image: ## Build the image that a cluster runs, as an archive; IMAGE="--profile dev --name kube-ovn-rs:test"
+image: ## Build the image as an archive; IMAGE="--profile dev --name kube-ovn-rs:test"
 	@e2e/setup image
 	@images/build $(IMAGE)
 
-fuzz: ## Make up what a database server might say, for FUZZ=60 seconds a target; finds are kept in target/fuzz
+fuzz: ## Fuzz the database client for FUZZ=60 seconds for each target; findings are in target/fuzz
 	@e2e/setup fuzz
 	@PATH="$(CACHE)/cargo-fuzz/bin:$$PATH" crates/ovsdb/fuzz/run $(or $(FUZZ),60)
 
-lab-up: ## Install the network on a lab and leave it running; NODES=2 or 3, HOW=--by-hand or --manifest
+lab-up: ## Start a lab with the network, and leave it running; NODES=2 or 3, HOW=--by-hand or --manifest
 	@e2e/setup lab image
 	@e2e/build
 	@[ "$(HOW)" = --by-hand ] || images/build --profile dev
 	@$(LAB) up --nodes $(NODES) $(HOW)
 
-lab-down: ## Take the lab down; nothing of it stays
+lab-down: ## Remove the lab with its state
 	@if [ -x $(LAB) ]; then $(LAB) down; fi

@@ -1,9 +1,9 @@
-//! Checks that docs/install.md lists the chart's values and rights, and that the messages in docs/troubleshooting.md
-//! appear in the programs' tests.
+//! Checks that docs/install.md lists the chart's values and rights, that docs/subnets.md has a row for each field of a
+//! Subnet, and that the messages in docs/troubleshooting.md appear in the programs' tests.
 
 #![allow(clippy::unwrap_used)] // test helpers may panic
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -15,9 +15,9 @@ fn page(name: &str) -> String {
     fs::read_to_string(format!("{TOP}/docs/{name}")).unwrap()
 }
 
-/// Returns the rows of the table with this header in docs/install.md.
-fn table(head: &str) -> Vec<Vec<String>> {
-    let page = page("install.md");
+/// Returns the rows of the table with this header.
+fn table(name: &str, head: &str) -> Vec<Vec<String>> {
+    let page = page(name);
     let lines = page.lines().skip_while(|line| *line != head).skip(2).take_while(|line| line.starts_with('|'));
     lines.map(cells).collect()
 }
@@ -43,7 +43,7 @@ fn every_value_is_in_the_table_with_its_default() {
     let text = fs::read_to_string(format!("{}/values.yaml", yamls::CHART)).unwrap();
     let mut values = BTreeMap::new();
     leaves(&serde_yaml_ng::from_str(&text).unwrap(), "", &mut values);
-    let rows = table("| Value | Default | Meaning |").into_iter().map(|row| {
+    let rows = table("install.md", "| Value | Default | Meaning |").into_iter().map(|row| {
         let default = serde_yaml_ng::from_str(row[1].trim_matches('`')).unwrap();
         (row[0].trim_matches('`').to_owned(), default)
     });
@@ -69,12 +69,13 @@ fn the_controllers_rights_are_those_of_its_roles() {
     let mut rights = Vec::new();
     for object in yamls::objects(&manifest).unwrap() {
         let role = object["kind"] == "ClusterRole" || object["kind"] == "Role";
-        if role && object["metadata"]["name"] == "kube-ovn-controller" {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        if role && name.starts_with("kube-ovn-controller") {
             rights.extend(yamls::rights(&object));
         }
     }
     let mut said = Vec::new();
-    for row in table("| Group | Resources | Verbs |") {
+    for row in table("install.md", "| Group | Resources | Verbs |") {
         let group = if row[0] == "(core)" { "" } else { &row[0] };
         for resource in row[1].split(", ") {
             let verbs = row[2].split(" of ").next().unwrap().split([',', ';']).map(str::trim);
@@ -84,6 +85,18 @@ fn the_controllers_rights_are_those_of_its_roles() {
     rights.sort();
     said.sort();
     assert_eq!(said, rights);
+}
+
+#[test]
+fn what_an_edit_does_is_said_of_every_field_of_a_subnet() {
+    let text = fs::read_to_string(format!("{TOP}/yamls/crds/kubeovn.io_subnets.yaml")).unwrap();
+    let crd: Value = serde_yaml_ng::from_str(&text).unwrap();
+    let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+    let fields: BTreeSet<String> = spec.as_object().unwrap().keys().cloned().collect();
+    let rows = table("subnets.md", "| Field | Running pods | New pods | When it is refused |");
+    let said: Vec<String> = rows.iter().map(|row| row[0].trim_matches('`').to_owned()).collect();
+    assert_eq!(said.len(), fields.len(), "one row for each field");
+    assert_eq!(said.into_iter().collect::<BTreeSet<_>>(), fields);
 }
 
 /// Appends the Rust tests in a folder. Joins string literals that span several lines.
@@ -111,10 +124,10 @@ fn tests_below(folder: &Path, into: &mut String) {
 }
 
 #[test]
-fn what_programs_say_when_something_is_wrong_is_held_by_their_tests() {
+fn every_message_of_the_page_appears_in_a_test() {
     let mut tests = String::new();
-    for room in ["central", "cni-server", "controller", "ovs"] {
-        tests_below(&Path::new(TOP).join(room), &mut tests);
+    for folder in ["central", "cni-server", "controller", "crates/api", "crates/ipam", "ovs"] {
+        tests_below(&Path::new(TOP).join(folder), &mut tests);
     }
     let page = page("troubleshooting.md");
     let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| Where |")).map(cells);

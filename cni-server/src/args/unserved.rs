@@ -1,8 +1,9 @@
-//! Flags of kube-ovn's node agent (`kube-ovn-daemon`) that are known and do nothing here, beside those that kit knows.
+//! Flags of kube-ovn's node agent (`kube-ovn-daemon`) that the agent accepts but does not implement, in addition to those
+//! in `kit`.
 
 use kit::flags::Unserved;
 
-/// Each with what holds instead.
+/// The flags, each with what applies instead.
 pub(super) const FLAGS: &[Unserved] = &[
     Unserved { instead: "traffic is not mirrored", switches: &["enable-mirror"], values: &["mirror-iface"] },
     Unserved {
