@@ -18,23 +18,27 @@ pub async fn run(client: Client, owner: mpsc::Sender<Event>) {
     let events = watcher(Api::<EndpointSlice>::namespaced(client, "default"), config).backoff(kit::kubernetes::pause());
     let mut events = std::pin::pin!(events);
     let mut slices: BTreeMap<String, BTreeSet<IpAddr>> = BTreeMap::new();
-    let mut known = BTreeSet::new();
+    let (mut known, mut listed) = (None, false);
     while let Some(event) = events.next().await {
         match event {
-            Ok(watcher::Event::Init) => slices.clear(),
+            Ok(watcher::Event::Init) => {
+                slices.clear();
+                listed = false;
+            }
             Ok(watcher::Event::InitApply(slice)) => drop(slices.insert(name(&slice), addresses(&slice))),
             Ok(watcher::Event::Apply(slice)) => drop(slices.insert(name(&slice), addresses(&slice))),
             Ok(watcher::Event::Delete(slice)) => drop(slices.remove(&name(&slice))),
-            Ok(watcher::Event::InitDone) => {}
+            Ok(watcher::Event::InitDone) => listed = true,
             Err(error) => {
                 tracing::warn!(kind = "EndpointSlice", %error, "the watch broke and is resumed");
-                continue;
+                // Where they cannot be listed, nothing waits for them.
+                listed |= known.is_none();
             }
         }
         let all: BTreeSet<IpAddr> = slices.values().flatten().copied().collect();
         // In the middle of a list some may be missing.
-        if !all.is_empty() && all != known {
-            known.clone_from(&all);
+        if listed && known.as_ref() != Some(&all) {
+            known = Some(all.clone());
             if owner.send(Event::ApiServers(all)).await.is_err() {
                 return;
             }

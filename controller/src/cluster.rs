@@ -53,8 +53,10 @@ macro_rules! kinds {
             pub services: Option<Arc<str>>,
             /// The nodes' chassis and what their agents report, by node.
             pub reports: BTreeMap<Arc<str>, NodeChassis>,
-            /// The addresses of the API servers.
-            pub api_servers: BTreeSet<IpAddr>,
+            /// Whether the southbound database has said what there is of these.
+            pub reported: bool,
+            /// The addresses of the API servers; `None` before they are known.
+            pub api_servers: Option<BTreeSet<IpAddr>>,
             /// Reverse index: the ports of each namespace's pods.
             pods_of: Sets<Arc<str>>,
         }
@@ -73,8 +75,8 @@ macro_rules! kinds {
                         Vec::new()
                     }
                     Event::ApiServers(addresses) => {
-                        self.api_servers = addresses;
-                        Vec::new()
+                        self.api_servers = Some(addresses);
+                        self.all_subnets()
                     }
                     Event::Reports(reports) => self.take_in_reports(reports),
                 }
@@ -83,7 +85,8 @@ macro_rules! kinds {
             /// The kinds that have not been listed yet, by the API server's names for them.
             pub fn missing(&self) -> impl Iterator<Item = &'static str> {
                 let kinds = [$((self.$field.is_listed(), <$kept as Watched>::PLURAL)),*];
-                kinds.into_iter().filter_map(|(listed, kind)| (!listed).then_some(kind))
+                let api_servers = (self.api_servers.is_some(), "endpointslices");
+                kinds.into_iter().chain([api_servers]).filter_map(|(listed, kind)| (!listed).then_some(kind))
             }
 
             /// Every object, in the order of deciding.
@@ -128,10 +131,19 @@ impl Cluster {
     }
 
     fn take_in_reports(&mut self, reports: BTreeMap<Arc<str>, NodeChassis>) -> Vec<Noticed> {
+        let first = !std::mem::replace(&mut self.reported, true);
         let before = std::mem::replace(&mut self.reports, reports);
         let names: BTreeSet<&Arc<str>> = before.keys().chain(self.reports.keys()).collect();
         let changed = names.into_iter().filter(|name| before.get(*name) != self.reports.get(*name));
-        changed.map(|name| Noticed { object: Object::Node(Arc::clone(name)), change: Change::Decides }).collect()
+        let nodes = changed.map(|name| Noticed { object: Object::Node(Arc::clone(name)), change: Change::Decides });
+        let nodes: Vec<Noticed> = nodes.collect();
+        // Networks waited to be compared with those of the nodes.
+        if first { nodes.into_iter().chain(self.all_subnets()).collect() } else { nodes }
+    }
+
+    fn all_subnets(&self) -> Vec<Noticed> {
+        let subnets = self.subnets.keys().cloned().map(Object::Subnet);
+        subnets.map(|object| Noticed { object, change: Change::Decides }).collect()
     }
 
     fn index(&mut self, noticed: &[Noticed]) {

@@ -48,6 +48,8 @@ pub struct Install {
     pub settings: Settings,
     /// The subnet of namespaces that are bound to none.
     pub default_subnet: Arc<str>,
+    /// Whether the southbound database is known, where node agents report their nodes' own networks.
+    pub southbound: bool,
     /// The service range, which no subnet may overlap.
     pub services: Cidrs,
     /// How the default subnet is made when it is missing.

@@ -111,6 +111,7 @@ fn install(args: &Args) -> Install {
             router: args.cluster_router.as_str().into(),
             node_switch: args.node_switch.as_str().into(),
         },
+        southbound: args.southbound().is_some(),
         default_subnet: args.default_ls.as_str().into(),
         services: args.service_cluster_ip_range,
         default_net: NewSubnet {

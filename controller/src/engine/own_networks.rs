@@ -40,7 +40,17 @@ impl Engine {
         }
         let now = self.world.subnet(&subnet.name).map(|subnet| subnet.cidrs);
         let new = |cidr: &&Cidr| !now.as_ref().is_some_and(|now| now.iter().any(|in_force| in_force == *cidr));
-        subnet.cidrs.iter().filter(new).find_map(|cidr| taken_from(cluster, cidr))
+        let mut new = subnet.cidrs.iter().filter(new).peekable();
+        new.peek()?;
+        if self.install.southbound && !cluster.reported {
+            return Some("the nodes' own networks are not known yet: waiting for the southbound database".to_owned());
+        }
+        new.find_map(|cidr| taken_from(cluster, cidr))
+    }
+
+    /// What of the nodes or the API servers a subnet in force takes, for an event.
+    pub(super) fn taken_by(&self, cluster: &Cluster, subnet: &str) -> Option<String> {
+        self.world.subnet(subnet)?.cidrs.iter().find_map(|cidr| taken_from(cluster, cidr))
     }
 
     /// What of a node lies inside a network that is in force, if anything: pods do not reach it, and the node keeps its own
@@ -112,5 +122,10 @@ fn taken_from(cluster: &Cluster, cidr: &Cidr) -> Option<String> {
             return Some(format!("{cidr} contains {address} of node {}", node.name));
         }
     }
-    cluster.api_servers.iter().find(inside).map(|address| format!("{cidr} contains {address} of the API server"))
+    cluster
+        .api_servers
+        .iter()
+        .flatten()
+        .find(inside)
+        .map(|address| format!("{cidr} contains {address} of the API server"))
 }

@@ -7,6 +7,7 @@ use api::{AddressWant, FieldError, Mac, PodIps};
 use ipam::{Lease, Refusal, Want, WantIps};
 use plan::{Port, router_mac};
 
+use super::subnets::LEAVING;
 use super::waiting::Line;
 use super::{Engine, Verdict};
 use crate::cluster::{Cluster, Object, Pod};
@@ -240,7 +241,7 @@ impl Engine {
         match self.verdicts.get(subnet) {
             None => Some(format!("subnet {subnet}: metadata.name: there is no such subnet")),
             Some(Verdict::Valid) => None,
-            Some(Verdict::Invalid { .. }) if self.world.subnet(subnet).is_some() => None,
+            Some(Verdict::Invalid { reason, .. }) if *reason != LEAVING && self.world.subnet(subnet).is_some() => None,
             Some(Verdict::Invalid { message, .. }) => Some(message.clone()),
             Some(Verdict::Held { .. } | Verdict::Released) => {
                 Some(format!("subnet {subnet}: metadata.deletionTimestamp: it is being deleted"))

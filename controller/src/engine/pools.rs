@@ -80,7 +80,7 @@ impl Engine {
         if let Some(before) = self.pools.remove(name) {
             self.pools_of.remove(&before.subnet, name);
             self.ipam.remove_pool(name);
-            self.world.remove_pool(name);
+            self.drop_address_set(name);
             self.pool_changed(&before.subnet);
             tracing::info!(pool = &**name, subnet = &*before.subnet, "pool removed");
         }
@@ -136,11 +136,20 @@ impl Engine {
         Ok(outside.or(set))
     }
 
+    /// Takes a pool's address set away; another pool may have waited for its name.
+    fn drop_address_set(&mut self, name: &str) {
+        if self.world.remove_pool(name) {
+            let set = address_set_of_pool(name);
+            let others = self.pools.keys().filter(|other| ***other != *name && address_set_of_pool(other) == set);
+            self.undecided.extend(others.cloned().map(Object::IpPool));
+        }
+    }
+
     /// Makes the pool's address set, or takes it away; says why it is not made, if so. Of two pools whose sets would have one
     /// name, the first one has it.
     fn address_set(&mut self, pool: &IpPool, def: &PoolDef) -> Option<String> {
         if !pool.spec.enable_address_set.unwrap_or_default() {
-            self.world.remove_pool(&def.name);
+            self.drop_address_set(&def.name);
             return None;
         }
         let set = address_set_of_pool(&def.name);

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use api::{Addresses, FieldError, Mac, Placement, Subnet, SubnetSpec};
+use api::{Addresses, FieldError, InForce, Mac, Placement, Subnet, SubnetSpec};
 use ipam::Lease;
 use ovn::TableId;
 use ovsdb::{Replica, Row};
@@ -39,7 +39,13 @@ impl Engine {
             // What the database has of a subnet stays until it is known who lives in it. What is wrong with the object is
             // said when it is decided about.
             if engine.subnet(subnet.metadata.name.as_deref().unwrap_or_default()).is_none() {
-                let _ = engine.enforce(cluster, subnet, false);
+                // Where the database was lost, the status says what was in force.
+                let shown = subnet.status.as_ref().and_then(|status| status.in_force.as_ref());
+                let networks = |in_force: &InForce| {
+                    in_force.networks.iter().map(|network| network.cidr.as_str()).collect::<Vec<_>>().join(",")
+                };
+                let on_record = shown.is_some_and(|in_force| networks(in_force) == subnet.spec.cidr_block);
+                let _ = engine.enforce(cluster, subnet, on_record);
             }
         }
         engine.keep_pools(cluster);

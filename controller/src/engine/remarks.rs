@@ -1,8 +1,9 @@
 //! What users are told of an object besides the verdict on it: parts that cannot be read or do not count, while the rest does.
 
 use api::FieldError;
+use api::annotations::PORT_SECURITY;
 
-use super::Engine;
+use super::{Engine, Verdict};
 use crate::cluster::{Cluster, Object};
 
 /// Something to tell in an event.
@@ -16,6 +17,7 @@ pub struct Remark {
 
 const UNREADABLE: &str = "UnreadableAnnotation";
 const CONTESTED: &str = "NodeAddressConflict";
+const TAKEN: &str = "NodeNetworkConflict";
 const IGNORED: &str = "NamespacesIgnored";
 
 impl Engine {
@@ -30,7 +32,16 @@ impl Engine {
                 let namespace = cluster.namespaces.get(name);
                 self.unreadable(object, namespace.into_iter().flat_map(|namespace| namespace.net.unreadable()))
             }
-            Object::Subnet(name) => self.ignored_namespaces(cluster, name).into_iter().collect(),
+            Object::Subnet(name) => {
+                let taken = self.taken_by(cluster, name).filter(|_| self.verdict(name) == Some(&Verdict::Valid));
+                let message = |why| {
+                    format!(
+                        "subnet {name}: spec.cidrBlock: {why}; it was in force before, and the nodes keep their own routes"
+                    )
+                };
+                let taken = taken.map(|why| Remark { reason: TAKEN, message: message(why) });
+                self.ignored_namespaces(cluster, name).into_iter().chain(taken).collect()
+            }
             Object::Node(name) => {
                 let contested = cluster.nodes.get(name).and_then(|node| self.contested_address(name, &node.internal));
                 contested.map(|message| Remark { reason: CONTESTED, message }).into_iter().collect()
@@ -43,7 +54,14 @@ impl Engine {
     fn unreadable<'a>(&self, object: &Object, errors: impl Iterator<Item = &'a FieldError>) -> Vec<Remark> {
         let refused = self.refused(object).map(|refused| refused.message.as_str());
         let others = errors.map(ToString::to_string).filter(|error| refused != Some(error));
-        let message = |error| format!("{error}; it is ignored, what was in force before stays");
+        let message = |error: String| {
+            let instead = if error.contains(PORT_SECURITY) {
+                "what was in force before stays, and a pod without that may only send from its own addresses"
+            } else {
+                "it is ignored, what was in force before stays"
+            };
+            format!("{error}; {instead}")
+        };
         others.map(|error| Remark { reason: UNREADABLE, message: message(error) }).collect()
     }
 

@@ -35,6 +35,9 @@ pub enum Verdict {
     Foreign,
 }
 
+/// The reason against a subnet that is given to another provider, another VPC or a VLAN while its addresses are in use.
+pub(super) const LEAVING: &str = "ForeignInUse";
+
 impl Engine {
     pub(super) fn decide_subnet(&mut self, cluster: &Cluster, name: &Arc<str>) {
         let subnet = cluster.subnets.get(name);
@@ -51,7 +54,7 @@ impl Engine {
                 self.retire_subnet(name).map_or_else(
                     |holders| {
                         let message = FieldError::new(subnet.object(), field, holders).to_string();
-                        Verdict::Invalid { reason: "ValidateSubnetFailed", message }
+                        Verdict::Invalid { reason: LEAVING, message }
                     },
                     |()| Verdict::Foreign,
                 )
@@ -101,7 +104,9 @@ impl Engine {
     ) -> Result<(), (&'static str, String)> {
         let invalid = |error: FieldError| ("ValidateSubnetFailed", error.to_string());
         let def = SubnetDef::parse(subnet).map_err(invalid)?;
-        for cidr in def.cidrs.iter() {
+        // Pods that run keep their network, whatever the service range is by now.
+        let in_force = self.world.subnet(&def.name).is_some_and(|now| now.cidrs == def.cidrs);
+        for cidr in def.cidrs.iter().filter(|_| !on_record && !in_force) {
             if let Some(services) = self.install.services.iter().find(|services| services.overlaps(cidr)) {
                 let why = format!("{cidr} overlaps the service range {services}");
                 return Err(invalid(FieldError::new(subnet.object(), "spec.cidrBlock", why)));

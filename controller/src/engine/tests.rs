@@ -113,6 +113,8 @@ pub(crate) fn bare_cluster() -> Vec<Event> {
     events.extend(listed(Event::Pods, vec![]));
     events.extend(listed(Event::StatefulSets, vec![]));
     events.extend(listed(Event::Ips, vec![]));
+    events.push(Event::ApiServers([].into()));
+    events.push(Event::Reports([].into()));
     events
 }
 
@@ -126,6 +128,7 @@ pub(crate) fn install() -> Install {
     let net = |cidr: &str| NewSubnet { cidrs: cidr.parse().unwrap(), gateway: None, exclude: Vec::new() };
     Install {
         settings: plan::Settings::default(),
+        southbound: true,
         default_subnet: "ovn-default".into(),
         services: "10.96.0.0/12".parse().unwrap(),
         default_net: net("10.16.0.0/16"),

@@ -42,6 +42,6 @@ pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::
     if status == before {
         return None;
     }
-    let patch = json!({ "status": status });
+    let patch = json!({ "metadata": { "uid": seen.metadata.uid }, "status": status });
     Some(Action::merge(&patch))
 }

@@ -84,8 +84,12 @@ fn edit(engine: &Engine, subnet: &Subnet) -> Option<Action> {
     let (mut metadata, mut spec) = (Map::new(), Map::new());
     match verdict {
         // Node agents are told first that nothing is in force any more; then an object that vanishes while its status says
-        // otherwise was deleted by force.
-        Verdict::Released | Verdict::Foreign if ours && !shows_in_force(subnet) => {
+        // otherwise was deleted by force. Of a foreign subnet, what is in force shows that the finalizer is ours.
+        Verdict::Released if ours && !shows_in_force(subnet) => {
+            let others: Vec<&String> = finalizers.iter().filter(|finalizer| *finalizer != FINALIZER).collect();
+            metadata.insert("finalizers".into(), json!(others));
+        }
+        Verdict::Foreign if ours && shows_in_force(subnet) => {
             let others: Vec<&String> = finalizers.iter().filter(|finalizer| *finalizer != FINALIZER).collect();
             metadata.insert("finalizers".into(), json!(others));
         }
@@ -99,7 +103,9 @@ fn edit(engine: &Engine, subnet: &Subnet) -> Option<Action> {
             }
             if let Some(def) = engine.subnet(name).filter(|_| *verdict == Verdict::Valid) {
                 for (field, written, default) in texts(&subnet.spec, def) {
-                    if written.is_some_and(|text| text.trim().is_empty()) {
+                    // `protocol` says nothing by itself, so that it follows an edit of the networks.
+                    let follows = field == "protocol" && written.is_some_and(|text| *text != default);
+                    if follows || written.is_some_and(|text| text.trim().is_empty()) {
                         spec.insert(field.to_owned(), json!(default));
                     }
                 }
@@ -201,7 +207,7 @@ pub(super) fn in_force_differs(engine: &Engine, cluster: &Cluster, name: &str) -
     let Some(subnet) = cluster.subnets.get(name) else { return false };
     let shown = subnet.status.as_ref().and_then(|status| status.in_force.as_ref());
     let foreign = engine.verdict(name) == Some(&Verdict::Foreign);
-    shown != in_force(engine, name).as_ref() && (!foreign || has_finalizer(subnet))
+    shown != in_force(engine, name).as_ref() && (!foreign || !has_finalizer(subnet))
 }
 
 /// The write that brings a Subnet's status up to date, if it is not.
@@ -211,13 +217,16 @@ pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::
     let uid = &subnet.metadata.uid;
     let verdict = engine.verdict(name)?;
     if *verdict == Verdict::Foreign {
-        // Only what the controller wrote while the subnet was its own is taken back.
-        let status = json!({ "inForce": Value::Null });
-        let gone = has_finalizer(subnet) && before.is_in_force();
-        return gone.then(|| Action::merge(&json!({ "metadata": { "uid": uid }, "status": status })));
+        // What the controller wrote while the subnet was its own is taken back, once the finalizer is.
+        let gone = !has_finalizer(subnet) && before.is_in_force();
+        let nothing = SubnetStatus::default();
+        return gone.then(|| Action::merge(&json!({ "metadata": { "uid": uid }, "status": nothing })));
     }
+    let default = &engine.install().default_subnet;
+    let not_default = (subnet.spec.default == Some(true) && *name != **default)
+        .then(|| format!("spec.default: true does nothing, the default subnet is {default} (--default-ls)"));
     let unserved: Vec<String> =
-        api::unserved(&subnet.spec).into_iter().chain(engine.mtu_shortfall(cluster, name)).collect();
+        api::unserved(&subnet.spec).into_iter().chain(engine.mtu_shortfall(cluster, name)).chain(not_default).collect();
     let unserved = (!unserved.is_empty()).then(|| unserved.join("; "));
     let mut status = SubnetStatus {
         conditions: conditions::of_subnet(verdict, has_finalizer(subnet), unserved, &before.conditions, now),

@@ -172,11 +172,11 @@ impl World {
         }
     }
 
-    /// Removes the address set of a pool.
-    pub fn remove_pool(&mut self, name: &str) {
-        if let Some((name, _)) = self.pools.remove_entry(name) {
-            self.dirty.insert(Key::Pool(name));
-        }
+    /// Removes the address set of a pool; returns whether it had one.
+    pub fn remove_pool(&mut self, name: &str) -> bool {
+        let removed = self.pools.remove_entry(name);
+        self.dirty.extend(removed.iter().map(|(name, _)| Key::Pool(Arc::clone(name))));
+        removed.is_some()
     }
 
     /// The names of the pools that have address sets.

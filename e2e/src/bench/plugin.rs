@@ -21,7 +21,7 @@ use super::bed::Bed;
 use super::stats::Times;
 use super::usage;
 use crate::cluster::Scene;
-use crate::layout::{Node, lab, state};
+use crate::layout::{Node, state};
 use crate::process;
 
 /// The namespace and the node of these pods.
@@ -64,7 +64,7 @@ pub async fn measure(scene: &Scene, count: usize, runs: usize) -> Result<Plugged
     let runs = format!("--runs={runs}");
     let mut arguments = vec!["plugin", &runs, NAMESPACE];
     arguments.extend(uids.iter().map(String::as_str));
-    let printed = process::run(process::on(node, lab(), &arguments)?).await?;
+    let printed = process::run(process::on(node, std::env::current_exe()?, &arguments)?).await?;
     let cpu = usage::spent(&before, &usage::cpu()?);
     let printed: Printed = serde_json::from_str(&printed).with_context(|| printed.clone())?;
     bed.clear().await?;

@@ -109,9 +109,9 @@ impl Scene {
         let listed = |kind: &&str| {
             let (plural, group) = kind.split_once('.').unwrap_or((kind, ""));
             let singular = plural.strip_suffix('s').unwrap_or(plural);
-            list.lines().filter_map(|line| line.split_once('/')).any(|(kind, _)| {
-                kind.split_once('.').unwrap_or((kind, "")) == (singular, group)
-            })
+            list.lines()
+                .filter_map(|line| line.split_once('/'))
+                .any(|(kind, _)| kind.split_once('.').unwrap_or((kind, "")) == (singular, group))
         };
         KINDS.iter().filter(listed).map(|kind| delete(kind)).collect()
     }

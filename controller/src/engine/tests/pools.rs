@@ -65,6 +65,7 @@ fn a_pool_has_an_address_set_while_it_asks_for_one() {
     asking.spec.enable_address_set = Some(false);
     scene.happens(Event::IpPools(Seen::Apply(asking)));
     assert!(!scene.facts_about("Address_Set").iter().any(|fact| fact.contains("ippool=shop-a")));
+    assert_eq!(set(&mut scene, "shop.a"), ["10.16.0.30"], "the other has the name now");
     assert_eq!(scene.pod("default/a", asks("shop.a")), "10.16.0.30 of ovn-default");
 }
 

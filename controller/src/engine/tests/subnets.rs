@@ -341,3 +341,21 @@ fn a_network_of_the_nodes_is_not_taken_and_one_that_comes_later_is_told() {
     scene.happens(report(""));
     assert_eq!(scene.engine.verdict("other"), Some(&Verdict::Valid), "as soon as the interface is gone");
 }
+
+#[test]
+fn nothing_new_is_accepted_before_the_nodes_networks_are_known_and_what_is_in_force_stays() {
+    let mut scene = Scene::new();
+    scene.subnet("old", json!({ "cidrBlock": "10.33.0.0/24" }));
+    assert!(scene.pod("default/a", json!({ "ovn.kubernetes.io/logical_switch": "old" })).starts_with("10.33."));
+    let replica = recovery::written(&scene);
+    scene.cluster.reported = false;
+    scene.cluster.observe(Event::Subnets(Seen::Apply(subnet("new", json!({ "cidrBlock": "172.30.0.0/24" })))));
+    // The service range is another one by now, too.
+    let install = Install { services: "10.33.0.0/16".parse().unwrap(), ..install() };
+    scene.engine = Engine::recover(install, &scene.cluster, &replica);
+    assert_eq!(scene.engine.verdict("old"), Some(&Verdict::Valid));
+    assert_eq!(scene.outcome("default/a"), "10.33.0.2 of old");
+    assert!(complaint(&scene, "new").contains("waiting for the southbound database"), "{}", complaint(&scene, "new"));
+    scene.happens(Event::Reports([].into()));
+    assert_eq!(scene.engine.verdict("new"), Some(&Verdict::Valid));
+}
