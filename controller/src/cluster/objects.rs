@@ -110,6 +110,8 @@ pub struct Pod {
     pub port_security: Option<bool>,
     /// The annotations that cannot be read.
     pub unreadable: Box<[FieldError]>,
+    /// The annotations that ask for something which is not served.
+    pub unserved: Box<[&'static str]>,
     /// What its annotations say that it was given.
     pub net: Result<Option<Placement>, FieldError>,
     /// The addresses that kubelet reports of the running pod.
@@ -134,6 +136,7 @@ impl Pod {
                 .stateful_set()
                 .map(|(set, ordinal)| Member { set: format!("{}/{set}", view.namespace()).into(), ordinal }),
             unreadable: want.unreadable().cloned().collect(),
+            unserved: api::annotations::unserved(view).collect(),
             want: want.address,
             port_security: want.port_security.ok(),
             net: Placement::of_pod(view),
@@ -268,12 +271,13 @@ impl Pod {
             want,
             port_security,
             unreadable,
+            unserved,
             net,
             reported: _,
         } = self;
         (port, uid, node, done, member) == (&other.port, &other.uid, &other.node, &other.done, &other.member)
             && (want, port_security, unreadable) == (&other.want, &other.port_security, &other.unreadable)
-            && *net == other.net
+            && (net, unserved) == (&other.net, &other.unserved)
     }
 }
 

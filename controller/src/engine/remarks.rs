@@ -16,6 +16,7 @@ pub struct Remark {
 }
 
 const UNREADABLE: &str = "UnreadableAnnotation";
+const UNSERVED: &str = "AnnotationNotServed";
 const CONTESTED: &str = "NodeAddressConflict";
 const TAKEN: &str = "NodeNetworkConflict";
 const IGNORED: &str = "NamespacesIgnored";
@@ -25,8 +26,10 @@ impl Engine {
     pub fn remarks(&self, cluster: &Cluster, object: &Object) -> Vec<Remark> {
         match object {
             Object::Pod(port) => {
-                let pod = cluster.pods.get(port);
-                self.unreadable(object, pod.into_iter().flat_map(|pod| pod.unreadable.iter()))
+                let Some(pod) = cluster.pods.get(port).filter(|pod| !pod.done) else { return Vec::new() };
+                let message = |name| format!("pod {}: annotation {name}: this version does not serve it", pod.path());
+                let unserved = pod.unserved.iter().map(|name| Remark { reason: UNSERVED, message: message(name) });
+                self.unreadable(object, pod.unreadable.iter()).into_iter().chain(unserved).collect()
             }
             Object::Namespace(name) => {
                 let namespace = cluster.namespaces.get(name);

@@ -83,6 +83,29 @@ pub const NODE_NAME_LABEL: &str = "ovn.kubernetes.io/node-name";
 /// Label of an IP object: whether the object outlives its pod.
 pub const IP_RESERVED_LABEL: &str = "ovn.kubernetes.io/ip_reserved";
 
+/// Annotations of kube-ovn's for pods that this version does not serve.
+const UNSERVED: [&str; 13] = [
+    INGRESS_RATE,
+    EGRESS_RATE,
+    INGRESS_BURST,
+    EGRESS_BURST,
+    INGRESS_BANDWIDTH,
+    EGRESS_BANDWIDTH,
+    MIRROR,
+    "ovn.kubernetes.io/routes",
+    "ovn.kubernetes.io/north_gateway",
+    "ovn.kubernetes.io/latency",
+    "ovn.kubernetes.io/limit",
+    "ovn.kubernetes.io/loss",
+    "ovn.kubernetes.io/jitter",
+];
+
+/// Returns the annotations of a pod that ask for something which this version does not do.
+pub fn unserved(pod: &crate::PodView) -> impl Iterator<Item = &'static str> + '_ {
+    let asks = |value: &str| !matches!(value.trim(), "" | "0" | "false");
+    UNSERVED.into_iter().filter(move |name| pod.annotation(name).is_some_and(asks))
+}
+
 /// The annotations of an object, and the name of the object for errors.
 struct Reader<'a> {
     object: String,

@@ -148,6 +148,10 @@ fn one_annotation_that_cannot_be_read_takes_nothing_from_the_others() {
     assert!(is_secured(&mut scene), "of a pod of which nothing was in force it is on");
     let bandwidth = json!({ "kubernetes.io/ingress-bandwidth": "1e6", "ovn.kubernetes.io/egress_rate": "fast" });
     assert!(scene.pod("default/b", bandwidth).starts_with("10.16."), "the pod runs");
+    let told = scene.engine.remarks(&scene.cluster, &Object::Pod("b.default".into()));
+    let told: Vec<String> = told.into_iter().map(|remark| format!("{}: {}", remark.reason, remark.message)).collect();
+    let unserved = "AnnotationNotServed: pod default/b: annotation kubernetes.io/ingress-bandwidth: this version does not serve it";
+    assert!(told.iter().any(|line| line == unserved) && told[0].starts_with("UnreadableAnnotation: "), "{told:?}");
 }
 
 #[test]
