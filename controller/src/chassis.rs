@@ -18,7 +18,7 @@ use crate::cluster::Event;
 pub type Nodes = Option<Arc<BTreeSet<Arc<str>>>>;
 
 /// How long a chassis that has come back is left alone before it is removed again. Its ovn-controller still runs.
-const AGAIN: Duration = Duration::from_secs(30);
+const RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// What the southbound database says of a node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub async fn run(
             _ => None,
         };
         tokio::select! {
-            told = nodes.changed() => if told.is_err() { return },
+            changed = nodes.changed() => if changed.is_err() { return },
             _ = changes.next() => {}
             _ = connected.changed() => {}
             () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
@@ -111,8 +111,8 @@ impl Removed {
     /// Those of `stale`, all that there are, that are to be removed now.
     fn due(&mut self, mut stale: Vec<Chassis>, now: Instant) -> Vec<Chassis> {
         let hosts: BTreeSet<&str> = stale.iter().map(|chassis| chassis.hostname.as_str()).collect();
-        self.at.retain(|host, (_, at)| now < *at + AGAIN || hosts.contains(host.as_str()));
-        stale.retain(|chassis| self.at.get(&chassis.hostname).is_none_or(|(_, at)| now >= *at + AGAIN));
+        self.at.retain(|host, (_, at)| now < *at + RETRY_AFTER || hosts.contains(host.as_str()));
+        stale.retain(|chassis| self.at.get(&chassis.hostname).is_none_or(|(_, at)| now >= *at + RETRY_AFTER));
         for Chassis { id, name, hostname, .. } in &stale {
             let before = self.at.insert(hostname.clone(), (*id, now));
             // The same row is there still because its removal failed.
@@ -129,7 +129,7 @@ impl Removed {
 
     /// When one may be due again that has come back, or whose removal failed.
     fn next(&self) -> Option<Instant> {
-        self.at.values().map(|(_, at)| *at + AGAIN).min()
+        self.at.values().map(|(_, at)| *at + RETRY_AFTER).min()
     }
 }
 

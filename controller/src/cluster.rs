@@ -16,11 +16,11 @@ use std::sync::Arc;
 use api::{IpPool, Subnet};
 
 pub use objects::{IpRecord, Member, Namespace, Node, Pod, STATEFUL_SET, StatefulSet};
-pub use store::{Change, Noticed, Store, Watched};
+pub use store::{Change, Observed, Store, Watched};
 
 use crate::chassis::NodeChassis;
 use crate::sets::Sets;
-use crate::watch::Seen;
+use crate::watch::WatchEvent;
 
 /// The table of kinds: a field of [`Cluster`], a variant of [`Event`] with the type that is kept, and a variant of [`Object`].
 /// The order is the order in which objects are decided: what others depend on comes first.
@@ -30,7 +30,7 @@ macro_rules! kinds {
         #[derive(Debug)]
         #[allow(clippy::large_enum_variant)] // a Subnet is large and rare; a box would cost every pod an allocation
         pub enum Event {
-            $($(#[$doc])* $event(Seen<$kept>),)*
+            $($(#[$doc])* $event(WatchEvent<$kept>),)*
             /// What is wrong with the configured service range, if anything; see [`crate::services`].
             Services(Option<Arc<str>>),
             /// The nodes' chassis and what their agents report, by node; see [`crate::chassis`].
@@ -63,12 +63,12 @@ macro_rules! kinds {
 
         impl Cluster {
             /// Takes in one event; returns the objects that it was about, and whether they changed.
-            pub fn observe(&mut self, event: Event) -> Vec<Noticed> {
+            pub fn observe(&mut self, event: Event) -> Vec<Observed> {
                 match event {
                     $(Event::$event(seen) => {
-                        let noticed = self.$field.take_in(seen, Object::$object);
-                        self.index(&noticed);
-                        noticed
+                        let observed = self.$field.take_in(seen, Object::$object);
+                        self.index(&observed);
+                        observed
                     })*
                     Event::Services(wrong) => {
                         self.services = wrong;
@@ -130,24 +130,24 @@ impl Cluster {
         self.pods_of.of(namespace)
     }
 
-    fn take_in_reports(&mut self, reports: BTreeMap<Arc<str>, NodeChassis>) -> Vec<Noticed> {
+    fn take_in_reports(&mut self, reports: BTreeMap<Arc<str>, NodeChassis>) -> Vec<Observed> {
         let first = !std::mem::replace(&mut self.reported, true);
         let before = std::mem::replace(&mut self.reports, reports);
         let names: BTreeSet<&Arc<str>> = before.keys().chain(self.reports.keys()).collect();
         let changed = names.into_iter().filter(|name| before.get(*name) != self.reports.get(*name));
-        let nodes = changed.map(|name| Noticed { object: Object::Node(Arc::clone(name)), change: Change::Decides });
-        let nodes: Vec<Noticed> = nodes.collect();
+        let nodes = changed.map(|name| Observed { object: Object::Node(Arc::clone(name)), change: Change::Decides });
+        let nodes: Vec<Observed> = nodes.collect();
         // Networks waited to be compared with those of the nodes.
         if first { nodes.into_iter().chain(self.all_subnets()).collect() } else { nodes }
     }
 
-    fn all_subnets(&self) -> Vec<Noticed> {
+    fn all_subnets(&self) -> Vec<Observed> {
         let subnets = self.subnets.keys().cloned().map(Object::Subnet);
-        subnets.map(|object| Noticed { object, change: Change::Decides }).collect()
+        subnets.map(|object| Observed { object, change: Change::Decides }).collect()
     }
 
-    fn index(&mut self, noticed: &[Noticed]) {
-        for Noticed { object, .. } in noticed {
+    fn index(&mut self, observed: &[Observed]) {
+        for Observed { object, .. } in observed {
             let Object::Pod(port) = object else { return };
             let Some((_, namespace)) = api::pod_of_port(port) else { continue };
             if self.pods.contains_key(port) {

@@ -18,7 +18,7 @@ mod recover;
 mod remarks;
 mod retention;
 mod subnets;
-mod waiting;
+mod wait_queues;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -36,10 +36,10 @@ use crate::sets::Sets;
 
 use bindings::Bindings;
 pub use namespaces::Wish;
-pub use pods::Refused;
+pub use pods::NoAddress;
 pub use pools::{PoolVerdict, wishes_for_pools};
 pub use subnets::Verdict;
-use waiting::Waiting;
+use wait_queues::WaitQueues;
 
 /// What the install chose, once and for all.
 #[derive(Debug, Clone)]
@@ -97,9 +97,9 @@ pub struct Engine {
     /// Which pools list which namespaces.
     pool_bindings: Bindings,
     /// Pods and nodes that have no address, and why.
-    refused: HashMap<Object, Refused>,
+    no_address: HashMap<Object, NoAddress>,
     /// What each node uses itself.
-    own_networks: BTreeMap<Arc<str>, own_networks::Own>,
+    own_networks: BTreeMap<Arc<str>, own_networks::NodeNetworks>,
     /// The node that has each of the nodes' own addresses.
     node_addresses: BTreeMap<IpAddr, Arc<str>>,
     /// The nodes that have another one's address.
@@ -114,9 +114,9 @@ pub struct Engine {
     /// The ports of each stateful set among them.
     ports_of_set: Sets<Arc<str>>,
     /// The pods and nodes that have no address until something changes.
-    waiting: Waiting,
+    wait_queues: WaitQueues,
     undecided: BTreeSet<Object>,
-    decided: BTreeSet<Object>,
+    unpublished: BTreeSet<Object>,
 }
 
 impl Engine {
@@ -137,7 +137,7 @@ impl Engine {
             pools: BTreeMap::new(),
             pools_of: Sets::default(),
             pool_bindings: Bindings::default(),
-            refused: HashMap::new(),
+            no_address: HashMap::new(),
             own_networks: BTreeMap::new(),
             node_addresses: BTreeMap::new(),
             contenders: BTreeMap::new(),
@@ -146,9 +146,9 @@ impl Engine {
             recorded_security: HashMap::new(),
             members: HashMap::new(),
             ports_of_set: Sets::default(),
-            waiting: Waiting::default(),
+            wait_queues: WaitQueues::default(),
             undecided: BTreeSet::new(),
-            decided: BTreeSet::new(),
+            unpublished: BTreeSet::new(),
         }
     }
 
@@ -160,7 +160,7 @@ impl Engine {
     /// Decides about everything marked, and about whatever that makes undecided in turn; then brings the facts up to date.
     pub fn decide(&mut self, cluster: &Cluster) {
         while let Some(object) = self.undecided.pop_first() {
-            let turn = self.waiting.leave(&object);
+            let woken_in = self.wait_queues.remove(&object);
             match &object {
                 Object::Subnet(name) => self.decide_subnet(cluster, name),
                 Object::IpPool(name) => self.decide_pool(cluster, name),
@@ -170,10 +170,10 @@ impl Engine {
                 Object::Pod(port) => self.decide_pod(cluster, port),
                 Object::Ip(name) => self.decide_ip(cluster, name),
             }
-            if let Some(line) = turn {
-                self.undecided.extend(self.waiting.next(&object, &line));
+            if let Some(queue) = woken_in {
+                self.undecided.extend(self.wait_queues.wake_next(&object, &queue));
             }
-            self.decided.insert(object);
+            self.unpublished.insert(object);
         }
         for key in self.world.take_dirty() {
             let facts = self.world.compile(&key);
@@ -193,13 +193,13 @@ impl Engine {
 
     /// The objects that were decided about since the last call: what users see of them may have to change. Only to be
     /// shown after the database has taken the facts.
-    pub fn take_decided(&mut self) -> BTreeSet<Object> {
-        std::mem::take(&mut self.decided)
+    pub fn take_unpublished(&mut self) -> BTreeSet<Object> {
+        std::mem::take(&mut self.unpublished)
     }
 
     /// Objects that cannot be shown yet, to be shown after a later commit.
-    pub fn put_back(&mut self, decided: impl IntoIterator<Item = Object>) {
-        self.decided.extend(decided);
+    pub fn mark_unpublished(&mut self, decided: impl IntoIterator<Item = Object>) {
+        self.unpublished.extend(decided);
     }
 
     /// The facts, for `sync`.
@@ -238,13 +238,13 @@ impl Engine {
     }
 
     /// The gateway that a port was given, when the subnet's is another one by now.
-    pub fn given(&self, port: &str) -> Option<Addresses> {
+    pub fn gateway_given_to(&self, port: &str) -> Option<Addresses> {
         self.world.port(port)?.gateway
     }
 
     /// Why a pod or a node has no address.
-    pub fn refused(&self, object: &Object) -> Option<&Refused> {
-        self.refused.get(object)
+    pub fn no_address(&self, object: &Object) -> Option<&NoAddress> {
+        self.no_address.get(object)
     }
 
     /// How full a subnet is, in numbers.
@@ -258,8 +258,8 @@ impl Engine {
     }
 
     /// A subnet or a pool is not what it was, or a holder has nothing any more: who waits for it is decided about again.
-    fn wake(&mut self, object: &Object) {
-        self.undecided.extend(self.waiting.dissolve(object));
+    fn wake_waiting(&mut self, object: &Object) {
+        self.undecided.extend(self.wait_queues.wake_all(object));
     }
 
     /// Takes a port's address back and lets those try who could be served now.
@@ -275,13 +275,13 @@ impl Engine {
             self.undecided.insert(Object::Subnet(subnet.into()));
         }
         if let Some((subnet, lease)) = self.ipam.release(port) {
-            self.keep_gateways(&subnet);
-            self.tell_pools_of(lease);
-            self.wake(&Object::Ip(port.into()));
-            self.undecided.extend(self.waiting.call(&Object::Subnet(Arc::clone(&subnet))));
+            self.update_retired_gateways(&subnet);
+            self.republish_pools_of(lease);
+            self.wake_waiting(&Object::Ip(port.into()));
+            self.undecided.extend(self.wait_queues.wake_first(&Object::Subnet(Arc::clone(&subnet))));
             // A subnet that is on its way out may have waited for just this one.
             let settled = self.verdicts.get(&subnet) == Some(&Verdict::Valid);
-            let objects = if settled { &mut self.decided } else { &mut self.undecided };
+            let objects = if settled { &mut self.unpublished } else { &mut self.undecided };
             objects.insert(Object::Subnet(subnet));
         }
     }

@@ -50,7 +50,7 @@ impl std::fmt::Display for Notice {
 /// The owner's end: remembers what was told.
 #[derive(Debug)]
 pub struct Notices {
-    told: HashMap<Object, Vec<String>>,
+    sent: HashMap<Object, Vec<String>>,
     allocations: bool,
     sender: mpsc::UnboundedSender<Notice>,
 }
@@ -59,24 +59,24 @@ impl Notices {
     /// Nothing has been told yet. `allocations`: whether each pod that gets its address is told of, and not only those that
     /// get none.
     pub fn new(sender: mpsc::UnboundedSender<Notice>, allocations: bool) -> Self {
-        Self { told: HashMap::new(), allocations, sender }
+        Self { sent: HashMap::new(), allocations, sender }
     }
 
     /// Emits the events that are due for an object, each once until its message changes. `refusal`: why the API server refuses
     /// to take what the controller writes to the object.
     pub fn about(&mut self, engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option<&str>) {
-        let mut notices = complaints(engine, cluster, object, refusal);
+        let mut notices = problems(engine, cluster, object, refusal);
         if notices.is_empty() && self.allocations {
             notices.extend(allocation(engine, cluster, object));
         }
         if notices.is_empty() {
-            self.told.remove(object);
+            self.sent.remove(object);
             return;
         }
-        let told = self.told.remove(object).unwrap_or_default();
+        let sent = self.sent.remove(object).unwrap_or_default();
         let messages = notices.iter().map(|notice| notice.message.clone()).collect();
-        self.told.insert(object.clone(), messages);
-        for notice in notices.into_iter().filter(|notice| !told.contains(&notice.message)) {
+        self.sent.insert(object.clone(), messages);
+        for notice in notices.into_iter().filter(|notice| !sent.contains(&notice.message)) {
             // Everything else is logged where it is decided.
             if notice.reason == INSIDE {
                 tracing::error!("{}", notice.message);
@@ -101,10 +101,10 @@ fn allocation(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Not
 }
 
 /// What is wrong with an object, or with what depends on it.
-fn complaints(engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option<&str>) -> Vec<Notice> {
+fn problems(engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option<&str>) -> Vec<Notice> {
     let Some(about) = subject(cluster, object) else { return Vec::new() };
     let mut found: Vec<(&'static str, &'static str, String)> = Vec::new();
-    let refused = engine.refused(object);
+    let refused = engine.no_address(object);
     match object {
         Object::Pod(_) | Object::Node(_) => {
             found.extend(refused.map(|refused| (refused.reason, ALLOCATING, refused.message.clone())));
@@ -228,41 +228,41 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cluster::Event as Observed;
+    use crate::cluster::Event as ClusterEvent;
     use crate::engine::tests::{bare_cluster, install, node, pod};
-    use crate::watch::Seen;
+    use crate::watch::WatchEvent;
 
     /// A node with this address, and what is told of it.
-    fn told_of_node(address: &str) -> Option<String> {
+    fn event_of_node(address: &str) -> Option<String> {
         let mut cluster = Cluster::default();
-        let node = Observed::Nodes(Seen::Apply(node("n1", address)));
+        let node = ClusterEvent::Nodes(WatchEvent::Apply(node("n1", address)));
         for event in bare_cluster().into_iter().chain([node]) {
             cluster.observe(event);
         }
         let engine = Engine::recover(install(), &cluster, &Replica::new(ovn::northbound()));
-        let told = complaints(&engine, &cluster, &Object::Node("n1".into()), None);
-        told.first().map(ToString::to_string)
+        let events = problems(&engine, &cluster, &Object::Node("n1".into()), None);
+        events.first().map(ToString::to_string)
     }
 
     #[test]
     fn a_node_that_has_an_address_of_the_network_is_told_which() {
-        assert_eq!(told_of_node("172.31.0.1"), None);
-        let told = |address: &str| told_of_node(address).unwrap();
+        assert_eq!(event_of_node("172.31.0.1"), None);
+        let event = |address: &str| event_of_node(address).unwrap();
         assert_eq!(
-            told("10.16.0.5"),
+            event("10.16.0.5"),
             "Warning NodeAddressInsideNetwork on v1 Node n1: node n1: its address 10.16.0.5 is inside subnet ovn-default \
              (--default-cidr), 10.16.0.0/16: pods do not reach it; one of the two must change"
         );
-        assert!(told("100.64.7.7").contains("subnet join (--node-switch-cidr), 100.64.0.0/16"));
+        assert!(event("100.64.7.7").contains("subnet join (--node-switch-cidr), 100.64.0.0/16"));
         let services =
             "its address 10.96.0.10 is inside --service-cluster-ip-range, 10.96.0.0/12: one of the two must change";
-        assert!(told("10.96.0.10").ends_with(services));
+        assert!(event("10.96.0.10").ends_with(services));
     }
 
     /// What is told of a pod with these annotations, looked at twice.
-    fn told(annotations: serde_json::Value, allocations: bool) -> Vec<String> {
+    fn events_of_pod(annotations: serde_json::Value, allocations: bool) -> Vec<String> {
         let mut cluster = Cluster::default();
-        let seen = Observed::Pods(Seen::Apply(pod("default/a", "uid-1", annotations)));
+        let seen = ClusterEvent::Pods(WatchEvent::Apply(pod("default/a", "uid-1", annotations)));
         for event in bare_cluster().into_iter().chain([seen]) {
             cluster.observe(event);
         }
@@ -294,18 +294,21 @@ mod tests {
     #[test]
     fn a_pods_address_is_told_once_if_that_is_wanted_and_what_is_wrong_always() {
         let expected = "Normal PodNetworkAllocated: 10.16.0.2 of subnet ovn-default, MAC 0a:58:0a:10:00:02";
-        assert_eq!(told(json!({}), true), [expected]);
-        assert_eq!(told(json!({}), false), [""; 0]);
+        assert_eq!(events_of_pod(json!({}), true), [expected]);
+        assert_eq!(events_of_pod(json!({}), false), [""; 0]);
         let annotated = json!({
             "ovn.kubernetes.io/allocated": "true", "ovn.kubernetes.io/ip_address": "10.16.0.2",
             "ovn.kubernetes.io/mac_address": "0a:58:0a:10:00:02", "ovn.kubernetes.io/cidr": "10.16.0.0/16",
             "ovn.kubernetes.io/gateway": "10.16.0.1", "ovn.kubernetes.io/logical_switch": "ovn-default",
         });
-        assert_eq!(told(annotated, true), [""; 0], "an earlier leader has told it");
+        assert_eq!(events_of_pod(annotated, true), [""; 0], "an earlier leader has told it");
         let refused = json!({ "ovn.kubernetes.io/ip_address": "10.99.0.2" });
         for allocations in [true, false] {
-            let told = told(refused.clone(), allocations);
-            assert!(matches!(told.as_slice(), [one] if one.starts_with("Warning AcquireAddressFailed: ")), "{told:?}");
+            let events = events_of_pod(refused.clone(), allocations);
+            assert!(
+                matches!(events.as_slice(), [one] if one.starts_with("Warning AcquireAddressFailed: ")),
+                "{events:?}"
+            );
         }
     }
 }

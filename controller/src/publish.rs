@@ -39,9 +39,9 @@ pub use outbox::Outbox;
 pub const FIELD_MANAGER: &str = "kube-ovn-controller";
 /// Writes in flight at once. Enough to keep an API server busy, few enough not to be throttled by its fairness queues.
 const IN_FLIGHT: usize = 48;
-/// The first wait before a failed write is tried again; it doubles up to [`LONGEST_WAIT`].
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(3);
+/// The first wait before a failed write is tried again; it doubles up to [`LONGEST_BACKOFF`].
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(3);
 
 /// What one request writes. Writes to one target are never reordered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -211,58 +211,58 @@ async fn run(
     mut writes: mpsc::UnboundedReceiver<Write>,
     done: mpsc::UnboundedSender<Done>,
 ) {
-    let mut desk = Desk {
+    let mut worker = Worker {
         client,
         queue: Queue::default(),
         running: JoinSet::new(),
-        resting: JoinSet::new(),
+        backing_off: JoinSet::new(),
         pause: Pause::default(),
     };
     loop {
         if standing.borrow_and_update().holds(Instant::now()) {
-            desk.start();
+            worker.start();
         }
-        let paused_until = desk.pause.until;
+        let paused_until = worker.pause.until;
         tokio::select! {
             write = writes.recv() => match write {
                 Some(write) => {
-                    desk.queue.put(write);
+                    worker.queue.put(write);
                     while let Ok(write) = writes.try_recv() {
-                        desk.queue.put(write);
+                        worker.queue.put(write);
                     }
                 }
                 None => return,
             },
-            Some(tried) = desk.running.join_next() => match tried {
+            Some(attempt) = worker.running.join_next() => match attempt {
                 Ok((write, result)) => {
-                    if let Some(ended) = desk.tried(write, result) && done.send(ended).is_err() {
+                    if let Some(ended) = worker.attempt_ended(write, result) && done.send(ended).is_err() {
                         return;
                     }
                 }
                 Err(error) => tracing::error!(%error, "a write was lost"),
             },
-            Some(rested) = desk.resting.join_next() => match rested {
-                Ok(write) => desk.queue.again(write),
+            Some(write) = worker.backing_off.join_next() => match write {
+                Ok(write) => worker.queue.retry(write),
                 Err(error) => tracing::error!(%error, "a write was lost"),
             },
             Ok(()) = standing.changed() => {}
             () = sleep_until(paused_until.unwrap_or_else(Instant::now)), if paused_until.is_some() => {
-                desk.pause.until = None;
+                worker.pause.until = None;
             }
         }
     }
 }
 
 /// What waits, what is in flight, and what rests after a failure.
-struct Desk {
+struct Worker {
     client: Client,
     queue: Queue,
     running: JoinSet<(Started, Result<(), Failure>)>,
-    resting: JoinSet<Started>,
+    backing_off: JoinSet<Started>,
     pause: Pause,
 }
 
-impl Desk {
+impl Worker {
     /// Starts what may start now.
     fn start(&mut self) {
         while self.pause.until.is_none()
@@ -278,7 +278,7 @@ impl Desk {
     }
 
     /// A write was tried: it has ended, or rests until it is tried again.
-    fn tried(&mut self, write: Started, result: Result<(), Failure>) -> Option<Done> {
+    fn attempt_ended(&mut self, write: Started, result: Result<(), Failure>) -> Option<Done> {
         let target = &write.target;
         let outcome = match result {
             Ok(()) => Outcome::Taken,
@@ -286,14 +286,14 @@ impl Desk {
             Err(Failure::Refused(why)) => Outcome::Refused(why),
             Err(Failure::Passing(error)) => {
                 tracing::warn!(?target, error, "the API server did not take a write; it is tried again");
-                self.rest(write);
+                self.back_off(write);
                 return None;
             }
             Err(Failure::Away(error)) => {
                 if let Some(wait) = self.pause.begin() {
                     tracing::warn!(?target, error, ?wait, "the API server takes no writes; they are tried again");
                 }
-                self.rest(write);
+                self.back_off(write);
                 return None;
             }
         };
@@ -302,10 +302,10 @@ impl Desk {
         Some(Done { id: write.id, target: write.target, outcome })
     }
 
-    fn rest(&mut self, write: Started) {
-        let wait = longer(self.queue.last_wait(&write.target));
-        self.queue.rest(&write.target, wait);
-        self.resting.spawn(async move {
+    fn back_off(&mut self, write: Started) {
+        let wait = next_backoff(self.queue.last_backoff(&write.target));
+        self.queue.back_off(&write.target, wait);
+        self.backing_off.spawn(async move {
             sleep(wait).await;
             write
         });
@@ -325,7 +325,7 @@ impl Pause {
         if self.until.is_some() {
             return None;
         }
-        let wait = longer(self.last);
+        let wait = next_backoff(self.last);
         (self.until, self.last) = (Some(Instant::now() + wait), Some(wait));
         Some(wait)
     }
@@ -336,6 +336,6 @@ impl Pause {
     }
 }
 
-fn longer(wait: Option<Duration>) -> Duration {
-    wait.map_or(FIRST_WAIT, |wait| (wait * 2).min(LONGEST_WAIT))
+fn next_backoff(wait: Option<Duration>) -> Duration {
+    wait.map_or(FIRST_BACKOFF, |wait| (wait * 2).min(LONGEST_BACKOFF))
 }

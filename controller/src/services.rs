@@ -21,9 +21,9 @@ use crate::cluster::Event;
 /// The object that the API server makes of its own flags.
 const DEFAULT: &str = "kubernetes";
 /// How long until the API server is asked again that has no such objects, or does not show them.
-const AFTER_REFUSAL: Duration = Duration::from_mins(5);
+const REFUSED_RETRY: Duration = Duration::from_mins(5);
 /// The same when it does not answer.
-const AWAY: Duration = Duration::from_secs(3);
+const FAILED_RETRY: Duration = Duration::from_secs(3);
 
 /// The networks of each object, by its name.
 type Ranges = BTreeMap<String, Vec<Cidr>>;
@@ -40,7 +40,7 @@ async fn compare(
     owner: mpsc::Sender<Event>,
 ) {
     let (mut ranges, mut listed) = (Ranges::new(), Ranges::new());
-    let (mut told, mut refusal): (Option<Option<Arc<str>>>, _) = (None, String::new());
+    let (mut sent, mut refusal): (Option<Option<Arc<str>>>, _) = (None, String::new());
     while let Some(event) = events.next().await {
         match event {
             Ok(watcher::Event::Init) => listed.clear(),
@@ -53,10 +53,10 @@ async fn compare(
                     if std::mem::replace(&mut refusal, why.to_owned()) != why {
                         tracing::warn!("{}", not_compared(&flag, why));
                     }
-                    AFTER_REFUSAL
+                    REFUSED_RETRY
                 } else {
                     tracing::warn!(kind = "ServiceCIDR", %error, "the watch broke and is taken up again");
-                    AWAY
+                    FAILED_RETRY
                 };
                 tokio::time::sleep(pause).await;
                 continue;
@@ -67,7 +67,7 @@ async fn compare(
             continue;
         }
         let now: Option<Arc<str>> = difference(&flag, &ranges).map(Into::into);
-        if told.as_ref() == Some(&now) {
+        if sent.as_ref() == Some(&now) {
             continue;
         }
         if let Some(why) = &now {
@@ -75,7 +75,7 @@ async fn compare(
         } else {
             tracing::info!("--service-cluster-ip-range {flag} is what the API server gives Services addresses of");
         }
-        told = Some(now.clone());
+        sent = Some(now.clone());
         if owner.send(Event::Services(now)).await.is_err() {
             return;
         }
@@ -190,10 +190,10 @@ mod tests {
             Ok(watcher::Event::Apply(other)),
             Ok(watcher::Event::Apply(ours)),
         ];
-        let (sender, mut told) = mpsc::channel(8);
+        let (sender, mut sent) = mpsc::channel(8);
         compare("10.96.0.0/12".parse().unwrap(), stream::iter(events), sender).await;
         let mut lines = Vec::new();
-        while let Some(Event::Services(wrong)) = told.recv().await {
+        while let Some(Event::Services(wrong)) = sent.recv().await {
             lines.push(wrong.map(|why| why.contains("10.43.0.0/16 (ServiceCIDR kubernetes)")));
         }
         assert_eq!(lines, [Some(true), None]);

@@ -1,4 +1,4 @@
-//! One watch for each kind of object, turned into [`Seen`] for the owner.
+//! One watch for each kind of object, turned into [`WatchEvent`] for the owner.
 //!
 //! A watch that breaks is resumed with backoff. A list is passed on object by object as its pages arrive, so that no kind is
 //! held in memory twice.
@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 
 /// What one watch saw.
 #[derive(Debug)]
-pub enum Seen<T> {
-    /// A list begins. What it does not name by [`Seen::Listed`] no longer exists.
+pub enum WatchEvent<T> {
+    /// A list begins. What it does not name by [`WatchEvent::Listed`] no longer exists.
     Listing,
     /// The object exists and is now as given.
     Apply(T),
@@ -33,7 +33,7 @@ pub enum Seen<T> {
 pub async fn follow<K, T, E>(
     api: Api<K>,
     convert: impl Fn(K) -> Option<T> + Send,
-    wrap: impl Fn(Seen<T>) -> E + Send,
+    wrap: impl Fn(WatchEvent<T>) -> E + Send,
     owner: mpsc::Sender<E>,
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -48,17 +48,17 @@ async fn forward<K, T, E>(
     kind: &str,
     mut events: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Unpin,
     convert: impl Fn(K) -> Option<T>,
-    wrap: impl Fn(Seen<T>) -> E,
+    wrap: impl Fn(WatchEvent<T>) -> E,
     owner: mpsc::Sender<E>,
 ) {
     loop {
         let seen = match events.try_next().await {
-            Ok(Some(watcher::Event::Init)) => Some(Seen::Listing),
+            Ok(Some(watcher::Event::Init)) => Some(WatchEvent::Listing),
             Ok(Some(watcher::Event::InitApply(object) | watcher::Event::Apply(object))) => {
-                convert(object).map(Seen::Apply)
+                convert(object).map(WatchEvent::Apply)
             }
-            Ok(Some(watcher::Event::InitDone)) => Some(Seen::Listed),
-            Ok(Some(watcher::Event::Delete(object))) => convert(object).map(Seen::Delete),
+            Ok(Some(watcher::Event::InitDone)) => Some(WatchEvent::Listed),
+            Ok(Some(watcher::Event::Delete(object))) => convert(object).map(WatchEvent::Delete),
             Ok(None) => return,
             Err(error) => {
                 tracing::warn!(kind, %error, "the watch broke and is resumed");

@@ -121,11 +121,11 @@ fn a_chassis_is_due_once_in_a_while() {
     let start = Instant::now();
     assert_eq!(removed.next(), None);
     assert_eq!(removed.due(vec![chassis(1, "n1")], start), [chassis(1, "n1")]);
-    assert_eq!(removed.next(), Some(start + AGAIN));
+    assert_eq!(removed.next(), Some(start + RETRY_AFTER));
     let soon = start + Duration::from_secs(1);
     assert_eq!(removed.due(vec![chassis(2, "n1"), chassis(3, "n2")], soon), [chassis(3, "n2")]);
-    assert_eq!(removed.due(vec![chassis(2, "n1")], start + AGAIN), [chassis(2, "n1")]);
+    assert_eq!(removed.due(vec![chassis(2, "n1")], start + RETRY_AFTER), [chassis(2, "n1")]);
     // What has stayed away for a while is forgotten.
-    assert_eq!(removed.due(vec![], start + AGAIN * 3), []);
+    assert_eq!(removed.due(vec![], start + RETRY_AFTER * 3), []);
     assert_eq!(removed.next(), None);
 }

@@ -222,7 +222,7 @@ impl IpRecord {
         Self {
             name: ip.metadata.name.unwrap_or_default().into(),
             labelled,
-            reserved: labels.get(IP_RESERVED_LABEL).and_then(|said| said.parse().ok()),
+            reserved: labels.get(IP_RESERVED_LABEL).and_then(|value| value.parse().ok()),
             spec: ip.spec,
             finalizers: ip.metadata.finalizers.unwrap_or_default(),
             terminating: ip.metadata.deletion_timestamp.is_some(),

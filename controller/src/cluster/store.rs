@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::Object;
-use crate::watch::Seen;
+use crate::watch::WatchEvent;
 
 /// What an event says of an object, compared with what was known of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Change {
 
 /// An object that an event was about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Noticed {
+pub struct Observed {
     /// The object.
     pub object: Object,
     /// How it differs from before.
@@ -70,24 +70,26 @@ impl<T: Watched> Store<T> {
     }
 
     /// Takes in one event; returns the objects that it was about.
-    pub(super) fn take_in(&mut self, seen: Seen<T>, object: impl Fn(Arc<str>) -> Object) -> Vec<Noticed> {
-        let gone = |key| Noticed { object: object(key), change: Change::Decides };
+    pub(super) fn take_in(&mut self, seen: WatchEvent<T>, object: impl Fn(Arc<str>) -> Object) -> Vec<Observed> {
+        let gone = |key| Observed { object: object(key), change: Change::Decides };
         match seen {
-            Seen::Listing => {
+            WatchEvent::Listing => {
                 self.unlisted = Some(self.objects.keys().cloned().collect());
                 Vec::new()
             }
-            Seen::Apply(new) => {
+            WatchEvent::Apply(new) => {
                 let key = new.key();
                 let change = self.objects.get(&key).map_or(Change::Decides, |before| new.change(before));
                 self.objects.insert(Arc::clone(&key), new);
                 if let Some(unlisted) = &mut self.unlisted {
                     unlisted.remove(&key);
                 }
-                vec![Noticed { object: object(key), change }]
+                vec![Observed { object: object(key), change }]
             }
-            Seen::Delete(old) => self.objects.remove_entry(&old.key()).map(|(key, _)| gone(key)).into_iter().collect(),
-            Seen::Listed => {
+            WatchEvent::Delete(old) => {
+                self.objects.remove_entry(&old.key()).map(|(key, _)| gone(key)).into_iter().collect()
+            }
+            WatchEvent::Listed => {
                 self.listed = true;
                 let unlisted = self.unlisted.take().unwrap_or_default();
                 let gone = unlisted.into_iter().filter(|key| self.objects.remove(key).is_some()).map(gone);

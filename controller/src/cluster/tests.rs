@@ -14,7 +14,7 @@ fn subnet(change: &Value) -> Event {
             subnet[part][field] = value.clone();
         }
     }
-    Event::Subnets(Seen::Apply(serde_json::from_value(subnet).unwrap()))
+    Event::Subnets(WatchEvent::Apply(serde_json::from_value(subnet).unwrap()))
 }
 
 #[test]
@@ -30,9 +30,9 @@ fn a_subnets_status_is_no_reason_to_decide_and_all_that_is_read_of_it_is() {
         (json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } }), Change::Decides),
     ] {
         let mut cluster = Cluster::default();
-        let noticed = |change| [Noticed { object: Object::Subnet("net".into()), change }];
-        assert_eq!(cluster.observe(subnet(&json!({}))), noticed(Change::Decides));
-        assert_eq!(cluster.observe(subnet(&change)), noticed(expected), "{change}");
+        let observed = |change| [Observed { object: Object::Subnet("net".into()), change }];
+        assert_eq!(cluster.observe(subnet(&json!({}))), observed(Change::Decides));
+        assert_eq!(cluster.observe(subnet(&change)), observed(expected), "{change}");
         let version = change["metadata"]["resourceVersion"].as_str();
         assert_eq!(cluster.subnets["net"].metadata.resource_version.as_deref(), version, "it is taken in all the same");
     }
@@ -45,20 +45,20 @@ fn what_a_list_does_not_name_is_gone_once_the_list_is_complete() {
             "apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": { "name": name },
             "spec": { "cidrBlock": "10.17.0.0/24" },
         });
-        Event::Subnets(Seen::Apply(serde_json::from_value(object).unwrap()))
+        Event::Subnets(WatchEvent::Apply(serde_json::from_value(object).unwrap()))
     };
     let mut cluster = Cluster::default();
     let mut see = |event| -> Vec<String> {
-        let noticed = cluster.observe(event).into_iter();
-        noticed.map(|Noticed { object, change }| format!("{object:?} {change:?}")).collect()
+        let observed = cluster.observe(event).into_iter();
+        observed.map(|Observed { object, change }| format!("{object:?} {change:?}")).collect()
     };
     let changed = |name: &str| vec![format!("Subnet(\"{name}\") Decides")];
-    assert_eq!(see(Event::Subnets(Seen::Listing)), [""; 0]);
+    assert_eq!(see(Event::Subnets(WatchEvent::Listing)), [""; 0]);
     assert_eq!((see(net("a")), see(net("b"))), (changed("a"), changed("b")));
-    assert_eq!(see(Event::Subnets(Seen::Listed)), [""; 0]);
+    assert_eq!(see(Event::Subnets(WatchEvent::Listed)), [""; 0]);
     // A list that breaks off counts for nothing.
-    assert_eq!(see(Event::Subnets(Seen::Listing)), [""; 0]);
-    assert_eq!(see(Event::Subnets(Seen::Listing)), [""; 0]);
+    assert_eq!(see(Event::Subnets(WatchEvent::Listing)), [""; 0]);
+    assert_eq!(see(Event::Subnets(WatchEvent::Listing)), [""; 0]);
     assert_eq!((see(net("c")), see(net("b"))), (changed("c"), vec!["Subnet(\"b\") Nothing".to_owned()]));
-    assert_eq!(see(Event::Subnets(Seen::Listed)), changed("a"));
+    assert_eq!(see(Event::Subnets(WatchEvent::Listed)), changed("a"));
 }

@@ -7,7 +7,7 @@ use crate::sets::Sets;
 
 /// How a namespace came to be bound; the first one wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum By {
+pub(super) enum BoundBy {
     /// It is listed.
     Name,
     /// Its labels are selected.
@@ -17,13 +17,13 @@ pub(super) enum By {
 /// Who is bound to whom. The owner is a subnet or a pool.
 #[derive(Debug, Default)]
 pub(super) struct Bindings {
-    owners: Sets<(By, Arc<str>)>,
-    namespaces: BTreeMap<Arc<str>, BTreeMap<Arc<str>, By>>,
+    owners: Sets<(BoundBy, Arc<str>)>,
+    namespaces: BTreeMap<Arc<str>, BTreeMap<Arc<str>, BoundBy>>,
 }
 
 impl Bindings {
     /// Binds an owner to these namespaces and no others; answers those for which something changed.
-    pub(super) fn bind(&mut self, owner: &Arc<str>, wanted: BTreeMap<Arc<str>, By>) -> Vec<Arc<str>> {
+    pub(super) fn bind(&mut self, owner: &Arc<str>, wanted: BTreeMap<Arc<str>, BoundBy>) -> Vec<Arc<str>> {
         let before = self.namespaces.remove(owner).unwrap_or_default();
         let mut changed = Vec::new();
         for (namespace, by) in before.iter().filter(|(namespace, by)| wanted.get(*namespace) != Some(by)) {
@@ -45,13 +45,13 @@ impl Bindings {
     /// Binds or frees one namespace by its labels; one that is listed stays as it is.
     pub(super) fn select(&mut self, owner: &Arc<str>, namespace: &Arc<str>, selected: bool) {
         let before = self.namespaces.get(owner).and_then(|all| all.get(namespace)).copied();
-        if before == Some(By::Name) || before.is_some() == selected {
+        if before == Some(BoundBy::Name) || before.is_some() == selected {
             return;
         }
-        let key = (By::Label, Arc::clone(owner));
+        let key = (BoundBy::Label, Arc::clone(owner));
         let all = self.namespaces.entry(Arc::clone(owner)).or_default();
         if selected {
-            all.insert(Arc::clone(namespace), By::Label);
+            all.insert(Arc::clone(namespace), BoundBy::Label);
             self.owners.insert(namespace, key);
         } else {
             all.remove(namespace);
@@ -60,7 +60,7 @@ impl Bindings {
     }
 
     /// The owners that a namespace is bound to, the one that wins first.
-    pub(super) fn owners(&self, namespace: &str) -> impl Iterator<Item = (By, &Arc<str>)> {
+    pub(super) fn owners(&self, namespace: &str) -> impl Iterator<Item = (BoundBy, &Arc<str>)> {
         self.owners.of(namespace).map(|(by, owner)| (*by, owner))
     }
 

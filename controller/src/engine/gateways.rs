@@ -20,7 +20,7 @@ impl Engine {
         let before = self.world.port(&pod.port).filter(|port| port.uid == pod.uid && *port.subnet == *subnet);
         let given = match before {
             Some(port) => port.gateway,
-            None => self.recorded_gateways.get(&pod.port).copied().or_else(|| annotated(pod, lease)),
+            None => self.recorded_gateways.get(&pod.port).copied().or_else(|| from_annotations(pod, lease)),
         };
         other_than(given?, &current)
     }
@@ -37,7 +37,7 @@ impl Engine {
     }
 
     /// A subnet's definition is about to change: its ports keep the gateway and the networks that they were given.
-    pub(super) fn move_gateway(&mut self, def: &SubnetDef) {
+    pub(super) fn keep_given_networks(&mut self, def: &SubnetDef) {
         let Some((before, cidrs)) = self.world.subnet(&def.name).map(|subnet| (subnet.gateway, subnet.cidrs)) else {
             return;
         };
@@ -58,13 +58,13 @@ impl Engine {
     /// The addresses that no pod may get, for the sake of those that run: their gateways, and the ends of the networks that
     /// they know.
     pub(super) fn kept_for_running_pods(&self, subnet: &str) -> Vec<IpAddr> {
-        let ends = self.world.outgrown_networks(subnet).flat_map(|cidr| cidr.kept_back().collect::<Vec<_>>());
+        let ends = self.world.former_networks(subnet).flat_map(|cidr| cidr.kept_back().collect::<Vec<_>>());
         let all: BTreeSet<IpAddr> = self.world.retired_gateways(subnet).chain(ends).collect();
         all.into_iter().collect()
     }
 
     /// Has the allocator keep back the gateways that pods still use, and no others.
-    pub(super) fn keep_gateways(&mut self, subnet: &Arc<str>) {
+    pub(super) fn update_retired_gateways(&mut self, subnet: &Arc<str>) {
         let Some(network) = self.ipam.network(subnet) else { return };
         let retired = self.kept_for_running_pods(subnet);
         if network.retired_gateways != retired {
@@ -87,7 +87,7 @@ fn other_than(given: Addresses, current: &Addresses) -> Option<Addresses> {
 }
 
 /// What the annotations of a running pod say, when the database does not have its port any more.
-fn annotated(pod: &Pod, lease: &Lease) -> Option<Addresses> {
+fn from_annotations(pod: &Pod, lease: &Lease) -> Option<Addresses> {
     let net = pod.net.as_ref().ok()?.as_ref()?;
     (pod.reported == Some(lease.ips) && net.ips == lease.ips).then(|| net.gateway.only(&lease.ips))?
 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use api::annotations::{BOUND_SUBNET, LOGICAL_SWITCH};
 use api::{FieldError, SubnetSpec, selected};
 
-use super::bindings::By;
-use super::{Engine, Refused, Verdict};
+use super::bindings::BoundBy;
+use super::{Engine, NoAddress, Verdict};
 use crate::cluster::{Cluster, Namespace, Object};
 
 /// The subnet that a namespace's annotations ask for, when nothing has bound it yet.
@@ -31,21 +31,21 @@ impl Engine {
             let selected = labels.is_some_and(|labels| selected(selectors, labels));
             self.bindings.select(subnet, name, selected);
         }
-        self.note_wish(name, seen.and_then(|namespace| self.open_wish(namespace)));
+        self.update_wish(name, seen.and_then(|namespace| self.open_wish(namespace)));
         let refused = seen.and_then(|_| self.subnet_of(cluster, name).err());
         let object = Object::Namespace(Arc::clone(name));
         match refused {
-            Some(error) => drop(self.refused.insert(object, Refused::new(error.to_string()))),
-            None => drop(self.refused.remove(&object)),
+            Some(error) => drop(self.no_address.insert(object, NoAddress::new(error.to_string()))),
+            None => drop(self.no_address.remove(&object)),
         }
         let pods = cluster.ports_of(name).cloned().map(Object::Pod);
-        self.undecided.extend(pods.filter(|pod| self.refused.contains_key(pod)));
+        self.undecided.extend(pods.filter(|pod| self.no_address.contains_key(pod)));
     }
 
     /// The subnet for a new pod of this namespace.
     pub fn subnet_of(&self, cluster: &Cluster, namespace: &str) -> Result<Arc<str>, FieldError> {
         let bound = self.bindings.owners(namespace).next();
-        if let Some((By::Name, subnet)) = bound {
+        if let Some((BoundBy::Name, subnet)) = bound {
             return Ok(Arc::clone(subnet));
         }
         let object = format!("namespace {namespace}");
@@ -65,14 +65,14 @@ impl Engine {
 
     /// The subnets for a new pod of this namespace, in order: those that list it, else the one of [`Engine::subnet_of`].
     pub(super) fn subnets_of(&self, cluster: &Cluster, namespace: &str) -> Result<Vec<Arc<str>>, FieldError> {
-        let listing = self.bindings.owners(namespace).filter(|(by, _)| *by == By::Name);
+        let listing = self.bindings.owners(namespace).filter(|(by, _)| *by == BoundBy::Name);
         let all: Vec<Arc<str>> = listing.map(|(_, subnet)| Arc::clone(subnet)).collect();
         if all.is_empty() { Ok(vec![self.subnet_of(cluster, namespace)?]) } else { Ok(all) }
     }
 
     /// What a namespace asks for, unless a Subnet lists it already.
     pub fn open_wish(&self, namespace: &Namespace) -> Option<Wish> {
-        let listed = self.bindings.owners(&namespace.name).any(|(by, _)| by == By::Name);
+        let listed = self.bindings.owners(&namespace.name).any(|(by, _)| by == BoundBy::Name);
         if namespace.terminating || listed {
             return None;
         }
@@ -95,17 +95,17 @@ impl Engine {
     }
 
     /// Keeps a namespace's open wish. The Subnets that gained or lost one are written anew.
-    fn note_wish(&mut self, namespace: &Arc<str>, wish: Option<Wish>) {
+    fn update_wish(&mut self, namespace: &Arc<str>, wish: Option<Wish>) {
         if self.wishes.get(namespace) == wish.as_ref() {
             return;
         }
         if let Some(before) = self.wishes.remove(namespace) {
             self.wishers.remove(&before.subnet, namespace);
-            self.decided.insert(Object::Subnet(before.subnet));
+            self.unpublished.insert(Object::Subnet(before.subnet));
         }
         if let Some(wish) = wish {
             self.wishers.insert(&wish.subnet, Arc::clone(namespace));
-            self.decided.insert(Object::Subnet(Arc::clone(&wish.subnet)));
+            self.unpublished.insert(Object::Subnet(Arc::clone(&wish.subnet)));
             self.wishes.insert(Arc::clone(namespace), wish);
         }
     }

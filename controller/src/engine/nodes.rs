@@ -9,24 +9,24 @@ use ipam::Want;
 use plan::Node;
 
 use super::pods::LONGEST_NAME;
-use super::waiting::Line;
-use super::{Engine, Refused};
+use super::wait_queues::QueueKey;
+use super::{Engine, NoAddress};
 use crate::cluster::{Cluster, Object};
 
 impl Engine {
     pub(super) fn decide_node(&mut self, cluster: &Cluster, name: &Arc<str>) {
         let object = Object::Node(Arc::clone(name));
         let port: Arc<str> = api::node_port(name).into();
-        self.decided.insert(Object::Ip(Arc::clone(&port)));
+        self.unpublished.insert(Object::Ip(Arc::clone(&port)));
         let join = Arc::clone(&self.install.settings.node_switch);
-        self.note_own_networks(cluster, name);
+        self.update_node_networks(cluster, name);
         let Some(node) = cluster.nodes.get(name) else {
-            self.refused.remove(&object);
-            self.waiting.done(&object);
+            self.no_address.remove(&object);
+            self.wait_queues.forget(&object);
             self.claim_addresses(name, &BTreeSet::new());
             self.world.remove_node(name);
             self.release(&port);
-            self.wake(&object);
+            self.wake_waiting(&object);
             return;
         };
         // A pod that is called so gives way, and is told why.
@@ -41,15 +41,15 @@ impl Engine {
             let why = format!(
                 "node {name}: metadata.name: the name of its IP object would be longer than {LONGEST_NAME} characters"
             );
-            self.refused.insert(object, Refused::new(why));
+            self.no_address.insert(object, NoAddress::new(why));
             return;
         }
         match self.ipam.assign(&join, &port, &Want::any()) {
             Ok(lease) => {
-                self.refused.remove(&object);
-                self.waiting.done(&object);
-                self.decided.insert(Object::Subnet(join));
-                self.tell_pools_of(lease);
+                self.no_address.remove(&object);
+                self.wait_queues.forget(&object);
+                self.unpublished.insert(Object::Subnet(join));
+                self.republish_pools_of(lease);
                 self.world.set_node(Node {
                     name: Arc::clone(name),
                     uid: Arc::clone(&node.uid),
@@ -59,12 +59,12 @@ impl Engine {
                 });
             }
             Err(refusal) => {
-                let refused = Refused::new(refusal.to_string());
-                if self.refused.get(&object) != Some(&refused) {
+                let no_address = NoAddress::new(refusal.to_string());
+                if self.no_address.get(&object) != Some(&no_address) {
                     tracing::warn!(node = &**name, %refusal, "the node got no address on the join subnet");
                 }
-                self.refused.insert(object.clone(), refused);
-                self.waiting.join(object, node.made, Line::after(&refusal, join, Want::any()));
+                self.no_address.insert(object.clone(), no_address);
+                self.wait_queues.insert(object, node.made, QueueKey::for_refusal(&refusal, join, Want::any()));
             }
         }
     }
@@ -100,7 +100,7 @@ impl Engine {
     }
 
     /// The nodes that have an address inside a subnet are told about again.
-    pub(super) fn tell_nodes_inside(&mut self, cluster: &Cluster, subnet: &SubnetDef) {
+    pub(super) fn republish_nodes_inside(&mut self, cluster: &Cluster, subnet: &SubnetDef) {
         let inside = |name: &Arc<str>| {
             let own = self.world.node(name).into_iter().flat_map(|node| &node.internal).map(|ip| Cidr::from(*ip));
             let reported = cluster.reports.get(name).into_iter().flat_map(|chassis| &chassis.report.networks);
@@ -108,6 +108,6 @@ impl Engine {
             networks.into_iter().any(|network| subnet.cidrs.iter().any(|cidr| cidr.overlaps(&network)))
         };
         let nodes: Vec<_> = self.world.node_names().filter(inside).collect();
-        self.decided.extend(nodes.into_iter().map(Object::Node));
+        self.unpublished.extend(nodes.into_iter().map(Object::Node));
     }
 }

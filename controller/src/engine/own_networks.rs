@@ -12,13 +12,13 @@ use super::{Engine, Install};
 use crate::cluster::{Cluster, Object};
 
 /// What a node uses itself.
-pub(super) type Own = (BTreeSet<IpAddr>, NodeReport);
+pub(super) type NodeNetworks = (BTreeSet<IpAddr>, NodeReport);
 
 impl Engine {
     /// What a node uses itself may be in the way of subnets, or not any more.
-    pub(super) fn note_own_networks(&mut self, cluster: &Cluster, name: &Arc<str>) {
+    pub(super) fn update_node_networks(&mut self, cluster: &Cluster, name: &Arc<str>) {
         let node = cluster.nodes.get(name);
-        let now: Option<Own> = node.map(|node| {
+        let now: Option<NodeNetworks> = node.map(|node| {
             (node.internal.clone(), cluster.reports.get(name).map(|chassis| chassis.report.clone()).unwrap_or_default())
         });
         let before = match now.clone() {
@@ -28,13 +28,13 @@ impl Engine {
         if before != now {
             self.reconsider_refused();
             let subnets = self.world.subnets().filter(|subnet| subnet.mtu.is_some());
-            self.decided.extend(subnets.map(|subnet| Object::Subnet(subnet.name.as_str().into())));
+            self.unpublished.extend(subnets.map(|subnet| Object::Subnet(subnet.name.as_str().into())));
         }
     }
 
     /// Why a subnet's networks cannot be put in force beside those of the nodes. Networks that are in force already stay, and
     /// so do those that the install chose: an event names them.
-    pub(super) fn takes_from_nodes(&self, cluster: &Cluster, subnet: &SubnetDef) -> Option<String> {
+    pub(super) fn overlap_of_new_networks(&self, cluster: &Cluster, subnet: &SubnetDef) -> Option<String> {
         if self.flag_of(&subnet.name).is_some() {
             return None;
         }
@@ -45,12 +45,12 @@ impl Engine {
         if self.install.southbound && !cluster.reported {
             return Some("the nodes' own networks are not known yet: waiting for the southbound database".to_owned());
         }
-        new.find_map(|cidr| taken_from(cluster, cidr))
+        new.find_map(|cidr| overlap_with_nodes(cluster, cidr))
     }
 
     /// What of the nodes or the API servers a subnet in force takes, for an event.
-    pub(super) fn taken_by(&self, cluster: &Cluster, subnet: &str) -> Option<String> {
-        self.world.subnet(subnet)?.cidrs.iter().find_map(|cidr| taken_from(cluster, cidr))
+    pub(super) fn overlap_in_force(&self, cluster: &Cluster, subnet: &str) -> Option<String> {
+        self.world.subnet(subnet)?.cidrs.iter().find_map(|cidr| overlap_with_nodes(cluster, cidr))
     }
 
     /// What of a node lies inside a network that is in force, if anything: pods do not reach it, and the node keeps its own
@@ -108,7 +108,7 @@ impl Engine {
     }
 }
 
-fn taken_from(cluster: &Cluster, cidr: &Cidr) -> Option<String> {
+fn overlap_with_nodes(cluster: &Cluster, cidr: &Cidr) -> Option<String> {
     for (node, chassis) in &cluster.reports {
         for (interface, network) in &chassis.report.networks {
             if network.to_string().parse::<Cidr>().is_ok_and(|network| network.overlaps(cidr)) {

@@ -11,8 +11,8 @@ use api::{AddressWant, FieldError, IpPool, IpRange, PodIps, PoolDef};
 use ipam::{Lease, WantIps};
 use plan::{PoolSet, address_set_of_pool};
 
-use super::bindings::By;
-use super::pods::NotNow;
+use super::bindings::BoundBy;
+use super::pods::AssignError;
 use super::{Engine, Verdict};
 use crate::cluster::{Cluster, Namespace, Object, Pod};
 
@@ -47,14 +47,14 @@ pub enum PoolVerdict {
 }
 
 /// A condition's reason and its message.
-type Said = (&'static str, String);
+type Problem = (&'static str, String);
 
 impl Engine {
     pub(super) fn decide_pool(&mut self, cluster: &Cluster, name: &Arc<str>) {
         let Some(pool) = cluster.pools.get(name).filter(|pool| pool.metadata.deletion_timestamp.is_none()) else {
             self.bind_pool(name, &[]);
             self.retire_pool(name);
-            self.wake(&Object::IpPool(Arc::clone(name)));
+            self.wake_waiting(&Object::IpPool(Arc::clone(name)));
             return;
         };
         self.bind_pool(name, &pool.spec.namespaces);
@@ -72,7 +72,7 @@ impl Engine {
         };
         self.pools_of.insert(&subnet, Arc::clone(name));
         self.pools.insert(Arc::clone(name), Pool { subnet, verdict });
-        self.wake(&Object::IpPool(Arc::clone(name)));
+        self.wake_waiting(&Object::IpPool(Arc::clone(name)));
     }
 
     /// Leaves a pool's addresses to others again; whoever has one keeps it.
@@ -88,7 +88,7 @@ impl Engine {
 
     /// Puts the pools in force as they were, by their statuses, and then those that were not, the oldest first: of two that
     /// claim one address, a change of leaders lets the same one have it.
-    pub(super) fn keep_pools(&mut self, cluster: &Cluster) {
+    pub(super) fn restore_pools(&mut self, cluster: &Cluster) {
         for (name, pool) in cluster.pools.iter() {
             let Some(before) = pool.status.as_ref().and_then(|status| status.in_force.as_ref()) else { continue };
             let ranges: Vec<IpRange> = before.ips.iter().filter_map(|range| range.parse().ok()).collect();
@@ -111,7 +111,7 @@ impl Engine {
     }
 
     /// Puts a pool in force; says what of it is not, such as addresses that are not the subnet's.
-    fn enforce_pool(&mut self, pool: &IpPool) -> Result<Option<Said>, Said> {
+    fn enforce_pool(&mut self, pool: &IpPool) -> Result<Option<Problem>, Problem> {
         let invalid = |field: &str, why: &dyn std::fmt::Display| FieldError::new(pool.object(), field, why).to_string();
         let def = PoolDef::parse(pool).map_err(|error| ("ValidateIPPoolFailed", error.to_string()))?;
         let Some(cidrs) = self.world.subnet(&def.subnet).map(|subnet| subnet.cidrs) else {
@@ -189,7 +189,7 @@ impl Engine {
         cluster: &Cluster,
         pod: &Pod,
         want: &AddressWant,
-    ) -> Result<Vec<(Arc<str>, WantIps)>, NotNow> {
+    ) -> Result<Vec<(Arc<str>, WantIps)>, AssignError> {
         let named: Option<Arc<str>> = want.switch.as_deref().map(Into::into);
         let home = || named.clone().map_or_else(|| self.subnet_of(cluster, &pod.namespace), Ok);
         match &want.ips {
@@ -197,12 +197,12 @@ impl Engine {
             PodIps::FirstFree(list) => Ok(vec![(home()?, WantIps::FirstFree(list.clone()))]),
             PodIps::Pool(name) => {
                 let name: Arc<str> = name.as_str().into();
-                let subnet = self.subnet_of_pool(&name).map_err(|not_now| not_now.about_pod(pod))?;
+                let subnet = self.subnet_of_pool(&name).map_err(|error| error.about_pod(pod))?;
                 match named.filter(|named| *named != subnet) {
                     None => Ok(vec![(subnet, WantIps::Pools(vec![name]))]),
                     Some(other) => {
                         let why = format!("IPPool {name} is of subnet {subnet}, not of {other}");
-                        Err(NotNow::until(Object::IpPool(name), why).about_pod(pod))
+                        Err(AssignError::until(Object::IpPool(name), why).about_pod(pod))
                     }
                 }
             }
@@ -223,7 +223,7 @@ impl Engine {
         namespace: &str,
         subnets: Vec<Arc<str>>,
         named: bool,
-    ) -> Result<Vec<(Arc<str>, WantIps)>, NotNow> {
+    ) -> Result<Vec<(Arc<str>, WantIps)>, AssignError> {
         let pools = self.pools_for(cluster, namespace)?;
         let Some(first) = pools.first() else {
             return Ok(subnets.into_iter().map(|subnet| (subnet, WantIps::Any)).collect());
@@ -246,30 +246,30 @@ impl Engine {
             return Ok(sources);
         }
         let why = match self.subnet_of_pool(first) {
-            Err(not_now) => not_now.message,
+            Err(error) => error.message,
             Ok(of) => {
                 let subnet = subnets.first().map_or("", |subnet| &**subnet);
                 format!("IPPool {first} is of subnet {of}, and the namespace's pods are of {subnet}")
             }
         };
         let message = format!("namespace {namespace}: annotation {IP_POOL}: {why}");
-        Err(NotNow::until_any(pools.into_iter().map(Object::IpPool), message))
+        Err(AssignError::until_any(pools.into_iter().map(Object::IpPool), message))
     }
 
     /// The addresses of a lease may be a pool's, whose counts are shown.
-    pub(super) fn tell_pools_of(&mut self, lease: Lease) {
+    pub(super) fn republish_pools_of(&mut self, lease: Lease) {
         let pools = lease.ips.iter().filter_map(|ip| self.ipam.pool_of(*ip));
-        self.decided.extend(pools.map(|pool| Object::IpPool(pool.into())));
+        self.unpublished.extend(pools.map(|pool| Object::IpPool(pool.into())));
     }
 
     /// The subnet of a pool in force; else why there is none.
-    fn subnet_of_pool(&self, name: &Arc<str>) -> Result<Arc<str>, NotNow> {
+    fn subnet_of_pool(&self, name: &Arc<str>) -> Result<Arc<str>, AssignError> {
         let why = match self.pools.get(name) {
             Some(pool) if self.ipam.pool_usage(name).is_some() => return Ok(Arc::clone(&pool.subnet)),
             Some(Pool { verdict: PoolVerdict::Invalid { message, .. }, .. }) => message.clone(),
             _ => format!("there is no IPPool {name}"),
         };
-        Err(NotNow::until(Object::IpPool(Arc::clone(name)), why))
+        Err(AssignError::until(Object::IpPool(Arc::clone(name)), why))
     }
 
     /// The pools that a namespace is bound to: those that list it, and those that its annotation names.
@@ -289,15 +289,15 @@ impl Engine {
     }
 
     fn bind_pool(&mut self, name: &Arc<str>, namespaces: &[String]) {
-        let wanted: BTreeMap<Arc<str>, By> =
-            namespaces.iter().map(|namespace| (namespace.as_str().into(), By::Name)).collect();
+        let wanted: BTreeMap<Arc<str>, BoundBy> =
+            namespaces.iter().map(|namespace| (namespace.as_str().into(), BoundBy::Name)).collect();
         let changed = self.pool_bindings.bind(name, wanted);
         self.undecided.extend(changed.into_iter().map(Object::Namespace));
     }
 
     /// The addresses that pools leave to others are not what they were, and those that one pool leaves to another.
     fn pool_changed(&mut self, subnet: &str) {
-        self.wake(&Object::Subnet(subnet.into()));
+        self.wake_waiting(&Object::Subnet(subnet.into()));
         let invalid = |pool: &&Arc<str>| {
             self.pools.get(*pool).is_some_and(|pool| matches!(pool.verdict, PoolVerdict::Invalid { .. }))
         };

@@ -30,9 +30,9 @@ impl Engine {
         let mut engine = Self::new(install);
         let ours = || cluster.subnets.values().filter(|subnet| !is_foreign(subnet));
         for subnet in ours() {
-            engine.keep_in_force(cluster, replica, subnet);
+            engine.restore_subnet(cluster, replica, subnet);
         }
-        engine.keep_vanished(cluster, replica);
+        engine.restore_deleted_subnets(cluster, replica);
         let mut oldest_first: Vec<&Subnet> = ours().collect();
         oldest_first.sort_by_key(|subnet| subnet.metadata.creation_timestamp.as_ref().map(|time| time.0));
         for subnet in oldest_first {
@@ -48,10 +48,10 @@ impl Engine {
                 let _ = engine.enforce(cluster, subnet, on_record);
             }
         }
-        engine.keep_pools(cluster);
-        engine.keep_leases(cluster, replica);
-        engine.keep_node_addresses(cluster, replica);
-        for idle in engine.idle_flags(cluster) {
+        engine.restore_pools(cluster);
+        engine.restore_leases(cluster, replica);
+        engine.restore_node_addresses(cluster, replica);
+        for idle in engine.ineffective_flags(cluster) {
             tracing::warn!("{idle}");
         }
         engine.undecided.extend(cluster.objects());
@@ -63,7 +63,7 @@ impl Engine {
     /// Puts a subnet in force as the database has it, before its object is looked at. An object that has been edited into
     /// nonsense, or into the range of another subnet, is thus refused after a change of leaders as it was before: running
     /// pods keep their network, excluded addresses stay excluded, and what was private stays private.
-    fn keep_in_force(&mut self, cluster: &Cluster, replica: &Replica, subnet: &Subnet) {
+    fn restore_subnet(&mut self, cluster: &Cluster, replica: &Replica, subnet: &Subnet) {
         let name = subnet.metadata.name.as_deref().unwrap_or_default();
         let port = format!("{}-{name}", self.install.settings.router);
         let Some(spec) = recorded(replica, name).or_else(|| networks_alone(replica, &port, subnet)) else { return };
@@ -78,21 +78,21 @@ impl Engine {
 
     /// Puts the subnets in force that only the database has: pods may live in one whose object somebody has deleted by force,
     /// or given to another provider. Those in which nobody does are taken out again when they are decided about.
-    fn keep_vanished(&mut self, cluster: &Cluster, replica: &Replica) {
+    fn restore_deleted_subnets(&mut self, cluster: &Cluster, replica: &Replica) {
         for row in replica.rows(TableId::LogicalSwitch.name()).map(|(_, row)| row).filter(|row| ovn::of_kube_ovn(row)) {
             let Some(name) = row.get("name").and_then(|name| name.strs().next()) else { continue };
             let ours = cluster.subnets.get(name).is_some_and(|subnet| !is_foreign(subnet));
             if ours || recorded(replica, name).is_none() {
                 continue;
             }
-            self.keep_in_force(cluster, replica, &Subnet::new(name, SubnetSpec::default()));
+            self.restore_subnet(cluster, replica, &Subnet::new(name, SubnetSpec::default()));
             self.mark(Object::Subnet(name.into()));
         }
     }
 
     /// What is on record, first all of the most trusted records: what somebody's annotations claim is nobody else's by the
     /// database. Within one kind by name, so that two records of one address are settled the same way every time.
-    fn keep_leases(&mut self, cluster: &Cluster, replica: &Replica) {
+    fn restore_leases(&mut self, cluster: &Cluster, replica: &Replica) {
         let join = Arc::clone(&self.install.settings.node_switch);
         let nodes = || cluster.nodes.values().map(|node| (node.port(), &node.net));
         // A record of a namesake that is gone is not this pod's, except for the place in a stateful set that both have.
@@ -105,32 +105,35 @@ impl Engine {
             live.filter(|(port, pod)| own(port, pod)).map(|(port, pod)| (Arc::clone(port), &pod.net))
         };
         for (port, _) in nodes() {
-            self.read_back(&port, northbound(replica, &port, Some(&join)));
+            self.restore_lease(&port, from_northbound(replica, &port, Some(&join)));
         }
         for (port, _) in pods() {
-            self.read_back(&port, northbound(replica, &port, None));
+            self.restore_lease(&port, from_northbound(replica, &port, None));
         }
         let ports = || cluster.pods.keys();
-        self.recorded_gateways = ports().filter_map(|port| noted(replica, port, plan::GATEWAY)).collect();
-        self.recorded_networks = ports().filter_map(|port| noted(replica, port, plan::NETWORKS)).collect();
+        self.recorded_gateways = ports().filter_map(|port| recorded_value(replica, port, plan::GATEWAY)).collect();
+        self.recorded_networks = ports().filter_map(|port| recorded_value(replica, port, plan::NETWORKS)).collect();
         let unreadable = cluster.pods.values().filter(|pod| pod.port_security.is_none());
         self.recorded_security = unreadable.filter_map(|pod| port_security(replica, &pod.port)).collect();
         for (port, _) in nodes().chain(pods()) {
-            self.read_back(&port, ip_object(cluster, &port));
+            self.restore_lease(&port, from_ip_object(cluster, &port));
         }
-        self.keep_reserved(cluster);
+        self.restore_reserved(cluster);
         for (port, net) in nodes() {
-            self.read_back(&port, annotated(net));
+            self.restore_lease(&port, from_annotations(net));
         }
         // Users can write annotations. They count for a pod that runs with that address by kubelet's word.
         for (port, pod) in cluster.pods.iter().filter(|(port, pod)| !pod.done && !is_a_nodes(cluster, port)) {
-            self.read_back(port, annotated(&pod.net).filter(|record| pod.reported == Some(record.lease.ips)));
+            self.restore_lease(
+                port,
+                from_annotations(&pod.net).filter(|record| pod.reported == Some(record.lease.ips)),
+            );
         }
     }
 
     /// Which node has each of the nodes' own addresses, by the database; an address that it does not have is the oldest
     /// node's.
-    fn keep_node_addresses(&mut self, cluster: &Cluster, replica: &Replica) {
+    fn restore_node_addresses(&mut self, cluster: &Cluster, replica: &Replica) {
         let rows = replica.rows(TableId::LogicalRouterPolicy.name()).map(|(_, row)| row);
         for row in rows.filter(|row| ovn::of_kube_ovn(row)) {
             let Some((address, join)) = node_address(row) else { continue };
@@ -149,7 +152,7 @@ impl Engine {
     }
 
     /// Takes the record of a port over that has no more trusted one, unless another port's contradicts it.
-    fn read_back(&mut self, port: &str, record: Option<Record>) {
+    fn restore_lease(&mut self, port: &str, record: Option<Record>) {
         let Some(Record { subnet, lease, from }) = record.filter(|_| self.ipam.lease(port).is_none()) else { return };
         if let Err(refusal) = self.ipam.restore(&subnet, port, lease) {
             tracing::warn!(port, from, ip = %lease.ips, %refusal, "a recorded address is not taken over");
@@ -158,13 +161,13 @@ impl Engine {
 
     /// Addresses that are kept for pods which are gone, or have ended, and are expected back: their IP objects are the only
     /// record.
-    fn keep_reserved(&mut self, cluster: &Cluster) {
+    fn restore_reserved(&mut self, cluster: &Cluster) {
         for (port, ip) in cluster.ips.iter() {
             let Some(member) = ip.member().filter(|member| cluster.expects(member)) else { continue };
             if cluster.pods.get(port).is_some_and(|pod| !pod.done) || is_a_nodes(cluster, port) {
                 continue;
             }
-            self.read_back(port, ip_object(cluster, port));
+            self.restore_lease(port, from_ip_object(cluster, port));
             self.remember_member(port, &member);
         }
     }
@@ -189,7 +192,7 @@ fn node_address(policy: &Row) -> Option<(IpAddr, IpAddr)> {
 }
 
 /// What the port's row says. Nodes' rows name no switch; theirs is the join switch.
-fn northbound(replica: &Replica, port: &str, only_subnet: Option<&str>) -> Option<Record> {
+fn from_northbound(replica: &Replica, port: &str, only_subnet: Option<&str>) -> Option<Record> {
     let row = our_row(replica, TableId::LogicalSwitchPort, port)?;
     let subnet = match only_subnet {
         Some(subnet) => subnet,
@@ -201,7 +204,7 @@ fn northbound(replica: &Replica, port: &str, only_subnet: Option<&str>) -> Optio
 }
 
 /// What of earlier the port's row records under a key.
-fn noted<T: FromStr>(replica: &Replica, port: &Arc<str>, key: &str) -> Option<(Arc<str>, T)> {
+fn recorded_value<T: FromStr>(replica: &Replica, port: &Arc<str>, key: &str) -> Option<(Arc<str>, T)> {
     let row = our_row(replica, TableId::LogicalSwitchPort, port)?;
     Some((Arc::clone(port), row.get("external_ids")?.get(key)?.parse().ok()?))
 }
@@ -238,12 +241,12 @@ fn our_row<'a>(replica: &'a Replica, table: TableId, name: &str) -> Option<&'a R
     replica.get(table.name(), uuid).filter(|row| ovn::of_kube_ovn(row))
 }
 
-fn annotated(net: &Result<Option<Placement>, FieldError>) -> Option<Record> {
+fn from_annotations(net: &Result<Option<Placement>, FieldError>) -> Option<Record> {
     let Placement { switch, ips, mac, .. } = net.as_ref().ok()?.clone()?;
     Some(Record { subnet: switch, lease: Lease { ips, mac }, from: "annotations" })
 }
 
-fn ip_object(cluster: &Cluster, port: &str) -> Option<Record> {
+fn from_ip_object(cluster: &Cluster, port: &str) -> Option<Record> {
     let ip = cluster.ips.get(port)?;
     let lease = Lease { ips: ip.spec.ip_address.parse().ok()?, mac: ip.spec.mac_address.parse().ok()? };
     Some(Record { subnet: ip.spec.subnet.clone(), lease, from: "its IP object" })

@@ -36,7 +36,8 @@ impl Engine {
                 self.unreadable(object, namespace.into_iter().flat_map(|namespace| namespace.net.unreadable()))
             }
             Object::Subnet(name) => {
-                let taken = self.taken_by(cluster, name).filter(|_| self.verdict(name) == Some(&Verdict::Valid));
+                let taken =
+                    self.overlap_in_force(cluster, name).filter(|_| self.verdict(name) == Some(&Verdict::Valid));
                 let message = |why| {
                     format!(
                         "subnet {name}: spec.cidrBlock: {why}; it was in force before, and the nodes keep their own routes"
@@ -55,7 +56,7 @@ impl Engine {
 
     /// Annotations that cannot be read, except for one that the object is refused for.
     fn unreadable<'a>(&self, object: &Object, errors: impl Iterator<Item = &'a FieldError>) -> Vec<Remark> {
-        let refused = self.refused(object).map(|refused| refused.message.as_str());
+        let refused = self.no_address(object).map(|refused| refused.message.as_str());
         let others = errors.map(ToString::to_string).filter(|error| refused != Some(error));
         let message = |error: String| {
             let instead = if error.contains(PORT_SECURITY) {

@@ -8,7 +8,7 @@ use api::{Cidrs, FieldError, Subnet, SubnetDef, selected};
 use ipam::Network;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::bindings::By;
+use super::bindings::BoundBy;
 use super::{Engine, Install};
 use crate::cluster::{Cluster, Object};
 
@@ -91,7 +91,7 @@ impl Engine {
             self.undecided.extend(self.pools_of.of(name).cloned().map(Object::IpPool));
             self.reconsider_wishers(name);
         }
-        self.wake(&Object::Subnet(Arc::clone(name)));
+        self.wake_waiting(&Object::Subnet(Arc::clone(name)));
     }
 
     /// Puts a subnet in force, as far as it agrees with itself and with the others.
@@ -112,7 +112,7 @@ impl Engine {
                 return Err(invalid(FieldError::new(subnet.object(), "spec.cidrBlock", why)));
             }
         }
-        if let Some(why) = self.takes_from_nodes(cluster, &def).filter(|_| !on_record) {
+        if let Some(why) = self.overlap_of_new_networks(cluster, &def).filter(|_| !on_record) {
             return Err(("NodeNetworkConflict", FieldError::new(subnet.object(), "spec.cidrBlock", why).to_string()));
         }
         let router_port = format!("{}-{}", def.name, self.install.settings.router);
@@ -134,18 +134,18 @@ impl Engine {
         let network = Network { retired_gateways: retired, ..Network::from(&def) };
         self.ipam.set_subnet(&def.name, &network).map_err(|refusal| ("AddressesInConflict", refusal.to_string()))?;
         if self.world.subnet(&def.name) != Some(&def) {
-            self.tell_those_inside(&def.name);
+            self.revisit_objects_in(&def.name);
             if let Some(before) = self.world.subnet(&def.name).cloned() {
-                self.tell_nodes_inside(cluster, &before);
+                self.republish_nodes_inside(cluster, &before);
             }
-            self.tell_nodes_inside(cluster, &def);
+            self.republish_nodes_inside(cluster, &def);
             tracing::info!(subnet = def.name, cidr = %def.cidrs, gateway = %def.gateway, "subnet in force");
             self.undecided.extend(self.pools_of.of(&def.name).cloned().map(Object::IpPool));
             self.reconsider_refused();
-            self.move_gateway(&def);
+            self.keep_given_networks(&def);
             let name: Arc<str> = def.name.as_str().into();
             self.world.set_subnet(def);
-            self.keep_gateways(&name);
+            self.update_retired_gateways(&name);
         }
         if let (Some(name), Some(generation)) = (&subnet.metadata.name, subnet.metadata.generation) {
             self.generations.insert(name.as_str().into(), generation);
@@ -154,7 +154,7 @@ impl Engine {
     }
 
     /// The flags that a subnet was made by and that say something else by now: what its object says counts.
-    pub(super) fn idle_flags(&self, cluster: &Cluster) -> Vec<String> {
+    pub(super) fn ineffective_flags(&self, cluster: &Cluster) -> Vec<String> {
         let Install { settings, default_subnet, default_net, join_net, .. } = &self.install;
         let made =
             [("--default-cidr", default_subnet, default_net), ("--node-switch-cidr", &settings.node_switch, join_net)];
@@ -204,26 +204,31 @@ impl Engine {
             labels.is_some_and(|labels| selected(selectors, labels))
         };
         // Only other selectors can select namespaces that were not bound here before.
-        let mut wanted: BTreeMap<Arc<str>, By> = if before.as_deref().unwrap_or_default() == selectors {
+        let mut wanted: BTreeMap<Arc<str>, BoundBy> = if before.as_deref().unwrap_or_default() == selectors {
             self.bindings
                 .namespaces(subnet)
                 .filter(|name| picked(name))
-                .map(|name| (Arc::clone(name), By::Label))
+                .map(|name| (Arc::clone(name), BoundBy::Label))
                 .collect()
         } else {
-            cluster.namespaces.keys().filter(|name| picked(name)).map(|name| (Arc::clone(name), By::Label)).collect()
+            cluster
+                .namespaces
+                .keys()
+                .filter(|name| picked(name))
+                .map(|name| (Arc::clone(name), BoundBy::Label))
+                .collect()
         };
-        wanted.extend(namespaces.iter().map(|namespace| (namespace.as_str().into(), By::Name)));
+        wanted.extend(namespaces.iter().map(|namespace| (namespace.as_str().into(), BoundBy::Name)));
         let changed = self.bindings.bind(subnet, wanted);
         self.undecided.extend(changed.into_iter().map(Object::Namespace));
     }
 
     /// The annotations of pods and nodes name the subnet's gateway and CIDR, so they are looked at again when those change.
-    fn tell_those_inside(&mut self, subnet: &str) {
+    fn revisit_objects_in(&mut self, subnet: &str) {
         if *subnet == *self.install.settings.node_switch {
             self.undecided.extend(self.world.node_names().map(Object::Node));
         }
-        self.decided.extend(self.world.ports_of(subnet).cloned().map(Object::Pod));
+        self.unpublished.extend(self.world.ports_of(subnet).cloned().map(Object::Pod));
         self.undecided.extend(self.bindings.namespaces(subnet).cloned().map(Object::Namespace));
     }
 }

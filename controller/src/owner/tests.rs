@@ -20,7 +20,7 @@ use crate::engine::tests::{bare_cluster, install, pod};
 use crate::metrics::Metrics;
 use crate::notices::{Notice, Notices};
 use crate::publish::{Done, Outcome, Part, Publisher, Target, Write};
-use crate::watch::Seen;
+use crate::watch::WatchEvent;
 
 /// An owner with its database, and what it has handed to the publisher.
 struct Scene {
@@ -64,16 +64,16 @@ impl Scene {
         };
         let owner = Owner::new(install(), outputs);
         let mut scene = Self { owner, server, writes, notices, readiness };
-        scene.sees(bare_cluster());
+        scene.observe(bare_cluster());
         scene
     }
 
-    fn sees(&mut self, events: impl IntoIterator<Item = Event>) {
+    fn observe(&mut self, events: impl IntoIterator<Item = Event>) {
         self.owner.observe(&mut events.into_iter().collect());
     }
 
-    fn sees_pod(&mut self, path: &str) {
-        self.sees([Event::Pods(Seen::Apply(pod(path, "uid-1", json!({}))))]);
+    fn observe_pod(&mut self, path: &str) {
+        self.observe([Event::Pods(WatchEvent::Apply(pod(path, "uid-1", json!({}))))]);
     }
 
     /// A turn of a leader that was confirmed when it asked then.
@@ -108,7 +108,7 @@ impl Scene {
     }
 
     /// The events since the last call.
-    fn told(&mut self) -> Vec<String> {
+    fn events(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.notices.try_recv().ok()).map(|notice| notice.to_string()).collect()
     }
 
@@ -156,7 +156,7 @@ async fn a_fenced_leader_leads_again_by_a_confirmation_that_it_asked_for_later()
     // It renews the lease and is paused; another one takes over meanwhile.
     let before_the_pause = Instant::now();
     assert_eq!(Writer::new(client(&scene.server).await).raise_epoch().await, Ok(2));
-    scene.sees_pod("default/a");
+    scene.observe_pod("default/a");
     scene.turn(before_the_pause).await;
     assert!(!scene.leads(), "the database refused it");
 
@@ -170,7 +170,7 @@ async fn a_fenced_leader_leads_again_by_a_confirmation_that_it_asked_for_later()
 #[tokio::test]
 async fn a_database_that_is_too_old_is_named_and_written_to_once_it_is_converted() {
     let mut scene = Scene::on(&schema(None).to_string()).await;
-    scene.sees_pod("default/a");
+    scene.observe_pod("default/a");
     scene.turn(Instant::now()).await;
     let why =
         "the northbound database is too old: its schema 7.0.0 lacks ACL.tier; OVN 24.03 is the oldest that will do";
@@ -225,7 +225,7 @@ async fn who_waits_for_the_database_says_why() {
 async fn who_waits_for_the_api_server_says_for_which_kinds() {
     let mut scene = Scene::new().await;
     scene.owner.cluster = Cluster::default();
-    scene.sees(bare_cluster().into_iter().filter(|event| !matches!(event, Event::Ips(_) | Event::Subnets(_))));
+    scene.observe(bare_cluster().into_iter().filter(|event| !matches!(event, Event::Ips(_) | Event::Subnets(_))));
     scene.turn(Instant::now()).await;
     let why = "waiting for the API server to list subnets, ips";
     assert_eq!((scene.leads(), scene.readiness.state()), (false, Err(why.to_owned())));
@@ -235,21 +235,21 @@ async fn who_waits_for_the_api_server_says_for_which_kinds() {
 async fn a_wrong_service_range_is_an_event_of_the_default_subnet() {
     let mut scene = Scene::new().await;
     scene.turn(Instant::now()).await;
-    scene.sees([Event::Services(Some("it differs".into()))]);
+    scene.observe([Event::Services(Some("it differs".into()))]);
     scene.turn(Instant::now()).await;
     scene.turn(Instant::now()).await;
-    assert_eq!(scene.told(), ["Warning ServiceRangeDiffers on kubeovn.io/v1 Subnet ovn-default: it differs"]);
-    scene.sees([Event::Services(None)]);
+    assert_eq!(scene.events(), ["Warning ServiceRangeDiffers on kubeovn.io/v1 Subnet ovn-default: it differs"]);
+    scene.observe([Event::Services(None)]);
     scene.turn(Instant::now()).await;
-    scene.sees([Event::Services(Some("it differs again".into()))]);
+    scene.observe([Event::Services(Some("it differs again".into()))]);
     scene.turn(Instant::now()).await;
-    assert_eq!(scene.told().len(), 1);
+    assert_eq!(scene.events().len(), 1);
 }
 
 #[tokio::test]
 async fn a_write_that_was_refused_is_made_again_some_time_later() {
     let mut scene = Scene::new().await;
-    scene.sees_pod("default/a");
+    scene.observe_pod("default/a");
     scene.turn(Instant::now()).await;
     let write = scene.annotations().pop().unwrap();
     scene.owner.written(Done {
@@ -259,8 +259,8 @@ async fn a_write_that_was_refused_is_made_again_some_time_later() {
     });
     scene.turn(Instant::now()).await;
     assert_eq!(scene.annotations(), [], "nothing has changed that would have it taken now");
-    let told = "Warning WriteRefused on v1 Pod a: the API server refuses a write: forbidden";
-    assert_eq!(scene.told(), [told]);
+    let event = "Warning WriteRefused on v1 Pod a: the API server refuses a write: forbidden";
+    assert_eq!(scene.events(), [event]);
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(2)).await;
     scene.owner.timer();
@@ -302,14 +302,14 @@ async fn a_subnets_status_is_written_once_and_again_when_somebody_else_writes_it
             },
             "spec": { "cidrBlock": "100.64.0.0/16" }, "status": status,
         });
-        Event::Subnets(Seen::Apply(serde_json::from_value(subnet).unwrap()))
+        Event::Subnets(WatchEvent::Apply(serde_json::from_value(subnet).unwrap()))
     };
-    scene.sees([echo(&status)]);
+    scene.observe([echo(&status)]);
     scene.turn(Instant::now()).await;
     assert_eq!(scene.statuses(), BTreeMap::new(), "that was ours come back");
 
     status["v4usingIPs"] = json!(77);
-    scene.sees([echo(&status)]);
+    scene.observe([echo(&status)]);
     scene.turn(Instant::now()).await;
     assert_eq!(scene.statuses(), BTreeMap::new(), "it was written less than a second ago");
     tokio::time::pause();

@@ -12,12 +12,12 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Action, Done, Outcome, Part, Target, Write};
-use crate::cluster::{Change, Noticed, Object};
+use crate::cluster::{Change, Object, Observed};
 
 /// How long after a refusal or a conflict the object is looked at again; after further refusals it doubles up to
-/// [`LONGEST_REST`].
-const REST: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_mins(5);
+/// [`LONGEST_BACKOFF`].
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 
 /// Writes that were handed to the publisher.
 #[derive(Debug, Default)]
@@ -37,15 +37,15 @@ enum State {
     /// It was computed from another state of the object.
     Conflict { again: Instant },
     /// The API server refuses it. `again`: when the object is looked at; `None` once it was.
-    Refused { action: Action, rest: Duration, again: Option<Instant>, why: String },
+    Refused { action: Action, backoff: Duration, again: Option<Instant>, why: String },
 }
 
 impl Outbox {
     /// A watch event came for an object; returns the object if a write to it is to be computed again.
-    pub fn seen(&mut self, noticed: &Noticed) -> Option<Object> {
+    pub fn observed(&mut self, observed: &Observed) -> Option<Object> {
         let mut again = false;
         for part in [Part::Main, Part::Status] {
-            let target = Target { object: noticed.object.clone(), part };
+            let target = Target { object: observed.object.clone(), part };
             match self.states.get_mut(&target) {
                 Some(State::Sent { overtaken, .. }) => *overtaken = true,
                 Some(State::Taken { .. }) => drop(self.states.remove(&target)),
@@ -53,14 +53,14 @@ impl Outbox {
                     self.states.remove(&target);
                     again = true;
                 }
-                Some(State::Refused { .. }) if noticed.change == Change::Decides => {
+                Some(State::Refused { .. }) if observed.change == Change::Decides => {
                     self.states.remove(&target);
                     again = true;
                 }
                 Some(State::Refused { .. }) | None => {}
             }
         }
-        again.then(|| noticed.object.clone())
+        again.then(|| observed.object.clone())
     }
 
     /// How a write ended; returns the object if its write is to be computed again now.
@@ -76,10 +76,10 @@ impl Outbox {
             Outcome::Taken if overtaken || target.part == Part::Status => return None,
             Outcome::Taken => State::Taken { action },
             Outcome::Conflict if overtaken => return Some(target.object),
-            Outcome::Conflict => State::Conflict { again: now + REST },
+            Outcome::Conflict => State::Conflict { again: now + FIRST_BACKOFF },
             Outcome::Refused(why) => {
-                let rest = refused_for.map_or(REST, |rest| (rest * 2).min(LONGEST_REST));
-                State::Refused { action, rest, again: Some(now + rest), why }
+                let backoff = refused_for.map_or(FIRST_BACKOFF, |backoff| (backoff * 2).min(LONGEST_BACKOFF));
+                State::Refused { action, backoff, again: Some(now + backoff), why }
             }
         };
         self.states.insert(target, state);
@@ -87,7 +87,7 @@ impl Outbox {
     }
 
     /// When an object is to be looked at again.
-    pub fn look_again_at(&self) -> Option<Instant> {
+    pub fn next_due(&self) -> Option<Instant> {
         self.states.values().filter_map(State::again).min()
     }
 
@@ -134,7 +134,7 @@ impl Outbox {
                 return;
             }
             (Some(State::Refused { action: before, again: Some(_), .. }), Some(now)) if before == now => return,
-            (Some(State::Refused { action: before, rest, .. }), Some(now)) if before == now => Some(*rest),
+            (Some(State::Refused { action: before, backoff, .. }), Some(now)) if before == now => Some(*backoff),
             _ => None,
         };
         if let Some(action) = action {
@@ -146,7 +146,7 @@ impl Outbox {
     }
 
     /// Whether a status was refused a moment ago. A status holds the time, so that two of the same meaning differ.
-    pub fn rests(&self, target: &Target) -> bool {
+    pub fn is_backing_off(&self, target: &Target) -> bool {
         matches!(self.states.get(target), Some(State::Refused { again: Some(_), .. }))
     }
 }
@@ -202,8 +202,8 @@ mod tests {
             self.ended(Outcome::Refused("forbidden".to_owned()))
         }
 
-        fn seen(&mut self, change: Change) -> Option<Object> {
-            self.outbox.seen(&Noticed { object: object(), change })
+        fn observed(&mut self, change: Change) -> Option<Object> {
+            self.outbox.observed(&Observed { object: object(), change })
         }
     }
 
@@ -214,7 +214,7 @@ mod tests {
         assert!(!scene.offer(&Value::Null), "it is still on its way");
         assert_eq!(scene.ended(Outcome::Taken), None);
         assert!(!scene.offer(&Value::Null), "it was taken, and is about to be seen");
-        assert_eq!(scene.seen(Change::Decides), None);
+        assert_eq!(scene.observed(Change::Decides), None);
         assert!(scene.offer(&Value::Null), "it was seen and overwritten by somebody");
         assert!(scene.offer(&json!(1)), "something else is wanted by now");
         scene.outbox.put(Target::main(object()), None, &scene.publisher);
@@ -227,15 +227,15 @@ mod tests {
         let mut scene = Scene::new();
         assert!(scene.offer(&Value::Null));
         assert_eq!(scene.ended(Outcome::Conflict), None, "nothing newer is known yet");
-        assert_eq!(scene.seen(Change::Nothing), Some(object()), "a newer version is enough");
+        assert_eq!(scene.observed(Change::Nothing), Some(object()), "a newer version is enough");
         assert!(scene.offer(&Value::Null));
-        assert_eq!(scene.seen(Change::Status), None, "its write is on its way");
+        assert_eq!(scene.observed(Change::Status), None, "its write is on its way");
         assert_eq!(scene.ended(Outcome::Conflict), Some(object()), "what it conflicts with was seen before");
         assert!(scene.offer(&Value::Null));
         assert_eq!(scene.ended(Outcome::Conflict), None);
         let start = scene.start;
-        assert_eq!((scene.outbox.look_again_at(), scene.outbox.take_due(start)), (Some(start + REST), vec![]));
-        assert_eq!(scene.outbox.take_due(start + REST), [object()], "no event came");
+        assert_eq!((scene.outbox.next_due(), scene.outbox.take_due(start)), (Some(start + FIRST_BACKOFF), vec![]));
+        assert_eq!(scene.outbox.take_due(start + FIRST_BACKOFF), [object()], "no event came");
         assert!(scene.offer(&Value::Null));
     }
 
@@ -245,7 +245,7 @@ mod tests {
         assert!(scene.offer(&json!(1)) && scene.offer(&json!(2)));
         let done = |id, outcome| Done { id, target: Target::main(object()), outcome };
         assert_eq!(scene.outbox.ended(done(1, Outcome::Taken), scene.start), None);
-        assert_eq!(scene.seen(Change::Decides), None);
+        assert_eq!(scene.observed(Change::Decides), None);
         assert_eq!(scene.outbox.ended(done(2, Outcome::Conflict), scene.start), Some(object()));
     }
 
@@ -256,18 +256,18 @@ mod tests {
         assert!(scene.offer(&Value::Null));
         assert_eq!((scene.refused(), scene.outbox.refusal(&object())), (None, Some("forbidden")));
         assert!(!scene.offer(&Value::Null), "that would be the same again");
-        assert_eq!(scene.outbox.take_due(start + REST), slice::from_ref(&object()));
-        assert_eq!((scene.outbox.look_again_at(), scene.outbox.take_due(start + REST)), (None, vec![]));
+        assert_eq!(scene.outbox.take_due(start + FIRST_BACKOFF), slice::from_ref(&object()));
+        assert_eq!((scene.outbox.next_due(), scene.outbox.take_due(start + FIRST_BACKOFF)), (None, vec![]));
         assert!(scene.offer(&Value::Null));
         scene.refused();
-        assert_eq!(scene.outbox.look_again_at(), Some(start + REST * 2));
-        assert_eq!(scene.seen(Change::Status), None, "its status is no reason to try again");
-        assert_eq!(scene.seen(Change::Decides), Some(object()), "something about it has changed");
+        assert_eq!(scene.outbox.next_due(), Some(start + FIRST_BACKOFF * 2));
+        assert_eq!(scene.observed(Change::Status), None, "its status is no reason to try again");
+        assert_eq!(scene.observed(Change::Decides), Some(object()), "something about it has changed");
         assert!(scene.offer(&Value::Null));
         scene.refused();
-        assert_eq!(scene.outbox.look_again_at(), Some(start + REST));
+        assert_eq!(scene.outbox.next_due(), Some(start + FIRST_BACKOFF));
         scene.outbox.put(Target::main(object()), None, &scene.publisher);
-        assert_eq!(scene.outbox.look_again_at(), None, "it is not wanted any more");
+        assert_eq!(scene.outbox.next_due(), None, "it is not wanted any more");
     }
 
     #[test]
@@ -280,7 +280,7 @@ mod tests {
         scene.outbox.ended(Done { id: 1, target: Target::main(object()), outcome }, scene.start);
         let outcome = Outcome::Refused("no".to_owned());
         scene.outbox.ended(Done { id: 2, target: other, outcome }, scene.start);
-        let mut due = scene.outbox.take_due(scene.start + REST);
+        let mut due = scene.outbox.take_due(scene.start + FIRST_BACKOFF);
         due.sort();
         assert_eq!(due, [Object::Namespace("shop".into()), object()]);
     }

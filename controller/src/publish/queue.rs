@@ -14,11 +14,11 @@ pub struct Queue {
     others: VecDeque<Target>,
     waiting: HashMap<Target, (u64, Action)>,
     /// A write to these is in flight, or rests after a failure.
-    held: HashSet<Target>,
+    blocked: HashSet<Target>,
     /// Those of them whose write is not to be tried again.
-    taken_back: HashSet<Target>,
+    cancelled: HashSet<Target>,
     /// For each target whose writes have failed so far: the last rest.
-    waits: HashMap<Target, Duration>,
+    backoffs: HashMap<Target, Duration>,
 }
 
 impl Queue {
@@ -27,26 +27,26 @@ impl Queue {
         let Some(action) = action else {
             // Its place in the order stays and is skipped.
             self.waiting.remove(&target);
-            if self.held.contains(&target) {
-                self.taken_back.insert(target);
+            if self.blocked.contains(&target) {
+                self.cancelled.insert(target);
             }
             return;
         };
-        self.taken_back.remove(&target);
-        if self.waiting.insert(target.clone(), (id, action)).is_none() && !self.held.contains(&target) {
-            self.line_up(target);
+        self.cancelled.remove(&target);
+        if self.waiting.insert(target.clone(), (id, action)).is_none() && !self.blocked.contains(&target) {
+            self.push_back(target);
         }
     }
 
-    /// The next write to start; its target is held until [`Queue::ended`] or [`Queue::again`].
+    /// The next write to start; its target is held until [`Queue::ended`] or [`Queue::retry`].
     pub fn take(&mut self) -> Option<Started> {
         loop {
             let target = self.urgent.pop_front().or_else(|| self.others.pop_front())?;
-            if self.held.contains(&target) {
+            if self.blocked.contains(&target) {
                 continue;
             }
             if let Some((id, action)) = self.waiting.remove(&target) {
-                self.held.insert(target.clone());
+                self.blocked.insert(target.clone());
                 return Some(Started { id, target, action });
             }
         }
@@ -54,38 +54,38 @@ impl Queue {
 
     /// A write has ended.
     pub fn ended(&mut self, target: &Target) {
-        self.waits.remove(target);
-        self.let_go(target);
+        self.backoffs.remove(target);
+        self.unblock(target);
     }
 
     /// How long the write rested after its last failure, if it has failed before.
-    pub(super) fn last_wait(&self, target: &Target) -> Option<Duration> {
-        self.waits.get(target).copied()
+    pub(super) fn last_backoff(&self, target: &Target) -> Option<Duration> {
+        self.backoffs.get(target).copied()
     }
 
     /// A write has failed and rests: its target stays held.
-    pub(super) fn rest(&mut self, target: &Target, wait: Duration) {
-        self.waits.insert(target.clone(), wait);
+    pub(super) fn back_off(&mut self, target: &Target, wait: Duration) {
+        self.backoffs.insert(target.clone(), wait);
     }
 
     /// A write has rested, and is next again unless a newer one has come for its target, or it was taken back.
-    pub fn again(&mut self, Started { id, target, action }: Started) {
-        if !self.taken_back.contains(&target) {
+    pub fn retry(&mut self, Started { id, target, action }: Started) {
+        if !self.cancelled.contains(&target) {
             self.waiting.entry(target.clone()).or_insert((id, action));
         }
-        self.let_go(&target);
+        self.unblock(&target);
     }
 
-    fn let_go(&mut self, target: &Target) {
-        self.held.remove(target);
-        self.taken_back.remove(target);
+    fn unblock(&mut self, target: &Target) {
+        self.blocked.remove(target);
+        self.cancelled.remove(target);
         if self.waiting.contains_key(target) {
-            self.line_up(target.clone());
+            self.push_back(target.clone());
         }
     }
 
     /// Node agents wait for IP objects and for what a Subnet's status says is in force.
-    fn line_up(&mut self, target: Target) {
+    fn push_back(&mut self, target: Target) {
         let urgent = match (&target.object, target.part) {
             (Object::Ip(_) | Object::Node(_) | Object::Subnet(_), _) => true,
             (Object::Pod(_) | Object::Namespace(_) | Object::IpPool(_) | Object::StatefulSet(_), _) => false,
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(queue.take(), taken(patch(&a)), "the older one for `a` never starts");
         queue.put(create(&a));
         assert_eq!(queue.take(), taken(patch(&b)));
-        assert_eq!(queue.take(), None, "`a` runs, so its next write waits");
+        assert_eq!(queue.take(), None, "`a` runs, so its next write backoffs");
         queue.ended(&a);
         assert_eq!(queue.take(), taken(create(&a)));
     }
@@ -153,7 +153,7 @@ mod tests {
         queue.put(create(&a));
         assert_eq!((queue.take(), queue.take()), (taken(create(&a)), None), "once, though it waited twice");
         queue.put(nothing(&a));
-        queue.again(taken(create(&a)).unwrap());
+        queue.retry(taken(create(&a)).unwrap());
         assert_eq!(queue.take(), None, "it was taken back while it rested");
     }
 
@@ -173,13 +173,13 @@ mod tests {
         let a = ip("a");
         queue.put(create(&a));
         let write = queue.take().unwrap();
-        queue.rest(&a, Duration::from_secs(1));
+        queue.back_off(&a, Duration::from_secs(1));
         queue.put(patch(&a));
         assert_eq!(queue.take(), None, "the API server has just failed it");
-        queue.again(write);
+        queue.retry(write);
         assert_eq!(queue.take(), taken(patch(&a)));
-        assert_eq!(queue.last_wait(&a), Some(Duration::from_secs(1)), "the next rest is a longer one");
+        assert_eq!(queue.last_backoff(&a), Some(Duration::from_secs(1)), "the next rest is a longer one");
         queue.ended(&a);
-        assert_eq!(queue.last_wait(&a), None);
+        assert_eq!(queue.last_backoff(&a), None);
     }
 }

@@ -17,19 +17,19 @@ pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Ac
         return None;
     }
     let subnet = engine.subnet_of(cluster, &namespace.name).ok()?;
-    let mut said: BTreeMap<String, Option<String>> =
+    let mut annotations: BTreeMap<String, Option<String>> =
         bound_to(&[engine.subnet(&subnet)?]).into_iter().map(|(key, value)| (key, Some(value))).collect();
-    if let Some(switch) = said.get(LOGICAL_SWITCH).cloned() {
-        said.insert(BOUND_SUBNET.to_owned(), switch);
+    if let Some(switch) = annotations.get(LOGICAL_SWITCH).cloned() {
+        annotations.insert(BOUND_SUBNET.to_owned(), switch);
     }
     let pools = engine.pools_that_list(&namespace.name);
     // What its author asks for stays, until it is what holds anyway.
     if !wishes_for_pools(namespace) || namespace.annotations.get(IP_POOL) == pools.as_ref() {
-        said.extend([IP_POOL, BOUND_IP_POOL].map(|key| (key.to_owned(), pools.clone())));
+        annotations.extend([IP_POOL, BOUND_IP_POOL].map(|key| (key.to_owned(), pools.clone())));
     }
-    if said.iter().all(|(key, value)| namespace.annotations.get(key) == value.as_ref()) {
+    if annotations.iter().all(|(key, value)| namespace.annotations.get(key) == value.as_ref()) {
         return None;
     }
-    let patch = json!({ "metadata": { "uid": namespace.uid, "annotations": said } });
+    let patch = json!({ "metadata": { "uid": namespace.uid, "annotations": annotations } });
     Some(Action::merge(&patch))
 }

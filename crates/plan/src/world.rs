@@ -99,9 +99,9 @@ pub struct World {
     /// Reverse index: the ports of each subnet, whether that subnet is known or not.
     ports_of: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     /// Reverse index: how many ports of each subnet were given each gateway of earlier.
-    retired: BTreeMap<Arc<str>, BTreeMap<IpAddr, usize>>,
+    retired_gateways: BTreeMap<Arc<str>, BTreeMap<IpAddr, usize>>,
     /// Reverse index: how many ports of each subnet were given each network of earlier.
-    outgrown: BTreeMap<Arc<str>, BTreeMap<Cidrs, usize>>,
+    former_networks: BTreeMap<Arc<str>, BTreeMap<Cidrs, usize>>,
     dirty: BTreeSet<Key>,
 }
 
@@ -115,8 +115,8 @@ impl World {
             nodes: BTreeMap::new(),
             ports: BTreeMap::new(),
             ports_of: BTreeMap::new(),
-            retired: BTreeMap::new(),
-            outgrown: BTreeMap::new(),
+            retired_gateways: BTreeMap::new(),
+            former_networks: BTreeMap::new(),
             dirty: BTreeSet::from([Key::Base]),
         }
     }
@@ -212,14 +212,14 @@ impl World {
         if self.ports.get(&name) == Some(&port) {
             return;
         }
-        self.use_gateway(&port);
-        self.use_networks(&port);
+        self.count_gateway(&port);
+        self.count_networks(&port);
         let before = self.ports.insert(Arc::clone(&name), port);
         if let Some(before) = before {
-            self.leave_gateway(&before);
-            self.leave_networks(&before);
+            self.uncount_gateway(&before);
+            self.uncount_networks(&before);
             if before.subnet != subnet {
-                self.forget_port_of(&before.subnet, &name);
+                self.unindex_port(&before.subnet, &name);
             }
         }
         self.ports_of.entry(subnet).or_default().insert(Arc::clone(&name));
@@ -229,9 +229,9 @@ impl World {
     /// Removes a port.
     pub fn remove_port(&mut self, name: &str) {
         if let Some((name, port)) = self.ports.remove_entry(name) {
-            self.leave_gateway(&port);
-            self.leave_networks(&port);
-            self.forget_port_of(&port.subnet, &name);
+            self.uncount_gateway(&port);
+            self.uncount_networks(&port);
+            self.unindex_port(&port.subnet, &name);
             self.dirty.insert(Key::Port(name));
         }
     }
@@ -248,12 +248,12 @@ impl World {
 
     /// The gateways of earlier that ports of a subnet were given.
     pub fn retired_gateways(&self, subnet: &str) -> impl Iterator<Item = IpAddr> {
-        self.retired.get(subnet).into_iter().flat_map(BTreeMap::keys).copied()
+        self.retired_gateways.get(subnet).into_iter().flat_map(BTreeMap::keys).copied()
     }
 
     /// The networks of earlier that ports of a subnet were given.
-    pub fn outgrown_networks(&self, subnet: &str) -> impl Iterator<Item = Cidr> {
-        self.outgrown
+    pub fn former_networks(&self, subnet: &str) -> impl Iterator<Item = Cidr> {
+        self.former_networks
             .get(subnet)
             .into_iter()
             .flat_map(BTreeMap::keys)
@@ -297,9 +297,9 @@ impl World {
         }
     }
 
-    fn use_gateway(&mut self, port: &Port) {
+    fn count_gateway(&mut self, port: &Port) {
         for address in port.gateway.iter().flat_map(Addresses::iter) {
-            let count = self.retired.entry(Arc::clone(&port.subnet)).or_default().entry(*address).or_default();
+            let count = self.retired_gateways.entry(Arc::clone(&port.subnet)).or_default().entry(*address).or_default();
             *count += 1;
             if *count == 1 {
                 self.dirty.insert(Key::Subnet(Arc::clone(&port.subnet)));
@@ -307,15 +307,15 @@ impl World {
         }
     }
 
-    fn use_networks(&mut self, port: &Port) {
+    fn count_networks(&mut self, port: &Port) {
         if let Some(cidrs) = port.cidrs {
-            *self.outgrown.entry(Arc::clone(&port.subnet)).or_default().entry(cidrs).or_default() += 1;
+            *self.former_networks.entry(Arc::clone(&port.subnet)).or_default().entry(cidrs).or_default() += 1;
         }
     }
 
-    fn leave_networks(&mut self, port: &Port) {
+    fn uncount_networks(&mut self, port: &Port) {
         let Some(cidrs) = port.cidrs else { return };
-        let Some(counts) = self.outgrown.get_mut(&port.subnet) else { return };
+        let Some(counts) = self.former_networks.get_mut(&port.subnet) else { return };
         if let Some(count) = counts.get_mut(&cidrs) {
             *count -= 1;
             if *count == 0 {
@@ -323,13 +323,13 @@ impl World {
             }
         }
         if counts.is_empty() {
-            self.outgrown.remove(&port.subnet);
+            self.former_networks.remove(&port.subnet);
         }
     }
 
-    fn leave_gateway(&mut self, port: &Port) {
+    fn uncount_gateway(&mut self, port: &Port) {
         for address in port.gateway.iter().flat_map(Addresses::iter) {
-            let Some(counts) = self.retired.get_mut(&port.subnet) else { continue };
+            let Some(counts) = self.retired_gateways.get_mut(&port.subnet) else { continue };
             let left = counts.get_mut(address).map(|count| {
                 *count -= 1;
                 *count
@@ -339,12 +339,12 @@ impl World {
                 self.dirty.insert(Key::Subnet(Arc::clone(&port.subnet)));
             }
             if counts.is_empty() {
-                self.retired.remove(&port.subnet);
+                self.retired_gateways.remove(&port.subnet);
             }
         }
     }
 
-    fn forget_port_of(&mut self, subnet: &str, port: &str) {
+    fn unindex_port(&mut self, subnet: &str, port: &str) {
         if let Some(ports) = self.ports_of.get_mut(subnet) {
             ports.remove(port);
             if ports.is_empty() {

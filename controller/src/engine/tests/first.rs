@@ -15,7 +15,7 @@ fn status_arrives(scene: &mut Scene, name: &str) {
     let status = crate::visible::status(&scene.engine, &scene.cluster, &object, jiff::Timestamp::UNIX_EPOCH).unwrap();
     let mut pool = scene.cluster.pools[name].clone();
     pool.status = Some(serde_json::from_value(status.patch()["status"].clone()).unwrap());
-    scene.happens(Event::IpPools(Seen::Apply(pool)));
+    scene.happens(Event::IpPools(WatchEvent::Apply(pool)));
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn a_pool_that_was_edited_into_anothers_addresses_does_not_win_them_by_a_restart
     let status = scene.cluster.pools["a"].status.clone();
     let mut edited = pool("a", "ovn-default", &["10.16.0.10", "10.16.0.20"], &[]);
     edited.status = status;
-    scene.happens(Event::IpPools(Seen::Apply(edited)));
+    scene.happens(Event::IpPools(WatchEvent::Apply(edited)));
     let verdicts = |scene: &Scene| ["a", "b"].map(|name| format!("{:?}", scene.engine.pool(name).unwrap().verdict));
     let before = verdicts(&scene);
     assert!(before[0].starts_with("Invalid") && before[1] == "Valid", "{before:?}");
@@ -42,17 +42,17 @@ fn a_pool_that_was_edited_into_anothers_addresses_does_not_win_them_by_a_restart
 #[test]
 fn of_two_nodes_with_one_address_the_first_has_it_and_the_other_is_told() {
     let mut scene = Scene::new();
-    scene.happens(Event::Nodes(Seen::Apply(node("n2", "172.30.0.1"))));
-    scene.happens(Event::Nodes(Seen::Apply(node("n1", "172.30.0.1"))));
+    scene.happens(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.1"))));
+    scene.happens(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.1"))));
     let leads_to = |scene: &mut Scene| {
         let policies = scene.facts_about("ip4.dst == 172.30.0.1").into_iter();
         policies.filter(|fact| fact.contains("nexthops")).collect::<Vec<_>>()
     };
-    let told = |scene: &Scene, name: &str| scene.engine.remarks(&scene.cluster, &Object::Node(name.into()));
+    let remarks = |scene: &Scene, name: &str| scene.engine.remarks(&scene.cluster, &Object::Node(name.into()));
     let before = leads_to(&mut scene);
     assert!(before.len() == 1 && before[0].contains("100.64.0.2"), "{before:?}");
-    assert_eq!(told(&scene, "n2"), []);
-    let [remark] = told(&scene, "n1").try_into().unwrap();
+    assert_eq!(remarks(&scene, "n2"), []);
+    let [remark] = remarks(&scene, "n1").try_into().unwrap();
     assert_eq!(remark.reason, "NodeAddressConflict");
     assert!(
         remark.message.starts_with("node n1: its address 172.30.0.1 is node n2's, which had it first"),
@@ -60,9 +60,9 @@ fn of_two_nodes_with_one_address_the_first_has_it_and_the_other_is_told() {
     );
     change_of_leaders(&mut scene);
     assert_eq!(leads_to(&mut scene), before);
-    scene.happens(Event::Nodes(Seen::Apply(node("n2", "172.30.0.2"))));
+    scene.happens(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.2"))));
     assert!(leads_to(&mut scene)[0].contains("100.64.0.3"), "the other has it now");
-    assert_eq!(told(&scene, "n1"), []);
+    assert_eq!(remarks(&scene, "n1"), []);
 }
 
 #[test]
@@ -71,9 +71,9 @@ fn pods_are_served_in_the_order_in_which_they_began_to_wait() {
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/30" }));
     let named = json!({ "ovn.kubernetes.io/logical_switch": "net" });
     let made = |path: &str, made: i64| Pod { made, ..pod(path, "uid-1", named.clone()) };
-    scene.happens(Event::Pods(Seen::Apply(made("default/first", 1))));
+    scene.happens(Event::Pods(WatchEvent::Apply(made("default/first", 1))));
     for (path, at) in [("default/z", 10), ("default/m", 20), ("default/a", 30)] {
-        scene.happens(Event::Pods(Seen::Apply(made(path, at))));
+        scene.happens(Event::Pods(WatchEvent::Apply(made(path, at))));
         assert!(scene.outcome(path).starts_with("refused: "));
     }
     scene.pod_gone("default/first");
@@ -96,7 +96,7 @@ fn a_port_has_one_owner() {
         "{refused}"
     );
     assert_eq!(scene.facts_about(port).iter().filter(|fact| fact.starts_with("Logical_Switch_Port")).count(), 1);
-    scene.happens(Event::Subnets(Seen::Delete(subnet("foo.bar", json!({ "cidrBlock": "10.33.0.0/24" })))));
+    scene.happens(Event::Subnets(WatchEvent::Delete(subnet("foo.bar", json!({ "cidrBlock": "10.33.0.0/24" })))));
     assert_eq!(scene.outcome("bar-ovn-cluster/foo"), "10.16.0.2 of ovn-default");
     // The other way around.
     scene.subnet("foo.bar", json!({ "cidrBlock": "10.33.0.0/24" }));
@@ -119,8 +119,8 @@ fn names_that_are_too_long_for_an_ip_object_are_refused() {
     scene.subnet(&long, json!({ "cidrBlock": "10.34.0.0/24" }));
     let on_it = json!({ "ovn.kubernetes.io/logical_switch": long });
     assert_eq!(scene.pod("default/a", on_it), format!("10.34.0.2 of {long}"));
-    let told = scene.told("a.default");
-    let Some(crate::publish::Action::Create(body)) = told.first() else { panic!("{told:?}") };
+    let writes = scene.writes_for("a.default");
+    let Some(crate::publish::Action::Create(body)) = writes.first() else { panic!("{writes:?}") };
     let ip: Value = body.parse().unwrap();
     for (key, value) in ip["metadata"]["labels"].as_object().unwrap() {
         let name = key.rsplit('/').next().unwrap();

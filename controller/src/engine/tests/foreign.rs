@@ -36,7 +36,7 @@ fn a_subnet_that_becomes_foreign_loses_our_finalizer_and_nothing_else() {
     let mut scene = Scene::new();
     let mut net = subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
     net.metadata.finalizers = Some(vec!["other/one".to_owned(), api::FINALIZER.to_owned()]);
-    scene.happens(Event::Subnets(Seen::Apply(net.clone())));
+    scene.happens(Event::Subnets(WatchEvent::Apply(net.clone())));
     let in_force = |scene: &Scene| {
         let status =
             visible::status(&scene.engine, &scene.cluster, &Object::Subnet("net".into()), jiff::Timestamp::UNIX_EPOCH);
@@ -44,11 +44,11 @@ fn a_subnet_that_becomes_foreign_loses_our_finalizer_and_nothing_else() {
     };
     net.status = Some(serde_json::from_value(in_force(&scene).unwrap()).unwrap());
     net.spec.provider = Some("else.ovn".to_owned());
-    scene.happens(Event::Subnets(Seen::Apply(net.clone())));
+    scene.happens(Event::Subnets(WatchEvent::Apply(net.clone())));
     let patch = write(&scene, Object::Subnet("net".into())).unwrap();
     assert_eq!((&patch["metadata"]["finalizers"], &patch["spec"]), (&json!(["other/one"]), &json!({})));
     net.metadata.finalizers = Some(vec!["other/one".to_owned()]);
-    scene.happens(Event::Subnets(Seen::Apply(net.clone())));
+    scene.happens(Event::Subnets(WatchEvent::Apply(net.clone())));
     assert_eq!(write(&scene, Object::Subnet("net".into())), None);
     let status = in_force(&scene).unwrap();
     assert_eq!(
@@ -58,7 +58,7 @@ fn a_subnet_that_becomes_foreign_loses_our_finalizer_and_nothing_else() {
     net.status = Some(serde_json::from_value(status).unwrap());
     // kube-ovn serves it now, whose finalizer has the same name.
     net.metadata.finalizers = Some(vec![api::FINALIZER.to_owned()]);
-    scene.happens(Event::Subnets(Seen::Apply(net)));
+    scene.happens(Event::Subnets(WatchEvent::Apply(net)));
     assert_eq!((write(&scene, Object::Subnet("net".into())), in_force(&scene)), (None, None));
 }
 
@@ -89,7 +89,7 @@ fn defaults_are_written_once_and_do_not_take_anything_from_the_author() {
 
     let mut net = subnet("net", json!({ "cidrBlock": "10.33.0.0/24", "excludeIps": ["10.33.0.9"], "private": true }));
     net.metadata.finalizers = Some(vec![api::FINALIZER.to_owned()]);
-    scene.happens(Event::Subnets(Seen::Apply(net.clone())));
+    scene.happens(Event::Subnets(WatchEvent::Apply(net.clone())));
     let applied = write(&scene, Object::Subnet("net".into())).unwrap()["spec"].clone();
     assert_eq!(
         applied,
@@ -110,7 +110,7 @@ fn defaults_are_written_once_and_do_not_take_anything_from_the_author() {
         "fieldsV1": { "f:spec": { "f:protocol": {}, "f:provider": {}, "f:vpc": {}, "f:default": {}, "f:natOutgoing": {} } },
     }]);
     net.metadata.managed_fields = Some(serde_json::from_value(owned).unwrap());
-    scene.happens(Event::Subnets(Seen::Apply(net)));
+    scene.happens(Event::Subnets(WatchEvent::Apply(net)));
     let applied = write(&scene, Object::Subnet("net".into())).unwrap()["spec"].clone();
     assert_eq!(
         applied,
@@ -132,8 +132,8 @@ fn one_annotation_that_cannot_be_read_takes_nothing_from_the_others() {
     assert!(is_secured(&mut scene));
     scene.pod("default/a", json!({ "ovn.kubernetes.io/port_security": "true", "ovn.kubernetes.io/mirror": "yes" }));
     assert!(is_secured(&mut scene));
-    let told = scene.engine.remarks(&scene.cluster, &Object::Pod("a.default".into()));
-    assert!(told[0].message.contains("annotation ovn.kubernetes.io/mirror"), "{told:?}");
+    let remarks = scene.engine.remarks(&scene.cluster, &Object::Pod("a.default".into()));
+    assert!(remarks[0].message.contains("annotation ovn.kubernetes.io/mirror"), "{remarks:?}");
     // What was in force stays, over a change of leaders too.
     for (before, security) in [("true", true), ("false", false)] {
         scene.pod("default/a", json!({ "ovn.kubernetes.io/port_security": before }));
@@ -148,10 +148,14 @@ fn one_annotation_that_cannot_be_read_takes_nothing_from_the_others() {
     assert!(is_secured(&mut scene), "of a pod of which nothing was in force it is on");
     let bandwidth = json!({ "kubernetes.io/ingress-bandwidth": "1e6", "ovn.kubernetes.io/egress_rate": "fast" });
     assert!(scene.pod("default/b", bandwidth).starts_with("10.16."), "the pod runs");
-    let told = scene.engine.remarks(&scene.cluster, &Object::Pod("b.default".into()));
-    let told: Vec<String> = told.into_iter().map(|remark| format!("{}: {}", remark.reason, remark.message)).collect();
+    let remarks = scene.engine.remarks(&scene.cluster, &Object::Pod("b.default".into()));
+    let remarks: Vec<String> =
+        remarks.into_iter().map(|remark| format!("{}: {}", remark.reason, remark.message)).collect();
     let unserved = "AnnotationNotServed: pod default/b: annotation kubernetes.io/ingress-bandwidth: this version does not serve it";
-    assert!(told.iter().any(|line| line == unserved) && told[0].starts_with("UnreadableAnnotation: "), "{told:?}");
+    assert!(
+        remarks.iter().any(|line| line == unserved) && remarks[0].starts_with("UnreadableAnnotation: "),
+        "{remarks:?}"
+    );
 }
 
 #[test]

@@ -106,15 +106,15 @@ impl Life {
 
     fn watch(&mut self, count: usize) {
         for _ in 0..count {
-            let Some(server::Seen { kind, object, gone }) = self.server.log.pop_front() else { break };
+            let Some(server::LoggedEvent { kind, object, gone }) = self.server.log.pop_front() else { break };
             let Some(event) = event(kind, object, gone) else { continue };
-            for noticed in self.scene.cluster.observe(event) {
-                if let Some(object) = self.outbox.seen(&noticed) {
-                    self.scene.engine.put_back([object]);
+            for observed in self.scene.cluster.observe(event) {
+                if let Some(object) = self.outbox.observed(&observed) {
+                    self.scene.engine.mark_unpublished([object]);
                 }
-                match noticed.change {
-                    Change::Decides => self.scene.engine.mark(noticed.object),
-                    Change::Status => self.scene.engine.put_back([noticed.object]),
+                match observed.change {
+                    Change::Decides => self.scene.engine.mark(observed.object),
+                    Change::Status => self.scene.engine.mark_unpublished([observed.object]),
                     Change::Nothing => {}
                 }
             }
@@ -125,8 +125,8 @@ impl Life {
     /// Returns whether anything was handed over.
     fn turn(&mut self) -> bool {
         let due = self.outbox.take_due(self.now);
-        self.scene.engine.put_back(due);
-        let decided = self.scene.engine.take_decided();
+        self.scene.engine.mark_unpublished(due);
+        let decided = self.scene.engine.take_unpublished();
         let Scene { cluster, engine } = &self.scene;
         for object in decided {
             let write = crate::visible::write(engine, cluster, &object);
@@ -161,9 +161,9 @@ impl Life {
             Fate::Served => self.server.write(&write.target, &write.action),
             Fate::ReplyLost => {
                 let _ = self.server.write(&write.target, &write.action);
-                return self.queue.again(write);
+                return self.queue.retry(write);
             }
-            Fate::Unreachable => return self.queue.again(write),
+            Fate::Unreachable => return self.queue.retry(write),
             Fate::Refused => Outcome::Refused("no".to_owned()),
         };
         self.ended(write, outcome);
@@ -172,7 +172,7 @@ impl Life {
     fn ended(&mut self, write: Started, outcome: Outcome) {
         self.queue.ended(&write.target);
         if let Some(object) = self.outbox.ended(Done { id: write.id, target: write.target, outcome }, self.now) {
-            self.scene.engine.put_back([object]);
+            self.scene.engine.mark_unpublished([object]);
         }
     }
 
@@ -201,14 +201,14 @@ impl Life {
     }
 
     /// Whatever can be seen of the decisions, a line for each. Of several reasons against an object any may be given.
-    fn seen(&mut self) -> BTreeSet<String> {
+    fn decisions(&mut self) -> BTreeSet<String> {
         let Scene { cluster, engine } = &self.scene;
         let mut lines = BTreeSet::new();
         let nodes = cluster.nodes.values().map(Node::port);
         for port in cluster.pods.keys().cloned().chain(nodes).chain(cluster.ips.keys().cloned()) {
             lines.insert(format!("{port}: {:?}, {}", engine.lease(&port), engine.is_reserved(&port)));
         }
-        let refused = cluster.objects().filter_map(|object| engine.refused(&object).map(|_| format!("{object:?}")));
+        let refused = cluster.objects().filter_map(|object| engine.no_address(&object).map(|_| format!("{object:?}")));
         lines.extend(refused);
         lines.extend(cluster.subnets.keys().map(|name| format!("{name}: {:?}", engine.verdict(name))));
         lines.extend(cluster.pools.keys().map(|name| format!("{name}: {:?}", engine.pool(name))));
@@ -239,18 +239,18 @@ impl Life {
         let Scene { cluster, engine } = &self.scene;
         for (port, pod) in cluster.pods.iter() {
             let (served, refused) =
-                (engine.lease_of(pod).is_some(), engine.refused(&Object::Pod(port.clone())).is_some());
+                (engine.lease_of(pod).is_some(), engine.no_address(&Object::Pod(port.clone())).is_some());
             assert!(pod.done || served != refused, "{port}: served {served}, refused {refused}");
         }
     }
 
     fn nothing_was_missed(&mut self) {
-        let before = self.seen();
+        let before = self.decisions();
         for object in self.scene.cluster.objects().collect::<Vec<_>>() {
             self.scene.engine.mark(object);
         }
         self.scene.engine.decide(&self.scene.cluster);
-        same(&before, &self.seen());
+        same(&before, &self.decisions());
     }
 
     fn writes_come_to_an_end_and_the_end_is_what_was_wanted(&mut self) {
@@ -274,9 +274,9 @@ impl Life {
     }
 
     fn a_new_leader_decides_the_same(&mut self) {
-        let (before, leases) = (self.seen(), self.leases());
+        let (before, leases) = (self.decisions(), self.leases());
         self.lead();
-        same(&before, &self.seen());
+        same(&before, &self.decisions());
         let now = self.leases();
         assert!(leases.is_subset(&now), "lost: {:#?}", leases.difference(&now));
     }
@@ -293,19 +293,19 @@ fn event(kind: &str, mut value: Value, gone: bool) -> Option<Event> {
         value.as_object_mut()?.remove("spec");
     }
     Some(match kind {
-        "Pod" => Event::Pods(seen(Pod::from_view(&object(value))?, gone)),
-        "Node" => Event::Nodes(seen(Node::from_view(&object(value)), gone)),
-        "Namespace" => Event::Namespaces(seen(Namespace::from_view(&object(value)), gone)),
-        "StatefulSet" => Event::StatefulSets(seen(StatefulSet::from_view(&object(value)), gone)),
-        "Subnet" => Event::Subnets(seen(object(value), gone)),
-        "IPPool" => Event::IpPools(seen(object(value), gone)),
-        "IP" => Event::Ips(seen(IpRecord::from_object(object(value)), gone)),
+        "Pod" => Event::Pods(watch_event(Pod::from_view(&object(value))?, gone)),
+        "Node" => Event::Nodes(watch_event(Node::from_view(&object(value)), gone)),
+        "Namespace" => Event::Namespaces(watch_event(Namespace::from_view(&object(value)), gone)),
+        "StatefulSet" => Event::StatefulSets(watch_event(StatefulSet::from_view(&object(value)), gone)),
+        "Subnet" => Event::Subnets(watch_event(object(value), gone)),
+        "IPPool" => Event::IpPools(watch_event(object(value), gone)),
+        "IP" => Event::Ips(watch_event(IpRecord::from_object(object(value)), gone)),
         other => panic!("{other} is no kind of ours"),
     })
 }
 
-fn seen<T>(object: T, gone: bool) -> Seen<T> {
-    if gone { Seen::Delete(object) } else { Seen::Apply(object) }
+fn watch_event<T>(object: T, gone: bool) -> WatchEvent<T> {
+    if gone { WatchEvent::Delete(object) } else { WatchEvent::Apply(object) }
 }
 
 fn one_of(all: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
@@ -336,8 +336,9 @@ const PARTS: &[&str] = &["10.33.0.3..10.33.0.4", "10.33.0.4", "10.33.0.9..10.33.
 const MACS: &[&str] = &["00:00:00:00:00:01", "0a:58:0a:21:00:03", "m"];
 
 fn annotations(pairs: impl IntoIterator<Item = (&'static str, Option<&'static str>)>) -> Value {
-    let said = pairs.into_iter().filter_map(|(key, value)| Some((format!("ovn.kubernetes.io/{key}"), json!(value?))));
-    Value::Object(said.collect())
+    let annotations =
+        pairs.into_iter().filter_map(|(key, value)| Some((format!("ovn.kubernetes.io/{key}"), json!(value?))));
+    Value::Object(annotations.collect())
 }
 
 fn pod_step() -> impl Strategy<Value = Step> {
@@ -348,9 +349,10 @@ fn pod_step() -> impl Strategy<Value = Step> {
         let owner =
             json!([{ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "s", "controller": true }]);
         let owners = if name.starts_with("db-") { owner } else { Value::Null };
-        let said = annotations([("logical_switch", net), ("ip_address", ip), ("ip_pool", pool), ("mac_address", mac)]);
+        let annotations =
+            annotations([("logical_switch", net), ("ip_address", ip), ("ip_pool", pool), ("mac_address", mac)]);
         let value = json!({
-            "metadata": { "annotations": said, "ownerReferences": owners },
+            "metadata": { "annotations": annotations, "ownerReferences": owners },
             "spec": { "nodeName": "n1" }, "status": { "phase": *phase.get(&["Running", "Pending", "Succeeded"]) },
         });
         Step::Put("Pod", format!("{namespace}/{name}"), value)
@@ -392,11 +394,11 @@ fn pool_step() -> impl Strategy<Value = Step> {
 fn namespace_step() -> impl Strategy<Value = Step> {
     (one_of(NAMESPACES), rarely(NETS), rarely(CIDRS), rarely(&["p", "q", "p,q"]), rarely(&["red", "green"])).prop_map(
         |(name, net, cidr, pool, team)| {
-            let said = annotations([("logical_switch", net), ("cidr", cidr), ("ip_pool", pool)]);
+            let annotations = annotations([("logical_switch", net), ("cidr", cidr), ("ip_pool", pool)]);
             Step::Put(
                 "Namespace",
                 name.to_owned(),
-                json!({ "metadata": { "annotations": said, "labels": { "team": team } } }),
+                json!({ "metadata": { "annotations": annotations, "labels": { "team": team } } }),
             )
         },
     )

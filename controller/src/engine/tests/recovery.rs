@@ -183,9 +183,9 @@ fn a_subnet_on_its_way_out_is_held_over_a_change_of_leaders() {
         "ovn.kubernetes.io/mac_address": "0a:00:00:00:00:0a", "ovn.kubernetes.io/cidr": "10.33.0.0/24",
         "ovn.kubernetes.io/gateway": "10.33.0.1", "ovn.kubernetes.io/logical_switch": "net",
     });
-    scene.cluster.observe(Event::Subnets(Seen::Apply(deleting("net", json!({ "cidrBlock": "10.33.0.0/24" })))));
+    scene.cluster.observe(Event::Subnets(WatchEvent::Apply(deleting("net", json!({ "cidrBlock": "10.33.0.0/24" })))));
     let pod = Pod { reported: Some("10.33.0.7".parse().unwrap()), ..pod("default/a", "uid-1", on_it) };
-    scene.cluster.observe(Event::Pods(Seen::Apply(pod)));
+    scene.cluster.observe(Event::Pods(WatchEvent::Apply(pod)));
     scene.engine = Engine::recover(install(), &scene.cluster, &Replica::new(ovn::northbound()));
     assert_eq!(scene.outcome("default/a"), "10.33.0.7 of net");
     assert!(matches!(scene.engine.verdict("net"), Some(crate::engine::Verdict::Held { .. })));
@@ -196,7 +196,7 @@ fn a_subnet_whose_object_was_removed_by_force_stays_for_its_pods_over_a_change_o
     let mut scene = Scene::new();
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
     assert_eq!(scene.pod("default/a", json!({ "ovn.kubernetes.io/logical_switch": "net" })), "10.33.0.2 of net");
-    scene.happens(Event::Subnets(Seen::Delete(subnet("net", json!({ "cidrBlock": "10.33.0.0/24" })))));
+    scene.happens(Event::Subnets(WatchEvent::Delete(subnet("net", json!({ "cidrBlock": "10.33.0.0/24" })))));
     let before = scene.facts_about("net");
     let replica = written(&scene);
     scene.engine = Engine::recover(install(), &scene.cluster, &replica);
@@ -209,7 +209,7 @@ fn a_subnet_whose_object_was_removed_by_force_stays_for_its_pods_over_a_change_o
 #[test]
 fn a_subnet_in_use_that_is_given_to_another_provider_stays_in_force_and_says_so() {
     let mut scene = Scene::new();
-    scene.happens(Event::Nodes(Seen::Apply(node("n1", "172.30.0.1"))));
+    scene.happens(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.1"))));
     let before = scene.facts_about("join");
     scene.subnet("join", json!({ "cidrBlock": "100.64.0.0/16", "provider": "else" }));
     for _ in 0..2 {
@@ -219,7 +219,7 @@ fn a_subnet_in_use_that_is_given_to_another_provider_stays_in_force_and_says_so(
         let replica = written(&scene);
         scene.engine = Engine::recover(install(), &scene.cluster, &replica);
     }
-    scene.happens(Event::Nodes(Seen::Delete(node("n1", "172.30.0.1"))));
+    scene.happens(Event::Nodes(WatchEvent::Delete(node("n1", "172.30.0.1"))));
     assert_eq!(scene.engine.verdict("join"), Some(&crate::engine::Verdict::Foreign));
     assert!(scene.facts_about("100.64.0").is_empty());
 }

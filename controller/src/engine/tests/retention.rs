@@ -4,7 +4,7 @@ use super::*;
 use crate::cluster::StatefulSet;
 
 fn set(replicas: usize) -> Event {
-    Event::StatefulSets(Seen::Apply(StatefulSet { path: "default/db".into(), ordinals: 0..replicas }))
+    Event::StatefulSets(WatchEvent::Apply(StatefulSet { path: "default/db".into(), ordinals: 0..replicas }))
 }
 
 /// A pod of the stateful set `default/db`.
@@ -20,12 +20,12 @@ fn member_in(ordinal: usize, uid: &str, annotations: Value, phase: &str) -> Even
         },
         "spec": { "nodeName": "n1" }, "status": { "phase": phase },
     }));
-    Event::Pods(Seen::Apply(Pod::from_view(&view).unwrap()))
+    Event::Pods(WatchEvent::Apply(Pod::from_view(&view).unwrap()))
 }
 
 fn gone(event: Event) -> Event {
-    let Event::Pods(Seen::Apply(pod)) = event else { panic!("not a pod") };
-    Event::Pods(Seen::Delete(pod))
+    let Event::Pods(WatchEvent::Apply(pod)) = event else { panic!("not a pod") };
+    Event::Pods(WatchEvent::Delete(pod))
 }
 
 #[test]
@@ -118,13 +118,13 @@ fn a_reserved_address_is_freed_by_scaling_down_by_deleting_the_set_and_by_deleti
         |scene: &mut Scene| scene.happens(set(0)),
         |scene: &mut Scene| {
             let set = StatefulSet { path: "default/db".into(), ordinals: 0..1 };
-            scene.happens(Event::StatefulSets(Seen::Delete(set)));
+            scene.happens(Event::StatefulSets(WatchEvent::Delete(set)));
         },
         |scene: &mut Scene| {
             let record = || ip("db-0.default", "db-0", "default", "ovn-default", "10.16.0.2", "0a:58:0a:10:00:02");
-            scene.happens(Event::Ips(Seen::Apply(record())));
+            scene.happens(Event::Ips(WatchEvent::Apply(record())));
             assert!(scene.engine.is_reserved("db-0.default"));
-            scene.happens(Event::Ips(Seen::Delete(record())));
+            scene.happens(Event::Ips(WatchEvent::Delete(record())));
         },
     ] {
         let mut scene = Scene::new();
@@ -143,7 +143,7 @@ fn a_reserved_address_is_kept_over_a_change_of_leaders() {
     scene.cluster.observe(set(1));
     let mut record = ip("db-0.default", "db-0", "default", "ovn-default", "10.16.0.9", "0a:58:0a:10:00:09");
     record.spec.pod_type = "StatefulSet".to_owned();
-    scene.cluster.observe(Event::Ips(Seen::Apply(record)));
+    scene.cluster.observe(Event::Ips(WatchEvent::Apply(record)));
     scene.engine = Engine::recover(install(), &scene.cluster, &Replica::new(ovn::northbound()));
     assert!(scene.engine.is_reserved("db-0.default"));
     let write = crate::visible::write(&scene.engine, &scene.cluster, &Object::Ip("db-0.default".into()));
@@ -159,7 +159,7 @@ fn a_stateful_sets_pod_that_has_ended_keeps_its_address_over_a_change_of_leaders
     scene.happens(member(0, "uid-1", json!({})));
     let mut record = ip("db-0.default", "db-0", "default", "ovn-default", "10.16.0.2", "0a:58:0a:10:00:02");
     record.spec.pod_type = "StatefulSet".to_owned();
-    scene.happens(Event::Ips(Seen::Apply(record)));
+    scene.happens(Event::Ips(WatchEvent::Apply(record)));
     scene.happens(member_in(0, "uid-1", json!({}), "Failed"));
     let kept = |scene: &mut Scene| {
         assert!(scene.engine.is_reserved("db-0.default"));
@@ -189,11 +189,11 @@ fn an_address_that_was_reserved_before_it_was_on_record_is_put_on_record() {
     scene.happens(set(1));
     scene.happens(member(0, "uid-1", json!({})));
     scene.happens(gone(member(0, "uid-1", json!({}))));
-    let told = scene.told("db-0.default");
-    let [crate::publish::Action::Create(body)] = told.as_slice() else { panic!("{told:?}") };
+    let writes = scene.writes_for("db-0.default");
+    let [crate::publish::Action::Create(body)] = writes.as_slice() else { panic!("{writes:?}") };
     let record: Ip = body.parse().unwrap();
-    scene.happens(Event::Ips(Seen::Apply(IpRecord::from_object(record))));
-    assert_eq!(scene.told("db-0.default"), []);
+    scene.happens(Event::Ips(WatchEvent::Apply(IpRecord::from_object(record))));
+    assert_eq!(scene.writes_for("db-0.default"), []);
     scene.engine = Engine::recover(install(), &scene.cluster, &Replica::new(ovn::northbound()));
     assert!(scene.engine.is_reserved("db-0.default"));
 }
@@ -206,10 +206,10 @@ fn a_record_of_a_reserved_address_that_is_deleted_is_let_go() {
     scene.happens(gone(member(0, "uid-1", json!({}))));
     let mut record = ip("db-0.default", "db-0", "default", "ovn-default", "10.16.0.2", "0a:58:0a:10:00:02");
     (record.finalizers, record.terminating) = (vec!["kube-ovn-controller".to_owned(), "other/one".to_owned()], true);
-    scene.happens(Event::Ips(Seen::Apply(record.clone())));
-    let told = scene.told("db-0.default");
-    let [action] = told.as_slice() else { panic!("{told:?}") };
+    scene.happens(Event::Ips(WatchEvent::Apply(record.clone())));
+    let writes = scene.writes_for("db-0.default");
+    let [action] = writes.as_slice() else { panic!("{writes:?}") };
     assert_eq!(action.patch()["metadata"]["finalizers"], json!(["other/one"]), "that of somebody else stays");
-    scene.happens(Event::Ips(Seen::Delete(record)));
+    scene.happens(Event::Ips(WatchEvent::Delete(record)));
     assert_eq!(scene.engine.lease("db-0.default"), None);
 }

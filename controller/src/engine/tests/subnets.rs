@@ -3,7 +3,7 @@
 use super::*;
 use crate::engine::Verdict;
 
-fn complaint(scene: &Scene, subnet: &str) -> String {
+fn problem(scene: &Scene, subnet: &str) -> String {
     match scene.engine.verdict(subnet) {
         Some(Verdict::Invalid { message, .. } | Verdict::Held { message }) => message.clone(),
         other => format!("{other:?}"),
@@ -24,8 +24,8 @@ fn a_subnet_that_cannot_be_says_which_field_is_wrong() {
     ] {
         let mut scene = Scene::new();
         scene.subnet("odd", spec.clone());
-        let complaint = complaint(&scene, "odd");
-        assert!(complaint.contains("odd") && complaint.contains(expected), "{spec}: {complaint}");
+        let problem = problem(&scene, "odd");
+        assert!(problem.contains("odd") && problem.contains(expected), "{spec}: {problem}");
         assert!(scene.facts_about("odd").is_empty(), "{spec}: nothing of it reaches the database");
     }
 }
@@ -33,27 +33,27 @@ fn a_subnet_that_cannot_be_says_which_field_is_wrong() {
 #[test]
 fn a_flag_that_came_too_late_for_its_subnet_is_told_of() {
     let mut scene = Scene::new();
-    assert_eq!(scene.engine.idle_flags(&scene.cluster), [""; 0]);
+    assert_eq!(scene.engine.ineffective_flags(&scene.cluster), [""; 0]);
     scene.subnet("ovn-default", json!({ "cidrBlock": "10.17.0.0/16", "default": true }));
     let idle = "--default-cidr 10.16.0.0/16 does nothing: Subnet ovn-default is there already, and has 10.17.0.0/16; its object is \
         what counts";
-    assert_eq!(scene.engine.idle_flags(&scene.cluster), [idle]);
+    assert_eq!(scene.engine.ineffective_flags(&scene.cluster), [idle]);
 }
 
 #[test]
 fn a_node_that_comes_with_an_address_inside_a_subnet_is_told() {
     let mut scene = Scene::new();
     scene.subnet("over", json!({ "cidrBlock": "172.31.0.0/24" }));
-    scene.happens(Event::Nodes(Seen::Apply(node("n2", "172.30.0.1"))));
+    scene.happens(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.1"))));
     assert_eq!(scene.engine.node_inside(&scene.cluster, "n2"), None);
-    scene.happens(Event::Nodes(Seen::Apply(node("n1", "172.31.0.1"))));
-    assert!(scene.engine.take_decided().contains(&Object::Node("n1".into())));
+    scene.happens(Event::Nodes(WatchEvent::Apply(node("n1", "172.31.0.1"))));
+    assert!(scene.engine.take_unpublished().contains(&Object::Node("n1".into())));
     let why = "node n1: its address 172.31.0.1 is inside subnet over, 172.31.0.0/24: pods do not reach it; one of the two must change";
     assert_eq!(scene.engine.node_inside(&scene.cluster, "n1").as_deref(), Some(why));
     scene.subnet("over", json!({ "cidrBlock": "172.31.1.0/24" }));
-    assert!(scene.engine.take_decided().contains(&Object::Node("n1".into())), "the event is looked at again");
+    assert!(scene.engine.take_unpublished().contains(&Object::Node("n1".into())), "the event is looked at again");
     scene.subnet("net", json!({ "cidrBlock": "172.31.0.0/24" }));
-    assert_eq!(complaint(&scene, "net"), "subnet net: spec.cidrBlock: 172.31.0.0/24 contains 172.31.0.1 of node n1");
+    assert_eq!(problem(&scene, "net"), "subnet net: spec.cidrBlock: 172.31.0.0/24 contains 172.31.0.1 of node n1");
 }
 
 #[test]
@@ -69,13 +69,13 @@ fn two_namespaces_that_want_one_cidr_under_different_names_do_not_both_get_it() 
         scene.subnet(&asked.subnet, spec);
     }
     assert_eq!(scene.pod("red/a", json!({})), "10.33.0.2 of red-net");
-    assert!(complaint(&scene, "blue-net").contains("overlaps 10.33.0.0/24 of subnet red-net"));
+    assert!(problem(&scene, "blue-net").contains("overlaps 10.33.0.0/24 of subnet red-net"));
     let refused = scene.pod("blue/a", json!({}));
     assert!(refused.contains("blue-net") && refused.contains("red-net"), "{refused}");
     assert_eq!(scene.pod("red/b", json!({})), "10.33.0.3 of red-net", "the next pod is served");
     scene.pod_gone("red/a");
     scene.pod_gone("red/b");
-    scene.happens(Event::Subnets(Seen::Delete(subnet("red-net", json!({ "cidrBlock": "10.33.0.0/24" })))));
+    scene.happens(Event::Subnets(WatchEvent::Delete(subnet("red-net", json!({ "cidrBlock": "10.33.0.0/24" })))));
     assert_eq!(scene.engine.verdict("blue-net"), Some(&Verdict::Valid), "what was in its way is gone");
     assert_eq!(scene.outcome("blue/a"), "10.33.0.2 of blue-net");
 }
@@ -98,7 +98,7 @@ fn an_edit_that_makes_no_sense_leaves_in_force_what_was() {
     assert_eq!(scene.pod("default/a", named.clone()), "10.33.0.2 of net");
     let before = scene.facts_about("net");
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24", "gateway": "10.99.0.1" }));
-    assert!(complaint(&scene, "net").contains("spec.gateway"));
+    assert!(problem(&scene, "net").contains("spec.gateway"));
     assert_eq!(scene.facts_about("net"), before);
     assert_eq!(scene.pod("default/b", named), "10.33.0.3 of net");
 }
@@ -110,31 +110,31 @@ fn a_subnet_in_use_says_who_holds_it_and_goes_with_the_last_one() {
     scene.subnet("net", spec.clone());
     let named = json!({ "ovn.kubernetes.io/logical_switch": "net" });
     scene.pod("default/a", named.clone());
-    scene.happens(Event::Subnets(Seen::Apply(deleting("net", spec.clone()))));
-    assert!(complaint(&scene, "net").contains("a.default"), "{}", complaint(&scene, "net"));
+    scene.happens(Event::Subnets(WatchEvent::Apply(deleting("net", spec.clone()))));
+    assert!(problem(&scene, "net").contains("a.default"), "{}", problem(&scene, "net"));
     assert!(scene.pod("default/b", named).contains("it is being deleted"), "no new pod gets in");
     scene.pod_gone("default/a");
     assert_eq!(scene.engine.verdict("net"), Some(&Verdict::Released));
     assert!(scene.facts_about("net-ovn-cluster").is_empty());
-    scene.happens(Event::Subnets(Seen::Delete(deleting("net", spec))));
+    scene.happens(Event::Subnets(WatchEvent::Delete(deleting("net", spec))));
     assert_eq!(scene.engine.verdict("net"), None);
 }
 
 #[test]
 fn a_node_gets_its_place_on_the_join_subnet_and_loses_it_when_it_goes() {
     let mut scene = Scene::new();
-    scene.happens(Event::Nodes(Seen::Apply(node("n1", "172.30.0.1"))));
-    scene.happens(Event::Nodes(Seen::Apply(node("n2", "172.30.0.2"))));
+    scene.happens(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.1"))));
+    scene.happens(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.2"))));
     assert_eq!(scene.engine.lease("node-n2").map(|(_, lease)| lease.ips.to_string()), Some("100.64.0.3".into()));
     assert!(scene.facts_about("ip4.dst == 172.30.0.2").len() == 2, "the way to the node, and its place in the router");
-    scene.happens(Event::Nodes(Seen::Delete(node("n2", "172.30.0.2"))));
+    scene.happens(Event::Nodes(WatchEvent::Delete(node("n2", "172.30.0.2"))));
     assert_eq!(scene.engine.lease("node-n2"), None);
     assert!(scene.facts_about("node-n2").is_empty());
 }
 
 impl Scene {
     fn labelled(&mut self, name: &str, labels: Value) {
-        self.happens(Event::Namespaces(Seen::Apply(labelled(name, labels, json!({})))));
+        self.happens(Event::Namespaces(WatchEvent::Apply(labelled(name, labels, json!({})))));
     }
 
     /// The subnet that a namespace's next pod would be in.
@@ -168,11 +168,11 @@ fn a_namespace_is_bound_by_its_labels_and_follows_them() {
     assert_eq!(["early", "late", "other"].map(|name| scene.home(name)), ["red", "red", "ovn-default"]);
 
     let gone = labelled("late", json!({}), json!({}));
-    scene.happens(Event::Namespaces(Seen::Delete(gone)));
+    scene.happens(Event::Namespaces(WatchEvent::Delete(gone)));
     scene.labelled("late", json!({}));
     assert_eq!(scene.home("late"), "ovn-default");
     scene.subnet("red", select(red.clone()));
-    scene.happens(Event::Subnets(Seen::Delete(subnet("red", select(red)))));
+    scene.happens(Event::Subnets(WatchEvent::Delete(subnet("red", select(red)))));
     assert_eq!(["early", "other"].map(|name| scene.home(name)), ["ovn-default", "ovn-default"]);
 }
 
@@ -185,7 +185,7 @@ fn a_list_goes_before_a_wish_and_a_wish_before_labels() {
     scene.subnet("b-wished", json!({ "cidrBlock": "10.36.0.0/24" }));
     scene.subnet("c-listed", json!({ "cidrBlock": "10.37.0.0/24", "namespaces": ["shop"] }));
     let wish = json!({ "ovn.kubernetes.io/logical_switch": "b-wished" });
-    scene.happens(Event::Namespaces(Seen::Apply(labelled("shop", labels.clone(), wish))));
+    scene.happens(Event::Namespaces(WatchEvent::Apply(labelled("shop", labels.clone(), wish))));
     assert_eq!(scene.home("shop"), "c-listed");
     scene.subnet("c-listed", json!({ "cidrBlock": "10.37.0.0/24" }));
     assert_eq!(scene.home("shop"), "b-wished");
@@ -236,7 +236,7 @@ fn a_network_moves_only_when_nobody_is_left_outside() {
         scene.pod("default/a", named.clone());
         let before = scene.facts_about("net");
         scene.subnet("net", json!({ "cidrBlock": to }));
-        assert!(complaint(&scene, "net").contains(left_outside), "{}", complaint(&scene, "net"));
+        assert!(problem(&scene, "net").contains(left_outside), "{}", problem(&scene, "net"));
         assert_eq!(scene.facts_about("net"), before, "{to}");
         scene.pod_gone("default/a");
         assert_eq!(scene.engine.verdict("net"), Some(&Verdict::Valid), "{to}: with the last one gone it is in force");
@@ -280,7 +280,7 @@ fn a_gateway_moves_and_answers_for_the_pods_that_know_the_old_one() {
     let named = json!({ "ovn.kubernetes.io/logical_switch": "net" });
     assert_eq!(scene.pod("default/a", named.clone()), "10.33.0.2 of net");
     scene.subnet("net", spec("10.33.0.2"));
-    assert_eq!(complaint(&scene, "net"), "subnet net: spec.gateway: 10.33.0.2 is held by a.default");
+    assert_eq!(problem(&scene, "net"), "subnet net: spec.gateway: 10.33.0.2 is held by a.default");
     scene.subnet("net", spec("10.33.0.6"));
     assert_eq!(router_addresses(&mut scene), "10.33.0.1/29, 10.33.0.6/29");
     assert_eq!(scene.pod("default/b", named.clone()), "10.33.0.3 of net", "the old gateway is given to nobody");
@@ -308,7 +308,7 @@ fn a_gateway_moves_and_answers_for_the_pods_that_know_the_old_one() {
 #[test]
 fn a_network_of_the_nodes_is_not_taken_and_one_that_comes_later_is_told() {
     let mut scene = Scene::new();
-    scene.happens(Event::Nodes(Seen::Apply(node("n1", "172.30.0.2"))));
+    scene.happens(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.2"))));
     let report = |networks: &str| {
         let options = format!("kube-ovn,kube-ovn-networks={networks},kube-ovn-mtu=1442");
         let report = ovn::southbound::NodeReport::parse(&options);
@@ -322,7 +322,7 @@ fn a_network_of_the_nodes_is_not_taken_and_one_that_comes_later_is_told() {
         ("192.0.2.0/24", "192.0.2.0/24 contains 192.0.2.9 of the API server"),
     ] {
         scene.subnet("lan", json!({ "cidrBlock": cidr }));
-        assert_eq!(complaint(&scene, "lan"), format!("subnet lan: spec.cidrBlock: {why}"));
+        assert_eq!(problem(&scene, "lan"), format!("subnet lan: spec.cidrBlock: {why}"));
         assert!(scene.facts_about("lan").is_empty());
     }
     // The interface goes, and comes back when pods live there.
@@ -337,7 +337,7 @@ fn a_network_of_the_nodes_is_not_taken_and_one_that_comes_later_is_told() {
     let shortfall = "spec.mtu: 9000 is more than the tunnels of node n1 carry, pods get 1442 there";
     assert_eq!(scene.engine.mtu_shortfall(&scene.cluster, "net").as_deref(), Some(shortfall));
     scene.subnet("other", json!({ "cidrBlock": "10.40.1.0/24" }));
-    assert!(complaint(&scene, "other").contains("overlaps 10.40.0.0/16"));
+    assert!(problem(&scene, "other").contains("overlaps 10.40.0.0/16"));
     scene.happens(report(""));
     assert_eq!(scene.engine.verdict("other"), Some(&Verdict::Valid), "as soon as the interface is gone");
 }
@@ -349,13 +349,13 @@ fn nothing_new_is_accepted_before_the_nodes_networks_are_known_and_what_is_in_fo
     assert!(scene.pod("default/a", json!({ "ovn.kubernetes.io/logical_switch": "old" })).starts_with("10.33."));
     let replica = recovery::written(&scene);
     scene.cluster.reported = false;
-    scene.cluster.observe(Event::Subnets(Seen::Apply(subnet("new", json!({ "cidrBlock": "172.30.0.0/24" })))));
+    scene.cluster.observe(Event::Subnets(WatchEvent::Apply(subnet("new", json!({ "cidrBlock": "172.30.0.0/24" })))));
     // The service range is another one by now, too.
     let install = Install { services: "10.33.0.0/16".parse().unwrap(), ..install() };
     scene.engine = Engine::recover(install, &scene.cluster, &replica);
     assert_eq!(scene.engine.verdict("old"), Some(&Verdict::Valid));
     assert_eq!(scene.outcome("default/a"), "10.33.0.2 of old");
-    assert!(complaint(&scene, "new").contains("waiting for the southbound database"), "{}", complaint(&scene, "new"));
+    assert!(problem(&scene, "new").contains("waiting for the southbound database"), "{}", problem(&scene, "new"));
     scene.happens(Event::Reports([].into()));
     assert_eq!(scene.engine.verdict("new"), Some(&Verdict::Valid));
 }

@@ -11,7 +11,7 @@ use crate::publish::{Action, Outcome, Part, Target};
 pub(super) type Place = (&'static str, String);
 
 /// One watch event: an object as it is now, or was when it went.
-pub(super) struct Seen {
+pub(super) struct LoggedEvent {
     pub(super) kind: &'static str,
     pub(super) object: Value,
     pub(super) gone: bool,
@@ -22,7 +22,7 @@ pub(super) struct ApiServer {
     objects: BTreeMap<Place, Value>,
     version: u64,
     /// What the watch has not reported yet.
-    pub(super) log: VecDeque<Seen>,
+    pub(super) log: VecDeque<LoggedEvent>,
 }
 
 impl ApiServer {
@@ -127,7 +127,7 @@ impl ApiServer {
         metadata["resourceVersion"] = json!(self.version.to_string());
         let held = metadata["finalizers"].as_array().is_some_and(|all| !all.is_empty());
         let gone = !metadata["deletionTimestamp"].is_null() && !held;
-        self.log.push_back(Seen { kind: place.0, object: object.clone(), gone });
+        self.log.push_back(LoggedEvent { kind: place.0, object: object.clone(), gone });
         if gone {
             self.objects.remove(&place);
         } else {

@@ -8,8 +8,8 @@ const SMALL: &str = "10.23.0.0/29,fd00:23::/125";
 
 impl Scene {
     /// The pods of a namespace that were decided about since the last call.
-    fn decided_pods(&mut self) -> Vec<String> {
-        let pods = self.engine.take_decided().into_iter().filter_map(|object| match object {
+    fn unpublished_pods(&mut self) -> Vec<String> {
+        let pods = self.engine.take_unpublished().into_iter().filter_map(|object| match object {
             Object::Pod(port) => Some(port.to_string()),
             _ => None,
         });
@@ -31,22 +31,22 @@ fn a_freed_address_wakes_one_who_gets_it_and_one_who_does_not() {
     for n in 0..100 {
         scene.pod(&format!("ns/p{n:02}"), json!({}));
     }
-    scene.decided_pods();
+    scene.unpublished_pods();
     for (gone, served, refused) in [("p03", "p05", "p06"), ("p00", "p06", "p07")] {
         scene.pod_gone(&format!("ns/{gone}"));
-        assert_eq!(scene.decided_pods(), [gone, served, refused].map(|pod| format!("{pod}.ns")));
+        assert_eq!(scene.unpublished_pods(), [gone, served, refused].map(|pod| format!("{pod}.ns")));
         assert!(scene.outcome(&format!("ns/{served}")).ends_with("of net"));
     }
     // Two at once; and who is called and goes in the meantime has the next one called.
     for gone in ["p01", "p02", "p07"] {
-        let seen = Event::Pods(Seen::Delete(pod(&format!("ns/{gone}"), "uid-1", json!({}))));
-        scene.cluster.observe(seen).into_iter().for_each(|noticed| scene.engine.mark(noticed.object));
+        let seen = Event::Pods(WatchEvent::Delete(pod(&format!("ns/{gone}"), "uid-1", json!({}))));
+        scene.cluster.observe(seen).into_iter().for_each(|observed| scene.engine.mark(observed.object));
     }
     scene.engine.decide(&scene.cluster);
-    assert_eq!(scene.decided_pods(), ["p01", "p02", "p07", "p08", "p09", "p10"].map(|pod| format!("{pod}.ns")));
+    assert_eq!(scene.unpublished_pods(), ["p01", "p02", "p07", "p08", "p09", "p10"].map(|pod| format!("{pod}.ns")));
     // The subnet is another: everybody may try.
     scene.subnet("net", json!({ "cidrBlock": "10.23.0.0/29", "namespaces": ["ns"], "excludeIps": ["10.23.0.6"] }));
-    assert_eq!(scene.decided_pods().len(), 95, "all that are there");
+    assert_eq!(scene.unpublished_pods().len(), 95, "all that are there");
 }
 
 #[test]
@@ -117,7 +117,7 @@ proptest! {
                 Change::Go(n) => scene.pod_gone(&format!("ns/p{n:02}")),
                 Change::Pool(true) => scene.pool("pool", "net", &["10.23.0.5..10.23.0.6", "fd00:23::6"], &[]),
                 Change::Pool(false) => {
-                    scene.happens(Event::IpPools(Seen::Delete(pool("pool", "net", &["10.23.0.5"], &[]))));
+                    scene.happens(Event::IpPools(WatchEvent::Delete(pool("pool", "net", &["10.23.0.5"], &[]))));
                 }
                 Change::Exclude(some) => {
                     let exclude: &[&str] = if some { &["10.23.0.2", "fd00:23::2"] } else { &[] };
