@@ -98,15 +98,15 @@ impl Scene {
     /// Returns the command that lists all objects, `<kind>/<name>` in each line.
     fn list(&self) -> Command {
         let selector = format!("--selector={LABEL}={}", self.name);
-        self.kubectl(&["get", &KINDS.join(","), "--all-namespaces", &selector, "--output=name"])
+        kubectl(&["get", &KINDS.join(","), "--all-namespaces", &selector, "--output=name"])
     }
 
     /// Returns the commands that remove the objects of a list and wait until they are gone.
     fn removals(&self, list: &str) -> Vec<Command> {
         let selector = format!("--selector={LABEL}={}", self.name);
-        let delete = |kind: &str| self.kubectl(&["delete", kind, "--all-namespaces", &selector, "--timeout=60s"]);
+        let delete = |kind: &str| kubectl(&["delete", kind, "--all-namespaces", &selector, "--timeout=60s"]);
         // A list names the kind in the singular.
-        let listed = |kind: &&str| {
+        let listed = |kind: &&&str| {
             let (plural, group) = kind.split_once('.').unwrap_or((kind, ""));
             let singular = plural.strip_suffix('s').unwrap_or(plural);
             list.lines()
@@ -114,12 +114,6 @@ impl Scene {
                 .any(|(kind, _)| kind.split_once('.').unwrap_or((kind, "")) == (singular, group))
         };
         KINDS.iter().filter(listed).map(|kind| delete(kind)).collect()
-    }
-
-    fn kubectl(&self, arguments: &[&str]) -> Command {
-        let kubeconfig = format!("--kubeconfig={}", kubeconfig().display());
-        let arguments: Vec<&str> = [kubeconfig.as_str()].into_iter().chain(arguments.iter().copied()).collect();
-        process::command(control_plane::program("kubectl"), &arguments)
     }
 }
 
@@ -135,4 +129,10 @@ impl Drop for Scene {
             }
         }
     }
+}
+
+fn kubectl(arguments: &[&str]) -> Command {
+    let kubeconfig = format!("--kubeconfig={}", kubeconfig().display());
+    let arguments: Vec<&str> = [kubeconfig.as_str()].into_iter().chain(arguments.iter().copied()).collect();
+    process::command(control_plane::program("kubectl"), &arguments)
 }

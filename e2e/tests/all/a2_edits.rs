@@ -125,9 +125,6 @@ async fn a2_a_network_grows_under_running_pods() -> Result<()> {
     first.place().ping("10.60.0.4").await?;
     second.place().ping(&first.ip4()?).await?;
     second.place().ping("fd00:60::1").await?;
-    edit.refused(
-        json!({"cidrBlock": "10.60.0.0/30", "gateway": "10.60.0.1"}),
-        &["spec.cidrBlock", "10.60.0.4", "second.a2-grow"],
-    )
-    .await
+    edit.refused(json!({"cidrBlock": "10.60.0.0/30,fd00:60::/64"}), &["spec.cidrBlock", "10.60.0.4", "second.a2-grow"])
+        .await
 }
