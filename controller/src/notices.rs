@@ -1,7 +1,7 @@
-//! Events on the objects that something is wrong with, where `kubectl describe` shows them; and on pods that have got their
-//! address, if that is wanted.
+//! Kubernetes events on objects with problems, shown by `kubectl describe`. With `--allocation-events` also on each pod
+//! that gets its address.
 //!
-//! A notice is told once for each message; Kubernetes counts repetitions of the same event by itself.
+//! The controller sends a notice once per message.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use tokio::sync::mpsc;
 use crate::cluster::{Cluster, Object};
 use crate::engine::{Engine, PoolVerdict, Verdict};
 
-/// The reason of a node's event that has an address of the network's own.
+/// The reason of the event on a node whose address lies inside a subnet or the service range.
 const INSIDE: &str = "NodeAddressInsideNetwork";
 
-/// The reason of the only event that reports no problem.
+/// The reason of the only event that reports success.
 const ALLOCATED: &str = "PodNetworkAllocated";
 
-/// What was done when there was something to tell.
+/// The actions of events: what the controller was doing.
 const ALLOCATING: &str = "Allocating";
 const CHECKING: &str = "Checking";
 const WRITING: &str = "Writing";
 
-/// One event to tell.
+/// An event to send.
 #[derive(Debug)]
 pub struct Notice {
     about: ObjectReference,
@@ -35,7 +35,7 @@ pub struct Notice {
     action: &'static str,
 }
 
-/// For tests: as one line.
+/// One line, for tests.
 #[cfg(test)]
 impl std::fmt::Display for Notice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -47,7 +47,7 @@ impl std::fmt::Display for Notice {
     }
 }
 
-/// The owner's end: remembers what was told.
+/// The sender of notices, used by the owner. It remembers the messages that it has sent.
 #[derive(Debug)]
 pub struct Notices {
     sent: HashMap<Object, Vec<String>>,
@@ -56,14 +56,13 @@ pub struct Notices {
 }
 
 impl Notices {
-    /// Nothing has been told yet. `allocations`: whether each pod that gets its address is told of, and not only those that
-    /// get none.
+    /// A sender that has sent nothing yet. `allocations`: whether to send an event for each pod that gets its address.
     pub fn new(sender: mpsc::UnboundedSender<Notice>, allocations: bool) -> Self {
         Self { sent: HashMap::new(), allocations, sender }
     }
 
-    /// Emits the events that are due for an object, each once until its message changes. `refusal`: why the API server refuses
-    /// to take what the controller writes to the object.
+    /// Sends the events that are due for an object, each once until its message changes. `refusal`: why the API server
+    /// refuses the controller's write to the object, if it does.
     pub fn about(&mut self, engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option<&str>) {
         let mut notices = problems(engine, cluster, object, refusal);
         if notices.is_empty() && self.allocations {
@@ -77,7 +76,7 @@ impl Notices {
         let messages = notices.iter().map(|notice| notice.message.clone()).collect();
         self.sent.insert(object.clone(), messages);
         for notice in notices.into_iter().filter(|notice| !sent.contains(&notice.message)) {
-            // Everything else is logged where it is decided.
+            // All other problems are logged when they are decided.
             if notice.reason == INSIDE {
                 tracing::error!("{}", notice.message);
             }
@@ -87,7 +86,7 @@ impl Notices {
     }
 }
 
-/// That a pod has got its address: for as long as its annotations do not say so.
+/// The event that a pod has its address, until the pod's annotations show it.
 fn allocation(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Notice> {
     let Object::Pod(port) = object else { return None };
     let pod = cluster.pods.get(port).filter(|pod| !pod.done && !matches!(pod.net, Ok(Some(_))))?;
@@ -100,7 +99,7 @@ fn allocation(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Not
     })
 }
 
-/// What is wrong with an object, or with what depends on it.
+/// The problems of an object, and of configuration that belongs to it.
 fn problems(engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option<&str>) -> Vec<Notice> {
     let Some(about) = subject(cluster, object) else { return Vec::new() };
     let mut found: Vec<(&'static str, &'static str, String)> = Vec::new();
@@ -137,7 +136,7 @@ fn problems(engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option
     found.into_iter().map(notice).collect()
 }
 
-/// The object that `kubectl describe` shows the events of: those of an IP are its pod's.
+/// The object that carries the events. Events about an IP are attached to its pod.
 fn subject(cluster: &Cluster, object: &Object) -> Option<ObjectReference> {
     let ours =
         |reference: ObjectReference| ObjectReference { api_version: Some(format!("{}/v1", api::GROUP)), ..reference };
@@ -146,7 +145,7 @@ fn subject(cluster: &Cluster, object: &Object) -> Option<ObjectReference> {
             let pod = cluster.pods.get(port)?;
             reference("Pod", &pod.name, Some(&pod.namespace), &pod.uid)
         }
-        // By kubelet's convention events on a Node carry its name as uid.
+        // Like kubelet, the controller uses the name of a Node as the uid in events.
         Object::Node(name) => reference("Node", name, None, name),
         Object::Namespace(name) => reference("Namespace", name, None, &cluster.namespaces.get(name)?.uid),
         Object::Subnet(name) => {
@@ -170,8 +169,8 @@ fn reference(kind: &str, name: &str, namespace: Option<&str>, uid: &str) -> Obje
     }
 }
 
-/// Sends notices to the API server until the owner is gone. A notice that is not taken is logged and dropped: what is
-/// wrong stays visible in conditions and logs.
+/// Sends notices to the API server until the owner is gone. If the API server does not accept an event, the notice is
+/// logged and dropped; conditions and logs still show the problem.
 pub async fn run(client: Client, identity: Arc<str>, mut notices: mpsc::UnboundedReceiver<Notice>) {
     while let Some(notice) = notices.recv().await {
         let event = event(notice, &identity, jiff::Timestamp::now());
@@ -185,12 +184,12 @@ pub async fn run(client: Client, identity: Arc<str>, mut notices: mpsc::Unbounde
 
 /// The controller's name in events.
 const REPORTER: &str = "kube-ovn-controller";
-/// The API server's limits for the text and the name of an event, with room for what is put behind them.
+/// Limits of the API server for the message and the name of an event. The name leaves space for a suffix.
 const LONGEST_NOTE: usize = 1000;
 const LONGEST_NAME: usize = 230;
 
-/// The event of a notice: a core/v1 one, since only there its source can be written in the field that tools for kube-ovn
-/// read. The API server shows it as one of events.k8s.io too.
+/// Builds a core/v1 event, because only that version has the `source` field that kube-ovn tools read. The API server
+/// also serves it as an event of events.k8s.io.
 fn event(notice: Notice, identity: &str, now: jiff::Timestamp) -> Event {
     let Notice { about, reason, message, action } = notice;
     let name = cut(about.name.as_deref().unwrap_or_default(), LONGEST_NAME);
@@ -217,7 +216,7 @@ fn event(notice: Notice, identity: &str, now: jiff::Timestamp) -> Event {
     }
 }
 
-/// The beginning of a text, of at most so many bytes.
+/// The longest prefix of a text that has at most this many bytes.
 fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
@@ -232,7 +231,7 @@ mod tests {
     use crate::engine::tests::{bare_cluster, install, node, pod};
     use crate::watch::WatchEvent;
 
-    /// A node with this address, and what is told of it.
+    /// The first event of a node with this address.
     fn event_of_node(address: &str) -> Option<String> {
         let mut cluster = Cluster::default();
         let node = ClusterEvent::Nodes(WatchEvent::Apply(node("n1", address)));
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_has_an_address_of_the_network_is_told_which() {
+    fn a_node_address_inside_a_network_is_reported_with_that_network() {
         assert_eq!(event_of_node("172.31.0.1"), None);
         let event = |address: &str| event_of_node(address).unwrap();
         assert_eq!(
@@ -259,7 +258,7 @@ mod tests {
         assert!(event("10.96.0.10").ends_with(services));
     }
 
-    /// What is told of a pod with these annotations, looked at twice.
+    /// The events of a pod with these annotations. The pod is published twice.
     fn events_of_pod(annotations: serde_json::Value, allocations: bool) -> Vec<String> {
         let mut cluster = Cluster::default();
         let seen = ClusterEvent::Pods(WatchEvent::Apply(pod("default/a", "uid-1", annotations)));
@@ -281,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_names_its_source_twice_and_is_as_short_as_it_must_be() {
+    fn an_event_names_its_source_in_both_fields_and_stays_within_the_limits() {
         let about = reference("Pod", &"p".repeat(253), Some("shop"), "1");
         let notice = Notice { about, reason: "AcquireAddressFailed", message: "ä".repeat(600), action: ALLOCATING };
         let event = event(notice, "controller-0", jiff::Timestamp::UNIX_EPOCH);
@@ -292,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pods_address_is_told_once_if_that_is_wanted_and_what_is_wrong_always() {
+    fn an_allocation_event_is_sent_once_if_enabled_and_problems_always() {
         let expected = "Normal PodNetworkAllocated: 10.16.0.2 of subnet ovn-default, MAC 0a:58:0a:10:00:02";
         assert_eq!(events_of_pod(json!({}), true), [expected]);
         assert_eq!(events_of_pod(json!({}), false), [""; 0]);

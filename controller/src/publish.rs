@@ -1,16 +1,16 @@
-//! Writes to the API server: they show to users what the owner has decided and the database has committed.
+//! Writes to the API server. They show users what the owner has decided and the database has committed.
 //!
-//! Each object has one writer: the owner computes one [`Write`] for an object, or one for its status, from everything that is
-//! wanted of it at that moment. A newer write for the same [`Target`] replaces one that has not started. After a conflict the
+//! Only the owner computes writes: one [`Write`] for the metadata and spec of an object and one for its status, from
+//! the current decisions. A newer write for the same [`Target`] replaces one that has not started. After a conflict the
 //! owner computes the write again from the newer object.
 //!
-//! At most one write per target is in flight, at most [`IN_FLIGHT`] in all; writes that a starting pod or node waits for go
-//! first. A write that fails for a passing reason is retried with backoff and delays no other. While the API server does not
-//! answer, all writes wait. A write that cannot succeed is reported to the owner.
+//! At most one write per target and at most [`IN_FLIGHT`] writes in all are in flight. Writes that a starting pod or
+//! node needs go first. A write that fails temporarily is retried with backoff and delays no other write. While the API
+//! server does not answer, all writes pause. A write that cannot succeed is reported to the owner.
 //!
-//! A publisher lives as long as one term of leadership. [`Publisher`] aborts it when it is dropped, and it starts no write
-//! after the Lease has run out, so that a leader that was paused writes nothing when it wakes up. Nothing is lost with the
-//! queue, because the next leader finds the same differences.
+//! A publisher lives as long as one term of leadership. Dropping [`Publisher`] aborts it, and it starts no write after
+//! the Lease has expired, so a leader that was suspended writes nothing when it resumes. Writes that are lost with the
+//! queue are computed again by the next leader.
 
 mod body;
 mod outbox;
@@ -35,24 +35,25 @@ use send::Failure;
 pub use body::Body;
 pub use outbox::Outbox;
 
-/// The name under which the API server records which fields the controller has set.
+/// The field manager of the controller's writes.
 pub const FIELD_MANAGER: &str = "kube-ovn-controller";
-/// Writes in flight at once. Enough to keep an API server busy, few enough not to be throttled by its fairness queues.
+/// The maximum number of writes in flight: enough to keep an API server busy, few enough not to be throttled by API
+/// priority and fairness.
 const IN_FLIGHT: usize = 48;
-/// The first wait before a failed write is tried again; it doubles up to [`LONGEST_BACKOFF`].
+/// The backoff after the first failure of a write. It doubles up to [`LONGEST_BACKOFF`].
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3);
 
-/// What one request writes. Writes to one target are never reordered.
+/// What a request writes to. Writes to one target are never reordered.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target {
     /// The object.
     pub object: Object,
-    /// Which part of it.
+    /// The part of the object.
     pub part: Part,
 }
 
-/// A part of an object with an endpoint of its own.
+/// A part of an object that has its own endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     /// Metadata and spec.
@@ -73,21 +74,21 @@ impl Target {
     }
 }
 
-/// How the target is written.
+/// The operation on the target.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// A JSON merge patch (RFC 7386). With `metadata.uid` the API server refuses it for another object of the same name, with
-    /// `metadata.resourceVersion` for another state of the object.
+    /// A JSON merge patch (RFC 7386). A `metadata.uid` in it prevents a write to another object of the same name; a
+    /// `metadata.resourceVersion` prevents a write to another version of the object.
     Merge(Body),
-    /// A server-side apply. It does not take over fields of others.
+    /// A server-side apply. It does not take over fields of other managers.
     Apply(Body),
-    /// The whole object.
+    /// The creation of the whole object.
     Create(Body),
-    /// A deletion of the object in this state.
+    /// The deletion of the object, if it is unchanged.
     Delete(Precondition),
 }
 
-/// The state of an object that a deletion was decided on.
+/// The version of the object that the deletion was decided on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Precondition {
     /// Its uid.
@@ -115,7 +116,7 @@ impl Action {
 
 #[cfg(test)]
 impl Action {
-    /// The patch that it is.
+    /// The patch or configuration, as a JSON value.
     pub fn patch(&self) -> Value {
         match self {
             Self::Merge(patch) | Self::Apply(patch) => patch.parse().unwrap(),
@@ -127,60 +128,60 @@ impl Action {
 /// One write.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Write {
-    /// Which of the outbox's writes it is.
+    /// The id that the outbox gave to the write.
     pub id: u64,
-    /// What it is about.
+    /// What it writes to.
     pub target: Target,
-    /// What it does; `None` takes back a write that has not started.
+    /// What it writes. `None` cancels a write that has not started.
     pub action: Option<Action>,
 }
 
 /// A write that has started.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Started {
-    /// Which of the outbox's writes it is.
+    /// The id that the outbox gave to the write.
     pub id: u64,
-    /// What it is about.
+    /// What it writes to.
     pub target: Target,
-    /// What it does.
+    /// What it writes.
     pub action: Action,
 }
 
-/// How a write ended.
+/// The result of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Done {
-    /// Which write it was.
+    /// The id that the outbox gave to the write.
     pub id: u64,
-    /// What it was about.
+    /// What it wrote to.
     pub target: Target,
-    /// How it ended.
+    /// The result.
     pub outcome: Outcome,
 }
 
-/// How a write ended.
+/// The result of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The API server has it.
+    /// The API server has accepted it.
     Taken,
-    /// The object is in another state than the write was computed from, or is gone.
+    /// The object has another version than the write was computed from, or does not exist.
     Conflict,
-    /// The API server refuses what was written; this is why.
+    /// The API server refuses the content, for this reason.
     Refused(String),
 }
 
-/// The publisher of one term of leadership, with the way to it and back. Dropping it ends the publisher: nothing that waits is
-/// written, and requests in flight are abandoned.
+/// The publisher of one term of leadership. Dropping it ends the publisher: queued writes are discarded and requests in
+/// flight are abandoned.
 #[derive(Debug)]
 pub struct Publisher {
-    /// Takes writes.
+    /// Sends writes to the publisher.
     pub writes: mpsc::UnboundedSender<Write>,
-    /// Reports how they ended.
+    /// Receives their results.
     pub done: mpsc::UnboundedReceiver<Done>,
     task: JoinHandle<()>,
 }
 
 impl Publisher {
-    /// Starts a publisher that writes while `standing` says that this replica leads.
+    /// Starts a publisher that writes while `standing` is leading.
     pub fn spawn(client: Client, standing: watch::Receiver<Standing>) -> Self {
         let (writes, queue) = mpsc::unbounded_channel();
         let (done_in, done) = mpsc::unbounded_channel();
@@ -188,7 +189,7 @@ impl Publisher {
         Self { writes, done, task }
     }
 
-    /// A publisher that hands its writes to a test, and the receiving end.
+    /// A publisher for tests that does not write. The receiver yields its writes.
     #[cfg(test)]
     pub fn for_test() -> (Self, mpsc::UnboundedReceiver<Write>) {
         let (writes, queue) = mpsc::unbounded_channel();
@@ -199,12 +200,12 @@ impl Publisher {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        // The requests in flight are tasks of the publisher's own `JoinSet`, which ends them.
+        // This also drops the `JoinSet` of the requests in flight, which aborts them.
         self.task.abort();
     }
 }
 
-/// Runs until the owner is gone.
+/// Runs until the owner drops its channels.
 async fn run(
     client: Client,
     mut standing: watch::Receiver<Standing>,
@@ -253,7 +254,7 @@ async fn run(
     }
 }
 
-/// What waits, what is in flight, and what rests after a failure.
+/// The queued writes, the requests in flight, and the writes that wait for a retry.
 struct Worker {
     client: Client,
     queue: Queue,
@@ -263,7 +264,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Starts what may start now.
+    /// Starts as many writes as allowed.
     fn start(&mut self) {
         while self.pause.until.is_none()
             && self.running.len() < IN_FLIGHT
@@ -277,7 +278,7 @@ impl Worker {
         }
     }
 
-    /// A write was tried: it has ended, or rests until it is tried again.
+    /// Handles the result of an attempt: the write ends or waits for a retry.
     fn attempt_ended(&mut self, write: Started, result: Result<(), Failure>) -> Option<Done> {
         let target = &write.target;
         let outcome = match result {
@@ -312,7 +313,7 @@ impl Worker {
     }
 }
 
-/// How long nothing is sent because the API server does not answer.
+/// The pause of all writes while the API server does not answer.
 #[derive(Debug, Default)]
 struct Pause {
     until: Option<Instant>,
@@ -320,7 +321,8 @@ struct Pause {
 }
 
 impl Pause {
-    /// Begins, for longer than the last time; of writes that fail together the first one counts.
+    /// Begins a pause that is longer than the last one. Returns `None` if a pause is in progress, as when several
+    /// writes fail together.
     fn begin(&mut self) -> Option<Duration> {
         if self.until.is_some() {
             return None;
@@ -330,7 +332,7 @@ impl Pause {
         Some(wait)
     }
 
-    /// The API server has answered.
+    /// Ends the backoff: the API server has answered.
     fn end(&mut self) {
         *self = Self::default();
     }

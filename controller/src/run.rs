@@ -1,4 +1,4 @@
-//! The wiring: which task talks to which.
+//! Starts the controller's tasks and connects them with channels.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::publish::Publisher;
 use crate::watch::follow;
 use crate::{api_servers, chassis, notices, services};
 
-/// Runs the controller until it is asked to stop.
+/// Runs the controller until a stop signal arrives.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let identity = args.identity();
     let northbound = args.northbound();
@@ -83,7 +83,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ended = owner => anyhow::bail!("the owner task ended: {ended:?}"),
     }
     drop(stop);
-    // Giving the Lease back takes two requests; a replica that cannot reach the API server must not hang on it.
+    // Giving the Lease back takes two requests. The timeout bounds the shutdown when the API server does not answer.
     let _ = tokio::time::timeout(Duration::from_secs(5), election).await;
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! One watch for each kind of object, turned into [`WatchEvent`] for the owner.
+//! Watches one kind of object and sends [`WatchEvent`]s to the owner.
 //!
-//! A watch that breaks is resumed with backoff. A list is passed on object by object as its pages arrive, so that no kind is
-//! held in memory twice.
+//! A broken watch resumes with backoff. The objects of a list are forwarded one by one as the pages arrive, so that the
+//! list is never held in memory as a whole.
 //!
-//! Lists are consistent: they are requested without a resource version, so that the API server answers with nothing older
-//! than the time of the request. A list at version 0, and a streaming list as `kube` 4.2 requests it (at version 0 too), may
-//! come from an API server that is behind, and would make running pods look deleted.
+//! Lists are consistent: the request has no resource version, so the answer is at least as new as the request. A list
+//! at resource version 0 can come from an API server that is behind, and running pods would look deleted. `kube` 4.2
+//! also requests streaming lists at version 0, so they are not used.
 
 use std::fmt::Debug;
 
@@ -15,21 +15,21 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-/// What one watch saw.
+/// An event of one watch.
 #[derive(Debug)]
 pub enum WatchEvent<T> {
-    /// A list begins. What it does not name by [`WatchEvent::Listed`] no longer exists.
+    /// A list begins. Known objects that are not applied before [`WatchEvent::Listed`] no longer exist.
     Listing,
-    /// The object exists and is now as given.
+    /// The object exists in this state.
     Apply(T),
-    /// The object no longer exists; this is its last state.
+    /// The object was deleted; this is its last state.
     Delete(T),
     /// The list is complete.
     Listed,
 }
 
-/// Follows every object of a kind for as long as the owner listens. `convert` keeps what the owner needs and drops the
-/// rest at once; objects for which it returns `None` are ignored.
+/// Watches all objects of a kind until the owner drops its receiver. `convert` reduces an object to the fields that the
+/// owner needs; objects for which it returns `None` are ignored.
 pub async fn follow<K, T, E>(
     api: Api<K>,
     convert: impl Fn(K) -> Option<T> + Send,

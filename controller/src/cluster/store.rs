@@ -1,4 +1,4 @@
-//! The objects of one kind as a watch reports them.
+//! The objects of one kind, as reported by a watch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
@@ -7,18 +7,18 @@ use std::sync::Arc;
 use super::Object;
 use crate::watch::WatchEvent;
 
-/// What an event says of an object, compared with what was known of it.
+/// How an event changes an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Nothing that the controller reads.
+    /// No field that the controller reads has changed.
     Nothing,
-    /// Only its status, which the controller writes and does not decide by.
+    /// Only the status has changed. The controller writes it, and no decision depends on it.
     Status,
-    /// What the controller decides by.
+    /// A field that decisions depend on has changed.
     Decides,
 }
 
-/// An object that an event was about.
+/// An object that an event is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
     /// The object.
@@ -27,12 +27,12 @@ pub struct Observed {
     pub change: Change,
 }
 
-/// A kind of object as the controller keeps it.
+/// The stored form of a kind of object.
 pub trait Watched {
-    /// The API server's name for the kind.
+    /// The plural name of the kind in the API.
     const PLURAL: &'static str;
 
-    /// The key of the object among its kind.
+    /// The key of the object within its kind.
     fn key(&self) -> Arc<str>;
 
     /// How the object differs from its earlier state.
@@ -43,7 +43,7 @@ pub trait Watched {
 #[derive(Debug)]
 pub struct Store<T> {
     objects: BTreeMap<Arc<str>, T>,
-    /// During a list: the objects that it has not named so far.
+    /// During a list: known objects that have not been listed yet.
     unlisted: Option<BTreeSet<Arc<str>>>,
     listed: bool,
 }
@@ -69,7 +69,7 @@ impl<T: Watched> Store<T> {
         self.listed
     }
 
-    /// Takes in one event; returns the objects that it was about.
+    /// Applies an event. Returns the objects that it is about.
     pub(super) fn take_in(&mut self, seen: WatchEvent<T>, object: impl Fn(Arc<str>) -> Object) -> Vec<Observed> {
         let gone = |key| Observed { object: object(key), change: Change::Decides };
         match seen {

@@ -1,4 +1,4 @@
-//! What counts as a change.
+//! Tests of [`Change`] and of lists.
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ fn subnet(change: &Value) -> Event {
 }
 
 #[test]
-fn a_subnets_status_is_no_reason_to_decide_and_all_that_is_read_of_it_is() {
+fn a_status_change_decides_nothing_and_other_changes_that_are_read_do() {
     for (change, expected) in [
         (json!({}), Change::Nothing),
         (json!({ "status": { "v4usingIPs": 3 }, "metadata": { "resourceVersion": "7" } }), Change::Status),
@@ -39,7 +39,7 @@ fn a_subnets_status_is_no_reason_to_decide_and_all_that_is_read_of_it_is() {
 }
 
 #[test]
-fn what_a_list_does_not_name_is_gone_once_the_list_is_complete() {
+fn objects_missing_from_a_complete_list_are_gone() {
     let net = |name: &str| {
         let object = json!({
             "apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": { "name": name },
@@ -56,7 +56,7 @@ fn what_a_list_does_not_name_is_gone_once_the_list_is_complete() {
     assert_eq!(see(Event::Subnets(WatchEvent::Listing)), [""; 0]);
     assert_eq!((see(net("a")), see(net("b"))), (changed("a"), changed("b")));
     assert_eq!(see(Event::Subnets(WatchEvent::Listed)), [""; 0]);
-    // A list that breaks off counts for nothing.
+    // An interrupted list removes nothing.
     assert_eq!(see(Event::Subnets(WatchEvent::Listing)), [""; 0]);
     assert_eq!(see(Event::Subnets(WatchEvent::Listing)), [""; 0]);
     assert_eq!((see(net("c")), see(net("b"))), (changed("c"), vec!["Subnet(\"b\") Nothing".to_owned()]));

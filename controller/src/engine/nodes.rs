@@ -1,4 +1,4 @@
-//! Nodes: each has a place on the join switch for its `ovn0`.
+//! Nodes: each node has an address on the join subnet for its `ovn0`.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -29,7 +29,7 @@ impl Engine {
             self.wake_waiting(&object);
             return;
         };
-        // A pod that is called so gives way, and is told why.
+        // A pod whose port has this name loses it. Its event shows the reason.
         if self.world.port(&port).is_some() || self.is_reserved(&port) {
             self.release(&port);
         }
@@ -69,8 +69,8 @@ impl Engine {
         }
     }
 
-    /// Claims a node's own addresses and gives up its others; returns those that are its own alone. Of two nodes with one
-    /// address the first one has it, and the other gets it when the first one gives it up.
+    /// Claims the addresses of a node and releases those that it no longer has. Returns the addresses that it owns. If
+    /// two nodes have the same address, the first one owns it until it releases it.
     pub(super) fn claim_addresses(&mut self, node: &Arc<str>, wanted: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
         let owned = self.node_addresses.iter().filter(|(_, owner)| *owner == node).map(|(ip, _)| *ip);
         for ip in owned.filter(|ip| !wanted.contains(ip)).collect::<Vec<_>>() {
@@ -89,7 +89,7 @@ impl Engine {
         own
     }
 
-    /// A node's own address that is another node's too.
+    /// The message about an address of a node that another node owns, if any.
     pub(super) fn contested_address(&self, node: &str, internal: &BTreeSet<IpAddr>) -> Option<String> {
         let owner = |ip: &IpAddr| self.node_addresses.get(ip).filter(|owner| ***owner != *node);
         let (ip, owner) = internal.iter().find_map(|ip| Some((ip, owner(ip)?)))?;
@@ -99,7 +99,7 @@ impl Engine {
         ))
     }
 
-    /// The nodes that have an address inside a subnet are told about again.
+    /// Publishes the nodes that have an address or network inside a subnet again.
     pub(super) fn republish_nodes_inside(&mut self, cluster: &Cluster, subnet: &SubnetDef) {
         let inside = |name: &Arc<str>| {
             let own = self.world.node(name).into_iter().flat_map(|node| &node.internal).map(|ip| Cidr::from(*ip));

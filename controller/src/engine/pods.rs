@@ -1,4 +1,4 @@
-//! Pods: which subnet, which address, and why not.
+//! Pods: the subnet and the address of each pod, or why it has none.
 
 use std::sync::Arc;
 
@@ -12,19 +12,19 @@ use super::wait_queues::QueueKey;
 use super::{Engine, Verdict};
 use crate::cluster::{Cluster, Object, Pod};
 
-/// The reasons of events, as kube-ovn has them.
+/// The reasons of events, as in kube-ovn.
 const FAILED: &str = "AcquireAddressFailed";
 const CONFLICT: &str = "AddressConflict";
 
-/// The API server's limit for the name of an object.
+/// The limit of the API server for the name of an object.
 pub(super) const LONGEST_NAME: usize = 253;
 
-/// Why a port has no address. Told to users by an event.
+/// Why a pod or a node has no address. An event shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoAddress {
-    /// One word, for the event's reason.
+    /// The reason of the event, one word.
     pub reason: &'static str,
-    /// What is in the way, naming object and field.
+    /// The cause, naming object and field.
     pub message: String,
 }
 
@@ -34,7 +34,7 @@ impl NoAddress {
     }
 }
 
-/// A refusal while it is being decided: why, and where to wait for what may lift it.
+/// Why an attempt to assign an address failed, and the queue to wait in, if a later change can help.
 pub(super) struct AssignError {
     reason: &'static str,
     pub message: String,
@@ -42,12 +42,12 @@ pub(super) struct AssignError {
 }
 
 impl AssignError {
-    /// Whatever the pod wants, first this has to change.
+    /// No address can be assigned before this object changes.
     pub(super) fn until(object: Object, message: String) -> Self {
         Self::until_any([object], message)
     }
 
-    /// Whatever the pod wants, first one of these has to change.
+    /// No address can be assigned before one of these objects changes.
     pub(super) fn until_any(objects: impl IntoIterator<Item = Object>, message: String) -> Self {
         Self {
             reason: FAILED,
@@ -56,7 +56,7 @@ impl AssignError {
         }
     }
 
-    /// The pod's annotation for pools is what is in the way.
+    /// Attributes the failure to the pod's annotation for pools.
     pub(super) fn about_pod(self, pod: &Pod) -> Self {
         Self { message: format!("pod {}: annotation {IP_POOL}: {}", pod.path(), self.message), ..self }
     }
@@ -122,9 +122,9 @@ impl Engine {
         }
     }
 
-    /// Whether the pod's port can have its name. A pod `node-a` in a namespace `b` would have the port of a node `a.b`, and
-    /// with it that node's address. The node has it, whoever came first: nobody who may make pods shall keep a node out. Of
-    /// a pod and a subnet whose port to the router would be called alike, the first one has the name.
+    /// Checks that the pod's port can have its name. A pod `node-a` in a namespace `b` would have the same port as the
+    /// node `a.b`, and so the node's address. The node wins even if it is newer, so that users who create pods cannot
+    /// block a node. Between a pod and the router port of a subnet with the same name, the first one wins.
     fn check_port_name(&self, cluster: &Cluster, pod: &Pod) -> Result<(), AssignError> {
         let error = |why: String| FieldError::new(format!("pod {}", pod.path()), "metadata.name", why);
         let port = &pod.port;
@@ -145,13 +145,14 @@ impl Engine {
         Ok(())
     }
 
-    /// The subnet in force whose port to the router is called so.
+    /// The subnet in force whose port to the router has this name.
     fn subnet_of_router_port<'a>(&self, port: &'a str) -> Option<&'a str> {
         let subnet = port.strip_suffix(&*self.install.settings.router)?.strip_suffix('-')?;
         self.world.subnet(subnet).map(|_| subnet)
     }
 
-    /// The address that the pod holds, or one for it: a running pod keeps its own, whatever its namespace is bound to now.
+    /// The address that the pod holds, or a new one. A running pod keeps its address even if its namespace is bound to
+    /// another subnet now.
     fn address_for(&mut self, cluster: &Cluster, pod: &Pod) -> Result<(Arc<str>, Lease), AssignError> {
         if let Some((subnet, lease)) = self.ipam.lease(&pod.port) {
             let subnet: Arc<str> = subnet.into();
@@ -181,7 +182,7 @@ impl Engine {
             };
             let full = matches!(refusal, Refusal::Full { .. } | Refusal::PoolFull { .. });
             let reason = if matches!(refusal, Refusal::Reserved { .. }) { CONFLICT } else { FAILED };
-            // Tools for kube-ovn look for the word in the message.
+            // kube-ovn tools look for this word in the message.
             let message = if reason == CONFLICT { format!("{CONFLICT}: {refusal}") } else { refusal.to_string() };
             let queue = QueueKey::for_refusal(&refusal, subnet, want);
             first_error.get_or_insert(AssignError { reason, message, queue: Some(queue) });
@@ -189,7 +190,7 @@ impl Engine {
                 break;
             }
         }
-        // There is at least one source, so that something was refused; it waits for any of them.
+        // There is at least one source, so there is an error. The pod waits for any of the subnets.
         let mut error = first_error.unwrap_or_else(|| AssignError::until_any(Vec::new(), String::new()));
         if let Some(queue) = error.queue.as_mut().filter(|_| subnets.len() > 1) {
             queue.until.extend(subnets.into_iter().filter(|subnet| !queue.until.contains(subnet)).collect::<Vec<_>>());
@@ -197,7 +198,7 @@ impl Engine {
         Err(error)
     }
 
-    /// Whether the MAC that a pod asks for is no gateway's.
+    /// Checks that the requested MAC is not the MAC of a gateway.
     fn check_mac(&self, pod: &Pod, mac: Option<Mac>) -> Result<(), AssignError> {
         let Some((mac, owner)) = mac.and_then(|mac| Some((mac, self.subnet_with_router_mac(mac)?))) else {
             return Ok(());
@@ -207,15 +208,15 @@ impl Engine {
         Err(AssignError { reason: CONFLICT, ..AssignError::until(Object::Subnet(owner), error.to_string()) })
     }
 
-    /// Whether the pod may only send from its own addresses. While the annotation cannot be read, what was in force stays, and
-    /// a pod of which nothing was in force is restricted.
+    /// Whether port security is on. If the annotation cannot be read, the previous value stays in force; without a
+    /// previous value it is on.
     fn port_security(&self, pod: &Pod) -> bool {
         let before = || self.world.port(&pod.port).filter(|port| port.uid == pod.uid).map(|port| port.port_security);
         let recorded = || self.recorded_security.get(&pod.port).copied();
         pod.port_security.or_else(before).or_else(recorded).unwrap_or(true)
     }
 
-    /// The subnet whose port of the router has this MAC. Those MACs all begin alike, so that few pods cost the search.
+    /// The subnet whose router port has this MAC. Router MACs have a common prefix, so other MACs need no search.
     fn subnet_with_router_mac(&self, mac: Mac) -> Option<Arc<str>> {
         let (router, text) = (&self.install.settings.router, mac.to_string());
         let subnet = self.world.subnets().filter(|_| text.starts_with("0e:"));
@@ -223,11 +224,11 @@ impl Engine {
         names.find(|name| router_mac(router, name) == text).map(Into::into)
     }
 
-    /// Whether the address that was kept for a pod is what its author asks for now.
+    /// Whether the reserved address of a pod satisfies its annotations.
     fn still_fits(&mut self, pod: &Pod, subnet: &str) -> bool {
         let Ok(want) = &pod.want else { return false };
         let named = want.switch.as_deref().is_none_or(|switch| switch == subnet);
-        // What its namespace is bound to by now moves nobody.
+        // A change of the namespace's subnet does not move the pod.
         let ips = match &want.ips {
             PodIps::Any => WantIps::Any,
             PodIps::Exact(ips) => WantIps::Exact(*ips),
@@ -237,7 +238,7 @@ impl Engine {
         named && self.ipam.assign(subnet, &pod.port, &allocator_want(want, ips)).is_ok()
     }
 
-    /// Why a subnet gives out no address to pods, if it does not.
+    /// Why a subnet assigns no addresses to pods, if so.
     fn why_unusable(&self, subnet: &str) -> Option<String> {
         if *subnet == *self.install.settings.node_switch {
             return Some(format!("subnet {subnet}: it is the nodes' own, pods get no addresses of it"));
@@ -255,13 +256,13 @@ impl Engine {
     }
 }
 
-/// Whether this very pod was told of an address: its IP object names its uid, or it runs with the address.
+/// Whether this pod has received its address: its IP object has the pod's uid, or kubelet reports the address.
 fn was_given(cluster: &Cluster, pod: &Pod, lease: &Lease) -> bool {
     let recorded = cluster.ips.get(&pod.port).is_some_and(|ip| *ip.spec.pod_uid == *pod.uid);
     recorded || pod.reported == Some(lease.ips)
 }
 
-/// What to ask of the allocator.
+/// The request to the allocator.
 fn allocator_want(want: &AddressWant, ips: WantIps) -> Want {
     Want { ips, families: want.families, mac: want.mac }
 }

@@ -1,6 +1,6 @@
-//! The engine on small clusters: objects in as JSON, decisions out. No API server, no database.
+//! Tests of the engine on small clusters, without an API server or a database. Objects are given as JSON.
 
-#![allow(clippy::needless_pass_by_value)] // `json!` values read best where they are made
+#![allow(clippy::needless_pass_by_value)] // `json!` values are easier to read in place
 
 mod first;
 mod foreign;
@@ -20,14 +20,14 @@ use super::{Engine, Install, NewSubnet};
 use crate::cluster::{Change, Cluster, Event, IpRecord, Namespace, Node, Object, Pod};
 use crate::watch::WatchEvent;
 
-/// A cluster and the engine that leads it.
+/// A cluster and its engine.
 struct Scene {
     cluster: Cluster,
     engine: Engine,
 }
 
 impl Scene {
-    /// A cluster with the two subnets of every install, and nothing else.
+    /// A cluster with the default and the join subnet.
     fn new() -> Self {
         let mut cluster = Cluster::default();
         for event in bare_cluster() {
@@ -37,7 +37,7 @@ impl Scene {
         Self { cluster, engine }
     }
 
-    /// Something happens, and is decided about.
+    /// Applies an event and decides.
     fn happens(&mut self, event: Event) {
         for observed in self.cluster.observe(event) {
             if observed.change == Change::Decides {
@@ -59,7 +59,7 @@ impl Scene {
         self.happens(Event::Namespaces(WatchEvent::Apply(namespace(name, annotations))));
     }
 
-    /// A pod, `namespace/name`, appears on node n1; answers its address or why it has none.
+    /// Creates the pod `namespace/name` on node n1. Returns its address or why it has none.
     fn pod(&mut self, path: &str, annotations: Value) -> String {
         self.happens(Event::Pods(WatchEvent::Apply(pod(path, "uid-1", annotations))));
         self.outcome(path)
@@ -80,18 +80,18 @@ impl Scene {
         }
     }
 
-    /// Why a pod or a node has no address; nothing when it is refused none.
+    /// Why a pod or a node has no address; empty if it has one.
     fn refused(&self, object: &Object) -> String {
         self.engine.no_address(object).map(|refused| refused.message.clone()).unwrap_or_default()
     }
 
-    /// What the API server is told of a port now: first of its IP object, then of its pod.
+    /// The pending writes to a port's IP object and pod.
     fn writes_for(&self, port: &str) -> Vec<crate::publish::Action> {
         let objects = [Object::Ip(port.into()), Object::Pod(port.into())];
         objects.iter().filter_map(|object| crate::visible::write(&self.engine, &self.cluster, object)).collect()
     }
 
-    /// The facts that mention a word, as lines.
+    /// The facts that contain a word, as text.
     fn facts_about(&mut self, word: &str) -> Vec<String> {
         let compiled = self.engine.compiled.values().flatten();
         let mut lines: Vec<String> = compiled.map(ToString::to_string).filter(|line| line.contains(word)).collect();
@@ -100,7 +100,7 @@ impl Scene {
     }
 }
 
-/// Every kind listed: the two subnets of every install, one namespace, and nothing else.
+/// A list of every kind: the default and the join subnet, the namespace `default`, and nothing else.
 pub(crate) fn bare_cluster() -> Vec<Event> {
     let subnets = vec![
         subnet("ovn-default", json!({ "cidrBlock": "10.16.0.0/16", "default": true })),
@@ -118,7 +118,7 @@ pub(crate) fn bare_cluster() -> Vec<Event> {
     events
 }
 
-/// A list of a kind, as the watch reports it.
+/// The events of a list.
 pub(crate) fn listed<T>(wrap: impl Fn(WatchEvent<T>) -> Event, objects: Vec<T>) -> Vec<Event> {
     let objects = objects.into_iter().map(WatchEvent::Apply);
     [WatchEvent::Listing].into_iter().chain(objects).chain([WatchEvent::Listed]).map(wrap).collect()

@@ -1,5 +1,5 @@
-//! The order of writes: what waits, the newest for each target, in order of first arrival; and which targets may not be
-//! written now.
+//! The queue of writes. It holds the newest write for each target, in the order of first arrival, and the targets that
+//! are blocked.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -13,19 +13,19 @@ pub struct Queue {
     urgent: VecDeque<Target>,
     others: VecDeque<Target>,
     waiting: HashMap<Target, (u64, Action)>,
-    /// A write to these is in flight, or rests after a failure.
+    /// Targets with a write in flight or in backoff.
     blocked: HashSet<Target>,
-    /// Those of them whose write is not to be tried again.
+    /// Blocked targets whose write must not be retried.
     cancelled: HashSet<Target>,
-    /// For each target whose writes have failed so far: the last rest.
+    /// The last backoff of each target whose last attempt failed.
     backoffs: HashMap<Target, Duration>,
 }
 
 impl Queue {
-    /// Adds a write in place of one for the same target that waits, or takes back one that waits.
+    /// Adds a write, in place of a waiting one for the same target; or cancels a waiting one.
     pub fn put(&mut self, Write { id, target, action }: Write) {
         let Some(action) = action else {
-            // Its place in the order stays and is skipped.
+            // The target stays in the queue and is skipped.
             self.waiting.remove(&target);
             if self.blocked.contains(&target) {
                 self.cancelled.insert(target);
@@ -38,7 +38,7 @@ impl Queue {
         }
     }
 
-    /// The next write to start; its target is held until [`Queue::ended`] or [`Queue::retry`].
+    /// The next write to start. It blocks its target until [`Queue::ended`] or [`Queue::retry`].
     pub fn take(&mut self) -> Option<Started> {
         loop {
             let target = self.urgent.pop_front().or_else(|| self.others.pop_front())?;
@@ -58,17 +58,17 @@ impl Queue {
         self.unblock(target);
     }
 
-    /// How long the write rested after its last failure, if it has failed before.
+    /// The last backoff of a target, if its last attempt failed.
     pub(super) fn last_backoff(&self, target: &Target) -> Option<Duration> {
         self.backoffs.get(target).copied()
     }
 
-    /// A write has failed and rests: its target stays held.
+    /// A write has failed. Its target stays blocked during the backoff.
     pub(super) fn back_off(&mut self, target: &Target, wait: Duration) {
         self.backoffs.insert(target.clone(), wait);
     }
 
-    /// A write has rested, and is next again unless a newer one has come for its target, or it was taken back.
+    /// The backoff of a write has ended. It is queued again unless it was replaced or cancelled.
     pub fn retry(&mut self, Started { id, target, action }: Started) {
         if !self.cancelled.contains(&target) {
             self.waiting.entry(target.clone()).or_insert((id, action));
@@ -84,7 +84,7 @@ impl Queue {
         }
     }
 
-    /// Node agents wait for IP objects and for what a Subnet's status says is in force.
+    /// Node agents wait for IP objects and for the status of a Subnet, so these go first.
     fn push_back(&mut self, target: Target) {
         let urgent = match (&target.object, target.part) {
             (Object::Ip(_) | Object::Node(_) | Object::Subnet(_), _) => true,
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_write_replaces_one_that_waits_and_follows_one_that_runs() {
+    fn a_newer_write_replaces_a_waiting_one_and_follows_a_running_one() {
         let mut queue = Queue::default();
         let (a, b) = (ip("a"), ip("b"));
         queue.put(create(&a));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_is_taken_back_never_starts_and_its_target_can_be_written_again() {
+    fn a_cancelled_write_never_starts_and_its_target_can_be_written_again() {
         let mut queue = Queue::default();
         let (a, b) = (ip("a"), ip("b"));
         for write in [create(&a), create(&b), nothing(&a)] {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_starting_pod_is_served_before_users_read_of_it() {
+    fn writes_that_a_starting_pod_needs_go_first() {
         let mut queue = Queue::default();
         let pod = Target::main(Object::Pod("a.ns".into()));
         queue.put(patch(&pod));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_rests_gives_way_to_a_newer_one_which_rests_longer() {
+    fn a_newer_write_replaces_one_in_backoff_and_keeps_the_backoff() {
         let mut queue = Queue::default();
         let a = ip("a");
         queue.put(create(&a));

@@ -1,5 +1,5 @@
-//! The conditions of a Subnet and of an IPPool: `Validated`, `Ready`, `Error`, as kube-ovn names them; and `Unserved` for
-//! what a Subnet asks for and this version does not do.
+//! The conditions of a Subnet and of an IPPool: `Validated`, `Ready` and `Error` as in kube-ovn, and `Unserved` for
+//! fields of a Subnet that this version does not support.
 
 use api::Condition;
 use jiff::Timestamp;
@@ -10,7 +10,7 @@ use crate::engine::{PoolVerdict, Verdict};
 /// A condition's status, reason and message.
 type ConditionState = (String, String, String);
 
-/// The conditions of a Subnet. It is ready once its finalizer protects it.
+/// The conditions of a Subnet. It is ready once it has its finalizer.
 pub(super) fn of_subnet(
     verdict: &Verdict,
     protected: bool,
@@ -38,7 +38,7 @@ pub(super) fn of_subnet(
     conditions(found, unserved, before, now)
 }
 
-/// The conditions that say what was found about an IPPool.
+/// The conditions of an IPPool.
 pub(super) fn of_pool(verdict: &PoolVerdict, before: &[Condition], now: Timestamp) -> Vec<Condition> {
     let found = match verdict {
         PoolVerdict::Valid => (state(true, "Valid", ""), state(true, "InForce", ""), state(false, "Valid", "")),
@@ -52,7 +52,7 @@ pub(super) fn of_pool(verdict: &PoolVerdict, before: &[Condition], now: Timestam
     conditions(found, None, before, now)
 }
 
-/// A condition that is the same as before keeps its times.
+/// Builds the conditions. An unchanged condition keeps its times.
 fn conditions(
     (validated, ready, error): (ConditionState, ConditionState, ConditionState),
     unserved: Option<ConditionState>,

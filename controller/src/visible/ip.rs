@@ -1,4 +1,4 @@
-//! IP objects: one for each port that holds an address, and none besides. Node agents take a pod's addresses from here.
+//! IP objects: exactly one for each port that holds an address. Node agents read pods' addresses from them.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, IpRecord, STATEFUL_SET};
 use crate::engine::Engine;
 use crate::publish::{Action, Precondition};
 
-/// kube-ovn's finalizers on IP objects, in its current and its older name. The controller needs none.
+/// kube-ovn's current and older finalizers on IP objects. This controller needs none.
 const FINALIZERS: [&str; 2] = [FINALIZER, "kube-ovn-controller"];
 
 pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Action> {
@@ -26,9 +26,9 @@ pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Ac
         (spec, Some(seen)) => (spec, seen),
     };
     match spec {
-        // A record that somebody deleted while it is in use is let go, and made again once it is gone.
+        // If a user deletes the IP of a port in use, let it go and create it again later.
         _ if seen.terminating => without_our_finalizers(seen),
-        // The pod is gone, and what the record says of it is kept as it was.
+        // The pod is gone; the spec stays as it was.
         Some(_) if reserved => {
             let labels = json!({ IP_RESERVED_LABEL: "true" });
             (seen.reserved != Some(true)).then(|| patch(seen, json!({ "labels": labels }), None))
@@ -43,7 +43,7 @@ pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Ac
     }
 }
 
-/// A patch of this very state of the record: what was decided on another one does not hold.
+/// A patch that the API server applies only to this version of the object.
 fn patch(seen: &IpRecord, mut metadata: Value, spec: Option<IpSpec>) -> Action {
     metadata["uid"] = json!(seen.uid);
     metadata["resourceVersion"] = json!(seen.version);
@@ -53,13 +53,13 @@ fn patch(seen: &IpRecord, mut metadata: Value, spec: Option<IpSpec>) -> Action {
     }
 }
 
-/// Takes kube-ovn's finalizers off; those of others stay.
+/// Removes kube-ovn's finalizers and keeps others.
 fn without_our_finalizers(seen: &IpRecord) -> Option<Action> {
     let others: Vec<&String> = seen.finalizers.iter().filter(|name| !FINALIZERS.contains(&name.as_str())).collect();
     (others.len() < seen.finalizers.len()).then(|| patch(seen, json!({ "finalizers": others }), None))
 }
 
-/// What the IP shall say; `None` when no port of that name holds an address.
+/// The wanted spec of an IP. `None` if no port of that name holds an address.
 fn wanted(engine: &Engine, cluster: &Cluster, name: &str) -> Option<IpSpec> {
     let (subnet, lease) = engine.lease(name)?;
     let pod = || pod_holder(cluster, name).or_else(|| engine.is_reserved(name).then(|| expected(name))?);
@@ -72,7 +72,7 @@ fn labels(spec: &IpSpec, reserved: bool) -> BTreeMap<String, String> {
     labels.chain([(IP_RESERVED_LABEL.to_owned(), reserved.to_string())]).collect()
 }
 
-/// A stateful set's pod that is gone and expected back.
+/// The spec for the pod of a stateful set that is gone and expected to return.
 fn expected(port: &str) -> Option<IpSpec> {
     let (pod, namespace) = api::pod_of_port(port)?;
     let (pod_name, namespace) = (pod.to_owned(), namespace.to_owned());
@@ -97,7 +97,8 @@ fn node_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {
     Some(IpSpec { pod_name: node.to_owned(), node_name: node.to_owned(), pod_uid, ..IpSpec::default() })
 }
 
-/// Records of other shapes (another provider's, a virtual address) are none of ours and stay.
+/// Whether an IP has the name of a pod's or a node's port. Others, for example of another provider or of a virtual IP,
+/// are not changed.
 fn is_ours(seen: &IpRecord) -> bool {
     let IpSpec { pod_name, namespace, node_name, .. } = &seen.spec;
     let pod_shape = !namespace.is_empty() && *seen.name == *api::pod_port(pod_name, namespace);

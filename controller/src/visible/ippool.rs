@@ -1,5 +1,5 @@
-//! An IPPool: its status. We need no finalizer, since who holds an address of a pool keeps it when the pool goes; one that a
-//! kube-ovn before us has left is taken off.
+//! An IPPool: its status, and the removal of kube-ovn's finalizer. This controller needs no finalizer, because a
+//! deleted pool does not affect the pods that have its addresses.
 
 use api::{FINALIZER, IpPoolStatus, PoolInForce};
 use serde_json::json;

@@ -1,5 +1,4 @@
-//! The annotations of a Pod and of a Node: the place that it has in a subnet. They are for users and tools to read; node
-//! agents read IP objects.
+//! The network annotations of a Pod and of a Node, for users and tools. Node agents read IP objects instead.
 
 use api::annotations::CHASSIS;
 use api::{Addresses, Family, FieldError, Placement, SubnetDef};
@@ -38,7 +37,7 @@ pub(super) fn of_node(engine: &Engine, cluster: &Cluster, name: &str) -> Option<
     (!annotations.is_empty()).then(|| annotate(&node.uid, &json!(annotations)))
 }
 
-/// The place that a lease in a subnet is, unless the object says just that already.
+/// The placement of a lease, unless the annotations already show it.
 fn placement_change(
     subnet: &SubnetDef,
     gateway: Addresses,
@@ -49,7 +48,7 @@ fn placement_change(
         switch: subnet.name.clone(),
         ips: lease.ips,
         mac: lease.mac,
-        // The whole subnet's, also for a pod of one family, as kube-ovn has it.
+        // Both networks of a dual-stack subnet, even for a pod of one family, as in kube-ovn.
         cidrs: subnet.cidrs,
         gateway,
         complete: true,
@@ -57,13 +56,13 @@ fn placement_change(
     (annotated.as_ref().ok().and_then(Option::as_ref) != Some(&place)).then_some(place)
 }
 
-/// The current gateways, with those of `given` in place of their families'.
+/// The current gateways, replaced by those of `given` for its families.
 fn replace_families(current: Addresses, given: Addresses) -> Option<Addresses> {
     let family = |family| given.get(family).or(current.get(family)).copied();
     Addresses::from_options(family(Family::V4), family(Family::V6))
 }
 
-/// With the uid, so that a namesake is not told.
+/// A patch with the uid, so that it does not apply to another object of the same name.
 fn annotate(uid: &str, annotations: &Value) -> Action {
     Action::merge(&json!({ "metadata": { "uid": uid, "annotations": annotations } }))
 }

@@ -1,6 +1,6 @@
-//! The world: decided facts about subnets, nodes and ports, and what an event makes dirty.
+//! The world: decisions about subnets, nodes, pools and ports, and the keys that a change makes dirty.
 //!
-//! The owner (one task of the controller) is the only writer. Setting a thing to what it is already marks nothing.
+//! The owner task of the controller is the only writer. Setting an object to its current value marks nothing dirty.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use api::{Addresses, Cidr, Cidrs, IpRange, Mac, SubnetDef};
 
-/// Names that the install chooses once.
+/// Names that the installation chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The one logical router that ties all switches together; `ovn-cluster` unless asked otherwise.
+    /// The logical router that connects all switches; `ovn-cluster` by default.
     pub router: Arc<str>,
-    /// The subnet, and logical switch, on which every node has its `ovn0`; `join` unless asked otherwise.
+    /// The subnet and logical switch with the `ovn0` of every node; `join` by default.
     pub node_switch: Arc<str>,
 }
 
@@ -23,7 +23,7 @@ impl Default for Settings {
     }
 }
 
-/// A node with its place on the join switch.
+/// A node with its address on the join switch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// The Node's name.
@@ -34,31 +34,32 @@ pub struct Node {
     pub join: Addresses,
     /// The MAC address of its `ovn0`.
     pub mac: Mac,
-    /// Its own addresses outside the pod network (`InternalIP`), of either family.
+    /// Its own addresses (`InternalIP`), of either family.
     pub internal: BTreeSet<IpAddr>,
 }
 
-/// A pod's port with the address that it was given.
+/// A pod's port and address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
     /// The logical switch port's name, `<pod>.<namespace>`.
     pub name: Arc<str>,
     /// The Pod's uid; seeds the ids of new rows.
     pub uid: Arc<str>,
-    /// `<namespace>/<pod>`, for `external_ids:pod`.
+    /// `<namespace>/<pod>`, the value of `external_ids:pod`.
     pub pod: Arc<str>,
-    /// The subnet that the address is from.
+    /// The subnet of the address.
     pub subnet: Arc<str>,
-    /// One address per family of the subnet.
+    /// One address per family.
     pub ips: Addresses,
     /// The interface's MAC address.
     pub mac: Mac,
-    /// Whether the port may send from its own addresses only.
+    /// Whether the port may send only from its own addresses.
     pub port_security: bool,
-    /// The gateway that the pod was given, when the subnet's is another one by now. The router answers for it as long as
-    /// such a port exists.
+    /// The gateway that the pod was given, if it is not the current gateway of the subnet. The router answers for it
+    /// while such a port exists.
     pub gateway: Option<Addresses>,
-    /// The networks that the pod was given, when the subnet's are others by now: it reaches neither end of these.
+    /// The networks that the pod was given, if they are not the current ones. The pod cannot reach the first and the
+    /// last address of these networks.
     pub cidrs: Option<Cidrs>,
 }
 
@@ -73,10 +74,10 @@ pub struct PoolSet {
     pub ranges: Vec<IpRange>,
 }
 
-/// What is compiled on its own: one object, one set of facts.
+/// A unit of compilation: one object and its facts.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
-    /// What exists without any object: the router and the address sets.
+    /// The facts that exist without any object: the router and the address sets.
     Base,
     /// A subnet, by name.
     Subnet(Arc<str>),
@@ -88,7 +89,7 @@ pub enum Key {
     Port(Arc<str>),
 }
 
-/// Everything that the northbound database is compiled from.
+/// The state that the northbound database is compiled from.
 #[derive(Debug, Clone)]
 pub struct World {
     pub(crate) settings: Settings,
@@ -96,17 +97,17 @@ pub struct World {
     pub(crate) pools: BTreeMap<Arc<str>, PoolSet>,
     pub(crate) nodes: BTreeMap<Arc<str>, Node>,
     pub(crate) ports: BTreeMap<Arc<str>, Port>,
-    /// Reverse index: the ports of each subnet, whether that subnet is known or not.
+    /// Reverse index: the ports of each subnet, even if the subnet does not exist.
     ports_of: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
-    /// Reverse index: how many ports of each subnet were given each gateway of earlier.
+    /// Reverse index: the number of ports with each former gateway, by subnet.
     retired_gateways: BTreeMap<Arc<str>, BTreeMap<IpAddr, usize>>,
-    /// Reverse index: how many ports of each subnet were given each network of earlier.
+    /// Reverse index: the number of ports with each set of former networks, by subnet.
     former_networks: BTreeMap<Arc<str>, BTreeMap<Cidrs, usize>>,
     dirty: BTreeSet<Key>,
 }
 
 impl World {
-    /// An empty world; [`Key::Base`] is dirty from the start.
+    /// An empty world, in which [`Key::Base`] is dirty.
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
@@ -121,7 +122,7 @@ impl World {
         }
     }
 
-    /// The names that the install chose.
+    /// The names that the installation chose.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -142,7 +143,7 @@ impl World {
         self.dirty.insert(Key::Subnet(name));
     }
 
-    /// Removes a subnet. Its ports lose their rows with it and get them back if it returns.
+    /// Removes a subnet. Its ports have no rows until it is set again.
     pub fn remove_subnet(&mut self, name: &str) {
         if let Some((name, _)) = self.subnets.remove_entry(name) {
             self.mark_ports_of(&name);
@@ -246,12 +247,12 @@ impl World {
         self.ports_of.get(subnet).into_iter().flatten()
     }
 
-    /// The gateways of earlier that ports of a subnet were given.
+    /// The former gateways that ports of a subnet still use.
     pub fn retired_gateways(&self, subnet: &str) -> impl Iterator<Item = IpAddr> {
         self.retired_gateways.get(subnet).into_iter().flat_map(BTreeMap::keys).copied()
     }
 
-    /// The networks of earlier that ports of a subnet were given.
+    /// The former networks that ports of a subnet still use.
     pub fn former_networks(&self, subnet: &str) -> impl Iterator<Item = Cidr> {
         self.former_networks
             .get(subnet)
@@ -275,7 +276,7 @@ impl World {
         !self.dirty.is_empty()
     }
 
-    /// Every key that has facts, for a compile from scratch.
+    /// Every key that can have facts, for a compilation from scratch.
     pub fn keys(&self) -> impl Iterator<Item = Key> {
         std::iter::once(Key::Base)
             .chain(self.subnets.keys().cloned().map(Key::Subnet))
@@ -284,7 +285,7 @@ impl World {
             .chain(self.ports.keys().cloned().map(Key::Port))
     }
 
-    /// Nodes have their port there, and private subnets let its addresses in.
+    /// Nodes have a port on the node switch, and private subnets allow traffic from its addresses.
     fn mark_users_of_node_switch(&mut self) {
         self.dirty.extend(self.nodes.keys().cloned().map(Key::Node));
         let private = self.subnets.iter().filter(|(_, subnet)| subnet.private);

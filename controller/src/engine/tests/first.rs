@@ -1,15 +1,15 @@
-//! Who was first stays first: pools, node addresses, names of ports and places in the order of waiting, over a change of
-//! leaders too.
+//! Precedence: the first pool, node or port that claims something keeps it, also after a change of leaders. The same
+//! holds for the order of waiting pods.
 
 use super::*;
 
-/// Another replica takes over.
+/// Another replica becomes the leader.
 fn change_of_leaders(scene: &mut Scene) {
     let replica = recovery::written(scene);
     scene.engine = Engine::recover(install(), &scene.cluster, &replica);
 }
 
-/// The watch shows what the controller writes to the status of a pool.
+/// The watch reports the status that the controller writes to a pool.
 fn status_arrives(scene: &mut Scene, name: &str) {
     let object = Object::IpPool(name.into());
     let status = crate::visible::status(&scene.engine, &scene.cluster, &object, jiff::Timestamp::UNIX_EPOCH).unwrap();
@@ -19,7 +19,7 @@ fn status_arrives(scene: &mut Scene, name: &str) {
 }
 
 #[test]
-fn a_pool_that_was_edited_into_anothers_addresses_does_not_win_them_by_a_restart() {
+fn a_pool_edited_to_overlap_another_does_not_win_by_a_change_of_leaders() {
     let mut scene = Scene::new();
     scene.pool("a", "ovn-default", &["10.16.0.10"], &[]);
     scene.pool("b", "ovn-default", &["10.16.0.20..10.16.0.29"], &[]);
@@ -40,7 +40,7 @@ fn a_pool_that_was_edited_into_anothers_addresses_does_not_win_them_by_a_restart
 }
 
 #[test]
-fn of_two_nodes_with_one_address_the_first_has_it_and_the_other_is_told() {
+fn of_two_nodes_with_one_address_the_first_owns_it_and_the_other_is_reported() {
     let mut scene = Scene::new();
     scene.happens(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.1"))));
     scene.happens(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.1"))));
@@ -66,7 +66,7 @@ fn of_two_nodes_with_one_address_the_first_has_it_and_the_other_is_told() {
 }
 
 #[test]
-fn pods_are_served_in_the_order_in_which_they_began_to_wait() {
+fn waiting_pods_are_served_in_order_of_creation() {
     let mut scene = Scene::new();
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/30" }));
     let named = json!({ "ovn.kubernetes.io/logical_switch": "net" });
@@ -85,7 +85,7 @@ fn pods_are_served_in_the_order_in_which_they_began_to_wait() {
 }
 
 #[test]
-fn a_port_has_one_owner() {
+fn a_port_name_has_one_owner() {
     let mut scene = Scene::new();
     let port = "foo.bar-ovn-cluster";
     scene.namespace("bar-ovn-cluster", json!({}));
@@ -98,7 +98,7 @@ fn a_port_has_one_owner() {
     assert_eq!(scene.facts_about(port).iter().filter(|fact| fact.starts_with("Logical_Switch_Port")).count(), 1);
     scene.happens(Event::Subnets(WatchEvent::Delete(subnet("foo.bar", json!({ "cidrBlock": "10.33.0.0/24" })))));
     assert_eq!(scene.outcome("bar-ovn-cluster/foo"), "10.16.0.2 of ovn-default");
-    // The other way around.
+    // The same in the other order.
     scene.subnet("foo.bar", json!({ "cidrBlock": "10.33.0.0/24" }));
     let verdict = format!("{:?}", scene.engine.verdict("foo.bar"));
     assert!(verdict.contains("as that of pod bar-ovn-cluster/foo is"), "{verdict}");

@@ -1,10 +1,10 @@
-//! The laws, under random histories of a small cluster. The engine, the outbox and the queue are the real ones; the API server
-//! answers late, in any order, with conflicts, refusals and lost replies, and its watch reports late:
+//! Invariants under random histories of a small cluster. The engine, the outbox and the queue are real. The API server
+//! answers late and in any order, with conflicts, refusals and lost responses, and its watch is delayed.
 //!
-//! 1. Deciding about everything once more changes nothing: no change is missed, and nobody waits who could be served.
-//! 2. Every pod that wants a network has an address or a reason why not.
-//! 3. Our writes come to an end, and at the end the API server shows what was wanted.
-//! 4. A new leader keeps everybody's addresses, and wants the same rows.
+//! 1. Deciding about all objects again changes nothing: no change is missed, and no pod waits that could be served.
+//! 2. Every pod that needs a network has an address or a reason why not.
+//! 3. The writes end, and then the API server shows the wanted state.
+//! 4. A new leader keeps all addresses and compiles the same rows.
 
 mod server;
 
@@ -21,41 +21,41 @@ use crate::publish::queue::Queue;
 use crate::publish::{Done, Outbox, Outcome, Started, Target, Write};
 use server::ApiServer;
 
-/// What happens to the cluster.
+/// A step of a history.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A user makes an object, or writes it anew.
+    /// A user creates or replaces an object.
     Put(&'static str, String, Value),
-    /// A user deletes it; with finalizers it stays until these are gone.
+    /// A user deletes an object. It stays while it has finalizers.
     Delete(&'static str, String),
-    /// A user deletes it without regard to finalizers.
+    /// A user removes the finalizers and deletes the object.
     Force(&'static str, String),
-    /// The watch reports so many events.
+    /// The watch reports this many events.
     Watch(usize),
-    /// The leader decides, and hands over what users are to see.
+    /// The leader decides and publishes.
     Turn,
-    /// So many writes start.
+    /// This many writes start.
     Start(usize),
-    /// The API server answers a write that is in flight.
+    /// The API server answers a write in flight.
     Answer(prop::sample::Index, Fate),
-    /// Another replica takes over.
+    /// Another replica becomes the leader.
     Lead,
 }
 
-/// What becomes of a write.
+/// The result of a write.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
-    /// The API server takes it, or sees a conflict.
+    /// The API server accepts it or reports a conflict.
     Served,
-    /// The same, and the reply is lost.
+    /// The same, but the response is lost.
     ReplyLost,
-    /// The API server cannot be reached.
+    /// The API server does not get the request.
     Unreachable,
     /// An admission rule refuses it.
     Refused,
 }
 
-/// The API server, our leader and the rows that it has written.
+/// The API server, the leader, and its writes.
 struct Life {
     server: ApiServer,
     scene: Scene,
@@ -64,7 +64,7 @@ struct Life {
     handed_over: mpsc::UnboundedReceiver<Write>,
     queue: Queue,
     in_flight: Vec<Started>,
-    /// Writes of earlier leaders that the API server may still get.
+    /// Writes of former leaders that may still arrive.
     late: Vec<Started>,
     now: Instant,
 }
@@ -122,7 +122,7 @@ impl Life {
         }
     }
 
-    /// Returns whether anything was handed over.
+    /// Returns whether a write was sent.
     fn turn(&mut self) -> bool {
         let due = self.outbox.take_due(self.now);
         self.scene.engine.mark_unpublished(due);
@@ -190,7 +190,7 @@ impl Life {
         self.late.append(&mut self.in_flight);
     }
 
-    /// What there is to write that has not been written, in a cluster in which everything has arrived.
+    /// The differences that remain when all events have arrived.
     fn unwritten(&self) -> Vec<String> {
         let Scene { cluster, engine } = &self.scene;
         let main = |object: &Object| crate::visible::write(engine, cluster, object);
@@ -200,7 +200,8 @@ impl Life {
         differs.map(|(object, action)| format!("{object:?}: {action:?}")).collect()
     }
 
-    /// Whatever can be seen of the decisions, a line for each. Of several reasons against an object any may be given.
+    /// The visible decisions, one line each. If there are several reasons for a refusal, any of them may be reported,
+    /// so reasons are left out.
     fn decisions(&mut self) -> BTreeSet<String> {
         let Scene { cluster, engine } = &self.scene;
         let mut lines = BTreeSet::new();
@@ -216,7 +217,7 @@ impl Life {
             lines.insert(format!("{name}: {:?}, {:?}", engine.subnet_of(cluster, name), engine.pools_that_list(name)));
         }
         lines.extend(self.scene.facts_about(""));
-        // Any of the addresses in the way may be named.
+        // The message may name any of the conflicting addresses.
         let lasting = |line: String| match line.split_once("AddressesInConflict").or(line.split_once(" is in use by "))
         {
             Some((before, _)) => before.to_owned(),
@@ -225,7 +226,7 @@ impl Life {
         lines.into_iter().map(lasting).collect()
     }
 
-    /// Who holds what.
+    /// The holders of addresses.
     fn leases(&self) -> BTreeSet<String> {
         let Scene { cluster, engine } = &self.scene;
         let ports = cluster.pods.keys().cloned().chain(cluster.nodes.values().map(Node::port));
@@ -287,7 +288,7 @@ fn same(before: &BTreeSet<String>, now: &BTreeSet<String>) {
     assert!(gone.is_empty() && new.is_empty(), "was {gone:#?}, is {new:#?}");
 }
 
-/// What the watch reports of an object; `None` for a pod that wants no network.
+/// The watch event for an object; `None` for a pod that needs no network.
 fn event(kind: &str, mut value: Value, gone: bool) -> Option<Event> {
     if value["spec"].is_null() {
         value.as_object_mut()?.remove("spec");
@@ -312,14 +313,14 @@ fn one_of(all: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
     prop::sample::select(all)
 }
 
-/// One of them, mostly none.
+/// One of the values or, mostly, none.
 fn rarely(all: &'static [&'static str]) -> impl Strategy<Value = Option<&'static str>> {
     prop::option::weighted(0.3, one_of(all))
 }
 
 const NAMESPACES: &[&str] = &["default", "blue"];
 const NETS: &[&str] = &["net", "other"];
-/// The third is in the service range, the last are no networks at all.
+/// One is in the service range; the last two are invalid.
 const CIDRS: &[&str] = &[
     "10.33.0.0/29",
     "10.33.0.0/28",
@@ -468,7 +469,7 @@ proptest! {
         life.a_new_leader_decides_the_same();
     }
 
-    /// Namespaces that ask for one subnet at the same time are all bound, in whatever order writes and watches arrive.
+    /// Namespaces that ask for one subnet at the same time are all bound, regardless of the order of writes and events.
     #[test]
     fn twelve_namespaces_that_ask_at_once_are_bound(
         steps in prop::collection::vec(concurrency(), 0..80), made_by_them in any::<bool>(), at in 0..12_usize,
@@ -500,7 +501,7 @@ proptest! {
     }
 }
 
-/// Steps of nobody but the controller and the API server.
+/// Steps of the controller and the API server only.
 fn concurrency() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (1..6_usize).prop_map(Step::Watch),

@@ -1,4 +1,4 @@
-//! IPPools: in force or not, whose pods live in them, and what users see.
+//! Tests of IPPools: verdicts, the addresses of their pods, and their statuses.
 
 use super::*;
 use crate::cluster::StatefulSet;
@@ -16,21 +16,21 @@ fn problem(scene: &Scene, pool: &str) -> String {
     }
 }
 
-/// What the status of a pool would be written as.
+/// The status that would be written to a pool.
 fn status(scene: &Scene, pool: &str) -> Value {
     let object = Object::IpPool(pool.into());
     let write = visible::status(&scene.engine, &scene.cluster, &object, jiff::Timestamp::UNIX_EPOCH).unwrap();
     write.patch()["status"].clone()
 }
 
-/// The annotations that a namespace would be written.
+/// The annotations that would be written to a namespace.
 fn annotated(scene: &Scene, namespace: &str) -> Value {
     let write = visible::write(&scene.engine, &scene.cluster, &Object::Namespace(namespace.into())).unwrap();
     write.patch()["metadata"]["annotations"].clone()
 }
 
 #[test]
-fn a_pool_s_addresses_go_to_pods_that_name_it() {
+fn pods_that_name_a_pool_get_its_addresses() {
     let mut scene = Scene::new();
     scene.pool("shop", "ovn-default", &["10.16.0.2..10.16.0.4"], &[]);
     assert_eq!(scene.pod("default/other", json!({})), "10.16.0.5 of ovn-default");
@@ -44,7 +44,7 @@ fn a_pool_s_addresses_go_to_pods_that_name_it() {
 }
 
 #[test]
-fn a_pool_has_an_address_set_while_it_asks_for_one() {
+fn a_pool_has_an_address_set_while_its_spec_asks_for_one() {
     let mut scene = Scene::new();
     let mut asking = pool("shop-a", "ovn-default", &["10.16.0.7", "10.16.0.8..10.16.0.11", "10.16.0.20/30"], &[]);
     asking.spec.enable_address_set = Some(true);
@@ -55,7 +55,7 @@ fn a_pool_has_an_address_set_while_it_asks_for_one() {
     };
     assert_eq!(set(&mut scene, "shop.a"), ["10.16.0.20/30", "10.16.0.7", "10.16.0.8/30"]);
     assert!(scene.facts_about("Address_Set shop.a ").iter().any(|fact| fact.contains("ippool=shop-a")));
-    // Another pool's set would have the same name.
+    // This pool's address set would have the same name.
     let mut other = pool("shop.a", "ovn-default", &["10.16.0.30"], &[]);
     other.spec.enable_address_set = Some(true);
     scene.happens(Event::IpPools(WatchEvent::Apply(other)));
@@ -68,7 +68,7 @@ fn a_pool_has_an_address_set_while_it_asks_for_one() {
 }
 
 #[test]
-fn a_pod_waits_for_its_pool_and_follows_it_into_its_subnet() {
+fn a_pod_waits_for_its_pool_and_gets_an_address_in_the_pools_subnet() {
     let mut scene = Scene::new();
     let refused = scene.pod("default/a", asks("shop"));
     assert_eq!(refused, "refused: pod default/a: annotation ovn.kubernetes.io/ip_pool: there is no IPPool shop");
@@ -88,7 +88,7 @@ fn a_pod_waits_for_its_pool_and_follows_it_into_its_subnet() {
 }
 
 #[test]
-fn a_bound_namespace_s_pods_live_in_its_pools_and_nowhere_else() {
+fn pods_of_a_bound_namespace_get_addresses_of_its_pools_only() {
     let mut scene = Scene::new();
     scene.namespace("shop", json!({}));
     scene.pool("one", "ovn-default", &["10.16.0.2"], &["shop"]);
@@ -97,7 +97,7 @@ fn a_bound_namespace_s_pods_live_in_its_pools_and_nowhere_else() {
     assert_eq!(scene.pod("shop/b", json!({})), "10.16.0.9 of ovn-default");
     assert!(scene.pod("shop/c", json!({})).contains("no IPv4 address is left in pool two"));
     assert_eq!(scene.pod("default/d", json!({})), "10.16.0.3 of ovn-default");
-    // An address of one's own choice is as good as with a list.
+    // A static address need not be in a pool.
     let fixed = json!({ "ovn.kubernetes.io/ip_address": "10.16.0.77" });
     assert_eq!(scene.pod("shop/fixed", fixed), "10.16.0.77 of ovn-default");
     scene.subnet("net", json!({ "cidrBlock": "10.20.0.0/24" }));
@@ -109,7 +109,7 @@ fn a_bound_namespace_s_pods_live_in_its_pools_and_nowhere_else() {
 }
 
 #[test]
-fn a_namespace_names_pools_by_annotation_and_is_told_what_binds_it() {
+fn a_namespace_names_pools_by_annotation_and_its_annotations_show_the_binding() {
     let mut scene = Scene::new();
     scene.pool("one", "ovn-default", &["10.16.0.20"], &[]);
     scene.namespace("shop", asks("one, none"));
@@ -138,7 +138,7 @@ fn a_namespace_names_pools_by_annotation_and_is_told_what_binds_it() {
 }
 
 #[test]
-fn pools_of_another_subnet_than_the_namespace_s_are_said_to_be() {
+fn pools_of_another_subnet_than_the_namespaces_are_reported() {
     let mut scene = Scene::new();
     scene.namespace("shop", json!({}));
     scene.subnet("net", json!({ "cidrBlock": "10.20.0.0/24" }));
@@ -150,7 +150,7 @@ fn pools_of_another_subnet_than_the_namespace_s_are_said_to_be() {
 }
 
 #[test]
-fn a_pool_that_cannot_be_says_which_field_is_wrong() {
+fn an_invalid_pool_names_the_wrong_field() {
     let mut scene = Scene::new();
     scene.subnet("odd", json!({ "cidrBlock": "10.33.0.0/33" }));
     scene.subnet("far", json!({ "cidrBlock": "10.34.0.0/24", "provider": "another" }));
@@ -179,7 +179,7 @@ fn a_pool_that_cannot_be_says_which_field_is_wrong() {
 }
 
 #[test]
-fn what_lies_outside_of_the_subnet_is_said_and_the_rest_is_used() {
+fn addresses_outside_of_the_subnet_are_reported_and_the_rest_is_used() {
     let mut scene = Scene::new();
     scene.pool("shop", "ovn-default", &["10.16.0.40", "10.17.0.0/30"], &[]);
     let problem = problem(&scene, "shop");
@@ -192,7 +192,7 @@ fn what_lies_outside_of_the_subnet_is_said_and_the_rest_is_used() {
 }
 
 #[test]
-fn the_status_counts_and_follows_the_pods() {
+fn the_status_follows_the_pods() {
     let mut scene = Scene::new();
     scene.pool("shop", "ovn-default", &["10.16.0.40..10.16.0.44", "10.16.0.50"], &[]);
     scene.engine.take_unpublished();
@@ -209,7 +209,7 @@ fn the_status_counts_and_follows_the_pods() {
 }
 
 #[test]
-fn a_deleted_pool_leaves_its_addresses_to_their_holders() {
+fn the_addresses_of_a_deleted_pool_stay_with_their_holders() {
     let mut scene = Scene::new();
     scene.subnet("tiny", json!({ "cidrBlock": "10.23.0.0/29", "namespaces": ["default"] }));
     scene.pool("shop", "tiny", &["10.23.0.2..10.23.0.6"], &[]);
@@ -228,7 +228,7 @@ fn a_deleted_pool_leaves_its_addresses_to_their_holders() {
 }
 
 #[test]
-fn a_stateful_set_s_pod_keeps_its_address_of_the_pool() {
+fn a_stateful_sets_pod_keeps_its_address_from_the_pool() {
     let mut scene = Scene::new();
     let set = StatefulSet { path: "default/db".into(), ordinals: 0..1 };
     scene.happens(Event::StatefulSets(WatchEvent::Apply(set)));
@@ -255,7 +255,7 @@ fn a_stateful_set_s_pod_keeps_its_address_of_the_pool() {
 }
 
 #[test]
-fn of_two_pools_the_older_one_has_the_address_over_a_change_of_leaders() {
+fn after_a_change_of_leaders_the_older_of_two_pools_has_the_address() {
     let mut scene = Scene::new();
     let aged = |name: &str, year: u16| {
         let mut pool = pool(name, "ovn-default", &["10.16.0.40..10.16.0.44"], &[]);
@@ -271,7 +271,7 @@ fn of_two_pools_the_older_one_has_the_address_over_a_change_of_leaders() {
 }
 
 #[test]
-fn one_family_of_a_dual_stack_subnet() {
+fn a_pod_can_have_one_family_of_a_dual_stack_subnet() {
     let mut scene = Scene::new();
     scene.subnet("dual", json!({ "cidrBlock": "10.20.0.0/24,fd00:20::/64", "namespaces": ["default"] }));
     let of = |family: &str| json!({ "ovn.kubernetes.io/ip_family": family });
@@ -290,7 +290,7 @@ fn one_family_of_a_dual_stack_subnet() {
 }
 
 #[test]
-fn a_namespace_of_two_pools_is_served_by_whichever_comes() {
+fn a_namespace_of_two_pools_is_served_by_either() {
     for which in ["first", "second"] {
         let mut scene = Scene::new();
         scene.namespace("default", json!({ "ovn.kubernetes.io/ip_pool": "first,second" }));
@@ -302,7 +302,7 @@ fn a_namespace_of_two_pools_is_served_by_whichever_comes() {
 }
 
 #[test]
-fn a_pool_says_what_became_of_its_subnet() {
+fn a_pool_reports_the_state_of_its_subnet() {
     let mut scene = Scene::new();
     scene.subnet("net", json!({ "cidrBlock": "10.16.0.0/24" }));
     scene.pool("pool", "net", &["10.33.0.40"], &[]);
@@ -314,7 +314,7 @@ fn a_pool_says_what_became_of_its_subnet() {
 }
 
 #[test]
-fn a_pool_that_is_of_another_subnet_now_leaves_its_addresses_to_others() {
+fn a_pool_that_moves_to_another_subnet_releases_its_addresses() {
     let mut scene = Scene::new();
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
     scene.pool("pool", "ovn-default", &["10.16.0.40"], &[]);
@@ -325,7 +325,7 @@ fn a_pool_that_is_of_another_subnet_now_leaves_its_addresses_to_others() {
 }
 
 #[test]
-fn a_namespace_of_two_subnets_gets_addresses_of_the_second_when_the_first_is_full() {
+fn a_namespace_of_two_subnets_uses_the_second_when_the_first_is_full() {
     let mut scene = Scene::new();
     scene.namespace("shop", json!({}));
     scene.subnet("a", json!({ "cidrBlock": "10.33.0.0/24", "namespaces": ["shop"] }));

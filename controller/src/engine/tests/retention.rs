@@ -1,4 +1,4 @@
-//! Static addresses, and addresses that are kept for a stateful set's pods.
+//! Tests of static addresses, and of addresses that are reserved for the pods of a stateful set.
 
 use super::*;
 use crate::cluster::StatefulSet;
@@ -47,7 +47,7 @@ fn a_static_address_has_one_holder_and_the_refusal_names_it() {
 }
 
 #[test]
-fn a_static_address_that_cannot_be_given_is_refused_with_its_reason() {
+fn an_unavailable_static_address_is_refused_with_its_reason() {
     let mut scene = Scene::new();
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24", "excludeIps": ["10.33.0.100..10.33.0.110"] }));
     for (index, (address, expected)) in [
@@ -73,7 +73,7 @@ fn a_static_address_that_cannot_be_given_is_refused_with_its_reason() {
 }
 
 #[test]
-fn a_static_address_that_is_kept_for_a_stateful_sets_pod_is_refused() {
+fn a_static_address_that_is_reserved_for_a_stateful_sets_pod_is_refused() {
     let mut scene = Scene::new();
     scene.happens(set(1));
     scene.happens(member(0, "uid-1", json!({})));
@@ -85,7 +85,7 @@ fn a_static_address_that_is_kept_for_a_stateful_sets_pod_is_refused() {
 }
 
 #[test]
-fn a_list_gives_any_free_one_and_a_stateful_set_the_one_of_its_number() {
+fn a_list_gives_a_pod_any_free_address_and_a_stateful_sets_pod_the_one_of_its_ordinal() {
     let mut scene = Scene::new();
     let list = json!({ "ovn.kubernetes.io/ip_pool": "10.16.0.60,10.16.0.61" });
     assert_eq!(scene.pod("default/a", list.clone()), "10.16.0.60 of ovn-default");
@@ -96,7 +96,7 @@ fn a_list_gives_any_free_one_and_a_stateful_set_the_one_of_its_number() {
 }
 
 #[test]
-fn a_stateful_sets_pod_gets_its_address_back_and_nobody_else_does() {
+fn only_the_stateful_sets_pod_gets_its_address_back() {
     let mut scene = Scene::new();
     scene.happens(set(2));
     scene.happens(member(0, "uid-1", json!({})));
@@ -107,13 +107,13 @@ fn a_stateful_sets_pod_gets_its_address_back_and_nobody_else_does() {
     assert_eq!(scene.pod("default/other", json!({})), "10.16.0.3 of ovn-default");
     scene.happens(member(0, "uid-2", json!({})));
     assert_eq!(scene.outcome("default/db-0"), "10.16.0.2 of ovn-default");
-    // Without a deletion in between, as after a relist.
+    // Without a deletion event, as after a relist.
     scene.happens(member(0, "uid-3", json!({})));
     assert_eq!(scene.outcome("default/db-0"), "10.16.0.2 of ovn-default");
 }
 
 #[test]
-fn a_reserved_address_is_freed_by_scaling_down_by_deleting_the_set_and_by_deleting_its_record() {
+fn scaling_down_deleting_the_set_and_deleting_the_ip_release_a_reserved_address() {
     for free in [
         |scene: &mut Scene| scene.happens(set(0)),
         |scene: &mut Scene| {
@@ -153,7 +153,7 @@ fn a_reserved_address_is_kept_over_a_change_of_leaders() {
 }
 
 #[test]
-fn a_stateful_sets_pod_that_has_ended_keeps_its_address_over_a_change_of_leaders() {
+fn a_terminated_pod_of_a_stateful_set_keeps_its_address_over_a_change_of_leaders() {
     let mut scene = Scene::new();
     scene.happens(set(1));
     scene.happens(member(0, "uid-1", json!({})));
@@ -174,7 +174,7 @@ fn a_stateful_sets_pod_that_has_ended_keeps_its_address_over_a_change_of_leaders
 }
 
 #[test]
-fn a_kept_address_gives_way_to_a_new_wish() {
+fn a_new_wish_replaces_a_reserved_address() {
     let mut scene = Scene::new();
     scene.happens(set(1));
     scene.happens(member(0, "uid-1", json!({})));
@@ -184,7 +184,7 @@ fn a_kept_address_gives_way_to_a_new_wish() {
 }
 
 #[test]
-fn an_address_that_was_reserved_before_it_was_on_record_is_put_on_record() {
+fn an_ip_object_is_created_for_a_reserved_address_without_one() {
     let mut scene = Scene::new();
     scene.happens(set(1));
     scene.happens(member(0, "uid-1", json!({})));
@@ -199,7 +199,7 @@ fn an_address_that_was_reserved_before_it_was_on_record_is_put_on_record() {
 }
 
 #[test]
-fn a_record_of_a_reserved_address_that_is_deleted_is_let_go() {
+fn a_deleted_ip_object_of_a_reserved_address_loses_only_our_finalizer() {
     let mut scene = Scene::new();
     scene.happens(set(1));
     scene.happens(member(0, "uid-1", json!({})));

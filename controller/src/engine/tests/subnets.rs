@@ -1,4 +1,4 @@
-//! Subnets: in force, refused, held, released; and the nodes on the join subnet.
+//! Tests of the verdicts on subnets, their bindings, and of nodes on the join subnet.
 
 use super::*;
 use crate::engine::Verdict;
@@ -11,7 +11,7 @@ fn problem(scene: &Scene, subnet: &str) -> String {
 }
 
 #[test]
-fn a_subnet_that_cannot_be_says_which_field_is_wrong() {
+fn an_invalid_subnet_names_the_wrong_field() {
     for (spec, expected) in [
         (json!({ "cidrBlock": "10.16.8.0/24" }), "overlaps 10.16.0.0/16 of subnet ovn-default"),
         (json!({ "cidrBlock": "100.64.3.0/24" }), "overlaps 100.64.0.0/16 of subnet join"),
@@ -31,7 +31,7 @@ fn a_subnet_that_cannot_be_says_which_field_is_wrong() {
 }
 
 #[test]
-fn a_flag_that_came_too_late_for_its_subnet_is_told_of() {
+fn a_flag_that_differs_from_an_existing_subnet_is_reported() {
     let mut scene = Scene::new();
     assert_eq!(scene.engine.ineffective_flags(&scene.cluster), [""; 0]);
     scene.subnet("ovn-default", json!({ "cidrBlock": "10.17.0.0/16", "default": true }));
@@ -41,7 +41,7 @@ fn a_flag_that_came_too_late_for_its_subnet_is_told_of() {
 }
 
 #[test]
-fn a_node_that_comes_with_an_address_inside_a_subnet_is_told() {
+fn a_node_with_an_address_inside_a_subnet_is_reported() {
     let mut scene = Scene::new();
     scene.subnet("over", json!({ "cidrBlock": "172.31.0.0/24" }));
     scene.happens(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.1"))));
@@ -81,7 +81,7 @@ fn two_namespaces_that_want_one_cidr_under_different_names_do_not_both_get_it() 
 }
 
 #[test]
-fn pods_of_an_unusable_subnet_are_told_why_and_served_once_it_is_mended() {
+fn pods_of_an_invalid_subnet_get_the_reason_and_are_served_once_it_is_valid() {
     let mut scene = Scene::new();
     scene.namespace("shop", json!({}));
     scene.subnet("odd", json!({ "cidrBlock": "10.33.0.0/33", "namespaces": ["shop"] }));
@@ -91,7 +91,7 @@ fn pods_of_an_unusable_subnet_are_told_why_and_served_once_it_is_mended() {
 }
 
 #[test]
-fn an_edit_that_makes_no_sense_leaves_in_force_what_was() {
+fn an_invalid_edit_leaves_the_previous_definition_in_force() {
     let mut scene = Scene::new();
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
     let named = json!({ "ovn.kubernetes.io/logical_switch": "net" });
@@ -104,7 +104,7 @@ fn an_edit_that_makes_no_sense_leaves_in_force_what_was() {
 }
 
 #[test]
-fn a_subnet_in_use_says_who_holds_it_and_goes_with_the_last_one() {
+fn a_deleted_subnet_in_use_names_the_holders_and_is_released_with_the_last_one() {
     let mut scene = Scene::new();
     let spec = json!({ "cidrBlock": "10.33.0.0/24" });
     scene.subnet("net", spec.clone());
@@ -121,7 +121,7 @@ fn a_subnet_in_use_says_who_holds_it_and_goes_with_the_last_one() {
 }
 
 #[test]
-fn a_node_gets_its_place_on_the_join_subnet_and_loses_it_when_it_goes() {
+fn a_node_gets_an_address_of_the_join_subnet_and_releases_it_when_it_is_deleted() {
     let mut scene = Scene::new();
     scene.happens(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.1"))));
     scene.happens(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.2"))));
@@ -137,7 +137,7 @@ impl Scene {
         self.happens(Event::Namespaces(WatchEvent::Apply(labelled(name, labels, json!({})))));
     }
 
-    /// The subnet that a namespace's next pod would be in.
+    /// The subnet of the namespace's next pod.
     fn home(&self, namespace: &str) -> String {
         self.engine.subnet_of(&self.cluster, namespace).unwrap().to_string()
     }
@@ -177,7 +177,7 @@ fn a_namespace_is_bound_by_its_labels_and_follows_them() {
 }
 
 #[test]
-fn a_list_goes_before_a_wish_and_a_wish_before_labels() {
+fn a_list_takes_precedence_over_a_wish_and_a_wish_over_labels() {
     let mut scene = Scene::new();
     let labels = json!({ "team": "red" });
     scene.labelled("shop", labels.clone());
@@ -192,7 +192,7 @@ fn a_list_goes_before_a_wish_and_a_wish_before_labels() {
     assert!(scene.engine.open_wish(&scene.cluster.namespaces["shop"]).is_some(), "labels do not grant it");
     scene.labelled("shop", labels.clone());
     assert_eq!(scene.home("shop"), "a-labels");
-    // A namespace that is listed and selected stays selected when it is listed no more.
+    // A namespace that is both listed and selected stays selected when it is no longer listed.
     let both = |names: Value| json!({ "cidrBlock": "10.35.0.0/24", "namespaces": names, "namespaceSelectors": [{ "matchLabels": labels }] });
     scene.subnet("a-labels", both(json!(["shop"])));
     scene.subnet("a-labels", both(json!([])));
@@ -202,7 +202,7 @@ fn a_list_goes_before_a_wish_and_a_wish_before_labels() {
 }
 
 #[test]
-fn a_pod_that_waits_is_served_when_its_namespace_s_label_changes() {
+fn a_waiting_pod_is_served_when_its_namespaces_labels_change() {
     let mut scene = Scene::new();
     scene.labelled("shop", json!({}));
     scene.subnet("tiny", json!({ "cidrBlock": "10.23.0.0/30", "namespaces": ["shop"] }));
@@ -224,7 +224,7 @@ fn a_pod_that_waits_is_served_when_its_namespace_s_label_changes() {
 }
 
 #[test]
-fn a_network_moves_only_when_nobody_is_left_outside() {
+fn a_network_moves_only_if_all_addresses_in_use_lie_inside() {
     for (to, left_outside) in [
         ("10.34.0.0/24", "10.34.0.0/24 leaves 10.33.0.2 outside, which a.default holds"),
         ("10.33.0.128/25", "10.33.0.128/25 leaves 10.33.0.2 outside, which a.default holds"),
@@ -245,7 +245,7 @@ fn a_network_moves_only_when_nobody_is_left_outside() {
 }
 
 #[test]
-fn a_network_grows_under_running_pods_and_new_ones_use_all_of_it() {
+fn a_network_grows_under_running_pods_and_new_pods_use_all_of_it() {
     let mut scene = Scene::new();
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/30" }));
     let named = json!({ "ovn.kubernetes.io/logical_switch": "net" });
@@ -273,7 +273,7 @@ fn router_addresses(scene: &mut Scene) -> String {
 }
 
 #[test]
-fn a_gateway_moves_and_answers_for_the_pods_that_know_the_old_one() {
+fn a_gateway_moves_and_the_router_answers_for_the_old_one() {
     let mut scene = Scene::new();
     let spec = |gateway: &str| json!({ "cidrBlock": "10.33.0.0/29", "gateway": gateway });
     scene.subnet("net", spec("10.33.0.1"));
@@ -293,7 +293,7 @@ fn a_gateway_moves_and_answers_for_the_pods_that_know_the_old_one() {
     };
     assert_eq!((gateway(&scene, "a.default"), gateway(&scene, "b.default")), (json!("10.33.0.1"), json!("10.33.0.6")));
 
-    // It moves again, and another replica takes over.
+    // It moves again, and another replica becomes the leader.
     scene.subnet("net", spec("10.33.0.5"));
     let replica = recovery::written(&scene);
     scene.engine = Engine::recover(install(), &scene.cluster, &replica);
@@ -306,7 +306,7 @@ fn a_gateway_moves_and_answers_for_the_pods_that_know_the_old_one() {
 }
 
 #[test]
-fn a_network_of_the_nodes_is_not_taken_and_one_that_comes_later_is_told() {
+fn a_network_that_overlaps_a_nodes_is_refused_and_a_later_overlap_is_reported() {
     let mut scene = Scene::new();
     scene.happens(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.2"))));
     let report = |networks: &str| {
@@ -325,7 +325,7 @@ fn a_network_of_the_nodes_is_not_taken_and_one_that_comes_later_is_told() {
         assert_eq!(problem(&scene, "lan"), format!("subnet lan: spec.cidrBlock: {why}"));
         assert!(scene.facts_about("lan").is_empty());
     }
-    // The interface goes, and comes back when pods live there.
+    // The interface disappears, and returns when the subnet has pods.
     scene.subnet("net", json!({ "cidrBlock": "10.40.0.0/24", "mtu": 9000 }));
     scene.happens(report("eth0@10.40.0.0/16"));
     assert_eq!(scene.engine.verdict("net"), Some(&Verdict::Valid), "what is in force stays");
@@ -343,14 +343,14 @@ fn a_network_of_the_nodes_is_not_taken_and_one_that_comes_later_is_told() {
 }
 
 #[test]
-fn nothing_new_is_accepted_before_the_nodes_networks_are_known_and_what_is_in_force_stays() {
+fn no_new_network_is_accepted_before_the_nodes_networks_are_known() {
     let mut scene = Scene::new();
     scene.subnet("old", json!({ "cidrBlock": "10.33.0.0/24" }));
     assert!(scene.pod("default/a", json!({ "ovn.kubernetes.io/logical_switch": "old" })).starts_with("10.33."));
     let replica = recovery::written(&scene);
     scene.cluster.reported = false;
     scene.cluster.observe(Event::Subnets(WatchEvent::Apply(subnet("new", json!({ "cidrBlock": "172.30.0.0/24" })))));
-    // The service range is another one by now, too.
+    // The service range has changed as well.
     let install = Install { services: "10.33.0.0/16".parse().unwrap(), ..install() };
     scene.engine = Engine::recover(install, &scene.cluster, &replica);
     assert_eq!(scene.engine.verdict("old"), Some(&Verdict::Valid));
