@@ -25,8 +25,9 @@ pub async fn run(client: Client, owner: mpsc::Sender<Event>) {
                 slices.clear();
                 listed = false;
             }
-            Ok(watcher::Event::InitApply(slice)) => drop(slices.insert(name(&slice), addresses(&slice))),
-            Ok(watcher::Event::Apply(slice)) => drop(slices.insert(name(&slice), addresses(&slice))),
+            Ok(watcher::Event::InitApply(slice) | watcher::Event::Apply(slice)) => {
+                slices.insert(name(&slice), addresses(&slice));
+            }
             Ok(watcher::Event::Delete(slice)) => drop(slices.remove(&name(&slice))),
             Ok(watcher::Event::InitDone) => listed = true,
             Err(error) => {

@@ -40,28 +40,28 @@ pub async fn run(
 ) {
     let mut connected = southbound.connected();
     let mut removed = Removed::default();
-    let mut reported = BTreeMap::new();
+    let mut last_reports = BTreeMap::new();
     loop {
         let now = Instant::now();
         if *connected.borrow() {
             let reports = southbound.read(reports);
-            if reports != reported {
-                reported.clone_from(&reports);
+            if reports != last_reports {
+                last_reports.clone_from(&reports);
                 if owner.send(Event::Reports(reports)).await.is_err() {
                     return;
                 }
             }
         }
         let known = nodes.borrow_and_update().clone();
-        let wake = match known {
+        let next_removal = match known {
             Some(known) if *connected.borrow_and_update() => remove(&southbound, &known, &mut removed, now).await,
             _ => None,
         };
         tokio::select! {
-            changed = nodes.changed() => if changed.is_err() { return },
+            result = nodes.changed() => if result.is_err() { return },
             _ = changes.next() => {}
             _ = connected.changed() => {}
-            () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
+            () = sleep_until(next_removal.unwrap_or(now)), if next_removal.is_some() => {}
         }
     }
 }

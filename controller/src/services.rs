@@ -83,8 +83,8 @@ async fn compare(
     }
 }
 
-/// Describes the difference, if there is one. If the API server has only its default ServiceCIDR, the flag must name
-/// the same networks. If more ServiceCIDRs exist, each must lie inside the network that the flag names.
+/// Describes the difference, if there is one. If the API server has only its default `ServiceCIDR`, the flag must name
+/// the same networks. If more `ServiceCIDR` objects exist, each must lie inside the network that the flag names.
 fn difference(flag: &Cidrs, ranges: &Ranges) -> Option<String> {
     let known = |cidr: &Cidr| flag.get(cidr.family()).is_some_and(|flag| flag.covers(cidr));
     let unknown = ranges.iter().find(|(_, cidrs)| !cidrs.iter().all(known));

@@ -72,21 +72,21 @@ impl Engine {
     /// Claims the addresses of a node and releases those that it no longer has. Returns the addresses that it owns. If
     /// two nodes have the same address, the first one owns it until it releases it.
     pub(super) fn claim_addresses(&mut self, node: &Arc<str>, wanted: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
-        let owned = self.node_addresses.iter().filter(|(_, owner)| *owner == node).map(|(ip, _)| *ip);
-        for ip in owned.filter(|ip| !wanted.contains(ip)).collect::<Vec<_>>() {
+        let former = self.node_addresses.iter().filter(|(_, owner)| *owner == node).map(|(ip, _)| *ip);
+        for ip in former.filter(|ip| !wanted.contains(ip)).collect::<Vec<_>>() {
             self.node_addresses.remove(&ip);
             self.undecided.extend(self.contenders.remove(&ip).unwrap_or_default().into_iter().map(Object::Node));
         }
-        let mut own = BTreeSet::new();
+        let mut claimed = BTreeSet::new();
         for ip in wanted {
             let owner = self.node_addresses.entry(*ip).or_insert_with(|| Arc::clone(node));
             if owner == node {
-                own.insert(*ip);
+                claimed.insert(*ip);
             } else {
                 self.contenders.entry(*ip).or_default().insert(Arc::clone(node));
             }
         }
-        own
+        claimed
     }
 
     /// The message about an address of a node that another node owns, if any.

@@ -112,10 +112,10 @@ impl Term {
         let refused = matches!(done.outcome, Outcome::Refused(_));
         let again = self.outbox.ended(done, Instant::now());
         let due = again.is_some() || refused;
-        again.into_iter().for_each(|object| {
+        if let Some(object) = again {
             self.stale(&object);
             self.look_at(object);
-        });
+        }
         due
     }
 
@@ -131,10 +131,10 @@ impl Term {
         self.write_statuses(cluster, metrics);
         let due = self.outbox.take_due(now);
         let mut turn = !due.is_empty();
-        due.into_iter().for_each(|object| {
+        for object in due {
             self.stale(&object);
             self.look_at(object);
-        });
+        }
         if self.compare_all_at <= now {
             self.compare_all_at = now + COMPARE_ALL;
             self.compare_all = true;

@@ -116,8 +116,8 @@ mod tests {
         Write { id: 2, target: target.clone(), action: Some(Action::merge(&Value::Null)) }
     }
 
-    fn taken(write: Write) -> Option<Started> {
-        Some(Started { id: write.id, target: write.target, action: write.action.unwrap() })
+    fn started(write: Write) -> Started {
+        Started { id: write.id, target: write.target, action: write.action.unwrap() }
     }
 
     fn nothing(target: &Target) -> Write {
@@ -131,12 +131,12 @@ mod tests {
         queue.put(create(&a));
         queue.put(patch(&b));
         queue.put(patch(&a));
-        assert_eq!(queue.take(), taken(patch(&a)), "the older one for `a` never starts");
+        assert_eq!(queue.take(), Some(started(patch(&a))), "the older one for `a` never starts");
         queue.put(create(&a));
-        assert_eq!(queue.take(), taken(patch(&b)));
+        assert_eq!(queue.take(), Some(started(patch(&b))));
         assert_eq!(queue.take(), None, "`a` runs, so its next write backoffs");
         queue.ended(&a);
-        assert_eq!(queue.take(), taken(create(&a)));
+        assert_eq!(queue.take(), Some(started(create(&a))));
     }
 
     #[test]
@@ -146,14 +146,14 @@ mod tests {
         for write in [create(&a), create(&b), nothing(&a)] {
             queue.put(write);
         }
-        assert_eq!(queue.take(), taken(create(&b)));
+        assert_eq!(queue.take(), Some(started(create(&b))));
         assert_eq!(queue.take(), None);
         queue.put(patch(&a));
         queue.put(nothing(&a));
         queue.put(create(&a));
-        assert_eq!((queue.take(), queue.take()), (taken(create(&a)), None), "once, though it waited twice");
+        assert_eq!((queue.take(), queue.take()), (Some(started(create(&a))), None), "once, though it waited twice");
         queue.put(nothing(&a));
-        queue.retry(taken(create(&a)).unwrap());
+        queue.retry(started(create(&a)));
         assert_eq!(queue.take(), None, "it was taken back while it rested");
     }
 
@@ -163,8 +163,8 @@ mod tests {
         let pod = Target::main(Object::Pod("a.ns".into()));
         queue.put(patch(&pod));
         queue.put(create(&ip("a.ns")));
-        assert_eq!(queue.take(), taken(create(&ip("a.ns"))));
-        assert_eq!(queue.take(), taken(patch(&pod)));
+        assert_eq!(queue.take(), Some(started(create(&ip("a.ns")))));
+        assert_eq!(queue.take(), Some(started(patch(&pod))));
     }
 
     #[test]
@@ -177,7 +177,7 @@ mod tests {
         queue.put(patch(&a));
         assert_eq!(queue.take(), None, "the API server has just failed it");
         queue.retry(write);
-        assert_eq!(queue.take(), taken(patch(&a)));
+        assert_eq!(queue.take(), Some(started(patch(&a))));
         assert_eq!(queue.last_backoff(&a), Some(Duration::from_secs(1)), "the next rest is a longer one");
         queue.ended(&a);
         assert_eq!(queue.last_backoff(&a), None);

@@ -54,13 +54,14 @@ pub(super) async fn once(client: &Client, target: &Target, action: &Action) -> R
         Object::Namespace(name) => return Ok(metadata(&Api::<Namespace>::all(client), name, action).await?),
         Object::Subnet(name) | Object::IpPool(name) | Object::Ip(name) | Object::StatefulSet(name) => name,
     };
-    Ok(match &target.object {
+    match &target.object {
         Object::Subnet(_) => whole(&Api::<Subnet>::all(client), name, target.part, action).await?,
         Object::IpPool(_) => whole(&Api::<IpPool>::all(client), name, target.part, action).await?,
         Object::Ip(_) => whole(&Api::<Ip>::all(client), name, target.part, action).await?,
         // The controller writes nothing to other kinds.
         _ => {}
-    })
+    }
+    Ok(())
 }
 
 /// Patches only the metadata. The response contains only metadata, which is much smaller than the object.

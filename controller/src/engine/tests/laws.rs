@@ -99,7 +99,7 @@ impl Life {
             Step::Watch(count) => self.watch(*count),
             Step::Turn => drop(self.turn()),
             Step::Start(count) => self.start(*count),
-            Step::Answer(which, fate) => self.answer(which, *fate),
+            Step::Answer(which, fate) => self.answer(*which, *fate),
             Step::Lead => self.lead(),
         }
     }
@@ -147,7 +147,7 @@ impl Life {
         self.in_flight.extend(std::iter::from_fn(|| queue.take()).take(count));
     }
 
-    fn answer(&mut self, which: &prop::sample::Index, fate: Fate) {
+    fn answer(&mut self, which: prop::sample::Index, fate: Fate) {
         if !self.late.is_empty() && matches!(fate, Fate::ReplyLost) {
             let write = self.late.swap_remove(which.index(self.late.len()));
             let _ = self.server.write(&write.target, &write.action);
