@@ -3,9 +3,10 @@
 //! Every replica keeps this state current, whether it leads or not. It holds only observations, no decisions.
 //! [`Cluster::observe`] applies one event and returns the objects that the event is about.
 //!
-//! To add a kind, add a row to the table of kinds below, implement [`Watched`] in `cluster/objects.rs`, start its watch
+//! To add a kind, add a row to the table of kinds below, its type in `cluster/objects.rs`, implement [`Watched`] in `cluster/changes.rs`, start its watch
 //! in `run.rs`, and decide about it in the engine.
 
+mod changes;
 mod objects;
 mod store;
 

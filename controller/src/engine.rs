@@ -17,6 +17,7 @@ mod pools;
 mod recover;
 mod remarks;
 mod retention;
+mod sources;
 mod subnets;
 mod wait_queues;
 

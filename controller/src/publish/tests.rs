@@ -8,6 +8,7 @@ use kube::client::Body;
 use serde_json::json;
 
 use super::*;
+use crate::cluster::Object;
 
 /// A publisher that was given these writes. `answer` maps the path of a request to a response.
 fn published(

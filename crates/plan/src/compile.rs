@@ -11,7 +11,8 @@ mod subnet;
 use api::{Addresses, Mac};
 use ovn::Fact;
 
-use crate::world::{Key, World};
+use crate::objects::Key;
+use crate::world::World;
 
 /// Router policy: traffic to a subnet is routed by the router's connected routes.
 const PRIORITY_TO_SUBNET: u16 = 31000;

@@ -9,7 +9,7 @@ mod events;
 use api::{Subnet, SubnetDef};
 use serde_json::{Value, json};
 
-use crate::world::{Node, Port};
+use crate::objects::{Node, Port};
 
 pub use events::{Event, event, world_after};
 

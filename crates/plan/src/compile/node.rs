@@ -3,7 +3,8 @@
 use ovn::{Action, Fact, LogicalSwitchPort, RouterPolicy};
 
 use super::{DISTRIBUTED_V4, DISTRIBUTED_V6, PRIORITY_GATEWAY, PRIORITY_TO_NODE, address, family_of};
-use crate::world::{Node, World};
+use crate::objects::Node;
+use crate::world::World;
 use api::{Family, node_port};
 
 pub(super) fn compile(world: &World, node: &Node, facts: &mut Vec<Fact>) {

@@ -6,7 +6,7 @@ use api::IpRange;
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 use ovn::{AddressSet, Fact};
 
-use crate::world::PoolSet;
+use crate::objects::PoolSet;
 
 /// The name of a pool's address set, as in kube-ovn. OVN does not allow hyphens in it.
 pub fn address_set_of_pool(pool: &str) -> String {

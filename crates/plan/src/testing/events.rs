@@ -12,7 +12,8 @@ use proptest::sample::{select, subsequence};
 use serde_json::json;
 
 use super::{node, port, subnet};
-use crate::world::{Node, Port, Settings, World};
+use crate::objects::{Node, Port, Settings};
+use crate::world::World;
 
 const SUBNETS: u8 = 4;
 const NODES: u8 = 3;
