@@ -67,8 +67,8 @@ macro_rules! kinds {
             /// Applies an event. Returns the objects that it is about and how they changed.
             pub fn observe(&mut self, event: Event) -> Vec<Observed> {
                 match event {
-                    $(Event::$event(seen) => {
-                        let observed = self.$field.take_in(seen, Object::$object);
+                    $(Event::$event(watch_event) => {
+                        let observed = self.$field.apply(watch_event, Object::$object);
                         self.index(&observed);
                         observed
                     })*
@@ -80,7 +80,7 @@ macro_rules! kinds {
                         self.api_servers = Some(addresses);
                         self.all_subnets()
                     }
-                    Event::Reports(reports) => self.take_in_reports(reports),
+                    Event::Reports(reports) => self.update_reports(reports),
                 }
             }
 
@@ -132,7 +132,7 @@ impl Cluster {
         self.pods_of.of(namespace)
     }
 
-    fn take_in_reports(&mut self, reports: BTreeMap<Arc<str>, NodeChassis>) -> Vec<Observed> {
+    fn update_reports(&mut self, reports: BTreeMap<Arc<str>, NodeChassis>) -> Vec<Observed> {
         let first = !std::mem::replace(&mut self.reported, true);
         let before = std::mem::replace(&mut self.reports, reports);
         let names: BTreeSet<&Arc<str>> = before.keys().chain(self.reports.keys()).collect();

@@ -77,7 +77,7 @@ async fn campaign(
 ) {
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={LEASE}"));
-    let mut seen = std::pin::pin!(watcher(leases, config).backoff(kit::kubernetes::pause()));
+    let mut lease_events = std::pin::pin!(watcher(leases, config).backoff(kit::kubernetes::pause()));
     let mut valid_until = Instant::now();
     loop {
         let asked = Instant::now();
@@ -107,7 +107,7 @@ async fn campaign(
         loop {
             tokio::select! {
                 () = sleep_until(next) => break,
-                event = seen.next() => match event {
+                event = lease_events.next() => match event {
                     Some(Ok(watcher::Event::Delete(_))) | None => break,
                     // A standby waits until the renewal that it has just seen expires.
                     Some(Ok(watcher::Event::Apply(lease))) if !leading => match time_left(&lease) {

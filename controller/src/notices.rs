@@ -261,8 +261,8 @@ mod tests {
     /// The events of a pod with these annotations. The pod is published twice.
     fn events_of_pod(annotations: serde_json::Value, allocations: bool) -> Vec<String> {
         let mut cluster = Cluster::default();
-        let seen = ClusterEvent::Pods(WatchEvent::Apply(pod("default/a", "uid-1", annotations)));
-        for event in bare_cluster().into_iter().chain([seen]) {
+        let observed = ClusterEvent::Pods(WatchEvent::Apply(pod("default/a", "uid-1", annotations)));
+        for event in bare_cluster().into_iter().chain([observed]) {
             cluster.observe(event);
         }
         let engine = Engine::recover(install(), &cluster, &Replica::new(ovn::northbound()));
@@ -300,7 +300,7 @@ mod tests {
             "ovn.kubernetes.io/mac_address": "0a:58:0a:10:00:02", "ovn.kubernetes.io/cidr": "10.16.0.0/16",
             "ovn.kubernetes.io/gateway": "10.16.0.1", "ovn.kubernetes.io/logical_switch": "ovn-default",
         });
-        assert_eq!(events_of_pod(annotated, true), [""; 0], "an earlier leader has told it");
+        assert_eq!(events_of_pod(annotated, true), [""; 0], "an earlier leader has sent it");
         let refused = json!({ "ovn.kubernetes.io/ip_address": "10.99.0.2" });
         for allocations in [true, false] {
             let events = events_of_pod(refused.clone(), allocations);

@@ -96,13 +96,13 @@ fn watches(client: &Client, owner: &mpsc::Sender<Event>) {
     let subnets = Api::<Subnet>::all(client.clone());
     let pools = Api::<IpPool>::all(client.clone());
     let ips = Api::<Ip>::all(client.clone());
-    tokio::spawn(follow(namespaces, |seen| Some(Namespace::from_view(&seen)), Event::Namespaces, owner.clone()));
-    tokio::spawn(follow(nodes, |seen| Some(Node::from_view(&seen)), Event::Nodes, owner.clone()));
-    tokio::spawn(follow(pods, |seen| Pod::from_view(&seen), Event::Pods, owner.clone()));
-    tokio::spawn(follow(sets, |seen| Some(StatefulSet::from_view(&seen)), Event::StatefulSets, owner.clone()));
+    tokio::spawn(follow(namespaces, |view| Some(Namespace::from_view(&view)), Event::Namespaces, owner.clone()));
+    tokio::spawn(follow(nodes, |view| Some(Node::from_view(&view)), Event::Nodes, owner.clone()));
+    tokio::spawn(follow(pods, |view| Pod::from_view(&view), Event::Pods, owner.clone()));
+    tokio::spawn(follow(sets, |view| Some(StatefulSet::from_view(&view)), Event::StatefulSets, owner.clone()));
     tokio::spawn(follow(subnets, Some, Event::Subnets, owner.clone()));
     tokio::spawn(follow(pools, Some, Event::IpPools, owner.clone()));
-    tokio::spawn(follow(ips, |seen| Some(IpRecord::from_object(seen)), Event::Ips, owner.clone()));
+    tokio::spawn(follow(ips, |ip| Some(IpRecord::from_object(ip)), Event::Ips, owner.clone()));
 }
 
 fn install(args: &Args) -> Install {

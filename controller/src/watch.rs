@@ -52,7 +52,7 @@ async fn forward<K, T, E>(
     owner: mpsc::Sender<E>,
 ) {
     loop {
-        let seen = match events.try_next().await {
+        let event = match events.try_next().await {
             Ok(Some(watcher::Event::Init)) => Some(WatchEvent::Listing),
             Ok(Some(watcher::Event::InitApply(object) | watcher::Event::Apply(object))) => {
                 convert(object).map(WatchEvent::Apply)
@@ -65,8 +65,8 @@ async fn forward<K, T, E>(
                 None
             }
         };
-        if let Some(seen) = seen
-            && owner.send(wrap(seen)).await.is_err()
+        if let Some(event) = event
+            && owner.send(wrap(event)).await.is_err()
         {
             return;
         }

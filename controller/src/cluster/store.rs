@@ -70,9 +70,9 @@ impl<T: Watched> Store<T> {
     }
 
     /// Applies an event. Returns the objects that it is about.
-    pub(super) fn take_in(&mut self, seen: WatchEvent<T>, object: impl Fn(Arc<str>) -> Object) -> Vec<Observed> {
+    pub(super) fn apply(&mut self, event: WatchEvent<T>, object: impl Fn(Arc<str>) -> Object) -> Vec<Observed> {
         let gone = |key| Observed { object: object(key), change: Change::Decides };
-        match seen {
+        match event {
             WatchEvent::Listing => {
                 self.unlisted = Some(self.objects.keys().cloned().collect());
                 Vec::new()

@@ -29,14 +29,14 @@ pub struct Wish {
 
 impl Engine {
     pub(super) fn decide_namespace(&mut self, cluster: &Cluster, name: &Arc<str>) {
-        let seen = cluster.namespaces.get(name);
-        let labels = seen.map(|namespace| &namespace.labels);
+        let found = cluster.namespaces.get(name);
+        let labels = found.map(|namespace| &namespace.labels);
         for (subnet, selectors) in &self.selecting {
             let selected = labels.is_some_and(|labels| selected(selectors, labels));
             self.bindings.select(subnet, name, selected);
         }
-        self.update_wish(name, seen.and_then(|namespace| self.open_wish(namespace)));
-        let refused = seen.and_then(|_| self.subnet_of(cluster, name).err());
+        self.update_wish(name, found.and_then(|namespace| self.open_wish(namespace)));
+        let refused = found.and_then(|_| self.subnet_of(cluster, name).err());
         let object = Object::Namespace(Arc::clone(name));
         match refused {
             Some(error) => drop(self.no_address.insert(object, NoAddress::new(error.to_string()))),
@@ -53,11 +53,11 @@ impl Engine {
             return Ok(Arc::clone(subnet));
         }
         let object = format!("namespace {namespace}");
-        let Some(seen) = cluster.namespaces.get(namespace) else {
+        let Some(found) = cluster.namespaces.get(namespace) else {
             return Err(FieldError::new(object, "metadata", "it has not been seen yet"));
         };
-        match (wish(seen)?, bound) {
-            (Some(wish), _) => match (self.why_not_bound_to(&wish.subnet), &seen.net.wanted) {
+        match (wish(found)?, bound) {
+            (Some(wish), _) => match (self.why_not_bound_to(&wish.subnet), &found.net.wanted) {
                 (Some(why), _) => Err(FieldError::new(object, format!("annotation {LOGICAL_SWITCH}"), why)),
                 (None, Err(error)) if !self.verdicts.contains_key(&wish.subnet) => Err(error.clone()),
                 (None, _) => Ok(wish.subnet),

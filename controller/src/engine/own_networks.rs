@@ -15,7 +15,8 @@ use crate::cluster::{Cluster, Object};
 pub(super) type NodeNetworks = (BTreeSet<IpAddr>, NodeReport);
 
 impl Engine {
-    /// Updates the networks of a node. If they changed, decides again about invalid subnets.
+    /// Updates the networks of a node. If they changed, decides again about invalid subnets and publishes the subnets with
+    /// an MTU.
     pub(super) fn update_node_networks(&mut self, cluster: &Cluster, name: &Arc<str>) {
         let node = cluster.nodes.get(name);
         let now: Option<NodeNetworks> = node.map(|node| {
@@ -89,7 +90,7 @@ impl Engine {
         None
     }
 
-    /// The node with the smallest tunnel MTU, if that is less than `spec.mtu` of the subnet.
+    /// A warning that names the smallest tunnel MTU of a node, if it is less than the `spec.mtu` of the subnet.
     pub fn mtu_shortfall(&self, cluster: &Cluster, subnet: &str) -> Option<String> {
         let mtu = self.world.subnet(subnet)?.mtu?;
         let reports = cluster.reports.iter().filter_map(|(node, chassis)| Some((chassis.report.mtu?, node)));

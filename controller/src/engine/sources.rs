@@ -21,10 +21,10 @@ impl Engine {
         want: &AddressWant,
     ) -> Result<Vec<(Arc<str>, WantIps)>, AssignError> {
         let named: Option<Arc<str>> = want.switch.as_deref().map(Into::into);
-        let home = || named.clone().map_or_else(|| self.subnet_of(cluster, &pod.namespace), Ok);
+        let subnet = || named.clone().map_or_else(|| self.subnet_of(cluster, &pod.namespace), Ok);
         match &want.ips {
-            PodIps::Exact(ips) => Ok(vec![(home()?, WantIps::Exact(*ips))]),
-            PodIps::FirstFree(list) => Ok(vec![(home()?, WantIps::FirstFree(list.clone()))]),
+            PodIps::Exact(ips) => Ok(vec![(subnet()?, WantIps::Exact(*ips))]),
+            PodIps::FirstFree(list) => Ok(vec![(subnet()?, WantIps::FirstFree(list.clone()))]),
             PodIps::Pool(name) => {
                 let name: Arc<str> = name.as_str().into();
                 let subnet = self.subnet_of_pool(&name).map_err(|error| error.about_pod(pod))?;
@@ -100,10 +100,10 @@ impl Engine {
     fn pools_for(&self, cluster: &Cluster, namespace: &str) -> Result<BTreeSet<Arc<str>>, FieldError> {
         let mut pools: BTreeSet<Arc<str>> =
             self.pool_bindings.owners(namespace).map(|(_, pool)| Arc::clone(pool)).collect();
-        if let Some(seen) = cluster.namespaces.get(namespace).filter(|seen| wishes_for_pools(seen)) {
+        if let Some(found) = cluster.namespaces.get(namespace).filter(|found| wishes_for_pools(found)) {
             // If the annotation cannot be read, the namespace keeps its previous pools.
-            let bound = seen.annotations.get(BOUND_IP_POOL);
-            match (&seen.net.pools, bound) {
+            let bound = found.annotations.get(BOUND_IP_POOL);
+            match (&found.net.pools, bound) {
                 (Ok(named), _) => pools.extend(named.iter().map(|pool| pool.as_str().into())),
                 (Err(_), Some(bound)) => pools.extend(bound.split(',').filter(|name| !name.is_empty()).map(Into::into)),
                 (Err(error), None) => return Err(error.clone()),

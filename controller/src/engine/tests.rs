@@ -38,7 +38,7 @@ impl Scene {
     }
 
     /// Applies an event and decides.
-    fn happens(&mut self, event: Event) {
+    fn apply(&mut self, event: Event) {
         for observed in self.cluster.observe(event) {
             if observed.change == Change::Decides {
                 self.engine.mark(observed.object);
@@ -48,25 +48,25 @@ impl Scene {
     }
 
     fn subnet(&mut self, name: &str, spec: Value) {
-        self.happens(Event::Subnets(WatchEvent::Apply(subnet(name, spec))));
+        self.apply(Event::Subnets(WatchEvent::Apply(subnet(name, spec))));
     }
 
     fn pool(&mut self, name: &str, subnet: &str, ips: &[&str], namespaces: &[&str]) {
-        self.happens(Event::IpPools(WatchEvent::Apply(pool(name, subnet, ips, namespaces))));
+        self.apply(Event::IpPools(WatchEvent::Apply(pool(name, subnet, ips, namespaces))));
     }
 
     fn namespace(&mut self, name: &str, annotations: Value) {
-        self.happens(Event::Namespaces(WatchEvent::Apply(namespace(name, annotations))));
+        self.apply(Event::Namespaces(WatchEvent::Apply(namespace(name, annotations))));
     }
 
     /// Creates the pod `namespace/name` on node n1. Returns its address or why it has none.
     fn pod(&mut self, path: &str, annotations: Value) -> String {
-        self.happens(Event::Pods(WatchEvent::Apply(pod(path, "uid-1", annotations))));
+        self.apply(Event::Pods(WatchEvent::Apply(pod(path, "uid-1", annotations))));
         self.outcome(path)
     }
 
     fn pod_gone(&mut self, path: &str) {
-        self.happens(Event::Pods(WatchEvent::Delete(pod(path, "uid-1", json!({})))));
+        self.apply(Event::Pods(WatchEvent::Delete(pod(path, "uid-1", json!({})))));
     }
 
     fn outcome(&self, path: &str) -> String {

@@ -161,7 +161,7 @@ async fn a_fenced_leader_leads_again_after_a_renewal_that_it_requested_later() {
     assert!(!scene.leads(), "the database refused it");
 
     scene.turn(before_the_pause).await;
-    assert_eq!((scene.leads(), scene.epoch()), (false, Some(2)), "what it was told before says nothing of now");
+    assert_eq!((scene.leads(), scene.epoch()), (false, Some(2)), "an earlier renewal does not count");
 
     scene.turn(Instant::now()).await;
     assert_eq!((scene.leads(), scene.epoch()), (true, Some(3)));

@@ -211,11 +211,11 @@ mod tests {
     fn a_write_is_sent_once_until_the_watch_shows_the_object() {
         let mut scene = Scene::new();
         assert!(scene.offer(&Value::Null));
-        assert!(!scene.offer(&Value::Null), "it is still on its way");
+        assert!(!scene.offer(&Value::Null), "it is still in flight");
         assert_eq!(scene.ended(Outcome::Taken), None);
-        assert!(!scene.offer(&Value::Null), "it was taken, and is about to be seen");
+        assert!(!scene.offer(&Value::Null), "the watch has not shown it yet");
         assert_eq!(scene.observed(Change::Decides), None);
-        assert!(scene.offer(&Value::Null), "it was seen and overwritten by somebody");
+        assert!(scene.offer(&Value::Null), "another writer has overwritten it");
         assert!(scene.offer(&json!(1)), "something else is wanted by now");
         scene.outbox.put(Target::main(object()), None, &scene.publisher);
         assert_eq!(scene.sent.try_recv().unwrap().action, None, "and now nothing");
@@ -229,8 +229,8 @@ mod tests {
         assert_eq!(scene.ended(Outcome::Conflict), None, "nothing newer is known yet");
         assert_eq!(scene.observed(Change::Nothing), Some(object()), "a newer version is enough");
         assert!(scene.offer(&Value::Null));
-        assert_eq!(scene.observed(Change::Status), None, "its write is on its way");
-        assert_eq!(scene.ended(Outcome::Conflict), Some(object()), "what it conflicts with was seen before");
+        assert_eq!(scene.observed(Change::Status), None, "its write is in flight");
+        assert_eq!(scene.ended(Outcome::Conflict), Some(object()), "the newer version is already known");
         assert!(scene.offer(&Value::Null));
         assert_eq!(scene.ended(Outcome::Conflict), None);
         let start = scene.start;

@@ -84,7 +84,7 @@ impl Queue {
         }
     }
 
-    /// Node agents wait for IP objects and for the status of a Subnet, so these go first.
+    /// Node agents wait for IP objects and for the status of Subnets. These and the few writes to Nodes go first.
     fn push_back(&mut self, target: Target) {
         let urgent = match (&target.object, target.part) {
             (Object::Ip(_) | Object::Node(_) | Object::Subnet(_), _) => true,

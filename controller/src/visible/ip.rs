@@ -15,7 +15,7 @@ const FINALIZERS: [&str; 2] = [FINALIZER, "kube-ovn-controller"];
 
 pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Action> {
     let reserved = engine.is_reserved(name);
-    let (spec, seen) = match (wanted(engine, cluster, name), cluster.ips.get(name)) {
+    let (spec, current) = match (wanted(engine, cluster, name), cluster.ips.get(name)) {
         (None, None) => return None,
         (Some(spec), None) => {
             return Some(Action::create(&json!({
@@ -23,30 +23,30 @@ pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Ac
                 "metadata": { "name": name, "labels": labels(&spec, reserved) }, "spec": spec,
             })));
         }
-        (spec, Some(seen)) => (spec, seen),
+        (spec, Some(current)) => (spec, current),
     };
     match spec {
         // If a user deletes the IP of a port in use, let it go and create it again later.
-        _ if seen.terminating => without_our_finalizers(seen),
+        _ if current.terminating => without_our_finalizers(current),
         // The pod is gone; the spec stays as it was.
         Some(_) if reserved => {
             let labels = json!({ IP_RESERVED_LABEL: "true" });
-            (seen.reserved != Some(true)).then(|| patch(seen, json!({ "labels": labels }), None))
+            (current.reserved != Some(true)).then(|| patch(current, json!({ "labels": labels }), None))
         }
-        Some(spec) if seen.spec != spec || !seen.labelled || seen.reserved != Some(false) => {
-            Some(patch(seen, json!({ "labels": labels(&spec, reserved) }), Some(spec)))
+        Some(spec) if current.spec != spec || !current.labelled || current.reserved != Some(false) => {
+            Some(patch(current, json!({ "labels": labels(&spec, reserved) }), Some(spec)))
         }
-        None if is_ours(seen) => {
-            Some(Action::Delete(Precondition { uid: seen.uid.clone(), version: seen.version.clone() }))
+        None if is_ours(current) => {
+            Some(Action::Delete(Precondition { uid: current.uid.clone(), version: current.version.clone() }))
         }
         _ => None,
     }
 }
 
 /// A patch that the API server applies only to this version of the object.
-fn patch(seen: &IpRecord, mut metadata: Value, spec: Option<IpSpec>) -> Action {
-    metadata["uid"] = json!(seen.uid);
-    metadata["resourceVersion"] = json!(seen.version);
+fn patch(current: &IpRecord, mut metadata: Value, spec: Option<IpSpec>) -> Action {
+    metadata["uid"] = json!(current.uid);
+    metadata["resourceVersion"] = json!(current.version);
     match spec {
         Some(spec) => Action::merge(&json!({ "metadata": metadata, "spec": spec })),
         None => Action::merge(&json!({ "metadata": metadata })),
@@ -54,9 +54,9 @@ fn patch(seen: &IpRecord, mut metadata: Value, spec: Option<IpSpec>) -> Action {
 }
 
 /// Removes kube-ovn's finalizers and keeps others.
-fn without_our_finalizers(seen: &IpRecord) -> Option<Action> {
-    let others: Vec<&String> = seen.finalizers.iter().filter(|name| !FINALIZERS.contains(&name.as_str())).collect();
-    (others.len() < seen.finalizers.len()).then(|| patch(seen, json!({ "finalizers": others }), None))
+fn without_our_finalizers(current: &IpRecord) -> Option<Action> {
+    let others: Vec<&String> = current.finalizers.iter().filter(|name| !FINALIZERS.contains(&name.as_str())).collect();
+    (others.len() < current.finalizers.len()).then(|| patch(current, json!({ "finalizers": others }), None))
 }
 
 /// The wanted spec of an IP. `None` if no port of that name holds an address.
@@ -99,9 +99,9 @@ fn node_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {
 
 /// Whether an IP has the name of a pod's or a node's port. Others, for example of another provider or of a virtual IP,
 /// are not changed.
-fn is_ours(seen: &IpRecord) -> bool {
-    let IpSpec { pod_name, namespace, node_name, .. } = &seen.spec;
-    let pod_shape = !namespace.is_empty() && *seen.name == *api::pod_port(pod_name, namespace);
-    let node_shape = namespace.is_empty() && *seen.name == *api::node_port(node_name);
+fn is_ours(current: &IpRecord) -> bool {
+    let IpSpec { pod_name, namespace, node_name, .. } = &current.spec;
+    let pod_shape = !namespace.is_empty() && *current.name == *api::pod_port(pod_name, namespace);
+    let node_shape = namespace.is_empty() && *current.name == *api::node_port(node_name);
     pod_shape || node_shape
 }

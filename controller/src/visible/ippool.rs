@@ -31,10 +31,10 @@ pub(super) fn in_force_differs(engine: &Engine, cluster: &Cluster, name: &str) -
 }
 
 pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::Timestamp) -> Option<Action> {
-    let (seen, found) = (cluster.pools.get(name)?, engine.pool(name)?);
-    let before = seen.status.clone().unwrap_or_default();
+    let (pool, decided) = (cluster.pools.get(name)?, engine.pool(name)?);
+    let before = pool.status.clone().unwrap_or_default();
     let mut status = IpPoolStatus {
-        conditions: conditions::of_pool(&found.verdict, &before.conditions, now),
+        conditions: conditions::of_pool(&decided.verdict, &before.conditions, now),
         in_force: in_force(engine, name),
         ..IpPoolStatus::default()
     };
@@ -42,6 +42,6 @@ pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::
     if status == before {
         return None;
     }
-    let patch = json!({ "metadata": { "uid": seen.metadata.uid }, "status": status });
+    let patch = json!({ "metadata": { "uid": pool.metadata.uid }, "status": status });
     Some(Action::merge(&patch))
 }

@@ -15,7 +15,7 @@ fn status_arrives(scene: &mut Scene, name: &str) {
     let status = crate::visible::status(&scene.engine, &scene.cluster, &object, jiff::Timestamp::UNIX_EPOCH).unwrap();
     let mut pool = scene.cluster.pools[name].clone();
     pool.status = Some(serde_json::from_value(status.patch()["status"].clone()).unwrap());
-    scene.happens(Event::IpPools(WatchEvent::Apply(pool)));
+    scene.apply(Event::IpPools(WatchEvent::Apply(pool)));
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn a_pool_edited_to_overlap_another_does_not_win_by_a_change_of_leaders() {
     let status = scene.cluster.pools["a"].status.clone();
     let mut edited = pool("a", "ovn-default", &["10.16.0.10", "10.16.0.20"], &[]);
     edited.status = status;
-    scene.happens(Event::IpPools(WatchEvent::Apply(edited)));
+    scene.apply(Event::IpPools(WatchEvent::Apply(edited)));
     let verdicts = |scene: &Scene| ["a", "b"].map(|name| format!("{:?}", scene.engine.pool(name).unwrap().verdict));
     let before = verdicts(&scene);
     assert!(before[0].starts_with("Invalid") && before[1] == "Valid", "{before:?}");
@@ -42,8 +42,8 @@ fn a_pool_edited_to_overlap_another_does_not_win_by_a_change_of_leaders() {
 #[test]
 fn of_two_nodes_with_one_address_the_first_owns_it_and_the_other_is_reported() {
     let mut scene = Scene::new();
-    scene.happens(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.1"))));
-    scene.happens(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.1"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.1"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.1"))));
     let leads_to = |scene: &mut Scene| {
         let policies = scene.facts_about("ip4.dst == 172.30.0.1").into_iter();
         policies.filter(|fact| fact.contains("nexthops")).collect::<Vec<_>>()
@@ -60,7 +60,7 @@ fn of_two_nodes_with_one_address_the_first_owns_it_and_the_other_is_reported() {
     );
     change_of_leaders(&mut scene);
     assert_eq!(leads_to(&mut scene), before);
-    scene.happens(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.2"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.2"))));
     assert!(leads_to(&mut scene)[0].contains("100.64.0.3"), "the other has it now");
     assert_eq!(remarks(&scene, "n1"), []);
 }
@@ -71,9 +71,9 @@ fn waiting_pods_are_served_in_order_of_creation() {
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/30" }));
     let named = json!({ "ovn.kubernetes.io/logical_switch": "net" });
     let made = |path: &str, made: i64| Pod { made, ..pod(path, "uid-1", named.clone()) };
-    scene.happens(Event::Pods(WatchEvent::Apply(made("default/first", 1))));
+    scene.apply(Event::Pods(WatchEvent::Apply(made("default/first", 1))));
     for (path, at) in [("default/z", 10), ("default/m", 20), ("default/a", 30)] {
-        scene.happens(Event::Pods(WatchEvent::Apply(made(path, at))));
+        scene.apply(Event::Pods(WatchEvent::Apply(made(path, at))));
         assert!(scene.outcome(path).starts_with("refused: "));
     }
     scene.pod_gone("default/first");
@@ -96,7 +96,7 @@ fn a_port_name_has_one_owner() {
         "{refused}"
     );
     assert_eq!(scene.facts_about(port).iter().filter(|fact| fact.starts_with("Logical_Switch_Port")).count(), 1);
-    scene.happens(Event::Subnets(WatchEvent::Delete(subnet("foo.bar", json!({ "cidrBlock": "10.33.0.0/24" })))));
+    scene.apply(Event::Subnets(WatchEvent::Delete(subnet("foo.bar", json!({ "cidrBlock": "10.33.0.0/24" })))));
     assert_eq!(scene.outcome("bar-ovn-cluster/foo"), "10.16.0.2 of ovn-default");
     // The same in the other order.
     scene.subnet("foo.bar", json!({ "cidrBlock": "10.33.0.0/24" }));

@@ -36,7 +36,7 @@ fn a_subnet_that_becomes_foreign_loses_our_finalizer_and_nothing_else() {
     let mut scene = Scene::new();
     let mut net = subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
     net.metadata.finalizers = Some(vec!["other/one".to_owned(), api::FINALIZER.to_owned()]);
-    scene.happens(Event::Subnets(WatchEvent::Apply(net.clone())));
+    scene.apply(Event::Subnets(WatchEvent::Apply(net.clone())));
     let in_force = |scene: &Scene| {
         let status =
             visible::status(&scene.engine, &scene.cluster, &Object::Subnet("net".into()), jiff::Timestamp::UNIX_EPOCH);
@@ -44,11 +44,11 @@ fn a_subnet_that_becomes_foreign_loses_our_finalizer_and_nothing_else() {
     };
     net.status = Some(serde_json::from_value(in_force(&scene).unwrap()).unwrap());
     net.spec.provider = Some("else.ovn".to_owned());
-    scene.happens(Event::Subnets(WatchEvent::Apply(net.clone())));
+    scene.apply(Event::Subnets(WatchEvent::Apply(net.clone())));
     let patch = write(&scene, Object::Subnet("net".into())).unwrap();
     assert_eq!((&patch["metadata"]["finalizers"], &patch["spec"]), (&json!(["other/one"]), &json!({})));
     net.metadata.finalizers = Some(vec!["other/one".to_owned()]);
-    scene.happens(Event::Subnets(WatchEvent::Apply(net.clone())));
+    scene.apply(Event::Subnets(WatchEvent::Apply(net.clone())));
     assert_eq!(write(&scene, Object::Subnet("net".into())), None);
     let status = in_force(&scene).unwrap();
     assert_eq!(
@@ -58,7 +58,7 @@ fn a_subnet_that_becomes_foreign_loses_our_finalizer_and_nothing_else() {
     net.status = Some(serde_json::from_value(status).unwrap());
     // kube-ovn, whose finalizer has the same name, serves it now.
     net.metadata.finalizers = Some(vec![api::FINALIZER.to_owned()]);
-    scene.happens(Event::Subnets(WatchEvent::Apply(net)));
+    scene.apply(Event::Subnets(WatchEvent::Apply(net)));
     assert_eq!((write(&scene, Object::Subnet("net".into())), in_force(&scene)), (None, None));
 }
 
@@ -89,7 +89,7 @@ fn defaults_are_written_once_and_do_not_take_fields_from_the_user() {
 
     let mut net = subnet("net", json!({ "cidrBlock": "10.33.0.0/24", "excludeIps": ["10.33.0.9"], "private": true }));
     net.metadata.finalizers = Some(vec![api::FINALIZER.to_owned()]);
-    scene.happens(Event::Subnets(WatchEvent::Apply(net.clone())));
+    scene.apply(Event::Subnets(WatchEvent::Apply(net.clone())));
     let applied = write(&scene, Object::Subnet("net".into())).unwrap()["spec"].clone();
     assert_eq!(
         applied,
@@ -110,7 +110,7 @@ fn defaults_are_written_once_and_do_not_take_fields_from_the_user() {
         "fieldsV1": { "f:spec": { "f:protocol": {}, "f:provider": {}, "f:vpc": {}, "f:default": {}, "f:natOutgoing": {} } },
     }]);
     net.metadata.managed_fields = Some(serde_json::from_value(owned).unwrap());
-    scene.happens(Event::Subnets(WatchEvent::Apply(net)));
+    scene.apply(Event::Subnets(WatchEvent::Apply(net)));
     let applied = write(&scene, Object::Subnet("net".into())).unwrap()["spec"].clone();
     assert_eq!(
         applied,

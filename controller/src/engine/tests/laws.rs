@@ -254,7 +254,7 @@ impl Life {
         same(&before, &self.decisions());
     }
 
-    fn writes_come_to_an_end_and_the_end_is_what_was_wanted(&mut self) {
+    fn writes_end_in_the_wanted_state(&mut self) {
         let mut rounds = 0;
         loop {
             self.now += Duration::from_mins(10);
@@ -465,7 +465,7 @@ proptest! {
             life.every_pod_has_an_address_or_a_reason();
             life.nothing_was_missed();
         }
-        life.writes_come_to_an_end_and_the_end_is_what_was_wanted();
+        life.writes_end_in_the_wanted_state();
         life.a_new_leader_decides_the_same();
     }
 
@@ -489,7 +489,7 @@ proptest! {
             steps.by_ref().take(5).for_each(|step| life.step(&step));
         }
         steps.for_each(|step| life.step(&step));
-        life.writes_come_to_an_end_and_the_end_is_what_was_wanted();
+        life.writes_end_in_the_wanted_state();
         let subnet = &life.scene.cluster.subnets["net"];
         let bound: BTreeSet<&String> = subnet.spec.namespaces.iter().collect();
         prop_assert_eq!(bound, names.iter().collect());

@@ -73,7 +73,7 @@ fn a_completed_pod_releases_its_address_and_its_port() {
     let mut scene = Scene::new();
     scene.pod("default/job", json!({}));
     assert!(!scene.facts_about("job.default").is_empty());
-    scene.happens(Event::Pods(WatchEvent::Apply(pod_on("default/job", "uid-1", json!({}), "Succeeded"))));
+    scene.apply(Event::Pods(WatchEvent::Apply(pod_on("default/job", "uid-1", json!({}), "Succeeded"))));
     assert_eq!(scene.outcome("default/job"), "nothing");
     assert!(scene.facts_about("job.default").is_empty());
 }
@@ -82,7 +82,7 @@ fn a_completed_pod_releases_its_address_and_its_port() {
 fn a_new_pod_of_the_same_name_is_another_pod() {
     let mut scene = Scene::new();
     scene.pod("default/db", json!({}));
-    scene.happens(Event::Pods(WatchEvent::Apply(pod("default/db", "uid-2", json!({})))));
+    scene.apply(Event::Pods(WatchEvent::Apply(pod("default/db", "uid-2", json!({})))));
     assert_eq!(scene.outcome("default/db"), "10.16.0.3 of ovn-default", "the first one's address is reused last");
 }
 
@@ -104,7 +104,7 @@ fn a_pod_that_is_deleted_before_it_is_published_leaves_nothing() {
     for observed in scene.cluster.observe(dies()) {
         scene.engine.mark(observed.object);
     }
-    assert_eq!(scene.writes_for("a.default"), [], "nobody is told of an address that nobody holds");
+    assert_eq!(scene.writes_for("a.default"), [], "an address without a holder is not published");
     scene.engine.decide(&scene.cluster);
     assert_eq!(scene.outcome("default/a"), "nothing");
     assert!(scene.facts_about("a.default").is_empty());
@@ -116,11 +116,11 @@ fn a_new_pod_of_the_same_name_gets_its_own_address_despite_the_old_record() {
     let mut scene = Scene::new();
     assert_eq!(scene.pod("default/db", json!({})), "10.16.0.2 of ovn-default");
     let record = || ip("db.default", "db", "default", "ovn-default", "10.16.0.2", "0a:58:0a:10:00:02");
-    scene.happens(Event::Ips(WatchEvent::Apply(record())));
+    scene.apply(Event::Ips(WatchEvent::Apply(record())));
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
     // In another subnet and without a deletion event, as after a relist.
     let moved = json!({ "ovn.kubernetes.io/logical_switch": "net" });
-    scene.happens(Event::Pods(WatchEvent::Apply(pod("default/db", "uid-2", moved.clone()))));
+    scene.apply(Event::Pods(WatchEvent::Apply(pod("default/db", "uid-2", moved.clone()))));
     assert_eq!(scene.outcome("default/db"), "10.33.0.2 of net");
     let writes = scene.writes_for("db.default");
     let [ip, pod] = writes.as_slice() else { panic!("{writes:?}") };
@@ -153,17 +153,17 @@ fn a_pod_waits_for_an_unknown_subnet() {
 #[test]
 fn a_pod_cannot_take_the_port_of_a_node() {
     let mut scene = Scene::new();
-    scene.happens(Event::Nodes(WatchEvent::Apply(node("n1.com", "172.30.0.1"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n1.com", "172.30.0.1"))));
     scene.namespace("com", json!({}));
-    scene.happens(Event::Pods(WatchEvent::Apply(pod("com/node-n1", "uid-1", json!({})))));
+    scene.apply(Event::Pods(WatchEvent::Apply(pod("com/node-n1", "uid-1", json!({})))));
     let refused = scene.refused(&Object::Pod("node-n1.com".into()));
     assert!(refused.contains("pod com/node-n1: metadata.name"), "{refused}");
     let write = crate::visible::write(&scene.engine, &scene.cluster, &Object::Pod("node-n1.com".into()));
     assert!(write.is_none(), "the node keeps its address: {write:?}");
     scene.pod_gone("com/node-n1");
     assert_eq!(scene.engine.lease("node-n1.com").map(|(subnet, _)| subnet.to_owned()), Some("join".to_owned()));
-    scene.happens(Event::Pods(WatchEvent::Apply(pod("com/node-n1", "uid-2", json!({})))));
-    scene.happens(Event::Nodes(WatchEvent::Delete(node("n1.com", "172.30.0.1"))));
+    scene.apply(Event::Pods(WatchEvent::Apply(pod("com/node-n1", "uid-2", json!({})))));
+    scene.apply(Event::Nodes(WatchEvent::Delete(node("n1.com", "172.30.0.1"))));
     assert_eq!(scene.outcome("com/node-n1"), "10.16.0.2 of ovn-default", "the name is free");
 }
 
@@ -172,7 +172,7 @@ fn a_node_takes_its_port_from_an_older_pod() {
     let mut scene = Scene::new();
     scene.namespace("com", json!({}));
     assert_eq!(scene.pod("com/node-n1", json!({})), "10.16.0.2 of ovn-default");
-    scene.happens(Event::Nodes(WatchEvent::Apply(node("n1.com", "172.30.0.1"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n1.com", "172.30.0.1"))));
     let held = |scene: &Scene| scene.engine.lease("node-n1.com").map(|(subnet, _)| subnet.to_owned());
     assert_eq!(held(&scene).as_deref(), Some("join"));
     assert_eq!(scene.refused(&Object::Node("n1.com".into())), "");

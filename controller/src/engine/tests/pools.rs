@@ -48,7 +48,7 @@ fn a_pool_has_an_address_set_while_its_spec_asks_for_one() {
     let mut scene = Scene::new();
     let mut asking = pool("shop-a", "ovn-default", &["10.16.0.7", "10.16.0.8..10.16.0.11", "10.16.0.20/30"], &[]);
     asking.spec.enable_address_set = Some(true);
-    scene.happens(Event::IpPools(WatchEvent::Apply(asking.clone())));
+    scene.apply(Event::IpPools(WatchEvent::Apply(asking.clone())));
     let set = |scene: &mut Scene, name: &str| {
         let facts = scene.facts_about(&format!("Address_Set {name} ")).into_iter();
         facts.filter_map(|fact| Some(fact.split_once("addresses += ")?.1.replace('"', ""))).collect::<Vec<_>>()
@@ -58,10 +58,10 @@ fn a_pool_has_an_address_set_while_its_spec_asks_for_one() {
     // This pool's address set would have the same name.
     let mut other = pool("shop.a", "ovn-default", &["10.16.0.30"], &[]);
     other.spec.enable_address_set = Some(true);
-    scene.happens(Event::IpPools(WatchEvent::Apply(other)));
+    scene.apply(Event::IpPools(WatchEvent::Apply(other)));
     assert!(problem(&scene, "shop.a").contains("its address set would be called shop.a, as that of ippool shop-a is"));
     asking.spec.enable_address_set = Some(false);
-    scene.happens(Event::IpPools(WatchEvent::Apply(asking)));
+    scene.apply(Event::IpPools(WatchEvent::Apply(asking)));
     assert!(!scene.facts_about("Address_Set").iter().any(|fact| fact.contains("ippool=shop-a")));
     assert_eq!(set(&mut scene, "shop.a"), ["10.16.0.30"], "the other has the name now");
     assert_eq!(scene.pod("default/a", asks("shop.a")), "10.16.0.30 of ovn-default");
@@ -104,8 +104,8 @@ fn pods_of_a_bound_namespace_get_addresses_of_its_pools_only() {
     assert_eq!(scene.pod("shop/guest", json!({ "ovn.kubernetes.io/logical_switch": "net" })), "10.20.0.2 of net");
     scene.pool("one", "ovn-default", &["10.16.0.2"], &[]);
     scene.pool("two", "ovn-default", &["10.16.0.9"], &[]);
-    assert_eq!(scene.outcome("shop/c"), "10.16.0.4 of ovn-default", "no longer bound, it may live anywhere");
-    assert_eq!(scene.outcome("shop/a"), "10.16.0.2 of ovn-default", "who has an address keeps it");
+    assert_eq!(scene.outcome("shop/c"), "10.16.0.4 of ovn-default", "without a pool it can have any address");
+    assert_eq!(scene.outcome("shop/a"), "10.16.0.2 of ovn-default", "a pod keeps its address");
 }
 
 #[test]
@@ -115,22 +115,26 @@ fn a_namespace_names_pools_by_annotation_and_its_annotations_show_the_binding() 
     scene.namespace("shop", asks("one, none"));
     assert_eq!(scene.pod("shop/a", json!({})), "10.16.0.20 of ovn-default");
     let written = annotated(&scene, "shop");
-    assert_eq!(written.get("ovn.kubernetes.io/ip_pool"), None, "the author's wish stays");
+    assert_eq!(written.get("ovn.kubernetes.io/ip_pool"), None, "the wish of the user stays");
 
     scene.namespace("bank", asks("late"));
     let refused = scene.pod("bank/a", json!({}));
     assert_eq!(refused, "refused: namespace bank: annotation ovn.kubernetes.io/ip_pool: there is no IPPool late");
-    scene.pool("late", "ovn-default", &["10.16.0.30"], &["bank", "told"]);
+    scene.pool("late", "ovn-default", &["10.16.0.30"], &["bank", "listed"]);
     assert_eq!(scene.outcome("bank/a"), "10.16.0.30 of ovn-default");
-    assert_eq!(annotated(&scene, "bank")["ovn.kubernetes.io/bound_ip_pool"], "late", "the wish is what holds by now");
+    assert_eq!(annotated(&scene, "bank")["ovn.kubernetes.io/bound_ip_pool"], "late", "the wish is fulfilled");
 
-    scene.namespace("told", json!({}));
-    assert_eq!(annotated(&scene, "told")["ovn.kubernetes.io/ip_pool"], "late");
+    scene.namespace("listed", json!({}));
+    assert_eq!(annotated(&scene, "listed")["ovn.kubernetes.io/ip_pool"], "late");
     let answer = json!({ "ovn.kubernetes.io/ip_pool": "late", "ovn.kubernetes.io/bound_ip_pool": "late" });
-    scene.namespace("told", answer);
+    scene.namespace("listed", answer);
     scene.pool("late", "ovn-default", &["10.16.0.30"], &[]);
-    assert_eq!(scene.pod("told/a", json!({})), "10.16.0.2 of ovn-default", "what was written back is not a wish");
-    let written = annotated(&scene, "told");
+    assert_eq!(
+        scene.pod("listed/a", json!({})),
+        "10.16.0.2 of ovn-default",
+        "an annotation of the controller is not a wish"
+    );
+    let written = annotated(&scene, "listed");
     assert_eq!(
         (&written["ovn.kubernetes.io/ip_pool"], &written["ovn.kubernetes.io/bound_ip_pool"]),
         (&Value::Null, &Value::Null)
@@ -170,11 +174,11 @@ fn an_invalid_pool_names_the_wrong_field() {
         let ready = conditions.as_array().unwrap().iter().find(|condition| condition["type"] == "Ready").unwrap();
         assert_eq!((&ready["status"], ready["message"].as_str()), (&json!("False"), Some(&*problem)));
     }
-    scene.happens(Event::IpPools(WatchEvent::Delete(pool("first", "ovn-default", &["10.16.0.20..10.16.0.29"], &[]))));
+    scene.apply(Event::IpPools(WatchEvent::Delete(pool("first", "ovn-default", &["10.16.0.20..10.16.0.29"], &[]))));
     assert_eq!(
         scene.engine.pool("second").map(|pool| &pool.verdict),
         Some(&PoolVerdict::Valid),
-        "nothing is in its way now"
+        "the conflict is gone"
     );
 }
 
@@ -219,8 +223,8 @@ fn the_addresses_of_a_deleted_pool_stay_with_their_holders() {
     let mut going = pool("shop", "tiny", &["10.23.0.2..10.23.0.6"], &[]);
     going.metadata.finalizers = Some(vec!["kubeovn.io/kube-ovn-controller".to_owned()]);
     going.metadata.deletion_timestamp = Some(object(json!("2026-01-01T00:00:00Z")));
-    scene.happens(Event::IpPools(WatchEvent::Apply(going)));
-    assert_eq!(scene.outcome("default/b"), "10.23.0.3 of tiny", "the rest is anybody's");
+    scene.apply(Event::IpPools(WatchEvent::Apply(going)));
+    assert_eq!(scene.outcome("default/b"), "10.23.0.3 of tiny", "the rest is available to all pods");
     assert_eq!(scene.outcome("default/a"), "10.23.0.2 of tiny");
     let patch = visible::write(&scene.engine, &scene.cluster, &Object::IpPool("shop".into())).unwrap().patch();
     assert_eq!(patch["metadata"]["finalizers"], json!([]), "kube-ovn's finalizer does not hold it");
@@ -231,7 +235,7 @@ fn the_addresses_of_a_deleted_pool_stay_with_their_holders() {
 fn a_stateful_sets_pod_keeps_its_address_from_the_pool() {
     let mut scene = Scene::new();
     let set = StatefulSet { path: "default/db".into(), ordinals: 0..1 };
-    scene.happens(Event::StatefulSets(WatchEvent::Apply(set)));
+    scene.apply(Event::StatefulSets(WatchEvent::Apply(set)));
     scene.pool("shop", "ovn-default", &["10.16.0.40..10.16.0.44"], &[]);
     let member = |uid: &str| -> Pod {
         let owner =
@@ -242,15 +246,15 @@ fn a_stateful_sets_pod_keeps_its_address_from_the_pool() {
         let view: PodView = object(json!({ "metadata": metadata, "spec": { "nodeName": "n1" } }));
         Pod::from_view(&view).unwrap()
     };
-    scene.happens(Event::Pods(WatchEvent::Apply(member("1"))));
+    scene.apply(Event::Pods(WatchEvent::Apply(member("1"))));
     assert_eq!(scene.outcome("default/db-0"), "10.16.0.40 of ovn-default");
-    scene.happens(Event::Pods(WatchEvent::Delete(member("1"))));
+    scene.apply(Event::Pods(WatchEvent::Delete(member("1"))));
     assert_eq!(scene.pod("default/other", asks("shop")), "10.16.0.41 of ovn-default");
-    scene.happens(Event::Pods(WatchEvent::Apply(member("2"))));
+    scene.apply(Event::Pods(WatchEvent::Apply(member("2"))));
     assert_eq!(scene.outcome("default/db-0"), "10.16.0.40 of ovn-default");
-    scene.happens(Event::Pods(WatchEvent::Delete(member("2"))));
+    scene.apply(Event::Pods(WatchEvent::Delete(member("2"))));
     scene.pool("shop", "ovn-default", &["10.16.0.43..10.16.0.44"], &[]);
-    scene.happens(Event::Pods(WatchEvent::Apply(member("3"))));
+    scene.apply(Event::Pods(WatchEvent::Apply(member("3"))));
     assert_eq!(scene.outcome("default/db-0"), "10.16.0.43 of ovn-default", "the kept one is not in the pool any more");
 }
 
@@ -262,8 +266,8 @@ fn after_a_change_of_leaders_the_older_of_two_pools_has_the_address() {
         pool.metadata.creation_timestamp = Some(object(json!(format!("{year}-01-01T00:00:00Z"))));
         pool
     };
-    scene.happens(Event::IpPools(WatchEvent::Apply(aged("younger-by-age", 2026))));
-    scene.happens(Event::IpPools(WatchEvent::Apply(aged("zz-older", 2025))));
+    scene.apply(Event::IpPools(WatchEvent::Apply(aged("younger-by-age", 2026))));
+    scene.apply(Event::IpPools(WatchEvent::Apply(aged("zz-older", 2025))));
     scene.engine = Engine::recover(install(), &scene.cluster, &Replica::new(ovn::northbound()));
     assert_eq!(scene.engine.pool("zz-older").map(|pool| &pool.verdict), Some(&PoolVerdict::Valid));
     assert!(problem(&scene, "younger-by-age").contains("in pool zz-older"));
@@ -309,7 +313,7 @@ fn a_pool_reports_the_state_of_its_subnet() {
     assert!(problem(&scene, "pool").contains("spec.subnet: subnet net is not in force"));
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24", "provider": "else" }));
     assert!(problem(&scene, "pool").contains("spec.subnet: subnet net is not served here"));
-    scene.happens(Event::Subnets(WatchEvent::Delete(subnet("net", json!({ "cidrBlock": "10.33.0.0/24" })))));
+    scene.apply(Event::Subnets(WatchEvent::Delete(subnet("net", json!({ "cidrBlock": "10.33.0.0/24" })))));
     assert!(problem(&scene, "pool").contains("spec.subnet: there is no subnet net"));
 }
 

@@ -130,7 +130,7 @@ fn after_a_change_of_leaders_a_subnet_with_an_invalid_edit_stays_in_force() {
     assert_eq!(scene.facts_about("net"), before);
     assert!(
         matches!(scene.engine.verdict("net"), Some(crate::engine::Verdict::Invalid { .. })),
-        "and it still says so"
+        "its condition still reports the error"
     );
     for (index, expected) in ["6", "7", "8", "10"].into_iter().enumerate() {
         assert_eq!(scene.pod(&format!("default/b{index}"), on_it.clone()), format!("10.33.0.{expected} of net"));
@@ -151,7 +151,7 @@ fn the_networks_of_a_subnet_without_a_recorded_definition_stay() {
     scene.subnet("net", json!({ "cidrBlock": "10.16.0.0/24", "private": true }));
     scene.engine = Engine::recover(install(), &scene.cluster, &replica);
     assert_eq!(scene.outcome("default/a"), "10.33.0.2 of net");
-    assert!(scene.facts_about("net").iter().any(|fact| fact.contains("action=drop")), "it is private as it says");
+    assert!(scene.facts_about("net").iter().any(|fact| fact.contains("action=drop")), "it is private, as in its spec");
 }
 
 #[test]
@@ -171,7 +171,10 @@ fn after_a_change_of_leaders_a_subnet_with_refused_networks_keeps_its_pods() {
         assert_eq!(scene.outcome("default/a"), "10.33.0.2 of net", "{what}");
         assert_eq!(scene.facts_about("net"), before, "{what}");
         let verdict = scene.engine.verdict("net");
-        assert!(matches!(verdict, Some(crate::engine::Verdict::Invalid { .. })), "{what}: and it still says so");
+        assert!(
+            matches!(verdict, Some(crate::engine::Verdict::Invalid { .. })),
+            "{what}: the condition still reports the error"
+        );
     }
 }
 
@@ -196,7 +199,7 @@ fn after_a_change_of_leaders_a_subnet_deleted_by_force_stays_until_its_last_pod_
     let mut scene = Scene::new();
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
     assert_eq!(scene.pod("default/a", json!({ "ovn.kubernetes.io/logical_switch": "net" })), "10.33.0.2 of net");
-    scene.happens(Event::Subnets(WatchEvent::Delete(subnet("net", json!({ "cidrBlock": "10.33.0.0/24" })))));
+    scene.apply(Event::Subnets(WatchEvent::Delete(subnet("net", json!({ "cidrBlock": "10.33.0.0/24" })))));
     let before = scene.facts_about("net");
     let replica = written(&scene);
     scene.engine = Engine::recover(install(), &scene.cluster, &replica);
@@ -209,7 +212,7 @@ fn after_a_change_of_leaders_a_subnet_deleted_by_force_stays_until_its_last_pod_
 #[test]
 fn a_subnet_in_use_that_is_given_to_another_provider_stays_in_force_and_is_reported() {
     let mut scene = Scene::new();
-    scene.happens(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.1"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.1"))));
     let before = scene.facts_about("join");
     scene.subnet("join", json!({ "cidrBlock": "100.64.0.0/16", "provider": "else" }));
     for _ in 0..2 {
@@ -219,7 +222,7 @@ fn a_subnet_in_use_that_is_given_to_another_provider_stays_in_force_and_is_repor
         let replica = written(&scene);
         scene.engine = Engine::recover(install(), &scene.cluster, &replica);
     }
-    scene.happens(Event::Nodes(WatchEvent::Delete(node("n1", "172.30.0.1"))));
+    scene.apply(Event::Nodes(WatchEvent::Delete(node("n1", "172.30.0.1"))));
     assert_eq!(scene.engine.verdict("join"), Some(&crate::engine::Verdict::Foreign));
     assert!(scene.facts_about("100.64.0").is_empty());
 }

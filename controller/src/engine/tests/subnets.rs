@@ -44,14 +44,14 @@ fn a_flag_that_differs_from_an_existing_subnet_is_reported() {
 fn a_node_with_an_address_inside_a_subnet_is_reported() {
     let mut scene = Scene::new();
     scene.subnet("over", json!({ "cidrBlock": "172.31.0.0/24" }));
-    scene.happens(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.1"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.1"))));
     assert_eq!(scene.engine.node_inside(&scene.cluster, "n2"), None);
-    scene.happens(Event::Nodes(WatchEvent::Apply(node("n1", "172.31.0.1"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n1", "172.31.0.1"))));
     assert!(scene.engine.take_unpublished().contains(&Object::Node("n1".into())));
     let why = "node n1: its address 172.31.0.1 is inside subnet over, 172.31.0.0/24: pods do not reach it; one of the two must change";
     assert_eq!(scene.engine.node_inside(&scene.cluster, "n1").as_deref(), Some(why));
     scene.subnet("over", json!({ "cidrBlock": "172.31.1.0/24" }));
-    assert!(scene.engine.take_unpublished().contains(&Object::Node("n1".into())), "the event is looked at again");
+    assert!(scene.engine.take_unpublished().contains(&Object::Node("n1".into())), "its event is updated");
     scene.subnet("net", json!({ "cidrBlock": "172.31.0.0/24" }));
     assert_eq!(problem(&scene, "net"), "subnet net: spec.cidrBlock: 172.31.0.0/24 contains 172.31.0.1 of node n1");
 }
@@ -75,8 +75,8 @@ fn two_namespaces_that_want_one_cidr_under_different_names_do_not_both_get_it() 
     assert_eq!(scene.pod("red/b", json!({})), "10.33.0.3 of red-net", "the next pod is served");
     scene.pod_gone("red/a");
     scene.pod_gone("red/b");
-    scene.happens(Event::Subnets(WatchEvent::Delete(subnet("red-net", json!({ "cidrBlock": "10.33.0.0/24" })))));
-    assert_eq!(scene.engine.verdict("blue-net"), Some(&Verdict::Valid), "what was in its way is gone");
+    scene.apply(Event::Subnets(WatchEvent::Delete(subnet("red-net", json!({ "cidrBlock": "10.33.0.0/24" })))));
+    assert_eq!(scene.engine.verdict("blue-net"), Some(&Verdict::Valid), "the conflict is gone");
     assert_eq!(scene.outcome("blue/a"), "10.33.0.2 of blue-net");
 }
 
@@ -110,35 +110,35 @@ fn a_deleted_subnet_in_use_names_the_holders_and_is_released_with_the_last_one()
     scene.subnet("net", spec.clone());
     let named = json!({ "ovn.kubernetes.io/logical_switch": "net" });
     scene.pod("default/a", named.clone());
-    scene.happens(Event::Subnets(WatchEvent::Apply(deleting("net", spec.clone()))));
+    scene.apply(Event::Subnets(WatchEvent::Apply(deleting("net", spec.clone()))));
     assert!(problem(&scene, "net").contains("a.default"), "{}", problem(&scene, "net"));
-    assert!(scene.pod("default/b", named).contains("it is being deleted"), "no new pod gets in");
+    assert!(scene.pod("default/b", named).contains("it is being deleted"), "no new pod gets an address");
     scene.pod_gone("default/a");
     assert_eq!(scene.engine.verdict("net"), Some(&Verdict::Released));
     assert!(scene.facts_about("net-ovn-cluster").is_empty());
-    scene.happens(Event::Subnets(WatchEvent::Delete(deleting("net", spec))));
+    scene.apply(Event::Subnets(WatchEvent::Delete(deleting("net", spec))));
     assert_eq!(scene.engine.verdict("net"), None);
 }
 
 #[test]
 fn a_node_gets_an_address_of_the_join_subnet_and_releases_it_when_it_is_deleted() {
     let mut scene = Scene::new();
-    scene.happens(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.1"))));
-    scene.happens(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.2"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.1"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.2"))));
     assert_eq!(scene.engine.lease("node-n2").map(|(_, lease)| lease.ips.to_string()), Some("100.64.0.3".into()));
     assert!(scene.facts_about("ip4.dst == 172.30.0.2").len() == 2, "the way to the node, and its place in the router");
-    scene.happens(Event::Nodes(WatchEvent::Delete(node("n2", "172.30.0.2"))));
+    scene.apply(Event::Nodes(WatchEvent::Delete(node("n2", "172.30.0.2"))));
     assert_eq!(scene.engine.lease("node-n2"), None);
     assert!(scene.facts_about("node-n2").is_empty());
 }
 
 impl Scene {
     fn labelled(&mut self, name: &str, labels: Value) {
-        self.happens(Event::Namespaces(WatchEvent::Apply(labelled(name, labels, json!({})))));
+        self.apply(Event::Namespaces(WatchEvent::Apply(labelled(name, labels, json!({})))));
     }
 
     /// The subnet of the namespace's next pod.
-    fn home(&self, namespace: &str) -> String {
+    fn subnet_of(&self, namespace: &str) -> String {
         self.engine.subnet_of(&self.cluster, namespace).unwrap().to_string()
     }
 }
@@ -152,28 +152,28 @@ fn a_namespace_is_bound_by_its_labels_and_follows_them() {
     scene.subnet("red", select(red.clone()));
     scene.labelled("late", json!({ "team": "red" }));
     scene.labelled("other", json!({ "team": "blue" }));
-    assert_eq!(["early", "late", "other"].map(|name| scene.home(name)), ["red", "red", "ovn-default"]);
+    assert_eq!(["early", "late", "other"].map(|name| scene.subnet_of(name)), ["red", "red", "ovn-default"]);
     assert_eq!(scene.pod("late/a", json!({})), "10.35.0.2 of red");
 
     scene.labelled("late", json!({ "team": "blue" }));
     scene.labelled("other", json!({ "team": "red" }));
-    assert_eq!(["early", "late", "other"].map(|name| scene.home(name)), ["red", "ovn-default", "red"]);
-    assert_eq!(scene.outcome("late/a"), "10.35.0.2 of red", "who runs keeps its address");
+    assert_eq!(["early", "late", "other"].map(|name| scene.subnet_of(name)), ["red", "ovn-default", "red"]);
+    assert_eq!(scene.outcome("late/a"), "10.35.0.2 of red", "a running pod keeps its address");
 
     let expressions = json!([
         { "matchExpressions": [{ "key": "team", "operator": "In", "values": ["blue"] }] },
         { "matchLabels": { "team": "red" }, "matchExpressions": [{ "key": "stage", "operator": "Exists" }] },
     ]);
     scene.subnet("red", select(expressions));
-    assert_eq!(["early", "late", "other"].map(|name| scene.home(name)), ["red", "red", "ovn-default"]);
+    assert_eq!(["early", "late", "other"].map(|name| scene.subnet_of(name)), ["red", "red", "ovn-default"]);
 
     let gone = labelled("late", json!({}), json!({}));
-    scene.happens(Event::Namespaces(WatchEvent::Delete(gone)));
+    scene.apply(Event::Namespaces(WatchEvent::Delete(gone)));
     scene.labelled("late", json!({}));
-    assert_eq!(scene.home("late"), "ovn-default");
+    assert_eq!(scene.subnet_of("late"), "ovn-default");
     scene.subnet("red", select(red.clone()));
-    scene.happens(Event::Subnets(WatchEvent::Delete(subnet("red", select(red)))));
-    assert_eq!(["early", "other"].map(|name| scene.home(name)), ["ovn-default", "ovn-default"]);
+    scene.apply(Event::Subnets(WatchEvent::Delete(subnet("red", select(red)))));
+    assert_eq!(["early", "other"].map(|name| scene.subnet_of(name)), ["ovn-default", "ovn-default"]);
 }
 
 #[test]
@@ -185,20 +185,20 @@ fn a_list_takes_precedence_over_a_wish_and_a_wish_over_labels() {
     scene.subnet("b-wished", json!({ "cidrBlock": "10.36.0.0/24" }));
     scene.subnet("c-listed", json!({ "cidrBlock": "10.37.0.0/24", "namespaces": ["shop"] }));
     let wish = json!({ "ovn.kubernetes.io/logical_switch": "b-wished" });
-    scene.happens(Event::Namespaces(WatchEvent::Apply(labelled("shop", labels.clone(), wish))));
-    assert_eq!(scene.home("shop"), "c-listed");
+    scene.apply(Event::Namespaces(WatchEvent::Apply(labelled("shop", labels.clone(), wish))));
+    assert_eq!(scene.subnet_of("shop"), "c-listed");
     scene.subnet("c-listed", json!({ "cidrBlock": "10.37.0.0/24" }));
-    assert_eq!(scene.home("shop"), "b-wished");
+    assert_eq!(scene.subnet_of("shop"), "b-wished");
     assert!(scene.engine.open_wish(&scene.cluster.namespaces["shop"]).is_some(), "labels do not grant it");
     scene.labelled("shop", labels.clone());
-    assert_eq!(scene.home("shop"), "a-labels");
+    assert_eq!(scene.subnet_of("shop"), "a-labels");
     // A namespace that is both listed and selected stays selected when it is no longer listed.
     let both = |names: Value| json!({ "cidrBlock": "10.35.0.0/24", "namespaces": names, "namespaceSelectors": [{ "matchLabels": labels }] });
     scene.subnet("a-labels", both(json!(["shop"])));
     scene.subnet("a-labels", both(json!([])));
-    assert_eq!(scene.home("shop"), "a-labels");
+    assert_eq!(scene.subnet_of("shop"), "a-labels");
     scene.labelled("shop", json!({}));
-    assert_eq!(scene.home("shop"), "ovn-default");
+    assert_eq!(scene.subnet_of("shop"), "ovn-default");
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn a_gateway_moves_and_the_router_answers_for_the_old_one() {
     assert_eq!(problem(&scene, "net"), "subnet net: spec.gateway: 10.33.0.2 is held by a.default");
     scene.subnet("net", spec("10.33.0.6"));
     assert_eq!(router_addresses(&mut scene), "10.33.0.1/29, 10.33.0.6/29");
-    assert_eq!(scene.pod("default/b", named.clone()), "10.33.0.3 of net", "the old gateway is given to nobody");
+    assert_eq!(scene.pod("default/b", named.clone()), "10.33.0.3 of net", "the old gateway is not assigned");
     let exactly = json!({ "ovn.kubernetes.io/logical_switch": "net", "ovn.kubernetes.io/ip_address": "10.33.0.1" });
     let refused = scene.pod("default/c", exactly.clone());
     assert!(refused.contains("10.33.0.1 is kept for the network itself"), "{refused}");
@@ -308,14 +308,14 @@ fn a_gateway_moves_and_the_router_answers_for_the_old_one() {
 #[test]
 fn a_network_that_overlaps_a_nodes_is_refused_and_a_later_overlap_is_reported() {
     let mut scene = Scene::new();
-    scene.happens(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.2"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.2"))));
     let report = |networks: &str| {
         let options = format!("kube-ovn,kube-ovn-networks={networks},kube-ovn-mtu=1442");
         let report = ovn::southbound::NodeReport::parse(&options);
         Event::Reports([("n1".into(), crate::chassis::NodeChassis { id: "id".into(), report })].into())
     };
-    scene.happens(report("eth0@172.30.0.0/24;eth1@fd99::/64"));
-    scene.happens(Event::ApiServers(["192.0.2.9".parse().unwrap()].into()));
+    scene.apply(report("eth0@172.30.0.0/24;eth1@fd99::/64"));
+    scene.apply(Event::ApiServers(["192.0.2.9".parse().unwrap()].into()));
     for (cidr, why) in [
         ("172.30.0.128/25", "172.30.0.128/25 overlaps 172.30.0.0/24 of interface eth0 of node n1"),
         ("10.33.0.0/24,fd99::/80", "fd99::/80 overlaps fd99::/64 of interface eth1 of node n1"),
@@ -327,18 +327,18 @@ fn a_network_that_overlaps_a_nodes_is_refused_and_a_later_overlap_is_reported() 
     }
     // The interface disappears, and returns when the subnet has pods.
     scene.subnet("net", json!({ "cidrBlock": "10.40.0.0/24", "mtu": 9000 }));
-    scene.happens(report("eth0@10.40.0.0/16"));
+    scene.apply(report("eth0@10.40.0.0/16"));
     assert_eq!(scene.engine.verdict("net"), Some(&Verdict::Valid), "what is in force stays");
-    let told = scene.engine.node_inside(&scene.cluster, "n1").unwrap();
+    let message = scene.engine.node_inside(&scene.cluster, "n1").unwrap();
     assert!(
-        told.starts_with("node n1: its network 10.40.0.0/16 of interface eth0 is inside subnet net, 10.40.0.0/24"),
-        "{told}"
+        message.starts_with("node n1: its network 10.40.0.0/16 of interface eth0 is inside subnet net, 10.40.0.0/24"),
+        "{message}"
     );
     let shortfall = "spec.mtu: 9000 is more than the tunnels of node n1 carry, pods get 1442 there";
     assert_eq!(scene.engine.mtu_shortfall(&scene.cluster, "net").as_deref(), Some(shortfall));
     scene.subnet("other", json!({ "cidrBlock": "10.40.1.0/24" }));
     assert!(problem(&scene, "other").contains("overlaps 10.40.0.0/16"));
-    scene.happens(report(""));
+    scene.apply(report(""));
     assert_eq!(scene.engine.verdict("other"), Some(&Verdict::Valid), "as soon as the interface is gone");
 }
 
@@ -356,6 +356,6 @@ fn no_new_network_is_accepted_before_the_nodes_networks_are_known() {
     assert_eq!(scene.engine.verdict("old"), Some(&Verdict::Valid));
     assert_eq!(scene.outcome("default/a"), "10.33.0.2 of old");
     assert!(problem(&scene, "new").contains("waiting for the southbound database"), "{}", problem(&scene, "new"));
-    scene.happens(Event::Reports([].into()));
+    scene.apply(Event::Reports([].into()));
     assert_eq!(scene.engine.verdict("new"), Some(&Verdict::Valid));
 }

@@ -39,8 +39,8 @@ fn a_released_address_wakes_the_pod_that_gets_it_and_the_next_one() {
     }
     // Three events at once. If a woken pod is deleted, the next one is woken.
     for gone in ["p01", "p02", "p07"] {
-        let seen = Event::Pods(WatchEvent::Delete(pod(&format!("ns/{gone}"), "uid-1", json!({}))));
-        scene.cluster.observe(seen).into_iter().for_each(|observed| scene.engine.mark(observed.object));
+        let event = Event::Pods(WatchEvent::Delete(pod(&format!("ns/{gone}"), "uid-1", json!({}))));
+        scene.cluster.observe(event).into_iter().for_each(|observed| scene.engine.mark(observed.object));
     }
     scene.engine.decide(&scene.cluster);
     assert_eq!(scene.unpublished_pods(), ["p01", "p02", "p07", "p08", "p09", "p10"].map(|pod| format!("{pod}.ns")));
@@ -117,7 +117,7 @@ proptest! {
                 Change::Go(n) => scene.pod_gone(&format!("ns/p{n:02}")),
                 Change::Pool(true) => scene.pool("pool", "net", &["10.23.0.5..10.23.0.6", "fd00:23::6"], &[]),
                 Change::Pool(false) => {
-                    scene.happens(Event::IpPools(WatchEvent::Delete(pool("pool", "net", &["10.23.0.5"], &[]))));
+                    scene.apply(Event::IpPools(WatchEvent::Delete(pool("pool", "net", &["10.23.0.5"], &[]))));
                 }
                 Change::Exclude(some) => {
                     let exclude: &[&str] = if some { &["10.23.0.2", "fd00:23::2"] } else { &[] };
