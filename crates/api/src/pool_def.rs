@@ -19,6 +19,12 @@ impl PoolDef {
     /// Reads and checks the spec of `pool`.
     pub fn parse(pool: &IpPool) -> Result<Self, FieldError> {
         let error = |field: &str, why: &str| FieldError::new(pool.object(), format!("spec.{field}"), why);
+        let name = pool.metadata.name.clone().unwrap_or_default();
+        // A pod's `ip_pool` without a letter is a list of addresses.
+        if !name.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            let why = "no pod can name it: it reads as an address, a letter is needed";
+            return Err(FieldError::new(pool.object(), "metadata.name", why));
+        }
         let subnet = pool.spec.subnet.trim();
         if subnet.is_empty() {
             return Err(error("subnet", "it names no subnet"));
@@ -29,12 +35,7 @@ impl PoolDef {
         if ranges.is_empty() {
             return Err(error("ips", "it is empty"));
         }
-        Ok(Self {
-            name: pool.metadata.name.clone().unwrap_or_default(),
-            subnet: subnet.to_owned(),
-            ranges,
-            namespaces: pool.spec.namespaces.clone(),
-        })
+        Ok(Self { name, subnet: subnet.to_owned(), ranges, namespaces: pool.spec.namespaces.clone() })
     }
 
     /// The first range that is not fully inside one of a subnet's networks.
@@ -76,6 +77,16 @@ mod tests {
         assert_eq!(def.outside(&"10.16.0.0/16,fd00::/64".parse().unwrap()), Some(&def.ranges[4]));
         assert_eq!(def.outside(&"10.0.0.0/8,fd00::/64".parse().unwrap()), None);
         assert_eq!(def.outside(&"10.0.0.0/8".parse().unwrap()), Some(&def.ranges[3]));
+    }
+
+    #[test]
+    fn a_pool_that_no_pod_can_name_is_refused() {
+        for name in ["10.16.0.5", "1-2", "0"] {
+            let spec =
+                IpPoolSpec { subnet: "net".to_owned(), ips: vec!["10.0.0.1".to_owned()], ..IpPoolSpec::default() };
+            let error = PoolDef::parse(&IpPool::new(name, spec)).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("ippool {name}: metadata.name: no pod can name it")), "{error}");
+        }
     }
 
     #[test]
