@@ -89,9 +89,9 @@ pub struct Engine {
     /// The generation of the spec that each subnet in force comes from.
     generations: BTreeMap<Arc<str>, i64>,
     /// The annotations of namespaces that belong to the default subnet.
-    shown_default: Option<BTreeMap<String, String>>,
+    default_annotations: Option<BTreeMap<String, String>>,
     /// The label selectors of subnets that bind namespaces by label.
-    selecting: BTreeMap<Arc<str>, Vec<LabelSelector>>,
+    selectors: BTreeMap<Arc<str>, Vec<LabelSelector>>,
     pools: BTreeMap<Arc<str>, pools::Pool>,
     /// The pools of each subnet, including pools that are not in force.
     pools_of: Sets<Arc<str>>,
@@ -133,8 +133,8 @@ impl Engine {
             wishes: HashMap::new(),
             wishers: Sets::default(),
             generations: BTreeMap::new(),
-            shown_default: None,
-            selecting: BTreeMap::new(),
+            default_annotations: None,
+            selectors: BTreeMap::new(),
             pools: BTreeMap::new(),
             pools_of: Sets::default(),
             pool_bindings: Bindings::default(),
@@ -199,8 +199,8 @@ impl Engine {
     }
 
     /// Marks objects to be published after the next commit.
-    pub fn mark_unpublished(&mut self, decided: impl IntoIterator<Item = Object>) {
-        self.unpublished.extend(decided);
+    pub fn mark_unpublished(&mut self, objects: impl IntoIterator<Item = Object>) {
+        self.unpublished.extend(objects);
     }
 
     /// The facts, for `sync`.

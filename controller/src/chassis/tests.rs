@@ -30,7 +30,7 @@ impl Southbound {
     }
 
     /// Writes what an ovn-controller writes when it starts.
-    async fn joins(&self, host: &str, options: &str) {
+    async fn add_chassis(&self, host: &str, options: &str) {
         let config = Datum::map([(southbound::CMS_OPTIONS, options)]);
         let encap = Uuid::new_v4();
         let id = format!("id-{host}");
@@ -54,7 +54,7 @@ impl Southbound {
         self.client.transact(&ops).await.unwrap();
     }
 
-    fn tell(&self, nodes: &[&str]) {
+    fn set_nodes(&self, nodes: &[&str]) {
         self.nodes.send_replace(Some(Arc::new(nodes.iter().map(|name| Arc::from(*name)).collect())));
     }
 
@@ -86,25 +86,25 @@ impl Southbound {
 async fn the_chassis_of_a_deleted_node_is_removed_and_others_stay() {
     let southbound = Southbound::new().await;
     for (host, options) in [("n1", "kube-ovn"), ("n2", "kube-ovn"), ("gateway", "enable-chassis-as-gw")] {
-        southbound.joins(host, options).await;
+        southbound.add_chassis(host, options).await;
     }
     // Nothing is removed before the nodes are known, or by a standby.
     southbound.until(&["n1", "n2", "gateway"]).await;
-    southbound.tell(&["n1", "n2"]);
-    southbound.joins("n3", "other,kube-ovn").await;
+    southbound.set_nodes(&["n1", "n2"]);
+    southbound.add_chassis("n3", "other,kube-ovn").await;
     southbound.until(&["n1", "n2", "gateway"]).await;
-    southbound.tell(&["n2"]);
+    southbound.set_nodes(&["n2"]);
     southbound.until(&["n2", "gateway"]).await;
 }
 
 #[tokio::test]
 async fn a_chassis_that_comes_back_is_not_removed_again_at_once() {
     let southbound = Southbound::new().await;
-    southbound.tell(&[]);
-    southbound.joins("n1", "kube-ovn").await;
+    southbound.set_nodes(&[]);
+    southbound.add_chassis("n1", "kube-ovn").await;
     southbound.until(&[]).await;
-    southbound.joins("n1", "kube-ovn").await;
-    southbound.joins("n2", "kube-ovn").await;
+    southbound.add_chassis("n1", "kube-ovn").await;
+    southbound.add_chassis("n2", "kube-ovn").await;
     // The task that removed n2 has read n1 as well.
     southbound.until(&["n1"]).await;
 }

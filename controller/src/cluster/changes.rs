@@ -10,7 +10,7 @@ use super::store::{Change, Watched};
 
 /// Kinds that are stored as the fields that decisions depend on.
 macro_rules! watched {
-    ($kept:ty, $plural:literal, $key:ident, $alike:expr) => {
+    ($kept:ty, $plural:literal, $key:ident, $same:expr) => {
         impl Watched for $kept {
             const PLURAL: &'static str = $plural;
 
@@ -19,8 +19,8 @@ macro_rules! watched {
             }
 
             fn change(&self, before: &Self) -> Change {
-                let alike: fn(&Self, &Self) -> bool = $alike;
-                if alike(self, before) { Change::Nothing } else { Change::Decides }
+                let same: fn(&Self, &Self) -> bool = $same;
+                if same(self, before) { Change::Nothing } else { Change::Decides }
             }
         }
     };
@@ -29,12 +29,12 @@ macro_rules! watched {
 watched!(Namespace, "namespaces", name, Self::eq);
 watched!(Node, "nodes", name, Self::eq);
 watched!(StatefulSet, "statefulsets", path, Self::eq);
-watched!(Pod, "pods", port, Self::decides_alike);
-watched!(IpRecord, "ips", name, Self::decides_alike);
+watched!(Pod, "pods", port, Self::same_for_decisions);
+watched!(IpRecord, "ips", name, Self::same_for_decisions);
 
 impl Pod {
     /// Compares the fields that decisions depend on. Only a new leader reads the reported addresses.
-    fn decides_alike(&self, other: &Self) -> bool {
+    fn same_for_decisions(&self, other: &Self) -> bool {
         let Self {
             port,
             namespace: _,
@@ -59,7 +59,7 @@ impl Pod {
 
 impl IpRecord {
     /// Compares the fields that decisions depend on: all but the resource version.
-    fn decides_alike(&self, other: &Self) -> bool {
+    fn same_for_decisions(&self, other: &Self) -> bool {
         let Self { name, spec, labelled, reserved, finalizers, terminating, uid, version: _ } = self;
         (name, spec, labelled, reserved) == (&other.name, &other.spec, &other.labelled, &other.reserved)
             && (finalizers, terminating, uid) == (&other.finalizers, &other.terminating, &other.uid)

@@ -29,16 +29,16 @@ fn a_lease_binds_until_it_expires() {
     assert_eq!(time_left(&Lease::default()), Duration::ZERO);
 }
 
-/// A Lease on an API server. `robber` takes it between the first read and the first write.
+/// A Lease on an API server. `new_holder` takes it between the first read and the first write.
 #[derive(Clone)]
 struct Server {
     lease: Arc<Mutex<Value>>,
-    robber: Arc<Mutex<Option<&'static str>>>,
+    new_holder: Arc<Mutex<Option<&'static str>>>,
 }
 
 impl Server {
     /// A Lease of this holder, renewed just now.
-    fn held_by(holder: &str, robber: Option<&'static str>) -> Self {
+    fn held_by(holder: &str, new_holder: Option<&'static str>) -> Self {
         let now = MicroTime(Timestamp::now());
         let lease = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
@@ -48,7 +48,7 @@ impl Server {
                 "renewTime": now, "acquireTime": now,
             },
         });
-        Self { lease: Arc::new(Mutex::new(lease)), robber: Arc::new(Mutex::new(robber)) }
+        Self { lease: Arc::new(Mutex::new(lease)), new_holder: Arc::new(Mutex::new(new_holder)) }
     }
 
     fn client(&self) -> Client {
@@ -78,8 +78,8 @@ impl Server {
             write(&mut lease, patch["spec"].as_object().unwrap().clone());
         }
         let answer = lease.clone();
-        if let Some(robber) = self.robber.lock().unwrap().take() {
-            write(&mut lease, json!({ "holderIdentity": robber }).as_object().unwrap().clone());
+        if let Some(new_holder) = self.new_holder.lock().unwrap().take() {
+            write(&mut lease, json!({ "holderIdentity": new_holder }).as_object().unwrap().clone());
         }
         (StatusCode::OK, answer)
     }

@@ -31,7 +31,7 @@ impl Engine {
     pub(super) fn decide_namespace(&mut self, cluster: &Cluster, name: &Arc<str>) {
         let found = cluster.namespaces.get(name);
         let labels = found.map(|namespace| &namespace.labels);
-        for (subnet, selectors) in &self.selecting {
+        for (subnet, selectors) in &self.selectors {
             let selected = labels.is_some_and(|labels| selected(selectors, labels));
             self.bindings.select(subnet, name, selected);
         }

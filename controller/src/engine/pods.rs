@@ -19,7 +19,7 @@ const CONFLICT: &str = "AddressConflict";
 /// The limit of the API server for the name of an object.
 pub(super) const LONGEST_NAME: usize = 253;
 
-/// Why a pod or a node has no address. An event shows it.
+/// Why a pod or a node has no address, or why new pods of a namespace get none. An event shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoAddress {
     /// The reason of the event, one word.

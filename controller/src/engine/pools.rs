@@ -12,6 +12,7 @@ use ipam::Lease;
 use plan::{PoolSet, address_set_of_pool};
 
 use super::bindings::BoundBy;
+use super::subnets::Problem;
 use super::{Engine, Verdict};
 use crate::cluster::{Cluster, Namespace, Object};
 
@@ -44,9 +45,6 @@ pub enum PoolVerdict {
         message: String,
     },
 }
-
-/// The reason and the message of a condition.
-type Problem = (&'static str, String);
 
 impl Engine {
     pub(super) fn decide_pool(&mut self, cluster: &Cluster, name: &Arc<str>) {

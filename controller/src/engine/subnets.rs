@@ -35,6 +35,9 @@ pub enum Verdict {
     Foreign,
 }
 
+/// The reason and the message of a condition.
+pub(super) type Problem = (&'static str, String);
+
 /// The reason for a subnet that was given to another provider, VPC or VLAN while its addresses are assigned.
 pub(super) const LEAVING: &str = "ForeignInUse";
 
@@ -79,7 +82,7 @@ impl Engine {
         // The annotations of namespaces without a binding show the default subnet.
         if *name == self.install.default_subnet {
             let shown = self.world.subnet(name).map(|subnet| bound_to(&[subnet]));
-            if std::mem::replace(&mut self.shown_default, shown.clone()) != shown {
+            if std::mem::replace(&mut self.default_annotations, shown.clone()) != shown {
                 self.undecided.extend(cluster.namespaces.keys().cloned().map(Object::Namespace));
             }
         }
@@ -96,12 +99,7 @@ impl Engine {
 
     /// Puts a subnet in force if it is valid and does not conflict with other networks. `on_record`: the subnet was in
     /// force before, according to the database or its status.
-    pub(super) fn enforce(
-        &mut self,
-        cluster: &Cluster,
-        subnet: &Subnet,
-        on_record: bool,
-    ) -> Result<(), (&'static str, String)> {
+    pub(super) fn enforce(&mut self, cluster: &Cluster, subnet: &Subnet, on_record: bool) -> Result<(), Problem> {
         let invalid = |error: FieldError| ("ValidateSubnetFailed", error.to_string());
         let def = SubnetDef::parse(subnet).map_err(invalid)?;
         // Running pods keep their network even if it overlaps a changed service range.
@@ -195,9 +193,9 @@ impl Engine {
     /// Updates the namespaces that a subnet lists and selects, and decides again about those whose binding changed.
     fn bind(&mut self, cluster: &Cluster, subnet: &Arc<str>, namespaces: &[String], selectors: &[LabelSelector]) {
         let before = if selectors.is_empty() {
-            self.selecting.remove(subnet)
+            self.selectors.remove(subnet)
         } else {
-            self.selecting.insert(Arc::clone(subnet), selectors.to_vec())
+            self.selectors.insert(Arc::clone(subnet), selectors.to_vec())
         };
         let picked = |name: &Arc<str>| {
             let labels = cluster.namespaces.get(name).map(|namespace| &namespace.labels);

@@ -37,14 +37,14 @@ enum Step {
     /// This many writes start.
     Start(usize),
     /// The API server answers a write in flight.
-    Answer(prop::sample::Index, Fate),
+    Answer(prop::sample::Index, Response),
     /// Another replica becomes the leader.
     Lead,
 }
 
 /// The result of a write.
 #[derive(Debug, Clone, Copy)]
-enum Fate {
+enum Response {
     /// The API server accepts it or reports a conflict.
     Served,
     /// The same, but the response is lost.
@@ -56,7 +56,7 @@ enum Fate {
 }
 
 /// The API server, the leader, and its writes.
-struct Life {
+struct Simulation {
     server: ApiServer,
     scene: Scene,
     outbox: Outbox,
@@ -69,10 +69,10 @@ struct Life {
     now: Instant,
 }
 
-impl Life {
+impl Simulation {
     fn new() -> Self {
         let (publisher, handed_over) = mpsc::unbounded_channel();
-        let mut life = Self {
+        let mut simulation = Self {
             server: ApiServer::default(),
             scene: Scene::new(),
             outbox: Outbox::default(),
@@ -84,11 +84,11 @@ impl Life {
             now: Instant::now(),
         };
         for (name, cidr) in [("ovn-default", "10.16.0.0/29"), ("join", "100.64.0.0/29")] {
-            life.server.put("Subnet", name, &json!({ "spec": { "cidrBlock": cidr } }));
+            simulation.server.put("Subnet", name, &json!({ "spec": { "cidrBlock": cidr } }));
         }
-        life.server.put("Namespace", "default", &json!({}));
-        life.watch(usize::MAX);
-        life
+        simulation.server.put("Namespace", "default", &json!({}));
+        simulation.watch(usize::MAX);
+        simulation
     }
 
     fn step(&mut self, step: &Step) {
@@ -99,7 +99,7 @@ impl Life {
             Step::Watch(count) => self.watch(*count),
             Step::Turn => drop(self.turn()),
             Step::Start(count) => self.start(*count),
-            Step::Answer(which, fate) => self.answer(*which, *fate),
+            Step::Answer(which, response) => self.answer(*which, *response),
             Step::Lead => self.lead(),
         }
     }
@@ -126,9 +126,9 @@ impl Life {
     fn turn(&mut self) -> bool {
         let due = self.outbox.take_due(self.now);
         self.scene.engine.mark_unpublished(due);
-        let decided = self.scene.engine.take_unpublished();
+        let objects = self.scene.engine.take_unpublished();
         let Scene { cluster, engine } = &self.scene;
-        for object in decided {
+        for object in objects {
             let write = crate::visible::write(engine, cluster, &object);
             self.outbox.put(Target::main(object.clone()), write, &self.publisher);
             let status = crate::visible::status(engine, cluster, &object, jiff::Timestamp::UNIX_EPOCH);
@@ -147,8 +147,8 @@ impl Life {
         self.in_flight.extend(std::iter::from_fn(|| queue.take()).take(count));
     }
 
-    fn answer(&mut self, which: prop::sample::Index, fate: Fate) {
-        if !self.late.is_empty() && matches!(fate, Fate::ReplyLost) {
+    fn answer(&mut self, which: prop::sample::Index, response: Response) {
+        if !self.late.is_empty() && matches!(response, Response::ReplyLost) {
             let write = self.late.swap_remove(which.index(self.late.len()));
             let _ = self.server.write(&write.target, &write.action);
             return;
@@ -157,14 +157,14 @@ impl Life {
             return;
         }
         let write = self.in_flight.swap_remove(which.index(self.in_flight.len()));
-        let outcome = match fate {
-            Fate::Served => self.server.write(&write.target, &write.action),
-            Fate::ReplyLost => {
+        let outcome = match response {
+            Response::Served => self.server.write(&write.target, &write.action),
+            Response::ReplyLost => {
                 let _ = self.server.write(&write.target, &write.action);
                 return self.queue.retry(write);
             }
-            Fate::Unreachable => return self.queue.retry(write),
-            Fate::Refused => Outcome::Refused("no".to_owned()),
+            Response::Unreachable => return self.queue.retry(write),
+            Response::Refused => Outcome::Refused("no".to_owned()),
         };
         self.ended(write, outcome);
     }
@@ -435,8 +435,8 @@ fn deletion() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn fate() -> impl Strategy<Value = Fate> {
-    prop_oneof![6 => Just(Fate::Served), 2 => Just(Fate::ReplyLost), 1 => Just(Fate::Unreachable), 1 => Just(Fate::Refused)]
+fn response() -> impl Strategy<Value = Response> {
+    prop_oneof![6 => Just(Response::Served), 2 => Just(Response::ReplyLost), 1 => Just(Response::Unreachable), 1 => Just(Response::Refused)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -451,7 +451,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (1..6_usize).prop_map(Step::Watch),
         6 => Just(Step::Turn),
         6 => (1..6_usize).prop_map(Step::Start),
-        8 => (any::<prop::sample::Index>(), fate()).prop_map(|(which, fate)| Step::Answer(which, fate)),
+        8 => (any::<prop::sample::Index>(), response()).prop_map(|(which, response)| Step::Answer(which, response)),
         1 => Just(Step::Lead),
     ]
 }
@@ -459,14 +459,14 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn under_random_histories(steps in prop::collection::vec(step(), 1..60)) {
-        let mut life = Life::new();
+        let mut simulation = Simulation::new();
         for step in &steps {
-            life.step(step);
-            life.every_pod_has_an_address_or_a_reason();
-            life.nothing_was_missed();
+            simulation.step(step);
+            simulation.every_pod_has_an_address_or_a_reason();
+            simulation.nothing_was_missed();
         }
-        life.writes_end_in_the_wanted_state();
-        life.a_new_leader_decides_the_same();
+        simulation.writes_end_in_the_wanted_state();
+        simulation.a_new_leader_decides_the_same();
     }
 
     /// Namespaces that ask for one subnet at the same time are all bound, regardless of the order of writes and events.
@@ -474,28 +474,28 @@ proptest! {
     fn twelve_namespaces_that_ask_at_once_are_bound(
         steps in prop::collection::vec(concurrency(), 0..80), made_by_them in any::<bool>(), at in 0..12_usize,
     ) {
-        let mut life = Life::new();
+        let mut simulation = Simulation::new();
         if !made_by_them {
-            life.server.put("Subnet", "net", &json!({ "spec": { "cidrBlock": "10.33.0.0/24" } }));
+            simulation.server.put("Subnet", "net", &json!({ "spec": { "cidrBlock": "10.33.0.0/24" } }));
         }
         let names: Vec<String> = (0..12).map(|number| format!("team-{number}")).collect();
         let wish = annotations([("logical_switch", Some("net")), ("cidr", made_by_them.then_some("10.33.0.0/24"))]);
         let mut steps = steps.into_iter();
         for (number, name) in names.iter().enumerate() {
-            life.server.put("Namespace", name, &json!({ "metadata": { "annotations": wish } }));
+            simulation.server.put("Namespace", name, &json!({ "metadata": { "annotations": wish } }));
             if number == at {
-                life.lead();
+                simulation.lead();
             }
-            steps.by_ref().take(5).for_each(|step| life.step(&step));
+            steps.by_ref().take(5).for_each(|step| simulation.step(&step));
         }
-        steps.for_each(|step| life.step(&step));
-        life.writes_end_in_the_wanted_state();
-        let subnet = &life.scene.cluster.subnets["net"];
+        steps.for_each(|step| simulation.step(&step));
+        simulation.writes_end_in_the_wanted_state();
+        let subnet = &simulation.scene.cluster.subnets["net"];
         let bound: BTreeSet<&String> = subnet.spec.namespaces.iter().collect();
         prop_assert_eq!(bound, names.iter().collect());
         prop_assert_eq!(subnet.spec.namespaces.len(), 12, "each once");
         for name in &names {
-            let annotations = &life.scene.cluster.namespaces[name.as_str()].annotations;
+            let annotations = &simulation.scene.cluster.namespaces[name.as_str()].annotations;
             prop_assert_eq!(&annotations["ovn.kubernetes.io/bound_subnet"], "net");
         }
     }
@@ -507,6 +507,6 @@ fn concurrency() -> impl Strategy<Value = Step> {
         4 => (1..6_usize).prop_map(Step::Watch),
         3 => Just(Step::Turn),
         3 => (1..4_usize).prop_map(Step::Start),
-        4 => (any::<prop::sample::Index>(), fate()).prop_map(|(which, fate)| Step::Answer(which, fate)),
+        4 => (any::<prop::sample::Index>(), response()).prop_map(|(which, response)| Step::Answer(which, response)),
     ]
 }
