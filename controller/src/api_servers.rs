@@ -1,5 +1,5 @@
-//! The addresses of the API servers, as the `EndpointSlice` objects of the Service `default/kubernetes` give them. A subnet
-//! over one of them would cut off the whole cluster.
+//! The addresses of the API servers, from the `EndpointSlice` objects of the Service `default/kubernetes`. A subnet
+//! that contains one of them would cut the cluster off from the API server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::cluster::Event;
 
-/// Watches for as long as the owner listens.
+/// Watches until the owner drops its receiver.
 pub async fn run(client: Client, owner: mpsc::Sender<Event>) {
     let config = watcher::Config::default().labels("kubernetes.io/service-name=kubernetes");
     let events = watcher(Api::<EndpointSlice>::namespaced(client, "default"), config).backoff(kit::kubernetes::pause());
@@ -25,18 +25,19 @@ pub async fn run(client: Client, owner: mpsc::Sender<Event>) {
                 slices.clear();
                 listed = false;
             }
-            Ok(watcher::Event::InitApply(slice)) => drop(slices.insert(name(&slice), addresses(&slice))),
-            Ok(watcher::Event::Apply(slice)) => drop(slices.insert(name(&slice), addresses(&slice))),
+            Ok(watcher::Event::InitApply(slice) | watcher::Event::Apply(slice)) => {
+                slices.insert(name(&slice), addresses(&slice));
+            }
             Ok(watcher::Event::Delete(slice)) => drop(slices.remove(&name(&slice))),
             Ok(watcher::Event::InitDone) => listed = true,
             Err(error) => {
                 tracing::warn!(kind = "EndpointSlice", %error, "the watch broke and is resumed");
-                // Where they cannot be listed, nothing waits for them.
+                // If they cannot be listed, report an empty set, so that the controller does not wait forever.
                 listed |= known.is_none();
             }
         }
         let all: BTreeSet<IpAddr> = slices.values().flatten().copied().collect();
-        // In the middle of a list some may be missing.
+        // A list in progress is incomplete.
         if listed && known.as_ref() != Some(&all) {
             known = Some(all.clone());
             if owner.send(Event::ApiServers(all)).await.is_err() {

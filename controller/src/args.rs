@@ -1,4 +1,4 @@
-//! The command line: kube-ovn's names and defaults, so that its manifests keep working.
+//! The command line. It has the flag names and defaults of kube-ovn, so that kube-ovn's manifests keep working.
 
 mod unserved;
 
@@ -13,10 +13,10 @@ use clap::{CommandFactory, Parser};
 use kit::flags::{self, Ignored};
 use ovsdb::{Config, Endpoint, Table, TlsFiles};
 
-/// Where the health endpoint listens unless it is told.
+/// The default port of the health endpoint.
 pub const PORT: u16 = 10660;
 
-/// What stands below the flags.
+/// The text after the list of flags.
 const AFTER_HELP: &str = "`kube-ovn-controller check ready` asks the one that runs here how it is, as a probe does.";
 
 /// Translates namespaces, subnets, nodes and pods into the OVN northbound database.
@@ -31,19 +31,20 @@ pub struct Args {
     #[arg(long, env = "OVN_NB_ADDR", value_delimiter = ',', required = true)]
     pub ovn_nb_addr: Vec<Endpoint>,
 
-    /// Southbound database, in the same words: where the chassis of nodes that are gone are removed. Not given, they stay.
+    /// Southbound database, in the same format. The controller removes the chassis of deleted nodes there; without this
+    /// flag they stay.
     #[arg(long, env = "OVN_SB_ADDR", value_delimiter = ',')]
     pub ovn_sb_addr: Vec<Endpoint>,
 
-    /// Our private key for `ssl:` endpoints, PEM. This file and the next two are read for each connection.
+    /// Private key for `ssl:` endpoints, PEM. This file and the next two are read for each connection.
     #[arg(short = 'p', long, env = "OVN_PRIVATE_KEY", requires_all = ["certificate", "ca_cert"])]
     pub private_key: Option<PathBuf>,
 
-    /// Our certificate for `ssl:` endpoints, PEM.
+    /// Certificate for `ssl:` endpoints, PEM.
     #[arg(short = 'c', long, env = "OVN_CERTIFICATE", requires = "private_key")]
     pub certificate: Option<PathBuf>,
 
-    /// Certificates of the CA that signs the database's, PEM. The host name in a certificate is not looked at.
+    /// CA certificates that verify the database's certificate, PEM. The host name in a certificate is not checked.
     #[arg(short = 'C', long, env = "OVN_CA_CERT", requires = "private_key")]
     pub ca_cert: Option<PathBuf>,
 
@@ -87,11 +88,11 @@ pub struct Args {
     #[arg(long, env = "POD_NAME")]
     pub pod_name: Option<String>,
 
-    /// Namespace of the Lease. In kube-ovn's manifests it is in the variable `KUBE_NAMESPACE`, which is read too.
+    /// Namespace of the Lease. kube-ovn's manifests set the variable `KUBE_NAMESPACE`, which is read too.
     #[arg(long, env = "POD_NAMESPACE", default_value_t = namespace(std::env::var("KUBE_NAMESPACE").ok()))]
     pub pod_namespace: String,
 
-    /// How long the Lease holds without being renewed, in seconds.
+    /// How long the Lease is valid after a renewal, in seconds.
     #[arg(long, default_value = "15", value_parser = seconds)]
     pub lease_duration: Duration,
 
@@ -103,7 +104,7 @@ pub struct Args {
     #[arg(long, default_value_t = PORT)]
     pub pprof_port: u16,
 
-    /// Tell each pod's address by an event too, as kube-ovn does: a third write for each pod.
+    /// Also send an event with the address of each pod, as kube-ovn does. This adds a third write for each pod.
     #[arg(long)]
     pub allocation_events: bool,
 
@@ -113,14 +114,16 @@ pub struct Args {
 }
 
 impl Args {
-    /// Reads a command line, the program's name first; says which flags of it are known from kube-ovn and do nothing here.
+    /// Parses a command line that begins with the program's name. Also returns the flags of kube-ovn that have no
+    /// effect here.
     pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<(Self, Vec<Ignored>), clap::Error> {
         let (args, ignored) = flags::read::<Self>(line, unserved::FLAGS)?;
         args.check().map_err(|why| Self::command().error(ErrorKind::ValueValidation, why))?;
         Ok((args, ignored))
     }
 
-    /// Whether the networks keep apart. The first subnet to be made would else be the only one, and Services unreachable.
+    /// Checks that the networks do not overlap. Otherwise only the first subnet could be created, or Services would be
+    /// unreachable.
     fn check(&self) -> Result<(), String> {
         let networks = [
             ("--default-cidr", &self.default_cidr),
@@ -142,17 +145,17 @@ impl Args {
         Ok(())
     }
 
-    /// Where the health endpoint listens.
+    /// The address of the health endpoint.
     pub fn endpoint(&self) -> SocketAddr {
         SocketAddr::new(self.metrics_address, self.pprof_port)
     }
 
-    /// The session with the northbound database.
+    /// The configuration of the northbound client.
     pub fn northbound(&self) -> Config {
         self.database(&self.ovn_nb_addr, "OVN_Northbound", ovn::northbound())
     }
 
-    /// The session with the southbound database, if we are told where that is.
+    /// The configuration of the southbound client, if an address is given.
     pub fn southbound(&self) -> Option<Config> {
         let given = !self.ovn_sb_addr.is_empty();
         given.then(|| self.database(&self.ovn_sb_addr, "OVN_Southbound", ovn::southbound::chassis()))
@@ -171,7 +174,7 @@ impl Args {
         Config { tls, leader_only: true, ..config }
     }
 
-    /// This replica's name in the Lease: the pod's, else one that no other process on this host has.
+    /// This replica's name in the Lease: the pod's name, else the host name and the process id.
     pub fn identity(&self) -> String {
         self.pod_name.clone().unwrap_or_else(|| {
             let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -180,7 +183,7 @@ impl Args {
     }
 }
 
-/// The namespace when neither the flag nor its own variable says it.
+/// The namespace when neither the flag nor `POD_NAMESPACE` is set.
 fn namespace(named_by_kube_ovn: Option<String>) -> String {
     named_by_kube_ovn.filter(|name| !name.is_empty()).unwrap_or_else(|| "kube-system".to_owned())
 }
@@ -202,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_line_of_kube_ovns_is_taken_as_it_is() {
+    fn a_command_line_of_kube_ovn_is_accepted_as_it_is() {
         let line = "kube-ovn-controller --ovn-nb-addr=tcp:[10.0.0.1]:6641 --ovn-sb-addr=tcp:[10.0.0.1]:6642 \
             --default-ls=ovn-default --default-cidr=10.16.0.0/16 --default-gateway= --default-gateway-check=true \
             --default-logical-gateway=false --default-u2o-interconnection=false --default-exclude-ips= \
@@ -226,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_that_overlap_are_refused_by_the_names_of_both_flags() {
+    fn an_error_about_overlapping_networks_names_both_flags() {
         for (more, why) in [
             (
                 "--default-cidr=10.96.0.0/16",
@@ -249,13 +252,13 @@ mod tests {
     }
 
     #[test]
-    fn the_namespace_is_known_by_kube_ovns_variable_too() {
+    fn the_namespace_can_come_from_kube_ovns_variable() {
         assert_eq!(namespace(Some("networks".to_owned())), "networks");
         assert_eq!([namespace(Some(String::new())), namespace(None)], ["kube-system", "kube-system"]);
     }
 
     #[test]
-    fn the_manifests_command_line_is_taken_once_kubelet_has_filled_it_in() {
+    fn the_manifests_command_line_is_accepted_once_kubelet_has_expanded_it() {
         let manifest = std::fs::read_to_string(yamls::MANIFEST).unwrap();
         let line = yamls::command_line(&yamls::objects(&manifest).unwrap(), "kube-ovn-controller");
         let known = line.iter().map(|word| {
@@ -265,18 +268,18 @@ mod tests {
         let (args, ignored) = Args::read(known).unwrap();
         assert_eq!((args.ovn_nb_addr[0].to_string().as_str(), ignored.len()), ("tcp:10.96.7.7:6641", 0));
         assert_eq!(args.ovn_sb_addr[0].to_string(), "tcp:10.96.7.8:6642");
-        // A container that was started before kubelet knew the Service says so and ends, and the next one is right.
+        // A container that starts before kubelet knows the Service exits with an error, and kubelet restarts it.
         let unknown = Args::read(line.into_iter().map(Into::into)).unwrap_err().to_string();
         assert!(unknown.contains("--ovn-nb-addr"), "{unknown}");
     }
 
     #[test]
-    fn what_is_served_is_not_among_what_is_not() {
+    fn served_flags_are_not_listed_as_unserved() {
         assert_eq!(flags::contested::<Args>(unserved::FLAGS), [""; 0]);
     }
 
     #[test]
-    fn the_files_for_tls_come_together_or_not_at_all() {
+    fn the_tls_files_must_be_given_together() {
         let args = |more: &[&str]| args(more).map(|args| args.northbound());
         assert!(args(&["tcp:10.0.0.1:6641"]).unwrap().check().is_ok());
         assert!(args(&["tcp:10.0.0.1:6641", "-p", "key"]).unwrap_err().to_string().contains("--certificate"));

@@ -1,6 +1,8 @@
-//! Chassis in the southbound database: those of nodes that are gone are removed, and what the agents of the others report of
-//! their nodes is passed on. ovn-controller makes its chassis, and leaves it when its machine is switched off: all other
-//! nodes then keep a tunnel to nowhere. What bears our mark and is no Node of the cluster is removed; others' are left alone.
+//! Chassis in the southbound database. This task removes the chassis of deleted nodes and forwards the reports of node
+//! agents to the owner.
+//!
+//! ovn-controller creates its chassis, but does not delete it when its machine is switched off. All other nodes would
+//! keep a tunnel to it. Only chassis with our mark whose host is no Node are removed; other chassis are left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,22 +16,22 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::cluster::Event;
 
-/// The cluster's Nodes by name, while this replica leads and knows them all.
+/// The names of all Nodes, while this replica leads and has listed them; else `None`.
 pub type Nodes = Option<Arc<BTreeSet<Arc<str>>>>;
 
-/// How long a chassis that has come back is left alone before it is removed again. Its ovn-controller still runs.
-const AGAIN: Duration = Duration::from_secs(30);
+/// The pause before a chassis is removed again after its ovn-controller created it anew.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// What the southbound database says of a node.
+/// A node's data in the southbound database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeChassis {
     /// The name of its chassis, which is the node's `system-id`.
     pub id: Arc<str>,
-    /// What its agent reports.
+    /// The report of its node agent.
     pub report: NodeReport,
 }
 
-/// Runs for as long as somebody tells of nodes.
+/// Runs until the sender of `nodes` is dropped.
 pub async fn run(
     southbound: Client,
     mut changes: Changes,
@@ -38,33 +40,33 @@ pub async fn run(
 ) {
     let mut connected = southbound.connected();
     let mut removed = Removed::default();
-    let mut reported = BTreeMap::new();
+    let mut last_reports = BTreeMap::new();
     loop {
         let now = Instant::now();
         if *connected.borrow() {
             let reports = southbound.read(reports);
-            if reports != reported {
-                reported.clone_from(&reports);
+            if reports != last_reports {
+                last_reports.clone_from(&reports);
                 if owner.send(Event::Reports(reports)).await.is_err() {
                     return;
                 }
             }
         }
         let known = nodes.borrow_and_update().clone();
-        let wake = match known {
+        let next_removal = match known {
             Some(known) if *connected.borrow_and_update() => remove(&southbound, &known, &mut removed, now).await,
             _ => None,
         };
         tokio::select! {
-            told = nodes.changed() => if told.is_err() { return },
+            result = nodes.changed() => if result.is_err() { return },
             _ = changes.next() => {}
             _ = connected.changed() => {}
-            () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => {}
+            () = sleep_until(next_removal.unwrap_or(now)), if next_removal.is_some() => {}
         }
     }
 }
 
-/// The chassis of the nodes, by node.
+/// The chassis and the report of each node, by node name.
 fn reports(replica: &Replica) -> BTreeMap<Arc<str>, NodeChassis> {
     let chassis = Chassis::all(replica);
     let each = chassis.map(|chassis| {
@@ -74,7 +76,7 @@ fn reports(replica: &Replica) -> BTreeMap<Arc<str>, NodeChassis> {
     each.collect()
 }
 
-/// Removes what there is to remove now; when to look again, if anything is left.
+/// Removes the stale chassis that are due. Returns the time of the next attempt, if one is needed.
 async fn remove(
     southbound: &Client,
     nodes: &BTreeSet<Arc<str>>,
@@ -94,28 +96,28 @@ async fn remove(
                     tracing::info!(chassis = name, hostname, "removed: the cluster has no such Node");
                 }
             }
-            // The connection comes back, or the next change finds it; until then it is not asked again and again.
+            // The next attempt follows after a pause, a reconnect or a change.
             Err(error) => tracing::warn!(%error, "chassis of nodes that are gone could not be removed"),
         }
     }
     removed.next()
 }
 
-/// Which chassis of which host was to be removed last, and when.
+/// The last removal for each host: the row and the time.
 #[derive(Debug, Default)]
 struct Removed {
     at: BTreeMap<String, (Uuid, Instant)>,
 }
 
 impl Removed {
-    /// Those of `stale`, all that there are, that are to be removed now.
+    /// The chassis in `stale` that are due for removal. `stale` must contain all stale chassis.
     fn due(&mut self, mut stale: Vec<Chassis>, now: Instant) -> Vec<Chassis> {
         let hosts: BTreeSet<&str> = stale.iter().map(|chassis| chassis.hostname.as_str()).collect();
-        self.at.retain(|host, (_, at)| now < *at + AGAIN || hosts.contains(host.as_str()));
-        stale.retain(|chassis| self.at.get(&chassis.hostname).is_none_or(|(_, at)| now >= *at + AGAIN));
+        self.at.retain(|host, (_, at)| now < *at + RETRY_AFTER || hosts.contains(host.as_str()));
+        stale.retain(|chassis| self.at.get(&chassis.hostname).is_none_or(|(_, at)| now >= *at + RETRY_AFTER));
         for Chassis { id, name, hostname, .. } in &stale {
             let before = self.at.insert(hostname.clone(), (*id, now));
-            // The same row is there still because its removal failed.
+            // If the row is the same, its removal has failed.
             if before.is_some_and(|(row, _)| row != *id) {
                 tracing::warn!(
                     chassis = name,
@@ -127,9 +129,9 @@ impl Removed {
         stale
     }
 
-    /// When one may be due again that has come back, or whose removal failed.
+    /// When the next chassis is due that came back or whose removal failed.
     fn next(&self) -> Option<Instant> {
-        self.at.values().map(|(_, at)| *at + AGAIN).min()
+        self.at.values().map(|(_, at)| *at + RETRY_AFTER).min()
     }
 }
 

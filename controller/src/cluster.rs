@@ -1,11 +1,12 @@
-//! The objects of the API server that the controller reads, each reduced to the fields that are used.
+//! The Kubernetes objects that the controller reads, reduced to the fields that it uses.
 //!
-//! Every replica keeps this current, whether it leads or not. It holds observations and no decision:
-//! [`Cluster::observe`] takes in one event and returns which objects it was about.
+//! Every replica keeps this state current, whether it leads or not. It holds only observations, no decisions.
+//! [`Cluster::observe`] applies one event and returns the objects that the event is about.
 //!
-//! To watch another kind, add a row to the table of kinds below, its type with [`Watched`] in `cluster/objects.rs`, its watch
-//! in `run.rs`, and what the engine decides about it.
+//! To add a kind, add a row to the table of kinds below, its type in `cluster/objects.rs`, implement [`Watched`] in `cluster/changes.rs`, start its watch
+//! in `run.rs`, and decide about it in the engine.
 
+mod changes;
 mod objects;
 mod store;
 
@@ -16,30 +17,31 @@ use std::sync::Arc;
 use api::{IpPool, Subnet};
 
 pub use objects::{IpRecord, Member, Namespace, Node, Pod, STATEFUL_SET, StatefulSet};
-pub use store::{Change, Noticed, Store, Watched};
+pub use store::{Change, Observed, Store, Watched};
 
 use crate::chassis::NodeChassis;
 use crate::sets::Sets;
-use crate::watch::Seen;
+use crate::watch::WatchEvent;
 
-/// The table of kinds: a field of [`Cluster`], a variant of [`Event`] with the type that is kept, and a variant of [`Object`].
-/// The order is the order in which objects are decided: what others depend on comes first.
+/// The table of kinds. Each row has a field of [`Cluster`], a variant of [`Event`] with the stored type, and a variant
+/// of [`Object`]. Objects are decided in the order of the rows: dependencies come first.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $field:ident: $event:ident($kept:ty) => $object:ident),* $(,)?) => {
-        /// One event of a watch.
+        /// An observed event.
         #[derive(Debug)]
         #[allow(clippy::large_enum_variant)] // a Subnet is large and rare; a box would cost every pod an allocation
         pub enum Event {
-            $($(#[$doc])* $event(Seen<$kept>),)*
-            /// What is wrong with the configured service range, if anything; see [`crate::services`].
+            $($(#[$doc])* $event(WatchEvent<$kept>),)*
+            /// The difference between the configured service range and that of the API server, if any; see
+            /// [`crate::services`].
             Services(Option<Arc<str>>),
-            /// The nodes' chassis and what their agents report, by node; see [`crate::chassis`].
+            /// The chassis and the agent's report of each node; see [`crate::chassis`].
             Reports(BTreeMap<Arc<str>, NodeChassis>),
             /// The addresses of the API servers; see [`crate::api_servers`].
             ApiServers(BTreeSet<IpAddr>),
         }
 
-        /// The name of an object. The order is the order of deciding: what others depend on comes first.
+        /// The name of an object. Variants are ordered by dependency: objects that others depend on come first.
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Object {
             $($(#[$doc])* $object(Arc<str>),)*
@@ -49,11 +51,11 @@ macro_rules! kinds {
         #[derive(Debug, Default)]
         pub struct Cluster {
             $($(#[$doc])* pub $field: Store<$kept>,)*
-            /// What is wrong with the configured service range.
+            /// The difference between the configured service range and that of the API server.
             pub services: Option<Arc<str>>,
-            /// The nodes' chassis and what their agents report, by node.
+            /// The chassis and the agent's report of each node.
             pub reports: BTreeMap<Arc<str>, NodeChassis>,
-            /// Whether the southbound database has said what there is of these.
+            /// Whether `reports` was read from the southbound database.
             pub reported: bool,
             /// The addresses of the API servers; `None` before they are known.
             pub api_servers: Option<BTreeSet<IpAddr>>,
@@ -62,13 +64,13 @@ macro_rules! kinds {
         }
 
         impl Cluster {
-            /// Takes in one event; returns the objects that it was about, and whether they changed.
-            pub fn observe(&mut self, event: Event) -> Vec<Noticed> {
+            /// Applies an event. Returns the objects that it is about and how they changed.
+            pub fn observe(&mut self, event: Event) -> Vec<Observed> {
                 match event {
-                    $(Event::$event(seen) => {
-                        let noticed = self.$field.take_in(seen, Object::$object);
-                        self.index(&noticed);
-                        noticed
+                    $(Event::$event(watch_event) => {
+                        let observed = self.$field.apply(watch_event, Object::$object);
+                        self.index(&observed);
+                        observed
                     })*
                     Event::Services(wrong) => {
                         self.services = wrong;
@@ -78,18 +80,18 @@ macro_rules! kinds {
                         self.api_servers = Some(addresses);
                         self.all_subnets()
                     }
-                    Event::Reports(reports) => self.take_in_reports(reports),
+                    Event::Reports(reports) => self.update_reports(reports),
                 }
             }
 
-            /// The kinds that have not been listed yet, by the API server's names for them.
+            /// The kinds that are not listed yet, by their plural name in the API.
             pub fn missing(&self) -> impl Iterator<Item = &'static str> {
                 let kinds = [$((self.$field.is_listed(), <$kept as Watched>::PLURAL)),*];
                 let api_servers = (self.api_servers.is_some(), "endpointslices");
                 kinds.into_iter().chain([api_servers]).filter_map(|(listed, kind)| (!listed).then_some(kind))
             }
 
-            /// Every object, in the order of deciding.
+            /// All objects, in the order in which they are decided.
             pub fn objects(&self) -> impl Iterator<Item = Object> {
                 std::iter::empty()$(.chain(self.$field.keys().cloned().map(Object::$object)))*
             }
@@ -115,12 +117,12 @@ kinds! {
 }
 
 impl Cluster {
-    /// Whether every kind has been listed, so that an object that is not here does not exist.
+    /// Whether every kind has been listed. Then an object that is not in here does not exist.
     pub fn is_synced(&self) -> bool {
         self.missing().next().is_none()
     }
 
-    /// Whether a pod is expected to return to this place of a stateful set.
+    /// Whether the stateful set expects a pod with this ordinal.
     pub fn expects(&self, member: &Member) -> bool {
         self.stateful_sets.get(&member.set).is_some_and(|set| set.ordinals.contains(&member.ordinal))
     }
@@ -130,24 +132,24 @@ impl Cluster {
         self.pods_of.of(namespace)
     }
 
-    fn take_in_reports(&mut self, reports: BTreeMap<Arc<str>, NodeChassis>) -> Vec<Noticed> {
+    fn update_reports(&mut self, reports: BTreeMap<Arc<str>, NodeChassis>) -> Vec<Observed> {
         let first = !std::mem::replace(&mut self.reported, true);
         let before = std::mem::replace(&mut self.reports, reports);
         let names: BTreeSet<&Arc<str>> = before.keys().chain(self.reports.keys()).collect();
         let changed = names.into_iter().filter(|name| before.get(*name) != self.reports.get(*name));
-        let nodes = changed.map(|name| Noticed { object: Object::Node(Arc::clone(name)), change: Change::Decides });
-        let nodes: Vec<Noticed> = nodes.collect();
-        // Networks waited to be compared with those of the nodes.
+        let nodes = changed.map(|name| Observed { object: Object::Node(Arc::clone(name)), change: Change::Decides });
+        let nodes: Vec<Observed> = nodes.collect();
+        // New networks could not be checked before the first report.
         if first { nodes.into_iter().chain(self.all_subnets()).collect() } else { nodes }
     }
 
-    fn all_subnets(&self) -> Vec<Noticed> {
+    fn all_subnets(&self) -> Vec<Observed> {
         let subnets = self.subnets.keys().cloned().map(Object::Subnet);
-        subnets.map(|object| Noticed { object, change: Change::Decides }).collect()
+        subnets.map(|object| Observed { object, change: Change::Decides }).collect()
     }
 
-    fn index(&mut self, noticed: &[Noticed]) {
-        for Noticed { object, .. } in noticed {
+    fn index(&mut self, observed: &[Observed]) {
+        for Observed { object, .. } in observed {
             let Object::Pod(port) = object else { return };
             let Some((_, namespace)) = api::pod_of_port(port) else { continue };
             if self.pods.contains_key(port) {

@@ -1,11 +1,11 @@
-//! Who leads: the Lease `kube-ovn-controller`, by kube-leader-election.
+//! Leader election with the Lease `kube-ovn-controller`, by kube-leader-election.
 //!
-//! The library's patches carry no resourceVersion, so two replicas may believe for a moment that they hold the Lease. That
-//! is harmless here: holding it is only the right to raise the fence in the northbound database, and the database itself
-//! refuses whoever raised it earlier (see `sync`).
+//! The library's patches carry no resourceVersion, so two replicas can believe for a moment that they hold the Lease.
+//! This is harmless: the Lease only permits a replica to raise the fence in the northbound database, and the database
+//! refuses writes of a replica whose fence is older (see `sync`).
 //!
-//! A standby does not poll: it watches the Lease and tries when the Lease would run out, which is soon for one that was given
-//! back.
+//! A standby does not poll. It watches the Lease and tries to acquire it when it expires. A Lease that was given back
+//! expires at once.
 
 use std::time::Duration;
 
@@ -23,29 +23,29 @@ use tokio::time::{Instant, sleep_until};
 /// Name of the Lease, as kube-ovn calls it.
 pub const LEASE: &str = "kube-ovn-controller";
 
-/// What this replica knows of its leadership. Each renewal is told, so that a leader whose fence was raised by another can
-/// claim it again once it has asked anew and was confirmed.
+/// Whether this replica leads. Each renewal is published, because a leader that was fenced may raise the fence again
+/// only after a renewal that it requested later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Another replica holds the Lease, or nobody could be asked.
+    /// Another replica holds the Lease, or the API server did not answer.
     Standby,
     /// This replica holds the Lease.
     Leading {
-        /// When the confirmation that came last had been asked for.
+        /// When the last successful renewal was requested.
         asked: Instant,
-        /// When the Lease runs out unless another confirmation comes.
+        /// When the Lease expires unless it is renewed.
         until: Instant,
     },
 }
 
 impl Standing {
-    /// Whether this replica may act as the leader at that time: no other one can hold the Lease.
+    /// Whether this replica is the leader at that time, so that no other replica can hold the Lease.
     pub fn holds(&self, now: Instant) -> bool {
         matches!(self, Self::Leading { until, .. } if now < *until)
     }
 }
 
-/// Takes part in the election until `stop` fires, then gives the Lease back so that the next one need not wait.
+/// Takes part in the election until `stop` completes, then gives the Lease back so that the next leader need not wait.
 pub async fn run(
     client: Client,
     namespace: String,
@@ -77,7 +77,7 @@ async fn campaign(
 ) {
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={LEASE}"));
-    let mut seen = std::pin::pin!(watcher(leases, config).backoff(kit::kubernetes::pause()));
+    let mut lease_events = std::pin::pin!(watcher(leases, config).backoff(kit::kubernetes::pause()));
     let mut valid_until = Instant::now();
     loop {
         let asked = Instant::now();
@@ -94,7 +94,7 @@ async fn campaign(
                 step_aside(standing, "another replica holds the lease");
                 asked + time_left(&lease)
             }
-            Err(Error::CreateLease(kube::Error::Api(status))) if status.code == 409 => asked, // another was faster
+            Err(Error::CreateLease(kube::Error::Api(status))) if status.code == 409 => asked, // another replica was faster
             Err(error) => {
                 tracing::warn!(%error, lease = LEASE, "the lease could not be read or written");
                 if Instant::now() >= valid_until {
@@ -107,9 +107,9 @@ async fn campaign(
         loop {
             tokio::select! {
                 () = sleep_until(next) => break,
-                event = seen.next() => match event {
+                event = lease_events.next() => match event {
                     Some(Ok(watcher::Event::Delete(_))) | None => break,
-                    // A standby waits for as long as the renewal that it has just seen is good for.
+                    // A standby waits until the renewal that it has just seen expires.
                     Some(Ok(watcher::Event::Apply(lease))) if !leading => match time_left(&lease) {
                         Duration::ZERO => break,
                         left => next = Instant::now() + left,
@@ -121,9 +121,8 @@ async fn campaign(
     }
 }
 
-/// Says of a Lease that we hold that nobody does, and that its time was over long ago. The library's `step_down` leaves a
-/// second on it, during which it refuses whoever asks. A Lease that is another's, or becomes another's meanwhile, stays as it
-/// is.
+/// Writes a Lease that we hold as held by none and long expired. The library's `step_down` leaves one second in which
+/// it refuses new holders. A Lease that another replica holds or acquires meanwhile is not changed.
 async fn give_back(leases: &Api<Lease>, identity: &str, ttl: Duration) -> kube::Result<()> {
     loop {
         let Some(lease) = leases.get_opt(LEASE).await? else { return Ok(()) };
@@ -131,21 +130,21 @@ async fn give_back(leases: &Api<Lease>, identity: &str, ttl: Duration) -> kube::
         if holder != Some(identity) {
             return Ok(());
         }
-        // A clock that is behind ours by less than the Lease's time sees it run out too.
+        // A replica whose clock is behind ours by less than `ttl` also sees it expired.
         let over = MicroTime(jiff::Timestamp::now() - ttl);
         let spec = json!({ "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": over });
         let patch = json!({ "metadata": { "resourceVersion": lease.metadata.resource_version }, "spec": spec });
         match leases.patch(LEASE, &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => {} // it is not as we read it
+            Err(kube::Error::Api(status)) if status.code == 409 => {} // it has changed since it was read
             outcome => return outcome.map(drop),
         }
     }
 }
 
-/// How long a Lease still binds others, by its own clock and ours. One that was given back by `step_down` binds them too, for
-/// the second that is left on it: who asked sooner would be refused, and ask again at once.
+/// How long a Lease is valid, by its renewal time and our clock. A Lease after `step_down` has one second left; a
+/// replica that tries earlier is refused and would retry at once.
 fn time_left(lease: &Lease) -> Duration {
-    /// kube-leader-election asks for strictly later than the end.
+    /// kube-leader-election requires the current time to be strictly after the expiry.
     const MARGIN: Duration = Duration::from_millis(20);
     let Some(spec) = &lease.spec else { return Duration::ZERO };
     let (Some(renewed), Some(seconds)) = (&spec.renew_time, spec.lease_duration_seconds) else {

@@ -1,11 +1,11 @@
-//! The deciding half of a leader: who gets which address, and what the northbound database shall say.
+//! The decisions of a leader: the address of each pod and node, and the facts for the northbound database.
 //!
-//! The engine is made anew when this replica starts to lead ([`Engine::recover`]) and thrown away when it stops. It takes
-//! names of changed objects ([`Engine::mark`]), decides about them ([`Engine::decide`]) and keeps the outcome as facts,
-//! ready for `sync`. What users are to see of it is told by [`crate::publish`]'s writes, made in `visible`.
+//! A new engine is created when this replica starts to lead ([`Engine::recover`]) and dropped when it stops.
+//! [`Engine::mark`] takes the names of changed objects, [`Engine::decide`] decides about them. The results are the
+//! facts for `sync` and the set of unpublished objects, for which `visible` computes the writes to the API server.
 //!
-//! No I/O: everything it needs is in the [`Cluster`] it is shown. One object that makes no sense is refused with its name
-//! and field, and nothing else is held up by it.
+//! The engine does no I/O and reads only the [`Cluster`] that it is given. An invalid object is refused with a message
+//! that names the object and the field; it does not block others.
 
 mod bindings;
 mod gateways;
@@ -17,8 +17,9 @@ mod pools;
 mod recover;
 mod remarks;
 mod retention;
+mod sources;
 mod subnets;
-mod waiting;
+mod wait_queues;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -36,87 +37,87 @@ use crate::sets::Sets;
 
 use bindings::Bindings;
 pub use namespaces::Wish;
-pub use pods::Refused;
+pub use pods::NoAddress;
 pub use pools::{PoolVerdict, wishes_for_pools};
 pub use subnets::Verdict;
-use waiting::Waiting;
+use wait_queues::WaitQueues;
 
-/// What the install chose, once and for all.
+/// The settings of the installation, from the command line.
 #[derive(Debug, Clone)]
 pub struct Install {
-    /// The router's and the join switch's names.
+    /// The names of the router and the join subnet.
     pub settings: Settings,
-    /// The subnet of namespaces that are bound to none.
+    /// The subnet of namespaces that are bound to no other subnet.
     pub default_subnet: Arc<str>,
-    /// Whether the southbound database is known, where node agents report their nodes' own networks.
+    /// Whether a southbound database is configured, from which the controller reads the nodes' own networks.
     pub southbound: bool,
-    /// The service range, which no subnet may overlap.
+    /// The service range. No subnet may overlap it.
     pub services: Cidrs,
-    /// How the default subnet is made when it is missing.
+    /// The default subnet, if it must be created.
     pub default_net: NewSubnet,
-    /// How the join subnet is made when it is missing.
+    /// The join subnet, if it must be created.
     pub join_net: NewSubnet,
 }
 
-/// A subnet to make when it is missing.
+/// The definition of a subnet to create.
 #[derive(Debug, Clone)]
 pub struct NewSubnet {
     /// Its networks.
     pub cidrs: Cidrs,
-    /// Its gateway, else the first address.
+    /// Its gateway; the first address if `None`.
     pub gateway: Option<Addresses>,
-    /// What it never gives out.
+    /// Addresses that are never assigned.
     pub exclude: Vec<IpRange>,
 }
 
-/// A leader's decisions so far.
+/// The decisions of a leader.
 #[derive(Debug)]
 pub struct Engine {
     install: Install,
     ipam: Ipam,
     world: World,
     facts: Facts,
-    /// The facts that each key wants now, so that they can be taken back.
+    /// The current facts of each key, to remove them when they change.
     compiled: HashMap<Key, Box<[Fact]>>,
     verdicts: BTreeMap<Arc<str>, Verdict>,
-    /// Which subnets are bound to which namespaces.
+    /// The namespaces that are bound to each subnet.
     bindings: Bindings,
-    /// The subnets that namespaces ask for and are not bound to yet.
+    /// The subnets that namespaces ask for by annotation and are not yet bound to.
     wishes: HashMap<Arc<str>, Wish>,
     /// Reverse index: the namespaces that ask for each subnet.
     wishers: Sets<Arc<str>>,
-    /// For each subnet in force: the generation of the spec that it is from.
+    /// The generation of the spec that each subnet in force comes from.
     generations: BTreeMap<Arc<str>, i64>,
-    /// What namespaces that are bound to no subnet show of the default one.
-    shown_default: Option<BTreeMap<String, String>>,
-    /// The subnets that bind namespaces by label, and what they select.
-    selecting: BTreeMap<Arc<str>, Vec<LabelSelector>>,
+    /// The annotations of namespaces that belong to the default subnet.
+    default_annotations: Option<BTreeMap<String, String>>,
+    /// The label selectors of subnets that bind namespaces by label.
+    selectors: BTreeMap<Arc<str>, Vec<LabelSelector>>,
     pools: BTreeMap<Arc<str>, pools::Pool>,
-    /// The pools of each subnet, those that are not in force too.
+    /// The pools of each subnet, including pools that are not in force.
     pools_of: Sets<Arc<str>>,
-    /// Which pools list which namespaces.
+    /// The namespaces that are bound to each pool.
     pool_bindings: Bindings,
-    /// Pods and nodes that have no address, and why.
-    refused: HashMap<Object, Refused>,
-    /// What each node uses itself.
-    own_networks: BTreeMap<Arc<str>, own_networks::Own>,
-    /// The node that has each of the nodes' own addresses.
+    /// Why pods and nodes have no address, and why new pods of a namespace would get none.
+    no_address: HashMap<Object, NoAddress>,
+    /// The networks and addresses of each node.
+    own_networks: BTreeMap<Arc<str>, own_networks::NodeNetworks>,
+    /// The owner of each `InternalIP` of a node.
     node_addresses: BTreeMap<IpAddr, Arc<str>>,
-    /// The nodes that have another one's address.
+    /// The nodes that have an address that another node owns.
     contenders: BTreeMap<IpAddr, BTreeSet<Arc<str>>>,
-    /// Gateways and networks of earlier that pods were given, by the database when this leader began.
+    /// Former gateways and networks that pods were given, from the database at the start of the term.
     recorded_gateways: HashMap<Arc<str>, Addresses>,
     recorded_networks: HashMap<Arc<str>, Cidrs>,
-    /// Whether port security was in force, by the database, of pods whose annotation could not be read when this leader began.
+    /// Port security in the database at the start of the term, for pods whose annotation could not be read then.
     recorded_security: HashMap<Arc<str>, bool>,
-    /// The places in stateful sets whose pods hold an address, or held one and are expected back.
+    /// The stateful set and ordinal of pods that hold an address, or held one and are expected back.
     members: HashMap<Arc<str>, Member>,
-    /// The ports of each stateful set among them.
+    /// Reverse index: the ports in `members` of each stateful set.
     ports_of_set: Sets<Arc<str>>,
-    /// The pods and nodes that have no address until something changes.
-    waiting: Waiting,
+    /// The pods and nodes that wait for an address.
+    wait_queues: WaitQueues,
     undecided: BTreeSet<Object>,
-    decided: BTreeSet<Object>,
+    unpublished: BTreeSet<Object>,
 }
 
 impl Engine {
@@ -132,12 +133,12 @@ impl Engine {
             wishes: HashMap::new(),
             wishers: Sets::default(),
             generations: BTreeMap::new(),
-            shown_default: None,
-            selecting: BTreeMap::new(),
+            default_annotations: None,
+            selectors: BTreeMap::new(),
             pools: BTreeMap::new(),
             pools_of: Sets::default(),
             pool_bindings: Bindings::default(),
-            refused: HashMap::new(),
+            no_address: HashMap::new(),
             own_networks: BTreeMap::new(),
             node_addresses: BTreeMap::new(),
             contenders: BTreeMap::new(),
@@ -146,21 +147,21 @@ impl Engine {
             recorded_security: HashMap::new(),
             members: HashMap::new(),
             ports_of_set: Sets::default(),
-            waiting: Waiting::default(),
+            wait_queues: WaitQueues::default(),
             undecided: BTreeSet::new(),
-            decided: BTreeSet::new(),
+            unpublished: BTreeSet::new(),
         }
     }
 
-    /// Something about this object changed.
+    /// Marks an object as changed, so that it is decided again.
     pub fn mark(&mut self, object: Object) {
         self.undecided.insert(object);
     }
 
-    /// Decides about everything marked, and about whatever that makes undecided in turn; then brings the facts up to date.
+    /// Decides about all marked objects and all objects that these decisions affect. Then updates the facts.
     pub fn decide(&mut self, cluster: &Cluster) {
         while let Some(object) = self.undecided.pop_first() {
-            let turn = self.waiting.leave(&object);
+            let woken_in = self.wait_queues.remove(&object);
             match &object {
                 Object::Subnet(name) => self.decide_subnet(cluster, name),
                 Object::IpPool(name) => self.decide_pool(cluster, name),
@@ -170,10 +171,10 @@ impl Engine {
                 Object::Pod(port) => self.decide_pod(cluster, port),
                 Object::Ip(name) => self.decide_ip(cluster, name),
             }
-            if let Some(line) = turn {
-                self.undecided.extend(self.waiting.next(&object, &line));
+            if let Some(queue) = woken_in {
+                self.undecided.extend(self.wait_queues.wake_next(&object, &queue));
             }
-            self.decided.insert(object);
+            self.unpublished.insert(object);
         }
         for key in self.world.take_dirty() {
             let facts = self.world.compile(&key);
@@ -191,15 +192,15 @@ impl Engine {
         }
     }
 
-    /// The objects that were decided about since the last call: what users see of them may have to change. Only to be
-    /// shown after the database has taken the facts.
-    pub fn take_decided(&mut self) -> BTreeSet<Object> {
-        std::mem::take(&mut self.decided)
+    /// The objects whose state in the API server may have to change since the last call. Publish them only after the
+    /// database has committed the facts.
+    pub fn take_unpublished(&mut self) -> BTreeSet<Object> {
+        std::mem::take(&mut self.unpublished)
     }
 
-    /// Objects that cannot be shown yet, to be shown after a later commit.
-    pub fn put_back(&mut self, decided: impl IntoIterator<Item = Object>) {
-        self.decided.extend(decided);
+    /// Marks objects to be published after the next commit.
+    pub fn mark_unpublished(&mut self, objects: impl IntoIterator<Item = Object>) {
+        self.unpublished.extend(objects);
     }
 
     /// The facts, for `sync`.
@@ -207,81 +208,81 @@ impl Engine {
         &mut self.facts
     }
 
-    /// What the install chose.
+    /// The settings of the installation.
     pub fn install(&self) -> &Install {
         &self.install
     }
 
-    /// A subnet in force.
+    /// The definition in force of a subnet.
     pub fn subnet(&self, name: &str) -> Option<&SubnetDef> {
         self.world.subnet(name)
     }
 
-    /// The generation of the spec that a subnet in force is from; 0 when that is not known.
+    /// The generation of the spec that a subnet in force comes from; 0 if unknown.
     pub fn generation(&self, name: &str) -> i64 {
         self.generations.get(name).copied().unwrap_or_default()
     }
 
-    /// What was found about a subnet.
+    /// The verdict on a subnet.
     pub fn verdict(&self, name: &str) -> Option<&Verdict> {
         self.verdicts.get(name)
     }
 
-    /// The address that a port holds, and the subnet it is from.
+    /// The subnet and addresses of a port.
     pub fn lease(&self, port: &str) -> Option<(&str, Lease)> {
         self.ipam.lease(port)
     }
 
-    /// The address that this very pod holds, not a namesake of it, and the subnet it is from.
+    /// The subnet and addresses of this pod. `None` if they belong to another pod of the same name.
     pub fn lease_of(&self, pod: &Pod) -> Option<(&str, Lease)> {
         self.world.port(&pod.port).filter(|port| port.uid == pod.uid).and_then(|_| self.lease(&pod.port))
     }
 
-    /// The gateway that a port was given, when the subnet's is another one by now.
-    pub fn given(&self, port: &str) -> Option<Addresses> {
+    /// The gateway that a port was given, if it is not the current gateway of the subnet.
+    pub fn gateway_given_to(&self, port: &str) -> Option<Addresses> {
         self.world.port(port)?.gateway
     }
 
-    /// Why a pod or a node has no address.
-    pub fn refused(&self, object: &Object) -> Option<&Refused> {
-        self.refused.get(object)
+    /// Why a pod or a node has no address, or why new pods of a namespace get none.
+    pub fn no_address(&self, object: &Object) -> Option<&NoAddress> {
+        self.no_address.get(object)
     }
 
-    /// How full a subnet is, in numbers.
+    /// The usage of a subnet as counts.
     pub fn counts(&self, subnet: &str) -> Option<ipam::Usage> {
         self.ipam.usage(subnet)
     }
 
-    /// How full a subnet is, in numbers and in ranges; takes time by the number of addresses in use.
+    /// The usage of a subnet as counts and ranges. Takes time proportional to the number of assigned addresses.
     pub fn usage(&self, subnet: &str) -> Option<(ipam::Usage, ipam::Ranges)> {
         Some((self.ipam.usage(subnet)?, self.ipam.ranges(subnet)?))
     }
 
-    /// A subnet or a pool is not what it was, or a holder has nothing any more: who waits for it is decided about again.
-    fn wake(&mut self, object: &Object) {
-        self.undecided.extend(self.waiting.dissolve(object));
+    /// Decides again about all objects that wait for a subnet, a pool or a holder of an address that has changed.
+    fn wake_waiting(&mut self, object: &Object) {
+        self.undecided.extend(self.wait_queues.wake_all(object));
     }
 
-    /// Takes a port's address back and lets those try who could be served now.
+    /// Releases the address of a port and wakes the first waiting objects.
     fn release(&mut self, port: &str) {
         self.world.remove_port(port);
         self.recorded_gateways.remove(port);
         self.recorded_networks.remove(port);
         self.recorded_security.remove(port);
         self.forget_member(port);
-        // A subnet may have waited for the port's name.
+        // A subnet can wait for the port's name.
         let suffix = format!("-{}", self.install.settings.router);
         if let Some(subnet) = port.strip_suffix(&suffix).filter(|subnet| self.verdicts.contains_key(*subnet)) {
             self.undecided.insert(Object::Subnet(subnet.into()));
         }
         if let Some((subnet, lease)) = self.ipam.release(port) {
-            self.keep_gateways(&subnet);
-            self.tell_pools_of(lease);
-            self.wake(&Object::Ip(port.into()));
-            self.undecided.extend(self.waiting.call(&Object::Subnet(Arc::clone(&subnet))));
-            // A subnet that is on its way out may have waited for just this one.
+            self.update_retired_gateways(&subnet);
+            self.republish_pools_of(lease);
+            self.wake_waiting(&Object::Ip(port.into()));
+            self.undecided.extend(self.wait_queues.wake_first(&Object::Subnet(Arc::clone(&subnet))));
+            // A subnet that is being deleted or given away may wait for its last address.
             let settled = self.verdicts.get(&subnet) == Some(&Verdict::Valid);
-            let objects = if settled { &mut self.decided } else { &mut self.undecided };
+            let objects = if settled { &mut self.unpublished } else { &mut self.undecided };
             objects.insert(Object::Subnet(subnet));
         }
     }

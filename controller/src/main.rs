@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 }
 
 fn start(args: Args, ignored: &[Ignored]) -> anyhow::Result<()> {
-    // What the election finds, and why a watch has ended, is told in our words.
+    // The controller logs election results and broken watches itself.
     kit::logs::init(&args.logs, "kube_leader_election=warn,kube_runtime::watcher=error")?;
     ignored.iter().for_each(Ignored::warn);
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run::run(args))

@@ -1,10 +1,10 @@
-//! What `/metrics` tells about the controller.
+//! The controller's Prometheus metrics.
 
 use std::time::Duration;
 
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, Opts, Registry};
 
-/// The controller's metrics. Cloning shares them.
+/// The controller's metrics. Clones share the same values.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     leader: Gauge,
@@ -15,7 +15,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes and registers them. Fails only when a name is registered twice.
+    /// Creates and registers the metrics. Fails only if a name is already registered.
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let metrics = Self {
             leader: Gauge::new("kube_ovn_controller_leader", "1 while this replica leads")?,
@@ -50,7 +50,7 @@ impl Metrics {
         self.commits.observe(took.as_secs_f64());
     }
 
-    /// A subnet's usage; `None` when it is gone.
+    /// Sets the usage of a subnet. `None` removes the metrics of a deleted subnet.
     #[allow(clippy::cast_precision_loss)] // a gauge is a float
     pub(crate) fn subnet(&self, name: &str, usage: Option<ipam::Usage>) {
         for family in ["IPv4", "IPv6"] {

@@ -1,7 +1,7 @@
-//! Events on the objects that something is wrong with, where `kubectl describe` shows them; and on pods that have got their
-//! address, if that is wanted.
+//! Kubernetes events on objects with problems, shown by `kubectl describe`. With `--allocation-events` also on each pod
+//! that gets its address.
 //!
-//! A notice is told once for each message; Kubernetes counts repetitions of the same event by itself.
+//! The controller sends a notice once per message.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use tokio::sync::mpsc;
 use crate::cluster::{Cluster, Object};
 use crate::engine::{Engine, PoolVerdict, Verdict};
 
-/// The reason of a node's event that has an address of the network's own.
+/// The reason of the event on a node whose address lies inside a subnet or the service range.
 const INSIDE: &str = "NodeAddressInsideNetwork";
 
-/// The reason of the only event that reports no problem.
+/// The reason of the only event that reports success.
 const ALLOCATED: &str = "PodNetworkAllocated";
 
-/// What was done when there was something to tell.
+/// The actions of events: what the controller was doing.
 const ALLOCATING: &str = "Allocating";
 const CHECKING: &str = "Checking";
 const WRITING: &str = "Writing";
 
-/// One event to tell.
+/// An event to send.
 #[derive(Debug)]
 pub struct Notice {
     about: ObjectReference,
@@ -35,7 +35,7 @@ pub struct Notice {
     action: &'static str,
 }
 
-/// For tests: as one line.
+/// One line, for tests.
 #[cfg(test)]
 impl std::fmt::Display for Notice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -47,37 +47,36 @@ impl std::fmt::Display for Notice {
     }
 }
 
-/// The owner's end: remembers what was told.
+/// The sender of notices, used by the owner. It remembers the messages that it has sent.
 #[derive(Debug)]
 pub struct Notices {
-    told: HashMap<Object, Vec<String>>,
+    sent: HashMap<Object, Vec<String>>,
     allocations: bool,
     sender: mpsc::UnboundedSender<Notice>,
 }
 
 impl Notices {
-    /// Nothing has been told yet. `allocations`: whether each pod that gets its address is told of, and not only those that
-    /// get none.
+    /// A sender that has sent nothing yet. `allocations`: whether to send an event for each pod that gets its address.
     pub fn new(sender: mpsc::UnboundedSender<Notice>, allocations: bool) -> Self {
-        Self { told: HashMap::new(), allocations, sender }
+        Self { sent: HashMap::new(), allocations, sender }
     }
 
-    /// Emits the events that are due for an object, each once until its message changes. `refusal`: why the API server refuses
-    /// to take what the controller writes to the object.
+    /// Sends the events that are due for an object, each once until its message changes. `refusal`: why the API server
+    /// refuses the controller's write to the object, if it does.
     pub fn about(&mut self, engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option<&str>) {
-        let mut notices = complaints(engine, cluster, object, refusal);
+        let mut notices = problems(engine, cluster, object, refusal);
         if notices.is_empty() && self.allocations {
             notices.extend(allocation(engine, cluster, object));
         }
         if notices.is_empty() {
-            self.told.remove(object);
+            self.sent.remove(object);
             return;
         }
-        let told = self.told.remove(object).unwrap_or_default();
+        let sent = self.sent.remove(object).unwrap_or_default();
         let messages = notices.iter().map(|notice| notice.message.clone()).collect();
-        self.told.insert(object.clone(), messages);
-        for notice in notices.into_iter().filter(|notice| !told.contains(&notice.message)) {
-            // Everything else is logged where it is decided.
+        self.sent.insert(object.clone(), messages);
+        for notice in notices.into_iter().filter(|notice| !sent.contains(&notice.message)) {
+            // All other problems are logged when they are decided.
             if notice.reason == INSIDE {
                 tracing::error!("{}", notice.message);
             }
@@ -87,7 +86,7 @@ impl Notices {
     }
 }
 
-/// That a pod has got its address: for as long as its annotations do not say so.
+/// The event that a pod has its address, until the pod's annotations show it.
 fn allocation(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Notice> {
     let Object::Pod(port) = object else { return None };
     let pod = cluster.pods.get(port).filter(|pod| !pod.done && !matches!(pod.net, Ok(Some(_))))?;
@@ -100,11 +99,11 @@ fn allocation(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Not
     })
 }
 
-/// What is wrong with an object, or with what depends on it.
-fn complaints(engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option<&str>) -> Vec<Notice> {
+/// The problems of an object, and of configuration that belongs to it.
+fn problems(engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option<&str>) -> Vec<Notice> {
     let Some(about) = subject(cluster, object) else { return Vec::new() };
     let mut found: Vec<(&'static str, &'static str, String)> = Vec::new();
-    let refused = engine.refused(object);
+    let refused = engine.no_address(object);
     match object {
         Object::Pod(_) | Object::Node(_) => {
             found.extend(refused.map(|refused| (refused.reason, ALLOCATING, refused.message.clone())));
@@ -137,7 +136,7 @@ fn complaints(engine: &Engine, cluster: &Cluster, object: &Object, refusal: Opti
     found.into_iter().map(notice).collect()
 }
 
-/// The object that `kubectl describe` shows the events of: those of an IP are its pod's.
+/// The object that carries the events. Events about an IP are attached to its pod.
 fn subject(cluster: &Cluster, object: &Object) -> Option<ObjectReference> {
     let ours =
         |reference: ObjectReference| ObjectReference { api_version: Some(format!("{}/v1", api::GROUP)), ..reference };
@@ -146,7 +145,7 @@ fn subject(cluster: &Cluster, object: &Object) -> Option<ObjectReference> {
             let pod = cluster.pods.get(port)?;
             reference("Pod", &pod.name, Some(&pod.namespace), &pod.uid)
         }
-        // By kubelet's convention events on a Node carry its name as uid.
+        // Like kubelet, the controller uses the name of a Node as the uid in events.
         Object::Node(name) => reference("Node", name, None, name),
         Object::Namespace(name) => reference("Namespace", name, None, &cluster.namespaces.get(name)?.uid),
         Object::Subnet(name) => {
@@ -170,8 +169,8 @@ fn reference(kind: &str, name: &str, namespace: Option<&str>, uid: &str) -> Obje
     }
 }
 
-/// Sends notices to the API server until the owner is gone. A notice that is not taken is logged and dropped: what is
-/// wrong stays visible in conditions and logs.
+/// Sends notices to the API server until the owner is gone. If the API server does not accept an event, the notice is
+/// logged and dropped; conditions and logs still show the problem.
 pub async fn run(client: Client, identity: Arc<str>, mut notices: mpsc::UnboundedReceiver<Notice>) {
     while let Some(notice) = notices.recv().await {
         let event = event(notice, &identity, jiff::Timestamp::now());
@@ -185,12 +184,12 @@ pub async fn run(client: Client, identity: Arc<str>, mut notices: mpsc::Unbounde
 
 /// The controller's name in events.
 const REPORTER: &str = "kube-ovn-controller";
-/// The API server's limits for the text and the name of an event, with room for what is put behind them.
+/// Limits of the API server for the message and the name of an event. The name leaves space for a suffix.
 const LONGEST_NOTE: usize = 1000;
 const LONGEST_NAME: usize = 230;
 
-/// The event of a notice: a core/v1 one, since only there its source can be written in the field that tools for kube-ovn
-/// read. The API server shows it as one of events.k8s.io too.
+/// Builds a core/v1 event, because only that version has the `source` field that kube-ovn tools read. The API server
+/// also serves it as an event of events.k8s.io.
 fn event(notice: Notice, identity: &str, now: jiff::Timestamp) -> Event {
     let Notice { about, reason, message, action } = notice;
     let name = cut(about.name.as_deref().unwrap_or_default(), LONGEST_NAME);
@@ -217,7 +216,7 @@ fn event(notice: Notice, identity: &str, now: jiff::Timestamp) -> Event {
     }
 }
 
-/// The beginning of a text, of at most so many bytes.
+/// The longest prefix of a text that has at most this many bytes.
 fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
@@ -228,42 +227,42 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cluster::Event as Observed;
+    use crate::cluster::Event as ClusterEvent;
     use crate::engine::tests::{bare_cluster, install, node, pod};
-    use crate::watch::Seen;
+    use crate::watch::WatchEvent;
 
-    /// A node with this address, and what is told of it.
-    fn told_of_node(address: &str) -> Option<String> {
+    /// The first event of a node with this address.
+    fn event_of_node(address: &str) -> Option<String> {
         let mut cluster = Cluster::default();
-        let node = Observed::Nodes(Seen::Apply(node("n1", address)));
+        let node = ClusterEvent::Nodes(WatchEvent::Apply(node("n1", address)));
         for event in bare_cluster().into_iter().chain([node]) {
             cluster.observe(event);
         }
         let engine = Engine::recover(install(), &cluster, &Replica::new(ovn::northbound()));
-        let told = complaints(&engine, &cluster, &Object::Node("n1".into()), None);
-        told.first().map(ToString::to_string)
+        let events = problems(&engine, &cluster, &Object::Node("n1".into()), None);
+        events.first().map(ToString::to_string)
     }
 
     #[test]
-    fn a_node_that_has_an_address_of_the_network_is_told_which() {
-        assert_eq!(told_of_node("172.31.0.1"), None);
-        let told = |address: &str| told_of_node(address).unwrap();
+    fn a_node_address_inside_a_network_is_reported_with_that_network() {
+        assert_eq!(event_of_node("172.31.0.1"), None);
+        let event = |address: &str| event_of_node(address).unwrap();
         assert_eq!(
-            told("10.16.0.5"),
+            event("10.16.0.5"),
             "Warning NodeAddressInsideNetwork on v1 Node n1: node n1: its address 10.16.0.5 is inside subnet ovn-default \
              (--default-cidr), 10.16.0.0/16: pods do not reach it; one of the two must change"
         );
-        assert!(told("100.64.7.7").contains("subnet join (--node-switch-cidr), 100.64.0.0/16"));
+        assert!(event("100.64.7.7").contains("subnet join (--node-switch-cidr), 100.64.0.0/16"));
         let services =
             "its address 10.96.0.10 is inside --service-cluster-ip-range, 10.96.0.0/12: one of the two must change";
-        assert!(told("10.96.0.10").ends_with(services));
+        assert!(event("10.96.0.10").ends_with(services));
     }
 
-    /// What is told of a pod with these annotations, looked at twice.
-    fn told(annotations: serde_json::Value, allocations: bool) -> Vec<String> {
+    /// The events of a pod with these annotations. The pod is published twice.
+    fn events_of_pod(annotations: serde_json::Value, allocations: bool) -> Vec<String> {
         let mut cluster = Cluster::default();
-        let seen = Observed::Pods(Seen::Apply(pod("default/a", "uid-1", annotations)));
-        for event in bare_cluster().into_iter().chain([seen]) {
+        let observed = ClusterEvent::Pods(WatchEvent::Apply(pod("default/a", "uid-1", annotations)));
+        for event in bare_cluster().into_iter().chain([observed]) {
             cluster.observe(event);
         }
         let engine = Engine::recover(install(), &cluster, &Replica::new(ovn::northbound()));
@@ -281,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_names_its_source_twice_and_is_as_short_as_it_must_be() {
+    fn an_event_names_its_source_in_both_fields_and_stays_within_the_limits() {
         let about = reference("Pod", &"p".repeat(253), Some("shop"), "1");
         let notice = Notice { about, reason: "AcquireAddressFailed", message: "ä".repeat(600), action: ALLOCATING };
         let event = event(notice, "controller-0", jiff::Timestamp::UNIX_EPOCH);
@@ -292,20 +291,23 @@ mod tests {
     }
 
     #[test]
-    fn a_pods_address_is_told_once_if_that_is_wanted_and_what_is_wrong_always() {
+    fn an_allocation_event_is_sent_once_if_enabled_and_problems_always() {
         let expected = "Normal PodNetworkAllocated: 10.16.0.2 of subnet ovn-default, MAC 0a:58:0a:10:00:02";
-        assert_eq!(told(json!({}), true), [expected]);
-        assert_eq!(told(json!({}), false), [""; 0]);
+        assert_eq!(events_of_pod(json!({}), true), [expected]);
+        assert_eq!(events_of_pod(json!({}), false), [""; 0]);
         let annotated = json!({
             "ovn.kubernetes.io/allocated": "true", "ovn.kubernetes.io/ip_address": "10.16.0.2",
             "ovn.kubernetes.io/mac_address": "0a:58:0a:10:00:02", "ovn.kubernetes.io/cidr": "10.16.0.0/16",
             "ovn.kubernetes.io/gateway": "10.16.0.1", "ovn.kubernetes.io/logical_switch": "ovn-default",
         });
-        assert_eq!(told(annotated, true), [""; 0], "an earlier leader has told it");
+        assert_eq!(events_of_pod(annotated, true), [""; 0], "an earlier leader has sent it");
         let refused = json!({ "ovn.kubernetes.io/ip_address": "10.99.0.2" });
         for allocations in [true, false] {
-            let told = told(refused.clone(), allocations);
-            assert!(matches!(told.as_slice(), [one] if one.starts_with("Warning AcquireAddressFailed: ")), "{told:?}");
+            let events = events_of_pod(refused.clone(), allocations);
+            assert!(
+                matches!(events.as_slice(), [one] if one.starts_with("Warning AcquireAddressFailed: ")),
+                "{events:?}"
+            );
         }
     }
 }

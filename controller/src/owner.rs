@@ -131,9 +131,9 @@ impl Owner {
             if let (Event::Services(_), Some(term)) = (&event, &mut self.term) {
                 term.look_at(Object::Subnet(self.install.default_subnet.clone()));
             }
-            for noticed in self.cluster.observe(event) {
+            for observed in self.cluster.observe(event) {
                 if let Some(term) = &mut self.term {
-                    term.noticed(noticed);
+                    term.observed(observed);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! The wiring: which task talks to which.
+//! Starts the controller's tasks and connects them with channels.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::publish::Publisher;
 use crate::watch::follow;
 use crate::{api_servers, chassis, notices, services};
 
-/// Runs the controller until it is asked to stop.
+/// Runs the controller until a stop signal arrives.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let identity = args.identity();
     let northbound = args.northbound();
@@ -83,7 +83,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ended = owner => anyhow::bail!("the owner task ended: {ended:?}"),
     }
     drop(stop);
-    // Giving the Lease back takes two requests; a replica that cannot reach the API server must not hang on it.
+    // Giving the Lease back takes two requests. The timeout bounds the shutdown when the API server does not answer.
     let _ = tokio::time::timeout(Duration::from_secs(5), election).await;
     Ok(())
 }
@@ -96,13 +96,13 @@ fn watches(client: &Client, owner: &mpsc::Sender<Event>) {
     let subnets = Api::<Subnet>::all(client.clone());
     let pools = Api::<IpPool>::all(client.clone());
     let ips = Api::<Ip>::all(client.clone());
-    tokio::spawn(follow(namespaces, |seen| Some(Namespace::from_view(&seen)), Event::Namespaces, owner.clone()));
-    tokio::spawn(follow(nodes, |seen| Some(Node::from_view(&seen)), Event::Nodes, owner.clone()));
-    tokio::spawn(follow(pods, |seen| Pod::from_view(&seen), Event::Pods, owner.clone()));
-    tokio::spawn(follow(sets, |seen| Some(StatefulSet::from_view(&seen)), Event::StatefulSets, owner.clone()));
+    tokio::spawn(follow(namespaces, |view| Some(Namespace::from_view(&view)), Event::Namespaces, owner.clone()));
+    tokio::spawn(follow(nodes, |view| Some(Node::from_view(&view)), Event::Nodes, owner.clone()));
+    tokio::spawn(follow(pods, |view| Pod::from_view(&view), Event::Pods, owner.clone()));
+    tokio::spawn(follow(sets, |view| Some(StatefulSet::from_view(&view)), Event::StatefulSets, owner.clone()));
     tokio::spawn(follow(subnets, Some, Event::Subnets, owner.clone()));
     tokio::spawn(follow(pools, Some, Event::IpPools, owner.clone()));
-    tokio::spawn(follow(ips, |seen| Some(IpRecord::from_object(seen)), Event::Ips, owner.clone()));
+    tokio::spawn(follow(ips, |ip| Some(IpRecord::from_object(ip)), Event::Ips, owner.clone()));
 }
 
 fn install(args: &Args) -> Install {

@@ -1,16 +1,18 @@
-//! Whether the northbound database can hold what we write.
+//! Checks whether the schema of the northbound database has every table and column that the controller writes.
 //!
-//! One of an older OVN lacks columns, and would refuse a part of almost everything. So nothing is written there: the
-//! controller waits, not ready, until the database has been converted to a newer schema, which it hears of at once.
+//! The schema of an older OVN lacks columns, so the database would refuse almost every transaction. The controller then
+//! writes nothing and reports that it is not ready. When the database is converted to a newer schema, the client
+//! reconnects and the controller starts to write.
 
 use ovsdb::Replica;
 
-/// The OVN that has them all, as `ovn-central` wants it too.
+/// The oldest OVN version that has all columns. `ovn-central` requires the same version.
 const OLDEST: &str = "24.03";
-/// Under this key northd says which it is, in `NB_Global.options`.
+/// The key in `NB_Global.options` under which northd stores its version.
 const NORTHD: &str = "northd_internal_version";
 
-/// Why it cannot, if so: which version was found, what it lacks, and which is the least.
+/// Why the schema is too old, with its version, the missing columns and the oldest supported version. `None` if the
+/// schema is complete.
 pub fn too_old(nb: &Replica) -> Option<String> {
     let lacking: Vec<String> = nb.lacking().map(|(table, column)| format!("{table}.{column}")).collect();
     if lacking.is_empty() {

@@ -1,9 +1,10 @@
-//! Whether `--service-cluster-ip-range` is what the API server gives Services addresses of.
+//! Compares `--service-cluster-ip-range` with the service range of the API server.
 //!
-//! Who has it wrong hears of it late and in riddles: a subnet takes Services' addresses, or nodes masquerade what they should
-//! not. The API server says it by its `ServiceCIDR` objects (networking.k8s.io/v1, Kubernetes 1.33). They are watched, and a
-//! difference is an error of the log and, by [`Event::Services`], one of the default subnet. Nothing ends by it, and where the
-//! objects cannot be read that is said once.
+//! A wrong flag causes errors that are hard to trace: a subnet can overlap the Service addresses, or nodes masquerade
+//! the wrong traffic. Since Kubernetes 1.33 the API server publishes its range as `ServiceCIDR` objects
+//! (networking.k8s.io/v1). This task watches them. It logs a difference as an error and sends [`Event::Services`],
+//! which becomes an event of the default subnet. A difference does not stop the controller. If the objects cannot be
+//! read, the task logs the reason once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,17 +19,17 @@ use tokio::sync::mpsc;
 
 use crate::cluster::Event;
 
-/// The object that the API server makes of its own flags.
+/// The object that the API server creates from its own flags.
 const DEFAULT: &str = "kubernetes";
-/// How long until the API server is asked again that has no such objects, or does not show them.
-const AFTER_REFUSAL: Duration = Duration::from_mins(5);
-/// The same when it does not answer.
-const AWAY: Duration = Duration::from_secs(3);
+/// The pause before the next list request after the API server refused one.
+const REFUSED_RETRY: Duration = Duration::from_mins(5);
+/// The pause after any other failure.
+const FAILED_RETRY: Duration = Duration::from_secs(3);
 
 /// The networks of each object, by its name.
 type Ranges = BTreeMap<String, Vec<Cidr>>;
 
-/// Watches for as long as the owner listens.
+/// Watches until the owner drops its receiver.
 pub async fn run(client: Client, flag: Cidrs, owner: mpsc::Sender<Event>) {
     let events = watcher(Api::<ServiceCIDR>::all(client), watcher::Config::default());
     compare(flag, std::pin::pin!(events), owner).await;
@@ -40,7 +41,7 @@ async fn compare(
     owner: mpsc::Sender<Event>,
 ) {
     let (mut ranges, mut listed) = (Ranges::new(), Ranges::new());
-    let (mut told, mut refusal): (Option<Option<Arc<str>>>, _) = (None, String::new());
+    let (mut sent, mut refusal): (Option<Option<Arc<str>>>, _) = (None, String::new());
     while let Some(event) = events.next().await {
         match event {
             Ok(watcher::Event::Init) => listed.clear(),
@@ -53,21 +54,21 @@ async fn compare(
                     if std::mem::replace(&mut refusal, why.to_owned()) != why {
                         tracing::warn!("{}", not_compared(&flag, why));
                     }
-                    AFTER_REFUSAL
+                    REFUSED_RETRY
                 } else {
                     tracing::warn!(kind = "ServiceCIDR", %error, "the watch broke and is taken up again");
-                    AWAY
+                    FAILED_RETRY
                 };
                 tokio::time::sleep(pause).await;
                 continue;
             }
         }
-        // While a list is under way nothing is known yet.
+        // The ranges are incomplete during a list.
         if !listed.is_empty() || ranges.is_empty() {
             continue;
         }
         let now: Option<Arc<str>> = difference(&flag, &ranges).map(Into::into);
-        if told.as_ref() == Some(&now) {
+        if sent.as_ref() == Some(&now) {
             continue;
         }
         if let Some(why) = &now {
@@ -75,15 +76,15 @@ async fn compare(
         } else {
             tracing::info!("--service-cluster-ip-range {flag} is what the API server gives Services addresses of");
         }
-        told = Some(now.clone());
+        sent = Some(now.clone());
         if owner.send(Event::Services(now)).await.is_err() {
             return;
         }
     }
 }
 
-/// What differs, if anything does. Who has added ranges of addresses to the API server's may name one network that holds them
-/// all; else they must be the same.
+/// Describes the difference, if there is one. If the API server has only its default `ServiceCIDR`, the flag must name
+/// the same networks. If more `ServiceCIDR` objects exist, each must lie inside the network that the flag names.
 fn difference(flag: &Cidrs, ranges: &Ranges) -> Option<String> {
     let known = |cidr: &Cidr| flag.get(cidr.family()).is_some_and(|flag| flag.covers(cidr));
     let unknown = ranges.iter().find(|(_, cidrs)| !cidrs.iter().all(known));
@@ -102,7 +103,7 @@ fn not_compared(flag: &Cidrs, why: &str) -> String {
     format!("--service-cluster-ip-range {flag} could not be compared with the API server's ServiceCIDR objects: {why}")
 }
 
-/// Why the API server does not show the objects, when asking again soon will not help.
+/// Why the API server refuses to list the objects. `None` for errors that are retried soon.
 fn refused(error: &watcher::Error) -> Option<&str> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status)) => match status.code {
@@ -136,14 +137,14 @@ mod tests {
     }
 
     #[test]
-    fn another_range_is_named_with_the_flag_and_its_value() {
+    fn a_difference_names_the_flag_and_both_ranges() {
         let expected = "--service-cluster-ip-range is 10.96.0.0/12, but the API server gives Services addresses of 10.43.0.0/16 \
             (ServiceCIDR kubernetes): give the controller and the agents the API server's";
         assert_eq!(differs("10.96.0.0/12", &[(DEFAULT, &["10.43.0.0/16"])]).unwrap(), expected);
     }
 
     #[test]
-    fn it_is_to_be_the_same_or_to_hold_what_was_added() {
+    fn the_flag_must_be_equal_or_contain_added_ranges() {
         let dual: &[&str] = &["fd00:10:96::/112", "10.96.0.0/12"];
         for (flag, ranges, same) in [
             ("10.96.0.0/12", &[(DEFAULT, &["10.96.0.0/12"] as &[&str])] as &[_], true),
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_compared_is_said() {
+    fn a_refused_list_is_reported() {
         assert_eq!(
             not_compared(
                 &"10.96.0.0/12".parse().unwrap(),
@@ -171,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_difference_is_told_until_there_is_none_and_refusals_end_nothing() {
+    async fn a_difference_is_sent_until_it_is_resolved_and_refusals_do_not_stop_the_watch() {
         let refused_by = |code| {
             let status = kube::core::Status::failure("no", "No").with_code(code);
             watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)))
@@ -190,10 +191,10 @@ mod tests {
             Ok(watcher::Event::Apply(other)),
             Ok(watcher::Event::Apply(ours)),
         ];
-        let (sender, mut told) = mpsc::channel(8);
+        let (sender, mut sent) = mpsc::channel(8);
         compare("10.96.0.0/12".parse().unwrap(), stream::iter(events), sender).await;
         let mut lines = Vec::new();
-        while let Some(Event::Services(wrong)) = told.recv().await {
+        while let Some(Event::Services(wrong)) = sent.recv().await {
             lines.push(wrong.map(|why| why.contains("10.43.0.0/16 (ServiceCIDR kubernetes)")));
         }
         assert_eq!(lines, [Some(true), None]);

@@ -1,13 +1,13 @@
-//! A set for each name, such as the pods of each namespace. A name whose set is empty takes no room.
+//! A map from names to sets, for example from namespaces to their pods. Empty sets are not stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Sets by name.
+/// A set for each name.
 #[derive(Debug)]
 pub struct Sets<T>(BTreeMap<Arc<str>, BTreeSet<T>>);
 
-// Not derived: that would ask the members for a default too.
+// Not derived: that would require `T: Default`.
 impl<T> Default for Sets<T> {
     fn default() -> Self {
         Self(BTreeMap::new())
@@ -15,12 +15,12 @@ impl<T> Default for Sets<T> {
 }
 
 impl<T: Ord> Sets<T> {
-    /// Puts a member into a name's set.
+    /// Adds a member to the set of a name.
     pub fn insert(&mut self, name: &Arc<str>, member: T) {
         self.0.entry(Arc::clone(name)).or_default().insert(member);
     }
 
-    /// Takes a member out of a name's set.
+    /// Removes a member from the set of a name.
     pub fn remove(&mut self, name: &str, member: &T) {
         let Some(set) = self.0.get_mut(name) else { return };
         set.remove(member);
@@ -29,7 +29,7 @@ impl<T: Ord> Sets<T> {
         }
     }
 
-    /// The members of a name's set, in order.
+    /// The members of the set of a name, in order.
     pub fn of(&self, name: &str) -> impl Iterator<Item = &T> {
         self.0.get(name).into_iter().flatten()
     }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_goes_with_its_last_member() {
+    fn a_set_is_removed_with_its_last_member() {
         let mut sets = Sets::default();
         let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
         for (name, member) in [(&a, 2), (&a, 1), (&a, 2), (&b, 3)] {

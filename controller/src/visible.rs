@@ -1,9 +1,8 @@
-//! What users and node agents see: for each object the write that makes the API server show what has been decided and
-//! committed.
+//! The writes that make the API server show the committed decisions, to users and node agents.
 //!
-//! Each function compares what should be shown with what the watch last saw, and returns only the difference. So a write that
-//! was lost, undone by hand, or left over by a crashed leader is found in the same way as a new one. There is one function
-//! for each kind, and it returns at most one write: several wishes for one object end up in one write of it.
+//! Each function compares the wanted state with the state that the watch last reported, and returns only the
+//! difference. So it also repairs a write that was lost, reverted by a user, or missed by a crashed leader. There is
+//! one function for each kind, and it returns at most one write that contains all changes of the object.
 
 mod conditions;
 mod counts;
@@ -17,7 +16,7 @@ use crate::cluster::{Cluster, Object};
 use crate::engine::Engine;
 use crate::publish::Action;
 
-/// The write that brings an object's metadata and spec up to date, if they are not.
+/// The write that updates an object's metadata and spec, if they differ.
 pub fn write(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Action> {
     match object {
         Object::Subnet(name) => subnet::write(engine, cluster, name),
@@ -30,7 +29,7 @@ pub fn write(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Acti
     }
 }
 
-/// The write that brings the status of a Subnet or an `IPPool` up to date, if it is not. `now` dates the conditions that
+/// The write that updates the status of a Subnet or an `IPPool`, if it differs. `now` is the time of conditions that
 /// change.
 pub fn status(engine: &Engine, cluster: &Cluster, object: &Object, now: jiff::Timestamp) -> Option<Action> {
     match object {
@@ -40,8 +39,8 @@ pub fn status(engine: &Engine, cluster: &Cluster, object: &Object, now: jiff::Ti
     }
 }
 
-/// Whether the status of a Subnet or an `IPPool` does not show what is in force. Node agents act on it, and a new leader
-/// reads it, so that it is written at once; all else of a status is written at a slower pace.
+/// Whether the status of a Subnet or an `IPPool` differs in what is in force. Node agents and new leaders depend on
+/// that field, so it is written at once. The other fields of a status are written at a slower pace.
 pub fn in_force_differs(engine: &Engine, cluster: &Cluster, object: &Object) -> bool {
     match object {
         Object::Subnet(name) => subnet::in_force_differs(engine, cluster, name),

@@ -1,11 +1,11 @@
-//! One watch for each kind of object, turned into [`Seen`] for the owner.
+//! Watches one kind of object and sends [`WatchEvent`]s to the owner.
 //!
-//! A watch that breaks is resumed with backoff. A list is passed on object by object as its pages arrive, so that no kind is
-//! held in memory twice.
+//! A broken watch resumes with backoff. The objects of a list are forwarded one by one as the pages arrive, so that the
+//! list is never held in memory as a whole.
 //!
-//! Lists are consistent: they are requested without a resource version, so that the API server answers with nothing older
-//! than the time of the request. A list at version 0, and a streaming list as `kube` 4.2 requests it (at version 0 too), may
-//! come from an API server that is behind, and would make running pods look deleted.
+//! Lists are consistent: the request has no resource version, so the answer is at least as new as the request. A list
+//! at resource version 0 can come from an API server that is behind, and running pods would look deleted. `kube` 4.2
+//! also requests streaming lists at version 0, so they are not used.
 
 use std::fmt::Debug;
 
@@ -15,25 +15,25 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
-/// What one watch saw.
+/// An event of one watch.
 #[derive(Debug)]
-pub enum Seen<T> {
-    /// A list begins. What it does not name by [`Seen::Listed`] no longer exists.
+pub enum WatchEvent<T> {
+    /// A list begins. Known objects that are not applied before [`WatchEvent::Listed`] no longer exist.
     Listing,
-    /// The object exists and is now as given.
+    /// The object exists in this state.
     Apply(T),
-    /// The object no longer exists; this is its last state.
+    /// The object was deleted; this is its last state.
     Delete(T),
     /// The list is complete.
     Listed,
 }
 
-/// Follows every object of a kind for as long as the owner listens. `convert` keeps what the owner needs and drops the
-/// rest at once; objects for which it returns `None` are ignored.
+/// Watches all objects of a kind until the owner drops its receiver. `convert` reduces an object to the fields that the
+/// owner needs; objects for which it returns `None` are ignored.
 pub async fn follow<K, T, E>(
     api: Api<K>,
     convert: impl Fn(K) -> Option<T> + Send,
-    wrap: impl Fn(Seen<T>) -> E + Send,
+    wrap: impl Fn(WatchEvent<T>) -> E + Send,
     owner: mpsc::Sender<E>,
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -48,25 +48,25 @@ async fn forward<K, T, E>(
     kind: &str,
     mut events: impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Unpin,
     convert: impl Fn(K) -> Option<T>,
-    wrap: impl Fn(Seen<T>) -> E,
+    wrap: impl Fn(WatchEvent<T>) -> E,
     owner: mpsc::Sender<E>,
 ) {
     loop {
-        let seen = match events.try_next().await {
-            Ok(Some(watcher::Event::Init)) => Some(Seen::Listing),
+        let event = match events.try_next().await {
+            Ok(Some(watcher::Event::Init)) => Some(WatchEvent::Listing),
             Ok(Some(watcher::Event::InitApply(object) | watcher::Event::Apply(object))) => {
-                convert(object).map(Seen::Apply)
+                convert(object).map(WatchEvent::Apply)
             }
-            Ok(Some(watcher::Event::InitDone)) => Some(Seen::Listed),
-            Ok(Some(watcher::Event::Delete(object))) => convert(object).map(Seen::Delete),
+            Ok(Some(watcher::Event::InitDone)) => Some(WatchEvent::Listed),
+            Ok(Some(watcher::Event::Delete(object))) => convert(object).map(WatchEvent::Delete),
             Ok(None) => return,
             Err(error) => {
                 tracing::warn!(kind, %error, "the watch broke and is resumed");
                 None
             }
         };
-        if let Some(seen) = seen
-            && owner.send(wrap(seen)).await.is_err()
+        if let Some(event) = event
+            && owner.send(wrap(event)).await.is_err()
         {
             return;
         }

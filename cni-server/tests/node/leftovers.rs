@@ -1,4 +1,4 @@
-//! The removal of what pods leave that are deleted without a DEL.
+//! The removal of devices and ports of pods that were deleted without a DEL.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

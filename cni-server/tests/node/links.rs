@@ -8,7 +8,7 @@ use crate::sandbox::{in_netns, run};
 #[test]
 fn many_may_list_at_once() {
     in_netns(|| async {
-        // There are so many that no list fits into one message.
+        // There are so many links that a list needs several messages.
         for index in 0..50 {
             run("ip", &["link", "add", &format!("a{index}"), "type", "veth", "peer", "name", &format!("b{index}")]);
         }

@@ -102,7 +102,7 @@ fn an_add_waits_for_the_address_of_the_pods_uid_in_a_subnet_in_force() {
         }
         assert!(links().is_empty());
 
-        // Everything comes while an ADD waits. The IP object is corrected before the subnet comes.
+        // All objects appear while an ADD waits. The IP object is corrected before the subnet appears.
         scene.attacher.patience = Duration::from_secs(20);
         scene.pods.send_replace(Seen::default());
         scene.leases.send_replace(Seen::default());

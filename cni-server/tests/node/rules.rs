@@ -16,7 +16,7 @@ fn nets(list: &[&str]) -> BTreeSet<IpNet> {
 fn a_second_apply_writes_nothing() {
     in_netns(|| async {
         run("iptables", &["-t", "nat", "-A", "POSTROUTING", "-s", "192.0.2.0/24", "-j", "MASQUERADE"]);
-        // This is what kube-ovn leaves.
+        // These are leftovers of kube-ovn.
         run("iptables", &["-t", "nat", "-N", "OVN-PREROUTING"]);
         run(
             "iptables",
@@ -77,7 +77,7 @@ fn an_element_that_is_refused_spoils_nothing() {
 #[test]
 fn a_family_that_fails_does_not_affect_the_other() {
     in_netns(|| async {
-        // A set of the other family has a name of ours, so IPv4 rules cannot name it.
+        // A set of the other family has one of the agent's names, so IPv4 rules cannot use it.
         run("ipset", &["create", "ovn40services", "hash:net", "family", "inet6"]);
         let wanted = Wanted { services: nets(&["10.96.0.0/12", "fd00:10:96::/112"]), ..Wanted::default() };
         let failed = Masquerade::default().apply(&wanted).await.unwrap_err();

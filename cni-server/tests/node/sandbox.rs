@@ -138,7 +138,7 @@ impl Sandbox {
         Ovs::connect(&self.dir.path().join("db.sock"))
     }
 
-    /// Reports the flows of every interface that ovs-vswitchd has opened as installed, in place of ovn-controller.
+    /// Reports the flows of every interface that ovs-vswitchd has opened as installed, as ovn-controller does.
     pub fn play_ovn_controller(&self) {
         let config = Config::new(vec![self.endpoint()], "Open_vSwitch", local::open_vswitch());
         let (client, mut changes) = Client::spawn(config);
@@ -153,7 +153,7 @@ impl Sandbox {
                     waiting.map(tell).collect()
                 });
                 if !ops.is_empty() {
-                    // It is written again when there is a session.
+                    // The report is repeated once the client has a session again.
                     if let Err(error) = client.transact(&ops).await {
                         tracing::warn!(%error, "the stand-in for ovn-controller did not write");
                     }

@@ -1,4 +1,4 @@
-//! A node: an Open vSwitch, what the API server has for the node's pods, and the attacher.
+//! A node for tests: an Open vSwitch, the API objects of its pods, and the attacher.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// These pods have their addresses, and the flows of each port are installed.
+    /// A node whose pods have addresses and flows.
     pub fn new(all: impl IntoIterator<Item = u8>) -> Self {
         let all: Vec<_> = all.into_iter().collect();
         let scene = Self::without_flows(pods(all.iter().copied()), addressed(all), Duration::from_secs(20));
@@ -35,7 +35,7 @@ impl Scene {
         scene
     }
 
-    /// No flows are installed. An ADD waits at most this long.
+    /// A node without flows. An ADD waits at most `patience`.
     pub fn without_flows(pods: Seen<Pod>, leases: Leases, patience: Duration) -> Self {
         let sandbox = Sandbox::new();
         let (pod_sender, pods) = watch::channel(pods);
@@ -67,7 +67,7 @@ pub fn subnet() -> EffectiveSubnet {
     }
 }
 
-/// These subnets are in force.
+/// The state of the watch when these subnets are in force.
 pub fn seen(subnets: impl IntoIterator<Item = EffectiveSubnet>) -> Seen<EffectiveSubnet> {
     let objects = subnets.into_iter().map(|subnet| (subnet.name.clone(), subnet));
     Seen { synced: true, objects: objects.collect() }
@@ -83,19 +83,19 @@ pub fn lease(n: u8) -> Lease {
     }
 }
 
-/// These pods exist.
+/// The state of the watch when these pods exist.
 pub fn pods(all: impl IntoIterator<Item = u8>) -> Seen<Pod> {
     let pod = |n| (format!("pod-{n}.ns"), Pod { uid: format!("uid-{n}"), config_hash: None });
     Seen { synced: true, objects: all.into_iter().map(pod).collect() }
 }
 
-/// These pods have IP objects.
+/// The state of the watch when these pods have IP objects.
 pub fn leases(all: impl IntoIterator<Item = (u8, Result<Lease, FieldError>)>) -> Leases {
     let objects = all.into_iter().map(|(n, lease)| (format!("pod-{n}.ns"), lease));
     Seen { synced: true, objects: objects.collect() }
 }
 
-/// These pods have their addresses.
+/// The same with an address for each pod.
 pub fn addressed(all: impl IntoIterator<Item = u8>) -> Leases {
     leases(all.into_iter().map(|n| (n, Ok(lease(n)))))
 }
@@ -113,7 +113,7 @@ pub fn attachment(n: u8, netns: &PodNs) -> Attachment {
     }
 }
 
-/// The host ends that exist.
+/// The names of the existing host ends.
 pub fn links() -> Vec<String> {
     run("ip", &["-br", "link"])
         .lines()

@@ -1,4 +1,4 @@
-//! The tunnel interface: one that does not exist, and one whose MTU does not fit.
+//! Tests of the tunnel interface: a missing interface, and an MTU that does not fit.
 
 use api::EffectiveSubnet;
 use cni_server::link::Links;

@@ -1,4 +1,4 @@
-//! What the agent sees of the API server.
+//! Tests of the agent's watches of the API server.
 
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ fn a_subnet_deleted_by_force_is_kept_as_long_as_an_ip_object_names_it() {
         let mut subnets = Cluster::watch(&client, "n1").subnets;
         until(&mut subnets, &["a", "b", "c"]).await;
 
-        // A count wakes nobody; what comes after it does.
+        // A changed count wakes no receiver; a later change does.
         subnets.mark_unchanged();
         server.put("subnets", "a", subnet("a", "10.16.0.0/16", true, 7));
         server.put("subnets", "c", subnet("c", "10.16.0.0/16", false, 0));

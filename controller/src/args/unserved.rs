@@ -1,8 +1,8 @@
-//! Flags of kube-ovn's controller that are known and do nothing here, beside those that kit knows.
+//! Flags of kube-ovn's controller that are accepted and have no effect, in addition to those in `kit`.
 
 use kit::flags::Unserved;
 
-/// Each with what holds instead.
+/// Each group states what applies instead.
 pub(super) const FLAGS: &[Unserved] = &[
     Unserved {
         instead: "--ovn-nb-addr names the northbound database, and its session needs no tuning",

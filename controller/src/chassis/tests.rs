@@ -1,4 +1,4 @@
-//! On a real `ovsdb-server` with the southbound schema.
+//! Tests on a real `ovsdb-server` with the southbound schema.
 
 use ovn::southbound;
 use ovsdb::testing::OvsdbServer;
@@ -13,7 +13,7 @@ struct Southbound {
 }
 
 impl Southbound {
-    /// With somebody who removes what is left of nodes that are not told.
+    /// A database, and a task that removes the chassis of deleted nodes.
     async fn new() -> Self {
         let schema = std::fs::read_to_string("/usr/share/ovn/ovn-sb.ovsschema")
             .unwrap_or_else(|error| panic!("{error}; install it with: apt-get install ovn-common"));
@@ -29,8 +29,8 @@ impl Southbound {
         Self { _server: server, client, nodes }
     }
 
-    /// What an ovn-controller writes when it starts.
-    async fn joins(&self, host: &str, options: &str) {
+    /// Writes what an ovn-controller writes when it starts.
+    async fn add_chassis(&self, host: &str, options: &str) {
         let config = Datum::map([(southbound::CMS_OPTIONS, options)]);
         let encap = Uuid::new_v4();
         let id = format!("id-{host}");
@@ -54,11 +54,11 @@ impl Southbound {
         self.client.transact(&ops).await.unwrap();
     }
 
-    fn tell(&self, nodes: &[&str]) {
+    fn set_nodes(&self, nodes: &[&str]) {
         self.nodes.send_replace(Some(Arc::new(nodes.iter().map(|name| Arc::from(*name)).collect())));
     }
 
-    /// Waits until these hosts have a chassis, and no others; each with its private row.
+    /// Waits until exactly these hosts have a chassis and a private row.
     async fn until(&self, hosts: &[&str]) {
         let mut changes = self.client.connected();
         let mut wanted: Vec<_> = hosts.iter().map(|host| format!("id-{host}")).collect();
@@ -83,34 +83,34 @@ impl Southbound {
 }
 
 #[tokio::test]
-async fn what_is_left_of_a_node_goes_and_others_chassis_stay() {
+async fn the_chassis_of_a_deleted_node_is_removed_and_others_stay() {
     let southbound = Southbound::new().await;
     for (host, options) in [("n1", "kube-ovn"), ("n2", "kube-ovn"), ("gateway", "enable-chassis-as-gw")] {
-        southbound.joins(host, options).await;
+        southbound.add_chassis(host, options).await;
     }
-    // Before the nodes are known, or by one who does not lead, nothing is removed.
+    // Nothing is removed before the nodes are known, or by a standby.
     southbound.until(&["n1", "n2", "gateway"]).await;
-    southbound.tell(&["n1", "n2"]);
-    southbound.joins("n3", "other,kube-ovn").await;
+    southbound.set_nodes(&["n1", "n2"]);
+    southbound.add_chassis("n3", "other,kube-ovn").await;
     southbound.until(&["n1", "n2", "gateway"]).await;
-    southbound.tell(&["n2"]);
+    southbound.set_nodes(&["n2"]);
     southbound.until(&["n2", "gateway"]).await;
 }
 
 #[tokio::test]
-async fn one_that_comes_back_is_not_fought_over() {
+async fn a_chassis_that_comes_back_is_not_removed_again_at_once() {
     let southbound = Southbound::new().await;
-    southbound.tell(&[]);
-    southbound.joins("n1", "kube-ovn").await;
+    southbound.set_nodes(&[]);
+    southbound.add_chassis("n1", "kube-ovn").await;
     southbound.until(&[]).await;
-    southbound.joins("n1", "kube-ovn").await;
-    southbound.joins("n2", "kube-ovn").await;
-    // Whoever removed n2 has seen n1 too.
+    southbound.add_chassis("n1", "kube-ovn").await;
+    southbound.add_chassis("n2", "kube-ovn").await;
+    // The task that removed n2 has read n1 as well.
     southbound.until(&["n1"]).await;
 }
 
 #[test]
-fn a_chassis_is_due_once_in_a_while() {
+fn a_chassis_is_due_again_after_a_pause() {
     let chassis = |id, host: &str| Chassis {
         id: Uuid::from_u128(id),
         name: "id".to_owned(),
@@ -121,11 +121,11 @@ fn a_chassis_is_due_once_in_a_while() {
     let start = Instant::now();
     assert_eq!(removed.next(), None);
     assert_eq!(removed.due(vec![chassis(1, "n1")], start), [chassis(1, "n1")]);
-    assert_eq!(removed.next(), Some(start + AGAIN));
+    assert_eq!(removed.next(), Some(start + RETRY_AFTER));
     let soon = start + Duration::from_secs(1);
     assert_eq!(removed.due(vec![chassis(2, "n1"), chassis(3, "n2")], soon), [chassis(3, "n2")]);
-    assert_eq!(removed.due(vec![chassis(2, "n1")], start + AGAIN), [chassis(2, "n1")]);
-    // What has stayed away for a while is forgotten.
-    assert_eq!(removed.due(vec![], start + AGAIN * 3), []);
+    assert_eq!(removed.due(vec![chassis(2, "n1")], start + RETRY_AFTER), [chassis(2, "n1")]);
+    // Hosts that stay away are forgotten.
+    assert_eq!(removed.due(vec![], start + RETRY_AFTER * 3), []);
     assert_eq!(removed.next(), None);
 }

@@ -1,38 +1,38 @@
-//! The objects of one kind as a watch reports them.
+//! The objects of one kind, as reported by a watch.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
 use super::Object;
-use crate::watch::Seen;
+use crate::watch::WatchEvent;
 
-/// What an event says of an object, compared with what was known of it.
+/// How an event changes an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
-    /// Nothing that the controller reads.
+    /// No field that the controller reads has changed.
     Nothing,
-    /// Only its status, which the controller writes and does not decide by.
+    /// Only the status has changed. The controller writes it, and no decision depends on it.
     Status,
-    /// What the controller decides by.
+    /// A field that decisions depend on has changed.
     Decides,
 }
 
-/// An object that an event was about.
+/// An object that an event is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Noticed {
+pub struct Observed {
     /// The object.
     pub object: Object,
     /// How it differs from before.
     pub change: Change,
 }
 
-/// A kind of object as the controller keeps it.
+/// The stored form of a kind of object.
 pub trait Watched {
-    /// The API server's name for the kind.
+    /// The plural name of the kind in the API.
     const PLURAL: &'static str;
 
-    /// The key of the object among its kind.
+    /// The key of the object within its kind.
     fn key(&self) -> Arc<str>;
 
     /// How the object differs from its earlier state.
@@ -43,7 +43,7 @@ pub trait Watched {
 #[derive(Debug)]
 pub struct Store<T> {
     objects: BTreeMap<Arc<str>, T>,
-    /// During a list: the objects that it has not named so far.
+    /// During a list: known objects that have not been listed yet.
     unlisted: Option<BTreeSet<Arc<str>>>,
     listed: bool,
 }
@@ -69,25 +69,27 @@ impl<T: Watched> Store<T> {
         self.listed
     }
 
-    /// Takes in one event; returns the objects that it was about.
-    pub(super) fn take_in(&mut self, seen: Seen<T>, object: impl Fn(Arc<str>) -> Object) -> Vec<Noticed> {
-        let gone = |key| Noticed { object: object(key), change: Change::Decides };
-        match seen {
-            Seen::Listing => {
+    /// Applies an event. Returns the objects that it is about.
+    pub(super) fn apply(&mut self, event: WatchEvent<T>, object: impl Fn(Arc<str>) -> Object) -> Vec<Observed> {
+        let gone = |key| Observed { object: object(key), change: Change::Decides };
+        match event {
+            WatchEvent::Listing => {
                 self.unlisted = Some(self.objects.keys().cloned().collect());
                 Vec::new()
             }
-            Seen::Apply(new) => {
+            WatchEvent::Apply(new) => {
                 let key = new.key();
                 let change = self.objects.get(&key).map_or(Change::Decides, |before| new.change(before));
                 self.objects.insert(Arc::clone(&key), new);
                 if let Some(unlisted) = &mut self.unlisted {
                     unlisted.remove(&key);
                 }
-                vec![Noticed { object: object(key), change }]
+                vec![Observed { object: object(key), change }]
             }
-            Seen::Delete(old) => self.objects.remove_entry(&old.key()).map(|(key, _)| gone(key)).into_iter().collect(),
-            Seen::Listed => {
+            WatchEvent::Delete(old) => {
+                self.objects.remove_entry(&old.key()).map(|(key, _)| gone(key)).into_iter().collect()
+            }
+            WatchEvent::Listed => {
                 self.listed = true;
                 let unlisted = self.unlisted.take().unwrap_or_default();
                 let gone = unlisted.into_iter().filter(|key| self.objects.remove(key).is_some()).map(gone);

@@ -1,4 +1,4 @@
-//! What counts as a change.
+//! Tests of [`Change`] and of lists.
 
 use serde_json::{Value, json};
 
@@ -14,11 +14,11 @@ fn subnet(change: &Value) -> Event {
             subnet[part][field] = value.clone();
         }
     }
-    Event::Subnets(Seen::Apply(serde_json::from_value(subnet).unwrap()))
+    Event::Subnets(WatchEvent::Apply(serde_json::from_value(subnet).unwrap()))
 }
 
 #[test]
-fn a_subnets_status_is_no_reason_to_decide_and_all_that_is_read_of_it_is() {
+fn a_status_change_decides_nothing_and_other_changes_that_are_read_do() {
     for (change, expected) in [
         (json!({}), Change::Nothing),
         (json!({ "status": { "v4usingIPs": 3 }, "metadata": { "resourceVersion": "7" } }), Change::Status),
@@ -30,35 +30,35 @@ fn a_subnets_status_is_no_reason_to_decide_and_all_that_is_read_of_it_is() {
         (json!({ "metadata": { "deletionTimestamp": "2026-01-01T00:00:00Z" } }), Change::Decides),
     ] {
         let mut cluster = Cluster::default();
-        let noticed = |change| [Noticed { object: Object::Subnet("net".into()), change }];
-        assert_eq!(cluster.observe(subnet(&json!({}))), noticed(Change::Decides));
-        assert_eq!(cluster.observe(subnet(&change)), noticed(expected), "{change}");
+        let observed = |change| [Observed { object: Object::Subnet("net".into()), change }];
+        assert_eq!(cluster.observe(subnet(&json!({}))), observed(Change::Decides));
+        assert_eq!(cluster.observe(subnet(&change)), observed(expected), "{change}");
         let version = change["metadata"]["resourceVersion"].as_str();
         assert_eq!(cluster.subnets["net"].metadata.resource_version.as_deref(), version, "it is taken in all the same");
     }
 }
 
 #[test]
-fn what_a_list_does_not_name_is_gone_once_the_list_is_complete() {
+fn objects_missing_from_a_complete_list_are_gone() {
     let net = |name: &str| {
         let object = json!({
             "apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": { "name": name },
             "spec": { "cidrBlock": "10.17.0.0/24" },
         });
-        Event::Subnets(Seen::Apply(serde_json::from_value(object).unwrap()))
+        Event::Subnets(WatchEvent::Apply(serde_json::from_value(object).unwrap()))
     };
     let mut cluster = Cluster::default();
     let mut see = |event| -> Vec<String> {
-        let noticed = cluster.observe(event).into_iter();
-        noticed.map(|Noticed { object, change }| format!("{object:?} {change:?}")).collect()
+        let observed = cluster.observe(event).into_iter();
+        observed.map(|Observed { object, change }| format!("{object:?} {change:?}")).collect()
     };
     let changed = |name: &str| vec![format!("Subnet(\"{name}\") Decides")];
-    assert_eq!(see(Event::Subnets(Seen::Listing)), [""; 0]);
+    assert_eq!(see(Event::Subnets(WatchEvent::Listing)), [""; 0]);
     assert_eq!((see(net("a")), see(net("b"))), (changed("a"), changed("b")));
-    assert_eq!(see(Event::Subnets(Seen::Listed)), [""; 0]);
-    // A list that breaks off counts for nothing.
-    assert_eq!(see(Event::Subnets(Seen::Listing)), [""; 0]);
-    assert_eq!(see(Event::Subnets(Seen::Listing)), [""; 0]);
+    assert_eq!(see(Event::Subnets(WatchEvent::Listed)), [""; 0]);
+    // An interrupted list removes nothing.
+    assert_eq!(see(Event::Subnets(WatchEvent::Listing)), [""; 0]);
+    assert_eq!(see(Event::Subnets(WatchEvent::Listing)), [""; 0]);
     assert_eq!((see(net("c")), see(net("b"))), (changed("c"), vec!["Subnet(\"b\") Nothing".to_owned()]));
-    assert_eq!(see(Event::Subnets(Seen::Listed)), changed("a"));
+    assert_eq!(see(Event::Subnets(WatchEvent::Listed)), changed("a"));
 }

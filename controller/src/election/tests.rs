@@ -1,4 +1,4 @@
-//! What a Lease says, and what is said of it when it is given back. The API server is one Lease in memory.
+//! Tests of the remaining time of a Lease and of giving it back. The API server is one Lease in memory.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::*;
 
-/// In seconds.
+/// The remaining time in seconds.
 fn left(holder: &str, renewed_before: i64, duration: i32) -> u128 {
     let renewed = Timestamp::now() - SignedDuration::from_secs(renewed_before);
     let spec = LeaseSpec {
@@ -23,22 +23,22 @@ fn left(holder: &str, renewed_before: i64, duration: i32) -> u128 {
 }
 
 #[test]
-fn a_lease_binds_others_until_its_time_is_over_whoever_holds_it() {
+fn a_lease_binds_until_it_expires() {
     assert_eq!((left("other", 5, 15), left("other", 15, 15), left("other", 99, 15)), (10, 0, 0));
     assert_eq!((left("", 0, 1), left("", 1, 1)), (1, 0), "one that was given back");
     assert_eq!(time_left(&Lease::default()), Duration::ZERO);
 }
 
-/// A Lease on an API server, and who takes it between the first read and the first write.
+/// A Lease on an API server. `new_holder` takes it between the first read and the first write.
 #[derive(Clone)]
 struct Server {
     lease: Arc<Mutex<Value>>,
-    robber: Arc<Mutex<Option<&'static str>>>,
+    new_holder: Arc<Mutex<Option<&'static str>>>,
 }
 
 impl Server {
-    /// The Lease has this holder, who has renewed it just now.
-    fn held_by(holder: &str, robber: Option<&'static str>) -> Self {
+    /// A Lease of this holder, renewed just now.
+    fn held_by(holder: &str, new_holder: Option<&'static str>) -> Self {
         let now = MicroTime(Timestamp::now());
         let lease = json!({
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
@@ -48,7 +48,7 @@ impl Server {
                 "renewTime": now, "acquireTime": now,
             },
         });
-        Self { lease: Arc::new(Mutex::new(lease)), robber: Arc::new(Mutex::new(robber)) }
+        Self { lease: Arc::new(Mutex::new(lease)), new_holder: Arc::new(Mutex::new(new_holder)) }
     }
 
     fn client(&self) -> Client {
@@ -78,8 +78,8 @@ impl Server {
             write(&mut lease, patch["spec"].as_object().unwrap().clone());
         }
         let answer = lease.clone();
-        if let Some(robber) = self.robber.lock().unwrap().take() {
-            write(&mut lease, json!({ "holderIdentity": robber }).as_object().unwrap().clone());
+        if let Some(new_holder) = self.new_holder.lock().unwrap().take() {
+            write(&mut lease, json!({ "holderIdentity": new_holder }).as_object().unwrap().clone());
         }
         (StatusCode::OK, answer)
     }
@@ -104,7 +104,7 @@ fn write(lease: &mut Value, spec: serde_json::Map<String, Value>) {
 }
 
 #[tokio::test]
-async fn a_lease_that_was_given_back_is_the_next_ones_at_once() {
+async fn a_lease_that_was_given_back_can_be_acquired_at_once() {
     let server = Server::held_by("a", None);
     let params =
         LeaseLockParams { lease_name: LEASE.to_owned(), holder_id: "b".to_owned(), lease_ttl: Duration::from_secs(15) };
@@ -117,13 +117,13 @@ async fn a_lease_that_was_given_back_is_the_next_ones_at_once() {
 }
 
 #[tokio::test]
-async fn another_holders_lease_is_never_given_back() {
+async fn another_holders_lease_is_not_changed() {
     for server in [Server::held_by("b", None), Server::held_by("a", Some("b"))] {
         server.given_back_by("a").await;
         assert_eq!(server.holder(), "b");
         assert!(time_left(&server.lease()) > Duration::from_secs(10));
     }
-    // It was changed, but not taken: as by a renewal of ours that was still under way.
+    // The Lease has changed, but we still hold it: for example, an earlier renewal has arrived.
     let server = Server::held_by("a", Some("a"));
     server.given_back_by("a").await;
     assert_eq!((server.holder().as_str(), time_left(&server.lease())), ("", Duration::ZERO));

@@ -1,29 +1,29 @@
-//! Which namespaces a subnet or a pool is bound to, known from both ends.
+//! An index of the namespaces that are bound to subnets or pools.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::sets::Sets;
 
-/// How a namespace came to be bound; the first one wins.
+/// How a namespace is bound. The smaller value takes precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum By {
-    /// It is listed.
+pub(super) enum BoundBy {
+    /// By name: the owner lists the namespace.
     Name,
-    /// Its labels are selected.
+    /// By label: a selector of the owner matches the namespace.
     Label,
 }
 
-/// Who is bound to whom. The owner is a subnet or a pool.
+/// The bindings between owners (subnets or pools) and namespaces.
 #[derive(Debug, Default)]
 pub(super) struct Bindings {
-    owners: Sets<(By, Arc<str>)>,
-    namespaces: BTreeMap<Arc<str>, BTreeMap<Arc<str>, By>>,
+    owners: Sets<(BoundBy, Arc<str>)>,
+    namespaces: BTreeMap<Arc<str>, BTreeMap<Arc<str>, BoundBy>>,
 }
 
 impl Bindings {
-    /// Binds an owner to these namespaces and no others; answers those for which something changed.
-    pub(super) fn bind(&mut self, owner: &Arc<str>, wanted: BTreeMap<Arc<str>, By>) -> Vec<Arc<str>> {
+    /// Binds an owner to exactly these namespaces. Returns the namespaces whose binding changed.
+    pub(super) fn bind(&mut self, owner: &Arc<str>, wanted: BTreeMap<Arc<str>, BoundBy>) -> Vec<Arc<str>> {
         let before = self.namespaces.remove(owner).unwrap_or_default();
         let mut changed = Vec::new();
         for (namespace, by) in before.iter().filter(|(namespace, by)| wanted.get(*namespace) != Some(by)) {
@@ -42,16 +42,16 @@ impl Bindings {
         changed
     }
 
-    /// Binds or frees one namespace by its labels; one that is listed stays as it is.
+    /// Binds or unbinds one namespace by label. A binding by name is not changed.
     pub(super) fn select(&mut self, owner: &Arc<str>, namespace: &Arc<str>, selected: bool) {
         let before = self.namespaces.get(owner).and_then(|all| all.get(namespace)).copied();
-        if before == Some(By::Name) || before.is_some() == selected {
+        if before == Some(BoundBy::Name) || before.is_some() == selected {
             return;
         }
-        let key = (By::Label, Arc::clone(owner));
+        let key = (BoundBy::Label, Arc::clone(owner));
         let all = self.namespaces.entry(Arc::clone(owner)).or_default();
         if selected {
-            all.insert(Arc::clone(namespace), By::Label);
+            all.insert(Arc::clone(namespace), BoundBy::Label);
             self.owners.insert(namespace, key);
         } else {
             all.remove(namespace);
@@ -59,12 +59,12 @@ impl Bindings {
         }
     }
 
-    /// The owners that a namespace is bound to, the one that wins first.
-    pub(super) fn owners(&self, namespace: &str) -> impl Iterator<Item = (By, &Arc<str>)> {
+    /// The owners of a namespace, in order of precedence.
+    pub(super) fn owners(&self, namespace: &str) -> impl Iterator<Item = (BoundBy, &Arc<str>)> {
         self.owners.of(namespace).map(|(by, owner)| (*by, owner))
     }
 
-    /// The namespaces that are bound to an owner.
+    /// The namespaces of an owner.
     pub(super) fn namespaces(&self, owner: &str) -> impl Iterator<Item = &Arc<str>> {
         self.namespaces.get(owner).into_iter().flat_map(BTreeMap::keys)
     }

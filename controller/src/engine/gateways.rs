@@ -1,6 +1,8 @@
-//! Moving a subnet's gateway and growing its networks under running pods. They keep the gateway that they were given: the
-//! router answers for it until the last of them is gone, and no pod gets its address meanwhile. They keep the prefix length,
-//! too, so that they could not reach a pod with the first or the last address of the network that they know.
+//! Changes of a subnet's gateway and networks while pods run.
+//!
+//! A running pod keeps the gateway that it was given. The router answers for it until the last of these pods is gone,
+//! and its address is not assigned. A running pod also keeps the prefix length, so it cannot reach a pod whose address
+//! is the first or the last of the network that it knows.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,18 +16,18 @@ use super::Engine;
 use crate::cluster::Pod;
 
 impl Engine {
-    /// The gateway that the pod was given, when it is not the subnet's now.
+    /// The gateway that the pod was given, if it is not the current one.
     pub(super) fn given_gateway(&self, pod: &Pod, subnet: &str, lease: &Lease) -> Option<Addresses> {
         let current = self.world.subnet(subnet)?.gateway;
         let before = self.world.port(&pod.port).filter(|port| port.uid == pod.uid && *port.subnet == *subnet);
         let given = match before {
             Some(port) => port.gateway,
-            None => self.recorded_gateways.get(&pod.port).copied().or_else(|| annotated(pod, lease)),
+            None => self.recorded_gateways.get(&pod.port).copied().or_else(|| from_annotations(pod, lease)),
         };
         other_than(given?, &current)
     }
 
-    /// The networks that the pod was given, when they are not the subnet's now.
+    /// The networks that the pod was given, if they are not the current ones.
     pub(super) fn given_networks(&self, pod: &Pod, subnet: &str) -> Option<Cidrs> {
         let current = self.world.subnet(subnet)?.cidrs;
         let before = self.world.port(&pod.port).filter(|port| port.uid == pod.uid && *port.subnet == *subnet);
@@ -36,8 +38,8 @@ impl Engine {
         given.filter(|given| !given.iter().all(|cidr| current.iter().any(|now| now == cidr)))
     }
 
-    /// A subnet's definition is about to change: its ports keep the gateway and the networks that they were given.
-    pub(super) fn move_gateway(&mut self, def: &SubnetDef) {
+    /// Keeps the given gateway and networks of all ports before the subnet's definition changes to `def`.
+    pub(super) fn keep_given_networks(&mut self, def: &SubnetDef) {
         let Some((before, cidrs)) = self.world.subnet(&def.name).map(|subnet| (subnet.gateway, subnet.cidrs)) else {
             return;
         };
@@ -55,21 +57,21 @@ impl Engine {
         }
     }
 
-    /// The addresses that no pod may get, for the sake of those that run: their gateways, and the ends of the networks that
-    /// they know.
+    /// The addresses that are not assigned because of running pods: their gateways, and the boundaries of the networks
+    /// that they know.
     pub(super) fn kept_for_running_pods(&self, subnet: &str) -> Vec<IpAddr> {
-        let ends = self.world.outgrown_networks(subnet).flat_map(|cidr| cidr.kept_back().collect::<Vec<_>>());
+        let ends = self.world.former_networks(subnet).flat_map(|cidr| cidr.kept_back().collect::<Vec<_>>());
         let all: BTreeSet<IpAddr> = self.world.retired_gateways(subnet).chain(ends).collect();
         all.into_iter().collect()
     }
 
-    /// Has the allocator keep back the gateways that pods still use, and no others.
-    pub(super) fn keep_gateways(&mut self, subnet: &Arc<str>) {
+    /// Updates the addresses that the allocator does not assign because of running pods.
+    pub(super) fn update_retired_gateways(&mut self, subnet: &Arc<str>) {
         let Some(network) = self.ipam.network(subnet) else { return };
         let retired = self.kept_for_running_pods(subnet);
         if network.retired_gateways != retired {
             let network = Network { retired_gateways: retired, ..network.clone() };
-            // Nothing else of the network changes, so that nothing stands against it.
+            // No other field changes, so there is no conflict.
             if let Err(refusal) = self.ipam.set_subnet(subnet, &network) {
                 tracing::error!(subnet = &**subnet, %refusal, "gateways in use are not kept back");
             }
@@ -77,7 +79,7 @@ impl Engine {
     }
 }
 
-/// What of a given gateway is not current.
+/// The addresses in `given` that are not current.
 fn other_than(given: Addresses, current: &Addresses) -> Option<Addresses> {
     let other = |v4: bool| {
         let ip = given.iter().find(|ip| ip.is_ipv4() == v4)?;
@@ -86,8 +88,8 @@ fn other_than(given: Addresses, current: &Addresses) -> Option<Addresses> {
     Addresses::from_options(other(true), other(false))
 }
 
-/// What the annotations of a running pod say, when the database does not have its port any more.
-fn annotated(pod: &Pod, lease: &Lease) -> Option<Addresses> {
+/// The gateway in a running pod's annotations, for a port that the database has lost.
+fn from_annotations(pod: &Pod, lease: &Lease) -> Option<Addresses> {
     let net = pod.net.as_ref().ok()?.as_ref()?;
     (pod.reported == Some(lease.ips) && net.ips == lease.ips).then(|| net.gateway.only(&lease.ips))?
 }

@@ -1,59 +1,63 @@
-//! Namespaces: which subnet their pods belong to.
+//! Namespaces: the subnet of their pods.
 //!
-//! `spec.namespaces` of a Subnet binds a namespace. A namespace that no Subnet lists may ask for one by annotation, and is
-//! then added to that list; one that does not ask is bound by its labels (`spec.namespaceSelectors`); the rest belong to the
-//! default subnet. The controller writes the outcome back to the same annotations, and keeps in
-//! [`BOUND_SUBNET`](api::annotations::BOUND_SUBNET) what it wrote, so that its own answer is not taken for a wish.
+//! A namespace belongs to the first of these subnets:
+//! 1. a Subnet whose `spec.namespaces` lists it;
+//! 2. the subnet in its annotations, which the controller adds to that Subnet's list;
+//! 3. a Subnet whose `spec.namespaceSelectors` match its labels;
+//! 4. the default subnet.
+//!
+//! The controller writes the result to the same annotations. [`BOUND_SUBNET`](api::annotations::BOUND_SUBNET) records
+//! what it wrote, so that it does not mistake its own annotation for a user's wish.
 
 use std::sync::Arc;
 
 use api::annotations::{BOUND_SUBNET, LOGICAL_SWITCH};
 use api::{FieldError, SubnetSpec, selected};
 
-use super::bindings::By;
-use super::{Engine, Refused, Verdict};
+use super::bindings::BoundBy;
+use super::{Engine, NoAddress, Verdict};
 use crate::cluster::{Cluster, Namespace, Object};
 
-/// The subnet that a namespace's annotations ask for, when nothing has bound it yet.
+/// The subnet that a namespace's annotations ask for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wish {
     /// The subnet's name.
     pub subnet: Arc<str>,
-    /// How to make it when it does not exist.
+    /// The spec to create it with, if it does not exist.
     pub spec: Option<SubnetSpec>,
 }
 
 impl Engine {
     pub(super) fn decide_namespace(&mut self, cluster: &Cluster, name: &Arc<str>) {
-        let seen = cluster.namespaces.get(name);
-        let labels = seen.map(|namespace| &namespace.labels);
-        for (subnet, selectors) in &self.selecting {
+        let found = cluster.namespaces.get(name);
+        let labels = found.map(|namespace| &namespace.labels);
+        for (subnet, selectors) in &self.selectors {
             let selected = labels.is_some_and(|labels| selected(selectors, labels));
             self.bindings.select(subnet, name, selected);
         }
-        self.note_wish(name, seen.and_then(|namespace| self.open_wish(namespace)));
-        let refused = seen.and_then(|_| self.subnet_of(cluster, name).err());
+        self.update_wish(name, found.and_then(|namespace| self.open_wish(namespace)));
+        let refused = found.and_then(|_| self.subnet_of(cluster, name).err());
         let object = Object::Namespace(Arc::clone(name));
         match refused {
-            Some(error) => drop(self.refused.insert(object, Refused::new(error.to_string()))),
-            None => drop(self.refused.remove(&object)),
+            Some(error) => drop(self.no_address.insert(object, NoAddress::new(error.to_string()))),
+            None => drop(self.no_address.remove(&object)),
         }
         let pods = cluster.ports_of(name).cloned().map(Object::Pod);
-        self.undecided.extend(pods.filter(|pod| self.refused.contains_key(pod)));
+        self.undecided.extend(pods.filter(|pod| self.no_address.contains_key(pod)));
     }
 
-    /// The subnet for a new pod of this namespace.
+    /// The subnet of a new pod in this namespace.
     pub fn subnet_of(&self, cluster: &Cluster, namespace: &str) -> Result<Arc<str>, FieldError> {
         let bound = self.bindings.owners(namespace).next();
-        if let Some((By::Name, subnet)) = bound {
+        if let Some((BoundBy::Name, subnet)) = bound {
             return Ok(Arc::clone(subnet));
         }
         let object = format!("namespace {namespace}");
-        let Some(seen) = cluster.namespaces.get(namespace) else {
+        let Some(found) = cluster.namespaces.get(namespace) else {
             return Err(FieldError::new(object, "metadata", "it has not been seen yet"));
         };
-        match (wish(seen)?, bound) {
-            (Some(wish), _) => match (self.why_not_bound_to(&wish.subnet), &seen.net.wanted) {
+        match (wish(found)?, bound) {
+            (Some(wish), _) => match (self.why_not_bound_to(&wish.subnet), &found.net.wanted) {
                 (Some(why), _) => Err(FieldError::new(object, format!("annotation {LOGICAL_SWITCH}"), why)),
                 (None, Err(error)) if !self.verdicts.contains_key(&wish.subnet) => Err(error.clone()),
                 (None, _) => Ok(wish.subnet),
@@ -63,23 +67,24 @@ impl Engine {
         }
     }
 
-    /// The subnets for a new pod of this namespace, in order: those that list it, else the one of [`Engine::subnet_of`].
+    /// The subnets of a new pod in this namespace, in order: all that list the namespace, else that of
+    /// [`Engine::subnet_of`].
     pub(super) fn subnets_of(&self, cluster: &Cluster, namespace: &str) -> Result<Vec<Arc<str>>, FieldError> {
-        let listing = self.bindings.owners(namespace).filter(|(by, _)| *by == By::Name);
+        let listing = self.bindings.owners(namespace).filter(|(by, _)| *by == BoundBy::Name);
         let all: Vec<Arc<str>> = listing.map(|(_, subnet)| Arc::clone(subnet)).collect();
         if all.is_empty() { Ok(vec![self.subnet_of(cluster, namespace)?]) } else { Ok(all) }
     }
 
-    /// What a namespace asks for, unless a Subnet lists it already.
+    /// The wish of a namespace that no Subnet lists yet.
     pub fn open_wish(&self, namespace: &Namespace) -> Option<Wish> {
-        let listed = self.bindings.owners(&namespace.name).any(|(by, _)| by == By::Name);
+        let listed = self.bindings.owners(&namespace.name).any(|(by, _)| by == BoundBy::Name);
         if namespace.terminating || listed {
             return None;
         }
         wish(namespace).ok().flatten()
     }
 
-    /// The open wishes for a subnet: the namespaces in order, and how they want it made.
+    /// The namespaces with an open wish for a subnet, in order, and their wishes.
     pub fn wishers<'a>(&'a self, subnet: &str) -> impl Iterator<Item = (&'a Arc<str>, &'a Wish)> {
         let served = self.why_not_bound_to(subnet).is_none();
         let namespaces = self.wishers.of(subnet).filter(move |_| served);
@@ -94,32 +99,32 @@ impl Engine {
         (self.verdicts.get(subnet) == Some(&Verdict::Foreign)).then(|| format!("subnet {subnet} is not served here"))
     }
 
-    /// Keeps a namespace's open wish. The Subnets that gained or lost one are written anew.
-    fn note_wish(&mut self, namespace: &Arc<str>, wish: Option<Wish>) {
+    /// Stores the open wish of a namespace. Publishes the Subnets that gained or lost one.
+    fn update_wish(&mut self, namespace: &Arc<str>, wish: Option<Wish>) {
         if self.wishes.get(namespace) == wish.as_ref() {
             return;
         }
         if let Some(before) = self.wishes.remove(namespace) {
             self.wishers.remove(&before.subnet, namespace);
-            self.decided.insert(Object::Subnet(before.subnet));
+            self.unpublished.insert(Object::Subnet(before.subnet));
         }
         if let Some(wish) = wish {
             self.wishers.insert(&wish.subnet, Arc::clone(namespace));
-            self.decided.insert(Object::Subnet(Arc::clone(&wish.subnet)));
+            self.unpublished.insert(Object::Subnet(Arc::clone(&wish.subnet)));
             self.wishes.insert(Arc::clone(namespace), wish);
         }
     }
 
-    /// A subnet can be bound now, or cannot any more.
+    /// Decides again about the namespaces that wish for a subnet, because its verdict has changed.
     pub(super) fn reconsider_wishers(&mut self, subnet: &str) {
         self.undecided.extend(self.wishers.of(subnet).cloned().map(Object::Namespace));
     }
 }
 
-/// What a namespace's annotations ask for; `None` when they ask for nothing, or only repeat what was written back.
+/// The wish in a namespace's annotations. `None` if there is none or if the controller wrote the annotation.
 ///
-/// A name that cannot be read leaves the namespace where it is bound. Of a network that cannot be read no Subnet is made; one
-/// that exists is bound all the same.
+/// If the name cannot be read, the namespace stays where it is bound. If only the network cannot be read, the namespace
+/// can be bound to an existing Subnet, but none is created.
 fn wish(namespace: &Namespace) -> Result<Option<Wish>, FieldError> {
     let written = |name: &str| namespace.annotations.get(name).map(String::as_str).filter(|text| !text.is_empty());
     let bound = written(BOUND_SUBNET);

@@ -1,4 +1,4 @@
-//! Nodes: each has a place on the join switch for its `ovn0`.
+//! Nodes: each node has an address on the join subnet for its `ovn0`.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,27 +9,27 @@ use ipam::Want;
 use plan::Node;
 
 use super::pods::LONGEST_NAME;
-use super::waiting::Line;
-use super::{Engine, Refused};
+use super::wait_queues::QueueKey;
+use super::{Engine, NoAddress};
 use crate::cluster::{Cluster, Object};
 
 impl Engine {
     pub(super) fn decide_node(&mut self, cluster: &Cluster, name: &Arc<str>) {
         let object = Object::Node(Arc::clone(name));
         let port: Arc<str> = api::node_port(name).into();
-        self.decided.insert(Object::Ip(Arc::clone(&port)));
+        self.unpublished.insert(Object::Ip(Arc::clone(&port)));
         let join = Arc::clone(&self.install.settings.node_switch);
-        self.note_own_networks(cluster, name);
+        self.update_node_networks(cluster, name);
         let Some(node) = cluster.nodes.get(name) else {
-            self.refused.remove(&object);
-            self.waiting.done(&object);
+            self.no_address.remove(&object);
+            self.wait_queues.forget(&object);
             self.claim_addresses(name, &BTreeSet::new());
             self.world.remove_node(name);
             self.release(&port);
-            self.wake(&object);
+            self.wake_waiting(&object);
             return;
         };
-        // A pod that is called so gives way, and is told why.
+        // A pod whose port has this name loses it. Its event shows the reason.
         if self.world.port(&port).is_some() || self.is_reserved(&port) {
             self.release(&port);
         }
@@ -41,15 +41,15 @@ impl Engine {
             let why = format!(
                 "node {name}: metadata.name: the name of its IP object would be longer than {LONGEST_NAME} characters"
             );
-            self.refused.insert(object, Refused::new(why));
+            self.no_address.insert(object, NoAddress::new(why));
             return;
         }
         match self.ipam.assign(&join, &port, &Want::any()) {
             Ok(lease) => {
-                self.refused.remove(&object);
-                self.waiting.done(&object);
-                self.decided.insert(Object::Subnet(join));
-                self.tell_pools_of(lease);
+                self.no_address.remove(&object);
+                self.wait_queues.forget(&object);
+                self.unpublished.insert(Object::Subnet(join));
+                self.republish_pools_of(lease);
                 self.world.set_node(Node {
                     name: Arc::clone(name),
                     uid: Arc::clone(&node.uid),
@@ -59,37 +59,37 @@ impl Engine {
                 });
             }
             Err(refusal) => {
-                let refused = Refused::new(refusal.to_string());
-                if self.refused.get(&object) != Some(&refused) {
+                let no_address = NoAddress::new(refusal.to_string());
+                if self.no_address.get(&object) != Some(&no_address) {
                     tracing::warn!(node = &**name, %refusal, "the node got no address on the join subnet");
                 }
-                self.refused.insert(object.clone(), refused);
-                self.waiting.join(object, node.made, Line::after(&refusal, join, Want::any()));
+                self.no_address.insert(object.clone(), no_address);
+                self.wait_queues.insert(object, node.made, QueueKey::for_refusal(&refusal, join, Want::any()));
             }
         }
     }
 
-    /// Claims a node's own addresses and gives up its others; returns those that are its own alone. Of two nodes with one
-    /// address the first one has it, and the other gets it when the first one gives it up.
+    /// Claims the addresses of a node and releases those that it no longer has. Returns the addresses that it owns. If
+    /// two nodes have the same address, the first one owns it until it releases it.
     pub(super) fn claim_addresses(&mut self, node: &Arc<str>, wanted: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
-        let owned = self.node_addresses.iter().filter(|(_, owner)| *owner == node).map(|(ip, _)| *ip);
-        for ip in owned.filter(|ip| !wanted.contains(ip)).collect::<Vec<_>>() {
+        let former = self.node_addresses.iter().filter(|(_, owner)| *owner == node).map(|(ip, _)| *ip);
+        for ip in former.filter(|ip| !wanted.contains(ip)).collect::<Vec<_>>() {
             self.node_addresses.remove(&ip);
             self.undecided.extend(self.contenders.remove(&ip).unwrap_or_default().into_iter().map(Object::Node));
         }
-        let mut own = BTreeSet::new();
+        let mut claimed = BTreeSet::new();
         for ip in wanted {
             let owner = self.node_addresses.entry(*ip).or_insert_with(|| Arc::clone(node));
             if owner == node {
-                own.insert(*ip);
+                claimed.insert(*ip);
             } else {
                 self.contenders.entry(*ip).or_default().insert(Arc::clone(node));
             }
         }
-        own
+        claimed
     }
 
-    /// A node's own address that is another node's too.
+    /// The message about an address of a node that another node owns, if any.
     pub(super) fn contested_address(&self, node: &str, internal: &BTreeSet<IpAddr>) -> Option<String> {
         let owner = |ip: &IpAddr| self.node_addresses.get(ip).filter(|owner| ***owner != *node);
         let (ip, owner) = internal.iter().find_map(|ip| Some((ip, owner(ip)?)))?;
@@ -99,8 +99,8 @@ impl Engine {
         ))
     }
 
-    /// The nodes that have an address inside a subnet are told about again.
-    pub(super) fn tell_nodes_inside(&mut self, cluster: &Cluster, subnet: &SubnetDef) {
+    /// Publishes the nodes that have an address or network inside a subnet again.
+    pub(super) fn republish_nodes_inside(&mut self, cluster: &Cluster, subnet: &SubnetDef) {
         let inside = |name: &Arc<str>| {
             let own = self.world.node(name).into_iter().flat_map(|node| &node.internal).map(|ip| Cidr::from(*ip));
             let reported = cluster.reports.get(name).into_iter().flat_map(|chassis| &chassis.report.networks);
@@ -108,6 +108,6 @@ impl Engine {
             networks.into_iter().any(|network| subnet.cidrs.iter().any(|cidr| cidr.overlaps(&network)))
         };
         let nodes: Vec<_> = self.world.node_names().filter(inside).collect();
-        self.decided.extend(nodes.into_iter().map(Object::Node));
+        self.unpublished.extend(nodes.into_iter().map(Object::Node));
     }
 }

@@ -1,5 +1,5 @@
-//! Networks that are the nodes' own: their interfaces' networks, their addresses, and the API servers' addresses. A new network
-//! of pods that takes one of them is refused, since nodes would send what is for it to OVN.
+//! The nodes' own networks: the networks of their interfaces, their addresses, and the addresses of the API servers. A
+//! new subnet that overlaps one of them is refused, because nodes would send that traffic to OVN.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,14 +11,15 @@ use ovn::southbound::NodeReport;
 use super::{Engine, Install};
 use crate::cluster::{Cluster, Object};
 
-/// What a node uses itself.
-pub(super) type Own = (BTreeSet<IpAddr>, NodeReport);
+/// The addresses of a node and the report of its agent.
+pub(super) type NodeNetworks = (BTreeSet<IpAddr>, NodeReport);
 
 impl Engine {
-    /// What a node uses itself may be in the way of subnets, or not any more.
-    pub(super) fn note_own_networks(&mut self, cluster: &Cluster, name: &Arc<str>) {
+    /// Updates the networks of a node. If they changed, decides again about invalid subnets and publishes the subnets with
+    /// an MTU.
+    pub(super) fn update_node_networks(&mut self, cluster: &Cluster, name: &Arc<str>) {
         let node = cluster.nodes.get(name);
-        let now: Option<Own> = node.map(|node| {
+        let now: Option<NodeNetworks> = node.map(|node| {
             (node.internal.clone(), cluster.reports.get(name).map(|chassis| chassis.report.clone()).unwrap_or_default())
         });
         let before = match now.clone() {
@@ -28,13 +29,13 @@ impl Engine {
         if before != now {
             self.reconsider_refused();
             let subnets = self.world.subnets().filter(|subnet| subnet.mtu.is_some());
-            self.decided.extend(subnets.map(|subnet| Object::Subnet(subnet.name.as_str().into())));
+            self.unpublished.extend(subnets.map(|subnet| Object::Subnet(subnet.name.as_str().into())));
         }
     }
 
-    /// Why a subnet's networks cannot be put in force beside those of the nodes. Networks that are in force already stay, and
-    /// so do those that the install chose: an event names them.
-    pub(super) fn takes_from_nodes(&self, cluster: &Cluster, subnet: &SubnetDef) -> Option<String> {
+    /// Why the networks of a subnet cannot be put in force, because they overlap a node's network. Networks that are
+    /// already in force stay, and so do networks from the command line; events report those.
+    pub(super) fn overlap_of_new_networks(&self, cluster: &Cluster, subnet: &SubnetDef) -> Option<String> {
         if self.flag_of(&subnet.name).is_some() {
             return None;
         }
@@ -45,16 +46,16 @@ impl Engine {
         if self.install.southbound && !cluster.reported {
             return Some("the nodes' own networks are not known yet: waiting for the southbound database".to_owned());
         }
-        new.find_map(|cidr| taken_from(cluster, cidr))
+        new.find_map(|cidr| overlap_with_nodes(cluster, cidr))
     }
 
-    /// What of the nodes or the API servers a subnet in force takes, for an event.
-    pub(super) fn taken_by(&self, cluster: &Cluster, subnet: &str) -> Option<String> {
-        self.world.subnet(subnet)?.cidrs.iter().find_map(|cidr| taken_from(cluster, cidr))
+    /// The overlap of a subnet in force with the nodes or the API servers, for an event.
+    pub(super) fn overlap_in_force(&self, cluster: &Cluster, subnet: &str) -> Option<String> {
+        self.world.subnet(subnet)?.cidrs.iter().find_map(|cidr| overlap_with_nodes(cluster, cidr))
     }
 
-    /// What of a node lies inside a network that is in force, if anything: pods do not reach it, and the node keeps its own
-    /// route.
+    /// The address or network of a node that lies inside a network in force, for an event. Pods do not reach it, and
+    /// the node keeps its own route.
     pub fn node_inside(&self, cluster: &Cluster, name: &str) -> Option<String> {
         let addresses = self
             .world
@@ -89,7 +90,7 @@ impl Engine {
         None
     }
 
-    /// The smallest MTU that the tunnels of the nodes carry, and the node, when it is less than the subnet asks for.
+    /// A warning that names the smallest tunnel MTU of a node, if it is less than the `spec.mtu` of the subnet.
     pub fn mtu_shortfall(&self, cluster: &Cluster, subnet: &str) -> Option<String> {
         let mtu = self.world.subnet(subnet)?.mtu?;
         let reports = cluster.reports.iter().filter_map(|(node, chassis)| Some((chassis.report.mtu?, node)));
@@ -97,7 +98,7 @@ impl Engine {
         Some(format!("spec.mtu: {mtu} is more than the tunnels of node {node} carry, pods get {most} there"))
     }
 
-    /// The flag that gave a subnet its networks when it was made.
+    /// The flag with the networks of a subnet that the controller creates.
     pub(super) fn flag_of(&self, subnet: &str) -> Option<&'static str> {
         let Install { settings, default_subnet, .. } = &self.install;
         if *subnet == **default_subnet {
@@ -108,7 +109,7 @@ impl Engine {
     }
 }
 
-fn taken_from(cluster: &Cluster, cidr: &Cidr) -> Option<String> {
+fn overlap_with_nodes(cluster: &Cluster, cidr: &Cidr) -> Option<String> {
     for (node, chassis) in &cluster.reports {
         for (interface, network) in &chassis.report.networks {
             if network.to_string().parse::<Cidr>().is_ok_and(|network| network.overlaps(cidr)) {

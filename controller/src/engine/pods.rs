@@ -1,4 +1,4 @@
-//! Pods: which subnet, which address, and why not.
+//! Pods: the subnet and the address of each pod, or why it has none.
 
 use std::sync::Arc;
 
@@ -8,69 +8,73 @@ use ipam::{Lease, Refusal, Want, WantIps};
 use plan::{Port, router_mac};
 
 use super::subnets::LEAVING;
-use super::waiting::Line;
+use super::wait_queues::QueueKey;
 use super::{Engine, Verdict};
 use crate::cluster::{Cluster, Object, Pod};
 
-/// The reasons of events, as kube-ovn has them.
+/// The reasons of events, as in kube-ovn.
 const FAILED: &str = "AcquireAddressFailed";
 const CONFLICT: &str = "AddressConflict";
 
-/// The API server's limit for the name of an object.
+/// The limit of the API server for the name of an object.
 pub(super) const LONGEST_NAME: usize = 253;
 
-/// Why a port has no address. Told to users by an event.
+/// Why a pod or a node has no address, or why new pods of a namespace get none. An event shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// One word, for the event's reason.
+pub struct NoAddress {
+    /// The reason of the event, one word.
     pub reason: &'static str,
-    /// What is in the way, naming object and field.
+    /// The cause, naming object and field.
     pub message: String,
 }
 
-impl Refused {
+impl NoAddress {
     pub(super) fn new(message: String) -> Self {
         Self { reason: FAILED, message }
     }
 }
 
-/// A refusal while it is being decided: why, and where to wait for what may lift it.
-pub(super) struct NotNow {
+/// Why an attempt to assign an address failed, and the queue to wait in, if a later change can help.
+pub(super) struct AssignError {
     reason: &'static str,
     pub message: String,
-    line: Option<Line>,
+    queue: Option<QueueKey>,
 }
 
-impl NotNow {
-    /// Whatever the pod wants, first this has to change.
+impl AssignError {
+    /// No address can be assigned before this object changes.
     pub(super) fn until(object: Object, message: String) -> Self {
         Self::until_any([object], message)
     }
 
-    /// Whatever the pod wants, first one of these has to change.
+    /// No address can be assigned before one of these objects changes.
     pub(super) fn until_any(objects: impl IntoIterator<Item = Object>, message: String) -> Self {
-        Self { reason: FAILED, message, line: Some(Line { until: objects.into_iter().collect(), want: Want::any() }) }
+        Self {
+            reason: FAILED,
+            message,
+            queue: Some(QueueKey { until: objects.into_iter().collect(), want: Want::any() }),
+        }
     }
 
-    /// The pod's annotation for pools is what is in the way.
+    /// Attributes the failure to the pod's annotation for pools.
     pub(super) fn about_pod(self, pod: &Pod) -> Self {
         Self { message: format!("pod {}: annotation {IP_POOL}: {}", pod.path(), self.message), ..self }
     }
 }
 
-impl From<FieldError> for NotNow {
+impl From<FieldError> for AssignError {
     fn from(error: FieldError) -> Self {
-        Self { reason: FAILED, message: error.to_string(), line: None }
+        Self { reason: FAILED, message: error.to_string(), queue: None }
     }
 }
 
 impl Engine {
     pub(super) fn decide_pod(&mut self, cluster: &Cluster, port: &Arc<str>) {
         let object = Object::Pod(Arc::clone(port));
-        self.decided.insert(Object::Ip(Arc::clone(port)));
+        self.unpublished.insert(Object::Ip(Arc::clone(port)));
         let Some(pod) = cluster.pods.get(port).filter(|pod| !pod.done) else {
-            self.refused.remove(&object);
-            self.waiting.done(&object);
+            self.no_address.remove(&object);
+            self.wait_queues.forget(&object);
             let ours = self.world.port(port).is_some() || self.is_reserved(port);
             if ours && !self.reserve(cluster, port) {
                 self.release(port);
@@ -81,16 +85,16 @@ impl Engine {
         if namesake && !self.reserve(cluster, port) {
             self.release(port);
         }
-        let outcome = self.name_is_free(cluster, pod).and_then(|()| self.address_for(cluster, pod));
+        let outcome = self.check_port_name(cluster, pod).and_then(|()| self.address_for(cluster, pod));
         match outcome {
             Ok((subnet, lease)) => {
-                self.refused.remove(&object);
-                self.waiting.done(&object);
+                self.no_address.remove(&object);
+                self.wait_queues.forget(&object);
                 if let Some(member) = &pod.member {
                     self.remember_member(port, member);
                 }
-                self.decided.insert(Object::Subnet(Arc::clone(&subnet)));
-                self.tell_pools_of(lease);
+                self.unpublished.insert(Object::Subnet(Arc::clone(&subnet)));
+                self.republish_pools_of(lease);
                 let port = Port {
                     name: Arc::clone(port),
                     uid: Arc::clone(&pod.uid),
@@ -103,25 +107,25 @@ impl Engine {
                     cidrs: self.given_networks(pod, &subnet),
                 };
                 self.world.set_port(port);
-                self.keep_gateways(&subnet);
+                self.update_retired_gateways(&subnet);
             }
-            Err(why) => {
-                let refused = Refused { reason: why.reason, message: why.message };
-                if self.refused.get(&object) != Some(&refused) {
-                    tracing::warn!(pod = pod.path(), reason = refused.message, "the pod got no address");
+            Err(error) => {
+                let no_address = NoAddress { reason: error.reason, message: error.message };
+                if self.no_address.get(&object) != Some(&no_address) {
+                    tracing::warn!(pod = pod.path(), reason = no_address.message, "the pod got no address");
                 }
-                if let Some(line) = why.line {
-                    self.waiting.join(object.clone(), pod.made, line);
+                if let Some(queue) = error.queue {
+                    self.wait_queues.insert(object.clone(), pod.made, queue);
                 }
-                self.refused.insert(object, refused);
+                self.no_address.insert(object, no_address);
             }
         }
     }
 
-    /// Whether the pod's port can have its name. A pod `node-a` in a namespace `b` would have the port of a node `a.b`, and
-    /// with it that node's address. The node has it, whoever came first: nobody who may make pods shall keep a node out. Of
-    /// a pod and a subnet whose port to the router would be called alike, the first one has the name.
-    fn name_is_free(&self, cluster: &Cluster, pod: &Pod) -> Result<(), NotNow> {
+    /// Checks that the pod's port can have its name. A pod `node-a` in a namespace `b` would have the same port as the
+    /// node `a.b`, and so the node's address. The node wins even if it is newer, so that users who create pods cannot
+    /// block a node. Between a pod and the router port of a subnet with the same name, the first one wins.
+    fn check_port_name(&self, cluster: &Cluster, pod: &Pod) -> Result<(), AssignError> {
         let error = |why: String| FieldError::new(format!("pod {}", pod.path()), "metadata.name", why);
         let port = &pod.port;
         if port.len() > LONGEST_NAME {
@@ -132,23 +136,24 @@ impl Engine {
         }
         if let Some(node) = api::node_of_port(port).filter(|node| cluster.nodes.contains_key(*node)) {
             let why = error(format!("its port would be called {port}, as that of node {node} is"));
-            return Err(NotNow::until(Object::Node(node.into()), why.to_string()));
+            return Err(AssignError::until(Object::Node(node.into()), why.to_string()));
         }
         if let Some(subnet) = self.subnet_of_router_port(port).filter(|_| self.world.port(port).is_none()) {
             let why = error(format!("its port would be called {port}, as that of subnet {subnet} to the router is"));
-            return Err(NotNow::until(Object::Subnet(subnet.into()), why.to_string()));
+            return Err(AssignError::until(Object::Subnet(subnet.into()), why.to_string()));
         }
         Ok(())
     }
 
-    /// The subnet in force whose port to the router is called so.
+    /// The subnet in force whose port to the router has this name.
     fn subnet_of_router_port<'a>(&self, port: &'a str) -> Option<&'a str> {
         let subnet = port.strip_suffix(&*self.install.settings.router)?.strip_suffix('-')?;
         self.world.subnet(subnet).map(|_| subnet)
     }
 
-    /// The address that the pod holds, or one for it: a running pod keeps its own, whatever its namespace is bound to now.
-    fn address_for(&mut self, cluster: &Cluster, pod: &Pod) -> Result<(Arc<str>, Lease), NotNow> {
+    /// The address that the pod holds, or a new one. A running pod keeps its address even if its namespace is bound to
+    /// another subnet now.
+    fn address_for(&mut self, cluster: &Cluster, pod: &Pod) -> Result<(Arc<str>, Lease), AssignError> {
         if let Some((subnet, lease)) = self.ipam.lease(&pod.port) {
             let subnet: Arc<str> = subnet.into();
             let settled = self.world.port(&pod.port).is_some() || was_given(cluster, pod, &lease);
@@ -158,16 +163,16 @@ impl Engine {
             self.release(&pod.port);
         }
         let want = pod.want.clone()?;
-        self.no_router_has(pod, want.mac)?;
+        self.check_mac(pod, want.mac)?;
         let sources = self.sources(cluster, pod, &want)?;
         let subnets: Vec<Object> = sources.iter().map(|(subnet, _)| Object::Subnet(Arc::clone(subnet))).collect();
-        let mut refused = None;
+        let mut first_error = None;
         for (subnet, ips) in sources {
-            if let Some(unusable) = self.unusable(&subnet) {
-                refused.get_or_insert_with(|| NotNow::until(Object::Subnet(subnet), unusable));
+            if let Some(unusable) = self.why_unusable(&subnet) {
+                first_error.get_or_insert_with(|| AssignError::until(Object::Subnet(subnet), unusable));
                 continue;
             }
-            let want = asked(&want, ips);
+            let want = allocator_want(&want, ips);
             let refusal = match self.ipam.assign(&subnet, &pod.port, &want) {
                 Ok(lease) => {
                     tracing::info!(pod = pod.path(), subnet = &*subnet, ip = %lease.ips, mac = %lease.mac, "address given");
@@ -177,41 +182,41 @@ impl Engine {
             };
             let full = matches!(refusal, Refusal::Full { .. } | Refusal::PoolFull { .. });
             let reason = if matches!(refusal, Refusal::Reserved { .. }) { CONFLICT } else { FAILED };
-            // Tools for kube-ovn look for the word in the message.
+            // kube-ovn tools look for this word in the message.
             let message = if reason == CONFLICT { format!("{CONFLICT}: {refusal}") } else { refusal.to_string() };
-            let line = Line::after(&refusal, subnet, want);
-            refused.get_or_insert(NotNow { reason, message, line: Some(line) });
+            let queue = QueueKey::for_refusal(&refusal, subnet, want);
+            first_error.get_or_insert(AssignError { reason, message, queue: Some(queue) });
             if !full {
                 break;
             }
         }
-        // There is at least one source, so that something was refused; it waits for any of them.
-        let mut refused = refused.unwrap_or_else(|| NotNow::until_any(Vec::new(), String::new()));
-        if let Some(line) = refused.line.as_mut().filter(|_| subnets.len() > 1) {
-            line.until.extend(subnets.into_iter().filter(|subnet| !line.until.contains(subnet)).collect::<Vec<_>>());
+        // There is at least one source, so there is an error. The pod waits for any of the subnets.
+        let mut error = first_error.unwrap_or_else(|| AssignError::until_any(Vec::new(), String::new()));
+        if let Some(queue) = error.queue.as_mut().filter(|_| subnets.len() > 1) {
+            queue.until.extend(subnets.into_iter().filter(|subnet| !queue.until.contains(subnet)).collect::<Vec<_>>());
         }
-        Err(refused)
+        Err(error)
     }
 
-    /// Whether the MAC that a pod asks for is no gateway's.
-    fn no_router_has(&self, pod: &Pod, mac: Option<Mac>) -> Result<(), NotNow> {
+    /// Checks that the requested MAC is not the MAC of a gateway.
+    fn check_mac(&self, pod: &Pod, mac: Option<Mac>) -> Result<(), AssignError> {
         let Some((mac, owner)) = mac.and_then(|mac| Some((mac, self.subnet_with_router_mac(mac)?))) else {
             return Ok(());
         };
         let why = format!("{CONFLICT}: {mac} is the MAC of subnet {owner}'s gateway");
         let error = FieldError::new(format!("pod {}", pod.path()), format!("annotation {MAC_ADDRESS}"), why);
-        Err(NotNow { reason: CONFLICT, ..NotNow::until(Object::Subnet(owner), error.to_string()) })
+        Err(AssignError { reason: CONFLICT, ..AssignError::until(Object::Subnet(owner), error.to_string()) })
     }
 
-    /// Whether the pod may only send from its own addresses. While the annotation cannot be read, what was in force stays, and
-    /// a pod of which nothing was in force is restricted.
+    /// Whether port security is on. If the annotation cannot be read, the previous value stays in force; without a
+    /// previous value it is on.
     fn port_security(&self, pod: &Pod) -> bool {
         let before = || self.world.port(&pod.port).filter(|port| port.uid == pod.uid).map(|port| port.port_security);
         let recorded = || self.recorded_security.get(&pod.port).copied();
         pod.port_security.or_else(before).or_else(recorded).unwrap_or(true)
     }
 
-    /// The subnet whose port of the router has this MAC. Those MACs all begin alike, so that few pods cost the search.
+    /// The subnet whose router port has this MAC. Router MACs have a common prefix, so other MACs need no search.
     fn subnet_with_router_mac(&self, mac: Mac) -> Option<Arc<str>> {
         let (router, text) = (&self.install.settings.router, mac.to_string());
         let subnet = self.world.subnets().filter(|_| text.starts_with("0e:"));
@@ -219,22 +224,22 @@ impl Engine {
         names.find(|name| router_mac(router, name) == text).map(Into::into)
     }
 
-    /// Whether the address that was kept for a pod is what its author asks for now.
+    /// Whether the reserved address of a pod satisfies its annotations.
     fn still_fits(&mut self, pod: &Pod, subnet: &str) -> bool {
         let Ok(want) = &pod.want else { return false };
         let named = want.switch.as_deref().is_none_or(|switch| switch == subnet);
-        // What its namespace is bound to by now moves nobody.
+        // A change of the namespace's subnet does not move the pod.
         let ips = match &want.ips {
             PodIps::Any => WantIps::Any,
             PodIps::Exact(ips) => WantIps::Exact(*ips),
             PodIps::FirstFree(list) => WantIps::FirstFree(list.clone()),
             PodIps::Pool(name) => WantIps::Pools(vec![name.as_str().into()]),
         };
-        named && self.ipam.assign(subnet, &pod.port, &asked(want, ips)).is_ok()
+        named && self.ipam.assign(subnet, &pod.port, &allocator_want(want, ips)).is_ok()
     }
 
-    /// Why a subnet gives out no address to pods, if it does not.
-    fn unusable(&self, subnet: &str) -> Option<String> {
+    /// Why a subnet assigns no addresses to pods, if so.
+    fn why_unusable(&self, subnet: &str) -> Option<String> {
         if *subnet == *self.install.settings.node_switch {
             return Some(format!("subnet {subnet}: it is the nodes' own, pods get no addresses of it"));
         }
@@ -251,13 +256,13 @@ impl Engine {
     }
 }
 
-/// Whether this very pod was told of an address: its IP object names its uid, or it runs with the address.
+/// Whether this pod has received its address: its IP object has the pod's uid, or kubelet reports the address.
 fn was_given(cluster: &Cluster, pod: &Pod, lease: &Lease) -> bool {
     let recorded = cluster.ips.get(&pod.port).is_some_and(|ip| *ip.spec.pod_uid == *pod.uid);
     recorded || pod.reported == Some(lease.ips)
 }
 
-/// What to ask of the allocator.
-fn asked(want: &AddressWant, ips: WantIps) -> Want {
+/// The request to the allocator.
+fn allocator_want(want: &AddressWant, ips: WantIps) -> Want {
     Want { ips, families: want.families, mac: want.mac }
 }

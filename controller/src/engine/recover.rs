@@ -1,8 +1,8 @@
-//! From nothing to a leader's state: addresses are read back before any is given out.
+//! Restores the state of a leader. All recorded addresses are restored before any is assigned.
 //!
-//! The northbound database is trusted first, for it is where an allocation is committed; then the IP objects; then the
-//! annotations. What none of them has is given anew. Rows that nothing wants any more are found by the full diff that
-//! follows, so there is no other start-up, repair or garbage collection than this.
+//! The northbound database is the most trusted source, because an allocation is committed there; then the IP objects;
+//! then the annotations. A pod without a record gets a new address. The full comparison that follows removes rows that
+//! are no longer needed, so there is no other start-up, repair or garbage collection.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -17,7 +17,7 @@ use super::subnets::is_foreign;
 use super::{Engine, Install};
 use crate::cluster::{Cluster, Object, Pod};
 
-/// An address on record.
+/// A recorded address.
 struct Record {
     subnet: String,
     lease: Lease,
@@ -25,21 +25,20 @@ struct Record {
 }
 
 impl Engine {
-    /// A leader's state, from what the API server and the database say.
+    /// Creates the engine of a new leader from the Kubernetes objects and the database.
     pub fn recover(install: Install, cluster: &Cluster, replica: &Replica) -> Self {
         let mut engine = Self::new(install);
         let ours = || cluster.subnets.values().filter(|subnet| !is_foreign(subnet));
         for subnet in ours() {
-            engine.keep_in_force(cluster, replica, subnet);
+            engine.restore_subnet(cluster, replica, subnet);
         }
-        engine.keep_vanished(cluster, replica);
+        engine.restore_deleted_subnets(cluster, replica);
         let mut oldest_first: Vec<&Subnet> = ours().collect();
         oldest_first.sort_by_key(|subnet| subnet.metadata.creation_timestamp.as_ref().map(|time| time.0));
         for subnet in oldest_first {
-            // What the database has of a subnet stays until it is known who lives in it. What is wrong with the object is
-            // said when it is decided about.
+            // The subnet's rows stay until its addresses are restored. Its decision reports errors of the object.
             if engine.subnet(subnet.metadata.name.as_deref().unwrap_or_default()).is_none() {
-                // Where the database was lost, the status says what was in force.
+                // If the database was lost, the status shows what was in force.
                 let shown = subnet.status.as_ref().and_then(|status| status.in_force.as_ref());
                 let networks = |in_force: &InForce| {
                     in_force.networks.iter().map(|network| network.cidr.as_str()).collect::<Vec<_>>().join(",")
@@ -48,10 +47,10 @@ impl Engine {
                 let _ = engine.enforce(cluster, subnet, on_record);
             }
         }
-        engine.keep_pools(cluster);
-        engine.keep_leases(cluster, replica);
-        engine.keep_node_addresses(cluster, replica);
-        for idle in engine.idle_flags(cluster) {
+        engine.restore_pools(cluster);
+        engine.restore_leases(cluster, replica);
+        engine.restore_node_addresses(cluster, replica);
+        for idle in engine.ineffective_flags(cluster) {
             tracing::warn!("{idle}");
         }
         engine.undecided.extend(cluster.objects());
@@ -60,15 +59,15 @@ impl Engine {
         engine
     }
 
-    /// Puts a subnet in force as the database has it, before its object is looked at. An object that has been edited into
-    /// nonsense, or into the range of another subnet, is thus refused after a change of leaders as it was before: running
-    /// pods keep their network, excluded addresses stay excluded, and what was private stays private.
-    fn keep_in_force(&mut self, cluster: &Cluster, replica: &Replica, subnet: &Subnet) {
+    /// Puts the recorded definition of a subnet in force before its object is considered. So an invalid edit, or one
+    /// that conflicts with another subnet, is refused after a change of leaders as before: running pods keep their
+    /// network, excluded addresses stay excluded, and a private subnet stays private.
+    fn restore_subnet(&mut self, cluster: &Cluster, replica: &Replica, subnet: &Subnet) {
         let name = subnet.metadata.name.as_deref().unwrap_or_default();
         let port = format!("{}-{name}", self.install.settings.router);
         let Some(spec) = recorded(replica, name).or_else(|| networks_alone(replica, &port, subnet)) else { return };
         let mut before = Subnet { spec, ..subnet.clone() };
-        // What its status shows as in force is what the database has.
+        // The status shows the generation of the definition in the database.
         let shown = subnet.status.as_ref().and_then(|status| status.in_force.as_ref());
         before.metadata.generation = shown.map(|in_force| in_force.generation);
         if let Err((_, why)) = self.enforce(cluster, &before, true) {
@@ -76,26 +75,28 @@ impl Engine {
         }
     }
 
-    /// Puts the subnets in force that only the database has: pods may live in one whose object somebody has deleted by force,
-    /// or given to another provider. Those in which nobody does are taken out again when they are decided about.
-    fn keep_vanished(&mut self, cluster: &Cluster, replica: &Replica) {
+    /// Puts subnets in force that are only in the database. Pods may still use a subnet whose object was deleted by
+    /// force or given to another provider. The decision about such a subnet removes it if it has no pods.
+    fn restore_deleted_subnets(&mut self, cluster: &Cluster, replica: &Replica) {
         for row in replica.rows(TableId::LogicalSwitch.name()).map(|(_, row)| row).filter(|row| ovn::of_kube_ovn(row)) {
             let Some(name) = row.get("name").and_then(|name| name.strs().next()) else { continue };
             let ours = cluster.subnets.get(name).is_some_and(|subnet| !is_foreign(subnet));
             if ours || recorded(replica, name).is_none() {
                 continue;
             }
-            self.keep_in_force(cluster, replica, &Subnet::new(name, SubnetSpec::default()));
+            self.restore_subnet(cluster, replica, &Subnet::new(name, SubnetSpec::default()));
             self.mark(Object::Subnet(name.into()));
         }
     }
 
-    /// What is on record, first all of the most trusted records: what somebody's annotations claim is nobody else's by the
-    /// database. Within one kind by name, so that two records of one address are settled the same way every time.
-    fn keep_leases(&mut self, cluster: &Cluster, replica: &Replica) {
+    /// Restores addresses, all of the most trusted source first, so that an annotation cannot claim an address that the
+    /// database has given to another pod. Within a source in order of name, so that conflicts are always resolved in
+    /// the same way.
+    fn restore_leases(&mut self, cluster: &Cluster, replica: &Replica) {
         let join = Arc::clone(&self.install.settings.node_switch);
         let nodes = || cluster.nodes.values().map(|node| (node.port(), &node.net));
-        // A record of a namesake that is gone is not this pod's, except for the place in a stateful set that both have.
+        // The record of a former pod of the same name does not count, unless both are the same member of a stateful
+        // set.
         let own = |port: &Arc<str>, pod: &Pod| {
             let uid = cluster.ips.get(port).map(|ip| ip.spec.pod_uid.as_str()).filter(|uid| !uid.is_empty());
             pod.member.is_some() || uid.is_none_or(|uid| *uid == *pod.uid)
@@ -105,32 +106,34 @@ impl Engine {
             live.filter(|(port, pod)| own(port, pod)).map(|(port, pod)| (Arc::clone(port), &pod.net))
         };
         for (port, _) in nodes() {
-            self.read_back(&port, northbound(replica, &port, Some(&join)));
+            self.restore_lease(&port, from_northbound(replica, &port, Some(&join)));
         }
         for (port, _) in pods() {
-            self.read_back(&port, northbound(replica, &port, None));
+            self.restore_lease(&port, from_northbound(replica, &port, None));
         }
         let ports = || cluster.pods.keys();
-        self.recorded_gateways = ports().filter_map(|port| noted(replica, port, plan::GATEWAY)).collect();
-        self.recorded_networks = ports().filter_map(|port| noted(replica, port, plan::NETWORKS)).collect();
+        self.recorded_gateways = ports().filter_map(|port| recorded_value(replica, port, plan::GATEWAY)).collect();
+        self.recorded_networks = ports().filter_map(|port| recorded_value(replica, port, plan::NETWORKS)).collect();
         let unreadable = cluster.pods.values().filter(|pod| pod.port_security.is_none());
         self.recorded_security = unreadable.filter_map(|pod| port_security(replica, &pod.port)).collect();
         for (port, _) in nodes().chain(pods()) {
-            self.read_back(&port, ip_object(cluster, &port));
+            self.restore_lease(&port, from_ip_object(cluster, &port));
         }
-        self.keep_reserved(cluster);
+        self.restore_reserved(cluster);
         for (port, net) in nodes() {
-            self.read_back(&port, annotated(net));
+            self.restore_lease(&port, from_annotations(net));
         }
-        // Users can write annotations. They count for a pod that runs with that address by kubelet's word.
+        // Users can write annotations. They only count if kubelet reports that the pod runs with that address.
         for (port, pod) in cluster.pods.iter().filter(|(port, pod)| !pod.done && !is_a_nodes(cluster, port)) {
-            self.read_back(port, annotated(&pod.net).filter(|record| pod.reported == Some(record.lease.ips)));
+            self.restore_lease(
+                port,
+                from_annotations(&pod.net).filter(|record| pod.reported == Some(record.lease.ips)),
+            );
         }
     }
 
-    /// Which node has each of the nodes' own addresses, by the database; an address that it does not have is the oldest
-    /// node's.
-    fn keep_node_addresses(&mut self, cluster: &Cluster, replica: &Replica) {
+    /// Restores the owner of each node address from the database. Other addresses go to the oldest node that has them.
+    fn restore_node_addresses(&mut self, cluster: &Cluster, replica: &Replica) {
         let rows = replica.rows(TableId::LogicalRouterPolicy.name()).map(|(_, row)| row);
         for row in rows.filter(|row| ovn::of_kube_ovn(row)) {
             let Some((address, join)) = node_address(row) else { continue };
@@ -148,39 +151,39 @@ impl Engine {
         }
     }
 
-    /// Takes the record of a port over that has no more trusted one, unless another port's contradicts it.
-    fn read_back(&mut self, port: &str, record: Option<Record>) {
+    /// Restores a port's address unless it is already restored. A record that conflicts with another port's address is
+    /// ignored.
+    fn restore_lease(&mut self, port: &str, record: Option<Record>) {
         let Some(Record { subnet, lease, from }) = record.filter(|_| self.ipam.lease(port).is_none()) else { return };
         if let Err(refusal) = self.ipam.restore(&subnet, port, lease) {
             tracing::warn!(port, from, ip = %lease.ips, %refusal, "a recorded address is not taken over");
         }
     }
 
-    /// Addresses that are kept for pods which are gone, or have ended, and are expected back: their IP objects are the only
-    /// record.
-    fn keep_reserved(&mut self, cluster: &Cluster) {
+    /// Restores reserved addresses. Their IP objects are the only record.
+    fn restore_reserved(&mut self, cluster: &Cluster) {
         for (port, ip) in cluster.ips.iter() {
             let Some(member) = ip.member().filter(|member| cluster.expects(member)) else { continue };
             if cluster.pods.get(port).is_some_and(|pod| !pod.done) || is_a_nodes(cluster, port) {
                 continue;
             }
-            self.read_back(port, ip_object(cluster, port));
+            self.restore_lease(port, from_ip_object(cluster, port));
             self.remember_member(port, &member);
         }
     }
 
-    /// The default and the join subnet are looked after even while they do not exist.
+    /// The default and the join subnet, which are created if they do not exist.
     fn install_subnets(&self) -> [Object; 2] {
         [&self.install.default_subnet, &self.install.settings.node_switch].map(|name| Object::Subnet(Arc::clone(name)))
     }
 }
 
-/// Whether a port is a node's, though a pod may be called so.
+/// Whether a port is a node's port. A pod can have the same port name.
 fn is_a_nodes(cluster: &Cluster, port: &str) -> bool {
     api::node_of_port(port).is_some_and(|node| cluster.nodes.contains_key(node))
 }
 
-/// A policy that leads to a node's own address: that address, and the one of the node's `ovn0`.
+/// The node address that a policy routes, and the address of the node's `ovn0`.
 fn node_address(policy: &Row) -> Option<(IpAddr, IpAddr)> {
     let match_ = policy.get("match")?.strs().next()?;
     let address = match_.strip_prefix("ip4.dst == ").or(match_.strip_prefix("ip6.dst == "))?;
@@ -188,8 +191,8 @@ fn node_address(policy: &Row) -> Option<(IpAddr, IpAddr)> {
     Some((address.parse().ok()?, join.parse().ok()?))
 }
 
-/// What the port's row says. Nodes' rows name no switch; theirs is the join switch.
-fn northbound(replica: &Replica, port: &str, only_subnet: Option<&str>) -> Option<Record> {
+/// The address in the port's row. Rows of nodes name no switch; they are on the join switch.
+fn from_northbound(replica: &Replica, port: &str, only_subnet: Option<&str>) -> Option<Record> {
     let row = our_row(replica, TableId::LogicalSwitchPort, port)?;
     let subnet = match only_subnet {
         Some(subnet) => subnet,
@@ -200,13 +203,13 @@ fn northbound(replica: &Replica, port: &str, only_subnet: Option<&str>) -> Optio
     Some(Record { subnet: subnet.to_owned(), lease, from: "the northbound database" })
 }
 
-/// What of earlier the port's row records under a key.
-fn noted<T: FromStr>(replica: &Replica, port: &Arc<str>, key: &str) -> Option<(Arc<str>, T)> {
+/// A former gateway or network in the port's row.
+fn recorded_value<T: FromStr>(replica: &Replica, port: &Arc<str>, key: &str) -> Option<(Arc<str>, T)> {
     let row = our_row(replica, TableId::LogicalSwitchPort, port)?;
     Some((Arc::clone(port), row.get("external_ids")?.get(key)?.parse().ok()?))
 }
 
-/// Whether the port's row restricts it to its own addresses.
+/// Whether port security is on in the port's row.
 fn port_security(replica: &Replica, port: &Arc<str>) -> Option<(Arc<str>, bool)> {
     let row = our_row(replica, TableId::LogicalSwitchPort, port)?;
     Some((Arc::clone(port), row.get("port_security")?.strs().next().is_some()))
@@ -218,8 +221,8 @@ fn recorded(replica: &Replica, switch: &str) -> Option<SubnetSpec> {
     SubnetSpec::from_record(row.get("external_ids")?.get(plan::IN_FORCE)?)
 }
 
-/// As much as the rows of a subnet say by themselves whose switch records nothing, as a running kube-ovn leaves them. The
-/// rest is as its object has it where that cannot be nonsense.
+/// The definition of a subnet whose switch records none, as kube-ovn leaves it. The networks and gateways come from the
+/// router port, some other fields from the object.
 fn networks_alone(replica: &Replica, router_port: &str, subnet: &Subnet) -> Option<SubnetSpec> {
     let row = our_row(replica, TableId::LogicalRouterPort, router_port)?;
     let networks: Vec<&str> = row.get("networks")?.strs().collect();
@@ -238,12 +241,12 @@ fn our_row<'a>(replica: &'a Replica, table: TableId, name: &str) -> Option<&'a R
     replica.get(table.name(), uuid).filter(|row| ovn::of_kube_ovn(row))
 }
 
-fn annotated(net: &Result<Option<Placement>, FieldError>) -> Option<Record> {
+fn from_annotations(net: &Result<Option<Placement>, FieldError>) -> Option<Record> {
     let Placement { switch, ips, mac, .. } = net.as_ref().ok()?.clone()?;
     Some(Record { subnet: switch, lease: Lease { ips, mac }, from: "annotations" })
 }
 
-fn ip_object(cluster: &Cluster, port: &str) -> Option<Record> {
+fn from_ip_object(cluster: &Cluster, port: &str) -> Option<Record> {
     let ip = cluster.ips.get(port)?;
     let lease = Lease { ips: ip.spec.ip_address.parse().ok()?, mac: ip.spec.mac_address.parse().ok()? };
     Some(Record { subnet: ip.spec.subnet.clone(), lease, from: "its IP object" })

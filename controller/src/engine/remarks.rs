@@ -1,4 +1,4 @@
-//! What users are told of an object besides the verdict on it: parts that cannot be read or do not count, while the rest does.
+//! Warnings about an object that is otherwise in force: parts that cannot be read or have no effect.
 
 use api::FieldError;
 use api::annotations::PORT_SECURITY;
@@ -6,12 +6,12 @@ use api::annotations::PORT_SECURITY;
 use super::{Engine, Verdict};
 use crate::cluster::{Cluster, Object};
 
-/// Something to tell in an event.
+/// A warning, shown as an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {
-    /// One word, for the event's reason.
+    /// The reason of the event, one word.
     pub reason: &'static str,
-    /// What is wrong and what holds instead, naming object and field.
+    /// The problem and what applies instead, naming object and field.
     pub message: String,
 }
 
@@ -22,7 +22,7 @@ const TAKEN: &str = "NodeNetworkConflict";
 const IGNORED: &str = "NamespacesIgnored";
 
 impl Engine {
-    /// What there is to tell about an object.
+    /// The warnings about an object.
     pub fn remarks(&self, cluster: &Cluster, object: &Object) -> Vec<Remark> {
         match object {
             Object::Pod(port) => {
@@ -36,7 +36,8 @@ impl Engine {
                 self.unreadable(object, namespace.into_iter().flat_map(|namespace| namespace.net.unreadable()))
             }
             Object::Subnet(name) => {
-                let taken = self.taken_by(cluster, name).filter(|_| self.verdict(name) == Some(&Verdict::Valid));
+                let taken =
+                    self.overlap_in_force(cluster, name).filter(|_| self.verdict(name) == Some(&Verdict::Valid));
                 let message = |why| {
                     format!(
                         "subnet {name}: spec.cidrBlock: {why}; it was in force before, and the nodes keep their own routes"
@@ -53,9 +54,9 @@ impl Engine {
         }
     }
 
-    /// Annotations that cannot be read, except for one that the object is refused for.
+    /// The annotations that cannot be read, except for the one that already explains a missing address.
     fn unreadable<'a>(&self, object: &Object, errors: impl Iterator<Item = &'a FieldError>) -> Vec<Remark> {
-        let refused = self.refused(object).map(|refused| refused.message.as_str());
+        let refused = self.no_address(object).map(|refused| refused.message.as_str());
         let others = errors.map(ToString::to_string).filter(|error| refused != Some(error));
         let message = |error: String| {
             let instead = if error.contains(PORT_SECURITY) {
@@ -68,7 +69,7 @@ impl Engine {
         others.map(|error| Remark { reason: UNREADABLE, message: message(error) }).collect()
     }
 
-    /// Nobody can be bound to the nodes' own subnet.
+    /// The warning that the join subnet ignores its namespaces.
     fn ignored_namespaces(&self, cluster: &Cluster, name: &str) -> Option<Remark> {
         let spec = &cluster.subnets.get(name)?.spec;
         let field = if !spec.namespaces.is_empty() {

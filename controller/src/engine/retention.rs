@@ -1,7 +1,7 @@
-//! Addresses that outlive their pod: those of a stateful set, for as long as it expects the pod back.
+//! Reserved addresses: a stateful set's pod keeps its address while the set expects the pod to return.
 //!
-//! The durable record of one is the IP object, which stays. It goes when the set is scaled down or deleted, and when an
-//! operator deletes the IP object.
+//! The IP object of the pod stays and is the durable record. The address is released when the set is scaled down or
+//! deleted, or when a user deletes the IP object.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use super::Engine;
 use crate::cluster::{Cluster, Member, Object};
 
 impl Engine {
-    /// The set was made, scaled or deleted: each of its places whose pod is gone is decided about again.
+    /// The set was created, scaled or deleted: decides again about its ports without a pod.
     pub(super) fn decide_stateful_set(&mut self, path: &str) {
         let ports = self.ports_of_set.of(path);
         self.undecided.extend(ports.filter(|port| self.world.port(port).is_none()).cloned().map(Object::Pod));
     }
 
-    /// Who deletes the record of a reserved address frees it.
+    /// Releases a reserved address whose IP object was deleted.
     pub(super) fn decide_ip(&mut self, cluster: &Cluster, name: &str) {
         if self.is_reserved(name) && !cluster.ips.contains_key(name) {
             tracing::info!(ip = name, "the reserved address is free: its IP object was deleted");
@@ -23,12 +23,12 @@ impl Engine {
         }
     }
 
-    /// Whether an address is kept for a pod that is gone and expected back.
+    /// Whether a port's address is reserved: its pod is gone and expected to return.
     pub fn is_reserved(&self, port: &str) -> bool {
         self.members.contains_key(port) && self.world.port(port).is_none() && self.ipam.lease(port).is_some()
     }
 
-    /// A pod is gone: keeps its address if it is expected back.
+    /// Reserves the address of a pod that is gone, if the pod is expected to return. Returns whether it is.
     pub(super) fn reserve(&mut self, cluster: &Cluster, port: &str) -> bool {
         let kept =
             self.members.get(port).is_some_and(|member| cluster.expects(member)) && self.ipam.lease(port).is_some();

@@ -1,4 +1,4 @@
-//! Subnets: which are in force, which namespaces they are bound to, and when they may go.
+//! Subnets: which subnets are in force, which namespaces they are bound to, and when they can be removed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,34 +8,37 @@ use api::{Cidrs, FieldError, Subnet, SubnetDef, selected};
 use ipam::Network;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::bindings::By;
+use super::bindings::BoundBy;
 use super::{Engine, Install};
 use crate::cluster::{Cluster, Object};
 
-/// What was found about a Subnet; its conditions say it.
+/// The verdict on a Subnet, shown by its conditions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// In force as written.
+    /// In force as specified.
     Valid,
-    /// Not usable as written. What was in force before stays so.
+    /// Invalid. The previous definition stays in force.
     Invalid {
-        /// One word, for the condition's reason.
+        /// The reason of the condition, one word.
         reason: &'static str,
-        /// What is wrong, naming the field.
+        /// The error, naming the field.
         message: String,
     },
-    /// It is being deleted, and these hold addresses in it.
+    /// Being deleted, while addresses of it are assigned.
     Held {
         /// Some of the holders, for the condition's message.
         message: String,
     },
-    /// It is being deleted and nothing holds it any more.
+    /// Being deleted, without assigned addresses.
     Released,
-    /// It belongs to something that we do not serve, such as another provider; we leave it alone.
+    /// Not served by this controller, for example because of another provider. It is not changed.
     Foreign,
 }
 
-/// The reason against a subnet that is given to another provider, another VPC or a VLAN while its addresses are in use.
+/// The reason and the message of a condition.
+pub(super) type Problem = (&'static str, String);
+
+/// The reason for a subnet that was given to another provider, VPC or VLAN while its addresses are assigned.
 pub(super) const LEAVING: &str = "ForeignInUse";
 
 impl Engine {
@@ -76,10 +79,10 @@ impl Engine {
         {
             tracing::warn!(subnet = &**name, holders, "the subnet vanished while in use; its pods keep their network");
         }
-        // Namespaces that are bound to no subnet by name or label show the default one.
+        // The annotations of namespaces without a binding show the default subnet.
         if *name == self.install.default_subnet {
             let shown = self.world.subnet(name).map(|subnet| bound_to(&[subnet]));
-            if std::mem::replace(&mut self.shown_default, shown.clone()) != shown {
+            if std::mem::replace(&mut self.default_annotations, shown.clone()) != shown {
                 self.undecided.extend(cluster.namespaces.keys().cloned().map(Object::Namespace));
             }
         }
@@ -91,20 +94,15 @@ impl Engine {
             self.undecided.extend(self.pools_of.of(name).cloned().map(Object::IpPool));
             self.reconsider_wishers(name);
         }
-        self.wake(&Object::Subnet(Arc::clone(name)));
+        self.wake_waiting(&Object::Subnet(Arc::clone(name)));
     }
 
-    /// Puts a subnet in force, as far as it agrees with itself and with the others.
-    /// `on_record`: it was in force before, by the database.
-    pub(super) fn enforce(
-        &mut self,
-        cluster: &Cluster,
-        subnet: &Subnet,
-        on_record: bool,
-    ) -> Result<(), (&'static str, String)> {
+    /// Puts a subnet in force if it is valid and does not conflict with other networks. `on_record`: the subnet was in
+    /// force before, according to the database or its status.
+    pub(super) fn enforce(&mut self, cluster: &Cluster, subnet: &Subnet, on_record: bool) -> Result<(), Problem> {
         let invalid = |error: FieldError| ("ValidateSubnetFailed", error.to_string());
         let def = SubnetDef::parse(subnet).map_err(invalid)?;
-        // Pods that run keep their network, whatever the service range is by now.
+        // Running pods keep their network even if it overlaps a changed service range.
         let in_force = self.world.subnet(&def.name).is_some_and(|now| now.cidrs == def.cidrs);
         for cidr in def.cidrs.iter().filter(|_| !on_record && !in_force) {
             if let Some(services) = self.install.services.iter().find(|services| services.overlaps(cidr)) {
@@ -112,7 +110,7 @@ impl Engine {
                 return Err(invalid(FieldError::new(subnet.object(), "spec.cidrBlock", why)));
             }
         }
-        if let Some(why) = self.takes_from_nodes(cluster, &def).filter(|_| !on_record) {
+        if let Some(why) = self.overlap_of_new_networks(cluster, &def).filter(|_| !on_record) {
             return Err(("NodeNetworkConflict", FieldError::new(subnet.object(), "spec.cidrBlock", why).to_string()));
         }
         let router_port = format!("{}-{}", def.name, self.install.settings.router);
@@ -120,7 +118,7 @@ impl Engine {
             let why = format!("its port to the router would be called {router_port}, as that of pod {} is", port.pod);
             return Err(invalid(FieldError::new(subnet.object(), "metadata.name", why)));
         }
-        // What is in force now may be what pods keep using.
+        // Running pods may still use the current gateway and network boundaries.
         let mut retired = self.kept_for_running_pods(&def.name);
         if let Some(now) = self.world.subnet(&def.name).filter(|_| self.world.ports_of(&def.name).next().is_some()) {
             let changed = now.cidrs.iter().filter(|cidr| !def.cidrs.iter().any(|new| new == *cidr));
@@ -134,18 +132,18 @@ impl Engine {
         let network = Network { retired_gateways: retired, ..Network::from(&def) };
         self.ipam.set_subnet(&def.name, &network).map_err(|refusal| ("AddressesInConflict", refusal.to_string()))?;
         if self.world.subnet(&def.name) != Some(&def) {
-            self.tell_those_inside(&def.name);
+            self.revisit_objects_in(&def.name);
             if let Some(before) = self.world.subnet(&def.name).cloned() {
-                self.tell_nodes_inside(cluster, &before);
+                self.republish_nodes_inside(cluster, &before);
             }
-            self.tell_nodes_inside(cluster, &def);
+            self.republish_nodes_inside(cluster, &def);
             tracing::info!(subnet = def.name, cidr = %def.cidrs, gateway = %def.gateway, "subnet in force");
             self.undecided.extend(self.pools_of.of(&def.name).cloned().map(Object::IpPool));
             self.reconsider_refused();
-            self.move_gateway(&def);
+            self.keep_given_networks(&def);
             let name: Arc<str> = def.name.as_str().into();
             self.world.set_subnet(def);
-            self.keep_gateways(&name);
+            self.update_retired_gateways(&name);
         }
         if let (Some(name), Some(generation)) = (&subnet.metadata.name, subnet.metadata.generation) {
             self.generations.insert(name.as_str().into(), generation);
@@ -153,8 +151,8 @@ impl Engine {
         Ok(())
     }
 
-    /// The flags that a subnet was made by and that say something else by now: what its object says counts.
-    pub(super) fn idle_flags(&self, cluster: &Cluster) -> Vec<String> {
+    /// The flags that have no effect because the subnet already exists with other networks.
+    pub(super) fn ineffective_flags(&self, cluster: &Cluster) -> Vec<String> {
         let Install { settings, default_subnet, default_net, join_net, .. } = &self.install;
         let made =
             [("--default-cidr", default_subnet, default_net), ("--node-switch-cidr", &settings.node_switch, join_net)];
@@ -168,7 +166,7 @@ impl Engine {
         idle.collect()
     }
 
-    /// Takes a subnet out of force once nothing holds an address in it; else says who does.
+    /// Takes a subnet out of force if no address of it is assigned. The error names the holders.
     fn retire_subnet(&mut self, name: &str) -> Result<(), String> {
         if self.world.subnet(name).is_none() {
             return Ok(());
@@ -186,54 +184,60 @@ impl Engine {
         }
     }
 
-    /// A subnet has changed or is gone, and may have been in the way of others.
+    /// Decides again about invalid subnets: a subnet that conflicted with them may have changed.
     pub(super) fn reconsider_refused(&mut self) {
         let refused = self.verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Invalid { .. }));
         self.undecided.extend(refused.map(|(name, _)| Object::Subnet(Arc::clone(name))));
     }
 
-    /// Remembers which namespaces a subnet lists and selects, and has those decided that gained or lost it.
+    /// Updates the namespaces that a subnet lists and selects, and decides again about those whose binding changed.
     fn bind(&mut self, cluster: &Cluster, subnet: &Arc<str>, namespaces: &[String], selectors: &[LabelSelector]) {
         let before = if selectors.is_empty() {
-            self.selecting.remove(subnet)
+            self.selectors.remove(subnet)
         } else {
-            self.selecting.insert(Arc::clone(subnet), selectors.to_vec())
+            self.selectors.insert(Arc::clone(subnet), selectors.to_vec())
         };
         let picked = |name: &Arc<str>| {
             let labels = cluster.namespaces.get(name).map(|namespace| &namespace.labels);
             labels.is_some_and(|labels| selected(selectors, labels))
         };
-        // Only other selectors can select namespaces that were not bound here before.
-        let mut wanted: BTreeMap<Arc<str>, By> = if before.as_deref().unwrap_or_default() == selectors {
+        // With unchanged selectors, only namespaces that are already bound can match.
+        let mut wanted: BTreeMap<Arc<str>, BoundBy> = if before.as_deref().unwrap_or_default() == selectors {
             self.bindings
                 .namespaces(subnet)
                 .filter(|name| picked(name))
-                .map(|name| (Arc::clone(name), By::Label))
+                .map(|name| (Arc::clone(name), BoundBy::Label))
                 .collect()
         } else {
-            cluster.namespaces.keys().filter(|name| picked(name)).map(|name| (Arc::clone(name), By::Label)).collect()
+            cluster
+                .namespaces
+                .keys()
+                .filter(|name| picked(name))
+                .map(|name| (Arc::clone(name), BoundBy::Label))
+                .collect()
         };
-        wanted.extend(namespaces.iter().map(|namespace| (namespace.as_str().into(), By::Name)));
+        wanted.extend(namespaces.iter().map(|namespace| (namespace.as_str().into(), BoundBy::Name)));
         let changed = self.bindings.bind(subnet, wanted);
         self.undecided.extend(changed.into_iter().map(Object::Namespace));
     }
 
-    /// The annotations of pods and nodes name the subnet's gateway and CIDR, so they are looked at again when those change.
-    fn tell_those_inside(&mut self, subnet: &str) {
+    /// Updates the objects whose annotations contain the gateway and the CIDR of a subnet: its pods, its namespaces,
+    /// and for the join subnet the nodes.
+    fn revisit_objects_in(&mut self, subnet: &str) {
         if *subnet == *self.install.settings.node_switch {
             self.undecided.extend(self.world.node_names().map(Object::Node));
         }
-        self.decided.extend(self.world.ports_of(subnet).cloned().map(Object::Pod));
+        self.unpublished.extend(self.world.ports_of(subnet).cloned().map(Object::Pod));
         self.undecided.extend(self.bindings.namespaces(subnet).cloned().map(Object::Namespace));
     }
 }
 
-/// Subnets of another provider (another NIC), underlays, and those of another VPC are not served.
+/// Whether a subnet is not served: it has another provider, a VLAN or another VPC.
 pub(super) fn is_foreign(subnet: &Subnet) -> bool {
     foreign(subnet).is_some()
 }
 
-/// The field that says so.
+/// The field because of which a subnet is not served.
 fn foreign(subnet: &Subnet) -> Option<&'static str> {
     let other = |value: &Option<String>, ours: &str| value.as_deref().is_some_and(|v| !v.is_empty() && v != ours);
     if other(&subnet.spec.provider, "ovn") {

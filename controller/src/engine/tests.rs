@@ -1,6 +1,6 @@
-//! The engine on small clusters: objects in as JSON, decisions out. No API server, no database.
+//! Tests of the engine on small clusters, without an API server or a database. Objects are given as JSON.
 
-#![allow(clippy::needless_pass_by_value)] // `json!` values read best where they are made
+#![allow(clippy::needless_pass_by_value)] // `json!` values are easier to read in place
 
 mod first;
 mod foreign;
@@ -10,7 +10,7 @@ mod pools;
 mod recovery;
 mod retention;
 mod subnets;
-mod waiting;
+mod wait_queues;
 
 use api::{Ip, IpPool, NamespaceView, NodeView, PodView, Subnet};
 use ovsdb::Replica;
@@ -18,16 +18,16 @@ use serde_json::{Value, json};
 
 use super::{Engine, Install, NewSubnet};
 use crate::cluster::{Change, Cluster, Event, IpRecord, Namespace, Node, Object, Pod};
-use crate::watch::Seen;
+use crate::watch::WatchEvent;
 
-/// A cluster and the engine that leads it.
+/// A cluster and its engine.
 struct Scene {
     cluster: Cluster,
     engine: Engine,
 }
 
 impl Scene {
-    /// A cluster with the two subnets of every install, and nothing else.
+    /// A cluster with the default and the join subnet.
     fn new() -> Self {
         let mut cluster = Cluster::default();
         for event in bare_cluster() {
@@ -37,42 +37,42 @@ impl Scene {
         Self { cluster, engine }
     }
 
-    /// Something happens, and is decided about.
-    fn happens(&mut self, event: Event) {
-        for noticed in self.cluster.observe(event) {
-            if noticed.change == Change::Decides {
-                self.engine.mark(noticed.object);
+    /// Applies an event and decides.
+    fn apply(&mut self, event: Event) {
+        for observed in self.cluster.observe(event) {
+            if observed.change == Change::Decides {
+                self.engine.mark(observed.object);
             }
         }
         self.engine.decide(&self.cluster);
     }
 
     fn subnet(&mut self, name: &str, spec: Value) {
-        self.happens(Event::Subnets(Seen::Apply(subnet(name, spec))));
+        self.apply(Event::Subnets(WatchEvent::Apply(subnet(name, spec))));
     }
 
     fn pool(&mut self, name: &str, subnet: &str, ips: &[&str], namespaces: &[&str]) {
-        self.happens(Event::IpPools(Seen::Apply(pool(name, subnet, ips, namespaces))));
+        self.apply(Event::IpPools(WatchEvent::Apply(pool(name, subnet, ips, namespaces))));
     }
 
     fn namespace(&mut self, name: &str, annotations: Value) {
-        self.happens(Event::Namespaces(Seen::Apply(namespace(name, annotations))));
+        self.apply(Event::Namespaces(WatchEvent::Apply(namespace(name, annotations))));
     }
 
-    /// A pod, `namespace/name`, appears on node n1; answers its address or why it has none.
+    /// Creates the pod `namespace/name` on node n1. Returns its address or why it has none.
     fn pod(&mut self, path: &str, annotations: Value) -> String {
-        self.happens(Event::Pods(Seen::Apply(pod(path, "uid-1", annotations))));
+        self.apply(Event::Pods(WatchEvent::Apply(pod(path, "uid-1", annotations))));
         self.outcome(path)
     }
 
     fn pod_gone(&mut self, path: &str) {
-        self.happens(Event::Pods(Seen::Delete(pod(path, "uid-1", json!({})))));
+        self.apply(Event::Pods(WatchEvent::Delete(pod(path, "uid-1", json!({})))));
     }
 
     fn outcome(&self, path: &str) -> String {
         let (namespace, name) = path.split_once('/').unwrap();
         let port = api::pod_port(name, namespace);
-        match (self.engine.lease(&port), self.engine.refused(&Object::Pod(port.as_str().into()))) {
+        match (self.engine.lease(&port), self.engine.no_address(&Object::Pod(port.as_str().into()))) {
             (Some((subnet, lease)), None) => format!("{} of {subnet}", lease.ips),
             (None, Some(refused)) => format!("refused: {}", refused.message),
             (None, None) => "nothing".to_owned(),
@@ -80,18 +80,18 @@ impl Scene {
         }
     }
 
-    /// Why a pod or a node has no address; nothing when it is refused none.
+    /// Why a pod or a node has no address; empty if it has one.
     fn refused(&self, object: &Object) -> String {
-        self.engine.refused(object).map(|refused| refused.message.clone()).unwrap_or_default()
+        self.engine.no_address(object).map(|refused| refused.message.clone()).unwrap_or_default()
     }
 
-    /// What the API server is told of a port now: first of its IP object, then of its pod.
-    fn told(&self, port: &str) -> Vec<crate::publish::Action> {
+    /// The pending writes to a port's IP object and pod.
+    fn writes_for(&self, port: &str) -> Vec<crate::publish::Action> {
         let objects = [Object::Ip(port.into()), Object::Pod(port.into())];
         objects.iter().filter_map(|object| crate::visible::write(&self.engine, &self.cluster, object)).collect()
     }
 
-    /// The facts that mention a word, as lines.
+    /// The facts that contain a word, as text.
     fn facts_about(&mut self, word: &str) -> Vec<String> {
         let compiled = self.engine.compiled.values().flatten();
         let mut lines: Vec<String> = compiled.map(ToString::to_string).filter(|line| line.contains(word)).collect();
@@ -100,7 +100,7 @@ impl Scene {
     }
 }
 
-/// Every kind listed: the two subnets of every install, one namespace, and nothing else.
+/// A list of every kind: the default and the join subnet, the namespace `default`, and nothing else.
 pub(crate) fn bare_cluster() -> Vec<Event> {
     let subnets = vec![
         subnet("ovn-default", json!({ "cidrBlock": "10.16.0.0/16", "default": true })),
@@ -118,10 +118,10 @@ pub(crate) fn bare_cluster() -> Vec<Event> {
     events
 }
 
-/// A list of a kind, as the watch reports it.
-pub(crate) fn listed<T>(wrap: impl Fn(Seen<T>) -> Event, objects: Vec<T>) -> Vec<Event> {
-    let objects = objects.into_iter().map(Seen::Apply);
-    [Seen::Listing].into_iter().chain(objects).chain([Seen::Listed]).map(wrap).collect()
+/// The events of a list.
+pub(crate) fn listed<T>(wrap: impl Fn(WatchEvent<T>) -> Event, objects: Vec<T>) -> Vec<Event> {
+    let objects = objects.into_iter().map(WatchEvent::Apply);
+    [WatchEvent::Listing].into_iter().chain(objects).chain([WatchEvent::Listed]).map(wrap).collect()
 }
 
 pub(crate) fn install() -> Install {

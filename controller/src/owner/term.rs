@@ -10,7 +10,7 @@ use ovsdb::{Op, Replica};
 use sync::Drift;
 use tokio::time::Instant;
 
-use crate::cluster::{self, Cluster, Noticed, Object};
+use crate::cluster::{self, Cluster, Object, Observed};
 use crate::engine::{Engine, Install, Verdict};
 use crate::metrics::Metrics;
 use crate::notices::Notices;
@@ -70,18 +70,18 @@ impl Term {
     }
 
     /// A watch event was about this object.
-    pub(super) fn noticed(&mut self, noticed: Noticed) {
-        if let Some(object) = self.outbox.seen(&noticed) {
+    pub(super) fn observed(&mut self, observed: Observed) {
+        if let Some(object) = self.outbox.observed(&observed) {
             self.look_at(object);
         }
-        match noticed.change {
-            cluster::Change::Decides => self.engine.mark(noticed.object),
+        match observed.change {
+            cluster::Change::Decides => self.engine.mark(observed.object),
             // Somebody else wrote it, or the finalizer waits for what it shows.
             cluster::Change::Status => {
-                self.stale(&noticed.object);
-                if matches!(&noticed.object, Object::Subnet(name) if self.engine.verdict(name) != Some(&Verdict::Valid))
+                self.stale(&observed.object);
+                if matches!(&observed.object, Object::Subnet(name) if self.engine.verdict(name) != Some(&Verdict::Valid))
                 {
-                    self.look_at(noticed.object);
+                    self.look_at(observed.object);
                 }
             }
             cluster::Change::Nothing => {}
@@ -90,7 +90,7 @@ impl Term {
 
     /// What users see of an object is compared again.
     pub(super) fn look_at(&mut self, object: Object) {
-        self.engine.put_back([object]);
+        self.engine.mark_unpublished([object]);
     }
 
     pub(super) fn northbound_changed(&mut self, change: &Change, replica: &Replica) {
@@ -112,17 +112,17 @@ impl Term {
         let refused = matches!(done.outcome, Outcome::Refused(_));
         let again = self.outbox.ended(done, Instant::now());
         let due = again.is_some() || refused;
-        again.into_iter().for_each(|object| {
+        if let Some(object) = again {
             self.stale(&object);
             self.look_at(object);
-        });
+        }
         due
     }
 
     /// When [`Term::timer`] is due.
     pub(super) fn next_timer(&self) -> Option<Instant> {
         let status = self.stale.values().min().copied();
-        [status, self.outbox.look_again_at(), Some(self.compare_all_at)].into_iter().flatten().min()
+        [status, self.outbox.next_due(), Some(self.compare_all_at)].into_iter().flatten().min()
     }
 
     /// Does what is due by now; returns whether a turn is due.
@@ -131,10 +131,10 @@ impl Term {
         self.write_statuses(cluster, metrics);
         let due = self.outbox.take_due(now);
         let mut turn = !due.is_empty();
-        due.into_iter().for_each(|object| {
+        for object in due {
             self.stale(&object);
             self.look_at(object);
-        });
+        }
         if self.compare_all_at <= now {
             self.compare_all_at = now + COMPARE_ALL;
             self.compare_all = true;
@@ -161,7 +161,7 @@ impl Term {
     pub(super) fn committed(&mut self) {
         if std::mem::take(&mut self.compare_all) {
             self.patience = AFTER_REFUSAL;
-            self.engine.put_back(std::mem::take(&mut self.withheld));
+            self.engine.mark_unpublished(std::mem::take(&mut self.withheld));
         }
     }
 
@@ -170,19 +170,19 @@ impl Term {
         self.compare_all = false;
         self.compare_all_at = Instant::now() + self.patience;
         self.patience = (self.patience * 2).min(COMPARE_ALL);
-        let mut decided = self.engine.take_decided();
+        let mut decided = self.engine.take_unpublished();
         decided.append(&mut self.withheld);
         let facts = self.engine.facts();
         let holds = |key: RowKey| !facts.wants(&key) || sync::holds(facts, &key, replica);
         let (held, withheld): (BTreeSet<Object>, BTreeSet<Object>) =
             decided.into_iter().partition(|object| port_of(object).is_none_or(holds));
-        self.engine.put_back(held);
+        self.engine.mark_unpublished(held);
         self.withheld = withheld;
     }
 
     /// After the commit: hands over what users see.
     pub(super) fn publish(&mut self, cluster: &Cluster, notices: &mut Notices) {
-        let decided = self.engine.take_decided();
+        let decided = self.engine.take_unpublished();
         for object in decided.iter().filter(|object| !self.withheld.contains(*object)).cloned().collect::<Vec<_>>() {
             let object = &object;
             let write = visible::write(&self.engine, cluster, object);
@@ -220,7 +220,7 @@ impl Term {
 
     fn write_status(&mut self, cluster: &Cluster, object: &Object) {
         let target = Target::status(object.clone());
-        if self.outbox.rests(&target) {
+        if self.outbox.is_backing_off(&target) {
             return;
         }
         let write = visible::status(&self.engine, cluster, object, jiff::Timestamp::now());

@@ -1,4 +1,4 @@
-//! The owner, turn by turn, on a real `ovsdb-server`; what it tells the API server is read from the channel.
+//! Tests of the owner, turn by turn, on a real `ovsdb-server`. Its writes to the API server are read from the channel.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -20,9 +20,9 @@ use crate::engine::tests::{bare_cluster, install, pod};
 use crate::metrics::Metrics;
 use crate::notices::{Notice, Notices};
 use crate::publish::{Done, Outcome, Part, Publisher, Target, Write};
-use crate::watch::Seen;
+use crate::watch::WatchEvent;
 
-/// An owner with its database, and what it has handed to the publisher.
+/// An owner with its database, and the writes that it has sent to the publisher.
 struct Scene {
     owner: Owner,
     server: OvsdbServer,
@@ -32,7 +32,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// An owner that has seen a cluster with nothing in it.
+    /// An owner of an empty cluster.
     async fn new() -> Self {
         Self::on(&schema(Some("tier")).to_string()).await
     }
@@ -40,7 +40,7 @@ impl Scene {
     /// The same with a database of this schema.
     async fn on(schema: &str) -> Self {
         let server = OvsdbServer::start(schema).unwrap();
-        // One for each term.
+        // One receiver per term.
         let writes = Arc::new(Mutex::new(Vec::new()));
         let terms = Arc::clone(&writes);
         let (notices_in, notices) = mpsc::unbounded_channel();
@@ -64,31 +64,31 @@ impl Scene {
         };
         let owner = Owner::new(install(), outputs);
         let mut scene = Self { owner, server, writes, notices, readiness };
-        scene.sees(bare_cluster());
+        scene.observe(bare_cluster());
         scene
     }
 
-    fn sees(&mut self, events: impl IntoIterator<Item = Event>) {
+    fn observe(&mut self, events: impl IntoIterator<Item = Event>) {
         self.owner.observe(&mut events.into_iter().collect());
     }
 
-    fn sees_pod(&mut self, path: &str) {
-        self.sees([Event::Pods(Seen::Apply(pod(path, "uid-1", json!({}))))]);
+    fn observe_pod(&mut self, path: &str) {
+        self.observe([Event::Pods(WatchEvent::Apply(pod(path, "uid-1", json!({}))))]);
     }
 
-    /// A turn of a leader that was confirmed when it asked then.
+    /// Takes a turn as a leader whose last renewal was requested at this time.
     async fn turn(&mut self, asked: Instant) {
         let until = asked + Duration::from_secs(15);
         self.owner.turn(Standing::Leading { asked, until }).await;
     }
 
-    /// The writes that it has handed over since the last call.
+    /// The writes that were sent since the last call.
     fn writes(&mut self) -> Vec<Write> {
         let mut terms = self.writes.lock().unwrap();
         terms.iter_mut().flat_map(|writes| std::iter::from_fn(|| writes.try_recv().ok())).collect()
     }
 
-    /// The Subnets' statuses that it writes now.
+    /// The Subnet statuses that are written now.
     fn statuses(&mut self) -> BTreeMap<String, Value> {
         self.owner.timer();
         let statuses = self.writes().into_iter().filter_map(|write| match write.target {
@@ -100,15 +100,15 @@ impl Scene {
         statuses.collect()
     }
 
-    /// The writes to pods that it has made since the last call.
+    /// The writes to pods since the last call.
     fn annotations(&mut self) -> Vec<Write> {
         let mut writes = self.writes();
         writes.retain(|write| matches!(write.target.object, Object::Pod(_)));
         writes
     }
 
-    /// The events since the last call.
-    fn told(&mut self) -> Vec<String> {
+    /// The Kubernetes events since the last call.
+    fn events(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.notices.try_recv().ok()).map(|notice| notice.to_string()).collect()
     }
 
@@ -124,7 +124,7 @@ impl Scene {
     }
 }
 
-/// The installed schema with, or without, the column that OVN 23.03 has not yet: it may be of either.
+/// The installed schema with or without the column that OVN 23.03 lacks. The installed version can be either.
 fn schema(tier: Option<&str>) -> Value {
     let text = std::fs::read("/usr/share/ovn/ovn-nb.ovsschema")
         .unwrap_or_else(|error| panic!("{error}; install it with: apt-get install ovn-central"));
@@ -148,34 +148,34 @@ async fn client(server: &OvsdbServer) -> Client {
 }
 
 #[tokio::test]
-async fn a_fenced_leader_leads_again_by_a_confirmation_that_it_asked_for_later() {
+async fn a_fenced_leader_leads_again_after_a_renewal_that_it_requested_later() {
     let mut scene = Scene::new().await;
     scene.turn(Instant::now()).await;
     assert_eq!((scene.leads(), scene.epoch()), (true, Some(1)));
 
-    // It renews the lease and is paused; another one takes over meanwhile.
+    // It renews the Lease and is suspended. Meanwhile another replica takes over.
     let before_the_pause = Instant::now();
     assert_eq!(Writer::new(client(&scene.server).await).raise_epoch().await, Ok(2));
-    scene.sees_pod("default/a");
+    scene.observe_pod("default/a");
     scene.turn(before_the_pause).await;
     assert!(!scene.leads(), "the database refused it");
 
     scene.turn(before_the_pause).await;
-    assert_eq!((scene.leads(), scene.epoch()), (false, Some(2)), "what it was told before says nothing of now");
+    assert_eq!((scene.leads(), scene.epoch()), (false, Some(2)), "an earlier renewal does not count");
 
     scene.turn(Instant::now()).await;
     assert_eq!((scene.leads(), scene.epoch()), (true, Some(3)));
 }
 
 #[tokio::test]
-async fn a_database_that_is_too_old_is_named_and_written_to_once_it_is_converted() {
+async fn a_database_with_an_old_schema_is_reported_and_used_after_its_conversion() {
     let mut scene = Scene::on(&schema(None).to_string()).await;
-    scene.sees_pod("default/a");
+    scene.observe_pod("default/a");
     scene.turn(Instant::now()).await;
     let why =
         "the northbound database is too old: its schema 7.0.0 lacks ACL.tier; OVN 24.03 is the oldest that will do";
     assert_eq!((scene.leads(), scene.epoch(), scene.readiness.state()), (false, None, Err(why.to_owned())));
-    // What northd writes there says which OVN it is.
+    // northd stores its version in the database.
     let northd = Client::spawn(Config::new(vec![scene.server.endpoint()], "OVN_Northbound", ovn::northbound())).0;
     northd.synced().await;
     let options = Datum::map([("northd_internal_version", "23.03.1-20.27.0-70.6")]);
@@ -188,7 +188,7 @@ async fn a_database_that_is_too_old_is_named_and_written_to_once_it_is_converted
     let why = scene.readiness.state().unwrap_err();
     assert!(why.contains("its schema 7.0.0 (northd 23.03.1-20.27.0-70.6) lacks ACL.tier"), "{why}");
 
-    // It is converted under us.
+    // The running database is converted.
     let mut connected = scene.owner.out.northbound.connected();
     connected.mark_unchanged();
     scene.server.convert(&schema(Some("tier")).to_string()).unwrap();
@@ -198,7 +198,7 @@ async fn a_database_that_is_too_old_is_named_and_written_to_once_it_is_converted
     assert_eq!((scene.leads(), scene.epoch(), scene.readiness.state()), (true, Some(1), Ok(())));
     assert_eq!(scene.annotations().len(), 1);
 
-    // And back, as by a downgrade.
+    // A downgrade converts it back.
     connected.mark_unchanged();
     scene.server.convert(&schema(None).to_string()).unwrap();
     connected.changed().await.unwrap();
@@ -208,7 +208,7 @@ async fn a_database_that_is_too_old_is_named_and_written_to_once_it_is_converted
 }
 
 #[tokio::test]
-async fn who_waits_for_the_database_says_why() {
+async fn an_owner_without_the_database_is_not_ready_and_names_the_reason() {
     let mut scene = Scene::new().await;
     let mut connected = scene.owner.out.northbound.connected();
     scene.server.kill().unwrap();
@@ -222,10 +222,10 @@ async fn who_waits_for_the_database_says_why() {
 }
 
 #[tokio::test]
-async fn who_waits_for_the_api_server_says_for_which_kinds() {
+async fn an_owner_without_the_api_server_is_not_ready_and_names_the_missing_kinds() {
     let mut scene = Scene::new().await;
     scene.owner.cluster = Cluster::default();
-    scene.sees(bare_cluster().into_iter().filter(|event| !matches!(event, Event::Ips(_) | Event::Subnets(_))));
+    scene.observe(bare_cluster().into_iter().filter(|event| !matches!(event, Event::Ips(_) | Event::Subnets(_))));
     scene.turn(Instant::now()).await;
     let why = "waiting for the API server to list subnets, ips";
     assert_eq!((scene.leads(), scene.readiness.state()), (false, Err(why.to_owned())));
@@ -235,21 +235,21 @@ async fn who_waits_for_the_api_server_says_for_which_kinds() {
 async fn a_wrong_service_range_is_an_event_of_the_default_subnet() {
     let mut scene = Scene::new().await;
     scene.turn(Instant::now()).await;
-    scene.sees([Event::Services(Some("it differs".into()))]);
+    scene.observe([Event::Services(Some("it differs".into()))]);
     scene.turn(Instant::now()).await;
     scene.turn(Instant::now()).await;
-    assert_eq!(scene.told(), ["Warning ServiceRangeDiffers on kubeovn.io/v1 Subnet ovn-default: it differs"]);
-    scene.sees([Event::Services(None)]);
+    assert_eq!(scene.events(), ["Warning ServiceRangeDiffers on kubeovn.io/v1 Subnet ovn-default: it differs"]);
+    scene.observe([Event::Services(None)]);
     scene.turn(Instant::now()).await;
-    scene.sees([Event::Services(Some("it differs again".into()))]);
+    scene.observe([Event::Services(Some("it differs again".into()))]);
     scene.turn(Instant::now()).await;
-    assert_eq!(scene.told().len(), 1);
+    assert_eq!(scene.events().len(), 1);
 }
 
 #[tokio::test]
-async fn a_write_that_was_refused_is_made_again_some_time_later() {
+async fn a_refused_write_is_retried_later() {
     let mut scene = Scene::new().await;
-    scene.sees_pod("default/a");
+    scene.observe_pod("default/a");
     scene.turn(Instant::now()).await;
     let write = scene.annotations().pop().unwrap();
     scene.owner.written(Done {
@@ -259,8 +259,8 @@ async fn a_write_that_was_refused_is_made_again_some_time_later() {
     });
     scene.turn(Instant::now()).await;
     assert_eq!(scene.annotations(), [], "nothing has changed that would have it taken now");
-    let told = "Warning WriteRefused on v1 Pod a: the API server refuses a write: forbidden";
-    assert_eq!(scene.told(), [told]);
+    let event = "Warning WriteRefused on v1 Pod a: the API server refuses a write: forbidden";
+    assert_eq!(scene.events(), [event]);
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(2)).await;
     scene.owner.timer();
@@ -271,7 +271,7 @@ async fn a_write_that_was_refused_is_made_again_some_time_later() {
 }
 
 #[tokio::test]
-async fn a_status_that_was_refused_is_written_again_some_time_later() {
+async fn a_refused_status_is_written_again_later() {
     let mut scene = Scene::new().await;
     scene.turn(Instant::now()).await;
     scene.owner.timer();
@@ -288,7 +288,7 @@ async fn a_status_that_was_refused_is_written_again_some_time_later() {
 }
 
 #[tokio::test]
-async fn a_subnets_status_is_written_once_and_again_when_somebody_else_writes_it() {
+async fn a_subnets_status_is_written_once_and_again_after_another_writer_changed_it() {
     let mut scene = Scene::new().await;
     scene.turn(Instant::now()).await;
     let mut status = scene.statuses().remove("join").unwrap();
@@ -302,14 +302,14 @@ async fn a_subnets_status_is_written_once_and_again_when_somebody_else_writes_it
             },
             "spec": { "cidrBlock": "100.64.0.0/16" }, "status": status,
         });
-        Event::Subnets(Seen::Apply(serde_json::from_value(subnet).unwrap()))
+        Event::Subnets(WatchEvent::Apply(serde_json::from_value(subnet).unwrap()))
     };
-    scene.sees([echo(&status)]);
+    scene.observe([echo(&status)]);
     scene.turn(Instant::now()).await;
     assert_eq!(scene.statuses(), BTreeMap::new(), "that was ours come back");
 
     status["v4usingIPs"] = json!(77);
-    scene.sees([echo(&status)]);
+    scene.observe([echo(&status)]);
     scene.turn(Instant::now()).await;
     assert_eq!(scene.statuses(), BTreeMap::new(), "it was written less than a second ago");
     tokio::time::pause();

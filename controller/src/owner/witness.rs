@@ -1,9 +1,9 @@
-//! Asks the API server itself before a new leader takes addresses back.
+//! Checks with the API server that pods are gone before a new leader frees their addresses.
 //!
-//! A new leader frees the address of a port whose pod it does not know. Its watches may be behind, for example those of an
-//! API server that has lost its etcd: then running pods would lose their addresses. So the leader first reads those pods from
-//! the API server, consistently, and leads only when they are gone. A leader in office needs no such proof: its watches report
-//! deletions, and a report that is late frees an address late.
+//! A new leader frees the address of a port whose pod it does not know. Its watches may be behind, for example after
+//! the API server has lost its etcd; running pods would then lose their addresses. So it reads those pods from the API
+//! server with consistent reads and leads only if they are gone. A replica that already leads needs no check: its
+//! watches report deletions, and a late event only frees an address late.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,18 +17,18 @@ use ovsdb::Replica;
 
 use crate::cluster::Cluster;
 
-/// Objects read one by one at once.
+/// The number of concurrent reads.
 const AT_ONCE: usize = 16;
-/// With more objects to ask for than this, all of the kind are listed instead.
+/// If more objects than this must be read, all objects of the kind are listed instead.
 const ONE_BY_ONE: usize = 256;
-/// Objects in one page of a list.
+/// The page size of a list.
 const PAGE: u32 = 500;
 
-/// Reads from the API server; without a client, as in unit tests, it knows of nothing.
+/// Reads from the API server. Without a client, as in unit tests, no object exists.
 #[derive(Clone)]
 pub struct Witness(Option<Client>);
 
-/// The ports of pods and nodes that hold an address on record, although the watches know no such object.
+/// The pods and nodes that have a recorded address but are unknown to the watches.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Missing {
     /// By port name.
@@ -37,7 +37,7 @@ pub(super) struct Missing {
     nodes: BTreeSet<Arc<str>>,
 }
 
-/// Finds them in the northbound database and among the IP objects.
+/// Finds these pods and nodes in the northbound database and among the IP objects.
 pub(super) fn holders_without_object(cluster: &Cluster, replica: &Replica) -> Missing {
     let mut missing = Missing::default();
     let rows = replica.rows(TableId::LogicalSwitchPort.name()).map(|(_, row)| row).filter(|row| ovn::ours(row));
@@ -71,18 +71,18 @@ impl Missing {
 }
 
 impl Witness {
-    /// One that asks this API server.
+    /// A witness that reads from this API server.
     pub fn new(client: Client) -> Self {
         Self(Some(client))
     }
 
-    /// One that knows of no object.
+    /// A witness to which no object exists.
     #[cfg(test)]
     pub fn of_nothing() -> Self {
         Self(None)
     }
 
-    /// Whether none of the objects exists; else names one, or says why that is not known.
+    /// Checks that none of the objects exists. The error names one that does, or why the check failed.
     pub(super) async fn confirm_gone(&self, missing: &Missing) -> Result<(), String> {
         let Some(client) = &self.0 else { return Ok(()) };
         let unknown = |error: kube::Error| format!("the API server cannot confirm that pods are gone: {error}");
@@ -105,7 +105,7 @@ impl Witness {
     }
 }
 
-/// The first of these pods that exists and may run, each read by itself.
+/// The first of these pods that exists and needs a network, read one by one.
 async fn read(client: &Client, ports: &BTreeSet<Arc<str>>) -> kube::Result<Option<String>> {
     let reads: Vec<_> = ports.iter().map(|port| one(client.clone(), Arc::clone(port))).collect();
     let mut answers = stream::iter(reads).buffer_unordered(AT_ONCE);
@@ -123,7 +123,7 @@ async fn one(client: Client, port: Arc<str>) -> kube::Result<Option<String>> {
     Ok(pod.filter(holds_address).map(|_| format!("{namespace}/{name}")))
 }
 
-/// The same by listing all pods, page by page.
+/// The same, by listing all pods page by page.
 async fn listed(client: &Client, ports: &BTreeSet<Arc<str>>) -> kube::Result<Option<String>> {
     let api = Api::<Pod>::all(client.clone());
     let mut params = ListParams::default().limit(PAGE);
@@ -143,7 +143,7 @@ async fn listed(client: &Client, ports: &BTreeSet<Arc<str>>) -> kube::Result<Opt
     }
 }
 
-/// Whether a pod is one that the watches keep: bound to a node, and not on the node's own network.
+/// Whether the watches keep this pod: it is bound to a node and not on the host network.
 fn holds_address(pod: &Pod) -> bool {
     let spec = pod.spec.as_ref();
     spec.is_some_and(|spec| spec.node_name.is_some() && !spec.host_network.unwrap_or_default())

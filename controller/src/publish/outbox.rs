@@ -1,9 +1,9 @@
-//! The owner's end of publishing: for each target the write that was handed over, until a watch shows its effect.
+//! The owner's record of writes: the last write of each target, until a watch shows its effect.
 //!
-//! Between the moment when the API server takes a write and the moment when the watch shows it, the difference that led to
-//! the write still exists. The outbox prevents a second write of the same. After a conflict it asks for the object as soon as
-//! the watch has shown a newer state of it, or after a while if none comes. After a refusal it asks for the object later and
-//! later: what refused it (an admission rule, a missing right) can change without the object.
+//! Between the response of the API server and the watch event, the difference that caused the write still exists. The
+//! outbox prevents a second identical write. After a conflict it asks for the object as soon as the watch shows a newer
+//! version, or after a pause if there is no event. After a refusal it asks for the object after growing pauses: the
+//! cause (an admission rule, a missing permission) can disappear without a change of the object.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,40 +12,40 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Action, Done, Outcome, Part, Target, Write};
-use crate::cluster::{Change, Noticed, Object};
+use crate::cluster::{Change, Object, Observed};
 
-/// How long after a refusal or a conflict the object is looked at again; after further refusals it doubles up to
-/// [`LONGEST_REST`].
-const REST: Duration = Duration::from_secs(1);
-const LONGEST_REST: Duration = Duration::from_mins(5);
+/// The pause before the object is published again after a refusal or a conflict. It doubles with each further refusal
+/// up to [`LONGEST_BACKOFF`].
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 
-/// Writes that were handed to the publisher.
+/// The writes that were sent to the publisher.
 #[derive(Debug, Default)]
 pub struct Outbox {
     states: HashMap<Target, State>,
-    /// The number of the last write.
+    /// The id of the last write.
     last: u64,
 }
 
-/// What became of the last write of a target.
+/// The state of the last write of a target.
 #[derive(Debug)]
 enum State {
-    /// It is on its way. `overtaken`: the watch has shown a newer state of the object since.
+    /// It was sent. `overtaken`: the watch has shown a newer version of the object since then.
     Sent { id: u64, action: Action, overtaken: bool, refused_for: Option<Duration> },
-    /// The API server has taken it, and no watch event has shown the object since.
+    /// The API server has accepted it, and the watch has not shown the object since then.
     Taken { action: Action },
-    /// It was computed from another state of the object.
+    /// It was computed from another version of the object.
     Conflict { again: Instant },
-    /// The API server refuses it. `again`: when the object is looked at; `None` once it was.
-    Refused { action: Action, rest: Duration, again: Option<Instant>, why: String },
+    /// The API server refuses it. `again`: when the object is published again; `None` after that.
+    Refused { action: Action, backoff: Duration, again: Option<Instant>, why: String },
 }
 
 impl Outbox {
-    /// A watch event came for an object; returns the object if a write to it is to be computed again.
-    pub fn seen(&mut self, noticed: &Noticed) -> Option<Object> {
+    /// Handles a watch event. Returns the object if its write must be computed again.
+    pub fn observed(&mut self, observed: &Observed) -> Option<Object> {
         let mut again = false;
         for part in [Part::Main, Part::Status] {
-            let target = Target { object: noticed.object.clone(), part };
+            let target = Target { object: observed.object.clone(), part };
             match self.states.get_mut(&target) {
                 Some(State::Sent { overtaken, .. }) => *overtaken = true,
                 Some(State::Taken { .. }) => drop(self.states.remove(&target)),
@@ -53,45 +53,45 @@ impl Outbox {
                     self.states.remove(&target);
                     again = true;
                 }
-                Some(State::Refused { .. }) if noticed.change == Change::Decides => {
+                Some(State::Refused { .. }) if observed.change == Change::Decides => {
                     self.states.remove(&target);
                     again = true;
                 }
                 Some(State::Refused { .. }) | None => {}
             }
         }
-        again.then(|| noticed.object.clone())
+        again.then(|| observed.object.clone())
     }
 
-    /// How a write ended; returns the object if its write is to be computed again now.
+    /// Handles the result of a write. Returns the object if its write must be computed again now.
     ///
-    /// The end of a write that was replaced or taken back since says nothing about the one that counts.
+    /// The result of a write that was replaced or cancelled is ignored.
     pub fn ended(&mut self, Done { id, target, outcome }: Done, now: Instant) -> Option<Object> {
         let current = matches!(self.states.get(&target), Some(State::Sent { id: current, .. }) if *current == id);
         let state = if current { self.states.remove(&target) } else { None };
         let Some(State::Sent { action, overtaken, refused_for, .. }) = state else { return None };
         let state = match outcome {
-            // What a newer event shows includes the write, or overwrites it; if it is older, the comparison that follows the
-            // next event finds the same difference, and the API server takes the same write twice.
+            // A newer event includes the write or overwrites it. If the event is older, the next comparison finds the
+            // same difference and repeats the write, which changes nothing.
             Outcome::Taken if overtaken || target.part == Part::Status => return None,
             Outcome::Taken => State::Taken { action },
             Outcome::Conflict if overtaken => return Some(target.object),
-            Outcome::Conflict => State::Conflict { again: now + REST },
+            Outcome::Conflict => State::Conflict { again: now + FIRST_BACKOFF },
             Outcome::Refused(why) => {
-                let rest = refused_for.map_or(REST, |rest| (rest * 2).min(LONGEST_REST));
-                State::Refused { action, rest, again: Some(now + rest), why }
+                let backoff = refused_for.map_or(FIRST_BACKOFF, |backoff| (backoff * 2).min(LONGEST_BACKOFF));
+                State::Refused { action, backoff, again: Some(now + backoff), why }
             }
         };
         self.states.insert(target, state);
         None
     }
 
-    /// When an object is to be looked at again.
-    pub fn look_again_at(&self) -> Option<Instant> {
+    /// When the next object must be published again.
+    pub fn next_due(&self) -> Option<Instant> {
         self.states.values().filter_map(State::again).min()
     }
 
-    /// The objects that are to be looked at again by now.
+    /// The objects that are due to be published again.
     pub fn take_due(&mut self, now: Instant) -> Vec<Object> {
         let due = |state: &State| state.again().is_some_and(|again| again <= now);
         let targets: Vec<Target> = self.states.iter().filter(|(_, state)| due(state)).map(|(t, _)| t.clone()).collect();
@@ -105,7 +105,7 @@ impl Outbox {
         targets.into_iter().map(|target| target.object).collect()
     }
 
-    /// Why the API server refuses what is to be written to an object's metadata or spec, if it does.
+    /// Why the API server refuses the write to an object's metadata or spec, if it does.
     pub fn refusal(&self, object: &Object) -> Option<&str> {
         match self.states.get(&Target::main(object.clone())) {
             Some(State::Refused { why, .. }) => Some(why),
@@ -113,14 +113,14 @@ impl Outbox {
         }
     }
 
-    /// What a target needs now: hands over the write unless it was handed over already or was refused a moment ago, and takes
-    /// back an earlier one that is not wanted any more.
+    /// Sets the write that a target needs now. Sends it unless it was already sent or was just refused. Cancels an
+    /// earlier write that is no longer needed.
     pub fn put(&mut self, target: Target, action: Option<Action>, publisher: &mpsc::UnboundedSender<Write>) {
         let refused_for = match (self.states.get(&target), &action) {
             (None, None) => return,
             (Some(State::Sent { .. }), None) => {
                 self.states.remove(&target);
-                // The publisher lives as long as the term, which ends with the owner of this outbox.
+                // The publisher lives as long as the term, which owns this outbox.
                 let _ = publisher.send(Write { id: self.last, target, action });
                 return;
             }
@@ -134,7 +134,7 @@ impl Outbox {
                 return;
             }
             (Some(State::Refused { action: before, again: Some(_), .. }), Some(now)) if before == now => return,
-            (Some(State::Refused { action: before, rest, .. }), Some(now)) if before == now => Some(*rest),
+            (Some(State::Refused { action: before, backoff, .. }), Some(now)) if before == now => Some(*backoff),
             _ => None,
         };
         if let Some(action) = action {
@@ -145,8 +145,8 @@ impl Outbox {
         }
     }
 
-    /// Whether a status was refused a moment ago. A status holds the time, so that two of the same meaning differ.
-    pub fn rests(&self, target: &Target) -> bool {
+    /// Whether a status was just refused. A status contains timestamps, so equal contents cannot be recognized.
+    pub fn is_backing_off(&self, target: &Target) -> bool {
         matches!(self.states.get(target), Some(State::Refused { again: Some(_), .. }))
     }
 }
@@ -169,7 +169,7 @@ mod tests {
 
     use super::*;
 
-    /// An outbox, and the writes that it has handed over.
+    /// An outbox and the writes that it has sent.
     struct Scene {
         outbox: Outbox,
         publisher: mpsc::UnboundedSender<Write>,
@@ -187,7 +187,7 @@ mod tests {
             Self { outbox: Outbox::default(), publisher, sent, start: Instant::now() }
         }
 
-        /// Offers a write; returns whether it was handed over.
+        /// Puts a write; returns whether it was sent.
         fn offer(&mut self, body: &Value) -> bool {
             self.outbox.put(Target::main(object()), Some(Action::create(body)), &self.publisher);
             self.sent.try_recv().is_ok()
@@ -202,20 +202,20 @@ mod tests {
             self.ended(Outcome::Refused("forbidden".to_owned()))
         }
 
-        fn seen(&mut self, change: Change) -> Option<Object> {
-            self.outbox.seen(&Noticed { object: object(), change })
+        fn observed(&mut self, change: Change) -> Option<Object> {
+            self.outbox.observed(&Observed { object: object(), change })
         }
     }
 
     #[test]
-    fn a_write_is_sent_once_until_the_watch_has_moved_on() {
+    fn a_write_is_sent_once_until_the_watch_shows_the_object() {
         let mut scene = Scene::new();
         assert!(scene.offer(&Value::Null));
-        assert!(!scene.offer(&Value::Null), "it is still on its way");
+        assert!(!scene.offer(&Value::Null), "it is still in flight");
         assert_eq!(scene.ended(Outcome::Taken), None);
-        assert!(!scene.offer(&Value::Null), "it was taken, and is about to be seen");
-        assert_eq!(scene.seen(Change::Decides), None);
-        assert!(scene.offer(&Value::Null), "it was seen and overwritten by somebody");
+        assert!(!scene.offer(&Value::Null), "the watch has not shown it yet");
+        assert_eq!(scene.observed(Change::Decides), None);
+        assert!(scene.offer(&Value::Null), "another writer has overwritten it");
         assert!(scene.offer(&json!(1)), "something else is wanted by now");
         scene.outbox.put(Target::main(object()), None, &scene.publisher);
         assert_eq!(scene.sent.try_recv().unwrap().action, None, "and now nothing");
@@ -223,55 +223,55 @@ mod tests {
     }
 
     #[test]
-    fn after_a_conflict_the_object_is_looked_at_as_soon_as_a_newer_state_is_seen() {
+    fn after_a_conflict_the_object_is_published_again_once_a_newer_version_is_seen() {
         let mut scene = Scene::new();
         assert!(scene.offer(&Value::Null));
         assert_eq!(scene.ended(Outcome::Conflict), None, "nothing newer is known yet");
-        assert_eq!(scene.seen(Change::Nothing), Some(object()), "a newer version is enough");
+        assert_eq!(scene.observed(Change::Nothing), Some(object()), "a newer version is enough");
         assert!(scene.offer(&Value::Null));
-        assert_eq!(scene.seen(Change::Status), None, "its write is on its way");
-        assert_eq!(scene.ended(Outcome::Conflict), Some(object()), "what it conflicts with was seen before");
+        assert_eq!(scene.observed(Change::Status), None, "its write is in flight");
+        assert_eq!(scene.ended(Outcome::Conflict), Some(object()), "the newer version is already known");
         assert!(scene.offer(&Value::Null));
         assert_eq!(scene.ended(Outcome::Conflict), None);
         let start = scene.start;
-        assert_eq!((scene.outbox.look_again_at(), scene.outbox.take_due(start)), (Some(start + REST), vec![]));
-        assert_eq!(scene.outbox.take_due(start + REST), [object()], "no event came");
+        assert_eq!((scene.outbox.next_due(), scene.outbox.take_due(start)), (Some(start + FIRST_BACKOFF), vec![]));
+        assert_eq!(scene.outbox.take_due(start + FIRST_BACKOFF), [object()], "no event came");
         assert!(scene.offer(&Value::Null));
     }
 
     #[test]
-    fn the_end_of_a_write_that_was_replaced_is_not_that_of_its_successor() {
+    fn the_result_of_a_replaced_write_is_ignored() {
         let mut scene = Scene::new();
         assert!(scene.offer(&json!(1)) && scene.offer(&json!(2)));
         let done = |id, outcome| Done { id, target: Target::main(object()), outcome };
         assert_eq!(scene.outbox.ended(done(1, Outcome::Taken), scene.start), None);
-        assert_eq!(scene.seen(Change::Decides), None);
+        assert_eq!(scene.observed(Change::Decides), None);
         assert_eq!(scene.outbox.ended(done(2, Outcome::Conflict), scene.start), Some(object()));
     }
 
     #[test]
-    fn what_was_refused_is_looked_at_again_later_and_later() {
+    fn a_refused_write_is_retried_with_growing_pauses() {
         let mut scene = Scene::new();
         let start = scene.start;
         assert!(scene.offer(&Value::Null));
         assert_eq!((scene.refused(), scene.outbox.refusal(&object())), (None, Some("forbidden")));
         assert!(!scene.offer(&Value::Null), "that would be the same again");
-        assert_eq!(scene.outbox.take_due(start + REST), slice::from_ref(&object()));
-        assert_eq!((scene.outbox.look_again_at(), scene.outbox.take_due(start + REST)), (None, vec![]));
+        assert_eq!(scene.outbox.take_due(start + FIRST_BACKOFF), slice::from_ref(&object()));
+        assert_eq!((scene.outbox.next_due(), scene.outbox.take_due(start + FIRST_BACKOFF)), (None, vec![]));
         assert!(scene.offer(&Value::Null));
         scene.refused();
-        assert_eq!(scene.outbox.look_again_at(), Some(start + REST * 2));
-        assert_eq!(scene.seen(Change::Status), None, "its status is no reason to try again");
-        assert_eq!(scene.seen(Change::Decides), Some(object()), "something about it has changed");
+        assert_eq!(scene.outbox.next_due(), Some(start + FIRST_BACKOFF * 2));
+        assert_eq!(scene.observed(Change::Status), None, "its status is no reason to try again");
+        assert_eq!(scene.observed(Change::Decides), Some(object()), "something about it has changed");
         assert!(scene.offer(&Value::Null));
         scene.refused();
-        assert_eq!(scene.outbox.look_again_at(), Some(start + REST));
+        assert_eq!(scene.outbox.next_due(), Some(start + FIRST_BACKOFF));
         scene.outbox.put(Target::main(object()), None, &scene.publisher);
-        assert_eq!(scene.outbox.look_again_at(), None, "it is not wanted any more");
+        assert_eq!(scene.outbox.next_due(), None, "it is not wanted any more");
     }
 
     #[test]
-    fn the_refusals_of_two_objects_are_told_apart() {
+    fn refusals_of_two_objects_are_kept_apart() {
         let mut scene = Scene::new();
         let other = Target::main(Object::Namespace("shop".into()));
         assert!(scene.offer(&Value::Null));
@@ -280,7 +280,7 @@ mod tests {
         scene.outbox.ended(Done { id: 1, target: Target::main(object()), outcome }, scene.start);
         let outcome = Outcome::Refused("no".to_owned());
         scene.outbox.ended(Done { id: 2, target: other, outcome }, scene.start);
-        let mut due = scene.outbox.take_due(scene.start + REST);
+        let mut due = scene.outbox.take_due(scene.start + FIRST_BACKOFF);
         due.sort();
         assert_eq!(due, [Object::Namespace("shop".into()), object()]);
     }

@@ -1,5 +1,5 @@
-//! The order of writes: what waits, the newest for each target, in order of first arrival; and which targets may not be
-//! written now.
+//! The queue of writes. It holds the newest write for each target, in the order of first arrival, and the targets that
+//! are blocked.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -13,40 +13,40 @@ pub struct Queue {
     urgent: VecDeque<Target>,
     others: VecDeque<Target>,
     waiting: HashMap<Target, (u64, Action)>,
-    /// A write to these is in flight, or rests after a failure.
-    held: HashSet<Target>,
-    /// Those of them whose write is not to be tried again.
-    taken_back: HashSet<Target>,
-    /// For each target whose writes have failed so far: the last rest.
-    waits: HashMap<Target, Duration>,
+    /// Targets with a write in flight or in backoff.
+    blocked: HashSet<Target>,
+    /// Blocked targets whose write must not be retried.
+    cancelled: HashSet<Target>,
+    /// The last backoff of each target whose last attempt failed.
+    backoffs: HashMap<Target, Duration>,
 }
 
 impl Queue {
-    /// Adds a write in place of one for the same target that waits, or takes back one that waits.
+    /// Adds a write, in place of a waiting one for the same target; or cancels a waiting one.
     pub fn put(&mut self, Write { id, target, action }: Write) {
         let Some(action) = action else {
-            // Its place in the order stays and is skipped.
+            // The target stays in the queue and is skipped.
             self.waiting.remove(&target);
-            if self.held.contains(&target) {
-                self.taken_back.insert(target);
+            if self.blocked.contains(&target) {
+                self.cancelled.insert(target);
             }
             return;
         };
-        self.taken_back.remove(&target);
-        if self.waiting.insert(target.clone(), (id, action)).is_none() && !self.held.contains(&target) {
-            self.line_up(target);
+        self.cancelled.remove(&target);
+        if self.waiting.insert(target.clone(), (id, action)).is_none() && !self.blocked.contains(&target) {
+            self.push_back(target);
         }
     }
 
-    /// The next write to start; its target is held until [`Queue::ended`] or [`Queue::again`].
+    /// The next write to start. It blocks its target until [`Queue::ended`] or [`Queue::retry`].
     pub fn take(&mut self) -> Option<Started> {
         loop {
             let target = self.urgent.pop_front().or_else(|| self.others.pop_front())?;
-            if self.held.contains(&target) {
+            if self.blocked.contains(&target) {
                 continue;
             }
             if let Some((id, action)) = self.waiting.remove(&target) {
-                self.held.insert(target.clone());
+                self.blocked.insert(target.clone());
                 return Some(Started { id, target, action });
             }
         }
@@ -54,38 +54,38 @@ impl Queue {
 
     /// A write has ended.
     pub fn ended(&mut self, target: &Target) {
-        self.waits.remove(target);
-        self.let_go(target);
+        self.backoffs.remove(target);
+        self.unblock(target);
     }
 
-    /// How long the write rested after its last failure, if it has failed before.
-    pub(super) fn last_wait(&self, target: &Target) -> Option<Duration> {
-        self.waits.get(target).copied()
+    /// The last backoff of a target, if its last attempt failed.
+    pub(super) fn last_backoff(&self, target: &Target) -> Option<Duration> {
+        self.backoffs.get(target).copied()
     }
 
-    /// A write has failed and rests: its target stays held.
-    pub(super) fn rest(&mut self, target: &Target, wait: Duration) {
-        self.waits.insert(target.clone(), wait);
+    /// A write has failed. Its target stays blocked during the backoff.
+    pub(super) fn back_off(&mut self, target: &Target, wait: Duration) {
+        self.backoffs.insert(target.clone(), wait);
     }
 
-    /// A write has rested, and is next again unless a newer one has come for its target, or it was taken back.
-    pub fn again(&mut self, Started { id, target, action }: Started) {
-        if !self.taken_back.contains(&target) {
+    /// The backoff of a write has ended. It is queued again unless it was replaced or cancelled.
+    pub fn retry(&mut self, Started { id, target, action }: Started) {
+        if !self.cancelled.contains(&target) {
             self.waiting.entry(target.clone()).or_insert((id, action));
         }
-        self.let_go(&target);
+        self.unblock(&target);
     }
 
-    fn let_go(&mut self, target: &Target) {
-        self.held.remove(target);
-        self.taken_back.remove(target);
+    fn unblock(&mut self, target: &Target) {
+        self.blocked.remove(target);
+        self.cancelled.remove(target);
         if self.waiting.contains_key(target) {
-            self.line_up(target.clone());
+            self.push_back(target.clone());
         }
     }
 
-    /// Node agents wait for IP objects and for what a Subnet's status says is in force.
-    fn line_up(&mut self, target: Target) {
+    /// Node agents wait for IP objects and for the status of Subnets. These and the few writes to Nodes go first.
+    fn push_back(&mut self, target: Target) {
         let urgent = match (&target.object, target.part) {
             (Object::Ip(_) | Object::Node(_) | Object::Subnet(_), _) => true,
             (Object::Pod(_) | Object::Namespace(_) | Object::IpPool(_) | Object::StatefulSet(_), _) => false,
@@ -116,8 +116,8 @@ mod tests {
         Write { id: 2, target: target.clone(), action: Some(Action::merge(&Value::Null)) }
     }
 
-    fn taken(write: Write) -> Option<Started> {
-        Some(Started { id: write.id, target: write.target, action: write.action.unwrap() })
+    fn started(write: Write) -> Started {
+        Started { id: write.id, target: write.target, action: write.action.unwrap() }
     }
 
     fn nothing(target: &Target) -> Write {
@@ -125,61 +125,61 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_write_replaces_one_that_waits_and_follows_one_that_runs() {
+    fn a_newer_write_replaces_a_waiting_one_and_follows_a_running_one() {
         let mut queue = Queue::default();
         let (a, b) = (ip("a"), ip("b"));
         queue.put(create(&a));
         queue.put(patch(&b));
         queue.put(patch(&a));
-        assert_eq!(queue.take(), taken(patch(&a)), "the older one for `a` never starts");
+        assert_eq!(queue.take(), Some(started(patch(&a))), "the older one for `a` never starts");
         queue.put(create(&a));
-        assert_eq!(queue.take(), taken(patch(&b)));
-        assert_eq!(queue.take(), None, "`a` runs, so its next write waits");
+        assert_eq!(queue.take(), Some(started(patch(&b))));
+        assert_eq!(queue.take(), None, "`a` runs, so its next write backoffs");
         queue.ended(&a);
-        assert_eq!(queue.take(), taken(create(&a)));
+        assert_eq!(queue.take(), Some(started(create(&a))));
     }
 
     #[test]
-    fn a_write_that_is_taken_back_never_starts_and_its_target_can_be_written_again() {
+    fn a_cancelled_write_never_starts_and_its_target_can_be_written_again() {
         let mut queue = Queue::default();
         let (a, b) = (ip("a"), ip("b"));
         for write in [create(&a), create(&b), nothing(&a)] {
             queue.put(write);
         }
-        assert_eq!(queue.take(), taken(create(&b)));
+        assert_eq!(queue.take(), Some(started(create(&b))));
         assert_eq!(queue.take(), None);
         queue.put(patch(&a));
         queue.put(nothing(&a));
         queue.put(create(&a));
-        assert_eq!((queue.take(), queue.take()), (taken(create(&a)), None), "once, though it waited twice");
+        assert_eq!((queue.take(), queue.take()), (Some(started(create(&a))), None), "once, though it waited twice");
         queue.put(nothing(&a));
-        queue.again(taken(create(&a)).unwrap());
+        queue.retry(started(create(&a)));
         assert_eq!(queue.take(), None, "it was taken back while it rested");
     }
 
     #[test]
-    fn a_starting_pod_is_served_before_users_read_of_it() {
+    fn writes_that_a_starting_pod_needs_go_first() {
         let mut queue = Queue::default();
         let pod = Target::main(Object::Pod("a.ns".into()));
         queue.put(patch(&pod));
         queue.put(create(&ip("a.ns")));
-        assert_eq!(queue.take(), taken(create(&ip("a.ns"))));
-        assert_eq!(queue.take(), taken(patch(&pod)));
+        assert_eq!(queue.take(), Some(started(create(&ip("a.ns")))));
+        assert_eq!(queue.take(), Some(started(patch(&pod))));
     }
 
     #[test]
-    fn a_write_that_rests_gives_way_to_a_newer_one_which_rests_longer() {
+    fn a_newer_write_replaces_one_in_backoff_and_keeps_the_backoff() {
         let mut queue = Queue::default();
         let a = ip("a");
         queue.put(create(&a));
         let write = queue.take().unwrap();
-        queue.rest(&a, Duration::from_secs(1));
+        queue.back_off(&a, Duration::from_secs(1));
         queue.put(patch(&a));
         assert_eq!(queue.take(), None, "the API server has just failed it");
-        queue.again(write);
-        assert_eq!(queue.take(), taken(patch(&a)));
-        assert_eq!(queue.last_wait(&a), Some(Duration::from_secs(1)), "the next rest is a longer one");
+        queue.retry(write);
+        assert_eq!(queue.take(), Some(started(patch(&a))));
+        assert_eq!(queue.last_backoff(&a), Some(Duration::from_secs(1)), "the next rest is a longer one");
         queue.ended(&a);
-        assert_eq!(queue.last_wait(&a), None);
+        assert_eq!(queue.last_backoff(&a), None);
     }
 }

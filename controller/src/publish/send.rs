@@ -1,4 +1,4 @@
-//! One request to the API server for one write.
+//! Sends one write as one request to the API server.
 
 use std::fmt::Debug;
 
@@ -13,16 +13,16 @@ use serde_json::value::RawValue;
 use super::{Action, Body, FIELD_MANAGER, Part, Target};
 use crate::cluster::Object;
 
-/// Why a write was not taken.
+/// Why a write failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The object is gone, exists already, or is in another state than the write names.
+    /// The object does not exist, already exists, or has another version than the write names.
     Conflict,
-    /// The API server refuses what was written.
+    /// The API server refuses the content.
     Refused(String),
-    /// A retry may help.
+    /// A temporary failure of this write.
     Passing(String),
-    /// It does not concern this write alone: the API server does not answer, or asks for fewer requests.
+    /// A failure that concerns all writes: the API server does not answer or throttles requests.
     Away(String),
 }
 
@@ -42,7 +42,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// Tries the write once.
+/// Sends the write once.
 pub(super) async fn once(client: &Client, target: &Target, action: &Action) -> Result<(), Failure> {
     let client = client.clone();
     let name = match &target.object {
@@ -54,16 +54,17 @@ pub(super) async fn once(client: &Client, target: &Target, action: &Action) -> R
         Object::Namespace(name) => return Ok(metadata(&Api::<Namespace>::all(client), name, action).await?),
         Object::Subnet(name) | Object::IpPool(name) | Object::Ip(name) | Object::StatefulSet(name) => name,
     };
-    Ok(match &target.object {
+    match &target.object {
         Object::Subnet(_) => whole(&Api::<Subnet>::all(client), name, target.part, action).await?,
         Object::IpPool(_) => whole(&Api::<IpPool>::all(client), name, target.part, action).await?,
         Object::Ip(_) => whole(&Api::<Ip>::all(client), name, target.part, action).await?,
-        // Nothing of ours is written to the others.
+        // The controller writes nothing to other kinds.
         _ => {}
-    })
+    }
+    Ok(())
 }
 
-/// Patches metadata alone; the answer is metadata too, a tenth of the object.
+/// Patches only the metadata. The response contains only metadata, which is much smaller than the object.
 async fn metadata<K>(api: &Api<K>, name: &str, action: &Action) -> Result<(), Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,

@@ -1,4 +1,4 @@
-//! The publisher and an API server that answers as a test says. Time is tokio's own, so that nothing is waited for.
+//! Tests of the publisher with a mock API server and tokio's paused time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,8 +8,9 @@ use kube::client::Body;
 use serde_json::json;
 
 use super::*;
+use crate::cluster::Object;
 
-/// Hands over writes to a publisher whose API server answers by the path of a request.
+/// A publisher that was given these writes. `answer` maps the path of a request to a response.
 fn published(
     writes: impl IntoIterator<Item = Target>,
     answer: impl Fn(&str) -> Result<StatusCode, &'static str> + Clone + Send + 'static,
@@ -50,7 +51,7 @@ async fn next(publisher: &mut Publisher) -> (Target, Outcome) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn writes_that_fail_over_and_over_hold_up_no_other() {
+async fn failing_writes_do_not_delay_others() {
     let failing = (0..IN_FLIGHT * 2).map(|at| ip(&format!("failing-{at}")));
     let mut publisher = published(failing.chain([ip("good")]), |path| {
         Ok(if path.contains("failing") { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK })
@@ -59,7 +60,7 @@ async fn writes_that_fail_over_and_over_hold_up_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_api_server_that_is_away_is_tried_every_few_seconds_and_everything_is_written_once_it_is_back() {
+async fn everything_is_written_after_an_outage_with_few_attempts_during_it() {
     let (began, tries) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
     let away = Duration::from_mins(1);
     let counted = Arc::clone(&tries);
@@ -71,7 +72,7 @@ async fn an_api_server_that_is_away_is_tried_every_few_seconds_and_everything_is
     for _ in 0..count {
         assert_eq!(next(&mut publisher).await.1, Outcome::Taken);
     }
-    assert!(began.elapsed() < away + LONGEST_WAIT * 2, "{:?}", began.elapsed());
+    assert!(began.elapsed() < away + LONGEST_BACKOFF * 2, "{:?}", began.elapsed());
     let tries = tries.load(Ordering::Relaxed);
     assert!(tries < count + IN_FLIGHT * 26, "{tries}: in a minute 5 short pauses and 19 of 3 s");
 }
@@ -82,7 +83,7 @@ async fn refusals_and_conflicts_are_reported() {
         (StatusCode::FORBIDDEN, Outcome::Refused("no".to_owned())),
         (StatusCode::UNPROCESSABLE_ENTITY, Outcome::Refused("no".to_owned())),
         (StatusCode::CONFLICT, Outcome::Conflict),
-        // What is to be deleted is gone.
+        // The object to delete is already gone.
         (StatusCode::NOT_FOUND, Outcome::Taken),
     ] {
         let mut publisher = published([ip("a")], move |_| Ok(code));
@@ -90,7 +91,7 @@ async fn refusals_and_conflicts_are_reported() {
     }
 }
 
-/// A publisher, how many requests it has made, and the way to change its standing.
+/// A publisher, the number of its requests, and the sender of its standing.
 fn counting(standing: Standing) -> (Publisher, Arc<AtomicUsize>, watch::Sender<Standing>) {
     let requests = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&requests);
@@ -103,14 +104,14 @@ fn counting(standing: Standing) -> (Publisher, Arc<AtomicUsize>, watch::Sender<S
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_written_after_the_lease_has_run_out_until_it_is_confirmed_again() {
+async fn nothing_is_written_between_the_expiry_of_the_lease_and_its_renewal() {
     let leading =
         |seconds| Standing::Leading { asked: Instant::now(), until: Instant::now() + Duration::from_secs(seconds) };
     let (publisher, requests, standing) = counting(leading(15));
     publisher.writes.send(delete(ip("a"))).unwrap();
     sleep(Duration::from_secs(1)).await;
     assert_eq!(requests.load(Ordering::Relaxed), 1);
-    // The process is paused, or the API server does not confirm.
+    // The process is suspended, or the Lease is not renewed.
     sleep(Duration::from_secs(20)).await;
     publisher.writes.send(delete(ip("b"))).unwrap();
     sleep(Duration::from_secs(1)).await;
@@ -121,7 +122,7 @@ async fn nothing_is_written_after_the_lease_has_run_out_until_it_is_confirmed_ag
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_is_dropped_with_the_publisher() {
+async fn queued_writes_are_dropped_with_the_publisher() {
     let until = Instant::now() + Duration::from_secs(15);
     let (publisher, requests, _standing) = counting(Standing::Leading { asked: Instant::now(), until });
     for at in 0..IN_FLIGHT * 2 {
@@ -130,6 +131,6 @@ async fn what_waits_is_dropped_with_the_publisher() {
     sleep(Duration::from_secs(1)).await;
     assert_eq!(requests.load(Ordering::Relaxed), IN_FLIGHT);
     drop(publisher);
-    sleep(Duration::from_secs(60)).await;
+    sleep(Duration::from_mins(1)).await;
     assert_eq!(requests.load(Ordering::Relaxed), IN_FLIGHT);
 }

@@ -1,5 +1,5 @@
-//! The conditions of a Subnet and of an IPPool: `Validated`, `Ready`, `Error`, as kube-ovn names them; and `Unserved` for
-//! what a Subnet asks for and this version does not do.
+//! The conditions of a Subnet and of an IPPool: `Validated`, `Ready` and `Error` as in kube-ovn, and `Unserved` for
+//! fields of a Subnet that this version does not support.
 
 use api::Condition;
 use jiff::Timestamp;
@@ -8,9 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::engine::{PoolVerdict, Verdict};
 
 /// A condition's status, reason and message.
-type Said = (String, String, String);
+type ConditionState = (String, String, String);
 
-/// The conditions of a Subnet. It is ready once its finalizer protects it.
+/// The conditions of a Subnet. It is ready once it has its finalizer.
 pub(super) fn of_subnet(
     verdict: &Verdict,
     protected: bool,
@@ -21,41 +21,41 @@ pub(super) fn of_subnet(
     let found = match verdict {
         Verdict::Valid if !protected => {
             let message = "its finalizer is being added";
-            (said(true, "Valid", ""), said(false, "FinalizerPending", message), said(false, "Valid", ""))
+            (state(true, "Valid", ""), state(false, "FinalizerPending", message), state(false, "Valid", ""))
         }
         Verdict::Valid | Verdict::Foreign => {
-            (said(true, "Valid", ""), said(true, "InForce", ""), said(false, "Valid", ""))
+            (state(true, "Valid", ""), state(true, "InForce", ""), state(false, "Valid", ""))
         }
         Verdict::Invalid { reason, message } => {
-            (said(false, reason, message), said(false, reason, message), said(true, reason, message))
+            (state(false, reason, message), state(false, reason, message), state(true, reason, message))
         }
         Verdict::Held { message } => {
-            (said(true, "Valid", ""), said(false, "AddressesInUse", message), said(true, "AddressesInUse", message))
+            (state(true, "Valid", ""), state(false, "AddressesInUse", message), state(true, "AddressesInUse", message))
         }
-        Verdict::Released => (said(true, "Valid", ""), said(false, "Deleting", ""), said(false, "Deleting", "")),
+        Verdict::Released => (state(true, "Valid", ""), state(false, "Deleting", ""), state(false, "Deleting", "")),
     };
-    let unserved = unserved.map(|message| said(true, "FieldsNotServed", &message));
+    let unserved = unserved.map(|message| state(true, "FieldsNotServed", &message));
     conditions(found, unserved, before, now)
 }
 
-/// The conditions that say what was found about an IPPool.
+/// The conditions of an IPPool.
 pub(super) fn of_pool(verdict: &PoolVerdict, before: &[Condition], now: Timestamp) -> Vec<Condition> {
-    let said = match verdict {
-        PoolVerdict::Valid => (said(true, "Valid", ""), said(true, "InForce", ""), said(false, "Valid", "")),
+    let found = match verdict {
+        PoolVerdict::Valid => (state(true, "Valid", ""), state(true, "InForce", ""), state(false, "Valid", "")),
         PoolVerdict::Partly { reason, message } => {
-            (said(false, reason, message), said(true, "InForce", message), said(false, "Valid", ""))
+            (state(false, reason, message), state(true, "InForce", message), state(false, "Valid", ""))
         }
         PoolVerdict::Invalid { reason, message } => {
-            (said(false, reason, message), said(false, reason, message), said(true, reason, message))
+            (state(false, reason, message), state(false, reason, message), state(true, reason, message))
         }
     };
-    conditions(said, None, before, now)
+    conditions(found, None, before, now)
 }
 
-/// A condition that is the same as before keeps its times.
+/// Builds the conditions. An unchanged condition keeps its times.
 fn conditions(
-    (validated, ready, error): (Said, Said, Said),
-    unserved: Option<Said>,
+    (validated, ready, error): (ConditionState, ConditionState, ConditionState),
+    unserved: Option<ConditionState>,
     before: &[Condition],
     now: Timestamp,
 ) -> Vec<Condition> {
@@ -78,7 +78,7 @@ fn conditions(
     conditions.collect()
 }
 
-fn said(status: bool, reason: &str, message: &str) -> Said {
+fn state(status: bool, reason: &str, message: &str) -> ConditionState {
     let status = if status { "True" } else { "False" };
     (status.to_owned(), reason.to_owned(), message.to_owned())
 }

@@ -1,7 +1,7 @@
-//! How full a subnet or a pool is, as their statuses say it.
+//! The usage fields in the statuses of a subnet and a pool.
 
-/// Fills in the eight counts and ranges of a status, if there is anything to count. Both statuses have the same fields, but
-/// JSON spells them differently (`v4usingIPs`, `v4UsingIPs`), so they have no type in common.
+/// Fills in the eight usage fields of a status, if the usage is known. The two status types have the same fields, but
+/// different names in JSON (`v4usingIPs`, `v4UsingIPs`), so they share no type.
 macro_rules! fill {
     ($status:ident, $full:expr) => {
         if let Some((usage, ranges)) = $full {
@@ -18,7 +18,8 @@ macro_rules! fill {
 }
 pub(super) use fill;
 
-/// The API has floats here: an IPv6 network has more addresses than an integer of JSON holds.
+/// Converts a count to a float, which the API uses because an IPv6 network has more addresses than a JSON integer
+/// holds.
 #[allow(clippy::cast_precision_loss)]
 pub(super) fn count(addresses: u128) -> f64 {
     addresses as f64

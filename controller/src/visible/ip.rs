@@ -1,4 +1,4 @@
-//! IP objects: one for each port that holds an address, and none besides. Node agents take a pod's addresses from here.
+//! IP objects: exactly one for each port that holds an address. Node agents read pods' addresses from them.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use crate::cluster::{Cluster, IpRecord, STATEFUL_SET};
 use crate::engine::Engine;
 use crate::publish::{Action, Precondition};
 
-/// kube-ovn's finalizers on IP objects, in its current and its older name. The controller needs none.
+/// kube-ovn's current and older finalizers on IP objects. This controller needs none.
 const FINALIZERS: [&str; 2] = [FINALIZER, "kube-ovn-controller"];
 
 pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Action> {
     let reserved = engine.is_reserved(name);
-    let (spec, seen) = match (wanted(engine, cluster, name), cluster.ips.get(name)) {
+    let (spec, current) = match (wanted(engine, cluster, name), cluster.ips.get(name)) {
         (None, None) => return None,
         (Some(spec), None) => {
             return Some(Action::create(&json!({
@@ -23,43 +23,43 @@ pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Ac
                 "metadata": { "name": name, "labels": labels(&spec, reserved) }, "spec": spec,
             })));
         }
-        (spec, Some(seen)) => (spec, seen),
+        (spec, Some(current)) => (spec, current),
     };
     match spec {
-        // A record that somebody deleted while it is in use is let go, and made again once it is gone.
-        _ if seen.terminating => without_our_finalizers(seen),
-        // The pod is gone, and what the record says of it is kept as it was.
+        // If a user deletes the IP of a port in use, let it go and create it again later.
+        _ if current.terminating => without_our_finalizers(current),
+        // The pod is gone; the spec stays as it was.
         Some(_) if reserved => {
             let labels = json!({ IP_RESERVED_LABEL: "true" });
-            (seen.reserved != Some(true)).then(|| patch(seen, json!({ "labels": labels }), None))
+            (current.reserved != Some(true)).then(|| patch(current, json!({ "labels": labels }), None))
         }
-        Some(spec) if seen.spec != spec || !seen.labelled || seen.reserved != Some(false) => {
-            Some(patch(seen, json!({ "labels": labels(&spec, reserved) }), Some(spec)))
+        Some(spec) if current.spec != spec || !current.labelled || current.reserved != Some(false) => {
+            Some(patch(current, json!({ "labels": labels(&spec, reserved) }), Some(spec)))
         }
-        None if is_ours(seen) => {
-            Some(Action::Delete(Precondition { uid: seen.uid.clone(), version: seen.version.clone() }))
+        None if is_ours(current) => {
+            Some(Action::Delete(Precondition { uid: current.uid.clone(), version: current.version.clone() }))
         }
         _ => None,
     }
 }
 
-/// A patch of this very state of the record: what was decided on another one does not hold.
-fn patch(seen: &IpRecord, mut metadata: Value, spec: Option<IpSpec>) -> Action {
-    metadata["uid"] = json!(seen.uid);
-    metadata["resourceVersion"] = json!(seen.version);
+/// A patch that the API server applies only to this version of the object.
+fn patch(current: &IpRecord, mut metadata: Value, spec: Option<IpSpec>) -> Action {
+    metadata["uid"] = json!(current.uid);
+    metadata["resourceVersion"] = json!(current.version);
     match spec {
         Some(spec) => Action::merge(&json!({ "metadata": metadata, "spec": spec })),
         None => Action::merge(&json!({ "metadata": metadata })),
     }
 }
 
-/// Takes kube-ovn's finalizers off; those of others stay.
-fn without_our_finalizers(seen: &IpRecord) -> Option<Action> {
-    let others: Vec<&String> = seen.finalizers.iter().filter(|name| !FINALIZERS.contains(&name.as_str())).collect();
-    (others.len() < seen.finalizers.len()).then(|| patch(seen, json!({ "finalizers": others }), None))
+/// Removes kube-ovn's finalizers and keeps others.
+fn without_our_finalizers(current: &IpRecord) -> Option<Action> {
+    let others: Vec<&String> = current.finalizers.iter().filter(|name| !FINALIZERS.contains(&name.as_str())).collect();
+    (others.len() < current.finalizers.len()).then(|| patch(current, json!({ "finalizers": others }), None))
 }
 
-/// What the IP shall say; `None` when no port of that name holds an address.
+/// The wanted spec of an IP. `None` if no port of that name holds an address.
 fn wanted(engine: &Engine, cluster: &Cluster, name: &str) -> Option<IpSpec> {
     let (subnet, lease) = engine.lease(name)?;
     let pod = || pod_holder(cluster, name).or_else(|| engine.is_reserved(name).then(|| expected(name))?);
@@ -72,7 +72,7 @@ fn labels(spec: &IpSpec, reserved: bool) -> BTreeMap<String, String> {
     labels.chain([(IP_RESERVED_LABEL.to_owned(), reserved.to_string())]).collect()
 }
 
-/// A stateful set's pod that is gone and expected back.
+/// The spec for the pod of a stateful set that is gone and expected to return.
 fn expected(port: &str) -> Option<IpSpec> {
     let (pod, namespace) = api::pod_of_port(port)?;
     let (pod_name, namespace) = (pod.to_owned(), namespace.to_owned());
@@ -97,10 +97,11 @@ fn node_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {
     Some(IpSpec { pod_name: node.to_owned(), node_name: node.to_owned(), pod_uid, ..IpSpec::default() })
 }
 
-/// Records of other shapes (another provider's, a virtual address) are none of ours and stay.
-fn is_ours(seen: &IpRecord) -> bool {
-    let IpSpec { pod_name, namespace, node_name, .. } = &seen.spec;
-    let pod_shape = !namespace.is_empty() && *seen.name == *api::pod_port(pod_name, namespace);
-    let node_shape = namespace.is_empty() && *seen.name == *api::node_port(node_name);
+/// Whether an IP has the name of a pod's or a node's port. Others, for example of another provider or of a virtual IP,
+/// are not changed.
+fn is_ours(current: &IpRecord) -> bool {
+    let IpSpec { pod_name, namespace, node_name, .. } = &current.spec;
+    let pod_shape = !namespace.is_empty() && *current.name == *api::pod_port(pod_name, namespace);
+    let node_shape = namespace.is_empty() && *current.name == *api::node_port(node_name);
     pod_shape || node_shape
 }

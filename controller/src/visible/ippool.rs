@@ -1,5 +1,5 @@
-//! An IPPool: its status. We need no finalizer, since who holds an address of a pool keeps it when the pool goes; one that a
-//! kube-ovn before us has left is taken off.
+//! An IPPool: its status, and the removal of kube-ovn's finalizer. This controller needs no finalizer, because a
+//! deleted pool does not affect the pods that have its addresses.
 
 use api::{FINALIZER, IpPoolStatus, PoolInForce};
 use serde_json::json;
@@ -31,10 +31,10 @@ pub(super) fn in_force_differs(engine: &Engine, cluster: &Cluster, name: &str) -
 }
 
 pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::Timestamp) -> Option<Action> {
-    let (seen, found) = (cluster.pools.get(name)?, engine.pool(name)?);
-    let before = seen.status.clone().unwrap_or_default();
+    let (pool, decided) = (cluster.pools.get(name)?, engine.pool(name)?);
+    let before = pool.status.clone().unwrap_or_default();
     let mut status = IpPoolStatus {
-        conditions: conditions::of_pool(&found.verdict, &before.conditions, now),
+        conditions: conditions::of_pool(&decided.verdict, &before.conditions, now),
         in_force: in_force(engine, name),
         ..IpPoolStatus::default()
     };
@@ -42,6 +42,6 @@ pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::
     if status == before {
         return None;
     }
-    let patch = json!({ "metadata": { "uid": seen.metadata.uid }, "status": status });
+    let patch = json!({ "metadata": { "uid": pool.metadata.uid }, "status": status });
     Some(Action::merge(&patch))
 }

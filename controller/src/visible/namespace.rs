@@ -1,4 +1,4 @@
-//! A Namespace's annotations, which show what it is bound to.
+//! The annotations of a Namespace, which show its subnet and pools.
 
 use std::collections::BTreeMap;
 
@@ -9,27 +9,27 @@ use crate::cluster::Cluster;
 use crate::engine::{Engine, wishes_for_pools};
 use crate::publish::Action;
 
-/// Shows what the namespace is bound to. While it asks for a subnet that does not list it yet, and while its annotations
-/// cannot be read, they stay as their author wrote them.
+/// The write that updates the annotations. There is none while the namespace has an open wish or its annotations cannot
+/// be read, so that the user's annotations stay.
 pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Action> {
     let namespace = cluster.namespaces.get(name)?;
     if namespace.terminating || engine.open_wish(namespace).is_some() {
         return None;
     }
     let subnet = engine.subnet_of(cluster, &namespace.name).ok()?;
-    let mut said: BTreeMap<String, Option<String>> =
+    let mut annotations: BTreeMap<String, Option<String>> =
         bound_to(&[engine.subnet(&subnet)?]).into_iter().map(|(key, value)| (key, Some(value))).collect();
-    if let Some(switch) = said.get(LOGICAL_SWITCH).cloned() {
-        said.insert(BOUND_SUBNET.to_owned(), switch);
+    if let Some(switch) = annotations.get(LOGICAL_SWITCH).cloned() {
+        annotations.insert(BOUND_SUBNET.to_owned(), switch);
     }
     let pools = engine.pools_that_list(&namespace.name);
-    // What its author asks for stays, until it is what holds anyway.
+    // A user's wish stays until it equals the binding.
     if !wishes_for_pools(namespace) || namespace.annotations.get(IP_POOL) == pools.as_ref() {
-        said.extend([IP_POOL, BOUND_IP_POOL].map(|key| (key.to_owned(), pools.clone())));
+        annotations.extend([IP_POOL, BOUND_IP_POOL].map(|key| (key.to_owned(), pools.clone())));
     }
-    if said.iter().all(|(key, value)| namespace.annotations.get(key) == value.as_ref()) {
+    if annotations.iter().all(|(key, value)| namespace.annotations.get(key) == value.as_ref()) {
         return None;
     }
-    let patch = json!({ "metadata": { "uid": namespace.uid, "annotations": said } });
+    let patch = json!({ "metadata": { "uid": namespace.uid, "annotations": annotations } });
     Some(Action::merge(&patch))
 }

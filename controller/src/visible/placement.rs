@@ -1,5 +1,4 @@
-//! The annotations of a Pod and of a Node: the place that it has in a subnet. They are for users and tools to read; node
-//! agents read IP objects.
+//! The network annotations of a Pod and of a Node, for users and tools. Node agents read IP objects instead.
 
 use api::annotations::CHASSIS;
 use api::{Addresses, Family, FieldError, Placement, SubnetDef};
@@ -15,8 +14,11 @@ pub(super) fn of_pod(engine: &Engine, cluster: &Cluster, port: &str) -> Option<A
     let (subnet, lease) = engine.lease_of(pod)?;
     let subnet = engine.subnet(subnet)?;
     // A running pod keeps the gateway that it was given.
-    let gateway = engine.given(port).and_then(|given| overlay(subnet.gateway, given)).unwrap_or(subnet.gateway);
-    let place = news(subnet, gateway, lease, &pod.net)?;
+    let gateway = engine
+        .gateway_given_to(port)
+        .and_then(|given| replace_families(subnet.gateway, given))
+        .unwrap_or(subnet.gateway);
+    let place = placement_change(subnet, gateway, lease, &pod.net)?;
     Some(annotate(&pod.uid, &json!(place.pod_annotations())))
 }
 
@@ -25,7 +27,7 @@ pub(super) fn of_node(engine: &Engine, cluster: &Cluster, name: &str) -> Option<
     let port = node.port();
     let place = engine.lease(&port).and_then(|(subnet, lease)| {
         let subnet = engine.subnet(subnet)?;
-        news(subnet, subnet.gateway, lease, &node.net)
+        placement_change(subnet, subnet.gateway, lease, &node.net)
     });
     let mut annotations = place.map(|place| place.node_annotations(&port)).unwrap_or_default();
     let chassis = cluster.reports.get(name).map(|chassis| &chassis.id);
@@ -35,32 +37,32 @@ pub(super) fn of_node(engine: &Engine, cluster: &Cluster, name: &str) -> Option<
     (!annotations.is_empty()).then(|| annotate(&node.uid, &json!(annotations)))
 }
 
-/// The place that a lease in a subnet is, unless the object says just that already.
-fn news(
+/// The placement of a lease, unless the annotations already show it.
+fn placement_change(
     subnet: &SubnetDef,
     gateway: Addresses,
     lease: Lease,
-    said: &Result<Option<Placement>, FieldError>,
+    annotated: &Result<Option<Placement>, FieldError>,
 ) -> Option<Placement> {
     let place = Placement {
         switch: subnet.name.clone(),
         ips: lease.ips,
         mac: lease.mac,
-        // The whole subnet's, also for a pod of one family, as kube-ovn has it.
+        // Both networks of a dual-stack subnet, even for a pod of one family, as in kube-ovn.
         cidrs: subnet.cidrs,
         gateway,
         complete: true,
     };
-    (said.as_ref().ok().and_then(Option::as_ref) != Some(&place)).then_some(place)
+    (annotated.as_ref().ok().and_then(Option::as_ref) != Some(&place)).then_some(place)
 }
 
-/// The current gateways, with those of `given` in place of their families'.
-fn overlay(current: Addresses, given: Addresses) -> Option<Addresses> {
+/// The current gateways, replaced by those of `given` for its families.
+fn replace_families(current: Addresses, given: Addresses) -> Option<Addresses> {
     let family = |family| given.get(family).or(current.get(family)).copied();
     Addresses::from_options(family(Family::V4), family(Family::V6))
 }
 
-/// With the uid, so that a namesake is not told.
+/// A patch with the uid, so that it does not apply to another object of the same name.
 fn annotate(uid: &str, annotations: &Value) -> Action {
     Action::merge(&json!({ "metadata": { "uid": uid, "annotations": annotations } }))
 }

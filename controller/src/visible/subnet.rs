@@ -1,4 +1,4 @@
-//! A Subnet: its finalizer, the namespaces that ask for it, the defaults of its spec, and its status.
+//! A Subnet: its finalizer, its list of namespaces, the defaults in its spec, and its status.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::engine::{Engine, NewSubnet, Verdict};
 use crate::publish::{Action, FIELD_MANAGER};
 
-/// The write to a Subnet's metadata and spec.
+/// The write to the metadata and spec of a Subnet.
 pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &Arc<str>) -> Option<Action> {
     let Some(subnet) = cluster.subnets.get(name) else {
         return new(engine, name).map(|spec| {
@@ -25,8 +25,8 @@ pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &Arc<str>) -> Opti
     edit(engine, subnet).or_else(|| defaults(engine, subnet))
 }
 
-/// The spec of a Subnet to make: the default and the join subnet are made when they are missing, and one that namespaces ask
-/// for is made as the first of them describes it.
+/// The spec of a missing Subnet that must be created: the default subnet, the join subnet, or one that namespaces ask
+/// for. The latter has the spec of the first such namespace.
 fn new(engine: &Engine, name: &str) -> Option<SubnetSpec> {
     let install = engine.install();
     if *name == *install.default_subnet {
@@ -52,7 +52,7 @@ fn spec_of(net: &NewSubnet, default: bool) -> SubnetSpec {
     }
 }
 
-/// A spec with the fields filled in that its author left open, as far as it makes sense.
+/// Fills in the defaults of a spec, if it is valid.
 fn complete(mut spec: SubnetSpec) -> SubnetSpec {
     let Ok(def) = SubnetDef::parse(&Subnet::new("", spec.clone())) else { return spec };
     spec.cidr_block = def.cidrs.to_string();
@@ -65,7 +65,7 @@ fn complete(mut spec: SubnetSpec) -> SubnetSpec {
     spec
 }
 
-/// `excludeIps` with the gateways in it, as kube-ovn writes it.
+/// `excludeIps` with the gateways added, as in kube-ovn.
 fn excluded(written: &[String], gateway: &Addresses) -> Vec<String> {
     let ranges: Vec<IpRange> =
         written.iter().flat_map(|entry| entry.split(',')).filter_map(|part| part.parse().ok()).collect();
@@ -73,9 +73,9 @@ fn excluded(written: &[String], gateway: &Addresses) -> Vec<String> {
     written.iter().cloned().chain(gateway.iter().filter(open).map(ToString::to_string)).collect()
 }
 
-/// What changes lists of others, or fields of theirs: the finalizer, the namespaces that ask for the subnet, and once, along
-/// with the finalizer, the canonical form of the networks and the gateways among the excluded addresses. It names the
-/// version of the object, so that nobody's edit is overwritten.
+/// The patch of fields and lists that other clients also write: the finalizer and the list of namespaces. Together with
+/// the finalizer, it once writes the networks in canonical form and adds the gateways to `excludeIps`. It contains the
+/// resource version, so that it does not overwrite a concurrent edit.
 fn edit(engine: &Engine, subnet: &Subnet) -> Option<Action> {
     let name = subnet.metadata.name.as_deref()?;
     let verdict = engine.verdict(name)?;
@@ -83,8 +83,9 @@ fn edit(engine: &Engine, subnet: &Subnet) -> Option<Action> {
     let ours = has_finalizer(subnet);
     let (mut metadata, mut spec) = (Map::new(), Map::new());
     match verdict {
-        // Node agents are told first that nothing is in force any more; then an object that vanishes while its status says
-        // otherwise was deleted by force. Of a foreign subnet, what is in force shows that the finalizer is ours.
+        // The finalizer is removed only after the status shows that nothing is in force. So an object that disappears
+        // with something in force was deleted by force. A foreign subnet has our finalizer only if its status shows
+        // something in force.
         Verdict::Released if ours && !shows_in_force(subnet) => {
             let others: Vec<&String> = finalizers.iter().filter(|finalizer| *finalizer != FINALIZER).collect();
             metadata.insert("finalizers".into(), json!(others));
@@ -103,7 +104,7 @@ fn edit(engine: &Engine, subnet: &Subnet) -> Option<Action> {
             }
             if let Some(def) = engine.subnet(name).filter(|_| *verdict == Verdict::Valid) {
                 for (field, written, default) in texts(&subnet.spec, def) {
-                    // `protocol` says nothing by itself, so that it follows an edit of the networks.
+                    // `protocol` is derived from the networks, so it follows their edits.
                     let follows = field == "protocol" && written.is_some_and(|text| *text != default);
                     if follows || written.is_some_and(|text| text.trim().is_empty()) {
                         spec.insert(field.to_owned(), json!(default));
@@ -137,7 +138,7 @@ fn adopt(spec: &mut Map<String, Value>, written: &SubnetSpec, def: &SubnetDef) {
     }
 }
 
-/// The fields of text that have a default: what is written there, and the default.
+/// The text fields with a default: name, current value, default.
 fn texts<'a>(spec: &'a SubnetSpec, def: &SubnetDef) -> [(&'static str, Option<&'a str>, String); 5] {
     [
         ("protocol", spec.protocol.as_deref(), def.cidrs.protocol().to_owned()),
@@ -148,9 +149,10 @@ fn texts<'a>(spec: &'a SubnetSpec, def: &SubnetDef) -> [(&'static str, Option<&'
     ]
 }
 
-/// Fields of the spec that its author left out, by server-side apply: `metadata.managedFields` shows them as the
-/// controller's. An apply that leaves out a field which it set before removes it, so each one repeats those that are still the
-/// controller's. A field that is there and empty is its author's, as clients in Go write it, and [`edit`] fills it in.
+/// Server-side apply of defaults for fields that the user left out, so that `metadata.managedFields` shows the
+/// controller as their owner. Server-side apply removes an owned field that a later apply leaves out, so each apply
+/// repeats all fields that the controller still owns. A field that is present but empty, as Go clients write it,
+/// belongs to the user; [`edit`] fills it in.
 fn defaults(engine: &Engine, subnet: &Subnet) -> Option<Action> {
     let name = subnet.metadata.name.as_deref()?;
     let def = engine.subnet(name).filter(|_| engine.verdict(name) == Some(&Verdict::Valid))?;
@@ -174,14 +176,14 @@ fn defaults(engine: &Engine, subnet: &Subnet) -> Option<Action> {
             Some(written) => ours.contains(field).then(|| (field.to_owned(), written)),
         })
         .collect();
-    // With the uid the API server refuses it for a namesake, and makes no object when this one is gone.
+    // The uid prevents a write to another object of the same name and the creation of a new one.
     let metadata = json!({ "name": name, "uid": subnet.metadata.uid });
     Some(Action::apply(&json!({
         "apiVersion": format!("{GROUP}/v1"), "kind": "Subnet", "metadata": metadata, "spec": apply,
     })))
 }
 
-/// The fields of the spec that the controller has set by server-side apply and nobody else has changed since.
+/// The spec fields that the controller owns by server-side apply.
 fn applied_fields(subnet: &Subnet) -> BTreeSet<String> {
     let entries = subnet.metadata.managed_fields.iter().flatten();
     let ours = entries
@@ -198,7 +200,7 @@ fn shows_in_force(subnet: &Subnet) -> bool {
     subnet.status.as_ref().is_some_and(SubnetStatus::is_in_force)
 }
 
-/// What the status is to show as in force.
+/// The value of `status.inForce`.
 fn in_force(engine: &Engine, name: &str) -> Option<InForce> {
     Some(InForce::new(engine.subnet(name)?, engine.generation(name)))
 }
@@ -210,14 +212,14 @@ pub(super) fn in_force_differs(engine: &Engine, cluster: &Cluster, name: &str) -
     shown != in_force(engine, name).as_ref() && (!foreign || !has_finalizer(subnet))
 }
 
-/// The write that brings a Subnet's status up to date, if it is not.
+/// The write that updates the status of a Subnet, if it differs.
 pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::Timestamp) -> Option<Action> {
     let subnet = cluster.subnets.get(name)?;
     let before = subnet.status.clone().unwrap_or_default();
     let uid = &subnet.metadata.uid;
     let verdict = engine.verdict(name)?;
     if *verdict == Verdict::Foreign {
-        // What the controller wrote while the subnet was its own is taken back, once the finalizer is.
+        // Clears the status that the controller wrote before the subnet became foreign, after the finalizer is removed.
         let gone = !has_finalizer(subnet) && before.is_in_force();
         let nothing = SubnetStatus::default();
         return gone.then(|| Action::merge(&json!({ "metadata": { "uid": uid }, "status": nothing })));

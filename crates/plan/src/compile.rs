@@ -1,4 +1,5 @@
-//! From one key to its facts. Each kind of object has its room; none of them looks at another key's facts.
+//! Compiles one key to its facts. Each kind of object has its own module, which does not depend on the facts of other
+//! keys.
 
 mod base;
 mod node;
@@ -10,42 +11,43 @@ mod subnet;
 use api::{Addresses, Mac};
 use ovn::Fact;
 
-use crate::world::{Key, World};
+use crate::objects::Key;
+use crate::world::World;
 
-/// Router policy: traffic to a subnet of ours stays on the router's connected routes.
+/// Router policy: traffic to a subnet is routed by the router's connected routes.
 const PRIORITY_TO_SUBNET: u16 = 31000;
-/// Router policy: traffic to a node's own address goes to that node's `ovn0`.
+/// Router policy: traffic to a node's own address goes to the node's `ovn0`.
 const PRIORITY_TO_NODE: u16 = 30000;
-/// Router policy: what is left leaves by a gateway.
+/// Router policy: all other traffic leaves through a gateway.
 const PRIORITY_GATEWAY: u16 = 29000;
 
-/// ACL of a private subnet: nodes reach its pods.
+/// ACL of a private subnet: allow traffic from nodes.
 const PRIORITY_FROM_NODES: u16 = 3000;
-/// ACL of a private subnet: what it talks with.
+/// ACL of a private subnet: allow traffic within the subnet and with the allowed networks.
 const PRIORITY_TALKS_WITH: u16 = 1001;
-/// ACL of a private subnet: what is left is dropped.
+/// ACL of a private subnet: drop all other traffic.
 const PRIORITY_PRIVATE: u16 = 1000;
 
-/// The address sets of the CIDRs that leave by the node their pod runs on, one per family.
+/// The address sets, one per family, of CIDRs whose pods leave the cluster through their own node.
 const DISTRIBUTED_V4: &str = "distributed_ip4";
 const DISTRIBUTED_V6: &str = "distributed_ip6";
 
-/// The key in a switch's `external_ids` under which the definition of its Subnet stands that the rows around it are made
-/// from ([`api::SubnetDef::record`]): once an edit has turned the object into nonsense, it is said nowhere else.
+/// The key in a switch's `external_ids` for the Subnet definition that its rows are compiled from
+/// ([`api::SubnetDef::record`]). After an invalid edit of the object, this is the only record of that definition.
 pub const IN_FORCE: &str = "in_force";
 
 pub use pool::address_set_of_pool;
 pub use subnet::router_mac;
 
-/// The key in a port's `external_ids` under which the gateway stands that its pod was given, when it is not the subnet's
-/// any more.
+/// The key in a port's `external_ids` for the gateway that the pod was given, if it is not the current gateway of the
+/// subnet.
 pub const GATEWAY: &str = "gateway";
 
-/// The same for the networks.
+/// The key for the networks that the pod was given, if they are not the current ones.
 pub const NETWORKS: &str = "cidr";
 
 impl World {
-    /// The facts that one key wants. A key whose object is gone, or is not usable yet, wants none.
+    /// The facts of a key. There are none if the object does not exist or depends on one that does not.
     pub fn compile(&self, key: &Key) -> Vec<Fact> {
         let mut facts = Vec::new();
         match key {
@@ -75,7 +77,7 @@ impl World {
     }
 }
 
-/// A port's `addresses`: its MAC address, and its IP addresses behind that.
+/// The value of a port's `addresses` column: the MAC address, then the IP addresses.
 fn address(mac: Mac, ips: &Addresses) -> String {
     let mut text = mac.to_string();
     for ip in ips.iter() {
@@ -85,7 +87,7 @@ fn address(mac: Mac, ips: &Addresses) -> String {
     text
 }
 
-/// `ip4` or `ip6`, the prefix of OVN's match fields for the address's family.
+/// `ip4` or `ip6`, the prefix of OVN's match fields for the family of an address.
 fn family_of(address: std::net::IpAddr) -> &'static str {
     if address.is_ipv4() { "ip4" } else { "ip6" }
 }

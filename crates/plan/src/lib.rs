@@ -1,17 +1,19 @@
-//! A pure compiler: the world of Kubernetes objects in, northbound facts out.
+//! A pure compiler from Kubernetes objects to northbound facts.
 //!
-//! [`World`] holds what the controller has decided so far (subnets, nodes with their join address, pods with their
-//! address) and knows which [`Key`]s an event makes dirty. [`World::compile`] turns one key into the facts that it wants in
-//! the northbound database. A key's facts depend on the world alone, never on the order of events: compiling every key
-//! from scratch gives what any order of single events gives. That law is what restart, repair and garbage collection
-//! stand on, and `tests/laws.rs` holds it under random orders.
+//! [`World`] holds the decisions of the controller (subnets, nodes with their join address, pods with their address)
+//! and records which [`Key`]s a change makes dirty. [`World::compile`] compiles one key to its facts, the wanted rows
+//! in the northbound database. The facts of a key depend only on the current world, not on the order of changes, so
+//! incremental compilation gives the same result as compilation from scratch. Restart, repair and garbage collection
+//! rely on this property; `tests/laws.rs` tests it with random orders.
 //!
-//! No I/O, no clock, no tokio, no database: this crate cannot fail, wait or log.
+//! This crate does no I/O, reads no clock and cannot fail, wait or log.
 
 mod compile;
+mod objects;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod world;
 
 pub use compile::{GATEWAY, IN_FORCE, NETWORKS, address_set_of_pool, router_mac};
-pub use world::{Key, Node, PoolSet, Port, Settings, World};
+pub use objects::{Key, Node, PoolSet, Port, Settings};
+pub use world::World;

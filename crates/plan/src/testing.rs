@@ -1,6 +1,6 @@
-//! Small worlds and what may happen to them, for the tests of this crate and of those that build on it.
+//! Builders of small worlds, and random changes to them, for the tests of this crate and of crates that use it.
 //!
-//! The builders panic on what the API edge would refuse: a world that cannot be built ends its test.
+//! The builders panic on invalid input.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "for tests only")]
 
@@ -9,7 +9,7 @@ mod events;
 use api::{Subnet, SubnetDef};
 use serde_json::{Value, json};
 
-use crate::world::{Node, Port};
+use crate::objects::{Node, Port};
 
 pub use events::{Event, event, world_after};
 
@@ -26,7 +26,7 @@ pub fn subnet(name: &str, cidr: &str, more: Value) -> SubnetDef {
     SubnetDef::parse(&object).unwrap()
 }
 
-/// A node by name, with its addresses on the join switch and outside.
+/// A node by name, with its address on the join switch and its own addresses.
 pub fn node(name: &str, join: &str, mac: &str, internal: &[&str]) -> Node {
     Node {
         name: name.into(),

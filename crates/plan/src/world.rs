@@ -1,94 +1,16 @@
-//! The world: decided facts about subnets, nodes and ports, and what an event makes dirty.
+//! The world: decisions about subnets, nodes, pools and ports, and the keys that a change makes dirty.
 //!
-//! The owner (one task of the controller) is the only writer. Setting a thing to what it is already marks nothing.
+//! The owner task of the controller is the only writer. Setting an object to its current value marks nothing dirty.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::{Addresses, Cidr, Cidrs, IpRange, Mac, SubnetDef};
+use api::{Addresses, Cidr, Cidrs, SubnetDef};
 
-/// Names that the install chooses once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// The one logical router that ties all switches together; `ovn-cluster` unless asked otherwise.
-    pub router: Arc<str>,
-    /// The subnet, and logical switch, on which every node has its `ovn0`; `join` unless asked otherwise.
-    pub node_switch: Arc<str>,
-}
+use crate::objects::{Key, Node, PoolSet, Port, Settings};
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self { router: "ovn-cluster".into(), node_switch: "join".into() }
-    }
-}
-
-/// A node with its place on the join switch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
-    /// The Node's name.
-    pub name: Arc<str>,
-    /// The Node's uid; seeds the ids of new rows.
-    pub uid: Arc<str>,
-    /// The addresses of its `ovn0`, one per family of the join subnet.
-    pub join: Addresses,
-    /// The MAC address of its `ovn0`.
-    pub mac: Mac,
-    /// Its own addresses outside the pod network (`InternalIP`), of either family.
-    pub internal: BTreeSet<IpAddr>,
-}
-
-/// A pod's port with the address that it was given.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Port {
-    /// The logical switch port's name, `<pod>.<namespace>`.
-    pub name: Arc<str>,
-    /// The Pod's uid; seeds the ids of new rows.
-    pub uid: Arc<str>,
-    /// `<namespace>/<pod>`, for `external_ids:pod`.
-    pub pod: Arc<str>,
-    /// The subnet that the address is from.
-    pub subnet: Arc<str>,
-    /// One address per family of the subnet.
-    pub ips: Addresses,
-    /// The interface's MAC address.
-    pub mac: Mac,
-    /// Whether the port may send from its own addresses only.
-    pub port_security: bool,
-    /// The gateway that the pod was given, when the subnet's is another one by now. The router answers for it as long as
-    /// such a port exists.
-    pub gateway: Option<Addresses>,
-    /// The networks that the pod was given, when the subnet's are others by now: it reaches neither end of these.
-    pub cidrs: Option<Cidrs>,
-}
-
-/// The address set of an IPPool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PoolSet {
-    /// The pool's name.
-    pub name: Arc<str>,
-    /// The pool's uid; seeds the id of a new row.
-    pub uid: Arc<str>,
-    /// The pool's addresses.
-    pub ranges: Vec<IpRange>,
-}
-
-/// What is compiled on its own: one object, one set of facts.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Key {
-    /// What exists without any object: the router and the address sets.
-    Base,
-    /// A subnet, by name.
-    Subnet(Arc<str>),
-    /// An IPPool with an address set, by name.
-    Pool(Arc<str>),
-    /// A node, by name.
-    Node(Arc<str>),
-    /// A pod's port, by port name.
-    Port(Arc<str>),
-}
-
-/// Everything that the northbound database is compiled from.
+/// The state that the northbound database is compiled from.
 #[derive(Debug, Clone)]
 pub struct World {
     pub(crate) settings: Settings,
@@ -96,17 +18,17 @@ pub struct World {
     pub(crate) pools: BTreeMap<Arc<str>, PoolSet>,
     pub(crate) nodes: BTreeMap<Arc<str>, Node>,
     pub(crate) ports: BTreeMap<Arc<str>, Port>,
-    /// Reverse index: the ports of each subnet, whether that subnet is known or not.
+    /// Reverse index: the ports of each subnet, even if the subnet does not exist.
     ports_of: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
-    /// Reverse index: how many ports of each subnet were given each gateway of earlier.
-    retired: BTreeMap<Arc<str>, BTreeMap<IpAddr, usize>>,
-    /// Reverse index: how many ports of each subnet were given each network of earlier.
-    outgrown: BTreeMap<Arc<str>, BTreeMap<Cidrs, usize>>,
+    /// Reverse index: the number of ports with each former gateway, by subnet.
+    retired_gateways: BTreeMap<Arc<str>, BTreeMap<IpAddr, usize>>,
+    /// Reverse index: the number of ports with each set of former networks, by subnet.
+    former_networks: BTreeMap<Arc<str>, BTreeMap<Cidrs, usize>>,
     dirty: BTreeSet<Key>,
 }
 
 impl World {
-    /// An empty world; [`Key::Base`] is dirty from the start.
+    /// An empty world, in which [`Key::Base`] is dirty.
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
@@ -115,13 +37,13 @@ impl World {
             nodes: BTreeMap::new(),
             ports: BTreeMap::new(),
             ports_of: BTreeMap::new(),
-            retired: BTreeMap::new(),
-            outgrown: BTreeMap::new(),
+            retired_gateways: BTreeMap::new(),
+            former_networks: BTreeMap::new(),
             dirty: BTreeSet::from([Key::Base]),
         }
     }
 
-    /// The names that the install chose.
+    /// The names that the installation chose.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -142,7 +64,7 @@ impl World {
         self.dirty.insert(Key::Subnet(name));
     }
 
-    /// Removes a subnet. Its ports lose their rows with it and get them back if it returns.
+    /// Removes a subnet. Its ports have no rows until it is set again.
     pub fn remove_subnet(&mut self, name: &str) {
         if let Some((name, _)) = self.subnets.remove_entry(name) {
             self.mark_ports_of(&name);
@@ -212,14 +134,14 @@ impl World {
         if self.ports.get(&name) == Some(&port) {
             return;
         }
-        self.use_gateway(&port);
-        self.use_networks(&port);
+        self.count_gateway(&port);
+        self.count_networks(&port);
         let before = self.ports.insert(Arc::clone(&name), port);
         if let Some(before) = before {
-            self.leave_gateway(&before);
-            self.leave_networks(&before);
+            self.uncount_gateway(&before);
+            self.uncount_networks(&before);
             if before.subnet != subnet {
-                self.forget_port_of(&before.subnet, &name);
+                self.unindex_port(&before.subnet, &name);
             }
         }
         self.ports_of.entry(subnet).or_default().insert(Arc::clone(&name));
@@ -229,9 +151,9 @@ impl World {
     /// Removes a port.
     pub fn remove_port(&mut self, name: &str) {
         if let Some((name, port)) = self.ports.remove_entry(name) {
-            self.leave_gateway(&port);
-            self.leave_networks(&port);
-            self.forget_port_of(&port.subnet, &name);
+            self.uncount_gateway(&port);
+            self.uncount_networks(&port);
+            self.unindex_port(&port.subnet, &name);
             self.dirty.insert(Key::Port(name));
         }
     }
@@ -246,14 +168,14 @@ impl World {
         self.ports_of.get(subnet).into_iter().flatten()
     }
 
-    /// The gateways of earlier that ports of a subnet were given.
+    /// The former gateways that ports of a subnet still use.
     pub fn retired_gateways(&self, subnet: &str) -> impl Iterator<Item = IpAddr> {
-        self.retired.get(subnet).into_iter().flat_map(BTreeMap::keys).copied()
+        self.retired_gateways.get(subnet).into_iter().flat_map(BTreeMap::keys).copied()
     }
 
-    /// The networks of earlier that ports of a subnet were given.
-    pub fn outgrown_networks(&self, subnet: &str) -> impl Iterator<Item = Cidr> {
-        self.outgrown
+    /// The former networks that ports of a subnet still use.
+    pub fn former_networks(&self, subnet: &str) -> impl Iterator<Item = Cidr> {
+        self.former_networks
             .get(subnet)
             .into_iter()
             .flat_map(BTreeMap::keys)
@@ -275,7 +197,7 @@ impl World {
         !self.dirty.is_empty()
     }
 
-    /// Every key that has facts, for a compile from scratch.
+    /// Every key that can have facts, for a compilation from scratch.
     pub fn keys(&self) -> impl Iterator<Item = Key> {
         std::iter::once(Key::Base)
             .chain(self.subnets.keys().cloned().map(Key::Subnet))
@@ -284,7 +206,7 @@ impl World {
             .chain(self.ports.keys().cloned().map(Key::Port))
     }
 
-    /// Nodes have their port there, and private subnets let its addresses in.
+    /// Nodes have a port on the node switch, and private subnets allow traffic from its addresses.
     fn mark_users_of_node_switch(&mut self) {
         self.dirty.extend(self.nodes.keys().cloned().map(Key::Node));
         let private = self.subnets.iter().filter(|(_, subnet)| subnet.private);
@@ -297,9 +219,9 @@ impl World {
         }
     }
 
-    fn use_gateway(&mut self, port: &Port) {
+    fn count_gateway(&mut self, port: &Port) {
         for address in port.gateway.iter().flat_map(Addresses::iter) {
-            let count = self.retired.entry(Arc::clone(&port.subnet)).or_default().entry(*address).or_default();
+            let count = self.retired_gateways.entry(Arc::clone(&port.subnet)).or_default().entry(*address).or_default();
             *count += 1;
             if *count == 1 {
                 self.dirty.insert(Key::Subnet(Arc::clone(&port.subnet)));
@@ -307,15 +229,15 @@ impl World {
         }
     }
 
-    fn use_networks(&mut self, port: &Port) {
+    fn count_networks(&mut self, port: &Port) {
         if let Some(cidrs) = port.cidrs {
-            *self.outgrown.entry(Arc::clone(&port.subnet)).or_default().entry(cidrs).or_default() += 1;
+            *self.former_networks.entry(Arc::clone(&port.subnet)).or_default().entry(cidrs).or_default() += 1;
         }
     }
 
-    fn leave_networks(&mut self, port: &Port) {
+    fn uncount_networks(&mut self, port: &Port) {
         let Some(cidrs) = port.cidrs else { return };
-        let Some(counts) = self.outgrown.get_mut(&port.subnet) else { return };
+        let Some(counts) = self.former_networks.get_mut(&port.subnet) else { return };
         if let Some(count) = counts.get_mut(&cidrs) {
             *count -= 1;
             if *count == 0 {
@@ -323,13 +245,13 @@ impl World {
             }
         }
         if counts.is_empty() {
-            self.outgrown.remove(&port.subnet);
+            self.former_networks.remove(&port.subnet);
         }
     }
 
-    fn leave_gateway(&mut self, port: &Port) {
+    fn uncount_gateway(&mut self, port: &Port) {
         for address in port.gateway.iter().flat_map(Addresses::iter) {
-            let Some(counts) = self.retired.get_mut(&port.subnet) else { continue };
+            let Some(counts) = self.retired_gateways.get_mut(&port.subnet) else { continue };
             let left = counts.get_mut(address).map(|count| {
                 *count -= 1;
                 *count
@@ -339,12 +261,12 @@ impl World {
                 self.dirty.insert(Key::Subnet(Arc::clone(&port.subnet)));
             }
             if counts.is_empty() {
-                self.retired.remove(&port.subnet);
+                self.retired_gateways.remove(&port.subnet);
             }
         }
     }
 
-    fn forget_port_of(&mut self, subnet: &str, port: &str) {
+    fn unindex_port(&mut self, subnet: &str, port: &str) {
         if let Some(ports) = self.ports_of.get_mut(subnet) {
             ports.remove(port);
             if ports.is_empty() {

@@ -1,4 +1,4 @@
-//! What each kind of object becomes in the northbound database, readable row by row.
+//! The facts of each kind of object, one row per line.
 
 use expect_test::{Expect, expect};
 use plan::testing::{Event, node, port, subnet};
@@ -20,7 +20,7 @@ fn check(world: &World, key: &Key, expected: &Expect) {
     expected.assert_eq(&(facts.join("\n") + "\n"));
 }
 
-/// What is wanted no more and what is wanted now, once this has happened.
+/// Checks the facts that a change removes and adds.
 fn check_change(world: &mut World, event: &Event, expected: &Expect) {
     let wanted = |world: &World| -> Vec<String> {
         world.keys().flat_map(|key| world.compile(&key)).map(|fact| fact.to_string()).collect()
@@ -34,7 +34,7 @@ fn check_change(world: &mut World, event: &Event, expected: &Expect) {
 }
 
 #[test]
-fn the_base_is_one_router_and_the_sets_of_the_distributed_gateway() {
+fn the_base_is_a_router_and_the_address_sets_of_the_distributed_gateway() {
     check(
         &world(),
         &Key::Base,
@@ -47,7 +47,7 @@ fn the_base_is_one_router_and_the_sets_of_the_distributed_gateway() {
 }
 
 #[test]
-fn a_subnet_is_a_switch_with_a_leg_of_the_router() {
+fn a_subnet_is_a_switch_with_a_router_port() {
     check(
         &world(),
         &Key::Subnet("ovn-default".into()),
@@ -68,7 +68,7 @@ fn a_subnet_is_a_switch_with_a_leg_of_the_router() {
 }
 
 #[test]
-fn a_centralized_subnet_leaves_by_each_pods_own_node_while_it_is_not_served() {
+fn pods_of_a_centralized_subnet_leave_through_their_own_nodes_for_now() {
     let mut world = world();
     world.set_subnet(subnet("egress", "10.22.0.0/24", json!({"gatewayType": "centralized", "gatewayNode": "n1"})));
     check(
@@ -88,7 +88,7 @@ fn a_centralized_subnet_leaves_by_each_pods_own_node_while_it_is_not_served() {
 }
 
 #[test]
-fn a_private_subnet_lets_in_its_own_its_nodes_and_whom_it_allows() {
+fn a_private_subnet_allows_itself_nodes_and_the_allowed_networks() {
     let mut world = world();
     let allow = json!(["10.16.0.0/16", "fd00:10:16::/64"]);
     let private = json!({"private": true, "allowSubnets": allow, "gatewayType": "centralized", "gatewayNode": "n1"});
@@ -114,7 +114,7 @@ fn a_private_subnet_lets_in_its_own_its_nodes_and_whom_it_allows() {
 }
 
 #[test]
-fn a_private_subnet_follows_the_addresses_of_the_nodes() {
+fn a_private_subnet_follows_the_join_subnet() {
     let mut world = world();
     world.set_subnet(subnet("vault", "10.23.0.0/24", json!({"private": true})));
     world.take_dirty();
@@ -125,7 +125,7 @@ fn a_private_subnet_follows_the_addresses_of_the_nodes() {
 }
 
 #[test]
-fn the_join_subnet_carries_the_default_routes() {
+fn the_join_subnet_has_the_default_routes() {
     check(
         &world(),
         &Key::Subnet("join".into()),
@@ -148,7 +148,7 @@ fn the_join_subnet_carries_the_default_routes() {
 }
 
 #[test]
-fn a_router_advertises_itself_in_the_subnets_that_ask_for_it() {
+fn a_router_sends_advertisements_in_subnets_that_enable_them() {
     let leg = |cidr: &str, more: Value| {
         let mut world = world();
         world.set_subnet(subnet("slaac", cidr, more));
@@ -164,7 +164,7 @@ fn a_router_advertises_itself_in_the_subnets_that_ask_for_it() {
 }
 
 #[test]
-fn a_node_has_its_port_the_way_to_it_and_the_way_out() {
+fn a_node_is_a_port_and_policies_to_and_from_it() {
     check(
         &world(),
         &Key::Node("n1".into()),
@@ -196,7 +196,7 @@ fn a_pod_is_a_port_of_its_subnet() {
 }
 
 #[test]
-fn a_secured_pod_may_send_from_its_own_addresses_only() {
+fn port_security_restricts_a_port_to_its_own_addresses() {
     let mut world = world();
     let mut secured = port("shop/web", "ovn-default", "10.16.0.5", "0a:00:00:00:00:05");
     secured.port_security = true;
@@ -212,7 +212,7 @@ fn a_secured_pod_may_send_from_its_own_addresses_only() {
 }
 
 #[test]
-fn without_its_subnet_a_port_has_no_rows_and_it_gets_them_with_it() {
+fn a_port_has_no_rows_without_its_subnet() {
     let mut world = world();
     world.take_dirty();
     world.remove_subnet("ovn-default");
@@ -223,7 +223,7 @@ fn without_its_subnet_a_port_has_no_rows_and_it_gets_them_with_it() {
 }
 
 #[test]
-fn setting_what_is_already_so_makes_nothing_dirty() {
+fn setting_the_current_value_makes_nothing_dirty() {
     let mut world = world();
     world.take_dirty();
     let again = self::world();
@@ -234,7 +234,7 @@ fn setting_what_is_already_so_makes_nothing_dirty() {
 }
 
 #[test]
-fn a_pod_moved_to_another_subnet_changes_its_place_and_its_address() {
+fn a_pod_in_another_subnet_has_another_switch_and_address() {
     let mut world = world();
     world.set_subnet(subnet("shop", "10.20.0.0/24", json!({})));
     let moved = port("shop/web", "shop", "10.20.0.7", "0a:00:00:00:00:05");
@@ -251,7 +251,7 @@ fn a_pod_moved_to_another_subnet_changes_its_place_and_its_address() {
 }
 
 #[test]
-fn with_the_join_subnet_go_the_nodes_rows_and_the_way_in_for_them() {
+fn removing_the_join_subnet_removes_the_nodes_rows_and_their_acls() {
     let mut world = World::new(Settings::default());
     world.set_subnet(subnet("join", "100.64.0.0/16", json!({})));
     world.set_subnet(subnet("vault", "10.23.0.0/24", json!({"private": true})));
@@ -280,7 +280,7 @@ fn with_the_join_subnet_go_the_nodes_rows_and_the_way_in_for_them() {
 }
 
 #[test]
-fn what_is_gone_wants_nothing() {
+fn removed_objects_have_no_facts() {
     let mut world = world();
     let gone = [
         Event::PortGone("web.shop".into()),

@@ -1,4 +1,4 @@
-//! The compiler's law: any order of events gives the facts of a compile from scratch.
+//! The property of the compiler: any order of changes gives the facts of a compilation from scratch.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-/// How often each fact is wanted.
+/// The number of times that each fact occurs.
 fn count<'a>(facts: impl IntoIterator<Item = &'a Fact>) -> BTreeMap<&'a Fact, usize> {
     let mut counts = BTreeMap::new();
     for fact in facts {
@@ -22,7 +22,7 @@ fn from_scratch(world: &World) -> Vec<Fact> {
     world.keys().flat_map(|key| world.compile(&key)).collect()
 }
 
-/// The ports of a subnet, found by looking at all of them.
+/// The ports of a subnet, by a search of all ports.
 fn ports_of<'a>(world: &'a World, subnet: &str) -> BTreeSet<&'a str> {
     let names: Vec<Key> = world.keys().collect();
     let ports = names.iter().filter_map(|key| if let Key::Port(name) = key { world.port(name) } else { None });
@@ -31,7 +31,7 @@ fn ports_of<'a>(world: &'a World, subnet: &str) -> BTreeSet<&'a str> {
 
 proptest! {
     #[test]
-    fn incremental_is_from_scratch(steps in prop::collection::vec(prop::collection::vec(event(), 1..5), 1..12)) {
+    fn incremental_compilation_equals_compilation_from_scratch(steps in prop::collection::vec(prop::collection::vec(event(), 1..5), 1..12)) {
         let mut world = World::new(Settings::default());
         let mut compiled: HashMap<Key, Vec<Fact>> = HashMap::new();
         for batch in &steps {
@@ -60,7 +60,7 @@ proptest! {
         events in prop::collection::vec((event(), any::<u8>()), 1..24),
     ) {
         let world = world_after(events.iter().map(|(event, _)| event));
-        // What comes last of each object, in another order.
+        // The last change of each object, in another order.
         let mut last: BTreeMap<String, (u8, &Event)> = BTreeMap::new();
         for (event, rank) in &events {
             last.insert(about(event), (*rank, event));
@@ -84,7 +84,8 @@ fn about(event: &Event) -> String {
     }
 }
 
-/// The laws say something of a feature only if the events reach it: every column that the compiler ever fills is filled.
+/// The properties cover a feature only if the changes produce it, so every column that the compiler can fill must
+/// occur.
 #[test]
 fn the_events_reach_every_feature() {
     let mut runner = TestRunner::deterministic();

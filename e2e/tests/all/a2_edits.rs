@@ -1,4 +1,4 @@
-//! A2: edits of a Subnet in use, as the table of docs/subnets.md tells them.
+//! A2: edits of a Subnet in use have the effects in the table of docs/subnets.md.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ impl Edited {
         Self { cluster: cluster.clone(), subnets: Api::all(cluster.client()), name }
     }
 
-    /// Edits the spec and waits until this very spec is in force.
+    /// Edits the spec and waits until this spec is in force.
     async fn accepted(&self, spec: Value) -> Result<()> {
         let patch = Patch::Merge(json!({ "spec": spec }));
         let generation = self.subnets.patch(self.name, &PatchParams::default(), &patch).await?.metadata.generation;
@@ -34,7 +34,7 @@ impl Edited {
         self.cluster.until(self.subnets.clone(), self.name, in_force).await.map(drop)
     }
 
-    /// Edits the spec and waits until it is refused for a reason that contains these words.
+    /// Edits the spec and waits until it is refused with a message that contains these words.
     async fn refused(&self, spec: Value, words: &[&str]) -> Result<()> {
         self.subnets.patch(self.name, &PatchParams::default(), &Patch::Merge(json!({ "spec": spec }))).await?;
         let says = |subnet: &Subnet| {
@@ -47,7 +47,7 @@ impl Edited {
     }
 }
 
-/// Pings outside from a pod each 20 ms while something is done; returns how many answers are missing.
+/// Pings an outside host from a pod every 20 ms during `work`. Returns the number of missing answers.
 async fn lost_during(pod: &Pod, to: &str, work: impl Future<Output = Result<()>>) -> Result<u32> {
     let place = pod.place();
     let script = format!("ping -i 0.02 -w 6 -q {to} | grep transmitted");
@@ -59,7 +59,7 @@ async fn lost_during(pod: &Pod, to: &str, work: impl Future<Output = Result<()>>
     let [sent, received, ..] = numbers.as_slice() else { anyhow::bail!("{summary}") };
     ensure!(*sent > 100, "{summary}");
     println!("{summary}");
-    // The last request may be under way when ping ends.
+    // The last request can be unanswered when ping ends.
     Ok(sent.saturating_sub(*received).saturating_sub(1))
 }
 
@@ -78,7 +78,7 @@ async fn a2_a_gateway_moves_without_a_packet_lost() -> Result<()> {
     .await?;
 
     let moved = async {
-        tokio::time::sleep(Duration::from_secs(1)).await; // some pings before it
+        tokio::time::sleep(Duration::from_secs(1)).await; // some pings before the edit
         edit.accepted(json!({"gateway": "10.59.0.254,fd00:59::254"})).await
     };
     let lost = lost_during(&old, e2e::layout::OUTSIDE, moved).await?;
@@ -88,7 +88,7 @@ async fn a2_a_gateway_moves_without_a_packet_lost() -> Result<()> {
     for (pod, gateway) in [(&old, "10.59.0.1"), (&new, "10.59.0.254")] {
         let routes = pod.place().run("ip", &["route"]).await?;
         ensure!(routes.contains(&format!("default via {gateway} ")), "{routes}");
-        // Not what the pod remembers: the router still answers for the address.
+        // arping does not use the neighbor cache of the pod: the router still answers for the address.
         pod.place().run("arping", &["-c", "2", "-I", "eth0", gateway]).await?;
         pod.place().ping(gateway).await?;
         pod.place().tcp(e2e::layout::OUTSIDE).await?;

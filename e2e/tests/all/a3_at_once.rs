@@ -12,7 +12,7 @@ use futures::future::try_join_all;
 use kube::Api;
 use serde_json::json;
 
-/// How long it may take until all are bound, from the moment when a controller leads.
+/// The time limit until all namespaces are bound, from the moment when a controller leads.
 const BOUND: Duration = Duration::from_secs(5);
 
 async fn ask(scene: &Scene, names: &[String], subnet: &str) -> Result<()> {

@@ -1,4 +1,4 @@
-//! A4: what users write into annotations is a wish. A pod has what the controller gave it.
+//! A4: annotations that users write are requests. The controller decides the address of a pod.
 
 use anyhow::{Result, ensure};
 use e2e::Cluster;
@@ -6,7 +6,7 @@ use e2e::cluster::Scene;
 use e2e::cluster::pod::Builder;
 use e2e::ours;
 
-/// A pod with annotations as the controller writes them.
+/// Returns a pod with the annotations that the controller writes.
 fn annotated<'a>(scene: &'a Scene, name: &str, address: &str) -> Builder<'a> {
     let all = [
         ("allocated", "true"),
@@ -37,7 +37,7 @@ async fn a4_annotations_written_by_hand_give_no_address() -> Result<()> {
     ensure!(routes.contains("default via 10.55.0.1 "), "{routes}");
     forged.place().ping("10.55.0.1").await?;
 
-    // A copy of a running pod, made while no controller runs, as a restored backup or `kubectl debug --copy-to` makes it.
+    // Create a copy of a running pod while no controller runs, as a restored backup or `kubectl debug --copy-to` does.
     ours::scale(&cluster, 0).await?;
     let copy = annotated(&scene, "copy", &original.ip4()?).create().await;
     ours::scale(&cluster, 2).await?;

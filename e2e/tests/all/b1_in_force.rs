@@ -1,4 +1,4 @@
-//! B1: nodes follow what is in force of a Subnet, not what somebody writes into its spec.
+//! B1: nodes follow the definition of a Subnet that is in force, not its spec.
 
 use anyhow::{Context, Result, ensure};
 use api::Subnet;
@@ -13,7 +13,7 @@ async fn patch(subnets: &Api<Subnet>, name: &str, patch: Value) -> Result<Subnet
     Ok(subnets.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?)
 }
 
-/// For [`Cluster::until`]: the Subnet is refused for a reason that contains these words.
+/// For [`Cluster::until`]: the Subnet is refused, and the message contains these words.
 fn refused(words: &'static [&'static str]) -> impl Fn(&Subnet) -> Result<()> {
     move |subnet| {
         let conditions = subnet.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
@@ -23,7 +23,7 @@ fn refused(words: &'static [&'static str]) -> impl Fn(&Subnet) -> Result<()> {
     }
 }
 
-/// The routes of a node on `ovn0`.
+/// Returns the routes of a node on `ovn0`.
 async fn routes(node: &Place) -> Result<String> {
     node.run("ip", &["route", "show", "dev", "ovn0"]).await
 }
@@ -54,7 +54,7 @@ async fn b1_an_edit_that_is_refused_changes_nothing_on_the_nodes() -> Result<()>
     })
     .await?;
 
-    // The API server cannot tell that a range is the wrong way round.
+    // The rules of the CRD cannot compare the ends of a range.
     patch(&subnets, "b1-refused", json!({"spec": {"excludeIps": ["10.56.0.9..10.56.0.5"], "natOutgoing": false}}))
         .await?;
     let subnet = cluster.until(subnets.clone(), "b1-refused", refused(&["spec.excludeIps"])).await?;
@@ -114,7 +114,7 @@ async fn b1_a_subnet_that_is_deleted_by_force_stays_until_its_last_pod_is_gone()
     node.ping(&pod.ip4()?).await?;
     ensure!(routes(&node).await?.contains("10.57.0.0/24"));
 
-    // It is made anew with another network.
+    // Create it again with another network.
     let spec = json!({"cidrBlock": "10.58.0.0/24", "namespaces": ["b1-force"]});
     scene
         .create(

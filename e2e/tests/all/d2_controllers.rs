@@ -12,7 +12,7 @@ use e2e::{Cluster, ledger, process};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-/// The Lease lasts 15 s. After that, the standby reads everything back and writes what is missing.
+/// The time limit of a takeover. The Lease lasts 15 s; then the standby restores the state and writes missing rows.
 const TAKEN_OVER: Duration = Duration::from_secs(20);
 
 /// Creates a namespace whose pods are bound to a node without a kubelet, so that only the controllers handle them.

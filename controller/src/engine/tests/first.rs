@@ -1,25 +1,25 @@
-//! Who was first stays first: pools, node addresses, names of ports and places in the order of waiting, over a change of
-//! leaders too.
+//! Precedence: the first pool, node or port that claims something keeps it, also after a change of leaders. The same
+//! holds for the order of waiting pods.
 
 use super::*;
 
-/// Another replica takes over.
+/// Another replica becomes the leader.
 fn change_of_leaders(scene: &mut Scene) {
     let replica = recovery::written(scene);
     scene.engine = Engine::recover(install(), &scene.cluster, &replica);
 }
 
-/// The watch shows what the controller writes to the status of a pool.
+/// The watch reports the status that the controller writes to a pool.
 fn status_arrives(scene: &mut Scene, name: &str) {
     let object = Object::IpPool(name.into());
     let status = crate::visible::status(&scene.engine, &scene.cluster, &object, jiff::Timestamp::UNIX_EPOCH).unwrap();
     let mut pool = scene.cluster.pools[name].clone();
     pool.status = Some(serde_json::from_value(status.patch()["status"].clone()).unwrap());
-    scene.happens(Event::IpPools(Seen::Apply(pool)));
+    scene.apply(Event::IpPools(WatchEvent::Apply(pool)));
 }
 
 #[test]
-fn a_pool_that_was_edited_into_anothers_addresses_does_not_win_them_by_a_restart() {
+fn a_pool_edited_to_overlap_another_does_not_win_by_a_change_of_leaders() {
     let mut scene = Scene::new();
     scene.pool("a", "ovn-default", &["10.16.0.10"], &[]);
     scene.pool("b", "ovn-default", &["10.16.0.20..10.16.0.29"], &[]);
@@ -29,7 +29,7 @@ fn a_pool_that_was_edited_into_anothers_addresses_does_not_win_them_by_a_restart
     let status = scene.cluster.pools["a"].status.clone();
     let mut edited = pool("a", "ovn-default", &["10.16.0.10", "10.16.0.20"], &[]);
     edited.status = status;
-    scene.happens(Event::IpPools(Seen::Apply(edited)));
+    scene.apply(Event::IpPools(WatchEvent::Apply(edited)));
     let verdicts = |scene: &Scene| ["a", "b"].map(|name| format!("{:?}", scene.engine.pool(name).unwrap().verdict));
     let before = verdicts(&scene);
     assert!(before[0].starts_with("Invalid") && before[1] == "Valid", "{before:?}");
@@ -40,19 +40,19 @@ fn a_pool_that_was_edited_into_anothers_addresses_does_not_win_them_by_a_restart
 }
 
 #[test]
-fn of_two_nodes_with_one_address_the_first_has_it_and_the_other_is_told() {
+fn of_two_nodes_with_one_address_the_first_owns_it_and_the_other_is_reported() {
     let mut scene = Scene::new();
-    scene.happens(Event::Nodes(Seen::Apply(node("n2", "172.30.0.1"))));
-    scene.happens(Event::Nodes(Seen::Apply(node("n1", "172.30.0.1"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.1"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.1"))));
     let leads_to = |scene: &mut Scene| {
         let policies = scene.facts_about("ip4.dst == 172.30.0.1").into_iter();
         policies.filter(|fact| fact.contains("nexthops")).collect::<Vec<_>>()
     };
-    let told = |scene: &Scene, name: &str| scene.engine.remarks(&scene.cluster, &Object::Node(name.into()));
+    let remarks = |scene: &Scene, name: &str| scene.engine.remarks(&scene.cluster, &Object::Node(name.into()));
     let before = leads_to(&mut scene);
     assert!(before.len() == 1 && before[0].contains("100.64.0.2"), "{before:?}");
-    assert_eq!(told(&scene, "n2"), []);
-    let [remark] = told(&scene, "n1").try_into().unwrap();
+    assert_eq!(remarks(&scene, "n2"), []);
+    let [remark] = remarks(&scene, "n1").try_into().unwrap();
     assert_eq!(remark.reason, "NodeAddressConflict");
     assert!(
         remark.message.starts_with("node n1: its address 172.30.0.1 is node n2's, which had it first"),
@@ -60,20 +60,20 @@ fn of_two_nodes_with_one_address_the_first_has_it_and_the_other_is_told() {
     );
     change_of_leaders(&mut scene);
     assert_eq!(leads_to(&mut scene), before);
-    scene.happens(Event::Nodes(Seen::Apply(node("n2", "172.30.0.2"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.2"))));
     assert!(leads_to(&mut scene)[0].contains("100.64.0.3"), "the other has it now");
-    assert_eq!(told(&scene, "n1"), []);
+    assert_eq!(remarks(&scene, "n1"), []);
 }
 
 #[test]
-fn pods_are_served_in_the_order_in_which_they_began_to_wait() {
+fn waiting_pods_are_served_in_order_of_creation() {
     let mut scene = Scene::new();
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/30" }));
     let named = json!({ "ovn.kubernetes.io/logical_switch": "net" });
     let made = |path: &str, made: i64| Pod { made, ..pod(path, "uid-1", named.clone()) };
-    scene.happens(Event::Pods(Seen::Apply(made("default/first", 1))));
+    scene.apply(Event::Pods(WatchEvent::Apply(made("default/first", 1))));
     for (path, at) in [("default/z", 10), ("default/m", 20), ("default/a", 30)] {
-        scene.happens(Event::Pods(Seen::Apply(made(path, at))));
+        scene.apply(Event::Pods(WatchEvent::Apply(made(path, at))));
         assert!(scene.outcome(path).starts_with("refused: "));
     }
     scene.pod_gone("default/first");
@@ -85,7 +85,7 @@ fn pods_are_served_in_the_order_in_which_they_began_to_wait() {
 }
 
 #[test]
-fn a_port_has_one_owner() {
+fn a_port_name_has_one_owner() {
     let mut scene = Scene::new();
     let port = "foo.bar-ovn-cluster";
     scene.namespace("bar-ovn-cluster", json!({}));
@@ -96,9 +96,9 @@ fn a_port_has_one_owner() {
         "{refused}"
     );
     assert_eq!(scene.facts_about(port).iter().filter(|fact| fact.starts_with("Logical_Switch_Port")).count(), 1);
-    scene.happens(Event::Subnets(Seen::Delete(subnet("foo.bar", json!({ "cidrBlock": "10.33.0.0/24" })))));
+    scene.apply(Event::Subnets(WatchEvent::Delete(subnet("foo.bar", json!({ "cidrBlock": "10.33.0.0/24" })))));
     assert_eq!(scene.outcome("bar-ovn-cluster/foo"), "10.16.0.2 of ovn-default");
-    // The other way around.
+    // The same in the other order.
     scene.subnet("foo.bar", json!({ "cidrBlock": "10.33.0.0/24" }));
     let verdict = format!("{:?}", scene.engine.verdict("foo.bar"));
     assert!(verdict.contains("as that of pod bar-ovn-cluster/foo is"), "{verdict}");
@@ -119,8 +119,8 @@ fn names_that_are_too_long_for_an_ip_object_are_refused() {
     scene.subnet(&long, json!({ "cidrBlock": "10.34.0.0/24" }));
     let on_it = json!({ "ovn.kubernetes.io/logical_switch": long });
     assert_eq!(scene.pod("default/a", on_it), format!("10.34.0.2 of {long}"));
-    let told = scene.told("a.default");
-    let Some(crate::publish::Action::Create(body)) = told.first() else { panic!("{told:?}") };
+    let writes = scene.writes_for("a.default");
+    let Some(crate::publish::Action::Create(body)) = writes.first() else { panic!("{writes:?}") };
     let ip: Value = body.parse().unwrap();
     for (key, value) in ip["metadata"]["labels"].as_object().unwrap() {
         let name = key.rsplit('/').next().unwrap();

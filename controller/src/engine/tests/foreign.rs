@@ -1,4 +1,4 @@
-//! What is not ours is left alone, and what pods must not have is refused.
+//! Foreign subnets and fields of other writers are not changed; addresses that pods must not have are refused.
 
 use super::*;
 use crate::engine::Verdict;
@@ -25,7 +25,7 @@ fn a_foreign_subnet_is_not_edited_for_a_namespace_that_names_it() {
             "namespace shop: annotation ovn.kubernetes.io/logical_switch: subnet theirs is not served here"
         );
         assert!(scene.pod("shop/a", json!({})).contains("subnet theirs is not served here"));
-        // It is ours by now.
+        // It is served from now on.
         scene.subnet("theirs", json!({ "cidrBlock": "10.33.0.0/24" }));
         assert_eq!(scene.outcome("shop/a"), "10.33.0.2 of theirs");
     }
@@ -36,7 +36,7 @@ fn a_subnet_that_becomes_foreign_loses_our_finalizer_and_nothing_else() {
     let mut scene = Scene::new();
     let mut net = subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
     net.metadata.finalizers = Some(vec!["other/one".to_owned(), api::FINALIZER.to_owned()]);
-    scene.happens(Event::Subnets(Seen::Apply(net.clone())));
+    scene.apply(Event::Subnets(WatchEvent::Apply(net.clone())));
     let in_force = |scene: &Scene| {
         let status =
             visible::status(&scene.engine, &scene.cluster, &Object::Subnet("net".into()), jiff::Timestamp::UNIX_EPOCH);
@@ -44,11 +44,11 @@ fn a_subnet_that_becomes_foreign_loses_our_finalizer_and_nothing_else() {
     };
     net.status = Some(serde_json::from_value(in_force(&scene).unwrap()).unwrap());
     net.spec.provider = Some("else.ovn".to_owned());
-    scene.happens(Event::Subnets(Seen::Apply(net.clone())));
+    scene.apply(Event::Subnets(WatchEvent::Apply(net.clone())));
     let patch = write(&scene, Object::Subnet("net".into())).unwrap();
     assert_eq!((&patch["metadata"]["finalizers"], &patch["spec"]), (&json!(["other/one"]), &json!({})));
     net.metadata.finalizers = Some(vec!["other/one".to_owned()]);
-    scene.happens(Event::Subnets(Seen::Apply(net.clone())));
+    scene.apply(Event::Subnets(WatchEvent::Apply(net.clone())));
     assert_eq!(write(&scene, Object::Subnet("net".into())), None);
     let status = in_force(&scene).unwrap();
     assert_eq!(
@@ -56,14 +56,14 @@ fn a_subnet_that_becomes_foreign_loses_our_finalizer_and_nothing_else() {
         (&json!(null), &json!([]), &json!(0))
     );
     net.status = Some(serde_json::from_value(status).unwrap());
-    // kube-ovn serves it now, whose finalizer has the same name.
+    // kube-ovn, whose finalizer has the same name, serves it now.
     net.metadata.finalizers = Some(vec![api::FINALIZER.to_owned()]);
-    scene.happens(Event::Subnets(Seen::Apply(net)));
+    scene.apply(Event::Subnets(WatchEvent::Apply(net)));
     assert_eq!((write(&scene, Object::Subnet("net".into())), in_force(&scene)), (None, None));
 }
 
 #[test]
-fn nobody_gets_an_address_of_the_nodes() {
+fn pods_get_no_address_of_the_join_subnet() {
     let mut scene = Scene::new();
     let join = json!({ "ovn.kubernetes.io/logical_switch": "join" });
     assert!(
@@ -80,7 +80,7 @@ fn nobody_gets_an_address_of_the_nodes() {
 }
 
 #[test]
-fn defaults_are_written_once_and_do_not_take_anything_from_the_author() {
+fn defaults_are_written_once_and_do_not_take_fields_from_the_user() {
     let mut scene = Scene::new();
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.7/24", "excludeIps": ["10.33.0.9"] }));
     let patch = write(&scene, Object::Subnet("net".into())).unwrap();
@@ -89,7 +89,7 @@ fn defaults_are_written_once_and_do_not_take_anything_from_the_author() {
 
     let mut net = subnet("net", json!({ "cidrBlock": "10.33.0.0/24", "excludeIps": ["10.33.0.9"], "private": true }));
     net.metadata.finalizers = Some(vec![api::FINALIZER.to_owned()]);
-    scene.happens(Event::Subnets(Seen::Apply(net.clone())));
+    scene.apply(Event::Subnets(WatchEvent::Apply(net.clone())));
     let applied = write(&scene, Object::Subnet("net".into())).unwrap()["spec"].clone();
     assert_eq!(
         applied,
@@ -99,7 +99,7 @@ fn defaults_are_written_once_and_do_not_take_anything_from_the_author() {
         }),
         "not what the author wrote, and the gateways are put among the excluded addresses only once"
     );
-    // The author takes the gateway, and removes another field.
+    // The user sets the gateway and removes another field.
     net.spec = serde_json::from_value(json!({
         "cidrBlock": "10.33.0.0/24", "private": true, "protocol": "IPv4", "gateway": "10.33.0.2", "provider": "ovn",
         "vpc": "ovn-cluster", "default": false, "natOutgoing": false,
@@ -110,7 +110,7 @@ fn defaults_are_written_once_and_do_not_take_anything_from_the_author() {
         "fieldsV1": { "f:spec": { "f:protocol": {}, "f:provider": {}, "f:vpc": {}, "f:default": {}, "f:natOutgoing": {} } },
     }]);
     net.metadata.managed_fields = Some(serde_json::from_value(owned).unwrap());
-    scene.happens(Event::Subnets(Seen::Apply(net)));
+    scene.apply(Event::Subnets(WatchEvent::Apply(net)));
     let applied = write(&scene, Object::Subnet("net".into())).unwrap()["spec"].clone();
     assert_eq!(
         applied,
@@ -122,7 +122,7 @@ fn defaults_are_written_once_and_do_not_take_anything_from_the_author() {
 }
 
 #[test]
-fn one_annotation_that_cannot_be_read_takes_nothing_from_the_others() {
+fn an_unreadable_annotation_does_not_affect_others() {
     let mut scene = Scene::new();
     let secured = json!({ "ovn.kubernetes.io/port_security": "true" });
     scene.pod("default/a", secured);
@@ -132,9 +132,9 @@ fn one_annotation_that_cannot_be_read_takes_nothing_from_the_others() {
     assert!(is_secured(&mut scene));
     scene.pod("default/a", json!({ "ovn.kubernetes.io/port_security": "true", "ovn.kubernetes.io/mirror": "yes" }));
     assert!(is_secured(&mut scene));
-    let told = scene.engine.remarks(&scene.cluster, &Object::Pod("a.default".into()));
-    assert!(told[0].message.contains("annotation ovn.kubernetes.io/mirror"), "{told:?}");
-    // What was in force stays, over a change of leaders too.
+    let remarks = scene.engine.remarks(&scene.cluster, &Object::Pod("a.default".into()));
+    assert!(remarks[0].message.contains("annotation ovn.kubernetes.io/mirror"), "{remarks:?}");
+    // The previous value stays in force, also after a change of leaders.
     for (before, security) in [("true", true), ("false", false)] {
         scene.pod("default/a", json!({ "ovn.kubernetes.io/port_security": before }));
         scene.pod("default/a", json!({ "ovn.kubernetes.io/port_security": "maybe" }));
@@ -148,14 +148,18 @@ fn one_annotation_that_cannot_be_read_takes_nothing_from_the_others() {
     assert!(is_secured(&mut scene), "of a pod of which nothing was in force it is on");
     let bandwidth = json!({ "kubernetes.io/ingress-bandwidth": "1e6", "ovn.kubernetes.io/egress_rate": "fast" });
     assert!(scene.pod("default/b", bandwidth).starts_with("10.16."), "the pod runs");
-    let told = scene.engine.remarks(&scene.cluster, &Object::Pod("b.default".into()));
-    let told: Vec<String> = told.into_iter().map(|remark| format!("{}: {}", remark.reason, remark.message)).collect();
+    let remarks = scene.engine.remarks(&scene.cluster, &Object::Pod("b.default".into()));
+    let remarks: Vec<String> =
+        remarks.into_iter().map(|remark| format!("{}: {}", remark.reason, remark.message)).collect();
     let unserved = "AnnotationNotServed: pod default/b: annotation kubernetes.io/ingress-bandwidth: this version does not serve it";
-    assert!(told.iter().any(|line| line == unserved) && told[0].starts_with("UnreadableAnnotation: "), "{told:?}");
+    assert!(
+        remarks.iter().any(|line| line == unserved) && remarks[0].starts_with("UnreadableAnnotation: "),
+        "{remarks:?}"
+    );
 }
 
 #[test]
-fn no_pod_gets_the_mac_of_a_gateway() {
+fn a_pod_cannot_have_the_mac_of_a_gateway() {
     let mut scene = Scene::new();
     let mac = plan::router_mac("ovn-cluster", "ovn-default");
     let refused = scene.pod("default/a", json!({ "ovn.kubernetes.io/mac_address": mac.to_uppercase() }));

@@ -1,10 +1,10 @@
-//! The laws, under random histories of a small cluster. The engine, the outbox and the queue are the real ones; the API server
-//! answers late, in any order, with conflicts, refusals and lost replies, and its watch reports late:
+//! Invariants under random histories of a small cluster. The engine, the outbox and the queue are real. The API server
+//! answers late and in any order, with conflicts, refusals and lost responses, and its watch is delayed.
 //!
-//! 1. Deciding about everything once more changes nothing: no change is missed, and nobody waits who could be served.
-//! 2. Every pod that wants a network has an address or a reason why not.
-//! 3. Our writes come to an end, and at the end the API server shows what was wanted.
-//! 4. A new leader keeps everybody's addresses, and wants the same rows.
+//! 1. Deciding about all objects again changes nothing: no change is missed, and no pod waits that could be served.
+//! 2. Every pod that needs a network has an address or a reason why not.
+//! 3. The writes end, and then the API server shows the wanted state.
+//! 4. A new leader keeps all addresses and compiles the same rows.
 
 mod server;
 
@@ -21,42 +21,42 @@ use crate::publish::queue::Queue;
 use crate::publish::{Done, Outbox, Outcome, Started, Target, Write};
 use server::ApiServer;
 
-/// What happens to the cluster.
+/// A step of a history.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A user makes an object, or writes it anew.
+    /// A user creates or replaces an object.
     Put(&'static str, String, Value),
-    /// A user deletes it; with finalizers it stays until these are gone.
+    /// A user deletes an object. It stays while it has finalizers.
     Delete(&'static str, String),
-    /// A user deletes it without regard to finalizers.
+    /// A user removes the finalizers and deletes the object.
     Force(&'static str, String),
-    /// The watch reports so many events.
+    /// The watch reports this many events.
     Watch(usize),
-    /// The leader decides, and hands over what users are to see.
+    /// The leader decides and publishes.
     Turn,
-    /// So many writes start.
+    /// This many writes start.
     Start(usize),
-    /// The API server answers a write that is in flight.
-    Answer(prop::sample::Index, Fate),
-    /// Another replica takes over.
+    /// The API server answers a write in flight.
+    Answer(prop::sample::Index, Response),
+    /// Another replica becomes the leader.
     Lead,
 }
 
-/// What becomes of a write.
+/// The result of a write.
 #[derive(Debug, Clone, Copy)]
-enum Fate {
-    /// The API server takes it, or sees a conflict.
+enum Response {
+    /// The API server accepts it or reports a conflict.
     Served,
-    /// The same, and the reply is lost.
+    /// The same, but the response is lost.
     ReplyLost,
-    /// The API server cannot be reached.
+    /// The API server does not get the request.
     Unreachable,
     /// An admission rule refuses it.
     Refused,
 }
 
-/// The API server, our leader and the rows that it has written.
-struct Life {
+/// The API server, the leader, and its writes.
+struct Simulation {
     server: ApiServer,
     scene: Scene,
     outbox: Outbox,
@@ -64,15 +64,15 @@ struct Life {
     handed_over: mpsc::UnboundedReceiver<Write>,
     queue: Queue,
     in_flight: Vec<Started>,
-    /// Writes of earlier leaders that the API server may still get.
+    /// Writes of former leaders that may still arrive.
     late: Vec<Started>,
     now: Instant,
 }
 
-impl Life {
+impl Simulation {
     fn new() -> Self {
         let (publisher, handed_over) = mpsc::unbounded_channel();
-        let mut life = Self {
+        let mut simulation = Self {
             server: ApiServer::default(),
             scene: Scene::new(),
             outbox: Outbox::default(),
@@ -84,11 +84,11 @@ impl Life {
             now: Instant::now(),
         };
         for (name, cidr) in [("ovn-default", "10.16.0.0/29"), ("join", "100.64.0.0/29")] {
-            life.server.put("Subnet", name, &json!({ "spec": { "cidrBlock": cidr } }));
+            simulation.server.put("Subnet", name, &json!({ "spec": { "cidrBlock": cidr } }));
         }
-        life.server.put("Namespace", "default", &json!({}));
-        life.watch(usize::MAX);
-        life
+        simulation.server.put("Namespace", "default", &json!({}));
+        simulation.watch(usize::MAX);
+        simulation
     }
 
     fn step(&mut self, step: &Step) {
@@ -99,22 +99,22 @@ impl Life {
             Step::Watch(count) => self.watch(*count),
             Step::Turn => drop(self.turn()),
             Step::Start(count) => self.start(*count),
-            Step::Answer(which, fate) => self.answer(which, *fate),
+            Step::Answer(which, response) => self.answer(*which, *response),
             Step::Lead => self.lead(),
         }
     }
 
     fn watch(&mut self, count: usize) {
         for _ in 0..count {
-            let Some(server::Seen { kind, object, gone }) = self.server.log.pop_front() else { break };
+            let Some(server::LoggedEvent { kind, object, gone }) = self.server.log.pop_front() else { break };
             let Some(event) = event(kind, object, gone) else { continue };
-            for noticed in self.scene.cluster.observe(event) {
-                if let Some(object) = self.outbox.seen(&noticed) {
-                    self.scene.engine.put_back([object]);
+            for observed in self.scene.cluster.observe(event) {
+                if let Some(object) = self.outbox.observed(&observed) {
+                    self.scene.engine.mark_unpublished([object]);
                 }
-                match noticed.change {
-                    Change::Decides => self.scene.engine.mark(noticed.object),
-                    Change::Status => self.scene.engine.put_back([noticed.object]),
+                match observed.change {
+                    Change::Decides => self.scene.engine.mark(observed.object),
+                    Change::Status => self.scene.engine.mark_unpublished([observed.object]),
                     Change::Nothing => {}
                 }
             }
@@ -122,13 +122,13 @@ impl Life {
         }
     }
 
-    /// Returns whether anything was handed over.
+    /// Returns whether a write was sent.
     fn turn(&mut self) -> bool {
         let due = self.outbox.take_due(self.now);
-        self.scene.engine.put_back(due);
-        let decided = self.scene.engine.take_decided();
+        self.scene.engine.mark_unpublished(due);
+        let objects = self.scene.engine.take_unpublished();
         let Scene { cluster, engine } = &self.scene;
-        for object in decided {
+        for object in objects {
             let write = crate::visible::write(engine, cluster, &object);
             self.outbox.put(Target::main(object.clone()), write, &self.publisher);
             let status = crate::visible::status(engine, cluster, &object, jiff::Timestamp::UNIX_EPOCH);
@@ -147,8 +147,8 @@ impl Life {
         self.in_flight.extend(std::iter::from_fn(|| queue.take()).take(count));
     }
 
-    fn answer(&mut self, which: &prop::sample::Index, fate: Fate) {
-        if !self.late.is_empty() && matches!(fate, Fate::ReplyLost) {
+    fn answer(&mut self, which: prop::sample::Index, response: Response) {
+        if !self.late.is_empty() && matches!(response, Response::ReplyLost) {
             let write = self.late.swap_remove(which.index(self.late.len()));
             let _ = self.server.write(&write.target, &write.action);
             return;
@@ -157,14 +157,14 @@ impl Life {
             return;
         }
         let write = self.in_flight.swap_remove(which.index(self.in_flight.len()));
-        let outcome = match fate {
-            Fate::Served => self.server.write(&write.target, &write.action),
-            Fate::ReplyLost => {
+        let outcome = match response {
+            Response::Served => self.server.write(&write.target, &write.action),
+            Response::ReplyLost => {
                 let _ = self.server.write(&write.target, &write.action);
-                return self.queue.again(write);
+                return self.queue.retry(write);
             }
-            Fate::Unreachable => return self.queue.again(write),
-            Fate::Refused => Outcome::Refused("no".to_owned()),
+            Response::Unreachable => return self.queue.retry(write),
+            Response::Refused => Outcome::Refused("no".to_owned()),
         };
         self.ended(write, outcome);
     }
@@ -172,7 +172,7 @@ impl Life {
     fn ended(&mut self, write: Started, outcome: Outcome) {
         self.queue.ended(&write.target);
         if let Some(object) = self.outbox.ended(Done { id: write.id, target: write.target, outcome }, self.now) {
-            self.scene.engine.put_back([object]);
+            self.scene.engine.mark_unpublished([object]);
         }
     }
 
@@ -190,7 +190,7 @@ impl Life {
         self.late.append(&mut self.in_flight);
     }
 
-    /// What there is to write that has not been written, in a cluster in which everything has arrived.
+    /// The differences that remain when all events have arrived.
     fn unwritten(&self) -> Vec<String> {
         let Scene { cluster, engine } = &self.scene;
         let main = |object: &Object| crate::visible::write(engine, cluster, object);
@@ -200,15 +200,16 @@ impl Life {
         differs.map(|(object, action)| format!("{object:?}: {action:?}")).collect()
     }
 
-    /// Whatever can be seen of the decisions, a line for each. Of several reasons against an object any may be given.
-    fn seen(&mut self) -> BTreeSet<String> {
+    /// The visible decisions, one line each. If there are several reasons for a refusal, any of them may be reported,
+    /// so reasons are left out.
+    fn decisions(&mut self) -> BTreeSet<String> {
         let Scene { cluster, engine } = &self.scene;
         let mut lines = BTreeSet::new();
         let nodes = cluster.nodes.values().map(Node::port);
         for port in cluster.pods.keys().cloned().chain(nodes).chain(cluster.ips.keys().cloned()) {
             lines.insert(format!("{port}: {:?}, {}", engine.lease(&port), engine.is_reserved(&port)));
         }
-        let refused = cluster.objects().filter_map(|object| engine.refused(&object).map(|_| format!("{object:?}")));
+        let refused = cluster.objects().filter_map(|object| engine.no_address(&object).map(|_| format!("{object:?}")));
         lines.extend(refused);
         lines.extend(cluster.subnets.keys().map(|name| format!("{name}: {:?}", engine.verdict(name))));
         lines.extend(cluster.pools.keys().map(|name| format!("{name}: {:?}", engine.pool(name))));
@@ -216,7 +217,7 @@ impl Life {
             lines.insert(format!("{name}: {:?}, {:?}", engine.subnet_of(cluster, name), engine.pools_that_list(name)));
         }
         lines.extend(self.scene.facts_about(""));
-        // Any of the addresses in the way may be named.
+        // The message may name any of the conflicting addresses.
         let lasting = |line: String| match line.split_once("AddressesInConflict").or(line.split_once(" is in use by "))
         {
             Some((before, _)) => before.to_owned(),
@@ -225,7 +226,7 @@ impl Life {
         lines.into_iter().map(lasting).collect()
     }
 
-    /// Who holds what.
+    /// The holders of addresses.
     fn leases(&self) -> BTreeSet<String> {
         let Scene { cluster, engine } = &self.scene;
         let ports = cluster.pods.keys().cloned().chain(cluster.nodes.values().map(Node::port));
@@ -239,21 +240,21 @@ impl Life {
         let Scene { cluster, engine } = &self.scene;
         for (port, pod) in cluster.pods.iter() {
             let (served, refused) =
-                (engine.lease_of(pod).is_some(), engine.refused(&Object::Pod(port.clone())).is_some());
+                (engine.lease_of(pod).is_some(), engine.no_address(&Object::Pod(port.clone())).is_some());
             assert!(pod.done || served != refused, "{port}: served {served}, refused {refused}");
         }
     }
 
     fn nothing_was_missed(&mut self) {
-        let before = self.seen();
+        let before = self.decisions();
         for object in self.scene.cluster.objects().collect::<Vec<_>>() {
             self.scene.engine.mark(object);
         }
         self.scene.engine.decide(&self.scene.cluster);
-        same(&before, &self.seen());
+        same(&before, &self.decisions());
     }
 
-    fn writes_come_to_an_end_and_the_end_is_what_was_wanted(&mut self) {
+    fn writes_end_in_the_wanted_state(&mut self) {
         let mut rounds = 0;
         loop {
             self.now += Duration::from_mins(10);
@@ -274,9 +275,9 @@ impl Life {
     }
 
     fn a_new_leader_decides_the_same(&mut self) {
-        let (before, leases) = (self.seen(), self.leases());
+        let (before, leases) = (self.decisions(), self.leases());
         self.lead();
-        same(&before, &self.seen());
+        same(&before, &self.decisions());
         let now = self.leases();
         assert!(leases.is_subset(&now), "lost: {:#?}", leases.difference(&now));
     }
@@ -287,39 +288,39 @@ fn same(before: &BTreeSet<String>, now: &BTreeSet<String>) {
     assert!(gone.is_empty() && new.is_empty(), "was {gone:#?}, is {new:#?}");
 }
 
-/// What the watch reports of an object; `None` for a pod that wants no network.
+/// The watch event for an object; `None` for a pod that needs no network.
 fn event(kind: &str, mut value: Value, gone: bool) -> Option<Event> {
     if value["spec"].is_null() {
         value.as_object_mut()?.remove("spec");
     }
     Some(match kind {
-        "Pod" => Event::Pods(seen(Pod::from_view(&object(value))?, gone)),
-        "Node" => Event::Nodes(seen(Node::from_view(&object(value)), gone)),
-        "Namespace" => Event::Namespaces(seen(Namespace::from_view(&object(value)), gone)),
-        "StatefulSet" => Event::StatefulSets(seen(StatefulSet::from_view(&object(value)), gone)),
-        "Subnet" => Event::Subnets(seen(object(value), gone)),
-        "IPPool" => Event::IpPools(seen(object(value), gone)),
-        "IP" => Event::Ips(seen(IpRecord::from_object(object(value)), gone)),
+        "Pod" => Event::Pods(watch_event(Pod::from_view(&object(value))?, gone)),
+        "Node" => Event::Nodes(watch_event(Node::from_view(&object(value)), gone)),
+        "Namespace" => Event::Namespaces(watch_event(Namespace::from_view(&object(value)), gone)),
+        "StatefulSet" => Event::StatefulSets(watch_event(StatefulSet::from_view(&object(value)), gone)),
+        "Subnet" => Event::Subnets(watch_event(object(value), gone)),
+        "IPPool" => Event::IpPools(watch_event(object(value), gone)),
+        "IP" => Event::Ips(watch_event(IpRecord::from_object(object(value)), gone)),
         other => panic!("{other} is no kind of ours"),
     })
 }
 
-fn seen<T>(object: T, gone: bool) -> Seen<T> {
-    if gone { Seen::Delete(object) } else { Seen::Apply(object) }
+fn watch_event<T>(object: T, gone: bool) -> WatchEvent<T> {
+    if gone { WatchEvent::Delete(object) } else { WatchEvent::Apply(object) }
 }
 
 fn one_of(all: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
     prop::sample::select(all)
 }
 
-/// One of them, mostly none.
+/// One of the values or, mostly, none.
 fn rarely(all: &'static [&'static str]) -> impl Strategy<Value = Option<&'static str>> {
     prop::option::weighted(0.3, one_of(all))
 }
 
 const NAMESPACES: &[&str] = &["default", "blue"];
 const NETS: &[&str] = &["net", "other"];
-/// The third is in the service range, the last are no networks at all.
+/// One is in the service range; the last two are invalid.
 const CIDRS: &[&str] = &[
     "10.33.0.0/29",
     "10.33.0.0/28",
@@ -336,8 +337,9 @@ const PARTS: &[&str] = &["10.33.0.3..10.33.0.4", "10.33.0.4", "10.33.0.9..10.33.
 const MACS: &[&str] = &["00:00:00:00:00:01", "0a:58:0a:21:00:03", "m"];
 
 fn annotations(pairs: impl IntoIterator<Item = (&'static str, Option<&'static str>)>) -> Value {
-    let said = pairs.into_iter().filter_map(|(key, value)| Some((format!("ovn.kubernetes.io/{key}"), json!(value?))));
-    Value::Object(said.collect())
+    let annotations =
+        pairs.into_iter().filter_map(|(key, value)| Some((format!("ovn.kubernetes.io/{key}"), json!(value?))));
+    Value::Object(annotations.collect())
 }
 
 fn pod_step() -> impl Strategy<Value = Step> {
@@ -348,9 +350,10 @@ fn pod_step() -> impl Strategy<Value = Step> {
         let owner =
             json!([{ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "s", "controller": true }]);
         let owners = if name.starts_with("db-") { owner } else { Value::Null };
-        let said = annotations([("logical_switch", net), ("ip_address", ip), ("ip_pool", pool), ("mac_address", mac)]);
+        let annotations =
+            annotations([("logical_switch", net), ("ip_address", ip), ("ip_pool", pool), ("mac_address", mac)]);
         let value = json!({
-            "metadata": { "annotations": said, "ownerReferences": owners },
+            "metadata": { "annotations": annotations, "ownerReferences": owners },
             "spec": { "nodeName": "n1" }, "status": { "phase": *phase.get(&["Running", "Pending", "Succeeded"]) },
         });
         Step::Put("Pod", format!("{namespace}/{name}"), value)
@@ -392,11 +395,11 @@ fn pool_step() -> impl Strategy<Value = Step> {
 fn namespace_step() -> impl Strategy<Value = Step> {
     (one_of(NAMESPACES), rarely(NETS), rarely(CIDRS), rarely(&["p", "q", "p,q"]), rarely(&["red", "green"])).prop_map(
         |(name, net, cidr, pool, team)| {
-            let said = annotations([("logical_switch", net), ("cidr", cidr), ("ip_pool", pool)]);
+            let annotations = annotations([("logical_switch", net), ("cidr", cidr), ("ip_pool", pool)]);
             Step::Put(
                 "Namespace",
                 name.to_owned(),
-                json!({ "metadata": { "annotations": said, "labels": { "team": team } } }),
+                json!({ "metadata": { "annotations": annotations, "labels": { "team": team } } }),
             )
         },
     )
@@ -432,8 +435,8 @@ fn deletion() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn fate() -> impl Strategy<Value = Fate> {
-    prop_oneof![6 => Just(Fate::Served), 2 => Just(Fate::ReplyLost), 1 => Just(Fate::Unreachable), 1 => Just(Fate::Refused)]
+fn response() -> impl Strategy<Value = Response> {
+    prop_oneof![6 => Just(Response::Served), 2 => Just(Response::ReplyLost), 1 => Just(Response::Unreachable), 1 => Just(Response::Refused)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -448,7 +451,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (1..6_usize).prop_map(Step::Watch),
         6 => Just(Step::Turn),
         6 => (1..6_usize).prop_map(Step::Start),
-        8 => (any::<prop::sample::Index>(), fate()).prop_map(|(which, fate)| Step::Answer(which, fate)),
+        8 => (any::<prop::sample::Index>(), response()).prop_map(|(which, response)| Step::Answer(which, response)),
         1 => Just(Step::Lead),
     ]
 }
@@ -456,54 +459,54 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #[test]
     fn under_random_histories(steps in prop::collection::vec(step(), 1..60)) {
-        let mut life = Life::new();
+        let mut simulation = Simulation::new();
         for step in &steps {
-            life.step(step);
-            life.every_pod_has_an_address_or_a_reason();
-            life.nothing_was_missed();
+            simulation.step(step);
+            simulation.every_pod_has_an_address_or_a_reason();
+            simulation.nothing_was_missed();
         }
-        life.writes_come_to_an_end_and_the_end_is_what_was_wanted();
-        life.a_new_leader_decides_the_same();
+        simulation.writes_end_in_the_wanted_state();
+        simulation.a_new_leader_decides_the_same();
     }
 
-    /// Namespaces that ask for one subnet at the same time are all bound, in whatever order writes and watches arrive.
+    /// Namespaces that ask for one subnet at the same time are all bound, regardless of the order of writes and events.
     #[test]
     fn twelve_namespaces_that_ask_at_once_are_bound(
         steps in prop::collection::vec(concurrency(), 0..80), made_by_them in any::<bool>(), at in 0..12_usize,
     ) {
-        let mut life = Life::new();
+        let mut simulation = Simulation::new();
         if !made_by_them {
-            life.server.put("Subnet", "net", &json!({ "spec": { "cidrBlock": "10.33.0.0/24" } }));
+            simulation.server.put("Subnet", "net", &json!({ "spec": { "cidrBlock": "10.33.0.0/24" } }));
         }
         let names: Vec<String> = (0..12).map(|number| format!("team-{number}")).collect();
         let wish = annotations([("logical_switch", Some("net")), ("cidr", made_by_them.then_some("10.33.0.0/24"))]);
         let mut steps = steps.into_iter();
         for (number, name) in names.iter().enumerate() {
-            life.server.put("Namespace", name, &json!({ "metadata": { "annotations": wish } }));
+            simulation.server.put("Namespace", name, &json!({ "metadata": { "annotations": wish } }));
             if number == at {
-                life.lead();
+                simulation.lead();
             }
-            steps.by_ref().take(5).for_each(|step| life.step(&step));
+            steps.by_ref().take(5).for_each(|step| simulation.step(&step));
         }
-        steps.for_each(|step| life.step(&step));
-        life.writes_come_to_an_end_and_the_end_is_what_was_wanted();
-        let subnet = &life.scene.cluster.subnets["net"];
+        steps.for_each(|step| simulation.step(&step));
+        simulation.writes_end_in_the_wanted_state();
+        let subnet = &simulation.scene.cluster.subnets["net"];
         let bound: BTreeSet<&String> = subnet.spec.namespaces.iter().collect();
         prop_assert_eq!(bound, names.iter().collect());
         prop_assert_eq!(subnet.spec.namespaces.len(), 12, "each once");
         for name in &names {
-            let annotations = &life.scene.cluster.namespaces[name.as_str()].annotations;
+            let annotations = &simulation.scene.cluster.namespaces[name.as_str()].annotations;
             prop_assert_eq!(&annotations["ovn.kubernetes.io/bound_subnet"], "net");
         }
     }
 }
 
-/// Steps of nobody but the controller and the API server.
+/// Steps of the controller and the API server only.
 fn concurrency() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (1..6_usize).prop_map(Step::Watch),
         3 => Just(Step::Turn),
         3 => (1..4_usize).prop_map(Step::Start),
-        4 => (any::<prop::sample::Index>(), fate()).prop_map(|(which, fate)| Step::Answer(which, fate)),
+        4 => (any::<prop::sample::Index>(), response()).prop_map(|(which, response)| Step::Answer(which, response)),
     ]
 }

@@ -1,4 +1,4 @@
-//! Pods: who gets which address, and who does not.
+//! Tests of the addresses of pods.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn a_namespace_with_a_cidr_gets_its_subnet_and_the_first_pods_get_11_and_12() {
 }
 
 #[test]
-fn a_pod_whose_namespace_was_not_seen_yet_waits_for_it() {
+fn a_pod_waits_for_an_unknown_namespace() {
     let mut scene = Scene::new();
     assert!(scene.pod("late/a", json!({})).starts_with("refused: namespace late: metadata"));
     scene.namespace("late", json!({}));
@@ -44,7 +44,7 @@ fn a_rebound_namespace_moves_new_pods_only() {
 }
 
 #[test]
-fn what_was_written_back_is_not_a_wish() {
+fn an_annotation_written_by_the_controller_is_not_a_wish() {
     let mut scene = Scene::new();
     let written = json!({
         "ovn.kubernetes.io/logical_switch": "gone", "ovn.kubernetes.io/cidr": "10.30.0.0/24",
@@ -56,7 +56,7 @@ fn what_was_written_back_is_not_a_wish() {
 }
 
 #[test]
-fn a_full_subnet_refuses_and_a_freed_address_goes_to_who_waits() {
+fn a_full_subnet_refuses_a_pod_and_a_released_address_goes_to_it() {
     let mut scene = Scene::new();
     scene.namespace("tiny", json!({}));
     scene.subnet("tiny-net", json!({ "cidrBlock": "10.23.0.0/30", "namespaces": ["tiny"] }));
@@ -69,72 +69,72 @@ fn a_full_subnet_refuses_and_a_freed_address_goes_to_who_waits() {
 }
 
 #[test]
-fn a_completed_pod_frees_its_address_and_its_port() {
+fn a_completed_pod_releases_its_address_and_its_port() {
     let mut scene = Scene::new();
     scene.pod("default/job", json!({}));
     assert!(!scene.facts_about("job.default").is_empty());
-    scene.happens(Event::Pods(Seen::Apply(pod_on("default/job", "uid-1", json!({}), "Succeeded"))));
+    scene.apply(Event::Pods(WatchEvent::Apply(pod_on("default/job", "uid-1", json!({}), "Succeeded"))));
     assert_eq!(scene.outcome("default/job"), "nothing");
     assert!(scene.facts_about("job.default").is_empty());
 }
 
 #[test]
-fn a_namesake_is_another_pod() {
+fn a_new_pod_of_the_same_name_is_another_pod() {
     let mut scene = Scene::new();
     scene.pod("default/db", json!({}));
-    scene.happens(Event::Pods(Seen::Apply(pod("default/db", "uid-2", json!({})))));
+    scene.apply(Event::Pods(WatchEvent::Apply(pod("default/db", "uid-2", json!({})))));
     assert_eq!(scene.outcome("default/db"), "10.16.0.3 of ovn-default", "the first one's address is reused last");
 }
 
 #[test]
-fn a_pod_that_is_deleted_while_it_is_given_its_address_leaves_nothing() {
+fn a_pod_that_is_deleted_before_it_is_published_leaves_nothing() {
     let mut scene = Scene::new();
-    let born = Event::Pods(Seen::Apply(pod("default/a", "uid-1", json!({}))));
-    let dies = || Event::Pods(Seen::Delete(pod("default/a", "uid-1", json!({}))));
-    // Both are seen before anything is decided.
+    let born = Event::Pods(WatchEvent::Apply(pod("default/a", "uid-1", json!({}))));
+    let dies = || Event::Pods(WatchEvent::Delete(pod("default/a", "uid-1", json!({}))));
+    // Both events are observed before the decision.
     for event in [born, dies()] {
-        for noticed in scene.cluster.observe(event) {
-            scene.engine.mark(noticed.object);
+        for observed in scene.cluster.observe(event) {
+            scene.engine.mark(observed.object);
         }
     }
     scene.engine.decide(&scene.cluster);
     assert_eq!(scene.outcome("default/a"), "nothing");
-    // It is decided about, and deleted before that is told.
+    // The pod gets an address and is deleted before that is published.
     assert_eq!(scene.pod("default/a", json!({})), "10.16.0.2 of ovn-default");
-    for noticed in scene.cluster.observe(dies()) {
-        scene.engine.mark(noticed.object);
+    for observed in scene.cluster.observe(dies()) {
+        scene.engine.mark(observed.object);
     }
-    assert_eq!(scene.told("a.default"), [], "nobody is told of an address that nobody holds");
+    assert_eq!(scene.writes_for("a.default"), [], "an address without a holder is not published");
     scene.engine.decide(&scene.cluster);
     assert_eq!(scene.outcome("default/a"), "nothing");
     assert!(scene.facts_about("a.default").is_empty());
-    assert_eq!(scene.told("a.default"), []);
+    assert_eq!(scene.writes_for("a.default"), []);
 }
 
 #[test]
-fn a_pod_of_the_same_name_is_told_its_own_address_though_the_old_record_stands() {
+fn a_new_pod_of_the_same_name_gets_its_own_address_despite_the_old_record() {
     let mut scene = Scene::new();
     assert_eq!(scene.pod("default/db", json!({})), "10.16.0.2 of ovn-default");
     let record = || ip("db.default", "db", "default", "ovn-default", "10.16.0.2", "0a:58:0a:10:00:02");
-    scene.happens(Event::Ips(Seen::Apply(record())));
+    scene.apply(Event::Ips(WatchEvent::Apply(record())));
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
-    // In another subnet, without a deletion in between, as after a relist.
+    // In another subnet and without a deletion event, as after a relist.
     let moved = json!({ "ovn.kubernetes.io/logical_switch": "net" });
-    scene.happens(Event::Pods(Seen::Apply(pod("default/db", "uid-2", moved.clone()))));
+    scene.apply(Event::Pods(WatchEvent::Apply(pod("default/db", "uid-2", moved.clone()))));
     assert_eq!(scene.outcome("default/db"), "10.33.0.2 of net");
-    let told = scene.told("db.default");
-    let [ip, pod] = told.as_slice() else { panic!("{told:?}") };
+    let writes = scene.writes_for("db.default");
+    let [ip, pod] = writes.as_slice() else { panic!("{writes:?}") };
     let (ip, pod) = (ip.patch(), pod.patch());
     assert_eq!((&ip["spec"]["subnet"], &ip["spec"]["ipAddress"]), (&json!("net"), &json!("10.33.0.2")));
     assert_eq!(pod["metadata"]["uid"], "uid-2");
     assert_eq!(scene.pod("default/other", json!({})), "10.16.0.3 of ovn-default");
-    // The record is behind when a new leader reads it: the pod lives in the subnet that it names, not in the record's.
+    // The record is outdated when a new leader reads it. The pod's own subnet counts.
     scene.engine = Engine::recover(install(), &scene.cluster, &Replica::new(ovn::northbound()));
     assert_eq!(scene.outcome("default/db"), "10.33.0.2 of net");
 }
 
 #[test]
-fn a_malformed_annotation_is_named_and_holds_up_nobody() {
+fn a_malformed_annotation_is_named_and_does_not_affect_other_pods() {
     let mut scene = Scene::new();
     let refused = scene.pod("default/bad", json!({ "ovn.kubernetes.io/ip_address": "10.16.0.300" }));
     assert!(refused.contains("pod default/bad") && refused.contains("ovn.kubernetes.io/ip_address"), "{refused}");
@@ -142,7 +142,7 @@ fn a_malformed_annotation_is_named_and_holds_up_nobody() {
 }
 
 #[test]
-fn an_unknown_subnet_is_waited_for() {
+fn a_pod_waits_for_an_unknown_subnet() {
     let mut scene = Scene::new();
     let refused = scene.pod("default/a", json!({ "ovn.kubernetes.io/logical_switch": "nowhere" }));
     assert_eq!(refused, "refused: subnet nowhere: metadata.name: there is no such subnet");
@@ -151,28 +151,28 @@ fn an_unknown_subnet_is_waited_for() {
 }
 
 #[test]
-fn a_pod_cannot_take_the_place_of_a_node() {
+fn a_pod_cannot_take_the_port_of_a_node() {
     let mut scene = Scene::new();
-    scene.happens(Event::Nodes(Seen::Apply(node("n1.com", "172.30.0.1"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n1.com", "172.30.0.1"))));
     scene.namespace("com", json!({}));
-    scene.happens(Event::Pods(Seen::Apply(pod("com/node-n1", "uid-1", json!({})))));
+    scene.apply(Event::Pods(WatchEvent::Apply(pod("com/node-n1", "uid-1", json!({})))));
     let refused = scene.refused(&Object::Pod("node-n1.com".into()));
     assert!(refused.contains("pod com/node-n1: metadata.name"), "{refused}");
-    let told = crate::visible::write(&scene.engine, &scene.cluster, &Object::Pod("node-n1.com".into()));
-    assert!(told.is_none(), "the pod is not told the node's address: {told:?}");
+    let write = crate::visible::write(&scene.engine, &scene.cluster, &Object::Pod("node-n1.com".into()));
+    assert!(write.is_none(), "the node keeps its address: {write:?}");
     scene.pod_gone("com/node-n1");
     assert_eq!(scene.engine.lease("node-n1.com").map(|(subnet, _)| subnet.to_owned()), Some("join".to_owned()));
-    scene.happens(Event::Pods(Seen::Apply(pod("com/node-n1", "uid-2", json!({})))));
-    scene.happens(Event::Nodes(Seen::Delete(node("n1.com", "172.30.0.1"))));
+    scene.apply(Event::Pods(WatchEvent::Apply(pod("com/node-n1", "uid-2", json!({})))));
+    scene.apply(Event::Nodes(WatchEvent::Delete(node("n1.com", "172.30.0.1"))));
     assert_eq!(scene.outcome("com/node-n1"), "10.16.0.2 of ovn-default", "the name is free");
 }
 
 #[test]
-fn a_node_takes_its_place_from_a_pod_that_came_before_it() {
+fn a_node_takes_its_port_from_an_older_pod() {
     let mut scene = Scene::new();
     scene.namespace("com", json!({}));
     assert_eq!(scene.pod("com/node-n1", json!({})), "10.16.0.2 of ovn-default");
-    scene.happens(Event::Nodes(Seen::Apply(node("n1.com", "172.30.0.1"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n1.com", "172.30.0.1"))));
     let held = |scene: &Scene| scene.engine.lease("node-n1.com").map(|(subnet, _)| subnet.to_owned());
     assert_eq!(held(&scene).as_deref(), Some("join"));
     assert_eq!(scene.refused(&Object::Node("n1.com".into())), "");

@@ -1,9 +1,9 @@
-//! Taking over: addresses are read back, from the most trusted record first.
+//! Tests of a change of leaders: recorded addresses are restored, the most trusted record first.
 
 use super::*;
 use ovsdb::Datum;
 
-/// A cluster with pods of which each record is known or not, and a database with ports.
+/// A cluster with these pods and IP objects, and a database with these ports.
 fn recovered(pods: Vec<Pod>, ips: Vec<IpRecord>, ports: &[(&str, &str)]) -> Scene {
     let mut scene = Scene::new();
     for event in listed(Event::Pods, pods).into_iter().chain(listed(Event::Ips, ips)) {
@@ -27,14 +27,14 @@ fn allocated(address: &str) -> Value {
     })
 }
 
-/// A pod that kubelet reports as running with the address that its annotations say.
+/// A pod that kubelet reports as running with the address in its annotations.
 fn running(path: &str, uid: &str, address: &str) -> Pod {
     let pod = pod(path, uid, allocated(address));
     Pod { reported: Some(address.parse().unwrap()), ..pod }
 }
 
 #[test]
-fn a_namesake_of_a_pod_that_is_gone_does_not_get_its_address() {
+fn a_new_pod_does_not_get_the_recorded_address_of_a_deleted_pod_of_the_same_name() {
     let mut record = ip("a.default", "a", "default", "ovn-default", "10.16.0.10", "0a:00:00:00:00:0b");
     record.spec.pod_uid = "uid-1".to_owned();
     let ports: &[(&str, &str)] = &[("a.default", "0a:00:00:00:00:0c 10.16.0.10")];
@@ -45,8 +45,8 @@ fn a_namesake_of_a_pod_that_is_gone_does_not_get_its_address() {
 }
 
 #[test]
-fn annotations_alone_are_no_record() {
-    // A copy of a pod has its annotations, and anybody can write some.
+fn annotations_alone_restore_no_address() {
+    // A copy of a pod has its annotations, and any user can write them.
     let pods = vec![
         pod("default/copy", "uid-1", allocated("10.16.0.30")),
         pod("default/forged", "uid-2", allocated("10.16.0.1")),
@@ -60,7 +60,7 @@ fn annotations_alone_are_no_record() {
 }
 
 #[test]
-fn the_database_is_trusted_first_then_the_ip_object_then_the_annotations() {
+fn the_database_counts_first_then_the_ip_object_then_the_annotations() {
     let pods = || vec![running("default/a", "uid-1", "10.16.0.30")];
     let ips = || vec![ip("a.default", "a", "default", "ovn-default", "10.16.0.20", "0a:00:00:00:00:0b")];
     let ports: &[(&str, &str)] = &[("a.default", "0a:00:00:00:00:0c 10.16.0.10")];
@@ -70,7 +70,7 @@ fn the_database_is_trusted_first_then_the_ip_object_then_the_annotations() {
 }
 
 #[test]
-fn one_address_on_two_records_has_one_holder() {
+fn an_address_on_two_records_has_one_holder() {
     let pods = vec![running("default/a", "uid-1", "10.16.0.30"), running("default/b", "uid-2", "10.16.0.30")];
     let scene = recovered(pods, vec![], &[]);
     assert_eq!(scene.outcome("default/a"), "10.16.0.30 of ovn-default");
@@ -78,7 +78,7 @@ fn one_address_on_two_records_has_one_holder() {
 }
 
 #[test]
-fn a_new_pod_does_not_get_an_address_on_record() {
+fn a_new_pod_does_not_get_a_recorded_address() {
     let pods = vec![pod("default/a", "uid-1", json!({})), running("default/z", "uid-2", "10.16.0.2")];
     let scene = recovered(pods, vec![], &[]);
     assert_eq!(scene.outcome("default/a"), "10.16.0.3 of ovn-default");
@@ -86,7 +86,7 @@ fn a_new_pod_does_not_get_an_address_on_record() {
 }
 
 #[test]
-fn nobody_holds_what_is_on_record_for_a_pod_that_is_gone() {
+fn the_recorded_address_of_a_deleted_pod_is_free() {
     let ips = vec![ip("gone.default", "gone", "default", "ovn-default", "10.16.0.2", "0a:00:00:00:00:0b")];
     let scene =
         recovered(vec![pod("default/a", "uid-1", json!({}))], ips, &[("gone.default", "0a:00:00:00:00:0b 10.16.0.2")]);
@@ -95,7 +95,7 @@ fn nobody_holds_what_is_on_record_for_a_pod_that_is_gone() {
     assert!(matches!(write, Some(crate::publish::Action::Delete(_))), "{write:?}");
 }
 
-/// The rows that the leader of a scene has written.
+/// A database with the rows that the engine of a scene has compiled.
 pub(super) fn written(scene: &Scene) -> Replica {
     let mut replica = Replica::new(ovn::northbound());
     let rows = scene.engine.compiled.values().flatten().filter_map(|fact| match fact {
@@ -109,7 +109,7 @@ pub(super) fn written(scene: &Scene) -> Replica {
 }
 
 #[test]
-fn a_subnet_that_was_edited_into_nonsense_stays_as_it_was_over_a_change_of_leaders() {
+fn after_a_change_of_leaders_a_subnet_with_an_invalid_edit_stays_in_force() {
     let mut scene = Scene::new();
     let mut spec = json!({
         "cidrBlock": "10.33.0.0/24", "gateway": "10.33.0.9", "excludeIps": ["10.33.0.1..10.33.0.4"],
@@ -130,7 +130,7 @@ fn a_subnet_that_was_edited_into_nonsense_stays_as_it_was_over_a_change_of_leade
     assert_eq!(scene.facts_about("net"), before);
     assert!(
         matches!(scene.engine.verdict("net"), Some(crate::engine::Verdict::Invalid { .. })),
-        "and it still says so"
+        "its condition still reports the error"
     );
     for (index, expected) in ["6", "7", "8", "10"].into_iter().enumerate() {
         assert_eq!(scene.pod(&format!("default/b{index}"), on_it.clone()), format!("10.33.0.{expected} of net"));
@@ -138,7 +138,7 @@ fn a_subnet_that_was_edited_into_nonsense_stays_as_it_was_over_a_change_of_leade
 }
 
 #[test]
-fn of_a_subnet_that_no_switch_records_the_networks_stay() {
+fn the_networks_of_a_subnet_without_a_recorded_definition_stay() {
     let mut scene = Scene::new();
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
     let on_it = json!({ "ovn.kubernetes.io/logical_switch": "net" });
@@ -151,11 +151,11 @@ fn of_a_subnet_that_no_switch_records_the_networks_stay() {
     scene.subnet("net", json!({ "cidrBlock": "10.16.0.0/24", "private": true }));
     scene.engine = Engine::recover(install(), &scene.cluster, &replica);
     assert_eq!(scene.outcome("default/a"), "10.33.0.2 of net");
-    assert!(scene.facts_about("net").iter().any(|fact| fact.contains("action=drop")), "it is private as it says");
+    assert!(scene.facts_about("net").iter().any(|fact| fact.contains("action=drop")), "it is private, as in its spec");
 }
 
 #[test]
-fn a_subnet_that_was_edited_into_another_network_keeps_its_pods_over_a_change_of_leaders() {
+fn after_a_change_of_leaders_a_subnet_with_refused_networks_keeps_its_pods() {
     for (cidr, what) in [
         ("10.16.0.0/24", "another subnet's"),
         ("10.34.0.0/24", "without the pod's address"),
@@ -171,32 +171,35 @@ fn a_subnet_that_was_edited_into_another_network_keeps_its_pods_over_a_change_of
         assert_eq!(scene.outcome("default/a"), "10.33.0.2 of net", "{what}");
         assert_eq!(scene.facts_about("net"), before, "{what}");
         let verdict = scene.engine.verdict("net");
-        assert!(matches!(verdict, Some(crate::engine::Verdict::Invalid { .. })), "{what}: and it still says so");
+        assert!(
+            matches!(verdict, Some(crate::engine::Verdict::Invalid { .. })),
+            "{what}: the condition still reports the error"
+        );
     }
 }
 
 #[test]
-fn a_subnet_on_its_way_out_is_held_over_a_change_of_leaders() {
+fn after_a_change_of_leaders_a_subnet_that_is_being_deleted_is_still_held() {
     let mut scene = Scene::new();
     let on_it = json!({
         "ovn.kubernetes.io/allocated": "true", "ovn.kubernetes.io/ip_address": "10.33.0.7",
         "ovn.kubernetes.io/mac_address": "0a:00:00:00:00:0a", "ovn.kubernetes.io/cidr": "10.33.0.0/24",
         "ovn.kubernetes.io/gateway": "10.33.0.1", "ovn.kubernetes.io/logical_switch": "net",
     });
-    scene.cluster.observe(Event::Subnets(Seen::Apply(deleting("net", json!({ "cidrBlock": "10.33.0.0/24" })))));
+    scene.cluster.observe(Event::Subnets(WatchEvent::Apply(deleting("net", json!({ "cidrBlock": "10.33.0.0/24" })))));
     let pod = Pod { reported: Some("10.33.0.7".parse().unwrap()), ..pod("default/a", "uid-1", on_it) };
-    scene.cluster.observe(Event::Pods(Seen::Apply(pod)));
+    scene.cluster.observe(Event::Pods(WatchEvent::Apply(pod)));
     scene.engine = Engine::recover(install(), &scene.cluster, &Replica::new(ovn::northbound()));
     assert_eq!(scene.outcome("default/a"), "10.33.0.7 of net");
     assert!(matches!(scene.engine.verdict("net"), Some(crate::engine::Verdict::Held { .. })));
 }
 
 #[test]
-fn a_subnet_whose_object_was_removed_by_force_stays_for_its_pods_over_a_change_of_leaders() {
+fn after_a_change_of_leaders_a_subnet_deleted_by_force_stays_until_its_last_pod_is_gone() {
     let mut scene = Scene::new();
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
     assert_eq!(scene.pod("default/a", json!({ "ovn.kubernetes.io/logical_switch": "net" })), "10.33.0.2 of net");
-    scene.happens(Event::Subnets(Seen::Delete(subnet("net", json!({ "cidrBlock": "10.33.0.0/24" })))));
+    scene.apply(Event::Subnets(WatchEvent::Delete(subnet("net", json!({ "cidrBlock": "10.33.0.0/24" })))));
     let before = scene.facts_about("net");
     let replica = written(&scene);
     scene.engine = Engine::recover(install(), &scene.cluster, &replica);
@@ -207,9 +210,9 @@ fn a_subnet_whose_object_was_removed_by_force_stays_for_its_pods_over_a_change_o
 }
 
 #[test]
-fn a_subnet_in_use_that_is_given_to_another_provider_stays_in_force_and_says_so() {
+fn a_subnet_in_use_that_is_given_to_another_provider_stays_in_force_and_is_reported() {
     let mut scene = Scene::new();
-    scene.happens(Event::Nodes(Seen::Apply(node("n1", "172.30.0.1"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.1"))));
     let before = scene.facts_about("join");
     scene.subnet("join", json!({ "cidrBlock": "100.64.0.0/16", "provider": "else" }));
     for _ in 0..2 {
@@ -219,13 +222,13 @@ fn a_subnet_in_use_that_is_given_to_another_provider_stays_in_force_and_says_so(
         let replica = written(&scene);
         scene.engine = Engine::recover(install(), &scene.cluster, &replica);
     }
-    scene.happens(Event::Nodes(Seen::Delete(node("n1", "172.30.0.1"))));
+    scene.apply(Event::Nodes(WatchEvent::Delete(node("n1", "172.30.0.1"))));
     assert_eq!(scene.engine.verdict("join"), Some(&crate::engine::Verdict::Foreign));
     assert!(scene.facts_about("100.64.0").is_empty());
 }
 
 #[test]
-fn what_a_pod_s_annotations_claim_does_not_take_an_address_from_whom_the_database_gave_it() {
+fn an_annotation_does_not_take_an_address_that_the_database_has_given_to_another_pod() {
     let pods = || vec![pod("default/a", "uid-1", allocated("10.16.0.30")), pod("default/b", "uid-2", json!({}))];
     let scene = recovered(pods(), vec![], &[("b.default", "0a:00:00:00:00:0c 10.16.0.30")]);
     assert_eq!(scene.outcome("default/b"), "10.16.0.30 of ovn-default");

@@ -1,10 +1,10 @@
-//! Static addresses, and addresses that are kept for a stateful set's pods.
+//! Tests of static addresses, and of addresses that are reserved for the pods of a stateful set.
 
 use super::*;
 use crate::cluster::StatefulSet;
 
 fn set(replicas: usize) -> Event {
-    Event::StatefulSets(Seen::Apply(StatefulSet { path: "default/db".into(), ordinals: 0..replicas }))
+    Event::StatefulSets(WatchEvent::Apply(StatefulSet { path: "default/db".into(), ordinals: 0..replicas }))
 }
 
 /// A pod of the stateful set `default/db`.
@@ -20,12 +20,12 @@ fn member_in(ordinal: usize, uid: &str, annotations: Value, phase: &str) -> Even
         },
         "spec": { "nodeName": "n1" }, "status": { "phase": phase },
     }));
-    Event::Pods(Seen::Apply(Pod::from_view(&view).unwrap()))
+    Event::Pods(WatchEvent::Apply(Pod::from_view(&view).unwrap()))
 }
 
 fn gone(event: Event) -> Event {
-    let Event::Pods(Seen::Apply(pod)) = event else { panic!("not a pod") };
-    Event::Pods(Seen::Delete(pod))
+    let Event::Pods(WatchEvent::Apply(pod)) = event else { panic!("not a pod") };
+    Event::Pods(WatchEvent::Delete(pod))
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn a_static_address_has_one_holder_and_the_refusal_names_it() {
 }
 
 #[test]
-fn a_static_address_that_cannot_be_given_is_refused_with_its_reason() {
+fn an_unavailable_static_address_is_refused_with_its_reason() {
     let mut scene = Scene::new();
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24", "excludeIps": ["10.33.0.100..10.33.0.110"] }));
     for (index, (address, expected)) in [
@@ -68,69 +68,69 @@ fn a_static_address_that_cannot_be_given_is_refused_with_its_reason() {
         );
     }
     let excluded = json!({ "ovn.kubernetes.io/logical_switch": "net", "ovn.kubernetes.io/ip_address": "10.33.0.105" });
-    assert_eq!(scene.pod("default/excluded", excluded), "10.33.0.105 of net", "excluded ones are for who names them");
+    assert_eq!(scene.pod("default/excluded", excluded), "10.33.0.105 of net", "a pod can name an excluded address");
     assert_eq!(scene.pod("default/b", json!({ "ovn.kubernetes.io/logical_switch": "net" })), "10.33.0.2 of net");
 }
 
 #[test]
-fn a_static_address_that_is_kept_for_a_stateful_sets_pod_is_refused() {
+fn a_static_address_that_is_reserved_for_a_stateful_sets_pod_is_refused() {
     let mut scene = Scene::new();
-    scene.happens(set(1));
-    scene.happens(member(0, "uid-1", json!({})));
-    scene.happens(gone(member(0, "uid-1", json!({}))));
+    scene.apply(set(1));
+    scene.apply(member(0, "uid-1", json!({})));
+    scene.apply(gone(member(0, "uid-1", json!({}))));
     let refused = scene.pod("default/b", json!({ "ovn.kubernetes.io/ip_address": "10.16.0.2" }));
     assert!(refused.contains("10.16.0.2") && refused.contains("db-0.default"), "{refused}");
-    scene.happens(set(0));
+    scene.apply(set(0));
     assert_eq!(scene.outcome("default/b"), "10.16.0.2 of ovn-default");
 }
 
 #[test]
-fn a_list_gives_any_free_one_and_a_stateful_set_the_one_of_its_number() {
+fn a_list_gives_a_pod_any_free_address_and_a_stateful_sets_pod_the_one_of_its_ordinal() {
     let mut scene = Scene::new();
     let list = json!({ "ovn.kubernetes.io/ip_pool": "10.16.0.60,10.16.0.61" });
     assert_eq!(scene.pod("default/a", list.clone()), "10.16.0.60 of ovn-default");
     assert_eq!(scene.pod("default/b", list.clone()), "10.16.0.61 of ovn-default");
     assert!(scene.pod("default/c", list).starts_with("refused"));
-    scene.happens(member(1, "uid-1", json!({ "ovn.kubernetes.io/ip_pool": "10.16.0.70,10.16.0.71" })));
+    scene.apply(member(1, "uid-1", json!({ "ovn.kubernetes.io/ip_pool": "10.16.0.70,10.16.0.71" })));
     assert_eq!(scene.outcome("default/db-1"), "10.16.0.71 of ovn-default");
 }
 
 #[test]
-fn a_stateful_sets_pod_gets_its_address_back_and_nobody_else_does() {
+fn only_the_stateful_sets_pod_gets_its_address_back() {
     let mut scene = Scene::new();
-    scene.happens(set(2));
-    scene.happens(member(0, "uid-1", json!({})));
+    scene.apply(set(2));
+    scene.apply(member(0, "uid-1", json!({})));
     assert_eq!(scene.outcome("default/db-0"), "10.16.0.2 of ovn-default");
-    scene.happens(gone(member(0, "uid-1", json!({}))));
+    scene.apply(gone(member(0, "uid-1", json!({}))));
     assert!(scene.facts_about("db-0.default").is_empty(), "the port goes with the pod");
     assert!(scene.engine.is_reserved("db-0.default"));
     assert_eq!(scene.pod("default/other", json!({})), "10.16.0.3 of ovn-default");
-    scene.happens(member(0, "uid-2", json!({})));
+    scene.apply(member(0, "uid-2", json!({})));
     assert_eq!(scene.outcome("default/db-0"), "10.16.0.2 of ovn-default");
-    // Without a deletion in between, as after a relist.
-    scene.happens(member(0, "uid-3", json!({})));
+    // Without a deletion event, as after a relist.
+    scene.apply(member(0, "uid-3", json!({})));
     assert_eq!(scene.outcome("default/db-0"), "10.16.0.2 of ovn-default");
 }
 
 #[test]
-fn a_reserved_address_is_freed_by_scaling_down_by_deleting_the_set_and_by_deleting_its_record() {
+fn scaling_down_deleting_the_set_and_deleting_the_ip_release_a_reserved_address() {
     for free in [
-        |scene: &mut Scene| scene.happens(set(0)),
+        |scene: &mut Scene| scene.apply(set(0)),
         |scene: &mut Scene| {
             let set = StatefulSet { path: "default/db".into(), ordinals: 0..1 };
-            scene.happens(Event::StatefulSets(Seen::Delete(set)));
+            scene.apply(Event::StatefulSets(WatchEvent::Delete(set)));
         },
         |scene: &mut Scene| {
             let record = || ip("db-0.default", "db-0", "default", "ovn-default", "10.16.0.2", "0a:58:0a:10:00:02");
-            scene.happens(Event::Ips(Seen::Apply(record())));
+            scene.apply(Event::Ips(WatchEvent::Apply(record())));
             assert!(scene.engine.is_reserved("db-0.default"));
-            scene.happens(Event::Ips(Seen::Delete(record())));
+            scene.apply(Event::Ips(WatchEvent::Delete(record())));
         },
     ] {
         let mut scene = Scene::new();
-        scene.happens(set(1));
-        scene.happens(member(0, "uid-1", json!({})));
-        scene.happens(gone(member(0, "uid-1", json!({}))));
+        scene.apply(set(1));
+        scene.apply(member(0, "uid-1", json!({})));
+        scene.apply(gone(member(0, "uid-1", json!({}))));
         assert!(scene.engine.is_reserved("db-0.default"));
         free(&mut scene);
         assert_eq!(scene.engine.lease("db-0.default"), None);
@@ -143,24 +143,24 @@ fn a_reserved_address_is_kept_over_a_change_of_leaders() {
     scene.cluster.observe(set(1));
     let mut record = ip("db-0.default", "db-0", "default", "ovn-default", "10.16.0.9", "0a:58:0a:10:00:09");
     record.spec.pod_type = "StatefulSet".to_owned();
-    scene.cluster.observe(Event::Ips(Seen::Apply(record)));
+    scene.cluster.observe(Event::Ips(WatchEvent::Apply(record)));
     scene.engine = Engine::recover(install(), &scene.cluster, &Replica::new(ovn::northbound()));
     assert!(scene.engine.is_reserved("db-0.default"));
     let write = crate::visible::write(&scene.engine, &scene.cluster, &Object::Ip("db-0.default".into()));
     assert!(!matches!(write, Some(crate::publish::Action::Delete(_))), "the record stays: {write:?}");
-    scene.happens(member(0, "uid-2", json!({})));
+    scene.apply(member(0, "uid-2", json!({})));
     assert_eq!(scene.outcome("default/db-0"), "10.16.0.9 of ovn-default");
 }
 
 #[test]
-fn a_stateful_sets_pod_that_has_ended_keeps_its_address_over_a_change_of_leaders() {
+fn a_terminated_pod_of_a_stateful_set_keeps_its_address_over_a_change_of_leaders() {
     let mut scene = Scene::new();
-    scene.happens(set(1));
-    scene.happens(member(0, "uid-1", json!({})));
+    scene.apply(set(1));
+    scene.apply(member(0, "uid-1", json!({})));
     let mut record = ip("db-0.default", "db-0", "default", "ovn-default", "10.16.0.2", "0a:58:0a:10:00:02");
     record.spec.pod_type = "StatefulSet".to_owned();
-    scene.happens(Event::Ips(Seen::Apply(record)));
-    scene.happens(member_in(0, "uid-1", json!({}), "Failed"));
+    scene.apply(Event::Ips(WatchEvent::Apply(record)));
+    scene.apply(member_in(0, "uid-1", json!({}), "Failed"));
     let kept = |scene: &mut Scene| {
         assert!(scene.engine.is_reserved("db-0.default"));
         assert!(scene.facts_about("db-0.default").is_empty(), "it has no port any more");
@@ -169,47 +169,47 @@ fn a_stateful_sets_pod_that_has_ended_keeps_its_address_over_a_change_of_leaders
     scene.engine = Engine::recover(install(), &scene.cluster, &Replica::new(ovn::northbound()));
     kept(&mut scene);
     assert_eq!(scene.pod("default/other", json!({})), "10.16.0.3 of ovn-default");
-    scene.happens(member(0, "uid-2", json!({})));
+    scene.apply(member(0, "uid-2", json!({})));
     assert_eq!(scene.outcome("default/db-0"), "10.16.0.2 of ovn-default");
 }
 
 #[test]
-fn a_kept_address_gives_way_to_a_new_wish() {
+fn a_new_wish_replaces_a_reserved_address() {
     let mut scene = Scene::new();
-    scene.happens(set(1));
-    scene.happens(member(0, "uid-1", json!({})));
-    scene.happens(gone(member(0, "uid-1", json!({}))));
-    scene.happens(member(0, "uid-2", json!({ "ovn.kubernetes.io/ip_pool": "10.16.0.70,10.16.0.71" })));
+    scene.apply(set(1));
+    scene.apply(member(0, "uid-1", json!({})));
+    scene.apply(gone(member(0, "uid-1", json!({}))));
+    scene.apply(member(0, "uid-2", json!({ "ovn.kubernetes.io/ip_pool": "10.16.0.70,10.16.0.71" })));
     assert_eq!(scene.outcome("default/db-0"), "10.16.0.70 of ovn-default");
 }
 
 #[test]
-fn an_address_that_was_reserved_before_it_was_on_record_is_put_on_record() {
+fn an_ip_object_is_created_for_a_reserved_address_without_one() {
     let mut scene = Scene::new();
-    scene.happens(set(1));
-    scene.happens(member(0, "uid-1", json!({})));
-    scene.happens(gone(member(0, "uid-1", json!({}))));
-    let told = scene.told("db-0.default");
-    let [crate::publish::Action::Create(body)] = told.as_slice() else { panic!("{told:?}") };
+    scene.apply(set(1));
+    scene.apply(member(0, "uid-1", json!({})));
+    scene.apply(gone(member(0, "uid-1", json!({}))));
+    let writes = scene.writes_for("db-0.default");
+    let [crate::publish::Action::Create(body)] = writes.as_slice() else { panic!("{writes:?}") };
     let record: Ip = body.parse().unwrap();
-    scene.happens(Event::Ips(Seen::Apply(IpRecord::from_object(record))));
-    assert_eq!(scene.told("db-0.default"), []);
+    scene.apply(Event::Ips(WatchEvent::Apply(IpRecord::from_object(record))));
+    assert_eq!(scene.writes_for("db-0.default"), []);
     scene.engine = Engine::recover(install(), &scene.cluster, &Replica::new(ovn::northbound()));
     assert!(scene.engine.is_reserved("db-0.default"));
 }
 
 #[test]
-fn a_record_of_a_reserved_address_that_is_deleted_is_let_go() {
+fn a_deleted_ip_object_of_a_reserved_address_loses_only_our_finalizer() {
     let mut scene = Scene::new();
-    scene.happens(set(1));
-    scene.happens(member(0, "uid-1", json!({})));
-    scene.happens(gone(member(0, "uid-1", json!({}))));
+    scene.apply(set(1));
+    scene.apply(member(0, "uid-1", json!({})));
+    scene.apply(gone(member(0, "uid-1", json!({}))));
     let mut record = ip("db-0.default", "db-0", "default", "ovn-default", "10.16.0.2", "0a:58:0a:10:00:02");
     (record.finalizers, record.terminating) = (vec!["kube-ovn-controller".to_owned(), "other/one".to_owned()], true);
-    scene.happens(Event::Ips(Seen::Apply(record.clone())));
-    let told = scene.told("db-0.default");
-    let [action] = told.as_slice() else { panic!("{told:?}") };
-    assert_eq!(action.patch()["metadata"]["finalizers"], json!(["other/one"]), "that of somebody else stays");
-    scene.happens(Event::Ips(Seen::Delete(record)));
+    scene.apply(Event::Ips(WatchEvent::Apply(record.clone())));
+    let writes = scene.writes_for("db-0.default");
+    let [action] = writes.as_slice() else { panic!("{writes:?}") };
+    assert_eq!(action.patch()["metadata"]["finalizers"], json!(["other/one"]), "another finalizer stays");
+    scene.apply(Event::Ips(WatchEvent::Delete(record)));
     assert_eq!(scene.engine.lease("db-0.default"), None);
 }

@@ -1,4 +1,4 @@
-//! What exists without any object: the cluster router and the distributed gateway's address sets.
+//! The facts that exist without any object: the cluster router and the address sets of the distributed gateway.
 
 use ovn::{AddressSet, Fact, LogicalRouter};
 

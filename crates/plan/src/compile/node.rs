@@ -1,9 +1,10 @@
-//! A node: its port on the join switch, the way to its own addresses, and the way out for the pods that run on it.
+//! A node: its port on the join switch, the route to its own addresses, and the route out of the cluster for its pods.
 
 use ovn::{Action, Fact, LogicalSwitchPort, RouterPolicy};
 
 use super::{DISTRIBUTED_V4, DISTRIBUTED_V6, PRIORITY_GATEWAY, PRIORITY_TO_NODE, address, family_of};
-use crate::world::{Node, World};
+use crate::objects::Node;
+use crate::world::World;
 use api::{Family, node_port};
 
 pub(super) fn compile(world: &World, node: &Node, facts: &mut Vec<Fact>) {
@@ -27,7 +28,7 @@ fn join_port(world: &World, node: &Node, facts: &mut Vec<Fact>) {
     facts.extend(port.facts());
 }
 
-/// A pod that talks to a node's own address reaches it through that node's `ovn0`, unmasqueraded.
+/// Routes traffic from pods to a node's own address through the node's `ovn0`, without masquerading.
 fn to_the_node(world: &World, node: &Node, facts: &mut Vec<Fact>) {
     for address in &node.internal {
         let Some(join) = node.join.get(Family::of(*address)) else { continue };
@@ -42,8 +43,8 @@ fn to_the_node(world: &World, node: &Node, facts: &mut Vec<Fact>) {
     }
 }
 
-/// The distributed gateway in O(nodes): the policy holds only on the chassis that has this node's port, so a pod's packet
-/// leaves by the node that the pod runs on.
+/// The distributed gateway. The policy applies only on the chassis of this node, so a pod's packet leaves through the
+/// pod's own node. There is one policy per node and family, regardless of the number of pods and subnets.
 fn out_by_the_node(world: &World, node: &Node, facts: &mut Vec<Fact>) {
     for join in node.join.iter() {
         let set = if join.is_ipv4() { DISTRIBUTED_V4 } else { DISTRIBUTED_V6 };

@@ -3,7 +3,8 @@
 use ovn::{Fact, LogicalSwitchPort};
 
 use super::{GATEWAY, NETWORKS, address};
-use crate::world::{Port, World};
+use crate::objects::Port;
+use crate::world::World;
 
 pub(super) fn compile(world: &World, port: &Port, facts: &mut Vec<Fact>) {
     if !world.subnets.contains_key(&port.subnet) {

@@ -1,9 +1,9 @@
-//! A private subnet: the rules of its switch. The nodes come in, it talks within itself and with the networks it allows,
-//! and nothing else passes.
+//! The ACLs of a private subnet. They allow traffic from nodes, within the subnet, and with the allowed networks, and
+//! drop all other traffic.
 //!
-//! All of them are met on the way out of the switch (`to-lport`), be it to a pod or to the router; so the drop holds in
-//! both directions. Answers pass by connection tracking. Neighbour discovery passes by itself: OVN lets it through wherever
-//! a switch has rules that track connections (ovn-northd(8)).
+//! All ACLs apply where packets leave the switch (`to-lport`), to a pod or to the router, so the drop covers both
+//! directions. Connection tracking allows replies. Neighbor discovery needs no ACL: OVN allows it on switches with
+//! stateful ACLs (ovn-northd(8)).
 
 use api::SubnetDef;
 use ovn::{Acl, Direction, Fact, Verdict};
@@ -20,7 +20,7 @@ pub(super) fn compile(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) 
             priority,
             match_,
             action,
-            // kube-ovn logs what it drops here; unlimited, that lets any pod keep ovn-controller busy.
+            // kube-ovn logs dropped packets. Without a rate limit, any pod could overload ovn-controller.
             log: false,
         };
         facts.extend(acl.facts());

@@ -1,5 +1,5 @@
-//! A Subnet: its switch, its port on the router, the policy that keeps traffic to it inside, and for the node switch the
-//! default route.
+//! A Subnet: its switch, its router port, the policy that keeps traffic to it inside the cluster, and for the node
+//! switch the default route.
 
 use api::SubnetDef;
 use ovn::{
@@ -25,12 +25,12 @@ pub(super) fn compile(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) 
     if *subnet.name == *world.settings.node_switch {
         default_route(world, subnet, facts);
     } else {
-        // A centralized gateway is not served yet. Its pods leave by their own nodes, so that they have a way out.
+        // Centralized gateways are not supported yet. Their pods leave through their own nodes.
         leave_by_own_node(subnet, facts);
     }
 }
 
-/// The two ends of the link between switch and router. The router's end holds the gateway addresses.
+/// The two ports of the link between switch and router. The router port has the gateway addresses.
 fn router_port(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
     let router = &world.settings.router;
     let port = format!("{router}-{}", subnet.name);
@@ -53,7 +53,7 @@ fn router_port(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
     facts.extend(switch_end.facts());
 }
 
-/// The gateways, and those of earlier that running pods were given: the router answers for these as well.
+/// The current gateways, and former gateways that running pods still use.
 fn networks(world: &World, subnet: &SubnetDef) -> Vec<String> {
     let retired = world.retired_gateways(&subnet.name).filter_map(|address| {
         let cidr = subnet.cidrs.get(api::Family::of(address)).filter(|cidr| cidr.contains(address))?;
@@ -64,14 +64,14 @@ fn networks(world: &World, subnet: &SubnetDef) -> Vec<String> {
     networks
 }
 
-/// A router port keeps its MAC address for as long as it keeps its name: neighbours need not learn it anew when the
-/// subnet is made again. `0e:` is locally administered and is not used for pods.
+/// The MAC address of a subnet's router port. It depends only on the names, so that neighbors need not relearn it when
+/// the subnet is created again. The prefix `0e:` is locally administered and is not used for pods.
 pub fn router_mac(router: &str, subnet: &str) -> String {
     let id = row_id(&LogicalRouterPort::key(&format!("{router}-{subnet}")), "");
     id.as_bytes().iter().take(5).fold("0e".to_owned(), |mac, byte| format!("{mac}:{byte:02x}"))
 }
 
-/// Traffic to the subnet is routed by the connected route; no gateway policy may take it out of the cluster.
+/// Traffic to the subnet uses the connected route, so that no gateway policy sends it out of the cluster.
 fn stay_inside(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
     for cidr in subnet.cidrs.iter() {
         let policy = RouterPolicy {
@@ -85,8 +85,8 @@ fn stay_inside(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
     }
 }
 
-/// A packet that no route matches is dropped before the policies see it, so the router has a default route; the gateway
-/// policies then choose the real way out.
+/// The router drops packets without a route before it applies policies, so it needs a default route. The gateway
+/// policies then choose the next hop.
 fn default_route(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
     for gateway in subnet.gateway.iter() {
         let route = StaticRoute {
@@ -99,7 +99,8 @@ fn default_route(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
     }
 }
 
-/// The distributed gateway: the nodes' policies match on these sets, so nothing is kept per subnet and node.
+/// The distributed gateway: the policies of the nodes match on these address sets, so no row is needed per subnet and
+/// node.
 fn leave_by_own_node(subnet: &SubnetDef, facts: &mut Vec<Fact>) {
     for cidr in subnet.cidrs.iter() {
         let set = if cidr.network().is_ipv4() { DISTRIBUTED_V4 } else { DISTRIBUTED_V6 };

@@ -1,7 +1,8 @@
-//! What may happen to a world, drawn at random from ranges so small that events meet the same objects again and again.
+//! Random changes to a world, from ranges so small that they often concern the same objects.
 //!
-//! Every feature of the compiler is among them: both families and each alone, networks that overlap, gateways, ACLs, router
-//! advertisements, port security, objects made anew under another uid, nodes that claim the same address.
+//! They cover every feature of the compiler: both families together and alone, overlapping networks, gateways, ACLs,
+//! router advertisements, port security, objects that are created again with another uid, and nodes with the same
+//! address.
 
 use std::sync::Arc;
 
@@ -11,31 +12,32 @@ use proptest::sample::{select, subsequence};
 use serde_json::json;
 
 use super::{node, port, subnet};
-use crate::world::{Node, Port, Settings, World};
+use crate::objects::{Node, Port, Settings};
+use crate::world::World;
 
 const SUBNETS: u8 = 4;
 const NODES: u8 = 3;
 const PORTS: u8 = 6;
 
-/// One thing that happens.
+/// A change of one object.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// A subnet is there, or is another now.
+    /// A subnet is set.
     Subnet(Box<SubnetDef>),
-    /// The subnet of this name is gone.
+    /// A subnet is removed, by name.
     SubnetGone(Arc<str>),
-    /// A node is there, or is another now.
+    /// A node is set.
     Node(Node),
-    /// The node of this name is gone.
+    /// A node is removed, by name.
     NodeGone(Arc<str>),
-    /// A port is there, or is another now.
+    /// A port is set.
     Port(Port),
-    /// The port of this name is gone.
+    /// A port is removed, by name.
     PortGone(Arc<str>),
 }
 
 impl Event {
-    /// Lets it happen.
+    /// Applies the change.
     pub fn apply(&self, world: &mut World) {
         match self.clone() {
             Self::Subnet(subnet) => world.set_subnet(*subnet),
@@ -48,7 +50,7 @@ impl Event {
     }
 }
 
-/// An empty world after these events.
+/// An empty world with these changes applied.
 pub fn world_after<'a>(events: impl IntoIterator<Item = &'a Event>) -> World {
     let mut world = World::new(Settings::default());
     for event in events {
@@ -57,7 +59,7 @@ pub fn world_after<'a>(events: impl IntoIterator<Item = &'a Event>) -> World {
     world
 }
 
-/// Anything that may happen.
+/// Any change.
 pub fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => a_subnet().prop_map(|subnet| Event::Subnet(Box::new(subnet))),
@@ -69,7 +71,7 @@ pub fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Subnet 0 is the join subnet, so that it comes and goes like any other.
+/// The name of a subnet. Index 0 is the join subnet, which changes like the others.
 fn subnet_name(index: u8) -> String {
     if index == 0 { "join".into() } else { format!("net-{index}") }
 }
@@ -85,7 +87,7 @@ fn a_subnet() -> impl Strategy<Value = SubnetDef> {
             0 => (format!("10.{index}.0.0/24"), format!("10.{index}.0.254")),
             1 => (format!("10.{index}.0.0/24,{v6}"), format!("10.{index}.0.254,fd00:{index}::ff")),
             2 => (v6, format!("fd00:{index}::ff")),
-            // The same for all of them.
+            // The same network for all subnets.
             _ => ("10.3.0.0/24".into(), "10.3.0.254".into()),
         };
         let more = json!({
@@ -106,7 +108,7 @@ fn a_node() -> impl Strategy<Value = Node> {
     parts.prop_map(|(index, join, internal, again)| {
         let host = index + 2 + 10 * (join / 2);
         let join = if join == 0 { format!("10.0.0.{host}") } else { format!("10.0.0.{host},fd00::{host}") };
-        // The last one is the same for all of them.
+        // The last address is the same for all nodes.
         let all = [format!("172.30.0.{index}"), format!("fd00:30::{index}"), "172.30.0.99".to_owned()];
         let internal: Vec<&str> = internal.into_iter().map(|at: usize| all[at].as_str()).collect();
         let mut node = node(&format!("n{index}"), &join, &format!("0a:00:00:00:01:{host:02}"), &internal);

@@ -1,4 +1,4 @@
-//! A small API server: objects with versions, the checks that writes ask for, and what a watch of it reports, in order.
+//! A small API server: versioned objects, preconditions of writes, and a log of watch events.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 use crate::cluster::Object;
 use crate::publish::{Action, Outcome, Part, Target};
 
-/// Where an object is: its kind, and its name or `namespace/name`.
+/// The key of an object: its kind, and its name or `namespace/name`.
 pub(super) type Place = (&'static str, String);
 
-/// One watch event: an object as it is now, or was when it went.
-pub(super) struct Seen {
+/// A watch event with the current or last state of an object.
+pub(super) struct LoggedEvent {
     pub(super) kind: &'static str,
     pub(super) object: Value,
     pub(super) gone: bool,
@@ -21,13 +21,13 @@ pub(super) struct Seen {
 pub(super) struct ApiServer {
     objects: BTreeMap<Place, Value>,
     version: u64,
-    /// What the watch has not reported yet.
-    pub(super) log: VecDeque<Seen>,
+    /// The events that the watch has not reported yet.
+    pub(super) log: VecDeque<LoggedEvent>,
 }
 
 impl ApiServer {
-    /// A user makes an object, or writes its spec anew. Of an object that exists its finalizers and annotations stay, unless
-    /// given. Nobody can change one that has ended or is being deleted.
+    /// A user creates an object or replaces its spec. Finalizers and annotations of an existing object stay unless
+    /// given. Objects that have terminated or are being deleted cannot be changed.
     pub(super) fn put(&mut self, kind: &'static str, name: &str, value: &Value) {
         let place = (kind, name.to_owned());
         let before = self.objects.get(&place);
@@ -36,7 +36,7 @@ impl ApiServer {
             return;
         }
         let mut object = before.cloned().unwrap_or_else(|| self.blank(name));
-        // The author of an object writes its spec whole.
+        // A user writes the spec as a whole.
         object["spec"] = Value::Null;
         object["metadata"].as_object_mut().unwrap().remove("managedFields");
         merge(&mut object, value);
@@ -50,7 +50,7 @@ impl ApiServer {
         }
     }
 
-    /// A user takes the finalizers off, and deletes the object.
+    /// A user removes the finalizers and deletes the object.
     pub(super) fn delete_by_force(&mut self, place: Place) {
         if let Some(mut object) = self.objects.get(&place).cloned() {
             object["metadata"]["finalizers"] = Value::Null;
@@ -59,7 +59,7 @@ impl ApiServer {
         }
     }
 
-    /// One of our writes.
+    /// A write of the controller.
     pub(super) fn write(&mut self, target: &Target, action: &Action) -> Outcome {
         let place = place(&target.object);
         let before = self.objects.get(&place).cloned();
@@ -111,8 +111,8 @@ impl ApiServer {
         json!({ "metadata": { "name": name, "namespace": namespace, "uid": format!("uid-{}", self.version) } })
     }
 
-    /// The object is like this from now on, and the watch is to report it; one that is being deleted is gone with its last
-    /// finalizer. A write that changes nothing makes no version.
+    /// Stores an object and logs the event. An object that is being deleted is removed with its last finalizer. A write
+    /// without a change creates no version.
     fn store(&mut self, place: Place, mut object: Value) {
         let before = self.objects.get(&place);
         if before == Some(&object) {
@@ -127,7 +127,7 @@ impl ApiServer {
         metadata["resourceVersion"] = json!(self.version.to_string());
         let held = metadata["finalizers"].as_array().is_some_and(|all| !all.is_empty());
         let gone = !metadata["deletionTimestamp"].is_null() && !held;
-        self.log.push_back(Seen { kind: place.0, object: object.clone(), gone });
+        self.log.push_back(LoggedEvent { kind: place.0, object: object.clone(), gone });
         if gone {
             self.objects.remove(&place);
         } else {
@@ -151,7 +151,7 @@ fn place(object: &Object) -> Place {
     }
 }
 
-/// Server-side apply of fields of the spec, by one manager: those that it applied before and leaves out now go away.
+/// Server-side apply of spec fields by one manager: fields that it applied before and leaves out now are removed.
 fn apply(object: &mut Value, applied: &Value) {
     let names = |spec: &Value| -> Map<String, Value> {
         spec.as_object().into_iter().flatten().map(|(name, _)| (format!("f:{name}"), json!({}))).collect()

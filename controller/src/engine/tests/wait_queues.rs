@@ -1,4 +1,4 @@
-//! Who waits for an address, and who is decided about again when one is free.
+//! Tests of the pods that wait for an address, and of the order in which they are woken.
 
 use proptest::prelude::*;
 
@@ -7,16 +7,16 @@ use super::*;
 const SMALL: &str = "10.23.0.0/29,fd00:23::/125";
 
 impl Scene {
-    /// The pods of a namespace that were decided about since the last call.
-    fn decided_pods(&mut self) -> Vec<String> {
-        let pods = self.engine.take_decided().into_iter().filter_map(|object| match object {
+    /// The pods that were decided since the last call.
+    fn unpublished_pods(&mut self) -> Vec<String> {
+        let pods = self.engine.take_unpublished().into_iter().filter_map(|object| match object {
             Object::Pod(port) => Some(port.to_string()),
             _ => None,
         });
         pods.collect()
     }
 
-    /// What becomes of every pod.
+    /// The outcome of every pod.
     fn outcomes(&self) -> Vec<(String, String)> {
         let paths = self.cluster.pods.values().map(|pod| format!("{}/{}", pod.namespace, pod.name));
         paths.map(|path| (path.clone(), self.outcome(&path))).collect()
@@ -24,33 +24,33 @@ impl Scene {
 }
 
 #[test]
-fn a_freed_address_wakes_one_who_gets_it_and_one_who_does_not() {
+fn a_released_address_wakes_the_pod_that_gets_it_and_the_next_one() {
     let mut scene = Scene::new();
     scene.namespace("ns", json!({}));
     scene.subnet("net", json!({ "cidrBlock": "10.23.0.0/29", "namespaces": ["ns"] }));
     for n in 0..100 {
         scene.pod(&format!("ns/p{n:02}"), json!({}));
     }
-    scene.decided_pods();
+    scene.unpublished_pods();
     for (gone, served, refused) in [("p03", "p05", "p06"), ("p00", "p06", "p07")] {
         scene.pod_gone(&format!("ns/{gone}"));
-        assert_eq!(scene.decided_pods(), [gone, served, refused].map(|pod| format!("{pod}.ns")));
+        assert_eq!(scene.unpublished_pods(), [gone, served, refused].map(|pod| format!("{pod}.ns")));
         assert!(scene.outcome(&format!("ns/{served}")).ends_with("of net"));
     }
-    // Two at once; and who is called and goes in the meantime has the next one called.
+    // Three events at once. If a woken pod is deleted, the next one is woken.
     for gone in ["p01", "p02", "p07"] {
-        let seen = Event::Pods(Seen::Delete(pod(&format!("ns/{gone}"), "uid-1", json!({}))));
-        scene.cluster.observe(seen).into_iter().for_each(|noticed| scene.engine.mark(noticed.object));
+        let event = Event::Pods(WatchEvent::Delete(pod(&format!("ns/{gone}"), "uid-1", json!({}))));
+        scene.cluster.observe(event).into_iter().for_each(|observed| scene.engine.mark(observed.object));
     }
     scene.engine.decide(&scene.cluster);
-    assert_eq!(scene.decided_pods(), ["p01", "p02", "p07", "p08", "p09", "p10"].map(|pod| format!("{pod}.ns")));
-    // The subnet is another: everybody may try.
+    assert_eq!(scene.unpublished_pods(), ["p01", "p02", "p07", "p08", "p09", "p10"].map(|pod| format!("{pod}.ns")));
+    // The subnet has changed, so all waiting pods are decided.
     scene.subnet("net", json!({ "cidrBlock": "10.23.0.0/29", "namespaces": ["ns"], "excludeIps": ["10.23.0.6"] }));
-    assert_eq!(scene.decided_pods().len(), 95, "all that are there");
+    assert_eq!(scene.unpublished_pods().len(), 95, "all that are there");
 }
 
 #[test]
-fn who_waits_for_a_mac_gets_it_whatever_subnet_it_was_in() {
+fn a_pod_that_waits_for_a_mac_gets_it_when_its_holder_in_any_subnet_is_gone() {
     let mut scene = Scene::new();
     scene.subnet("net", json!({ "cidrBlock": "10.23.0.0/24" }));
     let mac = json!({ "ovn.kubernetes.io/mac_address": "00:00:00:53:6b:b6" });
@@ -67,7 +67,7 @@ fn who_waits_for_a_mac_gets_it_whatever_subnet_it_was_in() {
     assert_eq!(scene.outcome("default/c"), "10.16.0.3 of ovn-default");
 }
 
-/// What may happen to a few pods that want all sorts of things of one small subnet.
+/// Changes to a few pods that want different addresses of one small subnet.
 #[derive(Debug, Clone)]
 enum Change {
     Come(usize, usize),
@@ -86,7 +86,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// What a pod may wish for.
+/// The annotations of a pod.
 fn wish(which: usize) -> Value {
     let one = |name: &str, value: &str| json!({ format!("ovn.kubernetes.io/{name}"): value });
     match which {
@@ -105,7 +105,7 @@ fn wish(which: usize) -> Value {
 
 proptest! {
     #[test]
-    fn nobody_waits_who_could_be_served(changes in prop::collection::vec(change(), 1..60)) {
+    fn no_pod_waits_that_could_be_served(changes in prop::collection::vec(change(), 1..60)) {
         let mut scene = Scene::new();
         scene.namespace("ns", json!({}));
         scene.subnet("net", json!({ "cidrBlock": SMALL, "namespaces": ["ns"] }));
@@ -117,7 +117,7 @@ proptest! {
                 Change::Go(n) => scene.pod_gone(&format!("ns/p{n:02}")),
                 Change::Pool(true) => scene.pool("pool", "net", &["10.23.0.5..10.23.0.6", "fd00:23::6"], &[]),
                 Change::Pool(false) => {
-                    scene.happens(Event::IpPools(Seen::Delete(pool("pool", "net", &["10.23.0.5"], &[]))));
+                    scene.apply(Event::IpPools(WatchEvent::Delete(pool("pool", "net", &["10.23.0.5"], &[]))));
                 }
                 Change::Exclude(some) => {
                     let exclude: &[&str] = if some { &["10.23.0.2", "fd00:23::2"] } else { &[] };

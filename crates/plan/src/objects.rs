@@ -1,0 +1,88 @@
+//! The objects of a world, and the keys of their facts.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use api::{Addresses, Cidrs, IpRange, Mac};
+
+/// Names that the installation chooses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The logical router that connects all switches; `ovn-cluster` by default.
+    pub router: Arc<str>,
+    /// The subnet and logical switch with the `ovn0` of every node; `join` by default.
+    pub node_switch: Arc<str>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { router: "ovn-cluster".into(), node_switch: "join".into() }
+    }
+}
+
+/// A node with its address on the join switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The Node's name.
+    pub name: Arc<str>,
+    /// The Node's uid; seeds the ids of new rows.
+    pub uid: Arc<str>,
+    /// The addresses of its `ovn0`, one per family of the join subnet.
+    pub join: Addresses,
+    /// The MAC address of its `ovn0`.
+    pub mac: Mac,
+    /// Its own addresses (`InternalIP`), of either family.
+    pub internal: BTreeSet<IpAddr>,
+}
+
+/// A pod's port and address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The logical switch port's name, `<pod>.<namespace>`.
+    pub name: Arc<str>,
+    /// The Pod's uid; seeds the ids of new rows.
+    pub uid: Arc<str>,
+    /// `<namespace>/<pod>`, the value of `external_ids:pod`.
+    pub pod: Arc<str>,
+    /// The subnet of the address.
+    pub subnet: Arc<str>,
+    /// One address per family.
+    pub ips: Addresses,
+    /// The interface's MAC address.
+    pub mac: Mac,
+    /// Whether the port may send only from its own addresses.
+    pub port_security: bool,
+    /// The gateway that the pod was given, if it is not the current gateway of the subnet. The router answers for it
+    /// while such a port exists.
+    pub gateway: Option<Addresses>,
+    /// The networks that the pod was given, if they are not the current ones. The pod cannot reach the first and the
+    /// last address of these networks.
+    pub cidrs: Option<Cidrs>,
+}
+
+/// The address set of an IPPool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolSet {
+    /// The pool's name.
+    pub name: Arc<str>,
+    /// The pool's uid; seeds the id of a new row.
+    pub uid: Arc<str>,
+    /// The pool's addresses.
+    pub ranges: Vec<IpRange>,
+}
+
+/// A unit of compilation: one object and its facts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// The facts that exist without any object: the router and the address sets.
+    Base,
+    /// A subnet, by name.
+    Subnet(Arc<str>),
+    /// An IPPool with an address set, by name.
+    Pool(Arc<str>),
+    /// A node, by name.
+    Node(Arc<str>),
+    /// A pod's port, by port name.
+    Port(Arc<str>),
+}
