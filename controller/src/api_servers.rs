@@ -32,8 +32,8 @@ pub async fn run(client: Client, owner: mpsc::Sender<Event>) {
             Ok(watcher::Event::InitDone) => listed = true,
             Err(error) => {
                 tracing::warn!(kind = "EndpointSlice", %error, "the watch broke and is resumed");
-                // If they cannot be listed, report an empty set, so that the controller does not wait forever.
-                listed |= known.is_none();
+                // Where they may not be listed, nothing waits for them.
+                listed |= known.is_none() && is_forbidden(&error);
             }
         }
         let all: BTreeSet<IpAddr> = slices.values().flatten().copied().collect();
@@ -45,6 +45,10 @@ pub async fn run(client: Client, owner: mpsc::Sender<Event>) {
             }
         }
     }
+}
+
+fn is_forbidden(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if matches!(status.code, 403 | 404))
 }
 
 fn name(slice: &EndpointSlice) -> String {

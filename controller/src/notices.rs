@@ -50,7 +50,7 @@ impl std::fmt::Display for Notice {
 /// The sender of notices, used by the owner. It remembers the messages that it has sent.
 #[derive(Debug)]
 pub struct Notices {
-    sent: HashMap<Object, Vec<String>>,
+    sent: HashMap<Object, Vec<(&'static str, String)>>,
     allocations: bool,
     sender: mpsc::UnboundedSender<Notice>,
 }
@@ -73,9 +73,12 @@ impl Notices {
             return;
         }
         let sent = self.sent.remove(object).unwrap_or_default();
-        let messages = notices.iter().map(|notice| notice.message.clone()).collect();
-        self.sent.insert(object.clone(), messages);
-        for notice in notices.into_iter().filter(|notice| !sent.contains(&notice.message)) {
+        let now = notices.iter().map(|notice| (notice.reason, notice.message.clone())).collect();
+        self.sent.insert(object.clone(), now);
+        let is_new = |notice: &Notice| {
+            !sent.iter().any(|(reason, message)| (*reason, message) == (notice.reason, &notice.message))
+        };
+        for notice in notices.into_iter().filter(is_new) {
             // All other problems are logged when they are decided.
             if notice.reason == INSIDE {
                 tracing::error!("{}", notice.message);

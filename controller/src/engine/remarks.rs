@@ -57,9 +57,9 @@ impl Engine {
     /// The annotations that cannot be read, except for the one that already explains a missing address.
     fn unreadable<'a>(&self, object: &Object, errors: impl Iterator<Item = &'a FieldError>) -> Vec<Remark> {
         let refused = self.no_address(object).map(|refused| refused.message.as_str());
-        let others = errors.map(ToString::to_string).filter(|error| refused != Some(error));
-        let message = |error: String| {
-            let instead = if error.contains(PORT_SECURITY) {
+        let others = errors.filter(|error| refused != Some(error.to_string().as_str()));
+        let message = |error: &FieldError| {
+            let instead = if error.field.ends_with(PORT_SECURITY) {
                 "what was in force before stays, and a pod without that may only send from its own addresses"
             } else {
                 "it is ignored, what was in force before stays"

@@ -23,6 +23,7 @@ pub(super) fn of_subnet(
             let message = "its finalizer is being added";
             (state(true, "Valid", ""), state(false, "FinalizerPending", message), state(false, "Valid", ""))
         }
+        // A foreign subnet has no conditions of ours: `subnet::status` does not ask for them.
         Verdict::Valid | Verdict::Foreign => {
             (state(true, "Valid", ""), state(true, "InForce", ""), state(false, "Valid", ""))
         }
