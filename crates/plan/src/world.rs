@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::{Addresses, Cidr, Cidrs, IpRange, Mac, SubnetDef};
+use ovn::Group;
 
 /// Names that the install chooses once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +87,20 @@ pub enum Key {
     Node(Arc<str>),
     /// A pod's port, by port name.
     Port(Arc<str>),
+}
+
+impl Key {
+    /// The group of the key's facts: they are written together or not at all. A port's has the port's name, which has no
+    /// `/`.
+    pub fn group(&self) -> Group {
+        match self {
+            Key::Base => Group::new("base"),
+            Key::Subnet(name) => Group::new(format!("subnet/{name}")),
+            Key::Pool(name) => Group::new(format!("ippool/{name}")),
+            Key::Node(name) => Group::new(format!("node/{name}")),
+            Key::Port(name) => Group::new(Arc::clone(name)),
+        }
+    }
 }
 
 /// Everything that the northbound database is compiled from.
