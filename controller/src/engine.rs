@@ -177,9 +177,9 @@ impl Engine {
             self.unpublished.insert(object);
         }
         for key in self.world.take_dirty() {
-            let facts = self.world.compile(&key);
+            let (group, facts) = (key.group(), self.world.compile(&key));
             for fact in &facts {
-                self.facts.add(fact.clone());
+                self.facts.add_to(&group, fact.clone());
             }
             let now = (!facts.is_empty()).then(|| facts.into_boxed_slice());
             let before = match now {
@@ -187,7 +187,7 @@ impl Engine {
                 None => self.compiled.remove(&key),
             };
             for fact in before.iter().flatten() {
-                self.facts.remove(fact);
+                self.facts.remove_from(&group, fact);
             }
         }
     }

@@ -11,6 +11,7 @@ mod witness;
 use std::sync::Arc;
 
 use kit::endpoint::Readiness;
+use ovn::Group;
 use ovsdb::client::{Change, Changes, Client};
 use sync::{CommitError, Writer};
 use tokio::sync::{mpsc, watch};
@@ -27,6 +28,8 @@ use crate::{chassis, schema};
 use term::{AFTER_REFUSAL, PACE, Term};
 pub use witness::Witness;
 
+/// The most refused groups that one line of the log names.
+const LOGGED: usize = 20;
 /// Events taken in at once; more wait for the next time around.
 const EVENTS: usize = 256;
 
@@ -187,10 +190,10 @@ impl Owner {
         }
         self.show_nodes();
         let Some(term) = &mut self.term else { return };
-        let ops = term.decide(&self.cluster, &self.out.northbound);
-        let count = ops.len();
+        let changes = term.decide(&self.cluster, &self.out.northbound);
+        let count = changes.len();
         let began = Instant::now();
-        match self.writer.commit(ops).await {
+        match self.writer.commit(changes).await {
             Ok(()) => {
                 term.committed();
                 if count > 0 {
@@ -224,8 +227,9 @@ impl Owner {
                 tracing::warn!(%error, "the northbound database did not answer");
                 self.compare_all();
             }
-            CommitError::Refused { .. } => {
-                tracing::error!(%error, "the northbound database refused a part; all else is written");
+            CommitError::Refused(refusals) => {
+                let groups: Vec<&Group> = refusals.iter().flat_map(|refusal| &refusal.groups).take(LOGGED).collect();
+                tracing::error!(%error, ?groups, "the northbound database refused a part; all else is written");
                 self.not_before = Instant::now() + PACE;
                 if let Some(term) = &mut self.term {
                     self.out.northbound.read(|replica| term.refused(replica));

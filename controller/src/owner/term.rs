@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use ovn::{LogicalSwitchPort, RowKey};
+use ovsdb::Replica;
 use ovsdb::client::{Change, Client};
-use ovsdb::{Op, Replica};
-use sync::Drift;
+use sync::{Changes, Drift, Touched};
 use tokio::time::Instant;
 
 use crate::cluster::{self, Cluster, Object, Observed};
@@ -42,6 +42,8 @@ pub(super) struct Term {
     /// The next transaction compares everything, not only what changed.
     compare_all: bool,
     compare_all_at: Instant,
+    /// What changed since everything was last written: it tells the groups of what is removed.
+    unwritten: Touched,
     /// The next wait after a refusal.
     patience: Duration,
     /// Objects whose ports the database has refused so far: users do not see them.
@@ -62,6 +64,7 @@ impl Term {
             drift: Drift::learn(replica),
             compare_all: true,
             compare_all_at: Instant::now() + COMPARE_ALL,
+            unwritten: Touched::default(),
             patience: AFTER_REFUSAL,
             withheld: BTreeSet::new(),
             stale: BTreeMap::new(),
@@ -144,13 +147,21 @@ impl Term {
     }
 
     /// Decides about everything that has changed; returns what the database lacks.
-    pub(super) fn decide(&mut self, cluster: &Cluster, northbound: &Client) -> Vec<Op> {
+    pub(super) fn decide(&mut self, cluster: &Cluster, northbound: &Client) -> Changes {
         self.engine.decide(cluster);
         let touched = self.engine.facts().take_touched();
         let facts = self.engine.facts();
-        northbound.read(|replica| {
-            if self.compare_all { sync::diff_all(facts, replica) } else { sync::diff(facts, &touched, replica) }
-        })
+        let changes = northbound.read(|replica| {
+            if !self.compare_all {
+                return sync::diff(facts, &touched, replica);
+            }
+            self.unwritten.merge(touched.clone());
+            sync::diff_all(facts, &self.unwritten, replica)
+        });
+        if !self.compare_all {
+            self.unwritten.merge(touched);
+        }
+        changes
     }
 
     pub(super) fn compare_all(&mut self) {
@@ -159,6 +170,10 @@ impl Term {
 
     /// Everything is written.
     pub(super) fn committed(&mut self) {
+        // What the database has refused before is written when everything is compared.
+        if self.compare_all || self.patience == AFTER_REFUSAL {
+            self.unwritten = Touched::default();
+        }
         if std::mem::take(&mut self.compare_all) {
             self.patience = AFTER_REFUSAL;
             self.engine.mark_unpublished(std::mem::take(&mut self.withheld));

@@ -8,6 +8,7 @@
 //! crate with the schema files of the installed packages.
 
 mod fact;
+mod group;
 mod key;
 pub mod local;
 mod rows;
@@ -16,6 +17,7 @@ mod table;
 pub mod text;
 
 pub use fact::{Element, Fact};
+pub use group::Group;
 pub use key::{RowKey, row_id};
 pub use rows::{
     Acl, Action, AddressSet, Direction, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use api::{Addresses, Cidrs, IpRange, Mac};
+use ovn::Group;
 
 /// Names that the installation chooses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,4 +86,18 @@ pub enum Key {
     Node(Arc<str>),
     /// A pod's port, by port name.
     Port(Arc<str>),
+}
+
+impl Key {
+    /// The group of the key's facts, which are written in one transaction. The group of a port has the port's name, which
+    /// contains no `/`.
+    pub fn group(&self) -> Group {
+        match self {
+            Self::Base => Group::new("base"),
+            Self::Subnet(name) => Group::new(format!("subnet/{name}")),
+            Self::Pool(name) => Group::new(format!("ippool/{name}")),
+            Self::Node(name) => Group::new(format!("node/{name}")),
+            Self::Port(name) => Group::new(Arc::clone(name)),
+        }
+    }
 }

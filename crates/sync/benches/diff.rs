@@ -7,12 +7,12 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use ovn::{Fact, northbound};
+use ovn::{Fact, Group, northbound};
 use ovsdb::{Datum, Mutator, Op, Replica, Where};
 use plan::testing::subnet;
 use plan::{Key, Node, Port, Settings, World};
 use serde_json::json;
-use sync::{Facts, diff, diff_all};
+use sync::{Facts, Touched, diff, diff_all};
 
 const SUBNETS: usize = 10;
 const PODS: usize = 100_000;
@@ -77,10 +77,11 @@ fn fill(db: &mut Replica, ops: &[Op]) {
 /// Handles an event as the controller does: the facts of the dirty keys replace the facts in `before`.
 fn update(world: &mut World, facts: &mut Facts, before: &[Fact]) {
     for key in world.take_dirty() {
-        facts.extend(world.compile(&key));
-    }
-    for fact in before {
-        assert!(facts.remove(fact));
+        let group = key.group();
+        facts.extend_by(&group, world.compile(&key));
+        if matches!(key, Key::Port(_)) {
+            assert!(before.iter().all(|fact| facts.remove_from(&group, fact)));
+        }
     }
 }
 
@@ -100,15 +101,22 @@ fn main() {
     world.take_dirty();
     let mut db = Replica::new(northbound());
     let compile = || {
-        let (compiling, compiled) = timed(|| world.keys().map(|key| world.compile(&key)).collect::<Vec<Vec<Fact>>>());
-        let (adding, facts) = timed(|| compiled.into_iter().flatten().collect::<Facts>());
+        let (compiling, compiled) =
+            timed(|| world.keys().map(|key| (key.group(), world.compile(&key))).collect::<Vec<(Group, Vec<Fact>)>>());
+        let (adding, facts) = timed(|| {
+            let mut all = Facts::new();
+            for (group, facts) in compiled {
+                all.extend_by(&group, facts);
+            }
+            all
+        });
         (compiling, adding, facts)
     };
     let runs = |db: &Replica| -> [Duration; 4] {
         let mut parts: [Vec<Duration>; 4] = Default::default();
         for _ in 0..5 {
             let (compiling, adding, facts) = compile();
-            let (comparing, _) = timed(|| black_box(diff_all(&facts, db)));
+            let (comparing, _) = timed(|| black_box(diff_all(&facts, &Touched::default(), db)));
             for (part, took) in parts.iter_mut().zip([compiling, adding, comparing, compiling + adding + comparing]) {
                 part.push(took);
             }
@@ -118,9 +126,9 @@ fn main() {
 
     let empty = runs(&db);
     let (_, _, mut facts) = compile();
-    let ops = diff_all(&facts, &db);
+    let ops = diff_all(&facts, &Touched::default(), &db).ops();
     fill(&mut db, &ops);
-    assert!(diff_all(&facts, &db).is_empty());
+    assert!(diff_all(&facts, &Touched::default(), &db).is_empty());
     let full = runs(&db);
 
     facts.take_touched();
@@ -131,7 +139,7 @@ fn main() {
             world.set_port(port);
             update(&mut world, &mut facts, &before);
             let touched = facts.take_touched();
-            assert_eq!(black_box(diff(&facts, &touched, &db)).len(), operations);
+            assert_eq!(black_box(diff(&facts, &touched, &db)).ops().len(), operations);
         })
         .0
     };

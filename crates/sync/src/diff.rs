@@ -1,39 +1,44 @@
-//! Computes the operations that make the database match the facts.
+//! Computes the changes that make the database match the facts.
 //!
 //! [`diff`] compares only what was touched. [`diff_all`] compares everything and also finds rows and members that no
 //! fact wants. Both use the same comparison of a row and of a set, so their results agree.
 
-mod ops;
+mod sets;
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{HashMap, HashSet};
 
-use ovn::{Element, Kind, RowKey, TableId};
+use ovn::{Element, Group, Kind, RowKey, TableId};
 use ovsdb::{Atom, Datum, Mutation, Mutator, Op, Replica, Row, Uuid, Where};
 
+use crate::changes::{By, Changes, Collector, Set};
 use crate::facts::{Facts, Touched, Variant, Wanted};
 use crate::resolve::{Resolver, Stand};
-use ops::Ops;
 
-/// Returns the operations that correct the touched rows and members. The time depends on the number of touched items,
-/// not on the size of the sets that contain them. `diff` compares all members of a row only if the row is new, was
-/// adopted or exists twice, or if a column of plain values has more or fewer elements than wanted.
-pub fn diff(facts: &Facts, touched: &Touched, replica: &Replica) -> Vec<Op> {
-    let mut diff = Diff::new(facts, replica, false);
-    diff.queue.extend(touched.rows.iter().cloned().map(Work::Row));
-    diff.queue.extend(touched.members.iter().cloned().map(|(of, column, element)| Work::Member(of, column, element)));
+/// Returns the changes that correct the touched rows and members. The time depends on the number of touched items, not on
+/// the size of the sets that contain them. `diff` compares all members of a row only if the row is new, was adopted or
+/// exists twice, or if a column of plain values has more or fewer elements than wanted.
+pub fn diff(facts: &Facts, touched: &Touched, replica: &Replica) -> Changes {
+    touched_only(facts, touched, replica).ops.finish(replica)
+}
+
+fn touched_only<'a>(facts: &'a Facts, touched: &'a Touched, replica: &'a Replica) -> Diff<'a> {
+    let mut diff = Diff::new(facts, touched, replica, false);
+    diff.queue.extend(touched.rows.keys().cloned().map(Work::Row));
+    let members = touched.members.keys().cloned();
+    diff.queue.extend(members.map(|(of, column, element)| Work::Member(of, column, element)));
     while let Some(work) = diff.queue.pop() {
         match work {
             Work::Row(key) => diff.row_and_around(&key),
             Work::Member(of, column, element) => diff.member(&of, column, &element),
         }
     }
-    diff.ops.finish()
+    diff
 }
 
-/// Returns the operations that correct everything. They add what is wanted and remove unwanted rows that carry our
-/// mark.
-pub fn diff_all(facts: &Facts, replica: &Replica) -> Vec<Op> {
-    let mut diff = Diff::new(facts, replica, true);
+/// Returns the changes that correct everything. They add what is wanted and remove unwanted rows that carry our mark.
+/// What is removed belongs to the group that let go of it as `touched` has it, and else to no group.
+pub fn diff_all(facts: &Facts, touched: &Touched, replica: &Replica) -> Changes {
+    let mut diff = Diff::new(facts, touched, replica, true);
     let mut kept = HashSet::new();
     for (key, wanted) in facts.iter() {
         if let Some(variant) = wanted.row() {
@@ -51,11 +56,12 @@ pub fn diff_all(facts: &Facts, replica: &Replica) -> Vec<Op> {
             if !diff.on.ours(table, row) {
                 diff.foreign_sets(table, id, row);
             } else if table.descriptor().root {
-                diff.ops.delete(table, id);
+                let left = (table.descriptor().key)(row).and_then(|name| diff.left_row(&RowKey::new(table, name)));
+                diff.ops.delete(table, id, By::Left(left));
             }
         }
     }
-    diff.ops.finish()
+    diff.ops.finish(replica)
 }
 
 /// Returns true if the database contains this wanted row and its memberships. Returns false if no fact wants the row.
@@ -64,7 +70,7 @@ pub fn holds(facts: &Facts, key: &RowKey, replica: &Replica) -> bool {
     let there = matches!(Resolver::new(facts, replica).stand(key), Some(Stand::There(_)));
     let mut touched = Touched::default();
     touched.row(key.clone());
-    facts.wants(key) && there && diff(facts, &touched, replica).is_empty()
+    facts.wants(key) && there && touched_only(facts, &touched, replica).ops.is_empty()
 }
 
 /// Returns true if rows of this table are root rows or have members. All other rows disappear with their references.
@@ -79,17 +85,47 @@ enum Work {
 
 struct Diff<'a> {
     on: Resolver<'a>,
+    touched: &'a Touched,
+    /// The groups that let go of references that are still there.
+    left: HashMap<(Set, Uuid), Option<&'a Group>>,
     seen: HashSet<RowKey>,
     queue: Vec<Work>,
     /// True if every row is compared anyway.
     everything: bool,
-    ops: Ops,
+    ops: Collector,
 }
 
 impl<'a> Diff<'a> {
-    fn new(facts: &'a Facts, replica: &'a Replica, everything: bool) -> Self {
-        let on = Resolver::new(facts, replica);
-        Self { on, seen: HashSet::new(), queue: Vec::new(), everything, ops: Ops::default() }
+    fn new(facts: &'a Facts, touched: &'a Touched, replica: &'a Replica, everything: bool) -> Self {
+        let (on, left) = (Resolver::new(facts, replica), HashMap::new());
+        let ops = Collector::default();
+        let mut diff = Self { on, touched, left, seen: HashSet::new(), queue: Vec::new(), everything, ops };
+        for ((of, column, element), by) in touched.members.iter().filter(|(_, by)| by.is_some()) {
+            let Element::Row(row) = element else { continue };
+            let Some(Stand::There(holder)) = diff.on.stand(of) else { continue };
+            for id in diff.on.candidates(row) {
+                diff.left.insert(((of.table, holder, column), id), by.as_ref());
+            }
+        }
+        diff
+    }
+
+    /// Returns the group that let go of a row, if it is known.
+    fn left_row(&self, key: &RowKey) -> Option<&'a Group> {
+        self.touched.rows.get(key)?.as_ref()
+    }
+
+    /// Removes an element of a set of references.
+    fn cut(&mut self, set: Set, id: Uuid) {
+        let left = self.left.get(&(set, id)).copied().flatten();
+        self.ops.del(set, id.into(), By::Left(left));
+    }
+
+    /// Removes an element of a set of values.
+    fn drop_value(&mut self, of: &RowKey, set: Set, value: &Atom) {
+        let member = (of.clone(), set.2, Element::Value(value.clone()));
+        let left = self.touched.members.get(&member).and_then(Option::as_ref);
+        self.ops.del(set, value.clone(), By::Left(left));
     }
 
     /// Compares a row, and in the sets around it the elements that may have changed with it.
@@ -110,7 +146,7 @@ impl<'a> Diff<'a> {
             None if key.table.descriptor().root => {
                 for id in self.on.candidates(key) {
                     if self.on.marked(key.table, id) {
-                        self.ops.delete(key.table, id);
+                        self.ops.delete(key.table, id, By::Left(self.left_row(key)));
                     }
                 }
                 // A row of another owner with the same name can appear.
@@ -131,14 +167,17 @@ impl<'a> Diff<'a> {
     fn row(&mut self, key: &RowKey, variant: &Variant) -> Option<Stand> {
         let stand = self.on.stand(key)?;
         match stand {
-            Stand::New(id) => self.ops.insert(key, id, variant.columns.clone()),
+            Stand::New(id) => {
+                let variants = self.on.facts.get(key).map_or(&[][..], Wanted::variants);
+                self.ops.insert(key, id, variant.columns.clone(), By::Row(variants));
+            }
             Stand::There(id) => {
                 let row = self.on.get(key.table, id)?;
-                self.columns(key, id, &variant.columns, row);
+                self.columns(key, id, variant, row);
                 if key.table.descriptor().root {
                     for double in self.on.candidates(key) {
                         if double != id && self.on.marked(key.table, double) {
-                            self.ops.delete(key.table, double);
+                            self.ops.delete(key.table, double, By::Owners(&variant.owners));
                         }
                     }
                 }
@@ -147,10 +186,10 @@ impl<'a> Diff<'a> {
         Some(stand)
     }
 
-    fn columns(&mut self, key: &RowKey, id: Uuid, wanted: &Row, there: &Row) {
+    fn columns(&mut self, key: &RowKey, id: Uuid, variant: &Variant, there: &Row) {
         let table = key.table;
         let mut update = Row::new();
-        for &(column, ref want) in wanted {
+        for &(column, ref want) in &variant.columns {
             let have = there.get(column);
             if have == Some(want) || want.is_empty() && have.is_none_or(Datum::is_empty) {
                 continue;
@@ -170,155 +209,13 @@ impl<'a> Diff<'a> {
             }
             if !missing.is_empty() {
                 mutations.push(Mutation { column, mutator: Mutator::Insert, value: missing });
-                self.ops.update(key, Op::Mutate { table: table.name(), on: Where::Row(id), mutations });
+                let op = Op::Mutate { table: table.name(), on: Where::Row(id), mutations };
+                self.ops.update(key, id, op, By::Owners(&variant.owners));
             }
         }
         if !update.is_empty() {
-            self.ops.update(key, Op::Update { table: table.name(), on: Where::Row(id), row: update });
-        }
-    }
-
-    /// Compares one element of one set.
-    fn member(&mut self, of: &RowKey, column: &'static str, element: &Element) {
-        let Some(holder) = self.on.stand(of) else { return };
-        let set = match holder {
-            Stand::There(id) => self.on.get(of.table, id).and_then(|row| row.get(column)),
-            Stand::New(_) => {
-                self.queue.push(Work::Row(of.clone()));
-                None
-            }
-        };
-        let has = |atom: &Atom| set.is_some_and(|set| set.contains(atom));
-        let wanted = self.on.facts.get(of).is_some_and(|w| w.has(column, element));
-        match element {
-            Element::Value(value) if wanted && !has(value) => {
-                self.ops.add(of.table, holder.id(), column, value.clone());
-            }
-            Element::Value(value) if !wanted && has(value) && self.on.facts.wants(of) => {
-                self.ops.del(of.table, holder.id(), column, value.clone());
-            }
-            Element::Value(_) => {}
-            Element::Row(row) => {
-                let stand = self.on.stand(row).filter(|_| wanted);
-                if let Some(stand) = stand {
-                    if let Stand::New(_) = stand {
-                        self.queue.push(Work::Row(row.clone()));
-                    }
-                    if !has(&stand.id().into()) {
-                        self.ops.add(of.table, holder.id(), column, stand.id().into());
-                    }
-                }
-                for other in self.on.candidates(row) {
-                    if Some(other) != stand.map(Stand::id) && has(&other.into()) && self.is_ours(row.table, other) {
-                        self.ops.del(of.table, holder.id(), column, other.into());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Returns true if a set of values has more or fewer elements than wanted. This means that another client changed
-    /// it.
-    fn miscounts(&self, key: &RowKey, id: Uuid) -> bool {
-        let row = self.on.get(key.table, id);
-        let has = |column| row.and_then(|row| row.get(column)).map_or(0, Datum::len);
-        let wants = |column| self.on.facts.get(key).map_or(0, |wanted| wanted.count(column));
-        let values = key.table.descriptor().member_columns().filter(|(_, to)| to.is_none());
-        values.into_iter().any(|(column, _)| has(column) != wants(column))
-    }
-
-    /// Compares every element of every set of a row.
-    fn sets(&mut self, key: &RowKey, holder: Stand) {
-        let there = match holder {
-            Stand::There(id) => self.on.get(key.table, id),
-            Stand::New(_) => None,
-        };
-        for (column, to) in key.table.descriptor().member_columns() {
-            let mut wanted = BTreeSet::new();
-            for element in self.on.facts.get(key).into_iter().flat_map(|wanted| wanted.members(column)) {
-                match element {
-                    Element::Value(value) => drop(wanted.insert(value.clone())),
-                    Element::Row(row) => {
-                        let Some(stand) = self.on.stand(row) else { continue };
-                        if !self.everything {
-                            self.queue.push(Work::Row(row.clone()));
-                        }
-                        wanted.insert(stand.id().into());
-                    }
-                }
-            }
-            let set = there.and_then(|row| row.get(column));
-            for atom in set.into_iter().flat_map(Datum::atoms).filter(|atom| !wanted.contains(atom)) {
-                if self.may_go(key, to, atom) {
-                    self.ops.del(key.table, holder.id(), column, atom.clone());
-                }
-            }
-            for atom in wanted {
-                if !set.is_some_and(|set| set.contains(&atom)) {
-                    self.ops.add(key.table, holder.id(), column, atom);
-                }
-            }
-        }
-    }
-
-    /// Returns true if an unwanted element may be removed from a set of `of`.
-    fn may_go(&mut self, of: &RowKey, to: Option<TableId>, atom: &Atom) -> bool {
-        match (to, atom.as_uuid()) {
-            (None, _) => self.on.facts.wants(of),
-            (Some(table), Some(id)) => self.is_ours(table, id),
-            (Some(_), None) => false,
-        }
-    }
-
-    /// Returns true if a row carries our mark, or will carry it because it is adopted.
-    fn is_ours(&mut self, table: TableId, id: Uuid) -> bool {
-        let Some(row) = self.on.get(table, id) else { return false };
-        if self.on.ours(table, row) {
-            return true;
-        }
-        let known = table.descriptor();
-        match (known.key)(row) {
-            Some(name) if known.scope.is_none() => {
-                let key = RowKey::new(table, name);
-                self.on.facts.wants(&key) && self.on.stand(&key) == Some(Stand::There(id))
-            }
-            _ => false,
-        }
-    }
-
-    /// Removes our unwanted rows from the sets of another owner's row.
-    fn foreign_sets(&mut self, table: TableId, id: Uuid, row: &Row) {
-        for (column, to) in table.descriptor().member_columns() {
-            let (Some(to), Some(set)) = (to, row.get(column)) else { continue };
-            for child in set.uuids() {
-                if self.is_ours(to, child) {
-                    self.ops.del(table, id, column, child.into());
-                }
-            }
-        }
-    }
-
-    /// Removes an adopted row from the sets of its former owner.
-    fn evict(&mut self, key: &RowKey, id: Uuid) {
-        if key.table.descriptor().root {
-            return;
-        }
-        let wanted = self.on.facts.get(key);
-        let holders: Vec<(RowKey, &'static str)> =
-            wanted.into_iter().flat_map(Wanted::held_by).map(|(of, column)| (of.clone(), column)).collect();
-        for (table, column) in key.table.descriptor().referrers() {
-            let right: Vec<Uuid> = holders
-                .iter()
-                .filter(|(of, c)| of.table == table && *c == column)
-                .filter_map(|(of, _)| self.on.stand(of))
-                .map(Stand::id)
-                .collect();
-            let holding = |row: &Row| row.get(column).is_some_and(|set| set.contains(&id.into()));
-            for (holder, _) in self.on.replica.rows(table.name()).filter(|(_, row)| holding(row)) {
-                if !right.contains(&holder) {
-                    self.ops.del(table, holder, column, id.into());
-                }
-            }
+            let op = Op::Update { table: table.name(), on: Where::Row(id), row: update };
+            self.ops.update(key, id, op, By::Owners(&variant.owners));
         }
     }
 }

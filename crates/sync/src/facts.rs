@@ -3,48 +3,25 @@
 //! The result depends on which facts were added and not removed, never on their order. Every change is in the touched
 //! set until it is taken.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+mod owners;
+mod touched;
+mod wanted;
 
-use ovn::{Element, Fact, RowKey};
+use std::collections::{BTreeSet, HashMap};
+
+use ovn::{Element, Fact, Group, RowKey};
 use ovsdb::Row;
 
-/// A counted multiset of facts, by row.
+pub(crate) use owners::Owners;
+pub use touched::Touched;
+pub(crate) use wanted::{Variant, Wanted};
+
+/// A counted multiset of facts, by row. Each fact is wanted by a [`Group`] or by none.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     rows: HashMap<RowKey, Wanted>,
     conflicts: BTreeSet<RowKey>,
     touched: Touched,
-}
-
-/// The changes since the last [`Facts::take_touched`]. A member of a large set is listed separately, so the comparison
-/// does not need to look at the other members.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Touched {
-    pub(crate) rows: HashSet<RowKey>,
-    pub(crate) members: HashSet<(RowKey, &'static str, Element)>,
-}
-
-/// What the facts say about one row.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Wanted {
-    /// The wanted contents of the row, one for each opinion of its owners, sorted and unique. The first one is written.
-    variants: Vec<Variant>,
-    /// The elements of the row's set columns, by column.
-    members: Vec<(&'static str, HashMap<Element, u32>)>,
-    /// The sets that must refer to the row. Most rows are in one set.
-    held_by: Vec<(Holder, u32)>,
-}
-
-/// A set column of a row.
-type Holder = (RowKey, &'static str);
-
-/// One opinion about a row.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Variant {
-    pub(crate) columns: Row,
-    pub(crate) seed: Arc<str>,
-    count: u32,
 }
 
 impl Facts {
@@ -53,58 +30,70 @@ impl Facts {
         Self::default()
     }
 
-    /// Adds a fact.
+    /// Adds a fact without a group. Changes for it are written together with those for the same row.
     pub fn add(&mut self, fact: Fact) {
+        self.put(None, fact);
+    }
+
+    /// Adds a fact of a group.
+    pub fn add_to(&mut self, group: &Group, fact: Fact) {
+        self.put(Some(group), fact);
+    }
+
+    /// Adds facts of a group.
+    pub fn extend_by(&mut self, group: &Group, facts: impl IntoIterator<Item = Fact>) {
+        facts.into_iter().for_each(|fact| self.add_to(group, fact));
+    }
+
+    /// Removes a fact without a group. Returns false if the fact was not in the collection.
+    pub fn remove(&mut self, fact: &Fact) -> bool {
+        self.take(None, fact).is_some()
+    }
+
+    /// Removes a fact of a group. Returns false if the group did not want the fact.
+    pub fn remove_from(&mut self, group: &Group, fact: &Fact) -> bool {
+        self.take(Some(group), fact).is_some()
+    }
+
+    fn put(&mut self, by: Option<&Group>, fact: Fact) {
         match fact {
             Fact::Row { key, seed, columns } => {
                 let wanted = self.rows.entry(key.clone()).or_default();
-                match wanted.variant(&columns, &seed) {
-                    Ok(at) => wanted.variants[at].count += 1,
-                    Err(at) => {
-                        put(&mut wanted.variants, at, Variant { columns, seed, count: 1 });
-                        self.settle(key);
-                    }
+                if wanted.opine(columns, seed, by) {
+                    self.settle(key, None);
                 }
             }
             Fact::Member { of, column, element } => {
                 if let Element::Row(row) = &element {
                     self.rows.entry(row.clone()).or_default().hold((of.clone(), column));
                 }
-                if self.rows.entry(of.clone()).or_default().want(column, element.clone()) {
-                    self.touched.members.insert((of, column, element));
+                if self.rows.entry(of.clone()).or_default().want(column, element.clone(), by) {
+                    self.touched.left_member((of, column, element), None);
                 }
             }
         }
     }
 
-    /// Removes a fact. Returns false if the fact was not in the collection.
-    pub fn remove(&mut self, fact: &Fact) -> bool {
-        let Some(wanted) = self.rows.get_mut(fact.key()) else { return false };
+    fn take(&mut self, by: Option<&Group>, fact: &Fact) -> Option<()> {
+        let wanted = self.rows.get_mut(fact.key())?;
         match fact {
             Fact::Row { key, seed, columns } => {
-                let Ok(at) = wanted.variant(columns, seed) else { return false };
-                wanted.variants[at].count -= 1;
-                if wanted.variants[at].count == 0 {
-                    wanted.variants.remove(at);
-                    self.settle(key.clone());
+                if wanted.recant(columns, seed, by)? {
+                    self.settle(key.clone(), by);
                     self.forget(key);
                 }
             }
             Fact::Member { of, column, element } => {
-                match wanted.unwant(column, element) {
-                    None => return false,
-                    Some(0) => {
-                        self.touched.members.insert((of.clone(), column, element.clone()));
-                        self.forget(of);
-                    }
-                    Some(_) => {}
+                if wanted.unwant(column, element, by)? {
+                    self.touched.left_member((of.clone(), column, element.clone()), by);
+                    self.forget(of);
                 }
                 if let Element::Row(row) = element {
                     self.release(row, of, column);
                 }
             }
         }
-        true
+        Some(())
     }
 
     /// Takes the changes since the last call. If the caller writes only a part of them, it must compare everything
@@ -153,14 +142,14 @@ impl Facts {
     }
 
     /// Updates the conflicts after a row got or lost a variant.
-    fn settle(&mut self, key: RowKey) {
+    fn settle(&mut self, key: RowKey, by: Option<&Group>) {
         let conflict = self.variants(&key).nth(1).is_some();
         if conflict {
             self.conflicts.insert(key.clone());
         } else {
             self.conflicts.remove(&key);
         }
-        self.touched.rows.insert(key);
+        self.touched.left_row(key, by);
     }
 
     fn release(&mut self, row: &RowKey, of: &RowKey, column: &'static str) {
@@ -170,19 +159,10 @@ impl Facts {
     }
 
     fn forget(&mut self, key: &RowKey) {
-        let empty = |w: &Wanted| w.variants.is_empty() && w.members.is_empty() && w.held_by.is_empty();
-        if self.rows.get(key).is_some_and(empty) {
+        if self.rows.get(key).is_some_and(Wanted::is_empty) {
             self.rows.remove(key);
         }
     }
-}
-
-/// Inserts a value. Nearly every list has one element, so the capacity starts at one.
-fn put<T>(list: &mut Vec<T>, at: usize, value: T) {
-    if list.is_empty() {
-        list.reserve_exact(1);
-    }
-    list.insert(at, value);
 }
 
 impl Extend<Fact> for Facts {
@@ -196,105 +176,6 @@ impl FromIterator<Fact> for Facts {
         let mut all = Self::new();
         all.extend(facts);
         all
-    }
-}
-
-impl Wanted {
-    pub(crate) fn row(&self) -> Option<&Variant> {
-        self.variants.first()
-    }
-
-    /// Returns the elements of a set column, in no particular order.
-    pub(crate) fn members(&self, column: &str) -> impl Iterator<Item = &Element> {
-        self.members.iter().filter(move |(name, _)| *name == column).flat_map(|(_, elements)| elements.keys())
-    }
-
-    /// Returns the number of elements of a set column.
-    pub(crate) fn count(&self, column: &str) -> usize {
-        self.members.iter().find(|(name, _)| *name == column).map_or(0, |(_, elements)| elements.len())
-    }
-
-    pub(crate) fn has(&self, column: &str, element: &Element) -> bool {
-        self.members.iter().any(|(name, elements)| *name == column && elements.contains_key(element))
-    }
-
-    pub(crate) fn held_by(&self) -> impl Iterator<Item = (&RowKey, &'static str)> {
-        self.held_by.iter().map(|((of, column), _)| (of, *column))
-    }
-
-    /// Returns the position of this variant, or the position to insert it at.
-    fn variant(&self, columns: &Row, seed: &Arc<str>) -> Result<usize, usize> {
-        self.variants.binary_search_by(|v| (&v.columns, &v.seed).cmp(&(columns, seed)))
-    }
-
-    /// Increments the count of an element. Returns true if the element is new.
-    fn want(&mut self, column: &'static str, element: Element) -> bool {
-        let at = self.members.iter().position(|(name, _)| *name == column).unwrap_or_else(|| {
-            self.members.push((column, HashMap::new()));
-            self.members.len() - 1
-        });
-        let count = self.members[at].1.entry(element).or_default();
-        *count += 1;
-        *count == 1
-    }
-
-    /// Decrements the count of an element. Returns the remaining count, or `None` if the element was not wanted.
-    fn unwant(&mut self, column: &str, element: &Element) -> Option<u32> {
-        let at = self.members.iter().position(|(name, _)| *name == column)?;
-        let elements = &mut self.members[at].1;
-        let count = elements.get_mut(element)?;
-        *count -= 1;
-        let left = *count;
-        if left == 0 {
-            elements.remove(element);
-            if elements.is_empty() {
-                self.members.swap_remove(at);
-            }
-        }
-        Some(left)
-    }
-
-    fn hold(&mut self, by: Holder) {
-        match self.held_by.iter_mut().find(|(holder, _)| *holder == by) {
-            Some((_, count)) => *count += 1,
-            None => put(&mut self.held_by, 0, (by, 1)),
-        }
-    }
-
-    /// Decrements the count of a holder. Returns true if the holder no longer refers to the row.
-    fn release(&mut self, of: &RowKey, column: &str) -> bool {
-        let Some(at) = self.held_by.iter().position(|((key, name), _)| key == of && *name == column) else {
-            return false;
-        };
-        self.held_by[at].1 -= 1;
-        let last = self.held_by[at].1 == 0;
-        if last {
-            self.held_by.swap_remove(at);
-        }
-        last
-    }
-}
-
-impl Touched {
-    /// Returns true if nothing changed.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.members.is_empty()
-    }
-
-    /// Returns the number of changed rows and members.
-    pub fn len(&self) -> usize {
-        self.rows.len() + self.members.len()
-    }
-
-    /// Adds a row that may differ because the database changed.
-    pub fn row(&mut self, key: RowKey) {
-        self.rows.insert(key);
-    }
-
-    /// Adds the changes of another collection.
-    pub fn merge(&mut self, other: Self) {
-        self.rows.extend(other.rows);
-        self.members.extend(other.members);
     }
 }
 

@@ -11,7 +11,7 @@
 //! - Only rows with our mark are removed, and only references to such rows. Other clients' data stays.
 //! - Correct rows cost no operation. The cost of a change does not depend on the size of its switch.
 
-mod batch;
+mod changes;
 mod diff;
 mod drift;
 mod facts;
@@ -19,7 +19,7 @@ mod resolve;
 pub mod text;
 mod writer;
 
-pub use batch::batches;
+pub use changes::Changes;
 pub use diff::{diff, diff_all, holds};
 pub use drift::Drift;
 pub use facts::{Facts, Touched};

@@ -6,22 +6,24 @@
 //!
 //! A transaction with an unknown outcome is never sent again. The caller finds out the outcome by comparing again, but
 //! only after [`Writer::settle`] has raised the epoch once more. Before that, the transaction may still be in flight,
-//! on another server or in the log of a new leader. A refused operation does not block others: a refused transaction,
-//! which wrote nothing, is split until only the refused part is left.
-//! nothing else up: a refused transaction, of which nothing was written, is taken apart until only the bad part is left.
+//! on another server or in the log of a new leader. A refused unit of changes does not block others: a refused
+//! transaction, which wrote nothing, is split between its units until only the refused ones are left. A unit is never
+//! split.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ovn::Group;
 use ovsdb::client::{Client, TransactError};
 use ovsdb::{Condition, Datum, Function, Mutation, Mutator, Op, Row, Until, Where};
 
-use crate::batch::{batches, units};
+use crate::changes::{Changes, Written};
 use crate::text::describe;
 
 /// The key of the epoch in `NB_Global.external_ids`.
 pub const EPOCH_KEY: &str = "kube-ovn-leader-epoch";
 
-/// The maximum number of operations in a transaction, without the fence.
+/// The maximum number of operations in a transaction, without the fence. A unit with more is a transaction of its own.
 pub const BATCH: usize = 500;
 
 /// How often [`Writer::raise_epoch`] tries if other writers raise the epoch at the same time.
@@ -53,26 +55,29 @@ pub enum CommitError {
     /// [`Writer::settle`] and compare again.
     #[error("northbound: the reply was lost, the transaction may or may not be written")]
     Unknown,
-    /// The database refused some operations. All others are written.
-    #[error("northbound: refused: {first}{}", if *others == 0 { String::new() } else { format!(" (and {others} more)") })]
-    Refused {
-        /// The first refusal.
-        first: Refusal,
-        /// The number of further refusals.
-        others: usize,
-    },
+    /// The database refused some units of changes. All others are written.
+    #[error("northbound: refused: {}{}", .0.first().map_or_else(String::new, ToString::to_string),
+        if .0.len() < 2 { String::new() } else { format!(" (and {} more)", .0.len() - 1) })]
+    Refused(Vec<Refusal>),
 }
 
-/// A refused operation and the reason.
+/// A refused unit of changes and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{op}: {error}{}{details}", if details.is_empty() { "" } else { ": " })]
+#[error("{}{op}: {error}{}{details}", of(groups), if details.is_empty() { "" } else { ": " })]
 pub struct Refusal {
-    /// The operation in the format of [`describe`].
+    /// The groups whose changes are not written. Empty if the changes belong to no group.
+    pub groups: Vec<Group>,
+    /// The refused operation in the format of [`describe`].
     pub op: String,
     /// The error string (RFC 7047 section 5.2), for example `constraint violation`.
     pub error: String,
     /// The database's explanation. It can be empty.
     pub details: String,
+}
+
+fn of(groups: &[Group]) -> String {
+    let names: Vec<&str> = groups.iter().map(|group| &**group.label()).collect();
+    if names.is_empty() { String::new() } else { format!("{}: ", names.join(", ")) }
 }
 
 /// Why the epoch is not known to be raised.
@@ -179,19 +184,24 @@ impl Writer {
             mutation(Mutator::Insert, Datum::map([(EPOCH_KEY, next.to_string())])),
         ];
         let raise = Op::Mutate { table: NB_GLOBAL, on: Where::Conditions(vec![ours(epoch)]), mutations };
-        self.write(epoch, vec![raise]).await?;
+        self.send(epoch, vec![raise]).await?.map_err(|refused| CommitError::Refused(vec![refused]))?;
         self.holds(next);
         Ok(())
     }
 
-    /// Writes the operations in order, in as few fenced transactions as [`BATCH`] allows. On [`CommitError::Refused`],
-    /// all other operations are written. On another error, only the transactions before it are written, and the caller
-    /// must compare again.
-    pub async fn commit(&self, ops: Vec<Op>) -> Result<(), CommitError> {
-        if ops.is_empty() {
+    /// Writes the changes in order, in as few fenced transactions as [`BATCH`] allows. The changes of a group are in one
+    /// transaction. On [`CommitError::Refused`], all other changes are written. On another error, only the transactions
+    /// before it are written, and the caller must compare again.
+    pub async fn commit(&self, changes: Changes) -> Result<(), CommitError> {
+        if changes.is_empty() {
             return Ok(());
         }
-        self.write(self.epoch.ok_or(CommitError::Fenced)?, ops).await
+        let epoch = self.epoch.ok_or(CommitError::Fenced)?;
+        let (mut written, mut refusals) = (Written::default(), Vec::new());
+        for units in changes.ranges(BATCH) {
+            self.units(epoch, &changes, units, &mut written, &mut refusals).await?;
+        }
+        if refusals.is_empty() { Ok(()) } else { Err(CommitError::Refused(refusals)) }
     }
 
     /// Records that the epoch is ours and that no transaction under it is in flight.
@@ -200,47 +210,48 @@ impl Writer {
         *self.unsettled.get_mut() = false;
     }
 
-    async fn write(&self, epoch: u64, ops: Vec<Op>) -> Result<(), CommitError> {
-        let mut refusals = Vec::new();
-        for batch in batches(ops, BATCH) {
-            self.batch(epoch, batch, &mut refusals).await?;
-        }
-        let others = refusals.len().saturating_sub(1);
-        match refusals.into_iter().next() {
-            None => Ok(()),
-            Some(first) => Err(CommitError::Refused { first, others }),
-        }
-    }
-
-    /// Writes one transaction. Splits it as needed to separate refused operations from the rest.
-    async fn batch(&self, epoch: u64, batch: Vec<Op>, refusals: &mut Vec<Refusal>) -> Result<(), CommitError> {
-        let mut left = vec![batch];
-        while let Some(mut ops) = left.pop() {
-            ops.insert(0, fence(epoch));
-            match self.client.transact(&ops).await {
-                Ok(_) => {}
-                Err(TransactError::Disconnected) => return Err(CommitError::Disconnected),
-                Err(TransactError::Unknown | TransactError::Protocol(_)) => {
-                    self.unsettled.store(true, Ordering::Relaxed);
-                    return Err(CommitError::Unknown);
+    /// Writes one transaction. Splits it as needed to separate refused units from the rest.
+    async fn units(
+        &self,
+        epoch: u64,
+        changes: &Changes,
+        units: Range<usize>,
+        written: &mut Written,
+        refusals: &mut Vec<Refusal>,
+    ) -> Result<(), CommitError> {
+        let mut left = vec![units];
+        while let Some(units) = left.pop() {
+            let ops = changes.transaction(units.clone(), written);
+            match if ops.is_empty() { Ok(()) } else { self.send(epoch, ops).await? } {
+                Ok(()) => changes.written(units, written),
+                Err(refusal) if units.len() > 1 && is_about_content(&refusal.error) => {
+                    let middle = units.start + units.len() / 2;
+                    left.extend([middle..units.end, units.start..middle]);
                 }
-                Err(TransactError::Refused { index: Some(0), error, .. }) if error == "timed out" => {
-                    return Err(CommitError::Fenced);
-                }
-                Err(TransactError::Refused { index, error, details }) => {
-                    let op = self.client.read(|nb| describe(&ops, nb)).into_iter().nth(index.unwrap_or(1));
-                    ops.remove(0);
-                    let mut first = if is_about_content(&error) { units(ops) } else { vec![ops] };
-                    if first.len() > 1 {
-                        let rest = first.split_off(first.len() / 2);
-                        left.extend([rest.concat(), first.concat()]);
-                    } else {
-                        refusals.push(Refusal { op: op.unwrap_or_default(), error, details });
-                    }
-                }
+                Err(refusal) => refusals.push(Refusal { groups: changes.groups(units), ..refusal }),
             }
         }
         Ok(())
+    }
+
+    /// Writes one transaction behind the fence. The inner error is the database's refusal.
+    async fn send(&self, epoch: u64, mut ops: Vec<Op>) -> Result<Result<(), Refusal>, CommitError> {
+        ops.insert(0, fence(epoch));
+        match self.client.transact(&ops).await {
+            Ok(_) => Ok(Ok(())),
+            Err(TransactError::Disconnected) => Err(CommitError::Disconnected),
+            Err(TransactError::Unknown | TransactError::Protocol(_)) => {
+                self.unsettled.store(true, Ordering::Relaxed);
+                Err(CommitError::Unknown)
+            }
+            Err(TransactError::Refused { index: Some(0), error, .. }) if error == "timed out" => {
+                Err(CommitError::Fenced)
+            }
+            Err(TransactError::Refused { index, error, details }) => {
+                let op = self.client.read(|nb| describe(&ops, nb)).into_iter().nth(index.unwrap_or(1));
+                Ok(Err(Refusal { groups: Vec::new(), op: op.unwrap_or_default(), error, details }))
+            }
+        }
     }
 }
 

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
     use crate::Subnet;
 
-    fn view(status: Value) -> Result<Option<EffectiveSubnet>, String> {
+    fn view(status: &Value) -> Result<Option<EffectiveSubnet>, String> {
         let object = json!({ "metadata": { "name": "net" }, "spec": { "cidrBlock": "10.1.0.0/16" }, "status": status });
         serde_json::from_value::<SubnetView>(object).unwrap().in_force().map_err(|error| error.to_string())
     }
@@ -143,19 +143,19 @@ mod tests {
             "spec": { "cidrBlock": "10.18.0.0/24,fd00:18::/64", "natOutgoing": true, "mtu": 1300 },
         });
         let def = SubnetDef::parse(&serde_json::from_value::<Subnet>(object).unwrap()).unwrap();
-        let effective = view(json!({ "inForce": InForce::new(&def, 3) })).unwrap().unwrap();
+        let effective = view(&json!({ "inForce": InForce::new(&def, 3) })).unwrap().unwrap();
         assert_eq!((effective.cidrs, effective.gateway), (def.cidrs, def.gateway));
         assert_eq!((effective.nat_outgoing, effective.mtu), (true, Some(1300)));
     }
 
     #[test]
     fn a_spec_alone_is_not_in_force_and_a_status_edited_by_hand_is_an_error() {
-        assert_eq!(view(json!(null)), Ok(None));
-        assert_eq!(view(json!({ "inForce": null })), Ok(None));
+        assert_eq!(view(&json!(null)), Ok(None));
+        assert_eq!(view(&json!({ "inForce": null })), Ok(None));
         let networks =
             |cidr: &str, gateway: &str| json!({ "inForce": { "networks": [{ "cidr": cidr, "gateway": gateway }] } });
         for (cidr, gateway) in [("10.0.0.0/99", "10.0.0.1"), ("10.0.0.0/8", ""), ("10.0.0.0/8", "fd00::1")] {
-            let error = view(networks(cidr, gateway)).unwrap_err();
+            let error = view(&networks(cidr, gateway)).unwrap_err();
             assert!(error.starts_with("subnet net: status.inForce.networks: "), "{error}");
         }
     }

@@ -5,10 +5,10 @@ use plan::testing::{Event, event};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use sync::{BATCH, batches, diff, diff_all, text::describe};
+use sync::{BATCH, diff, text::describe};
 
 use crate::laws::{Desired, check_foreign};
-use crate::model::apply;
+use crate::model::{apply, diff_all};
 use crate::random::{Found, database, found, left_over};
 use crate::scene::Scene;
 
@@ -41,10 +41,10 @@ proptest! {
         let end = Step { events: Vec::new(), limit: BATCH, lost: None };
         for step in steps.into_iter().chain([end]) {
             let touched = scene.happen(step.events);
-            let ops = if compare_all { diff_all(&scene.facts, &scene.db) } else { diff(&scene.facts, &touched, &scene.db) };
+            let changes = if compare_all { diff_all(&scene.facts, &scene.db) } else { diff(&scene.facts, &touched, &scene.db) };
             let before = scene.db.clone();
             let desired = Desired::of(&scene.compiled_anew(), &before);
-            let transactions = batches(ops, step.limit);
+            let transactions = changes.batches(step.limit);
             let written = step.lost.map_or(transactions.len(), |at| at.index(transactions.len() + 1));
             for transaction in &transactions[..written] {
                 apply(&mut scene.db, transaction);
@@ -54,7 +54,7 @@ proptest! {
             if !compare_all {
                 desired.check(&scene.db);
                 let rest = diff_all(&scene.compiled_anew().into_iter().collect(), &scene.db);
-                prop_assert!(rest.is_empty(), "left over: {:#?}", describe(&rest, &scene.db));
+                prop_assert!(rest.is_empty(), "left over: {:#?}", describe(&rest.ops(), &scene.db));
             }
         }
     }

@@ -11,9 +11,9 @@ use ovn::{Element, Fact, Kind, RowKey, TableId, ours};
 use ovsdb::{Atom, Datum, Replica, Row, Uuid};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use sync::{Facts, diff, diff_all, text::describe};
+use sync::{Facts, diff, text::describe};
 
-use crate::model::{self, apply, references};
+use crate::model::{self, apply, diff_all, references};
 use crate::random::{Want, database, found, want};
 
 /// The wanted contents, computed from the list of facts in the simplest way.
@@ -96,7 +96,7 @@ impl Desired {
                 Element::Row(row) => {
                     let wanted = self.rows.iter().any(|(key, _)| key == row);
                     let right = |id: &Uuid| ours(db.get(row.table.name(), *id).unwrap()) == wanted;
-                    named(db, row).into_iter().find(right).expect("a wanted element").into()
+                    named(db, row).into_iter().find(right).unwrap_or_else(|| panic!("{of} lacks {row}")).into()
                 }
             })
             .collect();
@@ -182,13 +182,13 @@ proptest! {
         let facts: Facts = list.iter().cloned().collect();
         let desired = Desired::of(&list, &before);
         let mut after = before.clone();
-        let ops = diff_all(&facts, &before);
+        let ops = diff_all(&facts, &before).ops();
         apply(&mut after, &ops);
         desired.check(&after);
         check_foreign(&before, &after, &facts);
         check_ids(&before, &after, &list);
         let again = diff_all(&facts, &after);
-        prop_assert!(again.is_empty(), "a second diff: {:#?}", describe(&again, &after));
+        prop_assert!(again.is_empty(), "a second diff: {:#?}", describe(&again.ops(), &after));
     }
 
     #[test]
@@ -200,7 +200,7 @@ proptest! {
         let mut wants = start;
         let mut facts: Facts = facts_of(&wants).into_iter().collect();
         let mut db = database(rows);
-        let ops = diff_all(&facts, &db);
+        let ops = diff_all(&facts, &db).ops();
         apply(&mut db, &ops);
         facts.take_touched();
         for step in steps {
@@ -217,13 +217,13 @@ proptest! {
             }
             let desired = Desired::of(&facts_of(&wants), &db);
             let touched = facts.take_touched();
-            let ops = diff(&facts, &touched, &db);
+            let ops = diff(&facts, &touched, &db).ops();
             let before = db.clone();
             apply(&mut db, &ops);
             desired.check(&db);
             check_foreign(&before, &db, &facts);
             let rest = diff_all(&facts, &db);
-            prop_assert!(rest.is_empty(), "left over by {:#?}: {:#?}", describe(&ops, &before), describe(&rest, &db));
+            prop_assert!(rest.is_empty(), "left over by {:#?}: {:#?}", describe(&ops, &before), describe(&rest.ops(), &db));
         }
         let from_scratch: Facts = facts_of(&wants).into_iter().collect();
         prop_assert!(diff_all(&from_scratch, &db).is_empty());
@@ -234,11 +234,11 @@ proptest! {
 fn a_row_renamed_by_others_is_taken_back() {
     let facts: Facts = Want::Switch { name: 0, config: 0 }.facts().into_iter().collect();
     let mut db = model::empty();
-    let ops = diff_all(&facts, &db);
+    let ops = diff_all(&facts, &db).ops();
     apply(&mut db, &ops);
     let (id, row) = db.rows("Logical_Switch").next().map(|(id, row)| (id, row.clone())).unwrap();
     db.insert("Logical_Switch", id, row.into_iter().chain([("name", "renamed".into())]).collect::<Row>());
-    let ops = diff_all(&facts, &db);
+    let ops = diff_all(&facts, &db).ops();
     apply(&mut db, &ops);
     assert_eq!(db.find("Logical_Switch", "s0").collect::<Vec<_>>(), [id]);
     assert_eq!(db.len("Logical_Switch"), 1);

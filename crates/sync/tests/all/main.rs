@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod end_to_end;
+mod groups;
 mod laws;
 mod model;
 mod operations;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ovn::{Kind, TableId};
 use ovsdb::{Atom, Datum, Mutation, Mutator, Op, Replica, Row, Uuid, Where};
+use sync::{Changes, Facts, Touched};
 
 /// Tables with a unique column.
 const UNIQUE: [TableId; 3] = [TableId::LogicalSwitchPort, TableId::LogicalRouterPort, TableId::AddressSet];
@@ -12,6 +13,11 @@ const UNIQUE: [TableId; 3] = [TableId::LogicalSwitchPort, TableId::LogicalRouter
 /// An empty database.
 pub(crate) fn empty() -> Replica {
     Replica::new(ovn::northbound())
+}
+
+/// Compares everything, as after a start: nothing is known of what was wanted before.
+pub(crate) fn diff_all(facts: &Facts, db: &Replica) -> Changes {
+    sync::diff_all(facts, &Touched::default(), db)
 }
 
 /// Applies one transaction.

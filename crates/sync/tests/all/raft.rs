@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use ovn::{LogicalSwitch, TableId};
 use ovsdb::testing::OvsdbCluster;
-use ovsdb::{Client, Config, Endpoint, Op, Uuid};
-use sync::{CommitError, Facts, FenceError, Writer, diff_all};
+use ovsdb::{Client, Config, Endpoint, Uuid};
+use sync::{Changes, CommitError, Facts, FenceError, Writer};
 use tokio::task::JoinSet;
 
-use crate::server::schema;
+use crate::model::diff_all;
+use crate::server::{schema, something};
 
 /// Returns a writer with a client of these servers.
 async fn writer_by(endpoints: Vec<Endpoint>, leader_only: bool) -> Writer {
@@ -37,7 +38,7 @@ async fn raise(writer: &mut Writer) {
 }
 
 /// Returns the operations that create a switch.
-fn switch(name: &str) -> Vec<Op> {
+fn switch(name: &str) -> Changes {
     let facts: Facts = [LogicalSwitch { name: name.into(), ..Default::default() }.fact()].into_iter().collect();
     diff_all(&facts, &ovsdb::Replica::new(ovn::northbound()))
 }
@@ -120,7 +121,7 @@ async fn nothing_of_an_older_writer_lands_once_the_epoch_is_raised() {
         let there = switches(&newer);
         older.await.unwrap();
         newer.client().synced().await;
-        newer.commit(vec![Op::Comment("the older one has given up".into())]).await.unwrap();
+        newer.commit(something(&format!("given_up_{}", Uuid::new_v4().simple()))).await.unwrap();
         assert_eq!(switches(&newer), there);
         cluster.member(leader).restart().unwrap();
         cluster.wait(leader).unwrap();

@@ -7,9 +7,9 @@ use ovn::Fact;
 use ovsdb::{Op, Replica};
 use plan::testing::Event;
 use plan::{Key, Settings, World};
-use sync::{Facts, Touched, diff, diff_all, text::describe};
+use sync::{Facts, Touched, diff, text::describe};
 
-use crate::model::{apply, empty};
+use crate::model::{apply, diff_all, empty};
 
 /// Turns events into operations as the controller does.
 pub(crate) struct Scene {
@@ -31,7 +31,7 @@ impl Scene {
     pub(crate) fn after(events: impl IntoIterator<Item = Event>) -> Self {
         let mut scene = Self::beside(empty());
         scene.happen(events);
-        let ops = diff_all(&scene.facts, &scene.db);
+        let ops = diff_all(&scene.facts, &scene.db).ops();
         apply(&mut scene.db, &ops);
         scene
     }
@@ -41,9 +41,10 @@ impl Scene {
         events.into_iter().for_each(|event| event.apply(&mut self.world));
         for key in self.world.take_dirty() {
             let facts = self.world.compile(&key);
-            self.facts.extend(facts.iter().cloned());
+            let group = key.group();
+            self.facts.extend_by(&group, facts.iter().cloned());
             for fact in self.compiled.insert(key, facts).into_iter().flatten() {
-                assert!(self.facts.remove(&fact), "{fact} is not wanted");
+                assert!(self.facts.remove_from(&group, &fact), "{fact} is not wanted");
             }
         }
         self.facts.take_touched()
@@ -52,20 +53,20 @@ impl Scene {
     /// Applies events together, checks the operations, and checks that nothing is left to do.
     pub(crate) fn check(&mut self, events: impl IntoIterator<Item = Event>, operations: &Expect) {
         let touched = self.happen(events);
-        let ops = diff(&self.facts, &touched, &self.db);
+        let ops = diff(&self.facts, &touched, &self.db).ops();
         self.write(&ops, operations);
     }
 
     /// Compares everything, checks the operations, and checks that nothing is left to do.
     pub(crate) fn check_all(&mut self, operations: &Expect) {
-        let ops = diff_all(&self.facts, &self.db);
+        let ops = diff_all(&self.facts, &self.db).ops();
         self.write(&ops, operations);
     }
 
     fn write(&mut self, ops: &[Op], expected: &Expect) {
         expected.assert_eq(&lines(ops, &self.db));
         apply(&mut self.db, ops);
-        assert_eq!(lines(&diff_all(&self.facts, &self.db), &self.db), "", "left over");
+        assert_eq!(lines(&diff_all(&self.facts, &self.db).ops(), &self.db), "", "left over");
     }
 
     /// Compiles the facts of the world from scratch.

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use ovn::{Action, AddressSet, Fact, LogicalRouter, LogicalSwitch, LogicalSwitchPort, RouterPolicy, TableId};
+use ovn::{Action, AddressSet, Fact, Group, LogicalRouter, LogicalSwitch, LogicalSwitchPort, RouterPolicy, TableId};
 use ovsdb::testing::OvsdbServer;
 use ovsdb::{Client, Config, Datum, Op, Replica, Uuid, Where};
 use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config as Proptest, RngAlgorithm, TestRng, TestRunner};
-use sync::{BATCH, CommitError, Drift, EPOCH_KEY, Facts, Writer, diff, diff_all, holds, text::describe};
+use sync::{BATCH, Changes, CommitError, Drift, EPOCH_KEY, Facts, Writer, diff, holds, text::describe};
 
+use crate::groups;
 use crate::laws::Desired;
+use crate::model::diff_all;
 use crate::random::{Want, database, found, want};
 
 /// Returns the schema of the northbound database.
@@ -59,7 +61,7 @@ impl Northbound {
 
     fn expect_done(&self, facts: &Facts) {
         let rest = diff_all(facts, &self.replica());
-        assert!(rest.is_empty(), "left over: {:#?}", describe(&rest, &self.replica()));
+        assert!(rest.is_empty(), "left over: {:#?}", describe(&rest.ops(), &self.replica()));
     }
 
     async fn nbctl(&self, args: &[&str]) -> String {
@@ -87,6 +89,12 @@ impl Northbound {
         });
         rows.collect()
     }
+}
+
+/// Returns a new row, to have something to write.
+pub(crate) fn something(name: &str) -> Changes {
+    let facts = [AddressSet { name: name.replace('-', "_"), ..AddressSet::default() }.fact()];
+    diff_all(&facts.into_iter().collect(), &Replica::new(ovn::northbound()))
 }
 
 fn cluster() -> Vec<Fact> {
@@ -120,7 +128,7 @@ async fn a_writer_that_was_overtaken_is_refused() {
     nb.write_all(&facts).await;
 
     let mut other = Northbound::writer(&nb.server).await;
-    assert_eq!(other.commit(vec![Op::Comment("too early".into())]).await, Err(CommitError::Fenced));
+    assert_eq!(other.commit(something("too-early")).await, Err(CommitError::Fenced));
     assert_eq!(other.raise_epoch().await, Ok(2));
 
     let ops = diff_all(&Facts::new(), &nb.replica());
@@ -133,8 +141,8 @@ async fn a_writer_that_was_overtaken_is_refused() {
     assert_eq!(nb.writer.raise_epoch().await, Ok(3));
     assert_eq!(nb.nbctl(&["get", "NB_Global", ".", "external_ids:note"]).await, "kept");
     assert_eq!(nb.nbctl(&["get", "NB_Global", ".", &format!("external_ids:{EPOCH_KEY}")]).await, "\"3\"");
-    nb.writer.commit(vec![Op::Comment("again".into())]).await.unwrap();
-    assert_eq!(other.commit(vec![Op::Comment("too late".into())]).await, Err(CommitError::Fenced));
+    nb.writer.commit(something("again")).await.unwrap();
+    assert_eq!(other.commit(something("too-late")).await, Err(CommitError::Fenced));
 }
 
 #[tokio::test]
@@ -233,14 +241,14 @@ async fn an_address_that_others_take_out_of_a_set_comes_back() {
         let (touched, replica) = client.read(|replica| (drift.follow(replica, &change), replica.clone()));
         assert_eq!(touched.len(), 1);
         let ops = diff(&facts, &touched, &replica);
-        assert_eq!(describe(&ops, &replica), [format!("mutate Address_Set shop addresses {in_answer}")]);
+        assert_eq!(describe(&ops.ops(), &replica), [format!("mutate Address_Set shop addresses {in_answer}")]);
         nb.writer.commit(ops).await.unwrap();
         nb.expect_done(&facts);
 
         // Our own write is compared too, and no difference is found.
         let change = changes.next().await;
         let (touched, replica) = client.read(|replica| (drift.follow(replica, &change), replica.clone()));
-        assert_eq!((touched.len(), diff(&facts, &touched, &replica)), (1, vec![]));
+        assert_eq!((touched.len(), diff(&facts, &touched, &replica).len()), (1, 0));
     }
 }
 
@@ -303,7 +311,9 @@ async fn what_is_refused_is_named_and_holds_nothing_up() {
     facts.extend([40_000, 40_001].into_iter().flat_map(|priority| bad(priority).facts()));
     let ops = diff_all(&facts, &nb.replica());
     match nb.writer.commit(ops).await {
-        Err(CommitError::Refused { first, others: 1 }) => {
+        Err(CommitError::Refused(refusals)) => {
+            assert_eq!(refusals.len(), 2);
+            let first = &refusals[0];
             assert!(first.op.starts_with("insert Logical_Router_Policy 4000"), "{first}");
             assert_eq!(first.error, "constraint violation");
         }
@@ -317,6 +327,36 @@ async fn what_is_refused_is_named_and_holds_nothing_up() {
         assert!(facts.remove(&fact));
     }
     nb.expect_done(&facts);
+}
+
+/// A group with one row that the schema does not allow is refused as a whole, and named. Everything else is written.
+#[tokio::test]
+async fn a_refused_group_is_refused_whole_and_alone() {
+    for seed in 0..40_u8 {
+        let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
+        let mut runner = TestRunner::new_with_rng(Proptest::default(), rng);
+        let wants = vec(groups::owned(), 12..48).new_tree(&mut runner).unwrap().current();
+        let wants: Vec<groups::Owned> = wants.into_iter().map(|(_, want)| groups::calm(&want)).collect();
+        let mut facts = Facts::new();
+        groups::add_all(&mut facts, &wants);
+        let router = LogicalRouter { name: "bad".into(), seed: "bad".into(), ..Default::default() };
+        let (router_name, match_) = ("bad".into(), "ip4".into());
+        let policy =
+            RouterPolicy { router: router_name, seed: "bad".into(), priority: 40_000, match_, action: Action::Drop };
+        let bad = groups::group(1);
+        facts.extend_by(&bad, policy.facts().into_iter().chain([router.fact()]));
+
+        let nb = Northbound::start().await;
+        let before = nb.replica();
+        let Err(CommitError::Refused(refusals)) = nb.writer.commit(diff_all(&facts, &before)).await else {
+            panic!("seed {seed}: not refused")
+        };
+        let refused: Vec<&Group> = refusals.iter().flat_map(|refusal| &refusal.groups).collect();
+        assert_eq!(refused, [&bad], "seed {seed}: {refusals:?}");
+        let left: Vec<groups::Owned> = wants.into_iter().filter(|(by, _)| *by != 1).collect();
+        Desired::of(&groups::list(&left), &before).check(&nb.replica());
+        assert_eq!(nb.replica().find("Logical_Router", "bad").count(), 0, "seed {seed}");
+    }
 }
 
 /// Tests both laws with several seeds.

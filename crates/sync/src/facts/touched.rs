@@ -1,0 +1,58 @@
+//! What changed since the last comparison.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use ovn::{Element, Group, RowKey};
+
+/// An element of a set column.
+pub(crate) type Member = (RowKey, &'static str, Element);
+
+/// The changes since the last [`crate::Facts::take_touched`]. A member of a large set is listed separately, so the
+/// comparison does not need to look at the other members. What a group let go of stands with that group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    pub(crate) rows: HashMap<RowKey, Option<Group>>,
+    pub(crate) members: HashMap<Member, Option<Group>>,
+}
+
+impl Touched {
+    /// Returns true if nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.members.is_empty()
+    }
+
+    /// Returns the number of changed rows and members.
+    pub fn len(&self) -> usize {
+        self.rows.len() + self.members.len()
+    }
+
+    /// Adds a row that may differ because the database changed.
+    pub fn row(&mut self, key: RowKey) {
+        self.rows.entry(key).or_default();
+    }
+
+    /// Adds the changes of another, later collection.
+    pub fn merge(&mut self, later: Self) {
+        note(&mut self.rows, later.rows);
+        note(&mut self.members, later.members);
+    }
+
+    pub(super) fn left_row(&mut self, key: RowKey, by: Option<&Group>) {
+        note(&mut self.rows, [(key, by.cloned())]);
+    }
+
+    pub(super) fn left_member(&mut self, member: Member, by: Option<&Group>) {
+        note(&mut self.members, [(member, by.cloned())]);
+    }
+}
+
+/// A change that names no group does not hide which group let go before.
+fn note<K: Eq + Hash>(all: &mut HashMap<K, Option<Group>>, later: impl IntoIterator<Item = (K, Option<Group>)>) {
+    for (key, by) in later {
+        let last = all.entry(key).or_default();
+        if by.is_some() {
+            *last = by;
+        }
+    }
+}
