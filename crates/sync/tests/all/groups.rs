@@ -15,8 +15,8 @@ use crate::random::{Want, database, found, want};
 
 /// Returns a want whose facts contradict no other's, with an owner who shares its rows with nobody. Switches, routers and
 /// sets belong to no group.
-pub(crate) fn calm(want: Want) -> Owned {
-    match want {
+pub(crate) fn calm(want: &Want) -> Owned {
+    match *want {
         Want::Global { .. } => (0, Want::Global { option: 0 }),
         Want::Switch { name, .. } => (0, Want::Switch { name, config: 0 }),
         Want::Port { name, .. } => (name % 4 + 1, Want::Port { name, switch: name % 3, address: 0 }),
@@ -28,6 +28,10 @@ pub(crate) fn calm(want: Want) -> Owned {
         Want::Route { router, hop } => (hop + 1, Want::Route { router, hop }),
         Want::Address { set, address } => (address + 1, Want::Address { set, address }),
         Want::Set { name } => (0, Want::Set { name }),
+        Want::Ports { name } => (0, Want::Ports { name }),
+        Want::InPorts { name, port } => (port % 4 + 1, Want::InPorts { name, port }),
+        Want::Session { to } => (0, Want::Session { to }),
+        Want::Watched { router, hop, .. } => (hop + 1, Want::Watched { router, hop, session: hop }),
     }
 }
 
