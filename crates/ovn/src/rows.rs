@@ -1,7 +1,9 @@
 //! The typed rows. Each row converts to facts that include our mark and the reference that keeps the row alive.
 
 mod acl;
+mod bfd;
 mod global;
+mod group;
 mod router;
 mod set;
 mod switch;
@@ -9,7 +11,9 @@ mod switch;
 mod tests;
 
 pub use acl::{Acl, Direction, Verdict};
+pub use bfd::Bfd;
 pub use global::NbGlobal;
+pub use group::PortGroup;
 pub use router::{Action, LogicalRouter, LogicalRouterPort, RouterPolicy, StaticRoute};
 pub use set::AddressSet;
 pub use switch::{LogicalSwitch, LogicalSwitchPort};

@@ -2,9 +2,13 @@
 //!
 //! All knowledge about tables is in this module. `sync` reads it and names no table.
 
+mod descriptor;
+
 use std::fmt;
 
-use ovsdb::{Row, Table};
+use ovsdb::{Datum, Row, Table};
+
+pub use descriptor::{Column, Descriptor, Kind, Link, Scope};
 
 /// The northbound tables that contain our rows, in the order in which rows are written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -17,6 +21,10 @@ pub enum TableId {
     LogicalRouter,
     /// Named sets of addresses. Matches refer to them as `$name`.
     AddressSet,
+    /// Named groups of switch ports, with access control rules. Matches refer to a group as `@name`.
+    PortGroup,
+    /// Sessions that tell whether a next hop is there.
+    Bfd,
     /// Switch ports of pods, nodes and routers.
     LogicalSwitchPort,
     /// A router's ports on switches.
@@ -25,17 +33,19 @@ pub enum TableId {
     LogicalRouterPolicy,
     /// A router's static routes.
     LogicalRouterStaticRoute,
-    /// Access control rules of switches.
+    /// Access control rules of switches and port groups.
     Acl,
 }
 
 impl TableId {
     /// All tables, in order.
-    pub const ALL: [TableId; 9] = [
+    pub const ALL: [TableId; 11] = [
         TableId::NbGlobal,
         TableId::LogicalSwitch,
         TableId::LogicalRouter,
         TableId::AddressSet,
+        TableId::PortGroup,
+        TableId::Bfd,
         TableId::LogicalSwitchPort,
         TableId::LogicalRouterPort,
         TableId::LogicalRouterPolicy,
@@ -81,85 +91,6 @@ fn carries(row: &Row, (key, value): (&str, &str)) -> bool {
     row.get("external_ids").and_then(|ids| ids.get(key)) == Some(value)
 }
 
-/// How a column is compared and written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
-    /// One or no value. It is compared and written as a whole.
-    Scalar,
-    /// A small set. It is compared and written as a whole.
-    Set,
-    /// A map that only the controller writes. It is compared and written as a whole.
-    Map,
-    /// A map that other clients also write. Only our keys are compared and written.
-    Keys,
-    /// A set of values. A fact wants each value, and values are written by mutation.
-    Values,
-    /// A set of references to rows of a table. A fact wants each reference, and references are written by mutation.
-    References(TableId),
-}
-
-/// A monitored column.
-#[derive(Clone, Copy, Debug)]
-pub struct Column {
-    /// The name in the schema.
-    pub name: &'static str,
-    /// How the column is compared and written.
-    pub kind: Kind,
-}
-
-/// The parent of rows whose own columns are not a complete key. The parent's name completes it.
-#[derive(Clone, Copy, Debug)]
-pub struct Scope {
-    /// The table of the parent.
-    pub parent: TableId,
-    /// The column of the parent that refers to the rows.
-    pub column: &'static str,
-}
-
-/// The description of a table.
-#[derive(Debug)]
-pub struct Descriptor {
-    /// The table.
-    pub id: TableId,
-    /// The name in the schema.
-    pub name: &'static str,
-    /// Whether the table is a root table. The server garbage-collects rows of other tables without references (RFC
-    /// 7047, 3.2 `isRoot`), so they are removed by removing the reference.
-    pub root: bool,
-    /// The monitored columns.
-    pub columns: &'static [Column],
-    /// The names of `columns`.
-    pub names: &'static [&'static str],
-    /// Returns the local part of a row's key.
-    pub key: fn(&Row) -> Option<String>,
-    /// The parent that completes the key, if the row alone is not enough.
-    pub scope: Option<Scope>,
-}
-
-impl Descriptor {
-    /// Returns how `column` is compared. A column that is not monitored counts as a scalar.
-    pub fn kind(&self, column: &str) -> Kind {
-        self.columns.iter().find(|c| c.name == column).map_or(Kind::Scalar, |c| c.kind)
-    }
-
-    /// Returns the columns with members, and the table that they refer to (`None` for plain values).
-    pub fn member_columns(&self) -> impl Iterator<Item = (&'static str, Option<TableId>)> {
-        self.columns.iter().filter_map(|c| match c.kind {
-            Kind::Values => Some((c.name, None)),
-            Kind::References(to) => Some((c.name, Some(to))),
-            _ => None,
-        })
-    }
-
-    /// Returns the columns of other tables that refer to rows of this table.
-    pub fn referrers(&self) -> impl Iterator<Item = (TableId, &'static str)> {
-        let id = self.id;
-        TABLES.iter().flat_map(move |table| {
-            table.columns.iter().filter(move |c| c.kind == Kind::References(id)).map(move |c| (table.id, c.name))
-        })
-    }
-}
-
 /// Returns the tables that the controller monitors in the northbound database.
 pub fn northbound() -> Vec<Table> {
     TABLES.iter().map(|t| Table { name: t.name, columns: t.names, key: Some(t.key) }).collect()
@@ -181,32 +112,43 @@ macro_rules! table {
 }
 
 /// In the order of [`TableId`].
-static TABLES: [Descriptor; 9] = [
-    table!(NbGlobal = "NB_Global", root: true, key: |_| Some(".".to_owned()), scope: None, {
+static TABLES: [Descriptor; 11] = [
+    table!(NbGlobal = "NB_Global", root: true, key: |_| Some(".".to_owned()), scope: &[], {
         "options": Kind::Keys,
         "external_ids": Kind::Keys,
     }),
-    table!(LogicalSwitch = "Logical_Switch", root: true, key: name, scope: None, {
+    table!(LogicalSwitch = "Logical_Switch", root: true, key: name, scope: &[], {
         "name": Kind::Scalar,
-        "ports": Kind::References(TableId::LogicalSwitchPort),
-        "acls": Kind::References(TableId::Acl),
+        "ports": Link::strong(TableId::LogicalSwitchPort),
+        "acls": Link::strong(TableId::Acl),
         "other_config": Kind::Map,
         "external_ids": Kind::Keys,
     }),
-    table!(LogicalRouter = "Logical_Router", root: true, key: name, scope: None, {
+    table!(LogicalRouter = "Logical_Router", root: true, key: name, scope: &[], {
         "name": Kind::Scalar,
-        "ports": Kind::References(TableId::LogicalRouterPort),
-        "policies": Kind::References(TableId::LogicalRouterPolicy),
-        "static_routes": Kind::References(TableId::LogicalRouterStaticRoute),
+        "ports": Link::strong(TableId::LogicalRouterPort),
+        "policies": Link::strong(TableId::LogicalRouterPolicy),
+        "static_routes": Link::strong(TableId::LogicalRouterStaticRoute),
         "options": Kind::Map,
         "external_ids": Kind::Keys,
     }),
-    table!(AddressSet = "Address_Set", root: true, key: name, scope: None, {
+    table!(AddressSet = "Address_Set", root: true, key: name, scope: &[], {
         "name": Kind::Scalar,
         "addresses": Kind::Values,
         "external_ids": Kind::Keys,
     }),
-    table!(LogicalSwitchPort = "Logical_Switch_Port", root: false, key: name, scope: None, {
+    table!(PortGroup = "Port_Group", root: true, key: name, scope: &[], {
+        "name": Kind::Scalar,
+        "ports": Link::weak(TableId::LogicalSwitchPort),
+        "acls": Link::strong(TableId::Acl),
+        "external_ids": Kind::Keys,
+    }),
+    table!(Bfd = "BFD", root: true, key: session, scope: &[], {
+        "logical_port": Kind::Scalar,
+        "dst_ip": Kind::Scalar,
+        "external_ids": Kind::Keys,
+    }),
+    table!(LogicalSwitchPort = "Logical_Switch_Port", root: false, key: name, scope: &[], {
         "name": Kind::Scalar,
         "type": Kind::Scalar,
         "addresses": Kind::Set,
@@ -214,7 +156,7 @@ static TABLES: [Descriptor; 9] = [
         "options": Kind::Map,
         "external_ids": Kind::Keys,
     }),
-    table!(LogicalRouterPort = "Logical_Router_Port", root: false, key: name, scope: None, {
+    table!(LogicalRouterPort = "Logical_Router_Port", root: false, key: name, scope: &[], {
         "name": Kind::Scalar,
         "mac": Kind::Scalar,
         "networks": Kind::Set,
@@ -223,7 +165,7 @@ static TABLES: [Descriptor; 9] = [
         "external_ids": Kind::Keys,
     }),
     table!(LogicalRouterPolicy = "Logical_Router_Policy", root: false, key: policy,
-        scope: Some(Scope { parent: TableId::LogicalRouter, column: "policies" }), {
+        scope: &[(TableId::LogicalRouter, "policies")], {
         "priority": Kind::Scalar,
         "match": Kind::Scalar,
         "action": Kind::Scalar,
@@ -232,16 +174,17 @@ static TABLES: [Descriptor; 9] = [
         "external_ids": Kind::Keys,
     }),
     table!(LogicalRouterStaticRoute = "Logical_Router_Static_Route", root: false, key: route,
-        scope: Some(Scope { parent: TableId::LogicalRouter, column: "static_routes" }), {
+        scope: &[(TableId::LogicalRouter, "static_routes")], {
         "ip_prefix": Kind::Scalar,
         "nexthop": Kind::Scalar,
         "policy": Kind::Scalar,
         "route_table": Kind::Scalar,
         "output_port": Kind::Scalar,
+        "bfd": Link::weak_or_none(TableId::Bfd),
         "external_ids": Kind::Keys,
     }),
     table!(Acl = "ACL", root: false, key: acl,
-        scope: Some(Scope { parent: TableId::LogicalSwitch, column: "acls" }), {
+        scope: &[(TableId::LogicalSwitch, "acls"), (TableId::PortGroup, "acls")], {
         "direction": Kind::Scalar,
         "priority": Kind::Scalar,
         "match": Kind::Scalar,
@@ -268,7 +211,13 @@ fn policy(row: &Row) -> Option<String> {
 }
 
 fn acl(row: &Row) -> Option<String> {
-    Some(format!("{}/{}/{}", text(row, "direction")?, row.get("priority")?.as_int()?, text(row, "match")?))
+    let tier = row.get("tier").and_then(Datum::as_int).unwrap_or_default();
+    let priority = row.get("priority")?.as_int()?;
+    Some(format!("{tier}/{}/{priority}/{}", text(row, "direction")?, text(row, "match")?))
+}
+
+fn session(row: &Row) -> Option<String> {
+    Some(format!("{}/{}", text(row, "logical_port")?, text(row, "dst_ip")?))
 }
 
 /// An absent policy means `dst-ip` (ovn-nb(5), `Logical_Router_Static_Route`). A route in another table than the main

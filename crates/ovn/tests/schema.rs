@@ -53,7 +53,11 @@ fn northbound_is_as_declared() {
                 Kind::Scalar => is_scalar(ty),
                 Kind::Set | Kind::Values => !is_scalar(ty) && !is_map(ty) && ty["key"].get("refTable").is_none(),
                 Kind::Map | Kind::Keys => is_map(ty),
-                Kind::References(to) => ty["key"]["refTable"] == to.name() && ty["max"] == "unlimited",
+                Kind::References(link) => {
+                    let strong = ty["key"]["refType"].as_str().unwrap_or("strong") == "strong";
+                    let many = ty["max"] == "unlimited";
+                    ty["key"]["refTable"] == link.to.name() && (strong, many) == (link.strong, link.many)
+                }
             };
             assert!(right, "{}.{} is not a {:?}: {ty}", known.name, column.name, column.kind);
         }

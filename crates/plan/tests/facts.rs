@@ -96,20 +96,20 @@ fn a_private_subnet_allows_itself_nodes_and_the_allowed_networks() {
     let facts = world.compile(&Key::Subnet("vault".into()));
     let rules: Vec<String> = facts.iter().map(ToString::to_string).filter(|fact| fact.contains("ACL")).collect();
     expect![[r#"
-        ACL vault/to-lport/3000/ip4.src == 100.64.0.0/16 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 100.64.0.0/16" priority=3000
-        Logical_Switch vault acls += ACL vault/to-lport/3000/ip4.src == 100.64.0.0/16
-        ACL vault/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24" priority=1001
-        Logical_Switch vault acls += ACL vault/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24
-        ACL vault/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24) action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24)" priority=1001
-        Logical_Switch vault acls += ACL vault/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24)
-        ACL vault/to-lport/3000/ip6.src == fd00:100:64::/112 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip6.src == fd00:100:64::/112" priority=3000
-        Logical_Switch vault acls += ACL vault/to-lport/3000/ip6.src == fd00:100:64::/112
-        ACL vault/to-lport/1001/ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64" priority=1001
-        Logical_Switch vault acls += ACL vault/to-lport/1001/ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64
-        ACL vault/to-lport/1001/(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64) action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64)" priority=1001
-        Logical_Switch vault acls += ACL vault/to-lport/1001/(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64)
-        ACL vault/to-lport/1000/ip action=drop direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match=ip priority=1000
-        Logical_Switch vault acls += ACL vault/to-lport/1000/ip
+        ACL vault/0/to-lport/3000/ip4.src == 100.64.0.0/16 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 100.64.0.0/16" priority=3000 tier=0
+        Logical_Switch vault acls += ACL vault/0/to-lport/3000/ip4.src == 100.64.0.0/16
+        ACL vault/0/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24" priority=1001 tier=0
+        Logical_Switch vault acls += ACL vault/0/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24
+        ACL vault/0/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24) action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24)" priority=1001 tier=0
+        Logical_Switch vault acls += ACL vault/0/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24)
+        ACL vault/0/to-lport/3000/ip6.src == fd00:100:64::/112 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip6.src == fd00:100:64::/112" priority=3000 tier=0
+        Logical_Switch vault acls += ACL vault/0/to-lport/3000/ip6.src == fd00:100:64::/112
+        ACL vault/0/to-lport/1001/ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64" priority=1001 tier=0
+        Logical_Switch vault acls += ACL vault/0/to-lport/1001/ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64
+        ACL vault/0/to-lport/1001/(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64) action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64)" priority=1001 tier=0
+        Logical_Switch vault acls += ACL vault/0/to-lport/1001/(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64)
+        ACL vault/0/to-lport/1000/ip action=drop direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match=ip priority=1000 tier=0
+        Logical_Switch vault acls += ACL vault/0/to-lport/1000/ip
     "#]].assert_eq(&(rules.join("\n") + "\n"));
 }
 
@@ -269,8 +269,8 @@ fn removing_the_join_subnet_removes_the_nodes_rows_and_their_acls() {
             - Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip4.dst == 100.64.0.0/16
             - Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} ip_prefix="0.0.0.0/0" nexthop="100.64.0.1" policy=dst-ip
             - Logical_Router ovn-cluster static_routes += Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1
-            - ACL vault/to-lport/3000/ip4.src == 100.64.0.0/16 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 100.64.0.0/16" priority=3000
-            - Logical_Switch vault acls += ACL vault/to-lport/3000/ip4.src == 100.64.0.0/16
+            - ACL vault/0/to-lport/3000/ip4.src == 100.64.0.0/16 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 100.64.0.0/16" priority=3000 tier=0
+            - Logical_Switch vault acls += ACL vault/0/to-lport/3000/ip4.src == 100.64.0.0/16
             - Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2"] external_ids={node=n1, owner=kube-ovn-rs, vendor=kube-ovn}
             - Logical_Switch join ports += Logical_Switch_Port node-n1
             - Logical_Router_Policy ovn-cluster/29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == $distributed_ip4 && is_chassis_resident(\"node-n1\")" nexthops=["100.64.0.2"] priority=29000

@@ -34,6 +34,8 @@ pub(crate) enum Change {
     Add(Set, Atom),
     /// A set loses an element.
     Del(Set, Atom),
+    /// A column that refers to one row or none gets another value. The last one is the former row.
+    Refer(Set, Option<Uuid>, Option<Uuid>),
     /// A row goes.
     Delete(TableId, Uuid),
 }

@@ -89,6 +89,8 @@ struct Diff<'a> {
     /// The groups that let go of references that are still there.
     left: HashMap<(Set, Uuid), Option<&'a Group>>,
     seen: HashSet<RowKey>,
+    /// The compared columns that refer to one row or none.
+    singles: HashSet<Set>,
     queue: Vec<Work>,
     /// True if every row is compared anyway.
     everything: bool,
@@ -98,8 +100,8 @@ struct Diff<'a> {
 impl<'a> Diff<'a> {
     fn new(facts: &'a Facts, touched: &'a Touched, replica: &'a Replica, everything: bool) -> Self {
         let (on, left) = (Resolver::new(facts, replica), HashMap::new());
-        let ops = Collector::default();
-        let mut diff = Self { on, touched, left, seen: HashSet::new(), queue: Vec::new(), everything, ops };
+        let (seen, singles, ops) = (HashSet::new(), HashSet::new(), Collector::default());
+        let mut diff = Self { on, touched, left, seen, singles, queue: Vec::new(), everything, ops };
         for ((of, column, element), by) in touched.members.iter().filter(|(_, by)| by.is_some()) {
             let Element::Row(row) = element else { continue };
             let Some(Stand::There(holder)) = diff.on.stand(of) else { continue };

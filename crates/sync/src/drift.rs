@@ -8,9 +8,9 @@
 
 use std::collections::HashMap;
 
-use ovn::{RowKey, TableId};
+use ovn::{Column, Kind, RowKey, TableId};
 use ovsdb::client::Change;
-use ovsdb::{Replica, Uuid};
+use ovsdb::{Datum, Replica, Uuid};
 
 use crate::facts::Touched;
 
@@ -24,10 +24,11 @@ impl Drift {
     /// Records all existing rows.
     pub fn learn(replica: &Replica) -> Self {
         let mut drift = Self::default();
-        for table in TableId::ALL {
-            for (id, _) in replica.rows(table.name()) {
-                drift.look(replica, table, id, &mut Touched::default());
-            }
+        let rows =
+            || TableId::ALL.into_iter().flat_map(|table| replica.rows(table.name()).map(move |(id, _)| (table, id)));
+        let parents = Parents::among(replica, rows());
+        for (table, id) in rows() {
+            drift.look(replica, &parents, table, id, &mut Touched::default());
         }
         drift
     }
@@ -35,16 +36,17 @@ impl Drift {
     /// Returns the rows that may differ from the facts because of this change.
     pub fn follow(&mut self, replica: &Replica, change: &Change) -> Touched {
         let mut touched = Touched::default();
-        for &(name, id) in &change.rows {
-            if let Some(table) = TableId::ALL.into_iter().find(|table| table.name() == name) {
-                self.look(replica, table, id, &mut touched);
-            }
+        let table = |name: &str| TableId::ALL.into_iter().find(|table| table.name() == name);
+        let rows = || change.rows.iter().filter_map(|&(name, id)| Some((table(name)?, id)));
+        let parents = Parents::among(replica, rows());
+        for (table, id) in rows() {
+            self.look(replica, &parents, table, id, &mut touched);
         }
         touched
     }
 
-    fn look(&mut self, replica: &Replica, table: TableId, id: Uuid, touched: &mut Touched) {
-        let now = key_of(replica, table, id);
+    fn look(&mut self, replica: &Replica, parents: &Parents, table: TableId, id: Uuid, touched: &mut Touched) {
+        let now = self.key_of(replica, parents, table, id);
         let before = match &now {
             Some(key) => self.keys.insert(id, key.clone()),
             None => self.keys.remove(&id),
@@ -53,23 +55,57 @@ impl Drift {
             touched.row(key);
         }
     }
+
+    /// Returns the natural key of a row. `None` if the row does not exist, or has no parent that completes the key.
+    fn key_of(&self, replica: &Replica, parents: &Parents, table: TableId, id: Uuid) -> Option<RowKey> {
+        let known = table.descriptor();
+        let local = (known.key)(replica.get(table.name(), id)?)?;
+        if known.scope.is_empty() {
+            return Some(RowKey::new(table, local));
+        }
+        if let Some(parent) = parents.0.get(&id) {
+            return Some(RowKey::within(table, parent, local));
+        }
+        // No parent has changed, so it is the one of the last look.
+        let (parent, column) = self.keys.get(&id)?.scope()?;
+        let mut rows = replica.find(parent.table.name(), &parent.name);
+        let holds = |holder| {
+            let set = replica.get(parent.table.name(), holder).and_then(|row| row.get(column));
+            set.is_some_and(|set| set.contains(&id.into()))
+        };
+        rows.any(holds).then(|| RowKey::within(table, &parent, local))
+    }
 }
 
-/// Returns the natural key of a row. `None` if the row does not exist, or has no parent that completes the key.
-fn key_of(replica: &Replica, table: TableId, id: Uuid) -> Option<RowKey> {
-    let known = table.descriptor();
-    let local = (known.key)(replica.get(table.name(), id)?)?;
-    let Some(scope) = known.scope else { return Some(RowKey::new(table, local)) };
-    let parent = scope.parent.descriptor();
-    let holds = |row: &ovsdb::Row| row.get(scope.column).is_some_and(|set| set.contains(&id.into()));
-    let (_, row) = replica.rows(parent.name).find(|(_, row)| holds(row))?;
-    Some(RowKey::new(table, format!("{}/{local}", (parent.key)(row)?)))
+/// The parents of rows whose own columns are not a complete key.
+struct Parents(HashMap<Uuid, RowKey>);
+
+impl Parents {
+    /// Returns the parents among these rows.
+    fn among(replica: &Replica, rows: impl Iterator<Item = (TableId, Uuid)>) -> Self {
+        let mut parents = HashMap::new();
+        for (table, id) in rows {
+            let columns = table.descriptor().columns.iter().filter(|column| is_parent(table, column));
+            for column in columns {
+                let Some(row) = replica.get(table.name(), id) else { continue };
+                let Some(name) = (table.descriptor().key)(row) else { continue };
+                let key = RowKey::new(table, name);
+                parents.extend(row.get(column.name).into_iter().flat_map(Datum::uuids).map(|row| (row, key.clone())));
+            }
+        }
+        Self(parents)
+    }
+}
+
+/// Returns true if the rows that this column refers to have the row as their parent.
+fn is_parent(table: TableId, column: &Column) -> bool {
+    matches!(column.kind, Kind::References(link) if link.to.descriptor().scope.contains(&(table, column.name)))
 }
 
 #[cfg(test)]
 mod tests {
     use ovn::{Action, LogicalRouter, RouterPolicy, northbound};
-    use ovsdb::{Datum, Row};
+    use ovsdb::Row;
 
     use super::*;
     use crate::{Facts, diff};

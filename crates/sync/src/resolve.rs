@@ -60,14 +60,14 @@ impl<'a> Resolver<'a> {
     /// Returns the rows with this natural key: first the rows with our mark, then by UUID.
     pub(crate) fn candidates(&mut self, key: &RowKey) -> Vec<Uuid> {
         let found = self.replica.find(key.table.name(), key.local());
-        let mut rows: Vec<Uuid> = match (key.table.descriptor().scope, key.scope()) {
-            (None, _) => found.collect(),
-            (Some(scope), Some((parent, _))) => {
-                let parent = self.stand(&parent).and_then(|stand| self.get(scope.parent, stand.id()));
-                let Some(set) = parent.and_then(|row| row.get(scope.column)) else { return Vec::new() };
+        let mut rows: Vec<Uuid> = match key.scope() {
+            None if key.table.descriptor().scope.is_empty() => found.collect(),
+            None => Vec::new(),
+            Some((parent, column)) => {
+                let row = self.stand(&parent).and_then(|stand| self.get(parent.table, stand.id()));
+                let Some(set) = row.and_then(|row| row.get(column)) else { return Vec::new() };
                 found.filter(|&id| set.contains(&id.into())).collect()
             }
-            (Some(_), None) => Vec::new(),
         };
         if rows.len() > 1 {
             rows.sort_by_key(|&id| (!self.marked(key.table, id), id));
@@ -97,7 +97,8 @@ impl<'a> Resolver<'a> {
         if !key.table.descriptor().root {
             let held = self.facts.get(key)?;
             // Only rows of other tables hold a row, so the recursion ends.
-            held.held_by().find(|(of, _)| of.table != key.table && self.stand(of).is_some())?;
+            let keeps = |of: &RowKey, column| of.table.descriptor().link(column).is_some_and(|link| link.strong);
+            held.held_by().find(|(of, c)| of.table != key.table && keeps(of, c) && self.stand(of).is_some())?;
         }
         Some(self.fresh(key, &wanted.seed))
     }
@@ -126,9 +127,11 @@ impl<'a> Resolver<'a> {
     fn name_of(&mut self, like: &RowKey, id: Uuid, row: &Row) -> Option<RowKey> {
         let table = like.table.descriptor();
         let local = (table.key)(row)?;
-        let Some(scope) = table.scope else { return Some(RowKey::new(like.table, local)) };
-        let (parent, _) = like.scope()?;
-        let set = self.stand(&parent).and_then(|stand| self.get(scope.parent, stand.id()))?.get(scope.column)?;
-        set.contains(&id.into()).then(|| RowKey::new(like.table, format!("{}/{local}", parent.name)))
+        if table.scope.is_empty() {
+            return Some(RowKey::new(like.table, local));
+        }
+        let (parent, column) = like.scope()?;
+        let set = self.stand(&parent).and_then(|stand| self.get(parent.table, stand.id()))?.get(column)?;
+        set.contains(&id.into()).then(|| RowKey::within(like.table, &parent, local))
     }
 }

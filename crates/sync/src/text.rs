@@ -40,10 +40,12 @@ impl Names<'_> {
                 format!(
                     "insert {table} {}{}",
                     uuid.map_or_else(String::new, |id| self.id(table, id)),
-                    columns(table, row)
+                    self.columns(table, row)
                 )
             }
-            Op::Update { table, on, row } => format!("update {table} {}{}", self.on(table, on), columns(table, row)),
+            Op::Update { table, on, row } => {
+                format!("update {table} {}{}", self.on(table, on), self.columns(table, row))
+            }
             Op::Mutate { table, on, mutations } => {
                 let mut line = format!("mutate {table} {}", self.on(table, on));
                 for mutation in mutations {
@@ -78,16 +80,17 @@ impl Names<'_> {
     }
 
     fn operand(&self, table: &str, column: &str, value: &Datum) -> String {
-        let Kind::References(to) = kind(table, column) else { return Show(kind(table, column), value).to_string() };
-        let names: Vec<String> = value.atoms().filter_map(Atom::as_uuid).map(|id| self.id(to.name(), id)).collect();
+        let Kind::References(link) = kind(table, column) else { return Show(kind(table, column), value).to_string() };
+        let names: Vec<String> =
+            value.atoms().filter_map(Atom::as_uuid).map(|id| self.id(link.to.name(), id)).collect();
         names.join(", ")
     }
-}
 
-fn columns(table: &str, row: &Row) -> String {
-    let mut line = String::new();
-    for (column, value) in row.iter().filter(|(column, _)| *column != "name") {
-        let _ = write!(line, " {column}={}", Show(kind(table, column), value));
+    fn columns(&self, table: &str, row: &Row) -> String {
+        let mut line = String::new();
+        for (column, value) in row.iter().filter(|(column, _)| *column != "name") {
+            let _ = write!(line, " {column}={}", self.operand(table, column, value));
+        }
+        line
     }
-    line
 }

@@ -1,4 +1,4 @@
-//! `ACL`: access control rules of a switch.
+//! `ACL`: access control rules of a switch or a port group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,6 @@ use ovsdb::Datum;
 
 use crate::fact::Fact;
 use crate::key::RowKey;
-use crate::rows::switch::LogicalSwitch;
 use crate::rows::{map, marked};
 use crate::table::TableId;
 
@@ -39,15 +38,16 @@ pub enum Verdict {
     Drop,
 }
 
-/// A rule of a switch (ovn-nb(5), `ACL`). Its key is the switch, the direction, the priority and the match.
-///
-/// The rule has the default tier 0. The column is not written, because OVN before 23.06 has no tiers.
+/// A rule of a switch or a port group (ovn-nb(5), `ACL`). Its key is the parent, the tier, the direction, the priority
+/// and the match.
 #[derive(Clone, Debug)]
 pub struct Acl {
-    /// The name of the switch.
-    pub switch: String,
+    /// The switch or port group.
+    pub parent: RowKey,
     /// The UID of the rule's owner.
     pub seed: Arc<str>,
+    /// `tier`, 0 to 3. A lower tier is evaluated first. OVN before 23.06 has no tiers.
+    pub tier: u8,
     /// `direction`.
     pub direction: Direction,
     /// `priority`, 0 to 32767. The highest match wins.
@@ -63,11 +63,11 @@ pub struct Acl {
 impl Acl {
     /// Returns the row's key.
     pub fn key(&self) -> RowKey {
-        let name = format!("{}/{}/{}/{}", self.switch, self.direction.as_str(), self.priority, self.match_);
-        RowKey::new(TableId::Acl, name)
+        let local = format_args!("{}/{}/{}/{}", self.tier, self.direction.as_str(), self.priority, self.match_);
+        RowKey::within(TableId::Acl, &self.parent, local)
     }
 
-    /// Returns the row and its reference from the switch.
+    /// Returns the row and its reference from the parent.
     pub fn facts(&self) -> [Fact; 2] {
         let key = self.key();
         let action = match self.action {
@@ -79,6 +79,7 @@ impl Acl {
             ("priority", Datum::from(i64::from(self.priority))),
             ("match", Datum::from(self.match_.as_str())),
             ("action", Datum::from(action)),
+            ("tier", Datum::from(i64::from(self.tier))),
             ("log", Datum::from(self.log)),
             ("severity", Datum::empty()),
             ("name", Datum::empty()),
@@ -87,7 +88,7 @@ impl Acl {
         ];
         [
             Fact::Row { key: key.clone(), seed: self.seed.clone(), columns: columns.into() },
-            Fact::reference(LogicalSwitch::key(&self.switch), "acls", key),
+            Fact::reference(self.parent.clone(), "acls", key),
         ]
     }
 }

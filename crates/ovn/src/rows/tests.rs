@@ -3,8 +3,8 @@
 use expect_test::{Expect, expect};
 
 use crate::{
-    Acl, Action, AddressSet, Direction, Fact, Kind, LogicalRouter, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort,
-    NbGlobal, RouterPolicy, StaticRoute, Verdict,
+    Acl, Action, AddressSet, Bfd, Direction, Fact, Kind, LogicalRouter, LogicalRouterPort, LogicalSwitch,
+    LogicalSwitchPort, NbGlobal, PortGroup, RouterPolicy, StaticRoute, Verdict,
 };
 
 fn check(facts: impl IntoIterator<Item = Fact>, expect: &Expect) {
@@ -101,8 +101,9 @@ fn policies_and_routes() {
 #[test]
 fn rules_of_a_switch() {
     let rule = |direction, action| Acl {
-        switch: "shop-net".into(),
+        parent: LogicalSwitch::key("shop-net"),
         seed: "uid".into(),
+        tier: 2,
         direction,
         priority: 1000,
         match_: "ip".into(),
@@ -113,10 +114,26 @@ fn rules_of_a_switch() {
     check(
         rules.iter().flat_map(Acl::facts),
         &expect![[r#"
-            ACL shop-net/to-lport/1000/ip action=drop direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match=ip priority=1000
-            Logical_Switch shop-net acls += ACL shop-net/to-lport/1000/ip
-            ACL shop-net/from-lport/1000/ip action=allow-related direction=from-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match=ip priority=1000
-            Logical_Switch shop-net acls += ACL shop-net/from-lport/1000/ip"#]],
+            ACL shop-net/2/to-lport/1000/ip action=drop direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match=ip priority=1000 tier=2
+            Logical_Switch shop-net acls += ACL shop-net/2/to-lport/1000/ip
+            ACL shop-net/2/from-lport/1000/ip action=allow-related direction=from-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match=ip priority=1000 tier=2
+            Logical_Switch shop-net acls += ACL shop-net/2/from-lport/1000/ip"#]],
+    );
+}
+
+#[test]
+fn a_port_group_and_a_watched_route() {
+    let group = PortGroup { name: "policy.web".into(), seed: "uid".into(), ..Default::default() };
+    let session = Bfd { port: "ovn-cluster-join".into(), to: "10.0.0.1".into(), seed: "uid".into() };
+    let (ip_prefix, nexthop) = ("0.0.0.0/0".into(), "10.0.0.1".into());
+    let route = StaticRoute { router: "ovn-cluster".into(), seed: "uid".into(), ip_prefix, nexthop };
+    check(
+        [group.fact(), PortGroup::member("policy.web", "web-0.shop"), session.fact(), session.of(route.key())],
+        &expect![[r#"
+            Port_Group policy.web external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+            Port_Group policy.web ports += Logical_Switch_Port web-0.shop
+            BFD ovn-cluster-join/10.0.0.1 dst_ip="10.0.0.1" external_ids={owner=kube-ovn-rs, vendor=kube-ovn} logical_port=ovn-cluster-join
+            Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/10.0.0.1 bfd += BFD ovn-cluster-join/10.0.0.1"#]],
     );
 }
 

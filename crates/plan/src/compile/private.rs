@@ -6,7 +6,7 @@
 //! stateful ACLs (ovn-northd(8)).
 
 use api::SubnetDef;
-use ovn::{Acl, Direction, Fact, Verdict};
+use ovn::{Acl, Direction, Fact, LogicalSwitch, Verdict};
 
 use super::{PRIORITY_FROM_NODES, PRIORITY_PRIVATE, PRIORITY_TALKS_WITH, family_of};
 use crate::world::World;
@@ -14,8 +14,9 @@ use crate::world::World;
 pub(super) fn compile(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
     let mut rule = |priority, match_, action| {
         let acl = Acl {
-            switch: subnet.name.clone(),
+            parent: LogicalSwitch::key(&subnet.name),
             seed: subnet.uid.as_str().into(),
+            tier: 0,
             direction: Direction::ToLport,
             priority,
             match_,

@@ -66,6 +66,10 @@ impl Collector {
         self.push(Change::Del(set, atom), row, by);
     }
 
+    pub(crate) fn refer(&mut self, set: Set, new: Option<Uuid>, old: Option<Uuid>, by: By<'_>) {
+        self.push(Change::Refer(set, new, old), set.1, by);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }

@@ -81,7 +81,8 @@ struct Uses {
 }
 
 fn edges(all: &Collector, replica: &Replica) -> Vec<Edge> {
-    let removes = all.changes.iter().any(|change| matches!(change, Change::Del(..) | Change::Delete(..)));
+    let removes =
+        all.changes.iter().any(|change| matches!(change, Change::Del(..) | Change::Delete(..) | Change::Refer(..)));
     let mut uses = Uses::default();
     for (at, change) in all.changes.iter().enumerate() {
         match change {
@@ -89,6 +90,12 @@ fn edges(all: &Collector, replica: &Replica) -> Vec<Edge> {
             Change::Update(_, id, _) if removes => uses.needs.entry(*id).or_default().push(index(at)),
             Change::Add(_, atom) if removes => {
                 atom.as_uuid().into_iter().for_each(|id| uses.needs.entry(id).or_default().push(index(at)));
+            }
+            Change::Refer(set, new, old) => {
+                new.filter(|_| removes).into_iter().for_each(|id| uses.needs.entry(id).or_default().push(index(at)));
+                for id in [Some(set.1), *old].into_iter().flatten() {
+                    uses.dels.entry(id).or_default().push(index(at));
+                }
             }
             Change::Del(set, atom) => {
                 for id in [Some(set.1), atom.as_uuid()].into_iter().flatten() {
@@ -105,19 +112,11 @@ fn edges(all: &Collector, replica: &Replica) -> Vec<Edge> {
         let at = index(at);
         match change {
             Change::Insert(key, ..) if key.table.descriptor().root => held[at as usize] = true,
-            Change::Add(set, atom) => {
-                let new = atom.as_uuid().and_then(|id| uses.inserts.get(&id));
-                for before in [uses.inserts.get(&set.1), new].into_iter().flatten() {
-                    link(all, *before, at, &mut edges);
-                }
-                if let Some(&new) = new.filter(|_| holds(*set)) {
-                    let same = !all.shared.contains_key(&new) && all.units_of(new).eq(all.units_of(at));
-                    held[new as usize] |= same;
-                }
-            }
-            Change::Del(_, atom) => {
-                let adds = atom.as_uuid().and_then(|id| uses.needs.get(&id));
-                adds.into_iter().flatten().for_each(|add| link(all, *add, at, &mut edges));
+            Change::Add(set, atom) => put(all, &uses, *set, atom.as_uuid(), at, &mut held, &mut edges),
+            Change::Del(_, atom) => cut(all, &uses, atom.as_uuid(), at, &mut edges),
+            Change::Refer(set, new, old) => {
+                put(all, &uses, *set, *new, at, &mut held, &mut edges);
+                cut(all, &uses, *old, at, &mut edges);
             }
             Change::Delete(table, id) => {
                 let dels = uses.dels.get(id).into_iter().flatten();
@@ -134,6 +133,26 @@ fn edges(all: &Collector, replica: &Replica) -> Vec<Edge> {
     edges
 }
 
+/// A reference comes after the rows at both of its ends.
+fn put(all: &Collector, uses: &Uses, set: Set, to: Option<Uuid>, at: u32, held: &mut [bool], edges: &mut Vec<Edge>) {
+    let new = to.and_then(|id| uses.inserts.get(&id));
+    for before in [uses.inserts.get(&set.1), new].into_iter().flatten() {
+        link(all, *before, at, edges);
+    }
+    if let Some(&new) = new.filter(|_| holds(set)) {
+        held[new as usize] |= !all.shared.contains_key(&new) && all.units_of(new).eq(all.units_of(at));
+    }
+}
+
+/// A row loses a reference after all that still needs the row.
+fn cut(all: &Collector, uses: &Uses, from: Option<Uuid>, at: u32, edges: &mut Vec<Edge>) {
+    for need in from.and_then(|id| uses.needs.get(&id)).into_iter().flatten() {
+        if *need != at {
+            link(all, *need, at, edges);
+        }
+    }
+}
+
 /// The first change must be written before the second one, in whichever unit.
 fn link(all: &Collector, before: u32, after: u32, edges: &mut Vec<Edge>) {
     for unit in all.units_of(after) {
@@ -145,7 +164,7 @@ fn link(all: &Collector, before: u32, after: u32, edges: &mut Vec<Edge>) {
 
 /// Returns true if a reference from this set keeps a row.
 fn holds(set: Set) -> bool {
-    matches!(set.0.descriptor().kind(set.2), Kind::References(_))
+    set.0.descriptor().link(set.2).is_some_and(|link| link.strong)
 }
 
 /// Joins each unit with a new row to one that refers to it.
@@ -157,8 +176,12 @@ fn hold(all: &Collector, uses: &Uses, held: &[bool], edges: &mut Vec<Edge>) {
     }
     let mut holders: HashMap<u32, Vec<u32>> = HashMap::new();
     for (at, change) in all.changes.iter().enumerate() {
-        let Change::Add(set, atom) = change else { continue };
-        let new = atom.as_uuid().and_then(|id| alone.get(&id)).filter(|_| holds(*set));
+        let (set, to) = match change {
+            Change::Add(set, atom) => (set, atom.as_uuid()),
+            Change::Refer(set, new, _) => (set, *new),
+            _ => continue,
+        };
+        let new = to.and_then(|id| alone.get(&id)).filter(|_| holds(*set));
         if let Some(new) = new {
             holders.entry(*new).or_default().extend(all.units_of(index(at)));
         }

@@ -1,6 +1,7 @@
 //! Turns the changes of a transaction into operations.
 //!
-//! The order is: updates of columns, new root rows, other new rows, additions to sets, removals from sets, and deletions
+//! The order is: updates of columns, new root rows, other new rows, additions to sets, single references,
+//! removals from sets, and deletions
 //! of rows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,7 +20,7 @@ struct NewRow<'a> {
 pub(super) fn ops<'a>(changes: impl IntoIterator<Item = &'a Change>) -> Vec<Op> {
     let (mut updates, mut roots, mut children) = (Vec::new(), Vec::new(), Vec::new());
     let (mut adds, mut dels) = (BTreeMap::<Set, Vec<Atom>>::new(), BTreeMap::<Set, Vec<Atom>>::new());
-    let mut deletes = BTreeSet::new();
+    let (mut refers, mut deletes) = (Vec::new(), BTreeSet::new());
     for change in changes {
         match change {
             Change::Update(key, _, op) => updates.push((key, op)),
@@ -29,6 +30,10 @@ pub(super) fn ops<'a>(changes: impl IntoIterator<Item = &'a Change>) -> Vec<Op> 
             }
             Change::Add(set, atom) => adds.entry(*set).or_default().push(atom.clone()),
             Change::Del(set, atom) => dels.entry(*set).or_default().push(atom.clone()),
+            Change::Refer((table, id, column), new, _) => {
+                let row = [(*column, new.map_or_else(Datum::empty, Datum::from))].into();
+                refers.push(Op::Update { table: table.name(), on: Where::Row(*id), row });
+            }
             Change::Delete(table, id) => drop(deletes.insert((*table, *id))),
         }
     }
@@ -51,6 +56,7 @@ pub(super) fn ops<'a>(changes: impl IntoIterator<Item = &'a Change>) -> Vec<Op> 
     children.sort_by_cached_key(|new| (places.get(&new.id), new.key));
     ops.extend(children.into_iter().map(NewRow::op));
     ops.extend(adds.into_iter().map(|(set, atoms)| mutate(set, Mutator::Insert, atoms)));
+    ops.extend(refers);
     let left = dels.into_iter().filter(|((table, id, _), _)| !deletes.contains(&(*table, *id)));
     ops.extend(left.map(|(set, atoms)| mutate(set, Mutator::Delete, atoms)));
     ops.extend(deletes.into_iter().map(|(table, id)| Op::Delete { table: table.name(), on: Where::Row(id) }));

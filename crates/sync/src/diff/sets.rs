@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use ovn::{Element, RowKey, TableId};
+use ovn::{Element, Link, RowKey, TableId};
 use ovsdb::{Atom, Datum, Row, Uuid};
 
 use super::{Diff, Work};
 use crate::changes::By;
-use crate::facts::Wanted;
+use crate::facts::{Owners, Wanted};
 use crate::resolve::Stand;
 
 impl Diff<'_> {
     /// Compares one element of one set.
     pub(super) fn member(&mut self, of: &RowKey, column: &'static str, element: &Element) {
         let Some(holder) = self.on.stand(of) else { return };
+        if of.table.descriptor().link(column).is_some_and(|link| !link.many) {
+            return self.single(of, holder, column);
+        }
         let set = match holder {
             Stand::There(id) => self.on.get(of.table, id).and_then(|row| row.get(column)),
             Stand::New(_) => {
@@ -67,6 +70,10 @@ impl Diff<'_> {
             Stand::New(_) => None,
         };
         for (column, to) in key.table.descriptor().member_columns() {
+            if to.is_some_and(|link| !link.many) {
+                self.single(key, holder, column);
+                continue;
+            }
             let at = (key.table, holder.id(), column);
             let mut wanted = BTreeMap::new();
             let members = self.on.facts.get(key).into_iter().flat_map(|wanted| wanted.members(column));
@@ -98,11 +105,47 @@ impl Diff<'_> {
         }
     }
 
+    /// Compares a column that refers to one row or to none.
+    fn single(&mut self, of: &RowKey, holder: Stand, column: &'static str) {
+        let set = (of.table, holder.id(), column);
+        let Some(link) = of.table.descriptor().link(column).filter(|_| self.singles.insert(set)) else { return };
+        let have = match holder {
+            Stand::There(id) => self.on.get(of.table, id).and_then(|row| row.get(column)?.as_uuid()),
+            Stand::New(_) => {
+                self.queue.push(Work::Row(of.clone()));
+                None
+            }
+        };
+        let facts = self.on.facts;
+        let mut wanted: Option<(&RowKey, Stand, &Owners)> = None;
+        for (element, owners) in facts.get(of).into_iter().flat_map(|wanted| wanted.members(column)) {
+            let Element::Row(row) = element else { continue };
+            if wanted.as_ref().is_none_or(|(first, ..)| row < *first)
+                && let Some(stand) = self.on.stand(row)
+            {
+                wanted = Some((row, stand, owners));
+            }
+        }
+        match (wanted, have) {
+            (Some((row, stand, owners)), have) if have != Some(stand.id()) => {
+                if let (Stand::New(_), false) = (stand, self.everything) {
+                    self.queue.push(Work::Row(row.clone()));
+                }
+                self.ops.refer(set, Some(stand.id()), have, By::Owners(owners));
+            }
+            (None, Some(old)) if self.left.contains_key(&(set, old)) || self.is_ours(link.to, old) => {
+                let left = self.left.get(&(set, old)).copied().flatten();
+                self.ops.refer(set, None, Some(old), By::Left(left));
+            }
+            _ => {}
+        }
+    }
+
     /// Returns true if an unwanted element may be removed from a set of `of`.
-    fn may_go(&mut self, of: &RowKey, to: Option<TableId>, atom: &Atom) -> bool {
+    fn may_go(&mut self, of: &RowKey, to: Option<Link>, atom: &Atom) -> bool {
         match (to, atom.as_uuid()) {
             (None, _) => self.on.facts.wants(of),
-            (Some(table), Some(id)) => self.is_ours(table, id),
+            (Some(link), Some(id)) => self.is_ours(link.to, id),
             (Some(_), None) => false,
         }
     }
@@ -115,7 +158,7 @@ impl Diff<'_> {
         }
         let known = table.descriptor();
         match (known.key)(row) {
-            Some(name) if known.scope.is_none() => {
+            Some(name) if known.scope.is_empty() => {
                 let key = RowKey::new(table, name);
                 self.on.facts.wants(&key) && self.on.stand(&key) == Some(Stand::There(id))
             }
@@ -123,12 +166,12 @@ impl Diff<'_> {
         }
     }
 
-    /// Removes our unwanted rows from the sets of another owner's row.
+    /// Removes our unwanted rows from the sets of another owner's row that keep them.
     pub(super) fn foreign_sets(&mut self, table: TableId, id: Uuid, row: &Row) {
         for (column, to) in table.descriptor().member_columns() {
-            let (Some(to), Some(set)) = (to, row.get(column)) else { continue };
+            let (Some(to), Some(set)) = (to.filter(|link| link.strong), row.get(column)) else { continue };
             for child in set.uuids() {
-                if self.is_ours(to, child) {
+                if self.is_ours(to.to, child) {
                     self.cut((table, id, column), child);
                 }
             }
@@ -143,7 +186,8 @@ impl Diff<'_> {
         let wanted = self.on.facts.get(key);
         let holders: Vec<(RowKey, &'static str)> =
             wanted.into_iter().flat_map(Wanted::held_by).map(|(of, column)| (of.clone(), column)).collect();
-        for (table, column) in key.table.descriptor().referrers() {
+        let keeps = |table: TableId, column| table.descriptor().link(column).is_some_and(|link| link.strong);
+        for (table, column) in key.table.descriptor().referrers().filter(|(table, column)| keeps(*table, column)) {
             let right: Vec<Uuid> = holders
                 .iter()
                 .filter(|(of, c)| of.table == table && *c == column)

@@ -28,6 +28,10 @@ pub(crate) fn calm(want: &Want) -> Owned {
         Want::Route { router, hop } => (hop + 1, Want::Route { router, hop }),
         Want::Address { set, address } => (address + 1, Want::Address { set, address }),
         Want::Set { name } => (0, Want::Set { name }),
+        Want::Ports { name } => (0, Want::Ports { name }),
+        Want::InPorts { name, port } => (port % 4 + 1, Want::InPorts { name, port }),
+        Want::Session { to } => (0, Want::Session { to }),
+        Want::Watched { router, hop, .. } => (hop + 1, Want::Watched { router, hop, session: hop }),
     }
 }
 

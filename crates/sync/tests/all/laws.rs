@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use ovn::{Element, Fact, Kind, RowKey, TableId, ours};
+use ovn::{Element, Fact, Kind, Link, RowKey, TableId, ours};
 use ovsdb::{Atom, Datum, Replica, Row, Uuid};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -30,8 +30,9 @@ impl Desired {
         };
         let there = |key: &RowKey| {
             let held = |fact: &Fact| match fact {
-                Fact::Member { of, element: Element::Row(row), .. } => {
-                    row == key && (wanted.contains(of) || foreign(of))
+                Fact::Member { of, column, element: Element::Row(row) } => {
+                    let strong = of.table.descriptor().link(column).is_some_and(|link| link.strong);
+                    strong && row == key && (wanted.contains(of) || foreign(of))
                 }
                 _ => false,
             };
@@ -53,7 +54,14 @@ impl Desired {
             },
             _ => None,
         });
-        Self { rows, members: members.collect() }
+        // Of several rows that a column wants, one is written.
+        let mut members: BTreeSet<(RowKey, &'static str, Element)> = members.collect();
+        let all = members.clone();
+        let single = |of: &RowKey, column| of.table.descriptor().link(column).is_some_and(|link| !link.many);
+        members.retain(|(of, column, element)| {
+            !single(of, column) || !all.iter().any(|(o, c, other)| (o, c) == (of, column) && other < element)
+        });
+        Self { rows, members }
     }
 
     /// Panics unless `db` contains exactly these rows of ours.
@@ -88,21 +96,25 @@ impl Desired {
         }
     }
 
-    fn check_set(&self, db: &Replica, of: &RowKey, column: &'static str, to: Option<TableId>, have: &Datum) {
+    fn check_set(&self, db: &Replica, of: &RowKey, column: &'static str, to: Option<Link>, have: &Datum) {
         let wanted = self.members.iter().filter(|(o, c, _)| o == of && *c == column).map(|(_, _, element)| element);
         let wanted: BTreeSet<Atom> = wanted
-            .map(|element| match element {
-                Element::Value(value) => value.clone(),
+            .filter_map(|element| match element {
+                Element::Value(value) => Some(value.clone()),
                 Element::Row(row) => {
                     let wanted = self.rows.iter().any(|(key, _)| key == row);
                     let right = |id: &Uuid| ours(db.get(row.table.name(), *id).unwrap()) == wanted;
-                    named(db, row).into_iter().find(right).unwrap_or_else(|| panic!("{of} lacks {row}")).into()
+                    let found = named(db, row).into_iter().find(right);
+                    // A weak reference does not keep another client's row.
+                    let may_lack = !wanted && to.is_some_and(|link| !link.strong);
+                    assert!(found.is_some() || may_lack, "{of} lacks {row}");
+                    found.map(Atom::from)
                 }
             })
             .collect();
         let mine = |atom: &&Atom| match to {
             None => true,
-            Some(to) => wanted.contains(*atom) || ours(db.get(to.name(), atom.as_uuid().unwrap()).unwrap()),
+            Some(link) => wanted.contains(*atom) || ours(db.get(link.to.name(), atom.as_uuid().unwrap()).unwrap()),
         };
         let have: BTreeSet<Atom> = have.atoms().filter(mine).cloned().collect();
         assert_eq!(have, wanted, "{of} {column}");
@@ -112,20 +124,21 @@ impl Desired {
 /// Returns the rows with this natural key. For a scoped key, the parent is any row with the parent's name.
 fn named(db: &Replica, key: &RowKey) -> Vec<Uuid> {
     let there = db.find(key.table.name(), key.local());
-    let (Some(scope), Some((parent, _))) = (key.table.descriptor().scope, key.scope()) else { return there.collect() };
+    let Some((parent, column)) = key.scope() else { return there.collect() };
     let parents: Vec<&Row> =
         db.find(parent.table.name(), &parent.name).filter_map(|id| db.get(parent.table.name(), id)).collect();
-    let holds = |row: &&Row, id: Uuid| row.get(scope.column).is_some_and(|set| set.contains(&id.into()));
+    let holds = |row: &&Row, id: Uuid| row.get(column).is_some_and(|set| set.contains(&id.into()));
     there.filter(|id| parents.iter().any(|row| holds(row, *id))).collect()
 }
 
 /// Checks that other clients' data is unchanged: unwanted rows, and their references from rows that still exist.
 pub(crate) fn check_foreign(before: &Replica, after: &Replica, facts: &Facts) {
     let held = references(before);
+    let scoped = |table: TableId| !table.descriptor().scope.is_empty();
     let foreign = |table: TableId, id: Uuid| {
         let row = before.get(table.name(), id).unwrap();
         let key = (table.descriptor().key)(row).unwrap();
-        let scoped = table.descriptor().scope.is_some();
+        let scoped = !table.descriptor().scope.is_empty();
         !ours(row) && (scoped || !facts.wants(&RowKey::new(table, key)))
     };
     for table in TableId::ALL {
@@ -140,8 +153,13 @@ pub(crate) fn check_foreign(before: &Replica, after: &Replica, facts: &Facts) {
             for column in table.descriptor().columns {
                 let (old, new) = (row.get(column.name), now.get(column.name));
                 match column.kind {
-                    Kind::References(to) => {
-                        let stay = old.into_iter().flat_map(Datum::uuids).filter(|child| foreign(to, *child));
+                    // A fact may give the only reference of another client's row a new value.
+                    Kind::References(link) if !link.many && new.is_some_and(|new| !new.is_empty()) => {}
+                    Kind::References(link) => {
+                        // A weak reference goes when its row goes.
+                        let lives = |child: &Uuid| link.strong || after.get(link.to.name(), *child).is_some();
+                        let mut stay: Vec<Uuid> = old.into_iter().flat_map(Datum::uuids).collect();
+                        stay.retain(|child| foreign(link.to, *child) && lives(child));
                         for child in stay {
                             assert!(new.is_some_and(|new| new.contains(&child.into())), "{table} {id} lost {child}");
                         }
@@ -151,7 +169,7 @@ pub(crate) fn check_foreign(before: &Replica, after: &Replica, facts: &Facts) {
                         assert!(old.all(|atom| new.is_some_and(|new| new.contains(atom))), "{table} {id} lost a value");
                     }
                     // A scoped row of another client may be adopted.
-                    _ if table.descriptor().scope.is_some() && ours(now) => {}
+                    _ if scoped(table) && ours(now) => {}
                     _ => assert_eq!(old, new, "{table} {id} {}", column.name),
                 }
             }

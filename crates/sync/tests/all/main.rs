@@ -10,5 +10,6 @@ mod model;
 mod operations;
 mod raft;
 mod random;
+mod references;
 mod scene;
 mod server;

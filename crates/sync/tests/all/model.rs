@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ovn::{Kind, TableId};
+use ovn::{Link, TableId};
 use ovsdb::{Atom, Datum, Mutation, Mutator, Op, Replica, Row, Uuid, Where};
 use sync::{Changes, Facts, Touched};
 
 /// Tables with a unique column.
-const UNIQUE: [TableId; 3] = [TableId::LogicalSwitchPort, TableId::LogicalRouterPort, TableId::AddressSet];
+const UNIQUE: [TableId; 5] =
+    [TableId::LogicalSwitchPort, TableId::LogicalRouterPort, TableId::AddressSet, TableId::PortGroup, TableId::Bfd];
 
 /// An empty database.
 pub(crate) fn empty() -> Replica {
@@ -84,24 +85,45 @@ pub(crate) fn commit(db: &mut Replica) {
     for (table, id) in held.keys() {
         assert!(db.get(table.name(), *id).is_some(), "a reference to {table} {id}, which does not exist");
     }
+    weaken(db);
     for table in UNIQUE {
         let names: Vec<String> = db.rows(table.name()).filter_map(|(_, row)| (table.descriptor().key)(row)).collect();
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "two {table} of one name: {names:?}");
     }
 }
 
-/// Returns every referenced row with the rows that refer to it.
+/// Returns every referenced row with the rows that refer to it so that it stays.
 pub(crate) fn references(db: &Replica) -> BTreeMap<(TableId, Uuid), Vec<(TableId, Uuid)>> {
     let mut held: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for table in TableId::ALL {
-        for column in table.descriptor().columns {
-            let Kind::References(to) = column.kind else { continue };
-            for (id, row) in db.rows(table.name()) {
-                for child in row.get(column.name).into_iter().flat_map(Datum::uuids) {
-                    held.entry((to, child)).or_default().push((table, id));
-                }
+    for (table, column, link) in links().filter(|(.., link)| link.strong) {
+        for (id, row) in db.rows(table.name()) {
+            for child in row.get(column).into_iter().flat_map(Datum::uuids) {
+                held.entry((link.to, child)).or_default().push((table, id));
             }
         }
     }
     held
+}
+
+fn links() -> impl Iterator<Item = (TableId, &'static str, Link)> {
+    TableId::ALL.into_iter().flat_map(|table| {
+        let columns = table.descriptor().columns.iter();
+        columns.filter_map(move |column| Some((table, column.name, table.descriptor().link(column.name)?)))
+    })
+}
+
+/// Removes weak references to rows that are gone.
+fn weaken(db: &mut Replica) {
+    for (table, column, link) in links().filter(|(.., link)| !link.strong) {
+        let rows: Vec<(Uuid, Row)> = db.rows(table.name()).map(|(id, row)| (id, row.clone())).collect();
+        for (id, mut row) in rows {
+            let have: Vec<Uuid> = row.get(column).into_iter().flat_map(Datum::uuids).collect();
+            assert!(link.many || have.len() < 2, "{table} {id} {column}");
+            let stay: Vec<Uuid> = have.iter().copied().filter(|to| db.get(link.to.name(), *to).is_some()).collect();
+            if stay.len() < have.len() {
+                row.insert(column, Datum::set(stay));
+                db.insert(table.name(), id, row);
+            }
+        }
+    }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use ovn::{
-    Acl, Action, AddressSet, Direction, Element, Fact, LogicalRouter, LogicalRouterPort, LogicalSwitch,
-    LogicalSwitchPort, MARK, NbGlobal, RouterPolicy, StaticRoute, TableId, VENDOR, Verdict,
+    Acl, Action, AddressSet, Bfd, Direction, Element, Fact, LogicalRouter, LogicalRouterPort, LogicalSwitch,
+    LogicalSwitchPort, MARK, NbGlobal, PortGroup, RouterPolicy, StaticRoute, TableId, VENDOR, Verdict,
 };
 use ovsdb::{Atom, Datum, Replica, Row, Uuid};
 use plan::testing::{event, world_after};
@@ -55,6 +55,23 @@ pub(crate) enum Want {
     Set {
         name: u8,
     },
+    /// A port group.
+    Ports {
+        name: u8,
+    },
+    InPorts {
+        name: u8,
+        port: u8,
+    },
+    Session {
+        to: u8,
+    },
+    /// A route has a session.
+    Watched {
+        router: u8,
+        hop: u8,
+        session: u8,
+    },
     Address {
         set: u8,
         address: u8,
@@ -84,8 +101,10 @@ impl Want {
             Want::Rule { switch, network, drop } => {
                 let action = if drop { Verdict::Drop } else { Verdict::AllowRelated };
                 let match_ = format!("ip4.src == 10.{network}.0.0/16");
-                let (switch, seed, direction) = (format!("s{switch}"), "seed".into(), Direction::ToLport);
-                Acl { switch, seed, direction, priority: 1000, match_, action, log: false }.facts().into()
+                // The last number is a port group with the name of a switch.
+                let parent = if switch == 3 { PortGroup::key("s0") } else { LogicalSwitch::key(&format!("s{switch}")) };
+                let (seed, tier, direction) = ("seed".into(), 2, Direction::ToLport);
+                Acl { parent, seed, tier, direction, priority: 1000, match_, action, log: false }.facts().into()
             }
             Want::Router { name, option } => {
                 vec![LogicalRouter { name: format!("r{name}"), seed: "seed".into(), options: map("o", option) }.fact()]
@@ -108,6 +127,16 @@ impl Want {
                 let (ip_prefix, nexthop) = ("0.0.0.0/0".into(), format!("10.0.0.{hop}"));
                 StaticRoute { router: format!("r{router}"), seed: "seed".into(), ip_prefix, nexthop }.facts().into()
             }
+            Want::Ports { name } => {
+                vec![PortGroup { name: format!("s{name}"), seed: "seed".into(), ..PortGroup::default() }.fact()]
+            }
+            Want::InPorts { name, port } => vec![PortGroup::member(&format!("s{name}"), &format!("p{port}"))],
+            Want::Session { to } => vec![session(to).fact()],
+            Want::Watched { router, hop, session: to } => {
+                let (ip_prefix, nexthop) = ("0.0.0.0/0".into(), format!("10.0.0.{hop}"));
+                let route = StaticRoute { router: format!("r{router}"), seed: "seed".into(), ip_prefix, nexthop };
+                vec![session(to).of(route.key())]
+            }
             Want::Set { name } => {
                 vec![AddressSet { name: format!("a{name}"), seed: "seed".into(), ..AddressSet::default() }.fact()]
             }
@@ -116,6 +145,10 @@ impl Want {
             }
         }
     }
+}
+
+fn session(to: u8) -> Bfd {
+    Bfd { port: "l0".into(), to: format!("10.0.0.{to}"), seed: "seed".into() }
 }
 
 fn port(name: u8, switch: u8, address: u8) -> [Fact; 2] {
@@ -136,12 +169,16 @@ pub(crate) fn want() -> impl Strategy<Value = Want> {
         4 => (0..3u8, 0..2u8).prop_map(|(name, config)| Want::Switch { name, config }),
         8 => (0..5u8, 0..3u8, 0..3u8).prop_map(|(name, switch, address)| Want::Port { name, switch, address }),
         2 => (0..5u8, 0..3u8, any::<bool>()).prop_map(|(name, switch, which)| Want::Half { name, switch, which }),
-        3 => (0..3u8, 0..2u8, any::<bool>()).prop_map(|(switch, network, drop)| Want::Rule { switch, network, drop }),
+        4 => (0..4u8, 0..2u8, any::<bool>()).prop_map(|(switch, network, drop)| Want::Rule { switch, network, drop }),
         3 => (0..2u8, 0..2u8).prop_map(|(name, option)| Want::Router { name, option }),
         3 => (0..2u8, 0..2u8, 0..3u8).prop_map(|(name, router, interval)| Want::Leg { name, router, interval }),
         4 => (0..2u8, 0..3u8, 0..3u8).prop_map(|(router, rule, hop)| Want::Policy { router, rule, hop }),
         2 => (0..2u8, 0..2u8).prop_map(|(router, hop)| Want::Route { router, hop }),
         2 => (0..2u8).prop_map(|name| Want::Set { name }),
+        2 => (0..2u8).prop_map(|name| Want::Ports { name }),
+        4 => (0..2u8, 0..5u8).prop_map(|(name, port)| Want::InPorts { name, port }),
+        2 => (0..3u8).prop_map(|to| Want::Session { to }),
+        4 => (0..2u8, 0..2u8, 0..3u8).prop_map(|(router, hop, session)| Want::Watched { router, hop, session }),
         4 => (0..2u8, 0..4u8).prop_map(|(set, address)| Want::Address { set, address }),
     ]
 }
@@ -201,20 +238,34 @@ pub(crate) fn database(mut rows: Vec<Found>) -> Replica {
                     }
                     continue;
                 }
-                Fact::Member { .. } => continue,
+                Fact::Member { of, column, element: Element::Row(row) } => {
+                    let [of_row, to] = [&of, &row].map(|key| db.find(key.table.name(), key.local()).next());
+                    let many = of.table.descriptor().link(column).is_some_and(|link| link.many);
+                    if let (Some(of_row), Some(to), false) = (of_row, to, many) {
+                        put(&mut db, of.table, of_row, column, to.into());
+                    }
+                    continue;
+                }
             };
             let unique = !matches!(key.table, TableId::LogicalSwitch | TableId::LogicalRouter) && key.scope().is_none();
             if unique && !names.insert(key.clone()) {
                 continue;
             }
             let table = key.table.descriptor();
-            if let Some((holder, column)) = table.referrers().next() {
-                let mut holders: Vec<Uuid> = db.rows(holder.name()).map(|(id, _)| id).collect();
-                holders.sort();
+            if !table.root {
+                let strong =
+                    table.referrers().filter(|(of, c)| of.descriptor().link(c).is_some_and(|link| link.strong));
+                let rows = |(of, column): (TableId, _)| {
+                    let mut rows: Vec<Uuid> = db.rows(of.name()).map(|(id, _)| id).collect();
+                    rows.sort();
+                    rows.into_iter().map(move |id| (of, id, column)).collect::<Vec<_>>()
+                };
+                let holders: Vec<_> = strong.flat_map(rows).collect();
                 if holders.is_empty() {
                     continue;
                 }
-                put(&mut db, holder, holders[by.holder % holders.len()], column, id.into());
+                let (of, holder, column) = holders[by.holder % holders.len()];
+                put(&mut db, of, holder, column, id.into());
             }
             db.insert(table.name, id, dress(columns, &by, key.table));
         }
@@ -242,6 +293,11 @@ fn dress(mut columns: Row, by: &By, table: TableId) -> Row {
 /// Adds an element to a set.
 fn put(db: &mut Replica, table: TableId, id: Uuid, column: &'static str, atom: Atom) {
     let mut row = db.get(table.name(), id).unwrap().clone();
+    if table.descriptor().link(column).is_some_and(|link| !link.many) {
+        row.insert(column, Datum::from(atom));
+        db.insert(table.name(), id, row);
+        return;
+    }
     let atoms = row.get(column).into_iter().flat_map(Datum::atoms).cloned().chain([atom]);
     row.insert(column, Datum::set(atoms.collect::<Vec<_>>()));
     db.insert(table.name(), id, row);
