@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use daemons::status::Question;
 
 /// One member of the OVN central: both databases and ovn-northd.
@@ -73,21 +73,12 @@ pub struct Run {
 /// The options of `check`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Check {
-    /// The health check to query.
-    #[arg(value_enum)]
-    pub question: Probe,
+    /// The health check to query. `live`: this process answers, and so does every daemon that has started.
+    /// `ready`: both databases are leaders and answer on their ports, and northd is active.
+    pub question: Question,
     /// The directory of the sockets.
     #[command(flatten)]
     pub directory: RunDirectory,
-}
-
-/// A probe of the kubelet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Probe {
-    /// This process answers, and so does every daemon that has started.
-    Live,
-    /// Both databases are leaders and answer on their ports, and northd is active.
-    Ready,
 }
 
 /// The directory of the sockets.
@@ -120,16 +111,6 @@ impl RunDirectory {
     /// Returns the path of the status socket.
     pub fn status(&self) -> PathBuf {
         self.run_directory.join("ovn-central.sock")
-    }
-}
-
-impl Probe {
-    /// Returns the probe as a question to process 1.
-    pub fn question(self) -> Question {
-        match self {
-            Self::Live => Question::Live,
-            Self::Ready => Question::Ready,
-        }
     }
 }
 

@@ -97,7 +97,7 @@ pub async fn run(run: Run) -> Result<(), MemberError> {
 
 /// Queries the member in this container.
 pub async fn check(check: &Check) -> Result<(), StatusError> {
-    status::ask(&check.directory.status(), check.question.question()).await
+    status::ask(&check.directory.status(), check.question).await
 }
 
 impl Place {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use daemons::status::Question;
 
 use crate::datapath::{Tunnel, Wanted};
@@ -72,21 +72,12 @@ pub struct Run {
 /// The options of `check`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Check {
-    /// The health check to query.
-    #[arg(value_enum)]
-    pub question: Probe,
+    /// The health check to query. `live`: this process answers, and so does every daemon that has started.
+    /// `ready`: all daemons work, and ovn-controller is connected to the southbound database.
+    pub question: Question,
     /// The directories of the sockets.
     #[command(flatten)]
     pub directories: RunDirectories,
-}
-
-/// A probe of the kubelet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Probe {
-    /// This process answers, and so does every daemon that has started.
-    Live,
-    /// All daemons work, and ovn-controller is connected to the southbound database.
-    Ready,
 }
 
 /// The directories of the sockets.
@@ -122,16 +113,6 @@ impl RunDirectories {
     /// Returns the path of the status socket.
     pub fn status(&self) -> PathBuf {
         self.run_directory.join("ovs-ovn.sock")
-    }
-}
-
-impl Probe {
-    /// Returns the probe as a question to process 1.
-    pub fn question(self) -> Question {
-        match self {
-            Self::Live => Question::Live,
-            Self::Ready => Question::Ready,
-        }
     }
 }
 

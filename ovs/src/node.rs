@@ -149,7 +149,7 @@ pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
 
 /// Queries the daemons in this container.
 pub async fn check(check: &Check) -> Result<(), StatusError> {
-    status::ask(&check.directories.status(), check.question.question()).await
+    status::ask(&check.directories.status(), check.question).await
 }
 
 fn places(

@@ -112,7 +112,7 @@ async fn answer<E: std::fmt::Display>(
             let wrong: Vec<_> = said.into_iter().filter_map(Result::err).collect();
             if wrong.is_empty() { "ok".to_owned() } else { wrong.join("; ") }
         }
-        Err(()) => format!("not a question: {word}"),
+        Err(error) => format!("{word:?} is {error}"),
     };
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await
@@ -171,10 +171,11 @@ impl Question {
 }
 
 impl FromStr for Question {
-    type Err = ();
+    type Err = &'static str;
 
-    fn from_str(word: &str) -> Result<Self, ()> {
-        [Self::Live, Self::Ready].into_iter().find(|question| question.word() == word).ok_or(())
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let both = [Self::Live, Self::Ready];
+        both.into_iter().find(|question| question.word() == word).ok_or("neither `live` nor `ready`")
     }
 }
 
