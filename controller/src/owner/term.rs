@@ -28,6 +28,8 @@ const COMPARE_ALL: Duration = Duration::from_mins(5);
 /// make, are written less often.
 const STATUS_PACE: Duration = Duration::from_secs(1);
 const SLOWEST_STATUS_PACE: Duration = Duration::from_secs(30);
+/// The most rows that one line of the log names.
+const CONFLICTS: usize = 20;
 /// One more second between two statuses for each of these many addresses in use.
 const ADDRESSES_PER_SECOND: u128 = 1000;
 
@@ -44,6 +46,8 @@ pub(super) struct Term {
     compare_all_at: Instant,
     /// What changed since everything was last written: it tells the groups of what is removed.
     unwritten: Touched,
+    /// How many rows two objects wanted with different contents at the last look.
+    conflicts: usize,
     /// The next wait after a refusal.
     patience: Duration,
     /// Objects whose ports the database has refused so far: users do not see them.
@@ -65,6 +69,7 @@ impl Term {
             compare_all: true,
             compare_all_at: Instant::now() + COMPARE_ALL,
             unwritten: Touched::default(),
+            conflicts: 0,
             patience: AFTER_REFUSAL,
             withheld: BTreeSet::new(),
             stale: BTreeMap::new(),
@@ -162,6 +167,18 @@ impl Term {
             self.unwritten.merge(touched);
         }
         changes
+    }
+
+    /// Shows how many rows two objects want with different contents. One of them is written.
+    pub(super) fn show_conflicts(&mut self, metrics: &Metrics) {
+        let conflicts = self.engine.facts().conflicts();
+        let count = conflicts.len();
+        if count > self.conflicts {
+            let rows: Vec<String> = conflicts.take(CONFLICTS).map(ToString::to_string).collect();
+            tracing::warn!(count, ?rows, "two objects want the same northbound row with different contents");
+        }
+        self.conflicts = count;
+        metrics.conflicts(count);
     }
 
     pub(super) fn compare_all(&mut self) {

@@ -113,7 +113,7 @@ impl Facts {
     }
 
     /// Returns the rows whose owners disagree. The smallest variant is written, whatever the order of the requests.
-    pub fn conflicts(&self) -> impl Iterator<Item = &RowKey> {
+    pub fn conflicts(&self) -> impl ExactSizeIterator<Item = &RowKey> {
         self.conflicts.iter()
     }
 
