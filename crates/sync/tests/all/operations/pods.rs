@@ -47,10 +47,13 @@ fn a_pod_that_had_a_gateway_of_its_own() {
     let touched = scene.happen(pod(Some("10.16.0.9")));
     let ops = sync::diff(&scene.facts, &touched, &scene.db).ops();
     crate::model::apply(&mut scene.db, &ops);
-    scene.check(pod(None), &expect![[r#"
+    scene.check(
+        pod(None),
+        &expect![[r#"
         mutate Logical_Switch_Port web-0.shop external_ids -= [gateway]
         update Logical_Router_Port ovn-cluster-ovn-default networks=["10.16.0.1/16"]
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
