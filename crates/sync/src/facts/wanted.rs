@@ -148,15 +148,16 @@ impl Default for Holders {
 impl Holders {
     fn add(&mut self, by: Holder) {
         match self {
-            Self::Few(list) => match list.iter_mut().find(|(holder, _)| *holder == by) {
-                Some((_, count)) => *count += 1,
-                None => {
-                    put(list, 0, (by, 1));
-                    if list.len() > MANY {
-                        *self = Self::Many(list.drain(..).collect());
-                    }
+            Self::Few(list) => {
+                if let Some((_, count)) = list.iter_mut().find(|(holder, _)| *holder == by) {
+                    *count += 1;
+                    return;
                 }
-            },
+                put(list, 0, (by, 1));
+                if list.len() > MANY {
+                    *self = Self::Many(list.drain(..).collect());
+                }
+            }
             Self::Many(map) => *map.entry(by).or_default() += 1,
         }
     }
@@ -168,21 +169,21 @@ impl Holders {
                     return false;
                 };
                 list[at].1 -= 1;
-                let last = list[at].1 == 0;
-                if last {
+                let gone = list[at].1 == 0;
+                if gone {
                     list.swap_remove(at);
                 }
-                last
+                gone
             }
             Self::Many(map) => {
                 let holder = (of.clone(), column);
                 let Some(count) = map.get_mut(&holder) else { return false };
                 *count -= 1;
-                let last = *count == 0;
-                if last {
+                let gone = *count == 0;
+                if gone {
                     map.remove(&holder);
                 }
-                last
+                gone
             }
         }
     }
