@@ -233,7 +233,7 @@ impl Owner {
                 tracing::error!(%error, ?groups, "the northbound database refused a part; all else is written");
                 self.not_before = Instant::now() + PACE;
                 if let Some(term) = &mut self.term {
-                    self.out.northbound.read(|replica| term.refused(replica));
+                    self.out.northbound.read(|replica| term.refused(refusals, replica));
                 }
                 self.publish();
             }
