@@ -10,6 +10,7 @@ pub struct Metrics {
     leader: Gauge,
     operations: IntCounter,
     commits: Histogram,
+    conflicts: Gauge,
     used: GaugeVec,
     available: GaugeVec,
 }
@@ -27,6 +28,10 @@ impl Metrics {
                 HistogramOpts::new("kube_ovn_nb_commit_seconds", "time from a comparison to its last commit")
                     .buckets(prometheus::exponential_buckets(0.0005, 2.0, 14)?),
             )?,
+            conflicts: Gauge::new(
+                "kube_ovn_nb_fact_conflicts",
+                "northbound rows that two objects want with different contents",
+            )?,
             used: GaugeVec::new(Opts::new("subnet_used_ip_count", "addresses in use"), &["subnet_name", "protocol"])?,
             available: GaugeVec::new(
                 Opts::new("subnet_available_ip_count", "addresses that can be given out"),
@@ -36,6 +41,7 @@ impl Metrics {
         registry.register(Box::new(metrics.leader.clone()))?;
         registry.register(Box::new(metrics.operations.clone()))?;
         registry.register(Box::new(metrics.commits.clone()))?;
+        registry.register(Box::new(metrics.conflicts.clone()))?;
         registry.register(Box::new(metrics.used.clone()))?;
         registry.register(Box::new(metrics.available.clone()))?;
         Ok(metrics)
@@ -48,6 +54,11 @@ impl Metrics {
     pub(crate) fn committed(&self, operations: usize, took: Duration) {
         self.operations.inc_by(operations as u64);
         self.commits.observe(took.as_secs_f64());
+    }
+
+    #[allow(clippy::cast_precision_loss)] // a gauge is a float
+    pub(crate) fn conflicts(&self, rows: usize) {
+        self.conflicts.set(rows as f64);
     }
 
     /// Sets the usage of a subnet. `None` removes the metrics of a deleted subnet.

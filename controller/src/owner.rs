@@ -191,6 +191,7 @@ impl Owner {
         self.show_nodes();
         let Some(term) = &mut self.term else { return };
         let changes = term.decide(&self.cluster, &self.out.northbound);
+        term.show_conflicts(&self.out.metrics);
         let count = changes.len();
         let began = Instant::now();
         match self.writer.commit(changes).await {
@@ -232,7 +233,7 @@ impl Owner {
                 tracing::error!(%error, ?groups, "the northbound database refused a part; all else is written");
                 self.not_before = Instant::now() + PACE;
                 if let Some(term) = &mut self.term {
-                    self.out.northbound.read(|replica| term.refused(replica));
+                    self.out.northbound.read(|replica| term.refused(refusals, replica));
                 }
                 self.publish();
             }
@@ -294,6 +295,7 @@ impl Owner {
         if self.term.take().is_some() {
             self.out.nodes.send_replace(None);
             self.out.metrics.leading(false);
+            self.out.metrics.conflicts(0);
         }
     }
 

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use ovn::{LogicalSwitchPort, RowKey};
+use ovn::{Group, LogicalSwitchPort, RowKey};
 use ovsdb::Replica;
 use ovsdb::client::{Change, Client};
-use sync::{Changes, Drift, Touched};
+use sync::{Changes, Drift, Refusal, Touched};
 use tokio::time::Instant;
 
 use crate::cluster::{self, Cluster, Object, Observed};
@@ -28,6 +28,8 @@ const COMPARE_ALL: Duration = Duration::from_mins(5);
 /// make, are written less often.
 const STATUS_PACE: Duration = Duration::from_secs(1);
 const SLOWEST_STATUS_PACE: Duration = Duration::from_secs(30);
+/// The most rows that one line of the log names.
+const CONFLICTS: usize = 20;
 /// One more second between two statuses for each of these many addresses in use.
 const ADDRESSES_PER_SECOND: u128 = 1000;
 
@@ -42,8 +44,12 @@ pub(super) struct Term {
     /// The next transaction compares everything, not only what changed.
     compare_all: bool,
     compare_all_at: Instant,
-    /// What changed since everything was last written: it tells the groups of what is removed.
+    /// What changed and may not be written yet: it tells the groups of what is removed.
     unwritten: Touched,
+    /// The groups that the database has refused since everything was last compared.
+    refused: BTreeSet<Group>,
+    /// How many rows two objects wanted with different contents at the last look.
+    conflicts: usize,
     /// The next wait after a refusal.
     patience: Duration,
     /// Objects whose ports the database has refused so far: users do not see them.
@@ -65,6 +71,8 @@ impl Term {
             compare_all: true,
             compare_all_at: Instant::now() + COMPARE_ALL,
             unwritten: Touched::default(),
+            refused: BTreeSet::new(),
+            conflicts: 0,
             patience: AFTER_REFUSAL,
             withheld: BTreeSet::new(),
             stale: BTreeMap::new(),
@@ -164,16 +172,28 @@ impl Term {
         changes
     }
 
+    /// Shows how many rows two objects want with different contents. One of them is written.
+    pub(super) fn show_conflicts(&mut self, metrics: &Metrics) {
+        let conflicts = self.engine.facts().conflicts();
+        let count = conflicts.len();
+        if count > self.conflicts {
+            let rows: Vec<String> = conflicts.take(CONFLICTS).map(ToString::to_string).collect();
+            tracing::warn!(count, ?rows, "two objects want the same northbound row with different contents");
+        }
+        self.conflicts = count;
+        metrics.conflicts(count);
+    }
+
     pub(super) fn compare_all(&mut self) {
         self.compare_all = true;
     }
 
     /// Everything is written.
     pub(super) fn committed(&mut self) {
-        // What the database has refused before is written when everything is compared.
-        if self.compare_all || self.patience == AFTER_REFUSAL {
-            self.unwritten = Touched::default();
+        if self.compare_all {
+            self.refused.clear();
         }
+        self.unwritten.keep(&self.refused);
         if std::mem::take(&mut self.compare_all) {
             self.patience = AFTER_REFUSAL;
             self.engine.mark_unpublished(std::mem::take(&mut self.withheld));
@@ -181,8 +201,12 @@ impl Term {
     }
 
     /// A part was refused: users see only the objects whose ports the database has.
-    pub(super) fn refused(&mut self, replica: &Replica) {
-        self.compare_all = false;
+    pub(super) fn refused(&mut self, refusals: &[Refusal], replica: &Replica) {
+        if std::mem::take(&mut self.compare_all) {
+            self.refused.clear();
+        }
+        self.refused.extend(refusals.iter().flat_map(|refusal| &refusal.groups).cloned());
+        self.unwritten.keep(&self.refused);
         self.compare_all_at = Instant::now() + self.patience;
         self.patience = (self.patience * 2).min(COMPARE_ALL);
         let mut decided = self.engine.take_unpublished();

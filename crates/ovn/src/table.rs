@@ -114,15 +114,15 @@ macro_rules! table {
 /// In the order of [`TableId`].
 static TABLES: [Descriptor; 11] = [
     table!(NbGlobal = "NB_Global", root: true, key: |_| Some(".".to_owned()), scope: &[], {
-        "options": Kind::Keys,
-        "external_ids": Kind::Keys,
+        "options": Kind::Keys(&["use_ct_inv_match"]),
+        "external_ids": Kind::Keys(&[]),
     }),
     table!(LogicalSwitch = "Logical_Switch", root: true, key: name, scope: &[], {
         "name": Kind::Scalar,
         "ports": Link::strong(TableId::LogicalSwitchPort),
         "acls": Link::strong(TableId::Acl),
         "other_config": Kind::Map,
-        "external_ids": Kind::Keys,
+        "external_ids": Kind::Keys(&["in_force", "owner", "vendor"]),
     }),
     table!(LogicalRouter = "Logical_Router", root: true, key: name, scope: &[], {
         "name": Kind::Scalar,
@@ -130,23 +130,23 @@ static TABLES: [Descriptor; 11] = [
         "policies": Link::strong(TableId::LogicalRouterPolicy),
         "static_routes": Link::strong(TableId::LogicalRouterStaticRoute),
         "options": Kind::Map,
-        "external_ids": Kind::Keys,
+        "external_ids": Kind::Keys(&["owner", "vendor"]),
     }),
     table!(AddressSet = "Address_Set", root: true, key: name, scope: &[], {
         "name": Kind::Scalar,
         "addresses": Kind::Values,
-        "external_ids": Kind::Keys,
+        "external_ids": Kind::Keys(&["ippool", "owner", "vendor"]),
     }),
     table!(PortGroup = "Port_Group", root: true, key: name, scope: &[], {
         "name": Kind::Scalar,
         "ports": Link::weak(TableId::LogicalSwitchPort),
         "acls": Link::strong(TableId::Acl),
-        "external_ids": Kind::Keys,
+        "external_ids": Kind::Keys(&["owner", "vendor"]),
     }),
     table!(Bfd = "BFD", root: true, key: session, scope: &[], {
         "logical_port": Kind::Scalar,
         "dst_ip": Kind::Scalar,
-        "external_ids": Kind::Keys,
+        "external_ids": Kind::Keys(&["owner", "vendor"]),
     }),
     table!(LogicalSwitchPort = "Logical_Switch_Port", root: false, key: name, scope: &[], {
         "name": Kind::Scalar,
@@ -154,7 +154,7 @@ static TABLES: [Descriptor; 11] = [
         "addresses": Kind::Set,
         "port_security": Kind::Set,
         "options": Kind::Map,
-        "external_ids": Kind::Keys,
+        "external_ids": Kind::Keys(&["cidr", "gateway", "ls", "node", "owner", "pod", "vendor"]),
     }),
     table!(LogicalRouterPort = "Logical_Router_Port", root: false, key: name, scope: &[], {
         "name": Kind::Scalar,
@@ -162,7 +162,7 @@ static TABLES: [Descriptor; 11] = [
         "networks": Kind::Set,
         "ipv6_ra_configs": Kind::Map,
         "options": Kind::Map,
-        "external_ids": Kind::Keys,
+        "external_ids": Kind::Keys(&["owner", "vendor"]),
     }),
     table!(LogicalRouterPolicy = "Logical_Router_Policy", root: false, key: policy,
         scope: &[(TableId::LogicalRouter, "policies")], {
@@ -171,7 +171,7 @@ static TABLES: [Descriptor; 11] = [
         "action": Kind::Scalar,
         "nexthop": Kind::Scalar,
         "nexthops": Kind::Set,
-        "external_ids": Kind::Keys,
+        "external_ids": Kind::Keys(&["owner", "vendor"]),
     }),
     table!(LogicalRouterStaticRoute = "Logical_Router_Static_Route", root: false, key: route,
         scope: &[(TableId::LogicalRouter, "static_routes")], {
@@ -181,7 +181,7 @@ static TABLES: [Descriptor; 11] = [
         "route_table": Kind::Scalar,
         "output_port": Kind::Scalar,
         "bfd": Link::weak_or_none(TableId::Bfd),
-        "external_ids": Kind::Keys,
+        "external_ids": Kind::Keys(&["owner", "vendor"]),
     }),
     table!(Acl = "ACL", root: false, key: acl,
         scope: &[(TableId::LogicalSwitch, "acls"), (TableId::PortGroup, "acls")], {
@@ -194,7 +194,7 @@ static TABLES: [Descriptor; 11] = [
         "name": Kind::Scalar,
         "tier": Kind::Scalar,
         "options": Kind::Map,
-        "external_ids": Kind::Keys,
+        "external_ids": Kind::Keys(&["owner", "vendor"]),
     }),
 ];
 

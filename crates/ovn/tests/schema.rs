@@ -52,7 +52,7 @@ fn northbound_is_as_declared() {
             let right = match column.kind {
                 Kind::Scalar => is_scalar(ty),
                 Kind::Set | Kind::Values => !is_scalar(ty) && !is_map(ty) && ty["key"].get("refTable").is_none(),
-                Kind::Map | Kind::Keys => is_map(ty),
+                Kind::Map | Kind::Keys(_) => is_map(ty),
                 Kind::References(link) => {
                     let strong = ty["key"]["refType"].as_str().unwrap_or("strong") == "strong";
                     let many = ty["max"] == "unlimited";

@@ -71,16 +71,6 @@ pub enum Op {
     Comment(String),
     /// Fails the transaction with "aborted".
     Abort,
-    /// Fails unless this session holds the lock.
-    Assert {
-        /// The lock's name.
-        lock: String,
-    },
-    /// Requests that the server writes to disk before it replies.
-    Commit {
-        /// Whether the server calls fsync.
-        durable: bool,
-    },
 }
 
 /// The rows that an operation applies to.
@@ -110,20 +100,8 @@ pub struct Condition {
 pub enum Function {
     /// `==`
     Equal,
-    /// `!=`
-    NotEqual,
-    /// `<`, only for numbers.
-    Less,
-    /// `<=`, only for numbers.
-    LessOrEqual,
-    /// `>`, only for numbers.
-    Greater,
-    /// `>=`, only for numbers.
-    GreaterOrEqual,
     /// The column contains all given elements.
     Includes,
-    /// The column contains none of the given elements.
-    Excludes,
 }
 
 /// One in-place change of a column (RFC 7047 section 5.1, `<mutation>`).
@@ -142,14 +120,6 @@ pub struct Mutation {
 pub enum Mutator {
     /// `+=`
     Add,
-    /// `-=`
-    Sub,
-    /// `*=`
-    Mul,
-    /// `/=`
-    Div,
-    /// `%=`, only for integers.
-    Rem,
     /// Adds elements. Existing keys of a map keep their values.
     Insert,
     /// Removes elements, keys or pairs.
@@ -205,8 +175,6 @@ impl Op {
             }
             Op::Comment(text) => json!({"op": "comment", "comment": text}),
             Op::Abort => json!({"op": "abort"}),
-            Op::Assert { lock } => json!({"op": "assert", "lock": lock}),
-            Op::Commit { durable } => json!({"op": "commit", "durable": durable}),
         }
     }
 }
@@ -227,13 +195,7 @@ impl Function {
     fn name(self) -> &'static str {
         match self {
             Function::Equal => "==",
-            Function::NotEqual => "!=",
-            Function::Less => "<",
-            Function::LessOrEqual => "<=",
-            Function::Greater => ">",
-            Function::GreaterOrEqual => ">=",
             Function::Includes => "includes",
-            Function::Excludes => "excludes",
         }
     }
 }
@@ -242,10 +204,6 @@ impl Mutator {
     fn name(self) -> &'static str {
         match self {
             Mutator::Add => "+=",
-            Mutator::Sub => "-=",
-            Mutator::Mul => "*=",
-            Mutator::Div => "/=",
-            Mutator::Rem => "%=",
             Mutator::Insert => "insert",
             Mutator::Delete => "delete",
         }

@@ -1,6 +1,8 @@
 //! The facts of each kind of object, one row per line.
 
 use expect_test::{Expect, expect};
+use ovn::{Fact, Kind, RowKey};
+use ovsdb::Datum;
 use plan::testing::{Event, node, port, subnet};
 use plan::{Key, Settings, World};
 use serde_json::{Value, json};
@@ -15,8 +17,21 @@ fn world() -> World {
     world
 }
 
+fn columns(fact: &Fact) -> impl Iterator<Item = (&RowKey, &'static str, &Datum)> {
+    let Fact::Row { key, columns, .. } = fact else { return None.into_iter().flatten() };
+    Some(columns.iter().map(move |(column, datum)| (key, *column, datum))).into_iter().flatten()
+}
+
 fn check(world: &World, key: &Key, expected: &Expect) {
-    let facts: Vec<String> = world.compile(key).iter().map(ToString::to_string).collect();
+    let facts = world.compile(key);
+    // A key that is not listed would stay in the database when it is wanted no more.
+    for (row, column, map) in facts.iter().flat_map(columns) {
+        if let Kind::Keys(ours) = row.table.descriptor().kind(column) {
+            let mut keys = map.pairs().filter_map(|(key, _)| key.as_str());
+            assert!(keys.all(|key| ours.contains(&key)), "{row} {column}={map}");
+        }
+    }
+    let facts: Vec<String> = facts.iter().map(ToString::to_string).collect();
     expected.assert_eq(&(facts.join("\n") + "\n"));
 }
 

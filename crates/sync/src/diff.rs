@@ -196,21 +196,23 @@ impl<'a> Diff<'a> {
             if have == Some(want) || want.is_empty() && have.is_none_or(Datum::is_empty) {
                 continue;
             }
-            if table.descriptor().kind(column) != Kind::Keys {
+            let Kind::Keys(ours) = table.descriptor().kind(column) else {
                 update.insert(column, want.clone());
                 continue;
-            }
-            let lookup = |key| have.and_then(|have| have.value(key));
-            let stale =
-                Datum::set(want.pairs().filter(|(k, v)| lookup(k).is_some_and(|h| h != *v)).map(|(k, _)| k.clone()));
+            };
+            let lookup = |key: &Atom| have.and_then(|have| have.value(key));
+            let changed = want.pairs().filter(|(k, v)| lookup(k).is_some_and(|h| h != *v)).map(|(k, _)| k.clone());
+            let unwanted = ours.iter().copied().map(Atom::word);
+            let unwanted = unwanted.filter(|key| lookup(key).is_some() && want.value(key).is_none());
+            let stale = Datum::set(changed.chain(unwanted));
             let missing = want.pairs().filter(|(k, v)| lookup(k) != Some(v));
             let missing = Datum::map(missing.map(|(k, v)| (k.clone(), v.clone())));
-            let mut mutations = Vec::new();
-            if !stale.is_empty() {
-                mutations.push(Mutation { column, mutator: Mutator::Delete, value: stale });
-            }
-            if !missing.is_empty() {
-                mutations.push(Mutation { column, mutator: Mutator::Insert, value: missing });
+            let parts = [(Mutator::Delete, stale), (Mutator::Insert, missing)].into_iter();
+            let mutations: Vec<Mutation> = parts
+                .filter(|(_, value)| !value.is_empty())
+                .map(|(mutator, value)| Mutation { column, mutator, value })
+                .collect();
+            if !mutations.is_empty() {
                 let op = Op::Mutate { table: table.name(), on: Where::Row(id), mutations };
                 self.ops.update(key, id, op, By::Owners(&variant.owners));
             }

@@ -51,10 +51,7 @@ impl Names<'_> {
                 for mutation in mutations {
                     let sign = match mutation.mutator {
                         Mutator::Insert | Mutator::Add => "+=",
-                        Mutator::Delete | Mutator::Sub => "-=",
-                        Mutator::Mul => "*=",
-                        Mutator::Div => "/=",
-                        Mutator::Rem => "%=",
+                        Mutator::Delete => "-=",
                     };
                     let value = self.operand(table, mutation.column, &mutation.value);
                     let _ = write!(line, " {} {sign} {value}", mutation.column);

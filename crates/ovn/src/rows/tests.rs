@@ -1,6 +1,7 @@
 //! Tests the facts of each typed row.
 
 use expect_test::{Expect, expect};
+use ovsdb::Atom;
 
 use crate::{
     Acl, Action, AddressSet, Bfd, Direction, Fact, Kind, LogicalRouter, LogicalRouterPort, LogicalSwitch,
@@ -12,8 +13,16 @@ fn check(facts: impl IntoIterator<Item = Fact>, expect: &Expect) {
     for fact in &facts {
         let Fact::Row { key, columns, .. } = fact else { continue };
         for (column, datum) in columns {
-            let map = matches!(key.table.descriptor().kind(column), Kind::Map | Kind::Keys);
+            let kind = key.table.descriptor().kind(column);
+            let map = matches!(kind, Kind::Map | Kind::Keys(_));
             assert_eq!(datum.is_map(), map, "{key}: {column}, even when empty");
+            if let Kind::Keys(ours) = kind {
+                let listed = |key: &Atom| key.as_str().is_some_and(|key| ours.contains(&key));
+                assert!(
+                    datum.pairs().all(|(key, _)| listed(key)),
+                    "{key}: {column}={datum} has a key that is not listed"
+                );
+            }
         }
     }
     let lines: Vec<String> = facts.iter().map(ToString::to_string).collect();

@@ -13,8 +13,10 @@ pub enum Kind {
     Set,
     /// A map that only the controller writes. It is compared and written as a whole.
     Map,
-    /// A map that other clients also write. Only our keys are compared and written.
-    Keys,
+    /// A map that other clients also write. Only these keys, which are ours, are compared and written. One of them that
+    /// no fact wants is deleted, whoever wrote it: so it also goes when a later controller no longer knows that it was
+    /// wanted. A key that a fact wants is written although it is not listed, but then it stays.
+    Keys(&'static [&'static str]),
     /// A set of values. A fact wants each value, and values are written by mutation.
     Values,
     /// References to rows of a table. A fact wants each of them.

@@ -1,6 +1,6 @@
 //! What changed since the last comparison.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
 use ovn::{Element, Group, RowKey};
@@ -36,6 +36,13 @@ impl Touched {
     pub fn merge(&mut self, later: Self) {
         note(&mut self.rows, later.rows);
         note(&mut self.members, later.members);
+    }
+
+    /// Keeps only what these groups let go of.
+    pub fn keep(&mut self, groups: &BTreeSet<Group>) {
+        let kept = |by: &Option<Group>| by.as_ref().is_some_and(|group| groups.contains(group));
+        self.rows.retain(|_, by| kept(by));
+        self.members.retain(|_, by| kept(by));
     }
 
     pub(super) fn left_row(&mut self, key: RowKey, by: Option<&Group>) {

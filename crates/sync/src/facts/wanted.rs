@@ -15,12 +15,22 @@ pub(crate) struct Wanted {
     pub(super) variants: Vec<Variant>,
     /// The elements of the row's set columns, by column.
     members: Vec<(&'static str, HashMap<Element, Owners>)>,
-    /// The sets that must refer to the row. Most rows are in one set.
-    held_by: Vec<(Holder, u32)>,
+    /// The sets that must refer to the row.
+    held_by: Holders,
 }
 
 /// A set column of a row.
 type Holder = (RowKey, &'static str);
+
+/// The sets that must refer to a row, counted. Most rows are in one set or in a few, but thousands can refer to one.
+#[derive(Clone, Debug)]
+enum Holders {
+    Few(Vec<(Holder, u32)>),
+    Many(HashMap<Holder, u32>),
+}
+
+/// The number of holders from which on they are in a map.
+const MANY: usize = 8;
 
 /// One opinion about a row.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -55,7 +65,7 @@ impl Wanted {
     }
 
     pub(crate) fn held_by(&self) -> impl Iterator<Item = (&RowKey, &'static str)> {
-        self.held_by.iter().map(|((of, column), _)| (of, *column))
+        self.held_by.iter().map(|(of, column)| (of, *column))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -120,23 +130,75 @@ impl Wanted {
     }
 
     pub(super) fn hold(&mut self, by: Holder) {
-        match self.held_by.iter_mut().find(|(holder, _)| *holder == by) {
-            Some((_, count)) => *count += 1,
-            None => put(&mut self.held_by, 0, (by, 1)),
-        }
+        self.held_by.add(by);
     }
 
     /// Decrements the count of a holder. Returns true if the holder no longer refers to the row.
-    pub(super) fn release(&mut self, of: &RowKey, column: &str) -> bool {
-        let Some(at) = self.held_by.iter().position(|((key, name), _)| key == of && *name == column) else {
-            return false;
-        };
-        self.held_by[at].1 -= 1;
-        let last = self.held_by[at].1 == 0;
-        if last {
-            self.held_by.swap_remove(at);
+    pub(super) fn release(&mut self, of: &RowKey, column: &'static str) -> bool {
+        self.held_by.remove(of, column)
+    }
+}
+
+impl Default for Holders {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+impl Holders {
+    fn add(&mut self, by: Holder) {
+        match self {
+            Self::Few(list) => {
+                if let Some((_, count)) = list.iter_mut().find(|(holder, _)| *holder == by) {
+                    *count += 1;
+                    return;
+                }
+                put(list, 0, (by, 1));
+                if list.len() > MANY {
+                    *self = Self::Many(list.drain(..).collect());
+                }
+            }
+            Self::Many(map) => *map.entry(by).or_default() += 1,
         }
-        last
+    }
+
+    fn remove(&mut self, of: &RowKey, column: &'static str) -> bool {
+        match self {
+            Self::Few(list) => {
+                let Some(at) = list.iter().position(|((key, name), _)| key == of && *name == column) else {
+                    return false;
+                };
+                list[at].1 -= 1;
+                let gone = list[at].1 == 0;
+                if gone {
+                    list.swap_remove(at);
+                }
+                gone
+            }
+            Self::Many(map) => {
+                let holder = (of.clone(), column);
+                let Some(count) = map.get_mut(&holder) else { return false };
+                *count -= 1;
+                let gone = *count == 0;
+                if gone {
+                    map.remove(&holder);
+                }
+                gone
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Holder> {
+        let (few, many) = match self {
+            Self::Few(list) => (Some(list), None),
+            Self::Many(map) => (None, Some(map)),
+        };
+        let few = few.into_iter().flatten().map(|(holder, _)| holder);
+        few.chain(many.into_iter().flat_map(HashMap::keys))
     }
 }
 

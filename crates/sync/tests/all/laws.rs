@@ -79,7 +79,10 @@ impl Desired {
             for (column, want) in columns {
                 let have = row.get(column).cloned().unwrap_or_else(Datum::empty);
                 let same = match key.table.descriptor().kind(column) {
-                    Kind::Keys => want.pairs().all(|(k, v)| have.pairs().any(|(hk, hv)| (hk, hv) == (k, v))),
+                    Kind::Keys(ours) => {
+                        let stale = ours.iter().any(|key| want.get(key).is_none() && have.get(key).is_some());
+                        !stale && want.pairs().all(|(k, v)| have.pairs().any(|(hk, hv)| (hk, hv) == (k, v)))
+                    }
                     _ => have == *want || have.is_empty() && want.is_empty(),
                 };
                 assert!(same, "{key} {column}: {have}, wanted {want}");

@@ -88,7 +88,8 @@ impl Want {
     pub(crate) fn facts(&self) -> Vec<Fact> {
         let map = |key: &str, value: u8| [(key.to_owned(), value.to_string())].into();
         match *self {
-            Want::Global { option } => vec![NbGlobal { options: map("o", option) }.fact()],
+            Want::Global { option: 0 } => vec![NbGlobal::default().fact()],
+            Want::Global { option } => vec![NbGlobal { options: map("use_ct_inv_match", option) }.fact()],
             Want::Switch { name, config } => {
                 let (name, seed) = (format!("s{name}"), "seed".into());
                 vec![LogicalSwitch { name, seed, other_config: map("c", config), ..Default::default() }.fact()]
@@ -157,7 +158,10 @@ fn port(name: u8, switch: u8, address: u8) -> [Fact; 2] {
         switch: format!("s{switch}").into(),
         seed: "seed".into(),
         addresses: vec![format!("10.0.{switch}.{address}")],
-        external_ids: vec![("pod", address.to_string().into())],
+        external_ids: [("pod", address.to_string().into())]
+            .into_iter()
+            .chain((address == 1).then(|| ("gateway", "10.0.0.1".into())))
+            .collect(),
         ..LogicalSwitchPort::default()
     }
     .facts()
@@ -284,7 +288,7 @@ fn dress(mut columns: Row, by: &By, table: TableId) -> Row {
         ids.extend([MARK, VENDOR]);
     }
     if by.notes {
-        ids.extend([("note", "of somebody"), ("pod", "stale")]);
+        ids.extend([("note", "of somebody"), ("pod", "stale"), ("gateway", "stale"), ("in_force", "stale")]);
     }
     columns.insert("external_ids", Datum::map(ids));
     columns

@@ -38,6 +38,25 @@ fn a_pod() {
 }
 
 #[test]
+fn a_pod_that_had_a_gateway_of_its_own() {
+    let mut scene = Scene::after(cluster());
+    let pod = |gateway: Option<&str>| {
+        let port = port("shop/web-0", "ovn-default", "10.16.0.5", "00:00:00:20:00:51");
+        [Event::Port(plan::Port { gateway: gateway.map(|gateway| gateway.parse().unwrap()), ..port })]
+    };
+    let touched = scene.happen(pod(Some("10.16.0.9")));
+    let ops = sync::diff(&scene.facts, &touched, &scene.db).ops();
+    crate::model::apply(&mut scene.db, &ops);
+    scene.check(
+        pod(None),
+        &expect![[r#"
+        mutate Logical_Switch_Port web-0.shop external_ids -= [gateway]
+        update Logical_Router_Port ovn-cluster-ovn-default networks=["10.16.0.1/16"]
+    "#]],
+    );
+}
+
+#[test]
 fn a_pod_with_port_security() {
     let mut scene = Scene::after(cluster());
     scene.check([pod("ovn-default", "10.16.0.5", true)], &expect![[r#"
