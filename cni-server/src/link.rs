@@ -4,6 +4,7 @@
 //! correct.
 
 mod address;
+mod events;
 mod route;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::netns::Netns;
 use crate::sysctl;
 
 pub use address::Assigned;
+pub use events::{Event, events, skip_arrived};
 pub use route::Route;
 pub(crate) use route::is_default;
 

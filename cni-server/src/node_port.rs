@@ -16,17 +16,16 @@ use api::FieldError;
 use futures::StreamExt;
 use ovn::local::{Interface, NewPort};
 use ovn::southbound::NodeReport;
-use rtnetlink::MulticastGroup;
 use tokio::sync::watch;
 
 use crate::allocation::{self, Allocation};
-use crate::link::{Links, Route};
+use crate::link::{self, Event, Links, Route};
 use crate::node_net::Served;
 use crate::ovs::{Ovs, OvsError};
 use crate::seen::{Lease, Leases, Node, Seen};
 use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Names, NetworkType, Tunnel, TunnelError};
 use error::Reason;
-use events::{Payload, concerns, concerns_tunnel};
+use events::{concerns, concerns_tunnel};
 use mtu::tell_of_mtu;
 
 pub use error::NodePortError;
@@ -80,25 +79,16 @@ struct Known {
 impl NodePort {
     /// Starts the owner.
     pub fn spawn(self) -> std::io::Result<State> {
-        let groups = [
-            MulticastGroup::Link,
-            MulticastGroup::Ipv4Ifaddr,
-            MulticastGroup::Ipv6Ifaddr,
-            MulticastGroup::Ipv4Route,
-            MulticastGroup::Ipv6Route,
-        ];
-        let (connection, _, events) = rtnetlink::new_multicast_connection(&groups)?;
-        tokio::spawn(connection);
+        let events = link::events()?;
         let (mtu_sender, mtu) = watch::channel(None);
         let (ready_sender, ready) = watch::channel(Err("starting".to_owned()));
-        let events = events.map(|(message, _)| message.payload);
         tokio::spawn(self.run(events, mtu_sender, ready_sender));
         Ok(State { mtu, ready })
     }
 
     async fn run(
         mut self,
-        mut events: impl futures::Stream<Item = Payload> + Unpin,
+        mut events: impl futures::Stream<Item = Event> + Unpin,
         mtu: watch::Sender<Option<Mtu>>,
         ready: watch::Sender<Result<(), String>>,
     ) {
@@ -143,8 +133,7 @@ impl NodePort {
                     }
                 }
             }
-            // The next pass includes the changes that were announced in the meantime.
-            while let Some(Some(_)) = futures::FutureExt::now_or_never(events.next()) {}
+            link::skip_arrived(&mut events);
         }
     }
 

@@ -12,10 +12,9 @@ use futures::{Stream, StreamExt};
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
-use rtnetlink::MulticastGroup;
 use tokio::sync::watch;
 
-use crate::link::{Assigned, Link, LinkError, Links, is_default};
+use crate::link::{self, Assigned, Event, Link, LinkError, Links, is_default};
 use crate::node_port::DEVICE;
 use crate::ovs::BRIDGE;
 
@@ -37,28 +36,13 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Starts the owner. Its value is `None` before the networks are known.
 pub fn watch(links: Links) -> std::io::Result<watch::Receiver<Option<OwnNetworks>>> {
-    let groups = [
-        MulticastGroup::Link,
-        MulticastGroup::Ipv4Ifaddr,
-        MulticastGroup::Ipv6Ifaddr,
-        MulticastGroup::Ipv4Route,
-        MulticastGroup::Ipv6Route,
-    ];
-    let (connection, _, events) = rtnetlink::new_multicast_connection(&groups)?;
-    tokio::spawn(connection);
+    let events = link::events()?;
     let (sender, receiver) = watch::channel(None);
-    let events = events.map(|(message, _)| message.payload);
     tokio::spawn(run(links, events, sender));
     Ok(receiver)
 }
 
-type Payload = rtnetlink::packet_core::NetlinkPayload<RouteNetlinkMessage>;
-
-async fn run(
-    links: Links,
-    mut events: impl Stream<Item = Payload> + Unpin,
-    sender: watch::Sender<Option<OwnNetworks>>,
-) {
+async fn run(links: Links, mut events: impl Stream<Item = Event> + Unpin, sender: watch::Sender<Option<OwnNetworks>>) {
     loop {
         let again = match read(&links).await {
             Ok(now) => {
@@ -79,19 +63,18 @@ async fn run(
                 Some(event) = events.next() => if concerns(&event) { break },
             }
         }
-        // The next reading includes the changes that were announced in the meantime.
-        while let Some(Some(_)) = futures::FutureExt::now_or_never(events.next()) {}
+        link::skip_arrived(&mut events);
     }
 }
 
-fn concerns(event: &Payload) -> bool {
+fn concerns(event: &Event) -> bool {
     use RouteNetlinkMessage::{DelAddress, DelLink, DelRoute, NewAddress, NewLink, NewRoute};
     match event {
         // A change of its name, for example. The host ends of pods come and go all the time, and have no address.
-        Payload::InnerMessage(NewLink(link) | DelLink(link)) => !is_host_end(link),
-        Payload::InnerMessage(NewRoute(route) | DelRoute(route)) => is_default(route),
+        Event::InnerMessage(NewLink(link) | DelLink(link)) => !is_host_end(link),
+        Event::InnerMessage(NewRoute(route) | DelRoute(route)) => is_default(route),
         // A change of an address, or announcements that were lost.
-        Payload::InnerMessage(NewAddress(_) | DelAddress(_)) | Payload::Overrun(_) => true,
+        Event::InnerMessage(NewAddress(_) | DelAddress(_)) | Event::Overrun(_) => true,
         _ => false,
     }
 }

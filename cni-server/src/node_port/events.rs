@@ -3,28 +3,27 @@
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteAttribute::Oif;
 
-/// A netlink event.
-pub(super) type Payload = rtnetlink::packet_core::NetlinkPayload<RouteNetlinkMessage>;
+use crate::link::Event;
 
 /// Returns whether an event is about the link with this index, its addresses or its routes.
-pub(super) fn concerns(event: &Payload, index: u32) -> bool {
+pub(super) fn concerns(event: &Event, index: u32) -> bool {
     use RouteNetlinkMessage::{DelRoute, NewRoute};
     match event {
-        Payload::InnerMessage(NewRoute(route) | DelRoute(route)) => {
+        Event::InnerMessage(NewRoute(route) | DelRoute(route)) => {
             route.attributes.iter().any(|a| matches!(a, Oif(oif) if *oif == index))
         }
         // Some events were lost.
-        Payload::Overrun(_) => true,
+        Event::Overrun(_) => true,
         event => concerns_tunnel(event, index),
     }
 }
 
 /// Returns whether an event is about the link with this index or its addresses.
-pub(super) fn concerns_tunnel(event: &Payload, index: u32) -> bool {
+pub(super) fn concerns_tunnel(event: &Event, index: u32) -> bool {
     use RouteNetlinkMessage::{DelAddress, DelLink, NewAddress, NewLink};
     match event {
-        Payload::InnerMessage(NewLink(link) | DelLink(link)) => link.header.index == index,
-        Payload::InnerMessage(NewAddress(address) | DelAddress(address)) => address.header.index == index,
+        Event::InnerMessage(NewLink(link) | DelLink(link)) => link.header.index == index,
+        Event::InnerMessage(NewAddress(address) | DelAddress(address)) => address.header.index == index,
         _ => false,
     }
 }
