@@ -14,7 +14,7 @@ use crate::allocation::Allocation;
 use crate::link::Route;
 use crate::masquerade::Wanted;
 use crate::own_networks::OwnNetworks;
-use crate::seen::Seen;
+use crate::seen::{Seen, publish};
 
 /// The subnets in force, and which of them this node serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,11 +103,7 @@ pub fn serve(
         loop {
             let now = Served::new(in_force.borrow_and_update().clone(), own.borrow_and_update().clone());
             tell(&sender.borrow().left_out, &now.left_out);
-            sender.send_if_modified(|before| {
-                let changed = *before != now;
-                *before = now;
-                changed
-            });
+            publish(&sender, now);
             tokio::select! {
                 Ok(()) = in_force.changed() => {}
                 Ok(()) = own.changed() => {}

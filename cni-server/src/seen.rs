@@ -125,6 +125,15 @@ impl Cluster {
     }
 }
 
+/// Publishes a value. Wakes the readers only if it is another one.
+pub(crate) fn publish<T: PartialEq>(sender: &watch::Sender<T>, now: T) {
+    sender.send_if_modified(|before| {
+        let changed = *before != now;
+        *before = now;
+        changed
+    });
+}
+
 /// Starts the task that owns the objects of one kind.
 fn keep<K, T>(
     what: &'static str,
@@ -160,11 +169,7 @@ where
                 Ok(watcher::Event::InitApply(object)) => listed.extend(read(object)),
                 Ok(watcher::Event::InitDone) => {
                     let now = Seen { synced: true, objects: std::mem::take(&mut listed) };
-                    sender.send_if_modified(|seen| {
-                        let changed = *seen != now;
-                        *seen = now;
-                        changed
-                    });
+                    publish(&sender, now);
                 }
                 Err(error) => tracing::warn!(what, %error, "watch interrupted; going on"),
             }

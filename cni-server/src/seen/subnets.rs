@@ -12,8 +12,8 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::Seen;
 use super::in_force::{InForce, Object};
+use super::{Seen, publish};
 
 /// Starts the watch. Readers are woken when something else is in force, and by no other change of a Subnet.
 pub(super) fn keep(client: Client) -> watch::Receiver<Seen<EffectiveSubnet>> {
@@ -48,11 +48,7 @@ pub(super) fn keep(client: Client) -> watch::Receiver<Seen<EffectiveSubnet>> {
             unused.watch(&state.vanished());
             if changed || synced {
                 let now = Seen { synced: synced || sender.borrow().synced, objects: state.subnets() };
-                sender.send_if_modified(|seen| {
-                    let changed = *seen != now;
-                    *seen = now;
-                    changed
-                });
+                publish(&sender, now);
             }
         }
     });
