@@ -28,10 +28,10 @@ const COMPARE_ALL: Duration = Duration::from_mins(5);
 /// make, are written less often.
 const STATUS_PACE: Duration = Duration::from_secs(1);
 const SLOWEST_STATUS_PACE: Duration = Duration::from_secs(30);
-/// The most rows that one line of the log names.
-const CONFLICTS: usize = 20;
 /// One more second between two statuses for each of these many addresses in use.
 const ADDRESSES_PER_SECOND: u128 = 1000;
+/// The most rows that one line of the log names.
+const CONFLICTS: usize = 20;
 
 /// What a leader knows.
 #[derive(Debug)]
@@ -157,18 +157,14 @@ impl Term {
     /// Decides about everything that has changed; returns what the database lacks.
     pub(super) fn decide(&mut self, cluster: &Cluster, northbound: &Client) -> Changes {
         self.engine.decide(cluster);
-        let touched = self.engine.facts().take_touched();
         let facts = self.engine.facts();
-        let changes = northbound.read(|replica| {
-            if !self.compare_all {
-                return sync::diff(facts, &touched, replica);
-            }
-            self.unwritten.merge(touched.clone());
-            sync::diff_all(facts, &self.unwritten, replica)
-        });
-        if !self.compare_all {
+        let touched = facts.take_touched();
+        if self.compare_all {
             self.unwritten.merge(touched);
+            return northbound.read(|replica| sync::diff_all(facts, &self.unwritten, replica));
         }
+        let changes = northbound.read(|replica| sync::diff(facts, &touched, replica));
+        self.unwritten.merge(touched);
         changes
     }
 
@@ -221,9 +217,9 @@ impl Term {
 
     /// After the commit: hands over what users see.
     pub(super) fn publish(&mut self, cluster: &Cluster, notices: &mut Notices) {
-        let decided = self.engine.take_unpublished();
-        for object in decided.iter().filter(|object| !self.withheld.contains(*object)).cloned().collect::<Vec<_>>() {
-            let object = &object;
+        let mut decided = self.engine.take_unpublished();
+        decided.retain(|object| !self.withheld.contains(object));
+        for object in &decided {
             let write = visible::write(&self.engine, cluster, object);
             self.outbox.put(Target::main(object.clone()), write, &self.publisher.writes);
             notices.about(&self.engine, cluster, object, self.outbox.refusal(object));

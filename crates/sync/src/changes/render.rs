@@ -1,8 +1,7 @@
 //! Turns the changes of a transaction into operations.
 //!
-//! The order is: updates of columns, new root rows, other new rows, additions to sets, single references,
-//! removals from sets, and deletions
-//! of rows.
+//! The order is: updates of columns, new root rows, other new rows, additions to sets, single references, removals from
+//! sets, and deletions of rows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
