@@ -6,8 +6,9 @@ mod index;
 mod row;
 mod update;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use indexmap::IndexMap;
 use uuid::Uuid;
 
 use index::Index;
@@ -41,7 +42,7 @@ struct TableCopy {
     table: Table,
     /// The declared columns that the server has, with their types. Empty until a schema is adopted.
     columns: BTreeMap<&'static str, crate::ColumnType>,
-    rows: HashMap<Uuid, Row>,
+    rows: IndexMap<Uuid, Row>,
     index: Index,
 }
 
@@ -51,7 +52,7 @@ impl Replica {
         let tables = tables.into_iter().map(|table| TableCopy {
             table,
             columns: BTreeMap::new(),
-            rows: HashMap::new(),
+            rows: IndexMap::new(),
             index: Index::default(),
         });
         Replica { tables: tables.collect(), version: String::new() }
@@ -65,6 +66,13 @@ impl Replica {
     /// Returns all rows of a table, in no particular order.
     pub fn rows<'a>(&'a self, table: &str) -> impl Iterator<Item = (Uuid, &'a Row)> + use<'a> {
         self.table(table).into_iter().flat_map(|rows| &rows.rows).map(|(uuid, row)| (*uuid, row))
+    }
+
+    /// Returns the row at a place, from 0 to [`Replica::len`]. A new row comes last, and a changed row keeps its
+    /// place. When a row is removed, the last row takes its place. A walk from the last place to the first one therefore meets every row that is there all the
+    /// time, whatever changes between its steps.
+    pub fn row_at(&self, table: &str, place: usize) -> Option<(Uuid, &Row)> {
+        self.table(table)?.rows.get_index(place).map(|(uuid, row)| (*uuid, row))
     }
 
     /// Returns the rows with this key, ordered by UUID. Returns nothing for a table without a key.

@@ -8,11 +8,12 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use ovn::{Fact, Group, northbound};
+use ovsdb::client::Change;
 use ovsdb::{Datum, Mutator, Op, Replica, Where};
 use plan::testing::subnet;
 use plan::{Key, Node, Port, Settings, World};
 use serde_json::json;
-use sync::{Facts, Touched, diff, diff_all};
+use sync::{Drift, Facts, SLICE, Sweep, Touched, diff, diff_all};
 
 const SUBNETS: usize = 10;
 const PODS: usize = 100_000;
@@ -132,6 +133,27 @@ fn main() {
     let full = runs(&db);
 
     facts.take_touched();
+    let mut sweep = Sweep::new();
+    let mut slices = Vec::new();
+    while !sweep.is_done() {
+        let slice = || black_box(diff(&facts, &sweep.slice(&facts, &db, SLICE), &db));
+        let (took, changes) = timed(slice);
+        assert!(changes.is_empty());
+        slices.push(took);
+    }
+    let (count, sum, longest) = (slices.len(), slices.iter().sum::<Duration>(), slices.iter().max().copied());
+
+    let mut drift = Drift::learn(&db);
+    let mut ports = db.rows("Logical_Switch_Port").map(|(id, _)| ("Logical_Switch_Port", id)).collect::<Vec<_>>();
+    ports.truncate(2001);
+    let echo = |row| {
+        let change = Change { rows: [row].into(), ..Change::default() };
+        let (took, changes) = timed(|| black_box(diff(&facts, &drift.follow(&db, &change), &db)));
+        assert!(changes.is_empty());
+        took
+    };
+    let echo = median(ports.into_iter().map(echo).collect());
+
     let mut event = |at: usize, turn: usize, operations: usize| {
         let port = port(at, turn);
         let before = world.compile(&Key::Port(port.name.clone()));
@@ -160,4 +182,10 @@ fn main() {
     let us = |time: Duration| time.as_secs_f64() * 1e6;
     println!("  one pod's address: compile and diff       {:>8.1} us  (bar: 20 us)", us(changed));
     println!("  one new pod: compile and diff             {:>8.1} us  (bar: 20 us)", us(new));
+    println!("  one pod's row, reported by the database   {:>8.1} us", us(echo));
+    println!(
+        "  everything in {count} slices: the longest     {:>8.1} ms  (bar: 20 ms)",
+        ms(longest.unwrap_or_default())
+    );
+    println!("    all slices together {:.1} ms", ms(sum));
 }

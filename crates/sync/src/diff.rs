@@ -13,6 +13,7 @@ use ovsdb::{Atom, Datum, Mutation, Mutator, Op, Replica, Row, Uuid, Where};
 use crate::changes::{By, Changes, Collector, Set};
 use crate::facts::{Facts, Touched, Variant, Wanted};
 use crate::resolve::{Resolver, Stand};
+use crate::sweep::is_looked_through;
 
 /// Returns the changes that correct the touched rows and members. The time depends on the number of touched items, not on
 /// the size of the sets that contain them. `diff` compares all members of a row only if the row is new, was adopted or
@@ -26,10 +27,18 @@ fn touched_only<'a>(facts: &'a Facts, touched: &'a Touched, replica: &'a Replica
     diff.queue.extend(touched.rows.keys().cloned().map(Work::Row));
     let members = touched.members.keys().cloned();
     diff.queue.extend(members.map(|(of, column, element)| Work::Member(of, column, element)));
+    diff.queue.extend(touched.sets.iter().cloned().map(Work::Sets));
+    diff.queue.extend(touched.strangers.iter().map(|(table, id)| Work::Stranger(*table, *id)));
     while let Some(work) = diff.queue.pop() {
         match work {
             Work::Row(key) => diff.row_and_around(&key),
             Work::Member(of, column, element) => diff.member(&of, column, &element),
+            Work::Sets(key) => {
+                if let Some(stand) = diff.on.stand(&key) {
+                    diff.sets(&key, stand);
+                }
+            }
+            Work::Stranger(table, id) => diff.stranger(table, id),
         }
     }
     diff
@@ -73,14 +82,11 @@ pub fn holds(facts: &Facts, key: &RowKey, replica: &Replica) -> bool {
     facts.wants(key) && there && touched_only(facts, &touched, replica).ops.is_empty()
 }
 
-/// Returns true if rows of this table are root rows or have members. All other rows disappear with their references.
-fn is_looked_through(table: TableId) -> bool {
-    table.descriptor().root || table.descriptor().member_columns().next().is_some()
-}
-
 enum Work {
     Row(RowKey),
     Member(RowKey, &'static str, Element),
+    Sets(RowKey),
+    Stranger(TableId, Uuid),
 }
 
 struct Diff<'a> {

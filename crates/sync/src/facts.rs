@@ -7,8 +7,9 @@ mod owners;
 mod touched;
 mod wanted;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
+use indexmap::IndexMap;
 use ovn::{Element, Fact, Group, RowKey};
 use ovsdb::Row;
 
@@ -19,7 +20,7 @@ pub(crate) use wanted::{Variant, Wanted};
 /// A counted multiset of facts, by row. Each fact is wanted by a [`Group`] or by none.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    rows: HashMap<RowKey, Wanted>,
+    rows: IndexMap<RowKey, Wanted>,
     conflicts: BTreeSet<RowKey>,
     touched: Touched,
 }
@@ -137,6 +138,15 @@ impl Facts {
         self.rows.get(key)
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Returns the row at a place, as [`ovsdb::Replica::row_at`] does.
+    pub(crate) fn at(&self, place: usize) -> Option<(&RowKey, &Wanted)> {
+        self.rows.get_index(place)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&RowKey, &Wanted)> {
         self.rows.iter()
     }
@@ -160,7 +170,7 @@ impl Facts {
 
     fn forget(&mut self, key: &RowKey) {
         if self.rows.get(key).is_some_and(Wanted::is_empty) {
-            self.rows.remove(key);
+            self.rows.swap_remove(key);
         }
     }
 }

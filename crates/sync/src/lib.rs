@@ -1,7 +1,7 @@
 //! Compares facts with the replica and writes the smallest fenced transaction that makes the northbound database match.
 //!
 //! [`Facts`] counts what is wanted and records what changed. [`diff`] compares the changes with the replica, and
-//! [`diff_all`] compares everything. Both are pure functions and agree. [`Writer`] writes the resulting operations, as
+//! [`diff_all`] compares everything. Both are pure functions and agree. [`Sweep`] compares everything, too, in slices. [`Writer`] writes the resulting operations, as
 //! long as no other controller has raised the epoch.
 //!
 //! The crate guarantees:
@@ -16,6 +16,7 @@ mod diff;
 mod drift;
 mod facts;
 mod resolve;
+mod sweep;
 pub mod text;
 mod writer;
 
@@ -23,4 +24,5 @@ pub use changes::Changes;
 pub use diff::{diff, diff_all, holds};
 pub use drift::Drift;
 pub use facts::{Facts, Touched};
+pub use sweep::{SLICE, Sweep};
 pub use writer::{BATCH, CommitError, EPOCH_KEY, FenceError, Refusal, Writer};

@@ -51,6 +51,22 @@ impl<'a> Resolver<'a> {
         ours(row) || table == TableId::LogicalSwitchPort && of_kube_ovn(row) && self.is_pod_of_ours(row)
     }
 
+    /// Returns true if a row carries our mark, or will carry it because it is adopted.
+    pub(crate) fn is_ours(&mut self, table: TableId, id: Uuid) -> bool {
+        let Some(row) = self.get(table, id) else { return false };
+        if self.ours(table, row) {
+            return true;
+        }
+        let known = table.descriptor();
+        match (known.key)(row) {
+            Some(name) if known.scope.is_empty() => {
+                let key = RowKey::new(table, name);
+                self.facts.wants(&key) && self.stand(&key) == Some(Stand::There(id))
+            }
+            _ => false,
+        }
+    }
+
     fn is_pod_of_ours(&self, row: &Row) -> bool {
         let Some(ids) = row.get("external_ids") else { return false };
         let switch = ids.get("ls").filter(|_| ids.get("pod").is_some());
@@ -121,6 +137,21 @@ impl<'a> Resolver<'a> {
                 return Stand::New(id);
             }
         }
+    }
+
+    /// Returns the natural key of a row. The time grows with the number of rows that can be its parent.
+    pub(crate) fn key_of(&self, table: TableId, id: Uuid, row: &Row) -> Option<RowKey> {
+        let known = table.descriptor();
+        let local = (known.key)(row)?;
+        if known.scope.is_empty() {
+            return Some(RowKey::new(table, local));
+        }
+        known.scope.iter().find_map(|(parent, column)| {
+            let holds = |row: &Row| row.get(column).is_some_and(|set| set.contains(&id.into()));
+            let (_, row) = self.replica.rows(parent.name()).find(|(_, row)| holds(row))?;
+            let parent = RowKey::new(*parent, (parent.descriptor().key)(row)?);
+            Some(RowKey::within(table, &parent, &local))
+        })
     }
 
     /// Returns the natural key of a row if the row is in the scope of `like`.

@@ -133,8 +133,8 @@ impl Replica {
         fresh.check(&snapshot)?;
         fresh.write(snapshot);
         let changed = self.tables.iter().zip(&fresh.tables).flat_map(|(old, new)| {
-            let gone = old.rows.keys().filter(|uuid| !new.rows.contains_key(uuid));
-            let differs = |(uuid, row): &(&Uuid, &Row)| old.rows.get(uuid) != Some(row);
+            let gone = old.rows.keys().filter(|uuid| !new.rows.contains_key(*uuid));
+            let differs = |(uuid, row): &(&Uuid, &Row)| old.rows.get(*uuid) != Some(row);
             let came = new.rows.iter().filter(differs).map(|(uuid, _)| uuid);
             gone.chain(came).map(|uuid| (old.table.name, *uuid))
         });
@@ -201,16 +201,15 @@ impl TableCopy {
     }
 
     pub(super) fn put(&mut self, uuid: Uuid, row: Row) -> Option<Row> {
-        let old = self.take(uuid);
-        if let Some(key) = self.key(&row) {
-            self.index.link(key, uuid);
-        }
-        self.rows.insert(uuid, row);
+        let after = self.key(&row);
+        let old = self.rows.insert(uuid, row);
+        let before = old.as_ref().and_then(|old| self.key(old));
+        self.renamed(uuid, before, after);
         old
     }
 
     pub(super) fn take(&mut self, uuid: Uuid) -> Option<Row> {
-        let old = self.rows.remove(&uuid)?;
+        let old = self.rows.swap_remove(&uuid)?;
         if let Some(key) = self.key(&old) {
             self.index.unlink(&key, uuid);
         }
@@ -229,13 +228,18 @@ impl TableCopy {
             }
         }
         let after = self.table.key.and_then(|key| key(row));
-        if before != after {
-            if let Some(key) = before {
-                self.index.unlink(&key, uuid);
-            }
-            if let Some(key) = after {
-                self.index.link(key, uuid);
-            }
+        self.renamed(uuid, before, after);
+    }
+
+    fn renamed(&mut self, uuid: Uuid, before: Option<String>, after: Option<String>) {
+        if before == after {
+            return;
+        }
+        if let Some(key) = before {
+            self.index.unlink(&key, uuid);
+        }
+        if let Some(key) = after {
+            self.index.link(key, uuid);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::{fmt, iter, mem};
 
 use uuid::Uuid;
@@ -131,6 +132,18 @@ impl Datum {
             Form::Empty | Form::Map(_) => (None, None),
         };
         one.into_iter().chain(many.into_iter().flat_map(|set| set.iter()))
+    }
+
+    /// Iterates over the elements of a set that are larger than `last`, in order. Without `last`, over all. The time to
+    /// find the first one grows with the logarithm of the size.
+    pub fn atoms_after(&self, last: Option<&Atom>) -> impl Iterator<Item = &Atom> {
+        let (one, many) = match &self.0 {
+            Form::One(atom) => (Some(atom).filter(|atom| last.is_none_or(|last| last < *atom)), None),
+            Form::Many(set) => (None, Some(set)),
+            Form::Empty | Form::Map(_) => (None, None),
+        };
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        one.into_iter().chain(many.into_iter().flat_map(move |set| set.range((from, Bound::Unbounded))))
     }
 
     /// Iterates over the strings of a set, in order.

@@ -45,7 +45,7 @@ impl Diff<'_> {
                 }
                 for other in self.on.candidates(row) {
                     let right = stand.is_some_and(|(stand, _)| stand.id() == other);
-                    if !right && has(&other.into()) && self.is_ours(row.table, other) {
+                    if !right && has(&other.into()) && self.on.is_ours(row.table, other) {
                         self.cut(to, other);
                     }
                 }
@@ -133,7 +133,7 @@ impl Diff<'_> {
                 }
                 self.ops.refer(set, Some(stand.id()), have, By::Owners(owners));
             }
-            (None, Some(old)) if self.left.contains_key(&(set, old)) || self.is_ours(link.to, old) => {
+            (None, Some(old)) if self.left.contains_key(&(set, old)) || self.on.is_ours(link.to, old) => {
                 let left = self.left.get(&(set, old)).copied().flatten();
                 self.ops.refer(set, None, Some(old), By::Left(left));
             }
@@ -145,24 +145,15 @@ impl Diff<'_> {
     fn may_go(&mut self, of: &RowKey, to: Option<Link>, atom: &Atom) -> bool {
         match (to, atom.as_uuid()) {
             (None, _) => self.on.facts.wants(of),
-            (Some(link), Some(id)) => self.is_ours(link.to, id),
+            (Some(link), Some(id)) => self.on.is_ours(link.to, id),
             (Some(_), None) => false,
         }
     }
 
-    /// Returns true if a row carries our mark, or will carry it because it is adopted.
-    fn is_ours(&mut self, table: TableId, id: Uuid) -> bool {
-        let Some(row) = self.on.get(table, id) else { return false };
-        if self.on.ours(table, row) {
-            return true;
-        }
-        let known = table.descriptor();
-        match (known.key)(row) {
-            Some(name) if known.scope.is_empty() => {
-                let key = RowKey::new(table, name);
-                self.on.facts.wants(&key) && self.on.stand(&key) == Some(Stand::There(id))
-            }
-            _ => false,
+    /// Compares the sets of a row that was another owner's when it was found.
+    pub(super) fn stranger(&mut self, table: TableId, id: Uuid) {
+        if let Some(row) = self.on.get(table, id).filter(|row| !self.on.ours(table, row)) {
+            self.foreign_sets(table, id, row);
         }
     }
 
@@ -171,23 +162,21 @@ impl Diff<'_> {
         for (column, to) in table.descriptor().member_columns() {
             let (Some(to), Some(set)) = (to.filter(|link| link.strong), row.get(column)) else { continue };
             for child in set.uuids() {
-                if self.is_ours(to.to, child) {
+                if self.on.is_ours(to.to, child) {
                     self.cut((table, id, column), child);
                 }
             }
         }
     }
 
-    /// Removes an adopted row from the sets of its former owner.
+    /// Removes an adopted row from the sets of its former owner, and the references to it that were not ours to remove
+    /// while the row was not ours.
     pub(super) fn evict(&mut self, key: &RowKey, id: Uuid) {
-        if key.table.descriptor().root {
-            return;
-        }
         let wanted = self.on.facts.get(key);
         let holders: Vec<(RowKey, &'static str)> =
             wanted.into_iter().flat_map(Wanted::held_by).map(|(of, column)| (of.clone(), column)).collect();
-        let keeps = |table: TableId, column| table.descriptor().link(column).is_some_and(|link| link.strong);
-        for (table, column) in key.table.descriptor().referrers().filter(|(table, column)| keeps(*table, column)) {
+        for (table, column) in key.table.descriptor().referrers() {
+            let Some(link) = table.descriptor().link(column) else { continue };
             let right: Vec<Uuid> = holders
                 .iter()
                 .filter(|(of, c)| of.table == table && *c == column)
@@ -195,9 +184,15 @@ impl Diff<'_> {
                 .map(Stand::id)
                 .collect();
             let holding = |row: &Row| row.get(column).is_some_and(|set| set.contains(&id.into()));
-            for (holder, _) in self.on.replica.rows(table.name()).filter(|(_, row)| holding(row)) {
-                if !right.contains(&holder) {
-                    self.cut((table, holder, column), id);
+            for (holder, row) in self.on.replica.rows(table.name()).filter(|(_, row)| holding(row)) {
+                let set = (table, holder, column);
+                if right.contains(&holder) || !link.strong && !self.on.ours(table, row) {
+                    continue;
+                }
+                if link.many {
+                    self.cut(set, id);
+                } else {
+                    self.queue.extend(self.on.key_of(table, holder, row).map(Work::Sets));
                 }
             }
         }

@@ -1,9 +1,10 @@
 //! What changed since the last comparison.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 
-use ovn::{Element, Group, RowKey};
+use ovn::{Element, Group, RowKey, TableId};
+use ovsdb::Uuid;
 
 /// An element of a set column.
 pub(crate) type Member = (RowKey, &'static str, Element);
@@ -14,17 +15,21 @@ pub(crate) type Member = (RowKey, &'static str, Element);
 pub struct Touched {
     pub(crate) rows: HashMap<RowKey, Option<Group>>,
     pub(crate) members: HashMap<Member, Option<Group>>,
+    /// Rows of which all sets are compared.
+    pub(crate) sets: HashSet<RowKey>,
+    /// Rows of other owners that may refer to rows of ours.
+    pub(crate) strangers: HashSet<(TableId, Uuid)>,
 }
 
 impl Touched {
     /// Returns true if nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.members.is_empty()
+        self.len() == 0
     }
 
-    /// Returns the number of changed rows and members.
+    /// Returns the number of rows, members and sets to compare.
     pub fn len(&self) -> usize {
-        self.rows.len() + self.members.len()
+        self.rows.len() + self.members.len() + self.sets.len() + self.strangers.len()
     }
 
     /// Adds a row that may differ because the database changed.
@@ -36,6 +41,8 @@ impl Touched {
     pub fn merge(&mut self, later: Self) {
         note(&mut self.rows, later.rows);
         note(&mut self.members, later.members);
+        self.sets.extend(later.sets);
+        self.strangers.extend(later.strangers);
     }
 
     /// Keeps only what these groups let go of.
@@ -43,6 +50,23 @@ impl Touched {
         let kept = |by: &Option<Group>| by.as_ref().is_some_and(|group| groups.contains(group));
         self.rows.retain(|_, by| kept(by));
         self.members.retain(|_, by| kept(by));
+        self.sets.clear();
+        self.strangers.clear();
+    }
+
+    /// Adds an element that may differ.
+    pub(crate) fn member(&mut self, member: Member) {
+        self.members.entry(member).or_default();
+    }
+
+    /// Adds all sets of a row.
+    pub(crate) fn sets(&mut self, key: RowKey) {
+        self.sets.insert(key);
+    }
+
+    /// Adds a row of another owner.
+    pub(crate) fn stranger(&mut self, table: TableId, id: Uuid) {
+        self.strangers.insert((table, id));
     }
 
     pub(super) fn left_row(&mut self, key: RowKey, by: Option<&Group>) {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use ovn::{Element, Group, RowKey};
 use ovsdb::Row;
 
@@ -14,7 +15,7 @@ pub(crate) struct Wanted {
     /// The wanted contents of the row, one for each opinion of its owners, sorted and unique. The first one is written.
     pub(super) variants: Vec<Variant>,
     /// The elements of the row's set columns, by column.
-    members: Vec<(&'static str, HashMap<Element, Owners>)>,
+    members: Vec<(&'static str, IndexMap<Element, Owners>)>,
     /// The sets that must refer to the row.
     held_by: Holders,
 }
@@ -64,6 +65,12 @@ impl Wanted {
         self.members.iter().find(|(name, _)| *name == column)?.1.get(element)
     }
 
+    /// Returns the element at a place of a set column, as [`ovsdb::Replica::row_at`] does for rows.
+    pub(crate) fn member_at(&self, column: &str, place: usize) -> Option<&Element> {
+        let (_, elements) = self.members.iter().find(|(name, _)| *name == column)?;
+        elements.get_index(place).map(|(element, _)| element)
+    }
+
     pub(crate) fn held_by(&self) -> impl Iterator<Item = (&RowKey, &'static str)> {
         self.held_by.iter().map(|(of, column)| (of, *column))
     }
@@ -104,7 +111,7 @@ impl Wanted {
     /// Adds an owner of an element. Returns true if the element is new.
     pub(super) fn want(&mut self, column: &'static str, element: Element, by: Option<&Group>) -> bool {
         let at = self.members.iter().position(|(name, _)| *name == column).unwrap_or_else(|| {
-            self.members.push((column, HashMap::new()));
+            self.members.push((column, IndexMap::new()));
             self.members.len() - 1
         });
         let mut new = false;
@@ -121,7 +128,7 @@ impl Wanted {
         let elements = &mut self.members[at].1;
         let last = elements.get_mut(element)?.remove(by)?;
         if last {
-            elements.remove(element);
+            elements.swap_remove(element);
             if elements.is_empty() {
                 self.members.swap_remove(at);
             }

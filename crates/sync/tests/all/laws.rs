@@ -1,8 +1,10 @@
-//! Tests the two laws of the diff:
+//! Tests the laws of the diff:
 //!
 //! 1. For any database and any facts: after one `diff_all`, the database matches the facts, other clients' data is
 //!    unchanged, rows keep their UUIDs, and a second diff is empty.
-//! 2. For any changes of facts, in any order and in steps of any size: `diff` of the touched items has the same result
+//! 2. For any rows that carry our mark, any facts and slices of any size: one sweep makes the database match the facts.
+//!    So it does if facts change between the slices, and others had damaged a database that matched.
+//! 3. For any changes of facts, in any order and in steps of any size: `diff` of the touched items has the same result
 //!    as `diff_all`.
 
 use std::collections::BTreeSet;
@@ -11,10 +13,10 @@ use ovn::{Element, Fact, Kind, Link, RowKey, TableId, ours};
 use ovsdb::{Atom, Datum, Replica, Row, Uuid};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use sync::{Facts, diff, text::describe};
+use sync::{Facts, Sweep, diff, text::describe};
 
 use crate::model::{self, apply, diff_all, references};
-use crate::random::{Want, database, found, want};
+use crate::random::{Want, damage, database, found, left_behind, want};
 
 /// The wanted contents, computed from the list of facts in the simplest way.
 pub(crate) struct Desired {
@@ -195,6 +197,28 @@ fn facts_of(wants: &[Want]) -> Vec<Fact> {
     wants.iter().flat_map(Want::facts).collect()
 }
 
+/// Sweeps, and changes the facts after each slice.
+fn sweep(facts: &mut Facts, db: &mut Replica, limit: usize, mut step: impl FnMut(&mut Facts)) {
+    let mut sweep = Sweep::new();
+    while !sweep.is_done() {
+        let slice = sweep.slice(facts, db, limit);
+        assert!(slice.len() <= 2 * limit, "{} of {limit}", slice.len());
+        facts.touch(slice);
+        write(facts, db);
+        step(facts);
+    }
+    write(facts, db);
+}
+
+/// Writes what is touched.
+fn write(facts: &mut Facts, db: &mut Replica) {
+    let touched = facts.take_touched();
+    let ops = diff(facts, &touched, db).ops();
+    let before = db.clone();
+    apply(db, &ops);
+    check_foreign(&before, db, facts);
+}
+
 proptest! {
     #[test]
     fn one_diff_of_everything_makes_everything_right(wants in vec(want(), 0..24), rows in vec(found(), 0..24)) {
@@ -210,6 +234,59 @@ proptest! {
         check_ids(&before, &after, &list);
         let again = diff_all(&facts, &after);
         prop_assert!(again.is_empty(), "a second diff: {:#?}", describe(&again.ops(), &after));
+    }
+
+    #[test]
+    fn a_sweep_makes_everything_right(
+        wants in vec(want(), 0..24),
+        rows in vec(left_behind(), 0..24),
+        limit in 1..8usize,
+    ) {
+        let list = facts_of(&wants);
+        let mut facts: Facts = list.iter().cloned().collect();
+        facts.take_touched();
+        let mut db = database(rows);
+        let desired = Desired::of(&list, &db);
+        sweep(&mut facts, &mut db, limit, |_| {});
+        desired.check(&db);
+        let rest = diff_all(&facts, &db);
+        prop_assert!(rest.is_empty(), "left over: {:#?}", describe(&rest.ops(), &db));
+        let mut again = Sweep::new();
+        while !again.is_done() {
+            prop_assert!(diff(&facts, &again.slice(&facts, &db, limit), &db).is_empty());
+        }
+    }
+
+    #[test]
+    fn facts_may_change_during_a_sweep(
+        start in vec(want(), 0..24),
+        damages in vec(damage(), 0..6),
+        steps in vec((any::<prop::sample::Index>(), want(), 0..3u8), 0..24),
+        limit in 1..8usize,
+    ) {
+        let mut wants = start;
+        let mut facts: Facts = facts_of(&wants).into_iter().collect();
+        facts.take_touched();
+        let mut db = model::empty();
+        let ops = diff_all(&facts, &db).ops();
+        apply(&mut db, &ops);
+        damages.into_iter().for_each(|damage| damage.happens(&mut db));
+        let mut steps = steps.into_iter();
+        sweep(&mut facts, &mut db, limit, |facts| match steps.next() {
+            Some((_, want, 0)) => {
+                facts.extend(want.facts());
+                wants.push(want);
+            }
+            Some((at, _, 1)) if !wants.is_empty() => {
+                for fact in wants.swap_remove(at.index(wants.len())).facts() {
+                    assert!(facts.remove(&fact));
+                }
+            }
+            _ => {}
+        });
+        Desired::of(&facts_of(&wants), &db).check(&db);
+        let rest = diff_all(&facts, &db);
+        prop_assert!(rest.is_empty(), "left over: {:#?}", describe(&rest.ops(), &db));
     }
 
     #[test]

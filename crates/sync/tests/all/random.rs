@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ovn::{
-    Acl, Action, AddressSet, Bfd, Direction, Element, Fact, LogicalRouter, LogicalRouterPort, LogicalSwitch,
+    Acl, Action, AddressSet, Bfd, Direction, Element, Fact, Link, LogicalRouter, LogicalRouterPort, LogicalSwitch,
     LogicalSwitchPort, MARK, NbGlobal, PortGroup, RouterPolicy, StaticRoute, TableId, VENDOR, Verdict,
 };
 use ovsdb::{Atom, Datum, Replica, Row, Uuid};
@@ -215,6 +215,11 @@ pub(crate) fn found() -> impl Strategy<Value = Found> {
     (want(), by()).prop_map(|(want, by)| Found { facts: want.facts(), by })
 }
 
+/// Returns rows that all carry our mark.
+pub(crate) fn left_behind() -> impl Strategy<Value = Found> {
+    found().prop_map(|found| Found { by: By { marked: true, ..found.by }, ..found })
+}
+
 /// Returns remains of another world: some of its facts, each written by an arbitrary owner.
 pub(crate) fn left_over() -> impl Strategy<Value = Vec<Found>> {
     (vec(event(), 1..16), vec((any::<bool>(), by()), 32)).prop_map(|(events, by)| {
@@ -305,4 +310,72 @@ fn put(db: &mut Replica, table: TableId, id: Uuid, column: &'static str, atom: A
     let atoms = row.get(column).into_iter().flat_map(Datum::atoms).cloned().chain([atom]);
     row.insert(column, Datum::set(atoms.collect::<Vec<_>>()));
     db.insert(table.name(), id, row);
+}
+
+/// A change that another client makes to a set, without that anybody tells.
+#[derive(Clone, Debug)]
+pub(crate) struct Damage {
+    row: prop::sample::Index,
+    column: prop::sample::Index,
+    element: prop::sample::Index,
+    kind: Harm,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Harm {
+    /// An element goes.
+    Lost,
+    /// A value is replaced by another one.
+    Replaced,
+    /// Another row refers to the same row, too.
+    Shared(prop::sample::Index),
+}
+
+pub(crate) fn damage() -> impl Strategy<Value = Damage> {
+    let kind = prop_oneof![Just(Harm::Lost), Just(Harm::Replaced), any::<prop::sample::Index>().prop_map(Harm::Shared)];
+    let parts = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<prop::sample::Index>(), kind);
+    parts.prop_map(|(row, column, element, kind)| Damage { row, column, element, kind })
+}
+
+impl Damage {
+    pub(crate) fn happens(&self, db: &mut Replica) {
+        let mut sets: Vec<(TableId, Uuid, &'static str)> = Vec::new();
+        for table in TableId::ALL {
+            for (column, _) in table.descriptor().member_columns().filter(|(_, to)| to.is_none_or(|link| link.many)) {
+                sets.extend(db.rows(table.name()).map(|(id, _)| (table, id, column)));
+            }
+        }
+        sets.sort();
+        let full = |(table, id, column): &(TableId, Uuid, &'static str)| {
+            db.get(table.name(), *id).and_then(|row| row.get(column)).is_some_and(|set| !set.is_empty())
+        };
+        let mut from: Vec<_> = sets.iter().copied().filter(full).collect();
+        if from.is_empty() {
+            return;
+        }
+        let (table, id, column) = from.swap_remove(self.row.index(from.len()));
+        let mut row = db.get(table.name(), id).unwrap().clone();
+        let mut atoms: Vec<Atom> = row.get(column).into_iter().flat_map(Datum::atoms).cloned().collect();
+        let gone = atoms.swap_remove(self.element.index(atoms.len()));
+        match self.kind {
+            Harm::Lost => {}
+            Harm::Replaced if gone.as_uuid().is_some() => return,
+            Harm::Replaced => atoms.push(format!("10.8.0.{}", self.column.index(4)).into()),
+            Harm::Shared(other) => {
+                let to: Vec<_> = sets.into_iter().filter(|(t, i, c)| (*t, *c) == (table, column) && *i != id).collect();
+                // With two parents, a row would have two keys.
+                let scoped = |link: Link| !link.to.descriptor().scope.is_empty();
+                if to.is_empty() || table.descriptor().link(column).is_none_or(scoped) {
+                    return;
+                }
+                let (table, other, column) = to[other.index(to.len())];
+                put(db, table, other, column, gone);
+                model::commit(db);
+                return;
+            }
+        }
+        row.insert(column, Datum::set(atoms));
+        db.insert(table.name(), id, row);
+        model::commit(db);
+    }
 }
