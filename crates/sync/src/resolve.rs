@@ -139,21 +139,6 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Returns the natural key of a row. The time grows with the number of rows that can be its parent.
-    pub(crate) fn key_of(&self, table: TableId, id: Uuid, row: &Row) -> Option<RowKey> {
-        let known = table.descriptor();
-        let local = (known.key)(row)?;
-        if known.scope.is_empty() {
-            return Some(RowKey::new(table, local));
-        }
-        known.scope.iter().find_map(|(parent, column)| {
-            let holds = |row: &Row| row.get(column).is_some_and(|set| set.contains(&id.into()));
-            let (_, row) = self.replica.rows(parent.name()).find(|(_, row)| holds(row))?;
-            let parent = RowKey::new(*parent, (parent.descriptor().key)(row)?);
-            Some(RowKey::within(table, &parent, &local))
-        })
-    }
-
     /// Returns the natural key of a row if the row is in the scope of `like`.
     fn name_of(&mut self, like: &RowKey, id: Uuid, row: &Row) -> Option<RowKey> {
         let table = like.table.descriptor();
@@ -165,4 +150,19 @@ impl<'a> Resolver<'a> {
         let set = self.stand(&parent).and_then(|stand| self.get(parent.table, stand.id()))?.get(column)?;
         set.contains(&id.into()).then(|| RowKey::within(like.table, &parent, local))
     }
+}
+
+/// Returns the natural key of a row. For a table with a scope, the time grows with the number of possible parents.
+pub(crate) fn key_of(replica: &Replica, table: TableId, id: Uuid, row: &Row) -> Option<RowKey> {
+    let known = table.descriptor();
+    let local = (known.key)(row)?;
+    if known.scope.is_empty() {
+        return Some(RowKey::new(table, local));
+    }
+    known.scope.iter().find_map(|(parent, column)| {
+        let holds = |row: &Row| row.get(column).is_some_and(|set| set.contains(&id.into()));
+        let (_, row) = replica.rows(parent.name()).find(|(_, row)| holds(row))?;
+        let parent = RowKey::new(*parent, (parent.descriptor().key)(row)?);
+        Some(RowKey::within(table, &parent, &local))
+    })
 }

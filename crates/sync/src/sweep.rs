@@ -144,7 +144,7 @@ impl Slice<'_> {
             if begun.is_none() && !self.step() {
                 return At::Rows { table, left, inside: None };
             }
-            if let Some((column, last)) = self.row(id, uuid, row, begun) {
+            if let Some((column, last)) = self.row(id, uuid, row, begun.as_ref()) {
                 return At::Rows { table, left, inside: Some((uuid, column, last)) };
             }
             left -= 1;
@@ -158,7 +158,7 @@ impl Slice<'_> {
         table: TableId,
         id: Uuid,
         row: &Row,
-        begun: Option<(&'static str, Option<Atom>)>,
+        begun: Option<&(&'static str, Option<Atom>)>,
     ) -> Option<(&'static str, Option<Atom>)> {
         let known = table.descriptor();
         let key = (known.key)(row).filter(|_| known.scope.is_empty()).map(|name| RowKey::new(table, name));
@@ -171,9 +171,9 @@ impl Slice<'_> {
             key.into_iter().filter(|_| known.root).for_each(|key| self.touched.row(key));
             return None;
         }
-        let at = begun.as_ref().map(|(column, _)| *column);
+        let at = begun.map(|(column, _)| *column);
         for (column, to) in known.member_columns().skip_while(|(column, _)| at.is_some_and(|at| at != *column)) {
-            let start = begun.as_ref().filter(|(at, _)| *at == column).and_then(|(_, last)| last.as_ref());
+            let start = begun.filter(|(at, _)| *at == column).and_then(|(_, last)| last.as_ref());
             let mut last = start;
             for atom in row.get(column).into_iter().flat_map(|set| set.atoms_after(start)) {
                 if !self.step() {
@@ -205,10 +205,9 @@ impl Slice<'_> {
     fn child(&mut self, key: &RowKey, wanted: &Wanted, column: &'static str, link: Link, id: Uuid) {
         let known = link.to.descriptor();
         let name = self.on.get(link.to, id).and_then(|row| (known.key)(row));
-        let child = name.map(|name| match known.scope.is_empty() {
-            true => RowKey::new(link.to, name),
-            false => RowKey::within(link.to, key, name),
-        });
+        let unscoped = known.scope.is_empty();
+        let child =
+            name.map(|name| if unscoped { RowKey::new(link.to, name) } else { RowKey::within(link.to, key, name) });
         let right = child.is_some_and(|child| {
             self.on.stand(&child) == Some(Stand::There(id)) && wanted.member(column, &Element::Row(child)).is_some()
         });

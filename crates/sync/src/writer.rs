@@ -8,7 +8,7 @@
 //! only after [`Writer::settle`] has raised the epoch once more. Before that, the transaction may still be in flight,
 //! on another server or in the log of a new leader. A refused unit of changes does not block others: a refused
 //! transaction, which wrote nothing, is split between its units until only the refused ones are left. A unit is never
-//! split.
+//! split. A unit that needs a refused one is not tried.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +17,8 @@ use ovn::Group;
 use ovsdb::client::{Client, TransactError};
 use ovsdb::{Condition, Datum, Function, Mutation, Mutator, Op, Row, Until, Where};
 
-use crate::changes::{Changes, Written};
+use crate::changes::{Changes, Progress};
+use crate::facts::Touched;
 use crate::text::describe;
 
 /// The key of the epoch in `NB_Global.external_ids`.
@@ -73,6 +74,8 @@ pub struct Refusal {
     pub error: String,
     /// The database's explanation. It can be empty.
     pub details: String,
+    /// What the changes are about. [`crate::Facts::touch`] makes the next comparison ask for them again.
+    pub touched: Touched,
 }
 
 fn of(groups: &[Group]) -> String {
@@ -197,9 +200,19 @@ impl Writer {
             return Ok(());
         }
         let epoch = self.epoch.ok_or(CommitError::Fenced)?;
-        let (mut written, mut refusals) = (Written::default(), Vec::new());
+        let (mut progress, mut refusals) = (Progress::default(), Vec::new());
         for units in changes.ranges(BATCH) {
-            self.units(epoch, &changes, units, &mut written, &mut refusals).await?;
+            self.units(epoch, &changes, units, &mut progress, &mut refusals).await?;
+        }
+        let dependent = Changes::dependent(&progress);
+        if !dependent.is_empty() {
+            refusals.push(Refusal {
+                groups: changes.groups(dependent),
+                op: "what depends on it".to_owned(),
+                error: "not tried".to_owned(),
+                details: String::new(),
+                touched: self.touched(&changes, dependent),
+            });
         }
         if refusals.is_empty() { Ok(()) } else { Err(CommitError::Refused(refusals)) }
     }
@@ -216,22 +229,33 @@ impl Writer {
         epoch: u64,
         changes: &Changes,
         units: Range<usize>,
-        written: &mut Written,
+        progress: &mut Progress,
         refusals: &mut Vec<Refusal>,
     ) -> Result<(), CommitError> {
         let mut left = vec![units];
         while let Some(units) = left.pop() {
-            let ops = changes.transaction(units.clone(), written);
+            let ops = changes.transaction(units.clone(), progress);
             match if ops.is_empty() { Ok(()) } else { self.send(epoch, ops).await? } {
-                Ok(()) => changes.written(units, written),
+                Ok(()) => changes.written(units, progress),
                 Err(refusal) if units.len() > 1 && is_about_content(&refusal.error) => {
                     let middle = units.start + units.len() / 2;
                     left.extend([middle..units.end, units.start..middle]);
                 }
-                Err(refusal) => refusals.push(Refusal { groups: changes.groups(units), ..refusal }),
+                Err(refusal) => {
+                    let all: Vec<usize> = units.collect();
+                    for unit in &all {
+                        changes.refused(*unit, progress);
+                    }
+                    let touched = self.touched(changes, &all);
+                    refusals.push(Refusal { groups: changes.groups(&all), touched, ..refusal });
+                }
             }
         }
         Ok(())
+    }
+
+    fn touched(&self, changes: &Changes, units: &[usize]) -> Touched {
+        self.client.read(|replica| changes.touched(units, replica))
     }
 
     /// Writes one transaction behind the fence. The inner error is the database's refusal.
@@ -249,7 +273,8 @@ impl Writer {
             }
             Err(TransactError::Refused { index, error, details }) => {
                 let op = self.client.read(|nb| describe(&ops, nb)).into_iter().nth(index.unwrap_or(1));
-                Ok(Err(Refusal { groups: Vec::new(), op: op.unwrap_or_default(), error, details }))
+                let (groups, op, touched) = (Vec::new(), op.unwrap_or_default(), Touched::default());
+                Ok(Err(Refusal { groups, op, error, details, touched }))
             }
         }
     }

@@ -76,8 +76,8 @@ impl Collector {
 
     /// Returns the changes in units, in an order that the database takes.
     pub(crate) fn finish(self, replica: &Replica) -> Changes {
-        let units = order::units(&self, replica);
-        Changes { changes: self.changes, units }
+        let (units, needs) = order::units(&self, replica);
+        Changes { all: self.changes, units, needs }
     }
 
     /// Returns the units of a change.

@@ -11,8 +11,18 @@ use super::{Change, Set, Unit};
 /// The first unit must be written before the second one.
 type Edge = (u32, u32);
 
-/// Returns the units in an order that the database takes.
-pub(super) fn units(all: &Collector, replica: &Replica) -> Vec<Unit> {
+/// The first change must be written before the second one, which is of another unit.
+pub(super) type Need = (u32, u32);
+
+/// What the changes require of the order.
+#[derive(Default)]
+struct Order {
+    edges: Vec<Edge>,
+    needs: Vec<Need>,
+}
+
+/// Returns the units in an order that the database takes, and which changes need changes of other units.
+pub(super) fn units(all: &Collector, replica: &Replica) -> (Vec<Unit>, Vec<Need>) {
     let mut changes: Vec<Vec<u32>> = vec![Vec::new(); all.parts.len()];
     for change in 0..index(all.changes.len()) {
         for unit in all.units_of(change) {
@@ -22,7 +32,7 @@ pub(super) fn units(all: &Collector, replica: &Replica) -> Vec<Unit> {
         }
     }
     let order = by_kind(all, &changes);
-    let edges = edges(all, replica);
+    let Order { edges, needs } = requirements(all, replica);
     let mut places = vec![0; order.len()];
     for (place, unit) in order.iter().enumerate() {
         if let Some(at) = places.get_mut(*unit as usize) {
@@ -46,7 +56,7 @@ pub(super) fn units(all: &Collector, replica: &Replica) -> Vec<Unit> {
         }
         unit
     };
-    parts.into_iter().map(unit).collect()
+    (parts.into_iter().map(unit).collect(), needs)
 }
 
 /// Orders units with new root rows first and units that remove something last. Units that add to the same set stand
@@ -80,7 +90,7 @@ struct Uses {
     dels: HashMap<Uuid, Vec<u32>>,
 }
 
-fn edges(all: &Collector, replica: &Replica) -> Vec<Edge> {
+fn requirements(all: &Collector, replica: &Replica) -> Order {
     let removes =
         all.changes.iter().any(|change| matches!(change, Change::Del(..) | Change::Delete(..) | Change::Refer(..)));
     let mut uses = Uses::default();
@@ -105,18 +115,18 @@ fn edges(all: &Collector, replica: &Replica) -> Vec<Edge> {
             _ => {}
         }
     }
-    let mut edges = Vec::new();
+    let mut order = Order::default();
     // Whether each new row has a holder in its own unit, as far as it needs one.
     let mut held = vec![false; all.changes.len()];
     for (at, change) in all.changes.iter().enumerate() {
         let at = index(at);
         match change {
             Change::Insert(key, ..) if key.table.descriptor().root => held[at as usize] = true,
-            Change::Add(set, atom) => put(all, &uses, *set, atom.as_uuid(), at, &mut held, &mut edges),
-            Change::Del(_, atom) => cut(all, &uses, atom.as_uuid(), at, &mut edges),
+            Change::Add(set, atom) => put(all, &uses, *set, atom.as_uuid(), at, &mut held, &mut order),
+            Change::Del(_, atom) => cut(all, &uses, atom.as_uuid(), at, &mut order),
             Change::Refer(set, new, old) => {
-                put(all, &uses, *set, *new, at, &mut held, &mut edges);
-                cut(all, &uses, *old, at, &mut edges);
+                put(all, &uses, *set, *new, at, &mut held, &mut order);
+                cut(all, &uses, *old, at, &mut order);
             }
             Change::Delete(table, id) => {
                 let dels = uses.dels.get(id).into_iter().flatten();
@@ -124,20 +134,20 @@ fn edges(all: &Collector, replica: &Replica) -> Vec<Edge> {
                 let columns = table.descriptor().columns.iter().filter(|c| matches!(c.kind, Kind::References(_)));
                 let children = columns.filter_map(|c| row?.get(c.name)).flat_map(Datum::uuids);
                 let adds = children.filter_map(|child| uses.needs.get(&child)).flatten();
-                dels.chain(adds).for_each(|before| link(all, *before, at, &mut edges));
+                dels.chain(adds).for_each(|before| link(all, *before, at, &mut order));
             }
             _ => {}
         }
     }
-    hold(all, &uses, &held, &mut edges);
-    edges
+    hold(all, &uses, &held, &mut order.edges);
+    order
 }
 
 /// A reference comes after the rows at both of its ends.
-fn put(all: &Collector, uses: &Uses, set: Set, to: Option<Uuid>, at: u32, held: &mut [bool], edges: &mut Vec<Edge>) {
+fn put(all: &Collector, uses: &Uses, set: Set, to: Option<Uuid>, at: u32, held: &mut [bool], order: &mut Order) {
     let new = to.and_then(|id| uses.inserts.get(&id));
     for before in [uses.inserts.get(&set.1), new].into_iter().flatten() {
-        link(all, *before, at, edges);
+        link(all, *before, at, order);
     }
     if let Some(&new) = new.filter(|_| holds(set)) {
         held[new as usize] |= !all.shared.contains_key(&new) && all.units_of(new).eq(all.units_of(at));
@@ -145,19 +155,20 @@ fn put(all: &Collector, uses: &Uses, set: Set, to: Option<Uuid>, at: u32, held: 
 }
 
 /// A row loses a reference after all that still needs the row.
-fn cut(all: &Collector, uses: &Uses, from: Option<Uuid>, at: u32, edges: &mut Vec<Edge>) {
+fn cut(all: &Collector, uses: &Uses, from: Option<Uuid>, at: u32, order: &mut Order) {
     for need in from.and_then(|id| uses.needs.get(&id)).into_iter().flatten() {
         if *need != at {
-            link(all, *need, at, edges);
+            link(all, *need, at, order);
         }
     }
 }
 
 /// The first change must be written before the second one, in whichever unit.
-fn link(all: &Collector, before: u32, after: u32, edges: &mut Vec<Edge>) {
+fn link(all: &Collector, before: u32, after: u32, order: &mut Order) {
     for unit in all.units_of(after) {
         if !all.units_of(before).any(|own| own == unit) {
-            edges.extend(all.units_of(before).map(|before| (before, unit)));
+            order.edges.extend(all.units_of(before).map(|before| (before, unit)));
+            order.needs.push((before, after));
         }
     }
 }

@@ -8,7 +8,7 @@ use ovsdb::{Atom, Datum, Row, Uuid};
 use super::{Diff, Work};
 use crate::changes::By;
 use crate::facts::{Owners, Wanted};
-use crate::resolve::Stand;
+use crate::resolve::{Stand, key_of};
 
 impl Diff<'_> {
     /// Compares one element of one set.
@@ -192,7 +192,7 @@ impl Diff<'_> {
                 if link.many {
                     self.cut(set, id);
                 } else {
-                    self.queue.extend(self.on.key_of(table, holder, row).map(Work::Sets));
+                    self.queue.extend(key_of(self.on.replica, table, holder, row).map(Work::Sets));
                 }
             }
         }

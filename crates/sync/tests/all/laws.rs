@@ -270,7 +270,9 @@ proptest! {
         let mut db = model::empty();
         let ops = diff_all(&facts, &db).ops();
         apply(&mut db, &ops);
-        damages.into_iter().for_each(|damage| damage.happens(&mut db));
+        for damage in damages {
+            damage.happens(&mut db);
+        }
         let mut steps = steps.into_iter();
         sweep(&mut facts, &mut db, limit, |facts| match steps.next() {
             Some((_, want, 0)) => {

@@ -1,9 +1,12 @@
 //! Tests the laws, adoption and the fence on a real `ovsdb-server` with the real northbound schema.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use ovn::{Action, AddressSet, Fact, Group, LogicalRouter, LogicalSwitch, LogicalSwitchPort, RouterPolicy, TableId};
+use ovn::{
+    Acl, Action, AddressSet, Direction, Fact, Group, LogicalRouter, LogicalSwitch, LogicalSwitchPort, RouterPolicy,
+    TableId, Verdict,
+};
 use ovsdb::testing::OvsdbServer;
 use ovsdb::{Client, Config, Datum, Op, Replica, Uuid, Where};
 use proptest::collection::vec;
@@ -364,6 +367,60 @@ async fn a_refused_group_is_refused_whole_and_alone() {
         Desired::of(&groups::list(&left), &before).check(&nb.replica());
         assert_eq!(nb.replica().find("Logical_Router", "bad").count(), 0, "seed {seed}");
     }
+}
+
+/// A switch is refused. A port that moves to it stays where it is, and a rule of the switch is not tried. When the switch
+/// is right, the next comparison of what was refused writes all of it.
+#[tokio::test]
+async fn what_needs_a_refused_row_waits_for_it() {
+    let nb = Northbound::start().await;
+    let port = |switch: &str| {
+        let (name, switch, seed) = ("p".into(), switch.into(), "p".into());
+        LogicalSwitchPort { name, switch, seed, ..LogicalSwitchPort::default() }.facts()
+    };
+    let switch = |name: &str| LogicalSwitch { name: name.into(), seed: name.into(), ..LogicalSwitch::default() }.fact();
+    let acl = |priority| {
+        let (parent, seed, match_) = (LogicalSwitch::key("new"), "new".into(), "ip4".into());
+        let (direction, action) = (Direction::ToLport, Verdict::Drop);
+        Acl { parent, seed, tier: 0, direction, priority, match_, action, log: false }.facts()
+    };
+    let [old, new, mover, rules] = ["old", "new", "mover", "rules"].map(Group::new);
+    let mut facts = Facts::new();
+    facts.add_to(&old, switch("old"));
+    facts.extend_by(&mover, port("old"));
+    nb.write_all(&facts).await;
+    facts.take_touched();
+
+    facts.add_to(&new, switch("new"));
+    // The schema allows priorities up to 32767.
+    facts.extend_by(&new, acl(40_000));
+    facts.extend_by(&rules, acl(1000));
+    facts.extend_by(&mover, port("new"));
+    for fact in port("old") {
+        assert!(facts.remove_from(&mover, &fact));
+    }
+    let touched = facts.take_touched();
+    let changes = nb.writer.client().read(|replica| diff(&facts, &touched, replica));
+    let Err(CommitError::Refused(refusals)) = nb.writer.commit(changes).await else { panic!("not refused") };
+    let groups: Vec<BTreeSet<&Group>> = refusals.iter().map(|refusal| refusal.groups.iter().collect()).collect();
+    assert_eq!(groups, [[&new].into(), [&mover, &rules].into()], "{refusals:?}");
+    let port_id = nb.id("Logical_Switch_Port", "p");
+    let replica = nb.replica();
+    assert_eq!(replica.get("Logical_Switch", nb.id("Logical_Switch", "old")).unwrap()["ports"], port_id.into());
+    assert_eq!(replica.find("Logical_Switch", "new").count(), 0);
+
+    for fact in acl(40_000) {
+        assert!(facts.remove_from(&new, &fact));
+    }
+    facts.take_touched();
+    for refusal in refusals {
+        facts.touch(refusal.touched);
+    }
+    let touched = facts.take_touched();
+    let changes = nb.writer.client().read(|replica| diff(&facts, &touched, replica));
+    nb.writer.commit(changes).await.unwrap();
+    nb.expect_done(&facts);
+    assert_eq!(nb.id("Logical_Switch_Port", "p"), port_id);
 }
 
 /// Tests both laws with several seeds.
