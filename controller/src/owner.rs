@@ -5,6 +5,7 @@
 //! fenced transaction, and then show it to users. **The commit is the allocation's commit point**: only then are IP objects,
 //! annotations and statuses written. Turns come at once when nothing was written a moment ago, and at a steady pace in a burst.
 
+mod refused;
 mod term;
 mod witness;
 
@@ -25,7 +26,8 @@ use crate::notices::Notices;
 use crate::publish::{Done, Publisher};
 use crate::{chassis, schema};
 
-use term::{AFTER_REFUSAL, PACE, Term};
+use refused::AFTER_REFUSAL;
+use term::{PACE, Term};
 pub use witness::Witness;
 
 /// The most refused groups that one line of the log names.
@@ -161,7 +163,7 @@ impl Owner {
     /// A timer of the term has run out.
     fn timer(&mut self) {
         if let Some(term) = &mut self.term
-            && term.timer(&self.cluster, &self.out.metrics)
+            && term.timer(&self.cluster, &self.out.northbound, &self.out.metrics)
         {
             self.soon();
         }

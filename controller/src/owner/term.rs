@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use ovn::{Group, LogicalSwitchPort, RowKey};
+use ovn::{LogicalSwitchPort, RowKey};
 use ovsdb::Replica;
 use ovsdb::client::{Change, Client};
-use sync::{Changes, Drift, Refusal, Touched};
+use sync::{Changes, Drift, Refusal, SLICE, Sweep, Touched};
 use tokio::time::Instant;
 
 use crate::cluster::{self, Cluster, Object, Observed};
@@ -17,13 +17,15 @@ use crate::notices::Notices;
 use crate::publish::{Done, Outbox, Outcome, Publisher, Target};
 use crate::visible;
 
+use super::refused::Refused;
+
 /// The least time from one commit to the next. A change that comes alone is decided at once; in a burst, changes that come
 /// while one transaction is written and published make up the next one.
 pub(super) const PACE: Duration = Duration::from_millis(50);
-/// The wait before what the database refused is tried again; it doubles up to [`COMPARE_ALL`].
-pub(super) const AFTER_REFUSAL: Duration = Duration::from_secs(1);
-/// Everything is compared with everything this often, whatever happened in between.
-const COMPARE_ALL: Duration = Duration::from_mins(5);
+/// Everything is compared this often, whatever happened in between.
+pub(super) const COMPARE_ALL: Duration = Duration::from_mins(5);
+/// The time between two slices of that comparison. It leaves the owner to others for at least nine tenths of the time.
+const SLICE_PACE: Duration = Duration::from_millis(250);
 /// The counts of a small Subnet are written at most this often. Those of a large one, whose status is larger and costs more to
 /// make, are written less often.
 const STATUS_PACE: Duration = Duration::from_secs(1);
@@ -43,17 +45,17 @@ pub(super) struct Term {
     drift: Drift,
     /// The next transaction compares everything, not only what changed.
     compare_all: bool,
-    compare_all_at: Instant,
-    /// What changed and may not be written yet: it tells the groups of what is removed.
+    /// The comparison of everything in slices, while there is one.
+    sweep: Option<Sweep>,
+    /// When its next slice is due.
+    slice_at: Instant,
+    /// When the next comparison begins, unless this one takes longer.
+    sweep_at: Instant,
+    /// What is compared in this turn, or was and may not be written yet. It tells the groups of what is removed.
     unwritten: Touched,
-    /// The groups that the database has refused since everything was last compared.
-    refused: BTreeSet<Group>,
+    refused: Refused,
     /// How many rows two objects wanted with different contents at the last look.
     conflicts: usize,
-    /// The next wait after a refusal.
-    patience: Duration,
-    /// Objects whose ports the database has refused so far: users do not see them.
-    withheld: BTreeSet<Object>,
     /// Subnets and IPPools whose status may be out of date, and when to compare it.
     stale: BTreeMap<Object, Instant>,
     /// When the status of each may be written again.
@@ -69,12 +71,12 @@ impl Term {
             outbox: Outbox::default(),
             drift: Drift::learn(replica),
             compare_all: true,
-            compare_all_at: Instant::now() + COMPARE_ALL,
+            sweep: None,
+            slice_at: Instant::now() + COMPARE_ALL,
+            sweep_at: Instant::now() + COMPARE_ALL,
             unwritten: Touched::default(),
-            refused: BTreeSet::new(),
+            refused: Refused::default(),
             conflicts: 0,
-            patience: AFTER_REFUSAL,
-            withheld: BTreeSet::new(),
             stale: BTreeMap::new(),
             rested: HashMap::new(),
         }
@@ -133,11 +135,11 @@ impl Term {
     /// When [`Term::timer`] is due.
     pub(super) fn next_timer(&self) -> Option<Instant> {
         let status = self.stale.values().min().copied();
-        [status, self.outbox.next_due(), Some(self.compare_all_at)].into_iter().flatten().min()
+        [status, self.outbox.next_due(), self.refused.due(), Some(self.slice_at)].into_iter().flatten().min()
     }
 
     /// Does what is due by now; returns whether a turn is due.
-    pub(super) fn timer(&mut self, cluster: &Cluster, metrics: &Metrics) -> bool {
+    pub(super) fn timer(&mut self, cluster: &Cluster, northbound: &Client, metrics: &Metrics) -> bool {
         let now = Instant::now();
         self.write_statuses(cluster, metrics);
         let due = self.outbox.take_due(now);
@@ -146,12 +148,32 @@ impl Term {
             self.stale(&object);
             self.look_at(object);
         }
-        if self.compare_all_at <= now {
-            self.compare_all_at = now + COMPARE_ALL;
-            self.compare_all = true;
+        if self.refused.due().is_some_and(|due| due <= now) {
+            let touched = self.refused.attempt();
+            self.engine.facts().touch(touched);
+            turn = true;
+        }
+        if self.slice_at <= now {
+            self.compare_slice(northbound, now);
             turn = true;
         }
         turn
+    }
+
+    /// The next transaction compares one more slice of everything.
+    fn compare_slice(&mut self, northbound: &Client, now: Instant) {
+        let sweep = self.sweep.get_or_insert_with(|| {
+            self.sweep_at = now + COMPARE_ALL;
+            Sweep::new()
+        });
+        let facts = self.engine.facts();
+        let slice = northbound.read(|replica| sweep.slice(facts, replica, SLICE));
+        facts.touch(slice);
+        self.slice_at = now + SLICE_PACE;
+        if sweep.is_done() {
+            self.sweep = None;
+            self.slice_at = self.slice_at.max(self.sweep_at);
+        }
     }
 
     /// Decides about everything that has changed; returns what the database lacks.
@@ -160,6 +182,7 @@ impl Term {
         let facts = self.engine.facts();
         let touched = facts.take_touched();
         if self.compare_all {
+            self.unwritten.merge(self.refused.attempt());
             self.unwritten.merge(touched);
             return northbound.read(|replica| sync::diff_all(facts, &self.unwritten, replica));
         }
@@ -186,39 +209,37 @@ impl Term {
 
     /// Everything is written.
     pub(super) fn committed(&mut self) {
-        if self.compare_all {
-            self.refused.clear();
-        }
-        self.unwritten.keep(&self.refused);
-        if std::mem::take(&mut self.compare_all) {
-            self.patience = AFTER_REFUSAL;
-            self.engine.mark_unpublished(std::mem::take(&mut self.withheld));
-        }
+        self.compared();
+        self.unwritten = Touched::default();
+        self.engine.mark_unpublished(self.refused.written());
     }
 
     /// A part was refused: users see only the objects whose ports the database has.
     pub(super) fn refused(&mut self, refusals: &[Refusal], replica: &Replica) {
-        if std::mem::take(&mut self.compare_all) {
-            self.refused.clear();
-        }
-        self.refused.extend(refusals.iter().flat_map(|refusal| &refusal.groups).cloned());
-        self.unwritten.keep(&self.refused);
-        self.compare_all_at = Instant::now() + self.patience;
-        self.patience = (self.patience * 2).min(COMPARE_ALL);
+        self.compared();
         let mut decided = self.engine.take_unpublished();
-        decided.append(&mut self.withheld);
+        decided.append(&mut self.refused.refuse(refusals, std::mem::take(&mut self.unwritten)));
         let facts = self.engine.facts();
         let holds = |key: RowKey| !facts.wants(&key) || sync::holds(facts, &key, replica);
         let (held, withheld): (BTreeSet<Object>, BTreeSet<Object>) =
             decided.into_iter().partition(|object| port_of(object).is_none_or(holds));
         self.engine.mark_unpublished(held);
-        self.withheld = withheld;
+        self.refused.withhold(withheld);
+    }
+
+    /// The database has answered to all changes of this turn.
+    fn compared(&mut self) {
+        if std::mem::take(&mut self.compare_all) {
+            self.sweep = None;
+            self.sweep_at = Instant::now() + COMPARE_ALL;
+            self.slice_at = self.sweep_at;
+        }
     }
 
     /// After the commit: hands over what users see.
     pub(super) fn publish(&mut self, cluster: &Cluster, notices: &mut Notices) {
         let mut decided = self.engine.take_unpublished();
-        decided.retain(|object| !self.withheld.contains(object));
+        decided.retain(|object| !self.refused.withholds(object));
         for object in &decided {
             let write = visible::write(&self.engine, cluster, object);
             self.outbox.put(Target::main(object.clone()), write, &self.publisher.writes);

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kit::endpoint::Readiness;
+use ovn::LogicalSwitch;
 use ovsdb::testing::OvsdbServer;
-use ovsdb::{Client, Config, Datum, Op, Row};
+use ovsdb::{Client, Config, Datum, Op, Row, Where};
 use prometheus::Registry;
 use serde_json::{Value, json};
 use sync::{EPOCH_KEY, Writer};
@@ -29,6 +30,7 @@ struct Scene {
     writes: Arc<Mutex<Vec<mpsc::UnboundedReceiver<Write>>>>,
     notices: mpsc::UnboundedReceiver<Notice>,
     readiness: Readiness,
+    registry: Registry,
 }
 
 impl Scene {
@@ -45,7 +47,8 @@ impl Scene {
         let terms = Arc::clone(&writes);
         let (notices_in, notices) = mpsc::unbounded_channel();
         let notices_in = Notices::new(notices_in, false);
-        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry).unwrap();
         let readiness = Readiness::waiting_for("the test");
         let nodes = watch::channel(None).0;
         let publisher = move || {
@@ -63,7 +66,7 @@ impl Scene {
             nodes,
         };
         let owner = Owner::new(install(), outputs);
-        let mut scene = Self { owner, server, writes, notices, readiness };
+        let mut scene = Self { owner, server, writes, notices, readiness, registry };
         scene.observe(bare_cluster());
         scene
     }
@@ -80,6 +83,15 @@ impl Scene {
     async fn turn(&mut self, asked: Instant) {
         let until = asked + Duration::from_secs(15);
         self.owner.turn(Standing::Leading { asked, until }).await;
+    }
+
+    /// Lets time pass, does what is due, and takes a turn.
+    async fn advance(&mut self, time: Duration) {
+        tokio::time::pause();
+        tokio::time::advance(time).await;
+        tokio::time::resume();
+        self.owner.timer();
+        self.turn(Instant::now()).await;
     }
 
     /// The writes that were sent since the last call.
@@ -110,6 +122,12 @@ impl Scene {
     /// The Kubernetes events since the last call.
     fn events(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.notices.try_recv().ok()).map(|notice| notice.to_string()).collect()
+    }
+
+    fn gauge(&self, name: &str) -> Option<f64> {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name)?;
+        Some(family.get_metric().first()?.get_gauge().get_value())
     }
 
     fn leads(&self) -> bool {
@@ -246,6 +264,78 @@ async fn a_wrong_service_range_is_an_event_of_the_default_subnet() {
     assert_eq!(scene.events().len(), 1);
 }
 
+/// The database has room for one more port.
+#[tokio::test]
+async fn what_the_database_refuses_is_withheld_and_written_when_it_can_be() {
+    let mut schema = schema(Some("tier"));
+    schema["tables"]["Logical_Switch_Port"]["maxRows"] = json!(3);
+    let mut scene = Scene::on(&schema.to_string()).await;
+    scene.turn(Instant::now()).await;
+    scene.writes();
+    scene.observe_pod("default/a");
+    scene.observe_pod("default/b");
+    scene.turn(Instant::now()).await;
+    let written = scene.annotations();
+    assert_eq!(written.len(), 1, "{written:?}");
+    let Object::Pod(first) = &written[0].target.object else { panic!("{written:?}") };
+    let (first, second) = if &**first == "a.default" { ("a", "b") } else { ("b", "a") };
+
+    // A change that has nothing to do with it does not show the pod, and does not repeat the attempt.
+    scene.observe([Event::Services(Some("it differs".into()))]);
+    scene.turn(Instant::now()).await;
+    assert_eq!(scene.annotations(), []);
+
+    scene.advance(Duration::from_secs(1)).await;
+    assert_eq!(scene.annotations(), [], "there is no room yet");
+    scene.observe([Event::Pods(WatchEvent::Delete(pod(&format!("default/{first}"), "uid-1", json!({}))))]);
+    scene.turn(Instant::now()).await;
+    scene.writes();
+    scene.advance(Duration::from_secs(1)).await;
+    assert_eq!(scene.annotations(), [], "the wait is longer after each attempt");
+    scene.advance(Duration::from_secs(1)).await;
+    let written = scene.annotations();
+    let objects: Vec<&Object> = written.iter().map(|write| &write.target.object).collect();
+    assert_eq!(objects, [&Object::Pod(format!("{second}.default").into())]);
+}
+
+/// Another client replaces a value of a set. The set has as many as before, so only the comparison of everything finds it.
+#[tokio::test]
+async fn everything_is_compared_every_five_minutes() {
+    let mut scene = Scene::new().await;
+    scene.turn(Instant::now()).await;
+    let addresses = |scene: &Scene| {
+        scene.owner.out.northbound.read(|nb| {
+            let sets = nb.rows("Address_Set").map(|(id, row)| (id, row["addresses"].clone()));
+            sets.filter(|(_, addresses)| !addresses.is_empty()).min_by_key(|(id, _)| *id).unwrap()
+        })
+    };
+    let (id, before) = addresses(&scene);
+    let other = client(&scene.server).await;
+    let row = Row::from([("addresses", Datum::from("192.0.2.0/24"))]);
+    other.transact(&[Op::Update { table: "Address_Set", on: Where::Row(id), row }]).await.unwrap();
+    while addresses(&scene).1 == before {
+        tokio::task::yield_now().await;
+    }
+    scene.turn(Instant::now()).await;
+    assert_ne!(addresses(&scene).1, before);
+    scene.advance(Duration::from_mins(5)).await;
+    assert_eq!(addresses(&scene).1, before);
+}
+
+/// The engine does not let two objects want the same row, so the test adds the second wish.
+#[tokio::test]
+async fn rows_that_two_objects_want_differently_are_counted() {
+    let mut scene = Scene::new().await;
+    scene.turn(Instant::now()).await;
+    assert_eq!(scene.gauge("kube_ovn_nb_fact_conflicts"), Some(0.0));
+    let other = LogicalSwitch { name: "join".into(), seed: "other".into(), ..LogicalSwitch::default() };
+    scene.owner.term.as_mut().unwrap().engine.facts().add(other.fact());
+    scene.turn(Instant::now()).await;
+    assert_eq!(scene.gauge("kube_ovn_nb_fact_conflicts"), Some(1.0));
+    scene.owner.stop_leading();
+    assert_eq!(scene.gauge("kube_ovn_nb_fact_conflicts"), Some(0.0), "a follower has no facts");
+}
+
 #[tokio::test]
 async fn a_refused_write_is_retried_later() {
     let mut scene = Scene::new().await;
@@ -261,11 +351,7 @@ async fn a_refused_write_is_retried_later() {
     assert_eq!(scene.annotations(), [], "nothing has changed that would have it taken now");
     let event = "Warning WriteRefused on v1 Pod a: the API server refuses a write: forbidden";
     assert_eq!(scene.events(), [event]);
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(2)).await;
-    scene.owner.timer();
-    tokio::time::resume();
-    scene.turn(Instant::now()).await;
+    scene.advance(Duration::from_secs(2)).await;
     let again = scene.annotations().pop().unwrap();
     assert_eq!((again.target, again.action), (write.target, write.action));
 }
@@ -279,11 +365,7 @@ async fn a_refused_status_is_written_again_later() {
     let target = Target::status(Object::Subnet("join".into()));
     let id = written.iter().find(|write| write.target == target).unwrap().id;
     scene.owner.written(Done { id, target, outcome: Outcome::Refused("forbidden".to_owned()) });
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(2)).await;
-    scene.owner.timer();
-    tokio::time::resume();
-    scene.turn(Instant::now()).await;
+    scene.advance(Duration::from_secs(2)).await;
     assert!(scene.statuses().contains_key("join"));
 }
 

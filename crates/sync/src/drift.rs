@@ -4,7 +4,7 @@
 //! Every row that was modified, renamed or deleted is reported, whether or not it still exists. The time depends on the
 //! number of changed rows. Our own writes are reported too; comparing them finds nothing to do. For a set of plain
 //! values, only the row is reported. If the set has more or fewer elements than wanted, the comparison looks at each
-//! element. If one element was replaced by another, only the next full comparison finds it.
+//! element. If one element was replaced by another, only the next sweep finds it.
 
 use std::collections::HashMap;
 

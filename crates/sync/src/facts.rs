@@ -97,7 +97,8 @@ impl Facts {
         Some(())
     }
 
-    /// Takes the changes since the last call. If the caller writes only a part of them, it must compare everything
+    /// Takes the changes since the last call. If the database refuses a part of them, the caller gives back what the
+    /// refusal says ([`crate::Refusal::touched`]). If it is not known what was written, the caller must compare everything
     /// ([`crate::diff_all`]): a row that was adopted in the meantime can still be in a set of its former owner.
     pub fn take_touched(&mut self) -> Touched {
         std::mem::take(&mut self.touched)

@@ -1,0 +1,84 @@
+//! What the database has refused: it is compared again later, and users do not see the objects without their ports.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ovn::Group;
+use sync::{Refusal, Touched};
+use tokio::time::Instant;
+
+use super::term::COMPARE_ALL;
+use crate::cluster::Object;
+
+/// The wait before the first repetition. It doubles up to [`COMPARE_ALL`].
+pub(super) const AFTER_REFUSAL: Duration = Duration::from_secs(1);
+
+/// What the database has refused and is not written yet.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// What the next attempt compares.
+    touched: Touched,
+    /// The objects whose ports are not written.
+    withheld: BTreeSet<Object>,
+    /// When the next attempt is due.
+    due: Option<Instant>,
+    /// The wait after the next refusal.
+    patience: Duration,
+    /// All of it is part of this turn.
+    trying: bool,
+}
+
+impl Default for Refused {
+    fn default() -> Self {
+        let (touched, withheld) = (Touched::default(), BTreeSet::new());
+        Self { touched, withheld, due: None, patience: AFTER_REFUSAL, trying: false }
+    }
+}
+
+impl Refused {
+    /// When the next attempt is due.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Begins an attempt. Returns what has to be compared.
+    pub(super) fn attempt(&mut self) -> Touched {
+        self.due = None;
+        self.trying = true;
+        std::mem::take(&mut self.touched)
+    }
+
+    /// Everything of this turn is written. Returns the objects that users may see now.
+    pub(super) fn written(&mut self) -> BTreeSet<Object> {
+        if !std::mem::take(&mut self.trying) {
+            return BTreeSet::new();
+        }
+        self.patience = AFTER_REFUSAL;
+        std::mem::take(&mut self.withheld)
+    }
+
+    /// A part of this turn was refused. `turn` is what was compared; it tells the groups of what is removed. Returns the
+    /// objects that were withheld so far.
+    pub(super) fn refuse(&mut self, refusals: &[Refusal], mut turn: Touched) -> BTreeSet<Object> {
+        self.trying = false;
+        let groups: BTreeSet<Group> = refusals.iter().flat_map(|refusal| &refusal.groups).cloned().collect();
+        turn.keep(&groups);
+        self.touched.merge(turn);
+        for refusal in refusals {
+            self.touched.merge(refusal.touched.clone());
+        }
+        self.due = Some(Instant::now() + self.patience);
+        self.patience = (self.patience * 2).min(COMPARE_ALL);
+        std::mem::take(&mut self.withheld)
+    }
+
+    /// Hides objects from users until their ports are written.
+    pub(super) fn withhold(&mut self, objects: BTreeSet<Object>) {
+        self.withheld.extend(objects);
+    }
+
+    /// Whether users do not see an object yet.
+    pub(super) fn withholds(&self, object: &Object) -> bool {
+        self.withheld.contains(object)
+    }
+}
