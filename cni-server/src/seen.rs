@@ -12,33 +12,19 @@ pub mod in_force;
 mod lease;
 mod subnets;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use api::annotations::NODE_NAME_LABEL;
 use api::{EffectiveSubnet, FieldError, Ip, NodeView, PodView};
 use futures::StreamExt;
+use kit::kubernetes::Lister;
 use kube::core::DeserializeGuard;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 
+pub use kit::kubernetes::Seen;
 pub use lease::Lease;
-
-/// The objects of one kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen<T> {
-    /// Whether the objects have been listed once.
-    pub synced: bool,
-    /// What the agent reads of each object, by name.
-    pub objects: BTreeMap<String, T>,
-}
-
-impl<T> Default for Seen<T> {
-    fn default() -> Self {
-        Self { synced: false, objects: BTreeMap::new() }
-    }
-}
 
 /// A pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,29 +134,10 @@ where
     let (sender, receiver) = watch::channel(Seen::default());
     tokio::spawn(async move {
         let mut events = std::pin::pin!(watcher(api, config).backoff(kit::kubernetes::pause()));
-        let mut listed = BTreeMap::new();
+        let mut lister = Lister::default();
         while let Some(event) = events.next().await {
             match event {
-                Ok(watcher::Event::Apply(object)) => {
-                    if let Some((key, value)) = read(object) {
-                        sender.send_if_modified(|seen| {
-                            let changed = seen.objects.get(&key) != Some(&value);
-                            seen.objects.insert(key, value);
-                            changed
-                        });
-                    }
-                }
-                Ok(watcher::Event::Delete(object)) => {
-                    if let Some((key, _)) = read(object) {
-                        sender.send_if_modified(|seen| seen.objects.remove(&key).is_some());
-                    }
-                }
-                Ok(watcher::Event::Init) => listed.clear(),
-                Ok(watcher::Event::InitApply(object)) => listed.extend(read(object)),
-                Ok(watcher::Event::InitDone) => {
-                    let now = Seen { synced: true, objects: std::mem::take(&mut listed) };
-                    publish(&sender, now);
-                }
+                Ok(event) => drop(sender.send_if_modified(|seen| lister.apply(seen, event, &read))),
                 Err(error) => tracing::warn!(what, %error, "watch interrupted; going on"),
             }
         }

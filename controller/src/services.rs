@@ -13,6 +13,7 @@ use std::time::Duration;
 use api::{Cidr, Cidrs};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
+use kit::kubernetes::{Lister, Seen};
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::mpsc;
@@ -40,15 +41,11 @@ async fn compare(
     mut events: impl Stream<Item = watcher::Result<watcher::Event<ServiceCIDR>>> + Unpin,
     owner: mpsc::Sender<Event>,
 ) {
-    let (mut ranges, mut listed) = (Ranges::new(), Ranges::new());
+    let (mut lister, mut seen) = (Lister::default(), Seen::default());
     let (mut sent, mut refusal): (Option<Option<Arc<str>>>, _) = (None, String::new());
     while let Some(event) = events.next().await {
         match event {
-            Ok(watcher::Event::Init) => listed.clear(),
-            Ok(watcher::Event::InitApply(object)) => listed.extend([read(&object)]),
-            Ok(watcher::Event::InitDone) => ranges = std::mem::take(&mut listed),
-            Ok(watcher::Event::Apply(object)) => ranges.extend([read(&object)]),
-            Ok(watcher::Event::Delete(object)) => drop(ranges.remove(&read(&object).0)),
+            Ok(event) => drop(lister.apply(&mut seen, event, |object| Some(read(&object)))),
             Err(error) => {
                 let pause = if let Some(why) = refused(&error) {
                     if std::mem::replace(&mut refusal, why.to_owned()) != why {
@@ -63,11 +60,10 @@ async fn compare(
                 continue;
             }
         }
-        // The ranges are incomplete during a list.
-        if !listed.is_empty() || ranges.is_empty() {
+        if seen.objects.is_empty() {
             continue;
         }
-        let now: Option<Arc<str>> = difference(&flag, &ranges).map(Into::into);
+        let now: Option<Arc<str>> = difference(&flag, &seen.objects).map(Into::into);
         if sent.as_ref() == Some(&now) {
             continue;
         }

@@ -6,6 +6,7 @@ use std::pin::pin;
 use api::annotations::SUBNET_LABEL;
 use api::{EffectiveSubnet, FieldError, Ip, SubnetView};
 use futures::StreamExt;
+use kit::kubernetes::Lister;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -114,29 +115,16 @@ async fn until_unused(client: Client, subnet: String) -> String {
     let config = watcher::Config::default().labels(&format!("{SUBNET_LABEL}={label}"));
     let api = Api::<PartialObjectMeta<Ip>>::all(client);
     let mut events = pin!(watcher(api, config).backoff(kit::kubernetes::pause()));
-    let mut ips = BTreeSet::new();
+    let (mut lister, mut ips) = (Lister::default(), Seen::default());
     while let Some(event) = events.next().await {
-        let complete = match event {
-            Ok(watcher::Event::Init) => {
-                ips.clear();
-                false
+        match event {
+            Ok(event) => {
+                lister.apply(&mut ips, event, |ip| Some((ip.name_any(), ())));
+                if ips.synced && ips.objects.is_empty() {
+                    return subnet;
+                }
             }
-            Ok(watcher::Event::InitApply(ip) | watcher::Event::Apply(ip)) => {
-                ips.insert(ip.name_any());
-                false
-            }
-            Ok(watcher::Event::Delete(ip)) => {
-                ips.remove(&ip.name_any());
-                true
-            }
-            Ok(watcher::Event::InitDone) => true,
-            Err(error) => {
-                tracing::warn!(what = "ips", subnet, %error, "watch interrupted; going on");
-                false
-            }
-        };
-        if complete && ips.is_empty() {
-            return subnet;
+            Err(error) => tracing::warn!(what = "ips", subnet, %error, "watch interrupted; going on"),
         }
     }
     std::future::pending().await

@@ -1,6 +1,8 @@
-//! The API server client, and the backoff of its watches.
+//! The API server client, the backoff of its watches, and what they have seen.
 //!
 //! Request metrics have the same names as in Kubernetes' own programs.
+
+mod seen;
 
 use std::path::Path;
 use std::pin::Pin;
@@ -15,6 +17,8 @@ use kube::runtime::watcher;
 use kube::{Client, Config};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 use tower::{Layer, Service, layer::layer_fn};
+
+pub use seen::{Lister, Seen};
 
 /// Returns a client for the API server in the kubeconfig file, or without a file for the in-cluster API server.
 /// Requests are counted in the registry, so a second client in the same process fails.
