@@ -3,7 +3,7 @@
 //!
 //! [`rows`] names every figure and its limit. The benchmark measures pods that get addresses ([`pods`]), the same
 //! writes to an API server without our controllers ([`alone`]), leader changes and restarts with many existing pods
-//! ([`held`]), and the CNI plugin ([`plugin`]). A pod without its port or IP object, or a plugin call that fails, is an
+//! ([`held`]), large clusters ([`large`]), and the CNI plugin ([`plugin`]). A pod without its port or IP object, or a plugin call that fails, is an
 //! error. A missed limit is only reported.
 
 use anyhow::{Context, Result, ensure};
@@ -18,6 +18,7 @@ use crate::ours;
 pub mod alone;
 pub mod bed;
 pub mod held;
+pub mod large;
 pub mod log;
 pub mod machine;
 pub mod plugin;
@@ -47,6 +48,9 @@ pub struct Options {
     /// Number of pods that exist while the controller is killed and restarted.
     #[arg(long, default_value_t = 3000)]
     pub held: usize,
+    /// Sizes of large clusters, as numbers of pods and of nodes, comma-separated. Each is measured once.
+    #[arg(long, value_delimiter = ',', default_value = "10000/100,30000/300")]
+    pub large: Vec<large::Size>,
     /// Number of repetitions. The report contains medians.
     #[arg(long, default_value_t = 3)]
     pub runs: usize,
@@ -66,6 +70,8 @@ pub enum Part {
     Takeover,
     /// A restart of the only controller.
     Restart,
+    /// Many pods on many nodes.
+    Large,
     /// The CNI plugin.
     Plugin,
 }
@@ -96,7 +102,7 @@ pub async fn run(options: Options) -> Result<()> {
 
 async fn measure(options: &Options, scene: &Scene) -> Result<()> {
     let asked = |part| options.only.is_empty() || options.only.contains(&part);
-    let bed = Bed::new(scene.cluster(), NAME, NAME).await?;
+    let bed = Bed::new(scene.cluster(), NAME, [NAME.to_owned()]).await?;
     let mut report = Report::default();
     if asked(Part::Paced) {
         let mut runs = Vec::new();
@@ -119,6 +125,12 @@ async fn measure(options: &Options, scene: &Scene) -> Result<()> {
         bed.audit(&Bed::names(options.held)).await.context("after all that")?;
         replicas::both().await?;
         bed.clear().await?;
+    }
+    drop(bed);
+    if asked(Part::Large) {
+        for size in &options.large {
+            rows::large(&mut report, &large::measure(scene, NAME, *size).await?);
+        }
     }
     if asked(Part::Plugin) {
         rows::plugged(&mut report, &plugin::measure(scene, options.plugged, options.runs).await?);

@@ -1,4 +1,4 @@
-//! The namespace and the node for pods that never run, and the creation and deletion of these pods.
+//! The namespace and the nodes for pods that never run, and the creation and deletion of these pods.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -22,11 +22,11 @@ use crate::layout::IMAGE;
 /// The number of concurrent create or delete requests.
 pub const AT_ONCE: usize = 32;
 
-/// A namespace, a node, and watches of pods and IP objects.
+/// A namespace, nodes, and watches of pods and IP objects.
 pub struct Bed {
     client: Client,
     namespace: Arc<str>,
-    node: String,
+    nodes: Arc<[String]>,
     /// Pods with an address.
     pub pods: Seen,
     /// IP objects of this namespace.
@@ -45,8 +45,8 @@ pub struct Cleared {
 }
 
 impl Bed {
-    /// Uses a namespace without pods.
-    pub async fn new(cluster: &Cluster, namespace: &str, node: &str) -> Result<Self> {
+    /// Uses a namespace without pods. The pods are spread over the nodes.
+    pub async fn new(cluster: &Cluster, namespace: &str, nodes: impl IntoIterator<Item = String>) -> Result<Self> {
         let client = cluster.client();
         let allocated = |pod: &PodView| {
             let annotations = pod.metadata.annotations.as_ref();
@@ -56,7 +56,9 @@ impl Bed {
         let of = namespace.to_owned();
         let ips = Seen::follow(Api::<Ip>::all(client.clone()), move |ip| ip.spec.namespace == of).await?;
         ensure!(pods.is_empty() && ips.is_empty(), "namespace {namespace} is not empty");
-        Ok(Self { client, namespace: namespace.into(), node: node.to_owned(), pods, ips })
+        let nodes: Arc<[String]> = nodes.into_iter().collect();
+        ensure!(!nodes.is_empty(), "no node for the pods");
+        Ok(Self { client, namespace: namespace.into(), nodes, pods, ips })
     }
 
     /// Returns a client of the API server.
@@ -86,13 +88,14 @@ impl Bed {
 
     /// Creates one pod. Returns when the API server accepted it.
     pub async fn create(&self, name: &str) -> Result<Instant> {
-        create(&self.client, &self.namespace, &self.node, name).await
+        create(&self.client, &self.namespace, &self.nodes[0], name).await
     }
 
     /// Creates all pods, [`AT_ONCE`] at a time, each in its own task. Returns when each was accepted, in order.
     pub async fn create_all(&self, names: &[String], taken: impl Fn(&str)) -> Result<Vec<Instant>> {
         let creations = names.iter().enumerate().map(|(at, name)| {
-            let (client, namespace, node) = (self.client.clone(), Arc::clone(&self.namespace), self.node.clone());
+            let (client, namespace) = (self.client.clone(), Arc::clone(&self.namespace));
+            let node = self.nodes[at % self.nodes.len()].clone();
             let name = name.clone();
             tokio::spawn(async move {
                 let when = create(&client, &namespace, &node, &name).await?;

@@ -53,7 +53,7 @@ pub struct Plugged {
 pub async fn measure(scene: &Scene, count: usize, runs: usize) -> Result<Plugged> {
     scene.namespace(NAMESPACE, &[]).await?;
     let _stopped = Stopped::kubelet(NODE)?;
-    let bed = Bed::new(scene.cluster(), NAMESPACE, NODE).await?;
+    let bed = Bed::new(scene.cluster(), NAMESPACE, [NODE.to_owned()]).await?;
     bed.fill(count).await?;
     let pods = Api::<PodView>::namespaced(bed.client(), NAMESPACE).list(&ListParams::default()).await?;
     let uids = pods.items.into_iter().filter_map(|p| Some(format!("{}={}", p.metadata.name?, p.metadata.uid?)));

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::alone::Alone;
 use super::bed::{AT_ONCE, Cleared};
 use super::held::{Restart, Takeover, Written};
+use super::large::Large;
 use super::plugin::Plugged;
 use super::pods::Burst;
 use super::report::Bar::{self, AtLeast, AtMost};
@@ -143,6 +144,36 @@ fn written<'a>(report: &mut Report, after: &str, runs: impl Iterator<Item = &'a 
     for row in runs.iter().flat_map(|written| &written.rows).take(5) {
         println!("    {row}");
     }
+}
+
+/// Reports a large cluster. A restart may take longer than with few pods, because the lists are longer.
+pub fn large(report: &mut Report, large: &Large) {
+    let Large { size, ours, alone, restart } = large;
+    let about = format!("{} pods at once on {} nodes", thousands(size.pods), size.nodes);
+    report.about(&about, "nodes without kubelets, measured once");
+    report.row("first create to last one annotated", &[ours.per_second()], "pods/s", Bar::None, "");
+    report.detail("  in all", &[ours.took.as_secs_f64()], "s", "");
+    let share = 100.0 * ours.written_per_second() / alone.per_second;
+    report.row("  of what the API server takes of the same writes alone", &[share], "%", Bar::None, "");
+    report.detail("  which is (POST pod, POST IP, PATCH pod)", &[alone.per_second], "pods/s", "");
+    report.detail("POST returned to annotated, p50 / p99", &ours.latencies.half_and_most(), "ms", "");
+    report.row("the controller's CPU for each pod", &[millis(ours.cpu_per_pod())], "ms", AtMost(&[1.0]), "");
+    for (what, programs) in [
+        ("API server and etcd", &["kube-apiserver", "etcd"] as &[&str]),
+        ("northd", &["northd"]),
+        ("the databases of OVN", &["ovsdb-server"]),
+        ("the ovn-controllers of two nodes", &["ovn-controller"]),
+    ] {
+        let used = ours.used.by(programs);
+        report.row(&format!("  {what}"), &[millis(used) / count_of(size.pods)], "ms", Bar::None, "");
+    }
+    report.row("northbound transactions for 1,000 pods", &[ours.transactions_per_1000()], "", AtMost(&[100.0]), "");
+    report.row("the leader's memory at the end", &[ours.leader.now], "MiB", Bar::None, "");
+    report.detail("  at most / its own data alone", &[ours.leader.most, ours.leader.data], "MiB", "");
+    report.row("restarted: its start to the next pod served", &[restart.served.as_secs_f64()], "s", large.bar(), "");
+    written(report, "restarted: ", std::iter::once(&restart.written), AtMost(&[0.0]), "");
+    report.text("every pod has its port, addresses of its own and its IP object", "yes", "");
+    report.processes("CPU", &ours.used.cpu, size.pods);
 }
 
 /// Reports the plugin.

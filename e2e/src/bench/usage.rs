@@ -49,6 +49,14 @@ pub struct Used {
     pub commit: Duration,
 }
 
+impl Used {
+    /// Returns the CPU time of all processes whose name contains one of these words.
+    pub fn by(&self, words: &[&str]) -> Duration {
+        let named = |name: &str| words.iter().any(|word| name.contains(word));
+        self.cpu.iter().filter(|(name, _)| named(name)).map(|(_, time)| *time).sum()
+    }
+}
+
 impl Usage {
     /// Reads the current values. Fails without a leader.
     pub async fn now() -> Result<Self> {

@@ -42,7 +42,7 @@ async fn started(pod: &e2e::cluster::Pod, back: Timestamp) -> Result<Duration> {
 async fn away(cluster: &Cluster, scene: &Scene, name: &str, part: Part) -> Result<()> {
     scene.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await?;
     scene.namespace(name, &[]).await?;
-    let bed = Bed::new(cluster, name, name).await?;
+    let bed = Bed::new(cluster, name, [name.to_owned()]).await?;
     let far = scene.pod("default", &format!("{name}-far")).on("n2").ready().await?;
     let ip = far.ip4()?;
     let prefix = format!("{name}-late-");

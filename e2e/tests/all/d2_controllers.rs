@@ -19,7 +19,7 @@ const TAKEN_OVER: Duration = Duration::from_secs(20);
 async fn bed(cluster: &Cluster, scene: &Scene, name: &str) -> Result<Bed> {
     scene.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})).await?;
     scene.namespace(name, &[]).await?;
-    Bed::new(cluster, name, name).await
+    Bed::new(cluster, name, [name.to_owned()]).await
 }
 
 #[tokio::test]

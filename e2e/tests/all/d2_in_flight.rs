@@ -56,7 +56,7 @@ async fn d2_what_a_paused_leader_has_in_flight_is_refused() -> Result<()> {
     let scene = cluster.scene(NAME).await?;
     scene.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NAME}})).await?;
     scene.namespace(NAME, &[]).await?;
-    let bed = Bed::new(&cluster, NAME, NAME).await?;
+    let bed = Bed::new(&cluster, NAME, [NAME.to_owned()]).await?;
     ledger::agree(&cluster).await.context("before")?;
     let old = Part::leader().await?;
     let Part::Controller(replica) = old else { bail!("{old:?} leads") };

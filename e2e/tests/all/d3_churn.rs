@@ -77,7 +77,7 @@ async fn d3_churn_under_random_kills_leaves_records_that_agree() -> Result<()> {
     scene.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NAME}})).await?;
     scene.namespace(NAME, &[]).await?;
     scene.namespace(ON_NODES, &[]).await?;
-    let bed = Bed::new(&cluster, NAME, NAME).await?;
+    let bed = Bed::new(&cluster, NAME, [NAME.to_owned()]).await?;
     let [api, others] = [ON_NODES, NAME].map(|namespace| Api::<Pod>::namespaced(cluster.client(), namespace));
     let real = Seen::follow(api.clone(), |pod| is_ready(pod).is_ok()).await?;
     let nodes = cluster.nodes();
