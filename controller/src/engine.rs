@@ -253,7 +253,8 @@ impl Engine {
         self.ipam.usage(subnet)
     }
 
-    /// The usage of a subnet as counts and ranges. Takes time proportional to the number of assigned addresses.
+    /// The usage of a subnet as counts and ranges. The time grows with the number of ranges, not of
+    /// addresses.
     pub fn usage(&self, subnet: &str) -> Option<(ipam::Usage, ipam::Ranges)> {
         Some((self.ipam.usage(subnet)?, self.ipam.ranges(subnet)?))
     }

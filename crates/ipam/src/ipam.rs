@@ -181,7 +181,8 @@ impl Ipam {
         Some(Usage { v4: counts(Family::V4), v6: counts(Family::V6) })
     }
 
-    /// The addresses of `subnet` with its pools that are in use and free. Time and memory grow with the number in use.
+    /// The addresses of `subnet` with its pools that are in use and free. Time and memory grow with the
+    /// number of runs, not of addresses.
     pub fn ranges(&self, subnet: &str) -> Option<Ranges> {
         let entry = self.subnets.get(subnet)?;
         let ranges = |family| entry.space(family).map(Space::ranges).unwrap_or_default();

@@ -1,5 +1,7 @@
 //! Sets of numbers as sorted, disjoint runs.
 
+use std::collections::BTreeMap;
+
 /// A set of numbers, stored as runs that include both ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Runs(Vec<(u128, u128)>);
@@ -66,9 +68,49 @@ impl Runs {
     }
 }
 
+/// A set of numbers that changes one by one. It is stored as runs that include both ends and do not touch.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Growing(BTreeMap<u128, u128>);
+
+impl Growing {
+    /// Adds a number that is not in the set.
+    pub(crate) fn insert(&mut self, number: u128) {
+        let before = self.0.range(..number).next_back().map(|(start, end)| (*start, *end));
+        let start = before.filter(|(_, end)| end.checked_add(1) == Some(number)).map_or(number, |(start, _)| start);
+        let end = number.checked_add(1).and_then(|next| self.0.remove(&next)).unwrap_or(number);
+        self.0.insert(start, end);
+    }
+
+    /// Removes a number of the set.
+    pub(crate) fn remove(&mut self, number: u128) {
+        let Some((&start, &end)) = self.0.range(..=number).next_back().filter(|(_, end)| number <= **end) else {
+            return;
+        };
+        if start < number {
+            self.0.insert(start, number - 1);
+        } else {
+            self.0.remove(&start);
+        }
+        if number < end {
+            self.0.insert(number + 1, end);
+        }
+    }
+
+    /// The part of the set inside `runs`. The time grows with the number of runs, not of numbers.
+    pub(crate) fn within(&self, runs: &Runs) -> Runs {
+        let mut inside = Vec::new();
+        for (start, end) in runs.iter() {
+            let before = self.0.range(..start).next_back().filter(|(_, last)| **last >= start);
+            let those = before.into_iter().chain(self.0.range(start..=end));
+            inside.extend(those.map(|(first, last)| (start.max(*first), end.min(*last))));
+        }
+        Runs(inside)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Runs;
+    use super::{Growing, Runs};
 
     #[test]
     fn runs_are_merged_and_asked() {
@@ -91,5 +133,29 @@ mod tests {
         assert_eq!(left(&[(3, 7)], &[(4, 6)]), [(3, 3), (7, 7)]);
         assert_eq!(left(&[(1, 3), (5, 7), (9, 9)], &[(3, 5), (7, 20)]), [(1, 2), (6, 6)]);
         assert_eq!(left(&[(0, u128::MAX)], &[(0, 0), (u128::MAX, u128::MAX)]), [(1, u128::MAX - 1)]);
+    }
+
+    #[test]
+    fn a_set_that_changes_has_the_runs_of_its_numbers() {
+        let mut random = 7_u64;
+        let mut next = |below: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            u128::from((random >> 33) % below)
+        };
+        let (mut set, mut numbers) = (Growing::default(), std::collections::BTreeSet::new());
+        for step in 0..20_000 {
+            // The last number of all is one of the borders.
+            let number = if next(20) == 0 { u128::MAX - next(2) } else { next(60) };
+            if numbers.remove(&number) {
+                set.remove(number);
+            } else {
+                numbers.insert(number);
+                set.insert(number);
+            }
+            let (start, whole) = (next(60), next(2) == 0);
+            let inside = if whole { (0, u128::MAX) } else { (start, start + next(20)) };
+            let expected = numbers.range(inside.0..=inside.1).map(|number| (*number, *number)).collect();
+            assert_eq!(set.within(&Runs::new(vec![inside])), Runs::new(expected), "step {step}");
+        }
     }
 }

@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use api::{Cidr, Family, IpRange};
 
-use crate::{Counts, FamilyRanges, Network, ranges::Runs, region::Region};
+use crate::{
+    Counts, FamilyRanges, Network,
+    ranges::{Growing, Runs},
+    region::Region,
+};
 
 /// The ranges of each pool of a subnet, by the name of the pool.
 pub(crate) type Pools = BTreeMap<Arc<str>, Vec<IpRange>>;
@@ -20,6 +24,8 @@ pub(crate) struct Space {
     /// `kept` and the excluded addresses. They are never chosen.
     reserved: Runs,
     used: BTreeMap<u128, Arc<str>>,
+    /// The same addresses as runs.
+    used_runs: Growing,
     /// The addresses outside of all pools.
     common: Region,
     /// The pools with addresses in this space, sorted by name.
@@ -49,6 +55,7 @@ impl Space {
             kept: Runs::default(),
             reserved: Runs::default(),
             used: BTreeMap::new(),
+            used_runs: Growing::default(),
             common: Region::default(),
             pools: Vec::new(),
             owners: BTreeMap::new(),
@@ -177,7 +184,9 @@ impl Space {
 
     pub(crate) fn take(&mut self, address: IpAddr, holder: Arc<str>) {
         let address = bits(address);
-        self.used.insert(address, holder);
+        if self.used.insert(address, holder).is_none() {
+            self.used_runs.insert(address);
+        }
         let pool = self.owner(address).and_then(|at| self.pools.get_mut(at));
         let region = match pool {
             None => &mut self.common,
@@ -194,6 +203,7 @@ impl Space {
         if self.used.remove(&address).is_none() {
             return;
         }
+        self.used_runs.remove(address);
         self.releases += 1;
         let pool = self.owner(address).and_then(|at| self.pools.get_mut(at));
         let region = match pool {
@@ -215,7 +225,7 @@ impl Space {
 
     /// The ranges of the whole space with its pools.
     pub(crate) fn ranges(&self) -> FamilyRanges {
-        let using = self.using(&self.whole());
+        let using = self.used_runs.within(&self.whole());
         self.family_ranges(&using, &self.whole().without(&self.reserved))
     }
 
@@ -227,7 +237,7 @@ impl Space {
 
     /// The ranges of one pool.
     pub(crate) fn pool_ranges(&self, pool: &str) -> FamilyRanges {
-        let ranges = |pool: &Pool| self.family_ranges(&self.using(&pool.runs), pool.region.open());
+        let ranges = |pool: &Pool| self.family_ranges(&self.used_runs.within(&pool.runs), pool.region.open());
         self.pool(pool).and_then(|at| self.pools.get(at)).map(ranges).unwrap_or_default()
     }
 
@@ -238,12 +248,6 @@ impl Space {
             ends.filter_map(|(start, end)| IpRange::new(start, end).ok()).collect()
         };
         FamilyRanges { using: ranges(using), free: ranges(&open.without(using)) }
-    }
-
-    /// The held addresses in `runs`.
-    fn using(&self, runs: &Runs) -> Runs {
-        let held = runs.iter().flat_map(|(start, end)| self.used.range(start..=end));
-        Runs::new(held.map(|(address, _)| (*address, *address)).collect())
     }
 
     fn whole(&self) -> Runs {
