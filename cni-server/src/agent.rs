@@ -37,8 +37,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .with_context(|| format!("listen on {}", args.endpoint()))?;
     tokio::spawn(endpoint.serve());
 
-    let cluster = Cluster::watch(&client, &args.node_name);
     let ovs = Ovs::connect(&args.ovs_socket);
+    let cluster = Cluster::watch(&client, &args.node_name, ovs.clone());
     let links = Links::here().context("open a netlink socket")?;
     let own = own_networks::watch(links.clone()).context("listen to netlink")?;
     let served = node_net::serve(cluster.subnets.clone(), own);
@@ -101,6 +101,9 @@ async fn serve(args: &Args, agent: Agent, links: &Links, cluster: &Cluster) -> a
     Ok(())
 }
 
+/// Why a node is not ready without its Open vSwitch.
+const NO_OVS: &str = "Open vSwitch is away";
+
 /// The state of each owner's part: ready, or why not.
 struct Owners {
     node_port: watch::Receiver<Result<(), String>>,
@@ -117,11 +120,16 @@ async fn ready(
     mut owners: Owners,
     readiness: &Readiness,
 ) -> std::convert::Infallible {
-    cluster.synced(|kind| readiness.not_ready(format!("waiting for the API server to list {kind}"))).await;
     let mut connected = ovs.connected();
+    if !*connected.borrow() {
+        readiness.not_ready(NO_OVS.to_owned());
+        // The sender lives as long as the process.
+        let _ = connected.wait_for(|connected| *connected).await;
+    }
+    cluster.synced(|kind| readiness.not_ready(format!("waiting for the API server to list {kind}"))).await;
     let mut install = args.install();
     loop {
-        let now = if *connected.borrow_and_update() { Ok(()) } else { Err("Open vSwitch is away".to_owned()) }
+        let now = if *connected.borrow_and_update() { Ok(()) } else { Err(NO_OVS.to_owned()) }
             .and(owners.node_port.borrow_and_update().clone())
             .and(owners.rules.borrow_and_update().clone());
         let rivals = owners.rivals.borrow_and_update().clone();

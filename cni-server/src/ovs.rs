@@ -199,6 +199,30 @@ impl Ovs {
         Ok(written)
     }
 
+    /// Waits for a live session, so that the node's `external_ids` are known.
+    pub async fn settings_known(&self) {
+        self.client.synced().await;
+    }
+
+    /// Returns a value of the node's `external_ids`.
+    pub fn external_id(&self, key: &str) -> Option<String> {
+        self.read(|replica| Settings::find(replica)?.external_id(key).map(str::to_owned))
+    }
+
+    /// Sets or removes a key of the node's `external_ids`, if it differs.
+    pub async fn record(&self, key: &str, value: Option<&str>) -> Result<(), OvsError> {
+        let op = self.read(|replica| {
+            let settings = Settings::find(replica)?;
+            let (table, row) = (local::OPEN_VSWITCH, settings.id);
+            match (settings.external_id(key), value) {
+                (known, wanted) if known == wanted => None,
+                (_, Some(value)) => Some(local::set_external_ids(table, row, [(key, value)])),
+                (_, None) => Some(local::remove_external_ids(table, row, [key])),
+            }
+        });
+        self.transact("Open_vSwitch external_ids", op.into_iter().collect()).await
+    }
+
     async fn transact(&self, what: &str, ops: Vec<Op>) -> Result<(), OvsError> {
         if ops.is_empty() {
             return Ok(());

@@ -9,6 +9,7 @@
 //! map, so nothing that is gone stays. An object that is not readable does not affect other objects.
 
 pub mod in_force;
+mod kept;
 mod lease;
 mod subnets;
 
@@ -25,6 +26,8 @@ use tokio::sync::watch;
 
 pub use kit::kubernetes::Seen;
 pub use lease::Lease;
+
+use crate::ovs::Ovs;
 
 /// A pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +80,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts the watches for the node with this name.
-    pub fn watch(client: &Client, node: &str) -> Self {
+    /// Starts the watches for the node with this name. Subnets that were deleted by force are recorded in Open vSwitch.
+    pub fn watch(client: &Client, node: &str, ovs: Ovs) -> Self {
         let pods = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
         let own = watcher::Config::default().fields(&format!("metadata.name={node}"));
         let leases = watcher::Config::default().labels(&format!("{NODE_NAME_LABEL}={}", api::label_value(node)));
@@ -93,7 +96,7 @@ impl Cluster {
             leases: keep("ips", Api::all(client.clone()), leases, |ip: DeserializeGuard<Ip>| {
                 Some((ip.name_any(), Lease::read(&ip)))
             }),
-            subnets: subnets::keep(client.clone()),
+            subnets: subnets::keep(client.clone(), ovs),
         }
     }
 

@@ -5,7 +5,7 @@
 //! removed by hand, and pods still have its addresses. It stays in force until it has a status of its own again, or until
 //! no IP object names it any more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use api::{EffectiveSubnet, FieldError};
 
@@ -35,6 +35,12 @@ struct Kept {
 }
 
 impl InForce {
+    /// Takes subnets whose objects were deleted by force, as an earlier process has recorded them.
+    pub fn restore(&mut self, subnets: Vec<EffectiveSubnet>) {
+        let kept = |subnet: EffectiveSubnet| (subnet.name.clone(), Kept { uid: String::new(), subnet, vanished: true });
+        self.0.extend(subnets.into_iter().map(kept));
+    }
+
     /// Takes an object that exists. Returns whether something else is in force now.
     pub fn applied(&mut self, name: &str, object: Object) -> bool {
         let kept = self.0.get_mut(name);
@@ -77,8 +83,9 @@ impl InForce {
     }
 
     /// The subnets whose objects were deleted by force.
-    pub fn vanished(&self) -> BTreeSet<&str> {
-        self.0.iter().filter(|(_, kept)| kept.vanished).map(|(name, _)| name.as_str()).collect()
+    pub fn vanished(&self) -> BTreeMap<String, EffectiveSubnet> {
+        let vanished = self.0.iter().filter(|(_, kept)| kept.vanished);
+        vanished.map(|(name, kept)| (name.clone(), kept.subnet.clone())).collect()
     }
 
     /// All subnets in force, by name.
@@ -163,11 +170,25 @@ mod tests {
         assert_eq!(after(|state| assert!(state.deleted("net", nothing("a")))), "", "its end was seen only now");
         let gone = |state: &mut InForce| {
             state.listed(BTreeMap::new());
-            assert_eq!(state.vanished(), ["net"].into());
+            assert_eq!(state.vanished().keys().collect::<Vec<_>>(), ["net"]);
             assert!(state.unused("net"));
         };
         assert_eq!(after(gone), "");
         assert_eq!(after(|state| assert!(!state.unused("net"))), "net 10.1.0.0/24", "its object is there");
+    }
+
+    #[test]
+    fn what_an_earlier_process_recorded_stays_until_an_object_says_what_is_in_force() {
+        let restored = |step: fn(&mut InForce)| {
+            let mut state = InForce::default();
+            state.restore(vec![subnet("10.1.0.0/24")]);
+            step(&mut state);
+            shown(&state)
+        };
+        assert_eq!(restored(|state| assert!(!state.listed(BTreeMap::new()))), "net 10.1.0.0/24?");
+        assert_eq!(restored(|state| assert!(!state.applied("net", nothing("b")))), "net 10.1.0.0/24?");
+        assert_eq!(restored(|state| assert!(!state.applied("net", in_force("b")))), "net 10.1.0.0/24");
+        assert_eq!(restored(|state| assert!(state.unused("net"))), "");
     }
 
     #[test]

@@ -14,15 +14,19 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::in_force::{InForce, Object};
-use super::{Seen, publish};
+use super::{Seen, kept, publish};
+use crate::ovs::Ovs;
 
 /// Starts the watch. Readers are woken when something else is in force, and by no other change of a Subnet.
-pub(super) fn keep(client: Client) -> watch::Receiver<Seen<EffectiveSubnet>> {
+pub(super) fn keep(client: Client, ovs: Ovs) -> watch::Receiver<Seen<EffectiveSubnet>> {
     let (sender, receiver) = watch::channel(Seen::default());
     tokio::spawn(async move {
         let api = Api::<DeserializeGuard<SubnetView>>::all(client.clone());
         let mut events = pin!(watcher(api, watcher::Config::default()).backoff(kit::kubernetes::pause()));
         let (mut state, mut listed) = (InForce::default(), BTreeMap::new());
+        state.restore(kept::read(&ovs).await);
+        let (record, recorded) = watch::channel(state.vanished());
+        tokio::spawn(kept::write(ovs, recorded));
         let mut unused = Unused { client, tasks: JoinSet::new(), running: BTreeMap::new() };
         loop {
             let (mut changed, mut synced) = (false, false);
@@ -46,7 +50,9 @@ pub(super) fn keep(client: Client) -> watch::Receiver<Seen<EffectiveSubnet>> {
                     changed = state.unused(&subnet);
                 }
             }
-            unused.watch(&state.vanished());
+            let vanished = state.vanished();
+            unused.watch(&vanished.keys().map(String::as_str).collect());
+            publish(&record, vanished);
             if changed || synced {
                 let now = Seen { synced: synced || sender.borrow().synced, objects: state.subnets() };
                 publish(&sender, now);

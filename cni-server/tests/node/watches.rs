@@ -58,10 +58,10 @@ fn what_users_write_does_not_matter() {
         let pod = json!({ "metadata": { "namespace": "ns", "uid": "uid-5", "annotations": forged }, "spec": { "nodeName": "n1" } });
         server.put("pods", "pod-5", pod);
         server.put("subnets", "ovn-default", subnet("a", "10.16.0.0/16", false, 0));
-        let mut cluster = Cluster::watch(&client, "n1");
+        let mut scene = Scene::new([]);
+        let mut cluster = Cluster::watch(&client, "n1", scene.attacher.ovs.clone());
         cluster.synced(|_| {}).await;
 
-        let mut scene = Scene::new([]);
         scene.attacher.pods = cluster.pods.clone();
         scene.attacher.leases = cluster.leases.clone();
         scene.attacher.subnets = cluster.subnets.clone();
@@ -92,7 +92,9 @@ fn a_subnet_deleted_by_force_is_kept_as_long_as_an_ip_object_names_it() {
         let mut other = ip("uid-9", "10.16.0.9", "a");
         other["metadata"]["labels"][NODE_NAME_LABEL] = "n2".into();
         server.put("ips", "pod-9.ns", other);
-        let mut subnets = Cluster::watch(&client, "n1").subnets;
+        let scene = Scene::new([]);
+        let ovs = scene.attacher.ovs.clone();
+        let mut subnets = Cluster::watch(&client, "n1", ovs.clone()).subnets;
         until(&mut subnets, &["a", "b", "c"]).await;
 
         // A changed count wakes no receiver; a later change does.
@@ -106,6 +108,15 @@ fn a_subnet_deleted_by_force_is_kept_as_long_as_an_ip_object_names_it() {
         server.delete("subnets", "a");
         server.delete("subnets", "b");
         until(&mut subnets, &["a"]).await;
+
+        // An agent that starts now knows it, too.
+        let mut changed = ovs.changed();
+        let recorded = || ovs.external_id("kube-ovn-kept-subnets").is_some_and(|text| !text.contains(r#""b""#));
+        while !recorded() {
+            changed.changed().await.unwrap();
+        }
+        until(&mut Cluster::watch(&client, "n1", ovs.clone()).subnets, &["a"]).await;
+
         server.put("subnets", "a", subnet("new", "10.17.0.0/16", false, 0));
         server.put("subnets", "d", subnet("d", "10.18.0.0/16", true, 0));
         until(&mut subnets, &["a", "d"]).await;
@@ -114,6 +125,9 @@ fn a_subnet_deleted_by_force_is_kept_as_long_as_an_ip_object_names_it() {
         assert_eq!(cidrs(&subnets), "10.16.0.0/16");
         server.delete("ips", "pod-9.ns");
         until(&mut subnets, &["d"]).await;
+        while ovs.external_id("kube-ovn-kept-subnets").is_some() {
+            changed.changed().await.unwrap();
+        }
         server.put("subnets", "a", subnet("new", "10.17.0.0/16", true, 0));
         until(&mut subnets, &["a", "d"]).await;
         assert_eq!(cidrs(&subnets), "10.17.0.0/16");
@@ -136,7 +150,8 @@ fn an_object_that_is_not_readable_does_not_affect_others() {
         let mut elsewhere = ip("uid-b", "10.16.0.7", "a");
         elsewhere["metadata"]["labels"][NODE_NAME_LABEL] = "n2".into();
         server.put("ips", "b.ns", elsewhere);
-        let mut cluster = Cluster::watch(&client, "n1");
+        let scene = Scene::new([]);
+        let mut cluster = Cluster::watch(&client, "n1", scene.attacher.ovs.clone());
         until(&mut cluster.subnets, &["a"]).await;
         until(&mut cluster.leases, &["a.ns", "odd.ns"]).await;
         let leases = cluster.leases.borrow();

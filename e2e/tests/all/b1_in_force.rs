@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use api::Subnet;
 use e2e::cluster::{Place, subnet_ready};
+use e2e::part::Part;
 use e2e::{Cluster, process};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
@@ -113,6 +114,13 @@ async fn b1_a_subnet_that_is_deleted_by_force_stays_until_its_last_pod_is_gone()
     cluster.until_gone(subnets.clone(), "b1-force").await?;
     node.ping(&pod.ip4()?).await?;
     ensure!(routes(&node).await?.contains("10.57.0.0/24"));
+
+    // A restarted agent knows it, too, and repairs what belongs to it.
+    let place = cluster.nodes().into_iter().find(|place| place.name() == "n2").context("no node n2")?;
+    Part::Agent(place).revive().await?;
+    node.run("ip", &["route", "del", "10.57.0.0/24"]).await?;
+    has_route(&node, "10.57.0.0/24", true).await?;
+    node.ping(&pod.ip4()?).await?;
 
     // Create it again with another network.
     let spec = json!({"cidrBlock": "10.58.0.0/24", "namespaces": ["b1-force"]});

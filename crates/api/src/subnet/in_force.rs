@@ -86,6 +86,37 @@ impl InForce {
             mtu: subnet.mtu.unwrap_or_default(),
         }
     }
+
+    /// Its values, for the subnet with this name. An error names the field that is not readable.
+    pub fn effective(&self, name: &str) -> Result<EffectiveSubnet, FieldError> {
+        let error = |why: &dyn std::fmt::Display| {
+            FieldError::new(super::Subnet::object_of(name), "status.inForce.networks", why)
+        };
+        let join = |text: fn(&InForceNetwork) -> &str| self.networks.iter().map(text).collect::<Vec<_>>().join(",");
+        let cidrs: Cidrs = join(|network| &network.cidr).parse().map_err(|e| error(&e))?;
+        let gateway: Addresses = join(|network| &network.gateway).parse().map_err(|e| error(&e))?;
+        if !cidrs.families().eq(gateway.families()) {
+            return Err(error(&"a network has no gateway of its family"));
+        }
+        let mtu = Some(self.mtu).filter(|mtu| *mtu != 0);
+        Ok(EffectiveSubnet { name: name.to_owned(), cidrs, gateway, nat_outgoing: self.nat_outgoing, mtu })
+    }
+}
+
+impl From<&EffectiveSubnet> for InForce {
+    /// The generation is not known.
+    fn from(subnet: &EffectiveSubnet) -> Self {
+        let network = |(family, cidr): (Family, &Cidr)| InForceNetwork {
+            cidr: cidr.to_string(),
+            gateway: subnet.gateway.get(family).map(ToString::to_string).unwrap_or_default(),
+        };
+        Self {
+            generation: 0,
+            networks: subnet.cidrs.each().map(network).collect(),
+            nat_outgoing: subnet.nat_outgoing,
+            mtu: subnet.mtu.unwrap_or_default(),
+        }
+    }
 }
 
 impl SubnetStatus {
@@ -103,24 +134,7 @@ impl SubnetView {
 
     /// What is in force; `None` before the controller has accepted anything of it, and after its end.
     pub fn in_force(&self) -> Result<Option<EffectiveSubnet>, FieldError> {
-        let Some(in_force) = &self.status.in_force else { return Ok(None) };
-        let error = |why: &dyn std::fmt::Display| {
-            FieldError::new(super::Subnet::object_of(self.name()), "status.inForce.networks", why)
-        };
-        let join = |text: fn(&InForceNetwork) -> &str| in_force.networks.iter().map(text).collect::<Vec<_>>().join(",");
-        let cidrs: Cidrs = join(|network| &network.cidr).parse().map_err(|e| error(&e))?;
-        let gateway: Addresses = join(|network| &network.gateway).parse().map_err(|e| error(&e))?;
-        if !cidrs.families().eq(gateway.families()) {
-            return Err(error(&"a network has no gateway of its family"));
-        }
-        let mtu = Some(in_force.mtu).filter(|mtu| *mtu != 0);
-        Ok(Some(EffectiveSubnet {
-            name: self.name().to_owned(),
-            cidrs,
-            gateway,
-            nat_outgoing: in_force.nat_outgoing,
-            mtu,
-        }))
+        self.status.in_force.as_ref().map(|in_force| in_force.effective(self.name())).transpose()
     }
 }
 
@@ -146,6 +160,7 @@ mod tests {
         let effective = view(&json!({ "inForce": InForce::new(&def, 3) })).unwrap().unwrap();
         assert_eq!((effective.cidrs, effective.gateway), (def.cidrs, def.gateway));
         assert_eq!((effective.nat_outgoing, effective.mtu), (true, Some(1300)));
+        assert_eq!(InForce::from(&effective).effective("net").unwrap(), effective);
     }
 
     #[test]
