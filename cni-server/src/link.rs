@@ -18,7 +18,8 @@ use tokio::sync::Mutex;
 use crate::netns::Netns;
 use crate::sysctl;
 
-pub use address::Assigned;
+pub(crate) use address::is_link_local;
+pub use address::{Assigned, Standing};
 pub use events::{Event, events, skip_arrived};
 pub use route::Route;
 pub(crate) use route::is_default;
@@ -71,6 +72,8 @@ pub struct Link {
     pub mac: Vec<u8>,
     /// Whether the link is one end of a veth pair.
     pub veth: bool,
+    /// Whether it is the loopback device.
+    pub loopback: bool,
 }
 
 impl Link {
@@ -82,6 +85,7 @@ impl Link {
             mtu: 0,
             mac: Vec::new(),
             veth: false,
+            loopback: message.header.flags.contains(LinkFlags::Loopback),
         };
         for attribute in &message.attributes {
             match attribute {

@@ -122,6 +122,7 @@ fn is_special(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::link::Standing;
 
     fn shown(links: &[&str], addresses: &[(u32, &str, &str)], hops: &[(u32, &str)]) -> String {
         let link = |(index, name): (usize, &&str)| Link {
@@ -131,12 +132,14 @@ mod tests {
             mtu: 1500,
             mac: vec![],
             veth: false,
+            loopback: false,
         };
         let links: Vec<_> = links.iter().enumerate().map(link).collect();
         let assigned = |(link, own, network): &(u32, &str, &str)| Assigned {
             link: *link,
             own: own.parse().unwrap(),
             network: network.parse().unwrap(),
+            standing: Standing::Primary,
         };
         let addresses: Vec<_> = addresses.iter().map(assigned).collect();
         let hops: Vec<_> = hops.iter().map(|(link, hop)| (*link, hop.parse().unwrap())).collect();

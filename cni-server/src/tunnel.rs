@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::link::{Link, LinkError, Links};
+use crate::link::{Assigned, Link, LinkError, Links, Standing, is_link_local};
 
 /// The minimum MTU of a pod in bytes: every IPv4 host supports it (RFC 791). The minimum of the chart's `tunnel.mtu`.
 pub const LEAST: u32 = 576;
@@ -121,6 +121,14 @@ pub enum TunnelError {
         /// The matching interfaces.
         found: String,
     },
+    /// The address is on the loopback interface, and there is no default route.
+    #[error(
+        "the node's address {address} is on the loopback interface, and no default route says by which one packets leave"
+    )]
+    NoWayOut {
+        /// The node's address.
+        address: IpAddr,
+    },
     /// The MTU is too large, so packets between nodes would be lost.
     #[error(
         "--mtu {mtu}: {kind} over interface {iface}, whose MTU is {iface_mtu}, leaves {most} at most; give a smaller one, or 0 for \
@@ -195,6 +203,9 @@ impl std::fmt::Display for Names {
 
 /// Finds the local tunnel endpoint: on the first matching interface with an address or, without names, on the interface
 /// with one of the node's addresses. Fails if the MTU is not acceptable.
+///
+/// Of several addresses of the interface, the node's own comes first. Otherwise it is the first primary one, as the kernel
+/// lists them, so that it does not follow an address that moves from node to node, such as that of keepalived.
 pub async fn find(
     links: &Links,
     names: &Names,
@@ -202,27 +213,51 @@ pub async fn find(
     kind: NetworkType,
     wanted: Wanted,
 ) -> Result<Tunnel, TunnelError> {
-    let all = links.all().await?;
+    let (all, assigned) = (links.all().await?, links.assigned().await?);
+    let (link, address) = choose(&all, &assigned, names, node)?;
+    if !link.loopback {
+        return through(link, address, kind, wanted);
+    }
+    // A node that announces its address by BGP has it on `lo`, and packets leave by another interface.
+    let hops = links.default_next_hops().await?;
+    let out = all.iter().filter(|link| hops.iter().any(|(index, _)| *index == link.index));
+    let out = out.min_by_key(|link| link.mtu).ok_or(TunnelError::NoWayOut { address })?;
+    through(out, address, kind, wanted)
+}
+
+fn choose<'a>(
+    all: &'a [Link],
+    assigned: &[Assigned],
+    names: &Names,
+    node: &[IpAddr],
+) -> Result<(&'a Link, IpAddr), TunnelError> {
     if names.is_empty() {
-        for link in &all {
-            let addresses = links.addresses(link).await?;
-            if let Some(net) = addresses.iter().find(|net| node.contains(&net.addr())) {
-                return through(link, net.addr(), kind, wanted);
-            }
-        }
-        let node = node.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        return Err(TunnelError::NotOfNode { node, there: listed(&all) });
+        let place = |own: &IpAddr| assigned.iter().find(|address| address.own == *own);
+        let found = node
+            .iter()
+            .filter_map(place)
+            .find_map(|address| Some((all.iter().find(|link| link.index == address.link)?, address.own)));
+        let node = || node.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return found.ok_or_else(|| TunnelError::NotOfNode { node: node(), there: listed(all) });
     }
-    for link in names.pick(&all) {
-        // Addresses are sorted, so IPv4 comes first.
-        if let Some(net) = links.addresses(link).await?.first() {
-            return through(link, net.addr(), kind, wanted);
+    for link in names.pick(all) {
+        let usable = assigned.iter().filter(|address| {
+            address.link == link.index && address.standing < Standing::Passing && !is_link_local(address.own)
+        });
+        // Of equal ones, the first one is taken.
+        let rank = |address: &&Assigned| {
+            let foreign = !node.contains(&address.own);
+            let alone = address.network.prefix_len() == address.network.max_prefix_len();
+            (foreign, address.standing, address.own.is_ipv6(), alone)
+        };
+        if let Some(address) = usable.min_by_key(rank) {
+            return Ok((link, address.own));
         }
     }
-    let found: Vec<&str> = names.pick(&all).map(|link| link.name.as_str()).collect();
+    let found: Vec<&str> = names.pick(all).map(|link| link.name.as_str()).collect();
     let names = names.to_string();
     Err(match found.as_slice() {
-        [] => TunnelError::Unknown { names, there: listed(&all) },
+        [] => TunnelError::Unknown { names, there: listed(all) },
         found => TunnelError::NoAddress { names, found: found.join(", ") },
     })
 }
@@ -256,10 +291,65 @@ fn listed(all: &[Link]) -> String {
 mod tests {
     use super::*;
 
+    fn link(index: u32, name: &str) -> Link {
+        let (name, loopback) = (name.to_owned(), name == "lo");
+        Link { index, name, up: true, mtu: 1500, mac: vec![], veth: false, loopback }
+    }
+
+    /// Returns the interface and the address that are chosen. The addresses are given as the kernel lists them.
+    fn chosen(names: &str, node: &str, assigned: &[(u32, &str, Standing)]) -> String {
+        let all = [link(1, "lo"), link(2, "eth0"), link(3, "eth1")];
+        let read = |(link, text, standing): &(u32, &str, Standing)| {
+            let network: ipnet::IpNet = text.parse().unwrap();
+            Assigned { link: *link, own: network.addr(), network: network.trunc(), standing: *standing }
+        };
+        let assigned: Vec<Assigned> = assigned.iter().map(read).collect();
+        let node: Vec<IpAddr> = node.split(',').map(|address| address.parse().unwrap()).collect();
+        match choose(&all, &assigned, &Names::parse(names.split(',')).unwrap(), &node) {
+            Ok((link, address)) => format!("{} {address}", link.name),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_tunnels_address_does_not_follow_one_that_moves() {
+        use Standing::{Passing, Primary, Secondary};
+        let node = "172.30.0.11,fd00:30::11";
+        let own = [(2, "172.30.0.11/24", Primary), (2, "fd00:30::11/64", Primary)];
+        let with = |more: &[(u32, &'static str, Standing)]| [&own, more].concat();
+        // The node's own address wins, whatever else its interface has.
+        for vip in ["172.30.0.5/32", "172.30.0.5/24", "10.0.0.1/32"] {
+            let before: Vec<_> = [(2, vip, Primary)].into_iter().chain(own).collect();
+            for assigned in [with(&[(2, vip, Primary)]), with(&[(2, vip, Secondary)]), before] {
+                assert_eq!(chosen("", node, &assigned), "eth0 172.30.0.11");
+                assert_eq!(chosen("eth0", node, &assigned), "eth0 172.30.0.11");
+            }
+        }
+        // A separate interface for tunnels: the first primary address of it.
+        let tunnels = |vip: &'static str, standing| with(&[(3, "172.31.0.9/24", Primary), (3, vip, standing)]);
+        for (vip, standing) in [("172.31.0.5/32", Primary), ("172.31.0.5/24", Secondary), ("10.9.0.1/24", Primary)] {
+            assert_eq!(chosen("eth1", node, &tunnels(vip, standing)), "eth1 172.31.0.9");
+        }
+        assert_eq!(
+            chosen("eth1", node, &with(&[(3, "172.31.0.5/32", Primary), (3, "172.31.0.9/24", Primary)])),
+            "eth1 172.31.0.9"
+        );
+        // A cloud gives addresses without a network.
+        assert_eq!(chosen("eth1", node, &with(&[(3, "172.31.0.9/32", Primary)])), "eth1 172.31.0.9");
+        let six = [(3, "fe80::1/64", Primary), (3, "fd00:31::abcd/64", Passing), (3, "fd00:31::9/64", Primary)];
+        assert_eq!(chosen("eth1", node, &with(&six)), "eth1 fd00:31::9");
+        assert_eq!(chosen("eth1", node, &with(&six[..2])), "--iface eth1: eth1 has no address");
+        // The addresses of the node are tried in their order.
+        assert_eq!(chosen("", "fd00:30::11,172.30.0.11", &own), "eth0 fd00:30::11");
+        assert_eq!(chosen("", "10.255.0.1", &with(&[(1, "10.255.0.1/32", Primary)])), "lo 10.255.0.1");
+        let lost =
+            "no interface has one of the node's addresses, 10.255.0.1: name one by --iface; there are lo, eth0, eth1";
+        assert_eq!(chosen("", "10.255.0.1", &own), lost);
+    }
+
     #[test]
     fn names_are_exact_or_expressions() {
-        let link = |name: &str| Link { index: 1, name: name.to_owned(), up: true, mtu: 1500, mac: vec![], veth: false };
-        let all = ["eth10", "eth1", "bond0", "br-phy"].map(link);
+        let all = ["eth10", "eth1", "bond0", "br-phy"].map(|name| link(1, name));
         let pick = |list: &str| {
             let names = Names::parse(list.split(',')).unwrap();
             names.pick(&all).map(|link| link.name.clone()).collect::<Vec<_>>().join(" ")
@@ -280,7 +370,7 @@ mod tests {
 
     /// Returns the MTU of pods and the maximum MTU over a link with this MTU.
     fn mtu(iface_mtu: u32, outer: &str, kind: NetworkType, mtu: u32, least: u32) -> Result<(u32, u32), String> {
-        let link = Link { index: 1, name: "eth1".to_owned(), up: true, mtu: iface_mtu, mac: vec![], veth: false };
+        let link = Link { mtu: iface_mtu, ..link(1, "eth1") };
         let tunnel = through(&link, outer.parse().unwrap(), kind, Wanted { mtu, least });
         tunnel.map(|tunnel| (tunnel.mtu.pods, tunnel.mtu.most)).map_err(|error| error.to_string())
     }
@@ -316,17 +406,7 @@ mod tests {
 
     #[test]
     fn interfaces_are_named_without_those_of_pods() {
-        let links = |names: &[&str]| {
-            let link = |name: &&str| Link {
-                index: 1,
-                name: (*name).to_owned(),
-                up: true,
-                mtu: 1500,
-                mac: vec![],
-                veth: false,
-            };
-            listed(&names.iter().map(link).collect::<Vec<_>>())
-        };
+        let links = |names: &[&str]| listed(&names.iter().map(|name| link(1, name)).collect::<Vec<_>>());
         assert_eq!(links(&["lo", "eth0", "cafe01234567_h"]), "lo, eth0");
         assert_eq!(links(&["eth0"; 17]).split(", ").last(), Some("..."));
     }

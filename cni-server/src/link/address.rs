@@ -17,6 +17,20 @@ pub struct Assigned {
     pub own: IpAddr,
     /// The network that is connected through it: for a point-to-point link, that of the other end.
     pub network: IpNet,
+    /// How long and for what the address is there.
+    pub standing: Standing,
+}
+
+/// Whether others can rely on an address, from best to worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// The first address of its network.
+    Primary,
+    /// A further IPv4 address of a network.
+    Secondary,
+    /// Not for new connections, or not for long: a temporary (RFC 8981) or deprecated (RFC 4862) IPv6 address, or one
+    /// that is not proved to be unique.
+    Passing,
 }
 
 impl Links {
@@ -70,7 +84,7 @@ impl Links {
 }
 
 /// Returns true for an address that the kernel assigns by itself.
-fn is_link_local(address: IpAddr) -> bool {
+pub(crate) fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
@@ -85,5 +99,17 @@ fn read_address(message: &AddressMessage) -> Option<Assigned> {
     }
     let address = address.or(own)?;
     let network = IpNet::new(address, message.header.prefix_len).ok()?.trunc();
-    Some(Assigned { link: message.header.index, own: own.unwrap_or(address), network })
+    let own = own.unwrap_or(address);
+    Some(Assigned { link: message.header.index, own, network, standing: standing(own, message.header.flags) })
+}
+
+fn standing(address: IpAddr, flags: AddressHeaderFlags) -> Standing {
+    let passing = AddressHeaderFlags::Deprecated | AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed;
+    match address {
+        _ if flags.intersects(passing) => Standing::Passing,
+        // The same bit says that an IPv4 address is secondary, and that an IPv6 address is temporary (if_addr.h).
+        IpAddr::V6(_) if flags.contains(AddressHeaderFlags::Secondary) => Standing::Passing,
+        IpAddr::V4(_) if flags.contains(AddressHeaderFlags::Secondary) => Standing::Secondary,
+        _ => Standing::Primary,
+    }
 }

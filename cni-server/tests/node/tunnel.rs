@@ -93,6 +93,64 @@ fn an_mtu_follows_the_interface_or_is_refused_when_it_does_not_fit_any_more() {
     });
 }
 
+/// keepalived and kube-vip add such addresses, and move them from node to node.
+#[test]
+fn an_address_that_comes_and_goes_does_not_become_the_tunnels() {
+    for (iface, vip, expected) in [
+        ("", "172.20.0.5/32", "172.31.0.1"),
+        ("eth1", "172.31.0.0/31", "172.31.0.1"),
+        ("eth2", "172.20.0.5/32", "172.32.0.9"),
+    ] {
+        in_netns(move || async move {
+            let sandbox = Sandbox::new();
+            eth1("1500");
+            run("ip", &["link", "add", "eth2", "type", "veth", "peer", "name", "far2"]);
+            run("ip", &["link", "set", "eth2", "up"]);
+            run("ip", &["address", "add", "172.32.0.9/24", "dev", "eth2"]);
+            let ovs = sandbox.ovs();
+            ovs.settings_known().await;
+            let device = if iface.is_empty() { "eth1" } else { iface };
+            run("ip", &["address", "add", vip, "dev", device]);
+            let mut state = agent(&sandbox, iface, 0);
+            state.ready.wait_for(Result::is_ok).await.unwrap();
+            assert_eq!(ovs.external_id("ovn-encap-ip").as_deref(), Some(expected), "{iface} with {vip}");
+
+            // The change of the MTU shows that the agent has looked again.
+            state.mtu.mark_unchanged();
+            run("ip", &["address", "del", vip, "dev", device]);
+            run("ip", &["address", "add", vip, "dev", device]);
+            run("ip", &["link", "set", device, "mtu", "1700"]);
+            state.mtu.wait_for(|mtu| *mtu == Some(Mtu { pods: 1600, most: 1642 })).await.unwrap();
+            state.ready.wait_for(Result::is_ok).await.unwrap();
+            assert_eq!(ovs.external_id("ovn-encap-ip").as_deref(), Some(expected), "{iface} with {vip}");
+        });
+    }
+}
+
+/// A node that announces its address by BGP has it on `lo`.
+#[test]
+fn an_address_on_the_loopback_interface_has_the_mtu_of_the_way_out() {
+    in_netns(|| async {
+        let sandbox = Sandbox::new();
+        run("ip", &["link", "set", "lo", "up"]);
+        run("ip", &["address", "add", "172.31.0.1/32", "dev", "lo"]);
+        let mut state = agent(&sandbox, "", 0);
+        let expected = "the node's address 172.31.0.1 is on the loopback interface, and no default route says by which one packets \
+            leave";
+        assert_eq!(why(&mut state).await, expected);
+        run("ip", &["link", "add", "up1", "mtu", "1500", "type", "veth", "peer", "name", "far"]);
+        run("ip", &["address", "add", "192.0.2.1/24", "dev", "up1"]);
+        run("ip", &["link", "set", "up1", "up"]);
+        run("ip", &["link", "set", "far", "up"]);
+        run("ip", &["route", "add", "default", "via", "192.0.2.254"]);
+        state.mtu.wait_for(|mtu| *mtu == Some(Mtu { pods: 1400, most: 1442 })).await.unwrap();
+        state.ready.wait_for(Result::is_ok).await.unwrap();
+        let ovs = sandbox.ovs();
+        ovs.settings_known().await;
+        assert_eq!(ovs.external_id("ovn-encap-ip").as_deref(), Some("172.31.0.1"));
+    });
+}
+
 #[test]
 fn a_subnets_mtu_that_does_not_fit_through_tunnels_is_made_smaller() {
     in_netns(|| async {
