@@ -8,6 +8,7 @@
 mod check;
 mod error;
 mod inside;
+mod label;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ use crate::netns::Netns;
 use crate::ovs::{Coming, Ovs, PodPort};
 use crate::seen::{Leases, Pod, Seen};
 use crate::tunnel::Mtu;
+
+pub use label::Label;
 
 /// What ADD, DEL and CHECK need.
 #[derive(Clone, Debug)]
@@ -80,7 +83,14 @@ impl Attacher {
         // If this fails, nothing was created: an existing link belongs to another attachment.
         let (device, ifname, mac, inner) =
             (host.clone(), attachment.ifname.clone(), net.lease.mac.bytes(), netns.clone());
-        let add = async move |links: Links| links.add_veth(&device, &inner, &ifname, mac, mtu).await;
+        let alias = Label::of(attachment).and_then(|label| label.print());
+        let add = async move |links: Links| {
+            links.add_veth(&device, &inner, &ifname, mac, mtu).await?;
+            match alias {
+                Some(alias) => links.set_alias(&device, &alias).await,
+                None => Ok(()),
+            }
+        };
         let start = std::time::Instant::now();
         let made = {
             let _turn = self.making.lock().await;
@@ -97,6 +107,23 @@ impl Attacher {
                 Err(failure)
             }
         }
+    }
+
+    /// Adds the port of a container that is attached, if Open vSwitch has lost it. Waits until the pod's addresses are
+    /// known. Returns false if there was nothing to do, or if a later container of the pod has the port.
+    pub async fn restore(&self, attachment: &Attachment) -> Result<bool, CniError> {
+        let host = host_ifname(&attachment.container_id);
+        let deadline = Instant::now() + self.patience;
+        timeout_at(deadline, self.ovs.bridge()).await.map_err(|_| error::away("bridge br-int is not there"))?;
+        let lost = !self.ovs.has_port(&host, &pod_key(attachment))
+            && self.links.find(&host).await.map_err(error::plumbing)?.is_some();
+        if !lost {
+            return Ok(false);
+        }
+        let net = self.allocation(attachment, deadline).await?;
+        self.ovs.plug(pod_port(attachment, &net, &host), self.ovs.coming()).await.map_err(error::ovs)?;
+        self.metrics.restored();
+        Ok(true)
     }
 
     /// Detaches a container. Returns false if it was not attached. Does not need the namespace.

@@ -21,6 +21,7 @@ enum Work {
     Add(oneshot::Sender<Result<Attached, CniError>>),
     Del(oneshot::Sender<Result<(), CniError>>),
     Check(Vec<IpNet>, oneshot::Sender<Result<(), CniError>>),
+    Restore(oneshot::Sender<Result<(), CniError>>),
 }
 
 /// A request for one container.
@@ -54,6 +55,13 @@ impl Request {
                     tracing::debug!(container = attachment.container_id, "del: nothing there");
                 } else {
                     done("del", result.as_ref().err());
+                }
+                let _ = answer.send(result.map(drop));
+            }
+            Work::Restore(answer) => {
+                let result = attacher.restore(&attachment).await;
+                if !matches!(result, Ok(false)) {
+                    done("restore", result.as_ref().err());
                 }
                 let _ = answer.send(result.map(drop));
             }
@@ -100,6 +108,11 @@ impl Attachments {
     /// CHECK. `promised` are the addresses that the runtime knows.
     pub async fn check(&self, attachment: Attachment, promised: Vec<IpNet>) -> Result<(), CniError> {
         self.ask(attachment, |answer| Work::Check(promised, answer)).await
+    }
+
+    /// Adds the port of a running container again, if it is lost.
+    pub async fn restore(&self, attachment: Attachment) -> Result<(), CniError> {
+        self.ask(attachment, Work::Restore).await
     }
 
     async fn ask<T>(

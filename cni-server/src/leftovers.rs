@@ -3,11 +3,15 @@
 //! A runtime can lose a DEL, for example when the node restarts. The agent removes only what is certainly dead. A port is
 //! dead if its device is gone, if both its pod (by uid) and its namespace are gone, or if its pod is gone in two
 //! comparisons with the kernel in a row: a runtime that is killed during an ADD leaves the namespace and forgets the
-//! container. A host end is dead if it has had no port for longer than an ADD can take, because an ADD creates the device
-//! before the port.
+//! container. A host end is dead if its pod is gone and it has had no port for longer than an ADD can take, because an ADD
+//! creates the device before the port.
 //!
-//! The agent checks the ports when a pod of this node is deleted. It compares everything with the kernel at intervals,
-//! because the kernel announces neither that a namespace is gone nor which pod a device belonged to.
+//! A host end without a port whose pod exists has lost it, for example with the whole database of Open vSwitch. The agent
+//! adds the port again. The host end says which container and which pod it is of ([`Label`]).
+//!
+//! The agent checks the ports when a pod of this node is deleted. It compares everything with the kernel when the session
+//! with Open vSwitch begins, and at intervals, because the kernel announces neither that a namespace is gone nor which pod
+//! a device belonged to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,6 +22,7 @@ use ovn::local::Interface;
 use ovsdb::Replica;
 use tokio::sync::watch;
 
+use crate::attach::Label;
 use crate::attachments::Attachments;
 use crate::link::{Link, LinkError, Links};
 use crate::ovs::Ovs;
@@ -130,15 +135,30 @@ pub async fn clear(
     let mut again = tokio::time::interval(pace.recheck);
     again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut podless, mut portless) = (Podless::default(), Portless::default());
+    let mut connected = ovs.connected();
     loop {
         let thorough = tokio::select! {
             _ = again.tick() => true,
+            Ok(()) = connected.changed() => *connected.borrow_and_update(),
             Ok(()) = pods.changed() => false,
         };
         let plugged = ovs.read(plugged);
         let all = if thorough { look(links).await } else { None };
         if let Some(all) = all.as_deref().filter(|_| *ovs.connected().borrow()) {
-            for link in portless.since(host_ends_without_port(ovs, all), Instant::now(), pace.grace) {
+            label(links, &plugged, all).await;
+            let (lost, dead) = sort(without_port(ovs, all), &plugged, &pods.borrow());
+            for attachment in lost {
+                tracing::warn!(
+                    container = attachment.container_id,
+                    pod = attachment.pod_name,
+                    namespace = attachment.pod_namespace,
+                    "Open vSwitch has lost the port of a running pod: adding it again"
+                );
+                let attachments = attachments.clone();
+                // A failure is logged there, and the next comparison finds the host end again.
+                tokio::spawn(async move { attachments.restore(attachment).await });
+            }
+            for link in portless.since(dead, Instant::now(), pace.grace) {
                 if let Err(error) = delete(links, &link).await {
                     tracing::warn!(link, %error, "a host end without a port was not deleted");
                 }
@@ -162,22 +182,55 @@ async fn look(links: &Links) -> Option<Vec<Link>> {
     links.all().await.inspect_err(|error| tracing::warn!(%error, "the kernel's links are not read")).ok()
 }
 
-/// Deletes host ends that have no port. Call it before the first ADD, because an ADD creates the device before the port,
-/// and with a live session.
+/// Deletes host ends that have no port and do not say whose they are: an ADD was interrupted right after it had created
+/// the device. Call it before the first ADD, and with a live session.
 pub async fn delete_orphans(ovs: &Ovs, links: &Links) -> Result<usize, LinkError> {
-    let orphans = host_ends_without_port(ovs, &links.all().await?);
+    let all = links.all().await?;
+    let orphans: Vec<&Link> =
+        without_port(ovs, &all).into_iter().filter(|link| Label::parse(&link.alias).is_none()).collect();
     for link in &orphans {
-        delete(links, link).await?;
+        delete(links, &link.name).await?;
     }
     Ok(orphans.len())
 }
 
 /// Reads the ports, after the links were read: a device exists before its port.
-fn host_ends_without_port(ovs: &Ovs, links: &[Link]) -> BTreeSet<String> {
+fn without_port<'a>(ovs: &Ovs, links: &'a [Link]) -> Vec<&'a Link> {
     let host_ends = links.iter().filter(|link| link.veth && is_host_end(&link.name));
-    ovs.read(|replica| {
-        host_ends.filter(|link| Interface::find(replica, &link.name).is_none()).map(|link| link.name.clone()).collect()
-    })
+    ovs.read(|replica| host_ends.filter(|link| Interface::find(replica, &link.name).is_none()).collect())
+}
+
+/// Sorts host ends without a port: the attachments of pods that exist and have no other port, and the names of all others.
+fn sort(host_ends: Vec<&Link>, plugged: &[Plugged], pods: &Seen<Pod>) -> (Vec<Attachment>, BTreeSet<String>) {
+    let (mut lost, mut dead) = (Vec::new(), BTreeSet::new());
+    let port = |a: &Attachment| api::pod_port(&a.pod_name, &a.pod_namespace);
+    let connected: BTreeSet<String> = plugged.iter().map(|plugged| port(&plugged.attachment)).collect();
+    for link in host_ends {
+        let label = Label::parse(&link.alias);
+        let name = label.as_ref().and_then(|label| {
+            let mut pods = pods.objects.iter();
+            let (name, _) = pods.find(|(name, pod)| pod.has_uid(&label.pod_uid) && !connected.contains(*name))?;
+            // A pod's name can contain dots, a namespace's cannot.
+            name.rsplit_once('.')
+        });
+        match (label, name) {
+            (Some(label), Some((name, namespace))) => lost.push(label.attachment(name, namespace)),
+            _ => drop(dead.insert(link.name.clone())),
+        }
+    }
+    (lost, dead)
+}
+
+/// Labels the host ends of earlier versions, which had no labels.
+async fn label(links: &Links, plugged: &[Plugged], all: &[Link]) {
+    let bare: BTreeSet<&str> =
+        all.iter().filter(|link| link.veth && link.alias.is_empty()).map(|link| link.name.as_str()).collect();
+    for port in plugged.iter().filter(|port| bare.contains(port.device.as_str())) {
+        let Some(alias) = Label::of(&port.attachment).and_then(|label| label.print()) else { continue };
+        if let Err(error) = links.set_alias(&port.device, &alias).await {
+            tracing::warn!(device = port.device, %error, "a host end was not labelled");
+        }
+    }
 }
 
 async fn delete(links: &Links, link: &str) -> Result<(), LinkError> {
@@ -245,6 +298,35 @@ mod tests {
         assert!(podless.still(&ports, &Seen::default()).is_empty(), "nothing is known of the pods yet");
         assert!(podless.still(&ports, &both).is_empty(), "it may be on its way out by itself");
         assert_eq!(podless.still(&ports, &one), ["gone".to_owned()].into());
+    }
+
+    #[test]
+    fn a_host_end_without_a_port_is_of_a_pod_or_dead() {
+        let host_end = |name: &str, alias: &str| Link {
+            index: 1,
+            name: format!("{name}_h"),
+            up: true,
+            mtu: 1400,
+            mac: vec![],
+            veth: true,
+            loopback: false,
+            alias: alias.to_owned(),
+        };
+        let all = [
+            host_end("runs", "kube-ovn runs eth0 uid-a /netns/a"),
+            host_end("gone", "kube-ovn gone eth0 uid-gone /netns/b"),
+            host_end("earlier", "kube-ovn earlier eth0 uid-c /netns/c"),
+            host_end("bare", ""),
+        ];
+        let pod = |uid: &str| Pod { uid: uid.to_owned(), config_hash: None };
+        let pods = [("a.b.ns".to_owned(), pod("uid-a")), ("c.ns".to_owned(), pod("uid-c"))];
+        let pods = Seen { synced: true, objects: pods.into() };
+        // A later container of pod c has a port.
+        let (lost, dead) = sort(all.iter().collect(), &[port("c", "/netns/d")], &pods);
+        let lost: Vec<_> =
+            lost.iter().map(|a| (&*a.container_id, &*a.pod_name, &*a.pod_namespace, a.netns.as_deref())).collect();
+        assert_eq!(lost, [("runs", "a.b", "ns", Some("/netns/a"))]);
+        assert_eq!(dead.into_iter().collect::<Vec<_>>(), ["bare_h", "earlier_h", "gone_h"]);
     }
 
     #[test]

@@ -74,6 +74,8 @@ pub struct Link {
     pub veth: bool,
     /// Whether it is the loopback device.
     pub loopback: bool,
+    /// The alias. Empty if the link has none.
+    pub alias: String,
 }
 
 impl Link {
@@ -86,12 +88,14 @@ impl Link {
             mac: Vec::new(),
             veth: false,
             loopback: message.header.flags.contains(LinkFlags::Loopback),
+            alias: String::new(),
         };
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Address(mac) => link.mac.clone_from(mac),
+                LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
                 LinkAttribute::LinkInfo(infos) => link.veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth)),
                 _ => {}
             }
@@ -205,6 +209,13 @@ impl Links {
         }
         let what = format!("set link {} up with mtu {mtu}", link.name);
         self.handle.link().set(change.up().build()).execute().await.map_err(LinkError::on(what))
+    }
+
+    /// Sets the alias of the link with this name.
+    pub async fn set_alias(&self, name: &str, alias: &str) -> Result<(), LinkError> {
+        let Some(link) = self.find(name).await? else { return Ok(()) };
+        let change = LinkMessageBuilder::<LinkUnspec>::new().index(link.index).alias(alias).build();
+        self.handle.link().set(change).execute().await.map_err(LinkError::on(format!("set the alias of {name}")))
     }
 
     /// Sets the link up.

@@ -11,6 +11,7 @@ pub struct Metrics {
     operations: HistogramVec,
     wait_address: CounterVec,
     wait_connectivity: CounterVec,
+    restored: CounterVec,
 }
 
 impl Metrics {
@@ -29,10 +30,16 @@ impl Metrics {
                 Opts::new("cni_wait_connectivity_seconds_total", "Time that ADDs waited for the port's flows."),
                 &["node_name"],
             )?,
+            restored: CounterVec::new(
+                Opts::new("cni_ports_restored_total", "Ports of running pods that Open vSwitch had lost."),
+                &["node_name"],
+            )?,
         };
+        metrics.restored.with_label_values(&[node]);
         registry.register(Box::new(metrics.operations.clone()))?;
         registry.register(Box::new(metrics.wait_address.clone()))?;
         registry.register(Box::new(metrics.wait_connectivity.clone()))?;
+        registry.register(Box::new(metrics.restored.clone()))?;
         Ok(metrics)
     }
 
@@ -40,6 +47,11 @@ impl Metrics {
     pub fn operation(&self, method: &str, code: u32, took: Duration) {
         let labels = [self.node.as_str(), method, &code.to_string()];
         self.operations.with_label_values(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Counts a port that was added again for a running pod.
+    pub fn restored(&self) {
+        self.restored.with_label_values(&[&self.node]).inc();
     }
 
     /// Records the time that an ADD waited for its address, successfully or not.

@@ -143,6 +143,14 @@ impl Ovs {
         }
     }
 
+    /// Returns true if there is a port of this device or for this logical port.
+    pub fn has_port(&self, device: &str, iface_id: &str) -> bool {
+        self.read(|replica| {
+            Interface::find(replica, device).is_some()
+                || Interface::all(replica).any(|port| port.iface_id() == Some(iface_id))
+        })
+    }
+
     /// Returns why a device's flows are not installed, for the details of an error.
     pub fn explain(&self, device: &str) -> String {
         self.read(|replica| match Interface::find(replica, device) {

@@ -133,6 +133,7 @@ mod tests {
             mac: vec![],
             veth: false,
             loopback: false,
+            alias: String::new(),
         };
         let links: Vec<_> = links.iter().enumerate().map(link).collect();
         let assigned = |(link, own, network): &(u32, &str, &str)| Assigned {

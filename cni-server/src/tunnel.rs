@@ -293,7 +293,7 @@ mod tests {
 
     fn link(index: u32, name: &str) -> Link {
         let (name, loopback) = (name.to_owned(), name == "lo");
-        Link { index, name, up: true, mtu: 1500, mac: vec![], veth: false, loopback }
+        Link { index, name, up: true, mtu: 1500, mac: vec![], veth: false, loopback, alias: String::new() }
     }
 
     /// Returns the interface and the address that are chosen. The addresses are given as the kernel lists them.

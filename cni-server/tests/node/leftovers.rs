@@ -19,9 +19,11 @@ fn what_lost_dels_left_is_found() {
         for (n, ns) in &namespaces {
             attacher.add(&attachment(*n, ns)).await.unwrap();
         }
-        // 5 loses its device, as after a restart of the node. 6 loses its port. Another veth pair never had a port.
+        // 5 loses its device, as after a restart of the node. 6 loses its port. An ADD for 8 was interrupted. Another veth
+        // pair never had a port.
         run("ip", &["link", "del", "05cafe012345_h"]);
         sandbox.vsctl(&["del-port", "06cafe012345_h"]);
+        run("ip", &["link", "add", "08cafe012345_h", "type", "veth", "peer", "name", "eight"]);
         run("ip", &["link", "add", "veth0", "type", "veth", "peer", "name", "veth1"]);
         let ovs = sandbox.ovs();
         ovs.bridge().await;
@@ -31,7 +33,54 @@ fn what_lost_dels_left_is_found() {
         let dead =
             leftovers::dead(ovs.read(leftovers::plugged), Some(&names), &attacher.pods.borrow(), &BTreeSet::new());
         assert_eq!(dead.iter().map(|port| port.device.as_str()).collect::<Vec<_>>(), ["05cafe012345_h"]);
-        assert!(names.contains("veth0") && names.contains("07cafe012345_h") && !names.contains("06cafe012345_h"));
+        for (name, there) in
+            [("veth0", true), ("06cafe012345_h", true), ("07cafe012345_h", true), ("08cafe012345_h", false)]
+        {
+            assert_eq!(names.contains(name), there, "{name}");
+        }
+    });
+}
+
+/// The database of Open vSwitch is lost, as far as pods are concerned, also for a pod that an earlier version attached.
+#[test]
+fn ports_of_running_pods_come_back() {
+    in_netns(|| async {
+        let scene = Scene::new([5, 6, 7]);
+        let attacher = &scene.attacher;
+        let attachments = Attachments::spawn(attacher.clone());
+        let pods = [5, 6, 7].map(|n| (n, PodNs::new()));
+        for (n, pod) in &pods {
+            attachments.add(attachment(*n, pod)).await.unwrap();
+        }
+        run("ip", &["link", "set", "05cafe012345_h", "alias", ""]);
+        let pace = Pace { recheck: Duration::from_millis(50), grace: Duration::from_millis(500) };
+        let clear = leftovers::clear(&attachments, &attacher.ovs, &attacher.links, attacher.pods.clone(), pace);
+        let lose_all = async {
+            let labelled = || run("ip", &["link", "show", "05cafe012345_h"]).contains("alias kube-ovn");
+            eventually("the host end of an earlier version is labelled", labelled).await;
+            // 7 is deleted while its port is gone.
+            scene.pods.send_replace(crate::scene::pods([5, 6]));
+            for host in ["05cafe012345_h", "06cafe012345_h", "07cafe012345_h"] {
+                scene.sandbox.vsctl(&["--if-exists", "del-port", host]);
+            }
+            eventually("7 goes", || links() == ["05cafe012345_h", "06cafe012345_h"]).await;
+            let both = || {
+                let mut ports: Vec<_> =
+                    attacher.ovs.read(leftovers::plugged).into_iter().map(|p| p.attachment).collect();
+                ports.sort_by(|one, other| one.pod_name.cmp(&other.pod_name));
+                let wanted =
+                    pods[..2].iter().map(|(n, pod)| Attachment { cni_version: String::new(), ..attachment(*n, pod) });
+                ports == wanted.collect::<Vec<_>>()
+            };
+            eventually("5 and 6 have their ports", both).await;
+        };
+        tokio::select! {
+            () = clear => {}
+            () = lose_all => {}
+        }
+        for (n, pod) in &pods[..2] {
+            attachments.check(attachment(*n, pod), vec![]).await.unwrap();
+        }
     });
 }
 
