@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::Uri;
 use axum::response::Response;
-use kube::{Client, Config};
+use kube::Client;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -29,14 +29,23 @@ struct Kept {
 }
 
 impl ApiServer {
-    /// Starts the server. Returns it with a client.
+    /// Starts the server. Returns it with a client as the agent makes it.
     pub async fn start() -> (Self, Client) {
         let server = Self { kept: Arc::default(), version: watch::channel(0).0 };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let app = axum::Router::new().fallback(answer).with_state(server.clone());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        (server, Client::try_from(Config::new(url.parse().unwrap())).unwrap())
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{ "name": "test", "cluster": { "server": url } }],
+            "users": [{ "name": "test", "user": {} }],
+            "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
+        });
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), kubeconfig.to_string()).unwrap();
+        let client = kit::kubernetes::client(Some(file.path()), &prometheus::Registry::new()).await.unwrap();
+        (server, client)
     }
 
     /// Creates or replaces an object. `resource` is its plural.

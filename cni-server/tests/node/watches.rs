@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::api_server::ApiServer;
-use crate::sandbox::{PodNs, in_netns};
+use crate::sandbox::{PodNs, in_netns, run};
 use crate::scene::{Scene, attachment};
 
 fn subnet(uid: &str, cidr: &str, in_force: bool, used: u32) -> Value {
@@ -158,5 +158,24 @@ fn an_object_that_is_not_readable_does_not_affect_others() {
         assert!(leases.objects["a.ns"].is_ok());
         let said = leases.objects["odd.ns"].as_ref().unwrap_err().to_string();
         assert!(said.starts_with("ip odd.ns: spec: "), "{said}");
+    });
+}
+
+/// Packets to the API server are dropped, so neither end learns that the connection is gone.
+#[test]
+fn a_watch_notices_by_itself_that_its_connection_is_dead() {
+    in_netns(|| async {
+        let scene = Scene::new([]);
+        let (server, client) = ApiServer::start().await;
+        server.put("subnets", "a", subnet("a", "10.16.0.0/16", true, 0));
+        let mut subnets = Cluster::watch(&client, "n1", scene.attacher.ovs.clone()).subnets;
+        until(&mut subnets, &["a"]).await;
+        run("iptables", &["-A", "INPUT", "-i", "lo", "-p", "tcp", "-j", "DROP"]);
+        server.put("subnets", "b", subnet("b", "10.17.0.0/16", true, 0));
+        // The kernel sends the event again after 0.2, 0.4, ... 6.4 and 12.8 s.
+        tokio::time::sleep(Duration::from_secs(14)).await;
+        assert!(subnets.borrow().objects.keys().eq(["a"]));
+        run("iptables", &["-F", "INPUT"]);
+        until(&mut subnets, &["a", "b"]).await;
     });
 }

@@ -2,6 +2,7 @@
 //!
 //! Request metrics have the same names as in Kubernetes' own programs.
 
+mod connection;
 mod seen;
 
 use std::path::Path;
@@ -26,7 +27,7 @@ pub use seen::{Lister, Seen};
 /// The client does not retry. kube's own retries take long, and only the caller knows whether the request still
 /// matters.
 pub async fn client(kubeconfig: Option<&Path>, registry: &Registry) -> anyhow::Result<Client> {
-    let mut config = match kubeconfig {
+    let config = match kubeconfig {
         None => Config::incluster().context("no --kubeconfig is given, and this is no pod with a service account")?,
         Some(path) => {
             let name = path.display();
@@ -35,11 +36,10 @@ pub async fn client(kubeconfig: Option<&Path>, registry: &Registry) -> anyhow::R
             config.with_context(|| format!("use kubeconfig {name}"))?
         }
     };
-    config.default_retry = false;
     let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
     let requests = Requests::register(registry, host).context("register the metrics of requests")?;
-    let builder = ClientBuilder::try_from(config).context("make a client for the API server")?;
-    Ok(builder.with_layer(&requests.layer()).build())
+    let service = connection::service(&config)?;
+    Ok(ClientBuilder::new(service, config.default_namespace).with_layer(&requests.layer()).build())
 }
 
 /// Returns the backoff for a broken watch. kube's default backoff grows to 30 s, which would extend a one-minute outage
