@@ -77,18 +77,33 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         making: Arc::default(),
     };
     let agent = Agent { attachments: Attachments::spawn(attacher), ovs: ovs.clone(), readiness: readiness.clone() };
+    let (stop, stopping) = watch::channel(false);
+    let stopped = async {
+        let asked = kit::signals::stop_requested().await;
+        stop.send_replace(true);
+        asked.context("listen for signals")
+    };
+    let serve = async { tokio::try_join!(stopped, serve(&args, agent, &links, &cluster, stopping)).map(drop) };
     tokio::select! {
-        stopped = kit::signals::stop_requested() => stopped.context("listen for signals"),
-        failed = serve(&args, agent, &links, &cluster) => failed,
+        ended = serve => ended,
         never = ready(&args, cluster.clone(), &ovs, owners, &readiness) => match never {},
     }
 }
 
-/// Removes what an earlier process left, then serves the plugin. Without Open vSwitch no ADD can succeed, and as long as
-/// there is no socket, the plugin tells the runtime to try again.
-async fn serve(args: &Args, agent: Agent, links: &Links, cluster: &Cluster) -> anyhow::Result<()> {
+/// Removes what an earlier process left, then serves the plugin, and ends when it is to stop. Without Open vSwitch no ADD
+/// can succeed, and as long as there is no socket, the plugin tells the runtime to try again.
+async fn serve(
+    args: &Args,
+    agent: Agent,
+    links: &Links,
+    cluster: &Cluster,
+    mut stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let path = args.bind_socket.display();
-    agent.ovs.bridge().await;
+    tokio::select! {
+        () = agent.ovs.bridge() => {}
+        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+    }
     if let Err(error) = leftovers::delete_orphans(&agent.ovs, links).await {
         tracing::warn!(%error, "host ends without a port were not all deleted");
     }
@@ -97,9 +112,14 @@ async fn serve(args: &Args, agent: Agent, links: &Links, cluster: &Cluster) -> a
     tracing::info!(node = args.node_name, socket = %path, "serving the plugin");
     let pace = leftovers::Pace { recheck: RECHECK, grace: args.patience() + attach::UNPLUG };
     let clear = leftovers::clear(&agent.attachments, &agent.ovs, links, cluster.pods.clone(), pace);
-    tokio::join!(socket::serve(listener, methods), clear);
-    Ok(())
+    tokio::select! {
+        () = socket::serve(listener, methods, stop, FINISH) => Ok(()),
+        () = clear => Ok(()),
+    }
 }
+
+/// The time that requests have to end after the agent is asked to stop. It fits into the grace of the pod and of the unit.
+const FINISH: Duration = Duration::from_secs(20);
 
 /// Why a node is not ready without its Open vSwitch.
 const NO_OVS: &str = "Open vSwitch is away";

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use cni_wire::conf::ValidAttachment;
 use cni_wire::rpc::{self, Attachment, Keep, method};
@@ -16,6 +17,8 @@ use jsonrpsee::types::ErrorObjectOwned;
 use kit::endpoint::Readiness;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::attachments::Attachments;
 use crate::leftovers;
@@ -91,34 +94,55 @@ impl Agent {
     }
 }
 
-/// Serves connections until the task is dropped.
-pub async fn serve(listener: UnixListener, module: RpcModule<Agent>) {
+/// Serves connections until `stop` is true. Then it accepts no more: a plugin that finds nobody waits for the next agent.
+/// Returns when the requests that are under way are answered, or after `finish`.
+pub async fn serve(listener: UnixListener, module: RpcModule<Agent>, stop: watch::Receiver<bool>, finish: Duration) {
+    let (mut connections, mut stopping) = (JoinSet::new(), stop.clone());
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let module = module.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = converse(stream, &module).await {
-                        tracing::debug!(%error, "connection ended");
-                    }
-                });
-            }
-            Err(error) => {
-                // Probably no file descriptors are left. Wait until other connections close.
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            }
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let (module, stop) = (module.clone(), stop.clone());
+                    connections.spawn(async move {
+                        if let Err(error) = converse(stream, &module, stop).await {
+                            tracing::debug!(%error, "connection ended");
+                        }
+                    });
+                }
+                Err(error) => {
+                    // Probably no file descriptors are left. Wait until other connections close.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+            () = asked(&mut stopping) => break,
         }
+    }
+    drop(listener);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(finish, ended).await.is_err() {
+        tracing::warn!(requests = connections.len(), "not all requests have ended; the runtime sends them again");
     }
 }
 
-/// Serves one connection: one request per line, answered in order.
-async fn converse(stream: UnixStream, module: &RpcModule<Agent>) -> io::Result<()> {
+/// Waits until `stop` is true, or until nobody can say so any more.
+async fn asked(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await.map(drop));
+}
+
+/// Serves one connection: one request per line, answered in order, until a request is answered after `stop`.
+async fn converse(stream: UnixStream, module: &RpcModule<Agent>, mut stop: watch::Receiver<bool>) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read);
     loop {
         let mut line = Vec::new();
-        (&mut lines).take(rpc::MAX_LINE as u64).read_until(b'\n', &mut line).await?;
+        let mut bounded = (&mut lines).take(rpc::MAX_LINE as u64);
+        tokio::select! {
+            biased;
+            read = bounded.read_until(b'\n', &mut line) => drop(read?),
+            () = asked(&mut stop) => return Ok(()),
+        }
         if line.last() != Some(&b'\n') {
             // The end of the stream, or a line that is too long.
             return Ok(());

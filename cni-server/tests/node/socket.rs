@@ -1,6 +1,8 @@
 //! Requests on the socket, including malformed ones.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use cni_server::attachments::Attachments;
 use cni_server::socket::{self, Agent};
@@ -9,8 +11,9 @@ use cni_wire::{CniError, Code};
 use kit::endpoint::Readiness;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
+use tokio::sync::watch;
 
-use crate::sandbox::{PodNs, in_netns};
+use crate::sandbox::{PodNs, eventually, in_netns};
 use crate::scene::{Scene, attachment};
 
 /// Sends one line and reads one. Returns `None` if the agent closes the connection.
@@ -35,7 +38,8 @@ fn the_socket_serves_and_survives_what_comes() {
         drop(socket::bind(&path).unwrap());
         let listener = socket::bind(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        tokio::spawn(socket::serve(listener, socket::methods(agent).unwrap()));
+        let (_stop, never) = watch::channel(false);
+        tokio::spawn(socket::serve(listener, socket::methods(agent).unwrap(), never, Duration::ZERO));
 
         let fault = |line: &'static [u8]| {
             let path = path.clone();
@@ -96,5 +100,42 @@ fn the_socket_serves_and_survives_what_comes() {
         let answer = say(&path, rpc::request("del", &good).unwrap().as_bytes()).await.unwrap();
         rpc::reply::<()>(answer.as_bytes()).unwrap();
         assert!(sandbox.ports().is_empty());
+    });
+}
+
+#[test]
+fn an_agent_that_stops_answers_what_is_under_way_and_takes_nothing_more() {
+    in_netns(|| async {
+        let mut scene = Scene::new([]);
+        scene.pods.send_replace(crate::scene::pods([5]));
+        scene.attacher.patience = Duration::from_secs(20);
+        let attachments = Attachments::spawn(scene.attacher.clone());
+        let agent = Agent { attachments, ovs: scene.sandbox.ovs(), readiness: Readiness::waiting_for("ovn0") };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.sock");
+        let listener = socket::bind(&path).unwrap();
+        let (stop, stopping) = watch::channel(false);
+        let methods = socket::methods(agent).unwrap();
+        let served = tokio::spawn(socket::serve(listener, methods, stopping, Duration::from_secs(20)));
+        // This one says nothing. It must not delay the end.
+        let _idle = UnixStream::connect(&path).await.unwrap();
+        // The pod has no address yet.
+        let pod = PodNs::new();
+        let idle = scene.leases.receiver_count();
+        let add = rpc::request("add", &attachment(5, &pod)).unwrap();
+        let waits = tokio::spawn({
+            let path = path.clone();
+            async move { say(&path, add.as_bytes()).await }
+        });
+        eventually("the ADD waits for the address", || scene.leases.receiver_count() > idle).await;
+        stop.send_replace(true);
+        let refused =
+            || std::os::unix::net::UnixStream::connect(&path).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused);
+        eventually("nobody listens", refused).await;
+        assert!(!served.is_finished() && !waits.is_finished());
+        scene.leases.send_replace(crate::scene::addressed([5]));
+        let answer = waits.await.unwrap().unwrap();
+        assert_eq!(rpc::reply::<Attached>(answer.as_bytes()).unwrap().mac, "0a:00:00:00:00:05");
+        served.await.unwrap();
     });
 }
