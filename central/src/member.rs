@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use daemons::control::{self, ControlError};
 use daemons::crew::{Crew, CrewError, Part};
 use daemons::status::{self, Question, Status, StatusError};
+use daemons::turn::Turn;
 use daemons::version::{Version, VersionError};
 use daemons::{orphans, raise_open_files};
 use tokio::process::Command;
@@ -77,6 +78,12 @@ pub async fn run(run: Run) -> Result<(), MemberError> {
         let made = std::fs::create_dir_all(path);
         made.map_err(|source| MemberError::Path { path: path.clone(), source })?;
     }
+    let _turn = tokio::select! {
+        turn = Turn::take(&run.directory.run_directory) => {
+            turn.map_err(|source| MemberError::Path { path: run.directory.run_directory.clone(), source })?
+        }
+        _ = kit::signals::stop_requested() => return Ok(()),
+    };
     tracing::info!(%ovn, address = %run.address, listen = ?run.listen(), files, "starting");
 
     let [northbound, southbound] = [Which::Northbound, Which::Southbound].map(|which| Database::new(which, &run));

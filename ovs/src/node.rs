@@ -7,6 +7,7 @@ use std::time::Duration;
 use daemons::control::{self, ControlError};
 use daemons::crew::{Crew, CrewError, Part};
 use daemons::status::{self, Question, Status, StatusError};
+use daemons::turn::Turn;
 use daemons::version::{Version, VersionError};
 use daemons::{orphans, raise_open_files};
 use tokio::process::Command;
@@ -75,6 +76,8 @@ struct Vswitchd {
     run_directory: PathBuf,
     flows: Flows,
     underlay: Option<Underlay>,
+    /// Whether the running ovs-vswitchd has all its flows.
+    settled: bool,
 }
 
 /// Why a daemon does not work.
@@ -131,6 +134,12 @@ pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
     for path in [&run.database_directory, &directories.run_directory, &directories.ovn_run_directory] {
         std::fs::create_dir_all(path).map_err(system(path.display().to_string()))?;
     }
+    let _turn = tokio::select! {
+        turn = Turn::take(&directories.run_directory) => {
+            turn.map_err(system(format!("lock {}", directories.run_directory.display())))?
+        }
+        _ = kit::signals::stop_requested() => return Ok(()),
+    };
 
     let conf = Conf {
         file: run.database_directory.join("conf.db"),
@@ -173,6 +182,7 @@ fn places(
         run_directory: directories.run_directory.clone(),
         flows: Flows::new(&directories.run_directory, &run.data_directory),
         underlay: underlay.filter(|_| datapath == Datapath::Netdev),
+        settled: false,
     };
     [Place::Conf(conf, wishes), Place::Vswitchd(vswitchd), Place::Controller(directories.clone())]
 }
@@ -228,7 +238,8 @@ impl Wishes {
 }
 
 impl Vswitchd {
-    async fn prepare(&self) -> Result<Command, PlaceError> {
+    async fn prepare(&mut self) -> Result<Command, PlaceError> {
+        self.settled = false;
         self.session.flow_restore_wait(self.flows.kept()).await?;
         let mut command = daemons::daemon::command(VSWITCHD);
         command.env("OVS_RUNDIR", &self.run_directory).args([
@@ -238,7 +249,7 @@ impl Vswitchd {
         Ok(command)
     }
 
-    async fn settle(&self) -> Result<(), PlaceError> {
+    async fn settle(&mut self) -> Result<(), PlaceError> {
         self.session.configured().await?;
         if self.flows.kept() {
             match self.flows.restore().await {
@@ -251,11 +262,15 @@ impl Vswitchd {
         if let Some(underlay) = &self.underlay {
             underlay.bridge().await?;
         }
+        self.settled = true;
         Ok(())
     }
 
     async fn exit(&self, control: &std::path::Path) -> Result<(), PlaceError> {
-        if let Err(error) = self.flows.save(&self.session.bridges()).await {
+        // One that still waits for its flows has none. The saved ones are for the next start.
+        if !self.settled {
+            tracing::info!("the flows stay as they were saved");
+        } else if let Err(error) = self.flows.save(&self.session.bridges()).await {
             tracing::warn!(%error, "flows are not kept over the restart");
         }
         if let Some(underlay) = &self.underlay

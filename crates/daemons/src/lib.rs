@@ -8,6 +8,7 @@
 //! - [`status`]: answers probes about process 1;
 //! - [`tool`]: runs programs to completion;
 //! - [`damage`]: handles damaged database files;
+//! - [`turn`]: lets only one process at a time run the daemons of a directory;
 //! - [`version`]: the installed version of OVN or OVS.
 //!
 //! No daemon outlives [`crew::Crew::run`], and the log has one line for each exit of a daemon. The crate depends on no
@@ -25,6 +26,7 @@ pub mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tool;
+pub mod turn;
 pub mod version;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

@@ -4,6 +4,7 @@
 //! that does not work.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -53,17 +54,21 @@ pub enum StatusError {
     No(String),
 }
 
-/// The listening socket. Dropping it removes the socket file.
+/// The listening socket. Dropping it removes the socket file, unless that is another process's by now.
 #[derive(Debug)]
 pub struct Status {
     listener: UnixListener,
     members: watch::Receiver<Vec<Member>>,
     socket: PathBuf,
+    /// The inode of the socket file.
+    inode: u64,
 }
 
 impl Drop for Status {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.socket); // it may be gone already
+        if std::fs::symlink_metadata(&self.socket).is_ok_and(|file| file.ino() == self.inode) {
+            let _ = std::fs::remove_file(&self.socket); // it may be gone already
+        }
     }
 }
 
@@ -74,7 +79,9 @@ impl Status {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        Ok(Self { listener: UnixListener::bind(socket)?, members, socket: socket.to_owned() })
+        let listener = UnixListener::bind(socket)?;
+        let inode = std::fs::symlink_metadata(socket)?.ino();
+        Ok(Self { listener, members, socket: socket.to_owned(), inode })
     }
 
     /// Answers probes one by one until the future is dropped. `check` checks a daemon.
@@ -211,6 +218,12 @@ mod tests {
             () = asking => {}
             never = serving => never,
         }
+        // The status of a process that ends late does not take the socket of its successor away.
+        let [before, after] = [(), ()].map(|()| Status::bind(&socket, watch::channel(vec![]).1).unwrap());
+        drop(before);
+        assert!(socket.exists());
+        drop(after);
+        assert!(!socket.exists());
         let nobody = ask(&dir.path().join("other"), Question::Live).await.unwrap_err().to_string();
         assert!(nobody.contains("other: No such file"), "{nobody}");
     }

@@ -37,6 +37,14 @@ fn up(room: &Room, times: usize) {
     }
 }
 
+fn until(what: &str, is: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(25));
+    }
+}
+
 /// Repeats a probe until it fails. Returns its output.
 fn refused(node: &mut Container<'_>, question: &str) -> String {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -121,6 +129,16 @@ fn a_node_comes_up_on_the_userspace_datapath_and_restarts_with_its_flows() {
     let last = moved.lines().rfind(|line| line.contains("172.31.0.1/24")).unwrap_or_default();
     assert!(last.contains(" eth1 ") && !last.starts_with("Deleted"), "{moved}");
 
+    // A stop while ovs-vswitchd waits for its flows keeps those that were saved.
+    let saved = || std::fs::read_to_string(room.path("openvswitch/flows/restore")).unwrap();
+    let before = saved();
+    room.shadow("ovs-ofctl", "#!/bin/sh\ntouch /run/asked\nexec sleep 1000\n").unwrap();
+    let node = start(&room, &["--iface=eth1"]);
+    until("the flows are being restored", || room.path("asked").exists());
+    assert_eq!(node.end(Signal::SIGTERM).unwrap().code(), Some(0));
+    assert_eq!(saved(), before);
+    std::fs::remove_file(room.path("bin/ovs-ofctl")).unwrap();
+
     let mut node = start(&room, &["--iface=eth1"]);
     up(&room, 2);
     let flows = node.run(&["ovs-ofctl", "dump-flows", "br-x"]).unwrap();
@@ -134,6 +152,21 @@ fn a_node_comes_up_on_the_userspace_datapath_and_restarts_with_its_flows() {
     let mut node = start(&room, &["--iface=eth1"]);
     up(&room, 3);
     assert!(addresses(&mut node, "br-phy").contains("172.31.0.1/24"));
+}
+
+/// The pod was deleted with `--force`: its containers still end when those of the next pod start.
+#[test]
+fn a_successor_waits_for_the_end_of_its_predecessor() {
+    let room = room();
+    let first = start(&room, &[]);
+    up(&room, 1);
+    let mut second = start(&room, &[]);
+    until("the second one waits", || room.log().contains("another process still runs the daemons here"));
+    second.probe("live").unwrap();
+    assert_eq!(first.end(Signal::SIGTERM).unwrap().code(), Some(0));
+    up(&room, 2);
+    second.probe("live").unwrap();
+    second.run(&["ovs-vsctl", "--timeout=5", "show"]).unwrap();
 }
 
 #[test]
