@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::EffectiveSubnet;
-use cni_wire::CniError;
 use cni_wire::rpc::{Address, Attached, Attachment};
+use cni_wire::{CniError, Code};
+use ovn::local::Interface;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -79,6 +80,10 @@ impl Attacher {
         let mtu = wait::pod_mtu(&net.subnet, node_mtu);
 
         let host = host_ifname(&attachment.container_id);
+        if let Some(other) = self.other_interface(attachment).await? {
+            let why = format!("container {} has interface {other} already", attachment.container_id);
+            return Err(CniError::new(Code::CONFIG, why).details("a second interface of a pod is not served"));
+        }
         let coming = self.ovs.coming();
         // If this fails, nothing was created: an existing link belongs to another attachment.
         let (device, ifname, mac, inner) =
@@ -101,7 +106,7 @@ impl Attacher {
         match self.connect(attachment, &netns, &net, (&host, coming), deadline).await {
             Ok(()) => Ok(attached(host, &net, mtu)),
             Err(failure) => {
-                if let Err(undo) = self.remove(&attachment.container_id).await {
+                if let Err(undo) = self.remove(attachment).await {
                     tracing::warn!(container = attachment.container_id, error = %undo, "failed ADD not undone");
                 }
                 Err(failure)
@@ -126,15 +131,42 @@ impl Attacher {
         Ok(true)
     }
 
-    /// Detaches a container. Returns false if it was not attached. Does not need the namespace.
+    /// Detaches a container. Returns false if this interface of it was not attached. Does not need the namespace.
     pub async fn del(&self, attachment: &Attachment) -> Result<bool, CniError> {
         cni_wire::ident::container_id(&attachment.container_id)?;
-        self.remove(&attachment.container_id).await
+        match self.other_interface(attachment).await? {
+            Some(_) => Ok(false),
+            None => self.remove(attachment).await,
+        }
+    }
+
+    /// The name of the container's interface, if the request is for another one of the same container. A runtime attaches
+    /// and detaches each interface by itself, for example for Multus.
+    async fn other_interface(&self, attachment: &Attachment) -> Result<Option<String>, CniError> {
+        let host = host_ifname(&attachment.container_id);
+        let of_port = self.ovs.read(|replica| {
+            let port = Interface::find(replica, &host)?;
+            let same = port.external_id("container_id") == Some(&attachment.container_id);
+            port.external_id("ifname").filter(|_| same).map(str::to_owned)
+        });
+        let known = if of_port.is_some() {
+            of_port
+        } else {
+            let link = self.links.find(&host).await.map_err(error::plumbing)?;
+            let label = link.and_then(|link| Label::parse(&link.alias));
+            label.filter(|label| label.container_id == attachment.container_id).map(|label| label.ifname)
+        };
+        // A port of kube-ovn does not say which interface it is of.
+        let other = |known: &String| {
+            ![known, &attachment.ifname].iter().any(|name| name.is_empty()) && *known != attachment.ifname
+        };
+        Ok(known.filter(other))
     }
 
     /// Removes the port first and then the device, so that ovs-vswitchd never has a port without its device. Deletes the
     /// device even if Open vSwitch is away: the next DEL or the next start removes what is left of the port.
-    async fn remove(&self, container_id: &str) -> Result<bool, CniError> {
+    async fn remove(&self, attachment: &Attachment) -> Result<bool, CniError> {
+        let container_id = &attachment.container_id;
         let host = host_ifname(container_id);
         let unplug = async {
             // Without a live session, the replica does not show which ports exist.

@@ -85,7 +85,10 @@ impl Agent {
         }
         let mut result = Ok(());
         for port in self.ovs.read(leftovers::plugged) {
-            let kept = |v: &ValidAttachment| v.container_id == port.attachment.container_id;
+            let Attachment { container_id, ifname, .. } = &port.attachment;
+            // A port of kube-ovn does not say which interface it is of.
+            let kept =
+                |v: &ValidAttachment| v.container_id == *container_id && (ifname.is_empty() || v.ifname == *ifname);
             if !keep.valid_attachments.iter().any(kept) {
                 result = self.attachments.del(port.attachment).await.and(result);
             }

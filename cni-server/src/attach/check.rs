@@ -17,6 +17,7 @@ use crate::netns::Netns;
 
 /// The contents of the row.
 struct Record {
+    /// Whether the row is of this interface of the container.
     container: bool,
     installed: bool,
     ips: Option<Addresses>,
@@ -41,14 +42,16 @@ impl Attacher {
         let record = self.ovs.read(|replica| {
             let row = Interface::find(replica, &host)?;
             Some(Record {
-                container: row.external_id("container_id") == Some(&attachment.container_id),
+                container: row.external_id("container_id") == Some(&attachment.container_id)
+                    && row.external_id("ifname").is_none_or(|ifname| ifname == attachment.ifname),
                 installed: row.ovn_installed(),
                 ips: row.external_id("ip").and_then(|ips| ips.parse().ok()),
                 mac: row.external_id("attached-mac").and_then(|mac| mac.parse().ok()),
             })
         });
         let Some(record) = record.filter(|record| record.container) else {
-            return differs(&format!("container {} has no port", attachment.container_id));
+            let Attachment { container_id, ifname, .. } = attachment;
+            return differs(&format!("container {container_id} has no port for {ifname}"));
         };
         if !record.installed {
             return differs(&format!("port {host} has no flows: {}", self.ovs.explain(&host)));

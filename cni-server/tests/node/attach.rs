@@ -126,6 +126,34 @@ fn a_recreated_pod_replaces_the_port_of_its_predecessor() {
     });
 }
 
+/// Multus attaches and detaches each interface of a container by itself.
+#[test]
+fn a_request_for_another_interface_does_not_touch_the_first_one() {
+    in_netns(|| async {
+        let Scene { sandbox, attacher, .. } = &Scene::new([5]);
+        let pod = PodNs::new();
+        let first = attachment(5, &pod);
+        let second = Attachment { ifname: "net1".to_owned(), ..first.clone() };
+        attacher.add(&first).await.unwrap();
+        let refused = attacher.add(&second).await.unwrap_err();
+        assert_eq!(
+            (refused.code, refused.msg),
+            (Code::CONFIG, "container 05cafe0123456789abcdef has interface eth0 already".to_owned())
+        );
+        let differs = attacher.check(&second, &[]).await.unwrap_err();
+        assert!(differs.msg.ends_with("has no port for net1"), "{differs}");
+        assert!(!attacher.del(&second).await.unwrap());
+        attacher.check(&first, &[]).await.unwrap();
+        // Its port is lost, and the host end says which interface it is of.
+        sandbox.vsctl(&["del-port", "05cafe012345_h"]);
+        eventually("the agent knows", || !attacher.ovs.has_port("05cafe012345_h", "pod-5.ns")).await;
+        assert!(!attacher.del(&second).await.unwrap());
+        assert_eq!(links(), ["05cafe012345_h"]);
+        assert!(attacher.del(&first).await.unwrap());
+        assert!(links().is_empty());
+    });
+}
+
 #[test]
 fn an_interface_that_is_there_already_is_left_alone() {
     in_netns(|| async {
