@@ -19,6 +19,7 @@ use crate::netns::Netns;
 use crate::sysctl;
 
 pub use address::Assigned;
+pub(crate) use address::own_address;
 pub use events::{Event, events, skip_arrived};
 pub use route::Route;
 pub(crate) use route::is_default;
