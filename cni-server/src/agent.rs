@@ -18,7 +18,7 @@ use crate::link::Links;
 use crate::masquerade::{self, Masquerade};
 use crate::metrics::Metrics;
 use crate::node_net::{self, Served};
-use crate::node_port::NodePort;
+use crate::node_port::{NodePort, Sources};
 use crate::ovs::Ovs;
 use crate::own_networks;
 use crate::rivals::Rivals;
@@ -57,7 +57,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let services = args.service_cluster_ip_range.iter().map(IpNet::trunc).collect();
     let owners = Owners {
         node_port: node_port.ready,
-        rules: keep_rules(served, services),
+        rules: keep_rules(served, node_port.sources, services),
         rivals: match args.install() {
             Some(Install { conf_dir, conf_name, .. }) => Rivals { conf_dir, conf_name }.spawn(),
             // The agent installs no conflist, so the folder is not known.
@@ -185,14 +185,21 @@ async fn ready(
 const RECHECK: Duration = Duration::from_secs(30);
 
 /// Starts the owner of the masquerade rules. It publishes whether they are written, or why not.
-fn keep_rules(mut served: watch::Receiver<Served>, services: BTreeSet<IpNet>) -> watch::Receiver<Result<(), String>> {
+///
+/// It waits until the node's sources are known, so that a new agent changes no rules that are right.
+fn keep_rules(
+    mut served: watch::Receiver<Served>,
+    mut sources: watch::Receiver<Option<Sources>>,
+    services: BTreeSet<IpNet>,
+) -> watch::Receiver<Result<(), String>> {
     let (sender, receiver) = watch::channel(Err("masquerade rules are not written yet".to_owned()));
     tokio::spawn(async move {
         let mut masquerade = Masquerade::default();
         loop {
             let now = served.borrow_and_update().clone();
-            if now.in_force.synced {
-                let wanted = now.masquerade(&services);
+            let known = *sources.borrow_and_update();
+            if let Some(sources) = known.filter(|_| now.in_force.synced) {
+                let wanted = now.masquerade(&services, sources);
                 let result = match masquerade::forward() {
                     Ok(()) => masquerade.apply(&wanted).await.map_err(|error| error.to_string()),
                     Err(error) => Err(format!("turn forwarding on: {error}")),
@@ -208,6 +215,7 @@ fn keep_rules(mut served: watch::Receiver<Served>, services: BTreeSet<IpNet>) ->
             }
             tokio::select! {
                 Ok(()) = served.changed() => {}
+                Ok(()) = sources.changed() => {}
                 () = tokio::time::sleep(RECHECK) => {}
             }
         }

@@ -88,6 +88,7 @@ impl Allocation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn lease(holder: &str, ips: &str) -> Lease {
         Lease {
@@ -95,6 +96,7 @@ mod tests {
             subnet: "net".to_owned(),
             ips: ips.parse().unwrap(),
             mac: "0a:00:00:00:00:05".parse().unwrap(),
+            node_addresses: BTreeSet::new(),
         }
     }
 

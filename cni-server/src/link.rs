@@ -18,8 +18,8 @@ use tokio::sync::Mutex;
 use crate::netns::Netns;
 use crate::sysctl;
 
-pub(crate) use address::is_link_local;
 pub use address::{Assigned, Standing};
+pub(crate) use address::{is_link_local, own_address};
 pub use events::{Event, events, skip_arrived};
 pub use route::Route;
 pub(crate) use route::is_default;

@@ -8,21 +8,27 @@
 //!
 //! Traffic from a subnet with NAT to destinations outside of all subnets is masqueraded with the node's address.
 //! Traffic from a pod to a Service is marked when it leaves `ovn0`, and masqueraded after the destination was
-//! translated, so that the backend's reply returns through this node. The order of our rules and kube-proxy's does not
-//! matter, because the mark is set in a table that comes before destination NAT. Traffic between pods is never
-//! masqueraded.
+//! translated, so that the backend's reply returns through this node. Traffic of the node itself to a Service has the
+//! node's own address when it reaches a pod, as its other traffic to pods has. kube-proxy would masquerade it with the
+//! address of `ovn0`. Traffic between pods is never masqueraded.
+//!
+//! The order of our rules and kube-proxy's does not matter, because marks are set and changed in mangle, whose chains come
+//! before those of nat.
 
 mod command;
 mod ipset;
 mod iptables;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::node_port::Sources;
+
 pub use command::CommandError;
 
-/// The contents of the sets.
+/// The contents of the sets, and the addresses in the rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// All subnets of the cluster, including the join subnet.
@@ -31,6 +37,8 @@ pub struct Wanted {
     pub nat: BTreeSet<IpNet>,
     /// The service ranges.
     pub services: BTreeSet<IpNet>,
+    /// The source addresses of the node's traffic to pods.
+    pub sources: Sources,
 }
 
 /// An address family.
@@ -83,7 +91,7 @@ pub struct Written {
 #[derive(Debug, Default)]
 pub struct Masquerade {
     /// How the installed iptables prints our rules, if that differs from how the agent writes them.
-    printed: BTreeMap<Family, iptables::Saved>,
+    printed: BTreeMap<Family, (Vec<iptables::Chain>, iptables::Saved)>,
     /// The lines that ipset has refused, so that each is logged once.
     refused: BTreeSet<String>,
 }
@@ -94,7 +102,7 @@ impl Masquerade {
         let mut written = Written::default();
         let mut result = self.apply_sets(wanted).await.map(|lines| written.sets = lines);
         for family in Family::ALL {
-            let rules = self.apply_rules(family).await.map(|lines| written.rules += lines);
+            let rules = self.apply_rules(family, wanted.sources).await.map(|lines| written.rules += lines);
             result = result.and(rules);
         }
         result.map(|()| written)
@@ -136,22 +144,23 @@ impl Masquerade {
         result.map(|()| written)
     }
 
-    async fn apply_rules(&mut self, family: Family) -> Result<usize, CommandError> {
-        let (save, restore) = match family {
-            Family::V4 => ("iptables-save", "iptables-restore"),
-            Family::V6 => ("ip6tables-save", "ip6tables-restore"),
+    async fn apply_rules(&mut self, family: Family, sources: Sources) -> Result<usize, CommandError> {
+        let (save, restore, source) = match family {
+            Family::V4 => ("iptables-save", "iptables-restore", sources.v4.map(IpAddr::V4)),
+            Family::V6 => ("ip6tables-save", "ip6tables-restore", sources.v6.map(IpAddr::V6)),
         };
-        let chains = iptables::chains(family.prefix());
+        let chains = iptables::chains(family.prefix(), source);
         let saved = iptables::Saved::parse(&chains, &command::run(save, &[], "").await?);
         let batch = saved.batch(&chains);
-        if batch.is_empty() || self.printed.get(&family) == Some(&saved) {
+        let right = |(of, printed): &(Vec<_>, _)| *of == chains && *printed == saved;
+        if batch.is_empty() || self.printed.get(&family).is_some_and(right) {
             return Ok(0);
         }
         command::run(restore, &["--wait", "5", "--noflush"], &batch).await?;
         let after = iptables::Saved::parse(&chains, &command::run(save, &[], "").await?);
         if !after.batch(&chains).is_empty() {
             tracing::debug!(program = save, "prints our rules in its own way; what it prints now counts as right");
-            self.printed.insert(family, after);
+            self.printed.insert(family, (chains, after));
         }
         Ok(batch.lines().count())
     }

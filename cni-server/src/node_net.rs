@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::allocation::Allocation;
 use crate::link::Route;
 use crate::masquerade::Wanted;
+use crate::node_port::Sources;
 use crate::own_networks::OwnNetworks;
 use crate::seen::{Seen, publish};
 
@@ -69,9 +70,9 @@ impl Served {
         self.in_force.objects.values().filter(|subnet| !self.left_out.contains_key(&subnet.name))
     }
 
-    /// The routes of `ovn0`: to the networks of every subnet, through the gateway of the join subnet. The join subnet
-    /// itself is connected.
-    pub fn routes(&self, node: &Allocation) -> BTreeSet<Route> {
+    /// The routes of `ovn0`: to the networks of every subnet, through the gateway of the join subnet, with the node's own
+    /// address as the source. The join subnet itself is connected, and its route has the address of `ovn0`.
+    pub fn routes(&self, node: &Allocation, sources: Sources) -> BTreeSet<Route> {
         let via = |network: IpNet| {
             let gateways = node.addresses().map(|(_, gateway)| gateway);
             gateways.into_iter().find(|gateway| gateway.is_ipv4() == network.addr().is_ipv4())
@@ -79,17 +80,18 @@ impl Served {
         self.subnets()
             .filter(|subnet| subnet.name != node.lease.subnet)
             .flat_map(|subnet| subnet.cidrs.iter().map(api::Cidr::net))
-            .filter_map(|to| Some(Route { to, via: via(to)? }))
+            .filter_map(|to| Some(Route { to, via: via(to)?, src: sources.to(to.addr()) }))
             .collect()
     }
 
-    /// The sets of the masquerade rules.
-    pub fn masquerade(&self, services: &BTreeSet<IpNet>) -> Wanted {
+    /// The sets and addresses of the masquerade rules.
+    pub fn masquerade(&self, services: &BTreeSet<IpNet>, sources: Sources) -> Wanted {
         let nets = |wanted: fn(&EffectiveSubnet) -> bool| -> BTreeSet<IpNet> {
             let subnets = self.subnets().filter(|subnet| wanted(subnet));
             subnets.flat_map(|subnet| subnet.cidrs.iter()).map(api::Cidr::net).collect()
         };
-        Wanted { subnets: nets(|_| true), nat: nets(|subnet| subnet.nat_outgoing), services: services.clone() }
+        let nat = nets(|subnet| subnet.nat_outgoing);
+        Wanted { subnets: nets(|_| true), nat, services: services.clone(), sources }
     }
 }
 
@@ -149,9 +151,11 @@ mod tests {
             subnet: "join".to_owned(),
             ips: "100.64.0.2".parse().unwrap(),
             mac: "0a:00:00:00:00:02".parse().unwrap(),
+            node_addresses: BTreeSet::new(),
         };
         let node = Allocation { lease, subnet: served.in_force.objects["join"].clone() };
-        served.routes(&node).iter().map(|route| format!("{} via {}", route.to, route.via)).collect()
+        let sources = Sources { v4: Some("172.31.0.1".parse().unwrap()), v6: None };
+        served.routes(&node, sources).iter().map(ToString::to_string).collect()
     }
 
     const JOIN: (&str, &str, &str, bool) = ("join", "100.64.0.0/16,fd00:64::/64", "100.64.0.1,fd00:64::1", false);
@@ -161,12 +165,15 @@ mod tests {
     #[test]
     fn routes_lead_to_every_subnet_of_the_nodes_families() {
         let seen = served(&[JOIN, DUAL, PLAIN], &[("eth0", "172.31.0.0/24")]);
-        assert_eq!(routes(&seen), ["10.23.0.0/24 via 100.64.0.1", "10.24.0.0/24 via 100.64.0.1"]);
+        assert_eq!(
+            routes(&seen),
+            ["10.23.0.0/24 via 100.64.0.1 src 172.31.0.1", "10.24.0.0/24 via 100.64.0.1 src 172.31.0.1"]
+        );
     }
 
     #[test]
     fn a_subnet_without_nat_is_no_source_of_masquerade() {
-        let wanted = served(&[JOIN, DUAL, PLAIN], &[]).masquerade(&BTreeSet::new());
+        let wanted = served(&[JOIN, DUAL, PLAIN], &[]).masquerade(&BTreeSet::new(), Sources::default());
         let text = |nets: &BTreeSet<IpNet>| nets.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(
             text(&wanted.subnets),
@@ -186,13 +193,13 @@ mod tests {
             let seen = served(&[DUAL, PLAIN], &[("eth1", own), ("eth0", "172.31.0.0/24")]);
             let said = seen.left_out["dual"].to_string();
             assert_eq!(said, format!("subnet dual: its network {named} of this node's interface eth1"));
-            let nat = seen.masquerade(&BTreeSet::new());
+            let nat = seen.masquerade(&BTreeSet::new(), Sources::default());
             assert!(nat.nat.is_empty() && !nat.subnets.contains(&"fd00:23::/64".parse().unwrap()), "{own}");
             assert_eq!(nat.subnets.contains(&"10.24.0.0/24".parse().unwrap()), own != "10.0.0.0/8", "{own}");
         }
         let all = ("all", "0.0.0.0/0", "10.0.0.1", true);
         let seen = served(&[JOIN, PLAIN, all], &[("eth0", "172.31.0.0/24")]);
-        assert_eq!(routes(&seen), ["10.24.0.0/24 via 100.64.0.1"]);
+        assert_eq!(routes(&seen), ["10.24.0.0/24 via 100.64.0.1 src 172.31.0.1"]);
     }
 
     #[test]

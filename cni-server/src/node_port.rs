@@ -8,8 +8,10 @@ mod device;
 mod error;
 mod events;
 mod mtu;
+mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use api::FieldError;
@@ -19,16 +21,17 @@ use ovn::southbound::NodeReport;
 use tokio::sync::watch;
 
 use crate::allocation::{self, Allocation};
-use crate::link::{self, Event, Links, Route};
+use crate::link::{self, Event, Link, LinkError, Links, Route};
 use crate::node_net::Served;
 use crate::ovs::{Ovs, OvsError};
 use crate::seen::{Lease, Leases, Node, Seen};
 use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Names, NetworkType, Tunnel, TunnelError};
 use error::Reason;
-use events::{concerns, concerns_tunnel};
+use events::{concerns, concerns_address, concerns_tunnel};
 use mtu::tell_of_mtu;
 
 pub use error::NodePortError;
+pub use sources::Sources;
 
 /// The device.
 pub const DEVICE: &str = "ovn0";
@@ -63,6 +66,15 @@ pub struct State {
     pub mtu: watch::Receiver<Option<Mtu>>,
     /// Whether `ovn0` is ready, or why not.
     pub ready: watch::Receiver<Result<(), String>>,
+    /// The source addresses of the node's traffic to pods. `None` before they are known.
+    pub sources: watch::Receiver<Option<Sources>>,
+}
+
+/// The senders of [`State`].
+struct Senders {
+    mtu: watch::Sender<Option<Mtu>>,
+    ready: watch::Sender<Result<(), String>>,
+    sources: watch::Sender<Option<Sources>>,
 }
 
 /// What the owner remembers from one pass to the next.
@@ -70,6 +82,8 @@ pub struct State {
 struct Known {
     /// The IP object of the node in the last pass, and whether IP objects were listed.
     lease: (bool, Option<Result<Lease, FieldError>>),
+    /// The addresses of the Node in the last pass.
+    internal_ips: Vec<IpAddr>,
     /// The tunnel that was found last.
     tunnel: Option<Tunnel>,
     /// The routes that the kernel has refused.
@@ -82,21 +96,18 @@ impl NodePort {
         let events = link::events()?;
         let (mtu_sender, mtu) = watch::channel(None);
         let (ready_sender, ready) = watch::channel(Err("starting".to_owned()));
-        tokio::spawn(self.run(events, mtu_sender, ready_sender));
-        Ok(State { mtu, ready })
+        let (sources_sender, sources) = watch::channel(None);
+        let senders = Senders { mtu: mtu_sender, ready: ready_sender, sources: sources_sender };
+        tokio::spawn(self.run(events, senders));
+        Ok(State { mtu, ready, sources })
     }
 
-    async fn run(
-        mut self,
-        mut events: impl futures::Stream<Item = Event> + Unpin,
-        mtu: watch::Sender<Option<Mtu>>,
-        ready: watch::Sender<Result<(), String>>,
-    ) {
+    async fn run(mut self, mut events: impl futures::Stream<Item = Event> + Unpin, senders: Senders) {
         let mut changed = self.ovs.changed();
         let mut pause = RETRY.0;
         let mut known = Known::default();
         loop {
-            let result = self.reconcile(&mtu, &mut known).await;
+            let result = self.reconcile(&senders, &mut known).await;
             let index = result.as_ref().ok().copied();
             pause = if result.is_ok() { RETRY.0 } else { (pause * 2).min(RETRY.1) };
             let latest = match &result {
@@ -104,7 +115,7 @@ impl NodePort {
                 Ok(_) => RETRY.1,
                 Err(_) => pause,
             };
-            report(&ready, result.map(drop).map_err(|error| error.to_string()));
+            report(&senders.ready, result.map(drop).map_err(|error| error.to_string()));
             // Waits for a relevant change. Tries a failure again after a while, too, because not every cause of a failure is
             // announced.
             let again = tokio::time::sleep(latest);
@@ -127,7 +138,10 @@ impl NodePort {
                     }
                     Some(event) = events.next() => {
                         let below = |tunnel: &Tunnel| concerns_tunnel(&event, tunnel.index);
-                        if index.is_none_or(|index| concerns(&event, index)) || known.tunnel.as_ref().is_some_and(below) {
+                        if index.is_none_or(|index| concerns(&event, index))
+                            || known.tunnel.as_ref().is_some_and(below)
+                            || concerns_address(&event, &known.internal_ips)
+                        {
                             break;
                         }
                     }
@@ -152,20 +166,33 @@ impl NodePort {
     }
 
     /// Runs one pass. Returns the index of the link.
-    async fn reconcile(&mut self, mtu: &watch::Sender<Option<Mtu>>, known: &mut Known) -> Result<u32, NodePortError> {
+    async fn reconcile(&mut self, senders: &Senders, known: &mut Known) -> Result<u32, NodePortError> {
         known.lease = self.lease();
         let node = self.node.borrow_and_update().objects.get(&self.name).cloned();
         let served = self.served.borrow_and_update().clone();
         let node = node.ok_or_else(|| NodePortError::NoNode(self.name.clone()))?;
+        known.internal_ips.clone_from(&node.internal_ips);
         let name = api::node_port(&self.name);
         let net = allocation::find(&self.leases.borrow(), &served.in_force, &name, &node.uid);
 
         let found = self.tunnel(&node, net.as_ref().ok()).await;
         // Without a tunnel, or with one that would lose packets, no pod is attached.
         let now = found.as_ref().ok().map(|tunnel| tunnel.mtu);
-        mtu.send_if_modified(|known| std::mem::replace(known, now) != now);
+        senders.mtu.send_if_modified(|known| std::mem::replace(known, now) != now);
         let written = self.settings(&served, found.as_ref().ok()).await;
-        let tunnel = found?;
+        let tunnel = match found {
+            Ok(tunnel) => tunnel,
+            Err(error) => {
+                // The address of the tunnel may have gone, and with it the routes whose source it was. The pods on this
+                // node need none of the tunnels.
+                if let (Ok(net), Some(link)) = (&net, self.links.find(DEVICE).await?)
+                    && !served.left_out.contains_key(&net.lease.subnet)
+                {
+                    self.routes(&node, net, &served, &link, senders, known).await?;
+                }
+                return Err(error.into());
+            }
+        };
         written?;
         if let Some(before) = known.tunnel.replace(tunnel.clone()) {
             tell_of_mtu(&before, &tunnel);
@@ -186,8 +213,24 @@ impl NodePort {
         }
         self.links.settle(&link, Some(net.lease.mac.bytes()), tunnel.mtu.pods).await?;
         device::addresses(&self.links, &link, &net).await?;
-        known.refused = device::routes(&self.links, &link, &served.routes(&net), &known.refused).await?;
+        self.routes(&node, &net, &served, &link, senders, known).await?;
         Ok(link.index)
+    }
+
+    /// Writes the routes, and publishes their source addresses.
+    async fn routes(
+        &self,
+        node: &Node,
+        net: &Allocation,
+        served: &Served,
+        link: &Link,
+        senders: &Senders,
+        known: &mut Known,
+    ) -> Result<(), LinkError> {
+        let sources = Sources::choose(node, &net.lease, &self.links.usable().await?);
+        known.refused = device::routes(&self.links, link, &served.routes(net, sources), &known.refused).await?;
+        senders.sources.send_if_modified(|known| known.replace(sources) != Some(sources));
+        Ok(())
     }
 
     /// Writes the node's settings for ovn-controller, and the report for the controller.

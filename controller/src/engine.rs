@@ -243,6 +243,11 @@ impl Engine {
         self.world.port(port)?.gateway
     }
 
+    /// The own addresses of a node at which pods reach it.
+    pub fn node_addresses(&self, node: &str) -> impl Iterator<Item = IpAddr> + '_ {
+        self.world.node(node).into_iter().flat_map(plan::Node::reached_by).map(|(own, _)| own)
+    }
+
     /// Why a pod or a node has no address, or why new pods of a namespace get none.
     pub fn no_address(&self, object: &Object) -> Option<&NoAddress> {
         self.no_address.get(object)

@@ -2,9 +2,8 @@
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -72,11 +71,22 @@ pub async fn scale(cluster: &crate::Cluster, replicas: i32) -> Result<()> {
     };
     cluster.until(deployments, by_hand::CONTROLLER, settled).await?;
     if replicas == 0 {
-        // The Deployment forgets a pod as soon as its deletion begins.
-        let pods: Api<Pod> = Api::namespaced(cluster.client(), "kube-system");
-        for pod in pods.list(&ListParams::default().labels("app=kube-ovn-controller")).await? {
-            cluster.until_gone(pods.clone(), pod.metadata.name.as_deref().unwrap_or_default()).await?;
-        }
+        // The Deployment forgets a pod as soon as its deletion begins. A container that the runtime does not stop in time is
+        // killed after 30 s.
+        let of = ["--namespace=kube-system", "--selector=app=kube-ovn-controller"];
+        let wait = ["wait", "pod", "--for=delete", "--timeout=60s"];
+        crate::kube::kubectl(&[&wait[..], &of[..]].concat()).await?;
     }
     Ok(())
+}
+
+/// Stops the controllers of an installed lab, runs `meanwhile`, and starts them again even if that failed.
+pub async fn away<T>(cluster: &crate::Cluster, meanwhile: impl Future<Output = Result<T>>) -> Result<T> {
+    let outcome = async {
+        scale(cluster, 0).await?;
+        meanwhile.await
+    };
+    let outcome = outcome.await;
+    scale(cluster, 2).await?;
+    outcome
 }

@@ -30,7 +30,7 @@ pub enum Verb {
 /// The options of `run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Run {
-    /// Name of the Kubernetes node. It is the host name in OVN, and the default ID of the chassis.
+    /// Name of the Kubernetes node. It is the host name in OVN, and the default ID of the chassis follows from it.
     #[arg(long, env = "KUBE_NODE_NAME")]
     pub node_name: String,
     /// Comma-separated addresses of the southbound database servers.

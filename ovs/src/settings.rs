@@ -12,6 +12,7 @@ use std::time::Duration;
 use ovn::local::{self, Settings};
 use ovsdb::client::{Client, Config, Endpoint, TransactError};
 use ovsdb::{Datum, Mutation, Mutator, Op, Replica, Row, Until, Where};
+use uuid::Uuid;
 
 use crate::datapath::Datapath;
 
@@ -166,8 +167,8 @@ pub fn ours(id: &str, node_name: &str, remote: &str, datapath: Datapath) -> BTre
     ])
 }
 
-/// Returns the chassis ID: from the file, otherwise from the database, otherwise the node's name. The ID must not
-/// change, so it is written to the file.
+/// Returns the chassis ID: from the file, otherwise from the database, otherwise [`derived_id`]. The ID must not change,
+/// so it is written to the file.
 pub fn system_id(file: &Path, known: Option<String>, node_name: &str) -> Result<String, SettingsError> {
     let failed = |source| SettingsError::Id { path: file.to_owned(), source };
     match std::fs::read_to_string(file) {
@@ -175,10 +176,17 @@ pub fn system_id(file: &Path, known: Option<String>, node_name: &str) -> Result<
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let id = known.filter(|id| !id.is_empty()).unwrap_or_else(|| node_name.to_owned());
+    let id = known.filter(|id| !id.is_empty()).unwrap_or_else(|| derived_id(node_name));
     let new = file.with_extension("new");
     std::fs::write(&new, format!("{id}\n")).and_then(|()| std::fs::rename(&new, file)).map_err(failed)?;
     Ok(id)
+}
+
+/// Returns a UUID that follows from the node's name, because tools for kube-ovn expect a UUID. A node that has lost its
+/// directory gets the same one again, so its chassis takes the place of the one that is registered.
+fn derived_id(node_name: &str) -> String {
+    const NAMESPACE: Uuid = Uuid::from_u128(0x3a1d_84f2_7c55_4e0b_b9d6_60e2_95c8_1f73);
+    Uuid::new_v5(&NAMESPACE, node_name.as_bytes()).to_string()
 }
 
 #[cfg(test)]
@@ -191,9 +199,15 @@ mod tests {
         let file = dir.path().join("system-id.conf");
         assert_eq!(system_id(&file, Some("random".into()), "n1").unwrap(), "random");
         assert_eq!(system_id(&file, None, "n1").unwrap(), "random");
+        let n1 = "f63c9655-17dc-58ef-9ad2-a901efce4ff3";
         std::fs::write(&file, "\n").unwrap();
-        assert_eq!(system_id(&file, None, "n1").unwrap(), "n1");
-        assert_eq!(system_id(&file, Some("other".into()), "n2").unwrap(), "n1");
+        assert_eq!(system_id(&file, None, "n1").unwrap(), n1);
+        assert_eq!(system_id(&file, Some("other".into()), "n2").unwrap(), n1);
+        // A node that has lost its directory gets the ID again, and another node gets another one.
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(system_id(&file, None, "n1").unwrap(), n1);
+        std::fs::remove_file(&file).unwrap();
+        assert_ne!(system_id(&file, Some(String::new()), "n2").unwrap(), n1);
         let nowhere = system_id(Path::new("/no/such/directory/id"), None, "n1").unwrap_err().to_string();
         assert!(nowhere.starts_with("/no/such/directory/id: No such file"), "{nowhere}");
     }

@@ -58,6 +58,13 @@ impl Links {
         Ok(messages.iter().filter_map(read_address).collect())
     }
 
+    /// Returns the addresses of all links that packets can be sent from.
+    pub async fn usable(&self) -> Result<BTreeSet<IpAddr>, LinkError> {
+        let ask = || self.handle.address().get().execute();
+        let messages = self.list("list addresses".to_owned(), ask).await?;
+        Ok(messages.iter().filter(|message| is_usable(message)).filter_map(own_address).collect())
+    }
+
     /// Adds an address to the link. Duplicate address detection is off for IPv6: the allocator guarantees unique
     /// addresses, and a tentative address cannot be used. Succeeds if the link already has the address.
     pub async fn add_address(&self, link: &Link, address: IpNet) -> Result<(), LinkError> {
@@ -86,6 +93,17 @@ impl Links {
 /// Returns true for an address that the kernel assigns by itself.
 pub(crate) fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+/// Returns false while the kernel looks for a duplicate of the address, or after it has found one.
+fn is_usable(message: &AddressMessage) -> bool {
+    let flags = message.header.flags;
+    !flags.contains(AddressHeaderFlags::Tentative) || flags.contains(AddressHeaderFlags::Optimistic)
+}
+
+/// Returns the node's own address in a message about an address.
+pub(crate) fn own_address(message: &AddressMessage) -> Option<IpAddr> {
+    read_address(message).map(|assigned| assigned.own)
 }
 
 fn read_address(message: &AddressMessage) -> Option<Assigned> {

@@ -1,6 +1,7 @@
 //! Routes, of the node and of pods' network namespaces.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
@@ -22,12 +23,22 @@ pub struct Route {
     pub to: IpNet,
     /// The next hop on the link.
     pub via: IpAddr,
+    /// The source address of packets that have none yet. `None` lets the kernel choose.
+    pub src: Option<IpAddr>,
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { to, via, src } = self;
+        write!(f, "{to} via {via}")?;
+        src.map_or(Ok(()), |src| write!(f, " src {src}"))
+    }
 }
 
 impl Links {
     /// Adds a route on the link without replacing one. Succeeds if the route already exists.
     pub async fn add_route(&self, link: &Link, route: &Route) -> Result<(), LinkError> {
-        let what = format!("add route {} via {} dev {}", route.to, route.via, link.name);
+        let what = format!("add route {route} dev {}", link.name);
         let Some(message) = message(link, route) else {
             return Err(LinkError::on(format!("{what}: families differ"))(Error::RequestFailed));
         };
@@ -37,9 +48,18 @@ impl Links {
         }
     }
 
+    /// Puts a route in the place of one to the same destination, in one step. Adds it if there is none.
+    pub async fn replace_route(&self, link: &Link, route: &Route) -> Result<(), LinkError> {
+        let what = format!("replace route {route} dev {}", link.name);
+        let Some(message) = message(link, route) else {
+            return Err(LinkError::on(format!("{what}: families differ"))(Error::RequestFailed));
+        };
+        self.handle.route().add(message).replace().execute().await.map_err(LinkError::on(what))
+    }
+
     /// Deletes a route. Succeeds if it does not exist.
     pub async fn delete_route(&self, link: &Link, route: &Route) -> Result<(), LinkError> {
-        let what = format!("delete route {} via {} dev {}", route.to, route.via, link.name);
+        let what = format!("delete route {route} dev {}", link.name);
         let Some(message) = message(link, route) else { return Ok(()) };
         match self.handle.route().del(message).execute().await.map_err(LinkError::on(what)) {
             Err(error) if !error.is_absent() => Err(error),
@@ -147,33 +167,40 @@ fn read_connected(message: &RouteMessage, index: u32) -> Option<IpNet> {
 }
 
 fn message(link: &Link, route: &Route) -> Option<RouteMessage> {
-    match (route.to, route.via) {
-        (IpNet::V4(to), IpAddr::V4(via)) => Some(
-            RouteMessageBuilder::<Ipv4Addr>::new()
+    match (route.to, route.via, route.src) {
+        (IpNet::V4(to), IpAddr::V4(via), None | Some(IpAddr::V4(_))) => {
+            let mut message = RouteMessageBuilder::<Ipv4Addr>::new()
                 .destination_prefix(to.network(), to.prefix_len())
                 .gateway(via)
                 .output_interface(link.index)
-                .protocol(RouteProtocol::Static)
-                .build(),
-        ),
-        (IpNet::V6(to), IpAddr::V6(via)) => Some(
-            RouteMessageBuilder::<Ipv6Addr>::new()
+                .protocol(RouteProtocol::Static);
+            if let Some(IpAddr::V4(src)) = route.src {
+                message = message.pref_source(src);
+            }
+            Some(message.build())
+        }
+        (IpNet::V6(to), IpAddr::V6(via), None | Some(IpAddr::V6(_))) => {
+            let mut message = RouteMessageBuilder::<Ipv6Addr>::new()
                 .destination_prefix(to.network(), to.prefix_len())
                 .gateway(via)
                 .output_interface(link.index)
-                .protocol(RouteProtocol::Static)
-                .build(),
-        ),
+                .protocol(RouteProtocol::Static);
+            if let Some(IpAddr::V6(src)) = route.src {
+                message = message.pref_source(src);
+            }
+            Some(message.build())
+        }
         _ => None,
     }
 }
 
 fn read_route(message: &RouteMessage, index: u32) -> Option<Route> {
-    let (mut to, mut via, mut on_link) = (None, None, false);
+    let (mut to, mut via, mut src, mut on_link) = (None, None, None, false);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => to = read_address(address),
             RouteAttribute::Gateway(address) => via = read_address(address),
+            RouteAttribute::PrefSource(address) => src = read_address(address),
             RouteAttribute::Oif(oif) => on_link = *oif == index,
             _ => {}
         }
@@ -185,7 +212,7 @@ fn read_route(message: &RouteMessage, index: u32) -> Option<Route> {
     })?;
     let ours = on_link && message.header.protocol == RouteProtocol::Static;
     let to = IpNet::new(to, message.header.destination_prefix_length).ok()?;
-    ours.then_some(Route { to, via: via? })
+    ours.then_some(Route { to, via: via?, src })
 }
 
 fn read_address(address: &RouteAddress) -> Option<IpAddr> {

@@ -65,6 +65,7 @@ mod tests {
             subnets: nets(&["10.16.0.0/16", "100.64.0.0/16", "10.9.9.9/32", "fd00:16::/64"]),
             nat: nets(&["10.16.0.0/16"]),
             services: nets(&["10.96.0.0/12"]),
+            ..Wanted::default()
         };
         let saved = "create ovn40subnets hash:net family inet hashsize 1024 maxelem 65536\n\
                      add ovn40subnets 10.16.0.0/16\nadd ovn40subnets 10.9.9.9\nadd ovn40subnets 10.20.0.0/24\n\

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::IpAddr;
 
 /// A chain of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,14 +25,28 @@ impl Chain {
     }
 }
 
-/// Returns all chains of an address family. `sets` is the prefix of its set names.
-pub(super) fn chains(sets: &str) -> Vec<Chain> {
+/// The mark of packets from a Service, of the node itself, to a pod. It replaces kube-proxy's mark 0x4000, for which
+/// kube-proxy and our own rules would masquerade them.
+const FROM_NODE: &str = "0x100000";
+
+/// Returns all chains of an address family. `sets` is the prefix of its set names, `source` the source address of the
+/// node's traffic to pods.
+pub(super) fn chains(sets: &str, source: Option<IpAddr>) -> Vec<Chain> {
     let set = |name: &str, way: &str| format!("-m set --match-set {sets}{name} {way}");
     let not = |name: &str, way: &str| format!("-m set ! --match-set {sets}{name} {way}");
     let accept = || {
         let each = ["subnets", "services"].into_iter().flat_map(|s| [(s, "src"), (s, "dst")]);
         each.map(|(s, way)| format!("{} -j ACCEPT", set(s, way))).collect()
     };
+    let clear = || "-j MARK --set-xmark 0x0/0xffffffff".to_owned();
+    let with_source = |rule: &dyn Fn(IpAddr) -> Vec<String>| source.map(rule).unwrap_or_default();
+    let from_node = with_source(&|_| {
+        let to_pods = format!("-o ovn0 -m addrtype --src-type LOCAL {}", set("subnets", "dst"));
+        vec![format!("{to_pods} -m mark --mark 0x4000/0x4000 -j MARK --set-xmark {FROM_NODE}/0x104000")]
+    });
+    let mut postrouting = with_source(&|_| vec![format!("-m mark --mark {FROM_NODE}/{FROM_NODE} -j OVN-FROM-NODE")]);
+    postrouting.push("-m mark --mark 0x4000/0x4000 -j OVN-MASQUERADE".to_owned());
+    postrouting.push(format!("{} {} -j OVN-MASQUERADE", set("subnets-nat", "src"), not("subnets", "dst")));
     vec![
         // kube-ovn has this chain in nat. There, kube-proxy's jump can come first and translate the destination. mangle
         // comes before nat. In nat, the agent empties the chain that kube-ovn may have left.
@@ -45,21 +60,30 @@ pub(super) fn chains(sets: &str) -> Vec<Chain> {
                 set("services", "dst")
             )],
         },
+        Chain {
+            table: "mangle",
+            name: "OVN-POSTROUTING",
+            hook: Some(("POSTROUTING", "kube-ovn postrouting rules")),
+            rules: from_node,
+        },
         Chain { table: "nat", name: "OVN-PREROUTING", hook: None, rules: Vec::new() },
         Chain {
             table: "nat",
             name: "OVN-POSTROUTING",
             hook: Some(("POSTROUTING", "kube-ovn postrouting rules")),
-            rules: vec![
-                "-m mark --mark 0x4000/0x4000 -j OVN-MASQUERADE".to_owned(),
-                format!("{} {} -j OVN-MASQUERADE", set("subnets-nat", "src"), not("subnets", "dst")),
-            ],
+            rules: postrouting,
+        },
+        Chain {
+            table: "nat",
+            name: "OVN-FROM-NODE",
+            hook: None,
+            rules: with_source(&|source| vec![clear(), format!("-j SNAT --to-source {source}")]),
         },
         Chain {
             table: "nat",
             name: "OVN-MASQUERADE",
             hook: None,
-            rules: vec!["-j MARK --set-xmark 0x0/0xffffffff".to_owned(), "-j MASQUERADE --random-fully".to_owned()],
+            rules: vec![clear(), "-j MASQUERADE --random-fully".to_owned()],
         },
         Chain { table: "filter", name: "OVN-INPUT", hook: Some(("INPUT", "kube-ovn input rules")), rules: accept() },
         Chain {
@@ -145,7 +169,7 @@ mod tests {
     use expect_test::expect;
 
     fn check(saved: &str, batch: &expect_test::Expect) {
-        let chains = chains("ovn40");
+        let chains = chains("ovn40", Some("172.31.0.1".parse().unwrap()));
         batch.assert_eq(&Saved::parse(&chains, saved).batch(&chains));
     }
 
@@ -156,15 +180,22 @@ mod tests {
             &expect![[r#"
                 *mangle
                 :OVN-PREROUTING - [0:0]
+                :OVN-POSTROUTING - [0:0]
                 -A OVN-PREROUTING -i ovn0 -m set --match-set ovn40subnets src -m set --match-set ovn40services dst -j MARK --set-xmark 0x4000/0x4000
+                -A OVN-POSTROUTING -o ovn0 -m addrtype --src-type LOCAL -m set --match-set ovn40subnets dst -m mark --mark 0x4000/0x4000 -j MARK --set-xmark 0x100000/0x104000
                 -I PREROUTING 1 -m comment --comment "kube-ovn prerouting rules" -j OVN-PREROUTING
+                -I POSTROUTING 1 -m comment --comment "kube-ovn postrouting rules" -j OVN-POSTROUTING
                 COMMIT
                 *nat
                 :OVN-PREROUTING - [0:0]
                 :OVN-POSTROUTING - [0:0]
+                :OVN-FROM-NODE - [0:0]
                 :OVN-MASQUERADE - [0:0]
+                -A OVN-POSTROUTING -m mark --mark 0x100000/0x100000 -j OVN-FROM-NODE
                 -A OVN-POSTROUTING -m mark --mark 0x4000/0x4000 -j OVN-MASQUERADE
                 -A OVN-POSTROUTING -m set --match-set ovn40subnets-nat src -m set ! --match-set ovn40subnets dst -j OVN-MASQUERADE
+                -A OVN-FROM-NODE -j MARK --set-xmark 0x0/0xffffffff
+                -A OVN-FROM-NODE -j SNAT --to-source 172.31.0.1
                 -A OVN-MASQUERADE -j MARK --set-xmark 0x0/0xffffffff
                 -A OVN-MASQUERADE -j MASQUERADE --random-fully
                 -I POSTROUTING 1 -m comment --comment "kube-ovn postrouting rules" -j OVN-POSTROUTING
@@ -189,7 +220,7 @@ mod tests {
 
     #[test]
     fn one_wrong_chain_is_the_only_one_written() {
-        let chains = chains("ovn40");
+        let chains = chains("ovn40", Some("172.31.0.1".parse().unwrap()));
         let right = Saved::default().batch(&chains).replace("-I ", "-A ").replace("ROUTING 1 ", "ROUTING ");
         let right = right.replace("INPUT 1 ", "INPUT ").replace("FORWARD 1 ", "FORWARD ");
         check(&right, &expect![""]);

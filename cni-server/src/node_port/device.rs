@@ -40,14 +40,20 @@ pub(super) async fn routes(
 ) -> Result<BTreeSet<Route>, LinkError> {
     let have = links.routes(link).await?;
     let mut still = BTreeSet::new();
-    // Deletes first, because a destination has one next hop.
-    for route in have.difference(wanted) {
+    let missing: BTreeSet<&Route> = wanted.difference(&have).collect();
+    // A destination has one route. Another one to the same destination is replaced, so that there is always one.
+    let (replaced, unwanted): (Vec<_>, Vec<_>) =
+        have.difference(wanted).partition(|route| missing.iter().any(|other| other.to == route.to));
+    for route in unwanted {
         links.delete_route(link, route).await?;
-        tracing::info!(to = %route.to, via = %route.via, "route removed from ovn0");
+        tracing::info!(%route, "route removed from ovn0");
     }
-    for route in wanted.difference(&have) {
-        match links.add_route(link, route).await {
-            Ok(()) => tracing::info!(to = %route.to, via = %route.via, "route added to ovn0"),
+    for route in missing {
+        let takes_over = replaced.iter().any(|other| other.to == route.to);
+        let result =
+            if takes_over { links.replace_route(link, route).await } else { links.add_route(link, route).await };
+        match result {
+            Ok(()) => tracing::info!(%route, "route added to ovn0"),
             Err(error) => {
                 if !refused.contains(route) {
                     tracing::warn!(%error, "the kernel refuses a route: it is left out");

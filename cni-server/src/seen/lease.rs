@@ -1,5 +1,8 @@
 //! What an IP object says: who has which addresses.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use api::{Addresses, FieldError, Ip, Mac};
 use kube::core::DeserializeGuard;
 
@@ -14,6 +17,8 @@ pub struct Lease {
     pub ips: Addresses,
     /// The MAC address.
     pub mac: Mac,
+    /// The own addresses of the node that its traffic to pods can carry. Empty for a pod.
+    pub node_addresses: BTreeSet<IpAddr>,
 }
 
 impl Lease {
@@ -24,7 +29,8 @@ impl Lease {
             FieldError::new(format!("ip {name}"), "spec", invalid)
         })?;
         let (ips, mac) = ip.lease()?;
-        Ok(Self { holder: ip.spec.pod_uid.clone(), subnet: ip.spec.subnet.clone(), ips, mac })
+        let node_addresses = ip.node_addresses()?;
+        Ok(Self { holder: ip.spec.pod_uid.clone(), subnet: ip.spec.subnet.clone(), ips, mac, node_addresses })
     }
 }
 
@@ -48,6 +54,11 @@ mod tests {
             (lease.ips.to_string(), lease.mac.to_string()),
             ("10.16.0.5,fd00:16::5".to_owned(), "0a:00:00:00:00:05".to_owned())
         );
+        assert!(lease.node_addresses.is_empty());
+        spec["nodeAddresses"] = serde_json::json!(["172.31.0.1", "fd00:31::1"]);
+        assert_eq!(read(&spec).unwrap().node_addresses.len(), 2);
+        spec["nodeAddresses"] = serde_json::json!(["172.31.0"]);
+        assert!(read(&spec).unwrap_err().starts_with("ip web.shop: spec.nodeAddresses: "));
         spec["ipAddress"] = "10.16.0".into();
         assert!(read(&spec).unwrap_err().starts_with("ip web.shop: spec.ipAddress: "));
         spec["ipAddress"] = 5.into();

@@ -1,15 +1,17 @@
 //! The port `ovn0`, its routes, and the settings in Open vSwitch.
 
+use std::collections::BTreeSet;
+
 use api::EffectiveSubnet;
 use cni_server::link::Links;
 use cni_server::node_net;
-use cni_server::node_port::NodePort;
+use cni_server::node_port::{NodePort, Sources};
 use cni_server::own_networks;
 use cni_server::seen::{Lease, Leases, Node, Seen};
 use cni_server::tunnel::{Mtu, Names, NetworkType};
 use tokio::sync::watch;
 
-use crate::sandbox::{Sandbox, eventually, in_netns, run};
+use crate::sandbox::{RouteMonitor, Sandbox, eventually, in_netns, run};
 use crate::scene::seen;
 
 /// A subnet in force.
@@ -34,6 +36,7 @@ pub fn leases() -> Leases {
         subnet: "join".to_owned(),
         ips: "100.64.0.2,fd00:64::2".parse().unwrap(),
         mac: "0a:00:00:00:00:02".parse().unwrap(),
+        node_addresses: BTreeSet::new(),
     };
     Seen { synced: true, objects: [("node-n1".to_owned(), Ok(lease))].into() }
 }
@@ -198,7 +201,7 @@ fn a_subnet_that_overlaps_the_nodes_own_network_takes_nothing_from_it() {
         run("ip", &["link", "add", "docker0", "type", "bridge"]);
         run("ip", &["address", "add", "10.16.5.1/24", "dev", "docker0"]);
         eventually("no route to what overlaps it", || !own("10.16.0.0/16") && own("10.17.0.0/16")).await;
-        let wanted = served.borrow().masquerade(&[].into());
+        let wanted = served.borrow().masquerade(&[].into(), Sources::default());
         assert!(!wanted.subnets.contains(&"10.16.0.0/16".parse().unwrap()), "{wanted:?}");
         assert!(wanted.subnets.contains(&"10.17.0.0/16".parse().unwrap()), "{wanted:?}");
         eventually("the report", || report() == expected("docker0@10.16.5.0/24;")).await;
@@ -212,5 +215,77 @@ fn a_subnet_that_overlaps_the_nodes_own_network_takes_nothing_from_it() {
         let overlap = "subnet join: its network 100.64.0.0/16 overlaps 100.64.9.0/24 of this node's interface eth1: \
                        ovn0 gets no address of it";
         state.ready.wait_for(|ready| *ready == Err(overlap.to_owned())).await.unwrap();
+    });
+}
+
+#[test]
+fn the_nodes_traffic_to_pods_has_its_own_address() {
+    in_netns(|| async {
+        let sandbox = Sandbox::new();
+        run("ip", &["link", "add", "eth1", "mtu", "1500", "type", "veth", "peer", "name", "far"]);
+        run("ip", &["address", "add", "172.31.0.1/24", "dev", "eth1"]);
+        run("ip", &["link", "set", "far", "up"]);
+        run("ip", &["link", "set", "eth1", "up"]);
+        let own: Vec<std::net::IpAddr> = ["172.31.0.1", "fd00:31::1"].map(|ip| ip.parse().unwrap()).to_vec();
+        let mut seen_node = node();
+        seen_node.objects.get_mut("n1").unwrap().internal_ips.clone_from(&own);
+        let (node_sender, node) = watch::channel(seen_node.clone());
+        let a = subnet("a", "10.16.0.0/16,fd00:16::/64", "10.16.0.1,fd00:16::1");
+        let (_subnets, subnets) = watch::channel(seen([join(), a]));
+        let (lease_sender, seen_leases) = watch::channel(leases());
+        let node_port = NodePort {
+            name: "n1".to_owned(),
+            ovs: sandbox.ovs(),
+            links: Links::here().unwrap(),
+            node,
+            leases: seen_leases,
+            served: node_net::serve(subnets, own_networks::watch(Links::here().unwrap()).unwrap()),
+            ifaces: Names::default(),
+            network_type: NetworkType::Geneve,
+            mtu: 0,
+        };
+        let mut state = node_port.spawn().unwrap();
+        state.ready.wait_for(Result::is_ok).await.unwrap();
+        let (v4, v6) = ("10.16.0.0/16 via 100.64.0.1", "fd00:16::/64 via fd00:64::1");
+        let has = |route: &str, src: &str| {
+            routes()
+                .lines()
+                .any(|line| line.starts_with(route) && line.contains("src ") != src.is_empty() && line.contains(src))
+        };
+        // The controller has not published the addresses yet, so pods could not answer them.
+        assert!(has(v4, "") && has(v6, ""), "{}", routes());
+        assert_eq!(*state.sources.borrow(), Some(Sources::default()));
+
+        let mut published = leases();
+        published.objects.values_mut().for_each(|lease| lease.as_mut().unwrap().node_addresses.extend(&own));
+        // No destination is ever without its route.
+        let monitor = RouteMonitor::start().await;
+        lease_sender.send_replace(published);
+        eventually("the IPv4 address as the source", || has(v4, "src 172.31.0.1") && has(v6, "")).await;
+        run("ip", &["address", "add", "fd00:31::1/64", "dev", "eth1"]);
+        eventually("the IPv6 address as the source", || has(v6, "src fd00:31::1")).await;
+        let changes = monitor.printed();
+        assert!(changes.contains("src fd00:31::1") && !changes.contains("Deleted 10.16."), "{changes}");
+        assert!(!changes.contains("Deleted fd00:16:"), "{changes}");
+        let both = Sources { v4: Some("172.31.0.1".parse().unwrap()), v6: Some("fd00:31::1".parse().unwrap()) };
+        state.sources.wait_for(|sources| *sources == Some(both)).await.unwrap();
+        assert!(
+            run("ip", &["route", "show", "dev", "ovn0"])
+                .contains("100.64.0.0/16 proto kernel scope link src 100.64.0.2")
+        );
+
+        // The kernel deletes the routes together with their source.
+        run("ip", &["address", "del", "172.31.0.1/24", "dev", "eth1"]);
+        eventually("the route without a source", || has(v4, "")).await;
+        run("ip", &["address", "del", "fd00:31::1/64", "dev", "eth1"]);
+        eventually("the IPv6 route without a source", || has(v6, "")).await;
+        run("ip", &["address", "add", "172.31.0.1/24", "dev", "eth1"]);
+        eventually("the source again", || has(v4, "src 172.31.0.1")).await;
+        state.ready.wait_for(Result::is_ok).await.unwrap();
+
+        // The Node has no such address any more.
+        seen_node.objects.get_mut("n1").unwrap().internal_ips = vec!["172.31.0.9".parse().unwrap()];
+        node_sender.send_replace(seen_node);
+        eventually("no source that is not the Node's", || has(v4, "")).await;
     });
 }

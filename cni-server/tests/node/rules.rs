@@ -4,12 +4,17 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use cni_server::masquerade::{Masquerade, Wanted, Written};
+use cni_server::node_port::Sources;
 use ipnet::IpNet;
 
 use crate::sandbox::{in_netns, run};
 
 fn nets(list: &[&str]) -> BTreeSet<IpNet> {
     list.iter().map(|net| net.parse().unwrap()).collect()
+}
+
+fn sources(v4: &str) -> Sources {
+    Sources { v4: Some(v4.parse().unwrap()), v6: Some("fd00:31::1".parse().unwrap()) }
 }
 
 #[test]
@@ -26,6 +31,7 @@ fn a_second_apply_writes_nothing() {
             subnets: nets(&["10.16.0.0/16", "100.64.0.0/16", "fd00:16::/64"]),
             nat: nets(&["10.16.0.0/16", "fd00:16::/64"]),
             services: nets(&["10.96.0.0/12", "fd00:10:96::/112"]),
+            sources: sources("172.31.0.1"),
         };
         let mut masquerade = Masquerade::default();
         let start = Instant::now();
@@ -40,6 +46,13 @@ fn a_second_apply_writes_nothing() {
 
         wanted.subnets.extend(nets(&["10.17.0.0/24"]));
         assert_eq!(masquerade.apply(&wanted).await.unwrap(), Written { sets: 1, rules: 0 });
+        wanted.sources = sources("172.31.0.9");
+        assert!(masquerade.apply(&wanted).await.unwrap().rules > 0);
+        assert_eq!(masquerade.apply(&wanted).await.unwrap(), Written::default());
+        assert!(run("iptables-save", &["-t", "nat"]).contains("-A OVN-FROM-NODE -j SNAT --to-source 172.31.0.9"));
+        wanted.sources = Sources::default();
+        masquerade.apply(&wanted).await.unwrap();
+        assert!(!run("iptables-save", &[]).contains("0x100000"), "nothing without a source");
         run("iptables", &["-t", "nat", "-D", "OVN-MASQUERADE", "-j", "MASQUERADE", "--random-fully"]);
         assert!(masquerade.apply(&wanted).await.unwrap().rules > 0);
         assert_eq!(masquerade.apply(&wanted).await.unwrap(), Written::default());
@@ -59,6 +72,7 @@ fn an_element_that_is_refused_spoils_nothing() {
             subnets: nets(&["0.0.0.0/0", "10.16.0.0/16", "fd00:16::/64"]),
             nat: nets(&["0.0.0.0/0", "10.16.0.0/16"]),
             services: nets(&["10.96.0.0/12"]),
+            ..Wanted::default()
         };
         let mut masquerade = Masquerade::default();
         let written = masquerade.apply(&wanted).await.unwrap();

@@ -216,3 +216,45 @@ fn daemon(program: &str, dir: &Path, args: &[&str]) -> Child {
         .spawn()
         .unwrap_or_else(|e| panic!("{program} does not start: {e}; install openvswitch-switch"))
 }
+
+/// Records the changes of routes in the namespace of the calling thread. It ends when this value is dropped.
+pub struct RouteMonitor {
+    child: Child,
+    printed: tempfile::NamedTempFile,
+}
+
+impl RouteMonitor {
+    /// Starts the record. On return, all later changes are in it.
+    pub async fn start() -> Self {
+        let printed = tempfile::NamedTempFile::new().unwrap();
+        let output = printed.reopen().unwrap();
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "stdbuf", "-oL", "ip", "monitor", "route"])
+            .stdout(output)
+            .spawn()
+            .unwrap();
+        let monitor = Self { child, printed };
+        // It has begun when it sees a route that is added for it.
+        let mut metric = 0;
+        while !monitor.printed().contains("192.0.2.99") {
+            metric += 1;
+            assert!(metric < 200, "ip monitor shows nothing");
+            let route = ["192.0.2.99/32", "dev", "lo", "metric", &metric.to_string()];
+            run("ip", &[&["route", "add"], route.as_slice()].concat());
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        monitor
+    }
+
+    /// Returns what was recorded so far.
+    pub fn printed(&self) -> String {
+        std::fs::read_to_string(self.printed.path()).unwrap()
+    }
+}
+
+impl Drop for RouteMonitor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

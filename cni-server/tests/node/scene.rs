@@ -1,5 +1,6 @@
 //! A node for tests: an Open vSwitch, the API objects of its pods, and the attacher.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,6 +81,7 @@ pub fn lease(n: u8) -> Lease {
         subnet: "ovn-default".to_owned(),
         ips: format!("10.16.0.{n},fd00:16::{n}").parse().unwrap(),
         mac: format!("0a:00:00:00:00:{n:02x}").parse().unwrap(),
+        node_addresses: BTreeSet::new(),
     }
 }
 

@@ -10,19 +10,38 @@ use crate::engine::{PoolVerdict, Verdict};
 /// A condition's status, reason and message.
 type ConditionState = (String, String, String);
 
-/// The conditions of a Subnet. It is ready once it has its finalizer.
+/// What a Subnet still needs before it is ready.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pending {
+    /// Its finalizer.
+    Finalizer,
+    /// The defaults in its spec.
+    Defaults,
+}
+
+/// The conditions of a Subnet. It is ready once it has its finalizer and its defaults.
 pub(super) fn of_subnet(
     verdict: &Verdict,
-    protected: bool,
+    pending: Option<Pending>,
     unserved: Option<String>,
     before: &[Condition],
     now: Timestamp,
 ) -> Vec<Condition> {
-    let found = match verdict {
-        Verdict::Valid if !protected => {
-            let message = "its finalizer is being added";
-            (state(true, "Valid", ""), state(false, "FinalizerPending", message), state(false, "Valid", ""))
-        }
+    let waiting = pending.map(|pending| match pending {
+        Pending::Finalizer => state(false, "FinalizerPending", "its finalizer is being added"),
+        Pending::Defaults => state(false, "DefaultsPending", "the defaults of its spec are being filled in"),
+    });
+    let found = match (verdict, waiting) {
+        (Verdict::Valid, Some(waiting)) => (state(true, "Valid", ""), waiting, state(false, "Valid", "")),
+        (verdict, _) => of_verdict(verdict),
+    };
+    let unserved = unserved.map(|message| state(true, "FieldsNotServed", &message));
+    conditions(found, unserved, before, now)
+}
+
+/// `Validated`, `Ready` and `Error` of a Subnet that waits for nothing.
+fn of_verdict(verdict: &Verdict) -> (ConditionState, ConditionState, ConditionState) {
+    match verdict {
         // A foreign subnet has no conditions of ours: `subnet::status` does not ask for them.
         Verdict::Valid | Verdict::Foreign => {
             (state(true, "Valid", ""), state(true, "InForce", ""), state(false, "Valid", ""))
@@ -34,9 +53,7 @@ pub(super) fn of_subnet(
             (state(true, "Valid", ""), state(false, "AddressesInUse", message), state(true, "AddressesInUse", message))
         }
         Verdict::Released => (state(true, "Valid", ""), state(false, "Deleting", ""), state(false, "Deleting", "")),
-    };
-    let unserved = unserved.map(|message| state(true, "FieldsNotServed", &message));
-    conditions(found, unserved, before, now)
+    }
 }
 
 /// The conditions of an IPPool.

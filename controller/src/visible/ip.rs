@@ -48,7 +48,14 @@ fn patch(current: &IpRecord, mut metadata: Value, spec: Option<IpSpec>) -> Actio
     metadata["uid"] = json!(current.uid);
     metadata["resourceVersion"] = json!(current.version);
     match spec {
-        Some(spec) => Action::merge(&json!({ "metadata": metadata, "spec": spec })),
+        Some(spec) => {
+            let mut spec = json!(spec);
+            // A merge patch keeps what it does not name.
+            if spec.get("nodeAddresses").is_none() {
+                spec["nodeAddresses"] = Value::Null;
+            }
+            Action::merge(&json!({ "metadata": metadata, "spec": spec }))
+        }
         None => Action::merge(&json!({ "metadata": metadata })),
     }
 }
@@ -63,7 +70,7 @@ fn without_our_finalizers(current: &IpRecord) -> Option<Action> {
 fn wanted(engine: &Engine, cluster: &Cluster, name: &str) -> Option<IpSpec> {
     let (subnet, lease) = engine.lease(name)?;
     let pod = || pod_holder(cluster, name).or_else(|| engine.is_reserved(name).then(|| expected(name))?);
-    let holder = node_holder(cluster, name).or_else(pod)?;
+    let holder = node_holder(engine, cluster, name).or_else(pod)?;
     Some(IpSpec { subnet: subnet.to_owned(), ..holder }.with_addresses(&lease.ips, lease.mac))
 }
 
@@ -91,10 +98,17 @@ fn pod_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {
     })
 }
 
-fn node_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {
-    let node = api::node_of_port(name).filter(|node| cluster.nodes.contains_key(*node))?;
+fn node_holder(engine: &Engine, cluster: &Cluster, name: &str) -> Option<IpSpec> {
+    let node = api::node_of_port(name)?;
     let pod_uid = cluster.nodes.get(node)?.uid.to_string();
-    Some(IpSpec { pod_name: node.to_owned(), node_name: node.to_owned(), pod_uid, ..IpSpec::default() })
+    let node_addresses = engine.node_addresses(node).map(|ip| ip.to_string()).collect();
+    Some(IpSpec {
+        pod_name: node.to_owned(),
+        node_name: node.to_owned(),
+        pod_uid,
+        node_addresses: Some(node_addresses),
+        ..IpSpec::default()
+    })
 }
 
 /// Whether an IP has the name of a pod's or a node's port. Others, for example of another provider or of a virtual IP,

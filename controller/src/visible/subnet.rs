@@ -6,6 +6,7 @@ use std::sync::Arc;
 use api::{Addresses, FINALIZER, GROUP, InForce, IpRange, Subnet, SubnetDef, SubnetSpec, SubnetStatus};
 use serde_json::{Map, Value, json};
 
+use super::conditions::Pending;
 use super::{conditions, counts};
 use crate::cluster::Cluster;
 use crate::engine::{Engine, NewSubnet, Verdict};
@@ -74,8 +75,9 @@ fn excluded(written: &[String], gateway: &Addresses) -> Vec<String> {
 }
 
 /// The patch of fields and lists that other clients also write: the finalizer and the list of namespaces. Together with
-/// the finalizer, it once writes the networks in canonical form and adds the gateways to `excludeIps`. It contains the
-/// resource version, so that it does not overwrite a concurrent edit.
+/// the finalizer, it once writes the networks in canonical form, adds the gateways to `excludeIps` and sets absent fields,
+/// so that the Subnet is complete at once. It contains the resource version, so that it does not overwrite a concurrent
+/// edit.
 fn edit(engine: &Engine, subnet: &Subnet) -> Option<Action> {
     let name = subnet.metadata.name.as_deref()?;
     let verdict = engine.verdict(name)?;
@@ -136,6 +138,26 @@ fn adopt(spec: &mut Map<String, Value>, written: &SubnetSpec, def: &SubnetDef) {
     if written.exclude_ips != exclude {
         spec.insert("excludeIps".into(), json!(exclude));
     }
+    let absent = fields(written, def).into_iter().filter(|(_, written, _)| written.is_none());
+    spec.extend(absent.map(|(field, _, default)| (field.to_owned(), default)));
+}
+
+/// The fields with a default: name, current value, default.
+fn fields(spec: &SubnetSpec, def: &SubnetDef) -> Vec<(&'static str, Option<Value>, Value)> {
+    let texts = texts(spec, def);
+    let texts =
+        texts.into_iter().map(|(field, written, default)| (field, written.map(|text| json!(text)), json!(default)));
+    let switches = [
+        ("default", spec.default.map(Value::Bool), json!(def.default)),
+        ("natOutgoing", spec.nat_outgoing.map(Value::Bool), json!(def.nat_outgoing)),
+        ("private", spec.private.map(Value::Bool), json!(def.private)),
+    ];
+    texts.chain(switches).collect()
+}
+
+/// Whether every field with a default has a value. Readers of a Subnet that is Ready expect them.
+fn is_complete(spec: &SubnetSpec, def: &SubnetDef) -> bool {
+    fields(spec, def).iter().all(|(_, written, _)| written.as_ref().is_some_and(|value| *value != json!("")))
 }
 
 /// The text fields with a default: name, current value, default.
@@ -149,22 +171,14 @@ fn texts<'a>(spec: &'a SubnetSpec, def: &SubnetDef) -> [(&'static str, Option<&'
     ]
 }
 
-/// Server-side apply of defaults for fields that the user left out, so that `metadata.managedFields` shows the
+/// Server-side apply of defaults for fields that the user removed later, or that had none while the spec was refused, so that `metadata.managedFields` shows the
 /// controller as their owner. Server-side apply removes an owned field that a later apply leaves out, so each apply
 /// repeats all fields that the controller still owns. A field that is present but empty, as Go clients write it,
 /// belongs to the user; [`edit`] fills it in.
 fn defaults(engine: &Engine, subnet: &Subnet) -> Option<Action> {
     let name = subnet.metadata.name.as_deref()?;
     let def = engine.subnet(name).filter(|_| engine.verdict(name) == Some(&Verdict::Valid))?;
-    let spec = &subnet.spec;
-    let texts =
-        texts(spec, def).map(|(field, written, default)| (field, written.map(|text| json!(text)), json!(default)));
-    let switches = [
-        ("default", spec.default.map(Value::Bool), json!(def.default)),
-        ("natOutgoing", spec.nat_outgoing.map(Value::Bool), json!(def.nat_outgoing)),
-        ("private", spec.private.map(Value::Bool), json!(def.private)),
-    ];
-    let fields: Vec<(&str, Option<Value>, Value)> = texts.into_iter().chain(switches).collect();
+    let fields = fields(&subnet.spec, def);
     if fields.iter().all(|(_, written, _)| written.is_some()) {
         return None;
     }
@@ -230,8 +244,16 @@ pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::
     let unserved: Vec<String> =
         api::unserved(&subnet.spec).into_iter().chain(engine.mtu_shortfall(cluster, name)).chain(not_default).collect();
     let unserved = (!unserved.is_empty()).then(|| unserved.join("; "));
+    let was_ready = before.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+    let pending = if !has_finalizer(subnet) {
+        Some(Pending::Finalizer)
+    } else if !was_ready && engine.subnet(name).is_some_and(|def| !is_complete(&subnet.spec, def)) {
+        Some(Pending::Defaults)
+    } else {
+        None
+    };
     let mut status = SubnetStatus {
-        conditions: conditions::of_subnet(verdict, has_finalizer(subnet), unserved, &before.conditions, now),
+        conditions: conditions::of_subnet(verdict, pending, unserved, &before.conditions, now),
         activate_gateway: before.activate_gateway.clone(),
         in_force: in_force(engine, name),
         ..SubnetStatus::default()

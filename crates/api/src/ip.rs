@@ -6,6 +6,8 @@
 #![allow(clippy::duplicated_attributes)] // printer columns of one type are not duplicates
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,7 @@ use crate::{
     annotations::{NODE_NAME_LABEL, SUBNET_LABEL},
     label_value,
     subnet::{null_is_default, plain},
+    values::parse_address,
 };
 
 /// The addresses of a port, and their holder.
@@ -85,6 +88,9 @@ pub struct IpSpec {
         skip_serializing_if = "String::is_empty"
     )]
     pub pod_uid: String,
+    /// For a node: its own addresses at which pods reach it through `ovn0`, so that its traffic to pods can carry them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_addresses: Option<Vec<String>>,
 }
 
 impl IpSpec {
@@ -118,6 +124,12 @@ impl Ip {
         let ips = self.spec.ip_address.parse().map_err(|e| field("ipAddress", e))?;
         let mac = self.spec.mac_address.parse().map_err(|e| field("macAddress", e))?;
         Ok((ips, mac))
+    }
+
+    /// The own addresses of a node, for its traffic to pods.
+    pub fn node_addresses(&self) -> Result<BTreeSet<IpAddr>, FieldError> {
+        let field = |e| FieldError::new(self.object(), "spec.nodeAddresses", e);
+        self.spec.node_addresses.iter().flatten().map(|address| parse_address(address).map_err(field)).collect()
     }
 }
 

@@ -32,6 +32,11 @@ const PRIORITY_PRIVATE: u16 = 1000;
 const DISTRIBUTED_V4: &str = "distributed_ip4";
 const DISTRIBUTED_V6: &str = "distributed_ip6";
 
+/// The address sets, one per family, of the nodes' own addresses. Traffic of a node to pods carries one of them, or the
+/// address of its `ovn0`.
+const NODES_V4: &str = "nodes_ip4";
+const NODES_V6: &str = "nodes_ip6";
+
 /// The key in a switch's `external_ids` for the Subnet definition that its rows are compiled from
 /// ([`api::SubnetDef::record`]). After an invalid edit of the object, this is the only record of that definition.
 pub const IN_FORCE: &str = "in_force";

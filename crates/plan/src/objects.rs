@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::{Addresses, Cidrs, IpRange, Mac};
+use api::{Addresses, Cidrs, Family, IpRange, Mac};
 use ovn::Group;
 
 /// Names that the installation chooses.
@@ -35,6 +35,14 @@ pub struct Node {
     pub mac: Mac,
     /// Its own addresses (`InternalIP`), of either family.
     pub internal: BTreeSet<IpAddr>,
+}
+
+impl Node {
+    /// Its own addresses at which pods reach it, each with the address of its `ovn0` that leads there. There are none of a
+    /// family that the join subnet does not have.
+    pub fn reached_by(&self) -> impl Iterator<Item = (IpAddr, IpAddr)> + '_ {
+        self.internal.iter().filter_map(|own| Some((*own, *self.join.get(Family::of(*own))?)))
+    }
 }
 
 /// A pod's port and address.

@@ -57,6 +57,8 @@ fn the_base_is_a_router_and_the_address_sets_of_the_distributed_gateway() {
             Logical_Router ovn-cluster external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
             Address_Set distributed_ip4 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
             Address_Set distributed_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+            Address_Set nodes_ip4 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+            Address_Set nodes_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
         "#]],
     );
 }
@@ -113,12 +115,16 @@ fn a_private_subnet_allows_itself_nodes_and_the_allowed_networks() {
     expect![[r#"
         ACL vault/0/to-lport/3000/ip4.src == 100.64.0.0/16 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 100.64.0.0/16" priority=3000 tier=0
         Logical_Switch vault acls += ACL vault/0/to-lport/3000/ip4.src == 100.64.0.0/16
+        ACL vault/0/to-lport/3000/ip4.src == $nodes_ip4 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == $nodes_ip4" priority=3000 tier=0
+        Logical_Switch vault acls += ACL vault/0/to-lport/3000/ip4.src == $nodes_ip4
         ACL vault/0/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24" priority=1001 tier=0
         Logical_Switch vault acls += ACL vault/0/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24
         ACL vault/0/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24) action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24)" priority=1001 tier=0
         Logical_Switch vault acls += ACL vault/0/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24)
         ACL vault/0/to-lport/3000/ip6.src == fd00:100:64::/112 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip6.src == fd00:100:64::/112" priority=3000 tier=0
         Logical_Switch vault acls += ACL vault/0/to-lport/3000/ip6.src == fd00:100:64::/112
+        ACL vault/0/to-lport/3000/ip6.src == $nodes_ip6 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip6.src == $nodes_ip6" priority=3000 tier=0
+        Logical_Switch vault acls += ACL vault/0/to-lport/3000/ip6.src == $nodes_ip6
         ACL vault/0/to-lport/1001/ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64" priority=1001 tier=0
         Logical_Switch vault acls += ACL vault/0/to-lport/1001/ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64
         ACL vault/0/to-lport/1001/(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64) action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64)" priority=1001 tier=0
@@ -188,8 +194,10 @@ fn a_node_is_a_port_and_policies_to_and_from_it() {
             Logical_Switch join ports += Logical_Switch_Port node-n1
             Logical_Router_Policy ovn-cluster/30000/ip4.dst == 172.30.0.1 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 172.30.0.1" nexthops=["100.64.0.2"] priority=30000
             Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/30000/ip4.dst == 172.30.0.1
+            Address_Set nodes_ip4 addresses += "172.30.0.1"
             Logical_Router_Policy ovn-cluster/30000/ip6.dst == fd00:30::1 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip6.dst == fd00:30::1" nexthops=["fd00:100:64::2"] priority=30000
             Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/30000/ip6.dst == fd00:30::1
+            Address_Set nodes_ip6 addresses += "fd00:30::1"
             Logical_Router_Policy ovn-cluster/29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == $distributed_ip4 && is_chassis_resident(\"node-n1\")" nexthops=["100.64.0.2"] priority=29000
             Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1")
             Logical_Router_Policy ovn-cluster/29000/ip6.src == $distributed_ip6 && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip6.src == $distributed_ip6 && is_chassis_resident(\"node-n1\")" nexthops=["fd00:100:64::2"] priority=29000

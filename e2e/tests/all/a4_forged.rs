@@ -38,10 +38,8 @@ async fn a4_annotations_written_by_hand_give_no_address() -> Result<()> {
     forged.place().ping("10.55.0.1").await?;
 
     // Create a copy of a running pod while no controller runs, as a restored backup or `kubectl debug --copy-to` does.
-    ours::scale(&cluster, 0).await?;
-    let copy = annotated(&scene, "copy", &original.ip4()?).create().await;
-    ours::scale(&cluster, 2).await?;
-    let copy = copy?.ready().await?;
+    let copy = annotated(&scene, "copy", &original.ip4()?).create();
+    let copy = ours::away(&cluster, copy).await?.ready().await?;
     assert_eq!(copy.ip4()?, "10.55.0.4");
     copy.place().ping(&original.ip4()?).await?;
     assert_eq!(copy.place().tcp(&original.ip4()?).await?.who, "original");

@@ -1,4 +1,4 @@
-//! B1: every node has `ovn0` on the join subnet and reaches every pod, and pods reach nodes.
+//! B1: every node has `ovn0` on the join subnet and reaches every pod, with its own address, and pods reach nodes.
 
 use anyhow::{Context, Result};
 use e2e::Cluster;
@@ -22,9 +22,16 @@ async fn b1_nodes_and_pods_reach_each_other() -> Result<()> {
         assert!(routes.contains("10.16.0.0/16 via 100.64.0.1 dev ovn0"), "routes of {name}: {routes}");
 
         for pod in [&one, &two] {
-            for ip in [pod.ip4()?, pod.ip6()?] {
+            for (ip, own) in [(pod.ip4()?, node.ip4()), (pod.ip6()?, node.ip6())] {
                 place.ping(&ip).await?;
-                assert_eq!(place.tcp(&ip).await.with_context(|| format!("from {name}"))?.who, pod.name());
+                for answer in [place.tcp(&ip).await, place.udp(&ip).await] {
+                    let answer = answer.with_context(|| format!("from {name}"))?;
+                    assert_eq!(
+                        (answer.who.as_str(), answer.seen.to_string()),
+                        (pod.name(), own.clone()),
+                        "from {name}"
+                    );
+                }
             }
             for ip in [node.ip4(), node.ip6()] {
                 pod.place().ping(&ip).await?;

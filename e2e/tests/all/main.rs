@@ -13,6 +13,7 @@ mod a4_pools;
 mod a4_static_addresses;
 mod a5_private_subnets;
 mod a6_dual_stack;
+mod a7_kube_ovn_readers;
 mod b1_in_force;
 mod b1_nodes_and_pods;
 mod b2_distributed_gateway;

@@ -17,6 +17,9 @@ const NODE: &str = "
     ip monitor address >>$DIR/addresses &
 ";
 
+/// The chassis ID of a new node with the name `n1`.
+const ID: &str = "f63c9655-17dc-58ef-9ad2-a901efce4ff3";
+
 fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_ovs-ovn")).unwrap()
 }
@@ -87,8 +90,8 @@ fn a_node_comes_up_on_the_userspace_datapath_and_restarts_with_its_flows() {
         room.log()
     );
     let ids = node.run(&["ovs-vsctl", "get", "Open_vSwitch", ".", "external_ids"]).unwrap();
-    for setting in
-        ["system-id=n1", "hostname=n1", r#"ovn-remote="tcp:127.0.0.1:6642""#, "ovn-bridge-datapath-type=netdev"]
+    let id = format!(r#"system-id="{ID}""#);
+    for setting in [id.as_str(), "hostname=n1", r#"ovn-remote="tcp:127.0.0.1:6642""#, "ovn-bridge-datapath-type=netdev"]
     {
         assert!(ids.contains(setting), "{setting}: {ids}");
     }
@@ -100,7 +103,7 @@ fn a_node_comes_up_on_the_userspace_datapath_and_restarts_with_its_flows() {
     // The settings that the node agent writes.
     let agents = ["external_ids:ovn-encap-type=geneve", "external_ids:ovn-encap-ip=172.31.0.1"];
     node.run(&[["ovs-vsctl", "set", "Open_vSwitch", "."].as_slice(), &agents].concat()).unwrap();
-    let chassis = ["ovn-sbctl", "--db=unix:/run/sb.sock", "--timeout=20", "wait-until", "Chassis", "n1", "hostname=n1"];
+    let chassis = ["ovn-sbctl", "--db=unix:/run/sb.sock", "--timeout=20", "wait-until", "Chassis", ID, "hostname=n1"];
     node.run(&chassis).unwrap();
 
     let flow = "table=9,priority=7,in_port=3 actions=drop";
@@ -179,7 +182,7 @@ fn a_node_without_tunnels_is_ready_as_long_as_it_is_alone() {
     let agents = ["external_ids:ovn-encap-type=geneve", "external_ids:ovn-encap-ip=172.31.0.1"];
     node.run(&[["ovs-vsctl", "set", "Open_vSwitch", "."].as_slice(), &agents].concat()).unwrap();
     let sb = ["ovn-sbctl", "--db=unix:/run/sb.sock", "--timeout=20"];
-    node.run(&[sb.as_slice(), &["wait-until", "Chassis", "n1", "hostname=n1"]].concat()).unwrap();
+    node.run(&[sb.as_slice(), &["wait-until", "Chassis", ID, "hostname=n1"]].concat()).unwrap();
     node.probe("ready").unwrap();
 
     node.run(&[sb.as_slice(), &["chassis-add", "n2", "geneve", "172.31.0.2"]].concat()).unwrap();

@@ -49,8 +49,14 @@ fn of_two_nodes_with_one_address_the_first_owns_it_and_the_other_is_reported() {
         policies.filter(|fact| fact.contains("nexthops")).collect::<Vec<_>>()
     };
     let remarks = |scene: &Scene, name: &str| scene.engine.remarks(&scene.cluster, &Object::Node(name.into()));
+    let published = |scene: &Scene, name: &str| {
+        let write = crate::visible::write(&scene.engine, &scene.cluster, &Object::Ip(format!("node-{name}").into()));
+        let Some(crate::publish::Action::Create(body)) = write else { panic!("{write:?}") };
+        body.parse::<Value>().unwrap()["spec"]["nodeAddresses"].to_string()
+    };
     let before = leads_to(&mut scene);
     assert!(before.len() == 1 && before[0].contains("100.64.0.2"), "{before:?}");
+    assert_eq!((published(&scene, "n2"), published(&scene, "n1")), (r#"["172.30.0.1"]"#.to_owned(), "[]".to_owned()));
     assert_eq!(remarks(&scene, "n2"), []);
     let [remark] = remarks(&scene, "n1").try_into().unwrap();
     assert_eq!(remark.reason, "NodeAddressConflict");
@@ -62,6 +68,7 @@ fn of_two_nodes_with_one_address_the_first_owns_it_and_the_other_is_reported() {
     assert_eq!(leads_to(&mut scene), before);
     scene.apply(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.2"))));
     assert!(leads_to(&mut scene)[0].contains("100.64.0.3"), "the other has it now");
+    assert_eq!(published(&scene, "n1"), r#"["172.30.0.1"]"#);
     assert_eq!(remarks(&scene, "n1"), []);
 }
 

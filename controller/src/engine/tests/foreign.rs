@@ -84,7 +84,14 @@ fn defaults_are_written_once_and_do_not_take_fields_from_the_user() {
     let mut scene = Scene::new();
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.7/24", "excludeIps": ["10.33.0.9"] }));
     let patch = write(&scene, Object::Subnet("net".into())).unwrap();
-    assert_eq!(patch["spec"], json!({ "cidrBlock": "10.33.0.0/24", "excludeIps": ["10.33.0.9", "10.33.0.1"] }));
+    assert_eq!(
+        patch["spec"],
+        json!({
+            "cidrBlock": "10.33.0.0/24", "excludeIps": ["10.33.0.9", "10.33.0.1"], "protocol": "IPv4",
+            "gateway": "10.33.0.1", "gatewayType": "distributed", "provider": "ovn", "vpc": "ovn-cluster",
+            "default": false, "natOutgoing": false, "private": false,
+        })
+    );
     assert_eq!(patch["metadata"]["finalizers"], json!([api::FINALIZER]));
 
     let mut net = subnet("net", json!({ "cidrBlock": "10.33.0.0/24", "excludeIps": ["10.33.0.9"], "private": true }));
@@ -119,6 +126,37 @@ fn defaults_are_written_once_and_do_not_take_fields_from_the_user() {
             "natOutgoing": false,
         })
     );
+}
+
+#[test]
+fn a_subnet_becomes_ready_with_its_defaults_and_stays_so() {
+    let mut scene = Scene::new();
+    let net = Object::Subnet("net".into());
+    let ready = |scene: &mut Scene, mut object: Subnet| {
+        object.metadata.finalizers = Some(vec![api::FINALIZER.to_owned()]);
+        scene.apply(Event::Subnets(WatchEvent::Apply(object.clone())));
+        let status = visible::status(&scene.engine, &scene.cluster, &net, jiff::Timestamp::UNIX_EPOCH).unwrap();
+        object.status = Some(serde_json::from_value(status.patch()["status"].clone()).unwrap());
+        let conditions = &object.status.as_ref().unwrap().conditions;
+        let ready = conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+        (ready.reason.clone(), object)
+    };
+    // A refused spec gets the finalizer, and no defaults.
+    let (reason, refused) = ready(&mut scene, subnet("net", json!({ "cidrBlock": "10.33.0.0" })));
+    assert_ne!(reason, "InForce");
+    let mut corrected = subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
+    corrected.status = refused.status;
+    let (reason, mut corrected) = ready(&mut scene, corrected);
+    assert_eq!(reason, "DefaultsPending");
+    let applied = write(&scene, net.clone()).unwrap()["spec"].clone();
+    let mut spec = serde_json::to_value(&corrected.spec).unwrap();
+    spec.as_object_mut().unwrap().extend(applied.as_object().unwrap().clone());
+    corrected.spec = serde_json::from_value(spec).unwrap();
+    let (reason, mut complete) = ready(&mut scene, corrected);
+    assert_eq!(reason, "InForce");
+    complete.spec.gateway = None;
+    complete.spec.exclude_ips = vec!["10.33.0.9".to_owned()];
+    assert_eq!(ready(&mut scene, complete).0, "InForce", "what is in force has not changed");
 }
 
 #[test]

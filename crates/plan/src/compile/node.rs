@@ -1,11 +1,13 @@
 //! A node: its port on the join switch, the route to its own addresses, and the route out of the cluster for its pods.
 
-use ovn::{Action, Fact, LogicalSwitchPort, RouterPolicy};
+use ovn::{Action, AddressSet, Fact, LogicalSwitchPort, RouterPolicy};
 
-use super::{DISTRIBUTED_V4, DISTRIBUTED_V6, PRIORITY_GATEWAY, PRIORITY_TO_NODE, address, family_of};
+use super::{
+    DISTRIBUTED_V4, DISTRIBUTED_V6, NODES_V4, NODES_V6, PRIORITY_GATEWAY, PRIORITY_TO_NODE, address, family_of,
+};
 use crate::objects::Node;
 use crate::world::World;
-use api::{Family, node_port};
+use api::node_port;
 
 pub(super) fn compile(world: &World, node: &Node, facts: &mut Vec<Fact>) {
     if !world.subnets.contains_key(&world.settings.node_switch) {
@@ -28,18 +30,20 @@ fn join_port(world: &World, node: &Node, facts: &mut Vec<Fact>) {
     facts.extend(port.facts());
 }
 
-/// Routes traffic from pods to a node's own address through the node's `ovn0`, without masquerading.
+/// Routes traffic from pods to a node's own address through the node's `ovn0`, without masquerading, so that a node's
+/// traffic to pods can carry that address. Private subnets allow it by the address set.
 fn to_the_node(world: &World, node: &Node, facts: &mut Vec<Fact>) {
-    for address in &node.internal {
-        let Some(join) = node.join.get(Family::of(*address)) else { continue };
+    for (address, join) in node.reached_by() {
         let policy = RouterPolicy {
             router: world.settings.router.to_string(),
             seed: node.uid.clone(),
             priority: PRIORITY_TO_NODE,
-            match_: format!("{}.dst == {address}", family_of(*address)),
+            match_: format!("{}.dst == {address}", family_of(address)),
             action: Action::Reroute(vec![join.to_string()]),
         };
         facts.extend(policy.facts());
+        let set = if address.is_ipv4() { NODES_V4 } else { NODES_V6 };
+        facts.push(AddressSet::member(set, &address.to_string()));
     }
 }
 

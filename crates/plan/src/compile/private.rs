@@ -8,7 +8,7 @@
 use api::SubnetDef;
 use ovn::{Acl, Direction, Fact, LogicalSwitch, Verdict};
 
-use super::{PRIORITY_FROM_NODES, PRIORITY_PRIVATE, PRIORITY_TALKS_WITH, family_of};
+use super::{NODES_V4, NODES_V6, PRIORITY_FROM_NODES, PRIORITY_PRIVATE, PRIORITY_TALKS_WITH, family_of};
 use crate::world::World;
 
 pub(super) fn compile(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
@@ -33,6 +33,8 @@ pub(super) fn compile(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) 
         for join in join.iter().flat_map(|cidrs| cidrs.iter()).filter(same_family) {
             rule(PRIORITY_FROM_NODES, format!("{ip}.src == {join}"), Verdict::AllowRelated);
         }
+        let nodes = if own.network().is_ipv4() { NODES_V4 } else { NODES_V6 };
+        rule(PRIORITY_FROM_NODES, format!("{ip}.src == ${nodes}"), Verdict::AllowRelated);
         rule(PRIORITY_TALKS_WITH, format!("{ip}.src == {own} && {ip}.dst == {own}"), Verdict::AllowRelated);
         for allowed in subnet.allow_subnets.iter().filter(same_family) {
             let both_ways =
