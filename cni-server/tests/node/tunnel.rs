@@ -9,7 +9,7 @@ use cni_server::tunnel::{Mtu, Names, NetworkType};
 use tokio::sync::watch;
 
 use crate::ovn0::{join, leases, node};
-use crate::sandbox::{PodNs, Sandbox, in_netns, run};
+use crate::sandbox::{PodNs, Sandbox, eventually, in_netns, run};
 use crate::scene::{Scene, attachment, seen, subnet};
 
 /// Starts the owner of `ovn0` with these flags.
@@ -113,7 +113,8 @@ fn an_address_that_comes_and_goes_does_not_become_the_tunnels() {
             run("ip", &["address", "add", vip, "dev", device]);
             let mut state = agent(&sandbox, iface, 0);
             state.ready.wait_for(Result::is_ok).await.unwrap();
-            assert_eq!(ovs.external_id("ovn-encap-ip").as_deref(), Some(expected), "{iface} with {vip}");
+            let is = || ovs.external_id("ovn-encap-ip").as_deref() == Some(expected);
+            eventually(&format!("{expected} is the tunnel's, {iface} with {vip}"), is).await;
 
             // The change of the MTU shows that the agent has looked again.
             state.mtu.mark_unchanged();
@@ -146,8 +147,8 @@ fn an_address_on_the_loopback_interface_has_the_mtu_of_the_way_out() {
         state.mtu.wait_for(|mtu| *mtu == Some(Mtu { pods: 1400, most: 1442 })).await.unwrap();
         state.ready.wait_for(Result::is_ok).await.unwrap();
         let ovs = sandbox.ovs();
-        ovs.settings_known().await;
-        assert_eq!(ovs.external_id("ovn-encap-ip").as_deref(), Some("172.31.0.1"));
+        let is = || ovs.external_id("ovn-encap-ip").as_deref() == Some("172.31.0.1");
+        eventually("the address is the tunnel's", is).await;
     });
 }
 

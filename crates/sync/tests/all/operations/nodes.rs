@@ -16,11 +16,14 @@ fn a_node() {
         insert Logical_Router_Policy 30000/ip4.dst == 172.30.0.1 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 172.30.0.1" nexthop=[] nexthops=["100.64.0.2"] priority=30000
         mutate Logical_Switch join ports += node-n1
         mutate Logical_Router ovn-cluster policies += 30000/ip4.dst == 172.30.0.1, 29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1")
+        mutate Address_Set nodes_ip4 addresses += ["172.30.0.1"]
     "#]]);
     scene.check([node("100.64.0.2", &["172.30.0.9"])], &expect![[r#"
         insert Logical_Router_Policy 30000/ip4.dst == 172.30.0.9 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 172.30.0.9" nexthop=[] nexthops=["100.64.0.2"] priority=30000
         mutate Logical_Router ovn-cluster policies += 30000/ip4.dst == 172.30.0.9
+        mutate Address_Set nodes_ip4 addresses += ["172.30.0.9"]
         mutate Logical_Router ovn-cluster policies -= 30000/ip4.dst == 172.30.0.1
+        mutate Address_Set nodes_ip4 addresses -= ["172.30.0.1"]
     "#]]);
     scene.check([node("100.64.0.7", &["172.30.0.9"])], &expect![[r#"
         update Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.7"]
@@ -30,6 +33,7 @@ fn a_node() {
     scene.check([Event::NodeGone("n1".into())], &expect![[r#"
         mutate Logical_Switch join ports -= node-n1
         mutate Logical_Router ovn-cluster policies -= 30000/ip4.dst == 172.30.0.9, 29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1")
+        mutate Address_Set nodes_ip4 addresses -= ["172.30.0.9"]
     "#]]);
 }
 
@@ -44,10 +48,14 @@ fn a_node_of_both_families() {
         insert Logical_Router_Policy 30000/ip6.dst == fd00:30::1 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip6.dst == fd00:30::1" nexthop=[] nexthops=["fd00:100:64::2"] priority=30000
         mutate Logical_Switch join ports += node-n1
         mutate Logical_Router ovn-cluster policies += 30000/ip4.dst == 172.30.0.1, 29000/ip6.src == $distributed_ip6 && is_chassis_resident("node-n1"), 29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1"), 30000/ip6.dst == fd00:30::1
+        mutate Address_Set nodes_ip4 addresses += ["172.30.0.1"]
+        mutate Address_Set nodes_ip6 addresses += ["fd00:30::1"]
     "#]]);
     scene.check([Event::NodeGone("n1".into())], &expect![[r#"
         mutate Logical_Switch join ports -= node-n1
         mutate Logical_Router ovn-cluster policies -= 30000/ip4.dst == 172.30.0.1, 29000/ip6.src == $distributed_ip6 && is_chassis_resident("node-n1"), 29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1"), 30000/ip6.dst == fd00:30::1
+        mutate Address_Set nodes_ip4 addresses -= ["172.30.0.1"]
+        mutate Address_Set nodes_ip6 addresses -= ["fd00:30::1"]
     "#]]);
 }
 
@@ -58,6 +66,7 @@ fn without_the_join_subnet_a_node_has_nothing() {
         mutate Logical_Router ovn-cluster policies -= 30000/ip4.dst == 172.30.0.1, 31000/ip4.dst == 100.64.0.0/16, 29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1")
         mutate Logical_Router ovn-cluster ports -= ovn-cluster-join
         mutate Logical_Router ovn-cluster static_routes -= dst-ip/0.0.0.0/0/100.64.0.1
+        mutate Address_Set nodes_ip4 addresses -= ["172.30.0.1"]
         delete Logical_Switch join
     "#]]);
     scene.check([subnet("join", "100.64.0.0/16", json!({}))], &expect![[r#"
@@ -73,5 +82,6 @@ fn without_the_join_subnet_a_node_has_nothing() {
         mutate Logical_Router ovn-cluster policies += 30000/ip4.dst == 172.30.0.1, 31000/ip4.dst == 100.64.0.0/16, 29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1")
         mutate Logical_Router ovn-cluster ports += ovn-cluster-join
         mutate Logical_Router ovn-cluster static_routes += dst-ip/0.0.0.0/0/100.64.0.1
+        mutate Address_Set nodes_ip4 addresses += ["172.30.0.1"]
     "#]]);
 }

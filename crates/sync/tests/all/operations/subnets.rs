@@ -15,6 +15,8 @@ fn a_new_cluster_is_written_into_an_empty_database() {
         insert Logical_Router ovn-cluster external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={}
         insert Address_Set distributed_ip4 addresses=["10.16.0.0/16"] external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
         insert Address_Set distributed_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+        insert Address_Set nodes_ip4 addresses=["172.30.0.1"] external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+        insert Address_Set nodes_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
         insert Logical_Switch_Port join-ovn-cluster addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port=ovn-cluster-join} port_security=[] type=router
         insert Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2"] external_ids={node=n1, owner=kube-ovn-rs, vendor=kube-ovn} options={} port_security=[] type=""
         insert Logical_Switch_Port ovn-default-ovn-cluster addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port=ovn-cluster-ovn-default} port_security=[] type=router
