@@ -16,7 +16,7 @@ use crate::args::{Check, Run, RunDirectories};
 use crate::conf::{Conf, ConfError};
 use crate::datapath::{Datapath, DatapathError, Machine};
 use crate::flows::{Flows, FlowsError};
-use crate::settings::{self, Session, SettingsError};
+use crate::settings::{self, Recorded, Session, SettingsError};
 use crate::underlay::{Underlay, UnderlayError};
 
 /// The oldest supported version of OVN, the same as in ovn-central.
@@ -228,7 +228,9 @@ fn control_socket(directories: &RunDirectories, name: &str, pid: u32) -> PathBuf
 impl Wishes {
     async fn write(&self) -> Result<(), PlaceError> {
         self.session.begin().await?;
-        let id = settings::system_id(&self.id_file, self.session.external_id("system-id"), &self.node_name)?;
+        let recorded =
+            Recorded { id: self.session.external_id("system-id"), hostname: self.session.external_id("hostname") };
+        let id = settings::system_id(&self.id_file, recorded, &self.node_name)?;
         let ours = settings::ours(&id, &self.node_name, &self.remote, self.datapath);
         if self.session.external_ids(&ours).await? {
             tracing::info!(chassis = id, remote = self.remote, datapath = %self.datapath, "wrote the node's settings");

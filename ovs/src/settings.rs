@@ -167,16 +167,31 @@ pub fn ours(id: &str, node_name: &str, remote: &str, datapath: Datapath) -> BTre
     ])
 }
 
+/// What the database says of the chassis.
+#[derive(Clone, Debug, Default)]
+pub struct Recorded {
+    /// `external_ids:system-id`.
+    pub id: Option<String>,
+    /// `external_ids:hostname`: the name of the node that the database was written on.
+    pub hostname: Option<String>,
+}
+
 /// Returns the chassis ID: from the file, otherwise from the database, otherwise [`derived_id`]. The ID must not change,
-/// so it is written to the file.
-pub fn system_id(file: &Path, known: Option<String>, node_name: &str) -> Result<String, SettingsError> {
+/// so it is written to the file. If the database is of another node, for example because the disk was copied, its ID is
+/// not used: two nodes with one ID would take each other's ports.
+pub fn system_id(file: &Path, recorded: Recorded, node_name: &str) -> Result<String, SettingsError> {
     let failed = |source| SettingsError::Id { path: file.to_owned(), source };
+    let other = recorded.hostname.filter(|name| !name.is_empty() && name != node_name);
+    if let Some(other) = &other {
+        tracing::warn!(other, "the database of Open vSwitch is of another node: this one gets a chassis ID of its own");
+    }
     match std::fs::read_to_string(file) {
-        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+        Ok(text) if !text.trim().is_empty() && other.is_none() => return Ok(text.trim().to_owned()),
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let id = known.filter(|id| !id.is_empty()).unwrap_or_else(|| derived_id(node_name));
+    let known = recorded.id.filter(|id| !id.is_empty() && other.is_none());
+    let id = known.unwrap_or_else(|| derived_id(node_name));
     let new = file.with_extension("new");
     std::fs::write(&new, format!("{id}\n")).and_then(|()| std::fs::rename(&new, file)).map_err(failed)?;
     Ok(id)
@@ -197,18 +212,27 @@ mod tests {
     fn a_chassis_keeps_the_id_it_has() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("system-id.conf");
-        assert_eq!(system_id(&file, Some("random".into()), "n1").unwrap(), "random");
-        assert_eq!(system_id(&file, None, "n1").unwrap(), "random");
+        let recorded = |id: &str| Recorded { id: Some(id.to_owned()), hostname: None };
+        let system_id = |recorded: Option<Recorded>, node| super::system_id(&file, recorded.unwrap_or_default(), node);
+        assert_eq!(system_id(Some(recorded("random")), "n1").unwrap(), "random");
+        assert_eq!(system_id(None, "n1").unwrap(), "random");
         let n1 = "f63c9655-17dc-58ef-9ad2-a901efce4ff3";
         std::fs::write(&file, "\n").unwrap();
-        assert_eq!(system_id(&file, None, "n1").unwrap(), n1);
-        assert_eq!(system_id(&file, Some("other".into()), "n2").unwrap(), n1);
+        assert_eq!(system_id(None, "n1").unwrap(), n1);
+        assert_eq!(system_id(Some(recorded("other")), "n2").unwrap(), n1);
         // A node that has lost its directory gets the ID again, and another node gets another one.
         std::fs::remove_file(&file).unwrap();
-        assert_eq!(system_id(&file, None, "n1").unwrap(), n1);
+        assert_eq!(system_id(None, "n1").unwrap(), n1);
+        // The disk of n1 was copied.
+        let of = |hostname: &str| Some(Recorded { id: Some(n1.to_owned()), hostname: Some(hostname.to_owned()) });
+        assert_eq!(system_id(of("n1"), "n1").unwrap(), n1);
+        let n2 = system_id(of("n1"), "n2").unwrap();
+        assert_ne!(n2, n1);
+        assert_eq!(system_id(of("n2"), "n2").unwrap(), n2);
         std::fs::remove_file(&file).unwrap();
-        assert_ne!(system_id(&file, Some(String::new()), "n2").unwrap(), n1);
-        let nowhere = system_id(Path::new("/no/such/directory/id"), None, "n1").unwrap_err().to_string();
+        assert_eq!(system_id(Some(recorded("")), "n2").unwrap(), n2);
+        let nowhere =
+            super::system_id(Path::new("/no/such/directory/id"), Recorded::default(), "n1").unwrap_err().to_string();
         assert!(nowhere.starts_with("/no/such/directory/id: No such file"), "{nowhere}");
     }
 }
