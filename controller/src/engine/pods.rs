@@ -99,6 +99,7 @@ impl Engine {
                     name: Arc::clone(port),
                     uid: Arc::clone(&pod.uid),
                     pod: pod.path().into(),
+                    node: Arc::clone(&pod.node),
                     subnet: Arc::clone(&subnet),
                     ips: lease.ips,
                     mac: lease.mac,

@@ -33,6 +33,10 @@ fn marked(ids: &[(&'static str, Arc<str>)]) -> Datum {
     Datum::map(others.chain(marks))
 }
 
+fn pairs(of: &[(&'static str, Arc<str>)]) -> Datum {
+    Datum::map(of.iter().map(|(key, value)| (Atom::word(key), Atom::from(Arc::clone(value)))))
+}
+
 fn map(of: &BTreeMap<String, String>) -> Datum {
     Datum::map(of.iter().map(|(k, v)| (k.as_str(), v.as_str())))
 }

@@ -44,6 +44,9 @@ pub const IN_FORCE: &str = "in_force";
 pub use pool::address_set_of_pool;
 pub use subnet::router_mac;
 
+/// The option of a port that names the node whose chassis may bind it, by the chassis' `hostname` (ovn-nb(5)).
+const REQUESTED_CHASSIS: &str = "requested-chassis";
+
 /// The key in a port's `external_ids` for the gateway that the pod was given, if it is not the current gateway of the
 /// subnet.
 pub const GATEWAY: &str = "gateway";

@@ -54,6 +54,8 @@ pub struct Port {
     pub uid: Arc<str>,
     /// `<namespace>/<pod>`, the value of `external_ids:pod`.
     pub pod: Arc<str>,
+    /// The node that the pod is bound to.
+    pub node: Arc<str>,
     /// The subnet of the address.
     pub subnet: Arc<str>,
     /// One address per family.

@@ -44,6 +44,7 @@ pub fn port(pod: &str, subnet: &str, ips: &str, mac: &str) -> Port {
         name: api::pod_port(name, namespace).into(),
         uid: format!("uid-of-{pod}").into(),
         pod: pod.into(),
+        node: "n1".into(),
         subnet: subnet.into(),
         ips: ips.parse().unwrap(),
         mac: mac.parse().unwrap(),

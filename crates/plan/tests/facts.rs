@@ -190,7 +190,7 @@ fn a_node_is_a_port_and_policies_to_and_from_it() {
         &world(),
         &Key::Node("n1".into()),
         &expect![[r#"
-            Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2 fd00:100:64::2"] external_ids={node=n1, owner=kube-ovn-rs, vendor=kube-ovn}
+            Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2 fd00:100:64::2"] external_ids={node=n1, owner=kube-ovn-rs, vendor=kube-ovn} options={requested-chassis=n1}
             Logical_Switch join ports += Logical_Switch_Port node-n1
             Logical_Router_Policy ovn-cluster/30000/ip4.dst == 172.30.0.1 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 172.30.0.1" nexthops=["100.64.0.2"] priority=30000
             Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/30000/ip4.dst == 172.30.0.1
@@ -212,7 +212,7 @@ fn a_pod_is_a_port_of_its_subnet() {
         &world(),
         &Key::Port("web.shop".into()),
         &expect![[r#"
-            Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.16.0.5 fd00:10:16::5"] external_ids={ls=ovn-default, owner=kube-ovn-rs, pod="shop/web", vendor=kube-ovn}
+            Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.16.0.5 fd00:10:16::5"] external_ids={ls=ovn-default, owner=kube-ovn-rs, pod="shop/web", vendor=kube-ovn} options={requested-chassis=n1}
             Logical_Switch ovn-default ports += Logical_Switch_Port web.shop
         "#]],
     );
@@ -228,7 +228,7 @@ fn port_security_restricts_a_port_to_its_own_addresses() {
         &world,
         &Key::Port("web.shop".into()),
         &expect![[r#"
-            Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.16.0.5"] external_ids={ls=ovn-default, owner=kube-ovn-rs, pod="shop/web", vendor=kube-ovn} port_security=["0a:00:00:00:00:05 10.16.0.5"]
+            Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.16.0.5"] external_ids={ls=ovn-default, owner=kube-ovn-rs, pod="shop/web", vendor=kube-ovn} options={requested-chassis=n1} port_security=["0a:00:00:00:00:05 10.16.0.5"]
             Logical_Switch ovn-default ports += Logical_Switch_Port web.shop
         "#]],
     );
@@ -265,9 +265,9 @@ fn a_pod_in_another_subnet_has_another_switch_and_address() {
         &mut world,
         &Event::Port(moved),
         &expect![[r#"
-            - Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.16.0.5 fd00:10:16::5"] external_ids={ls=ovn-default, owner=kube-ovn-rs, pod="shop/web", vendor=kube-ovn}
+            - Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.16.0.5 fd00:10:16::5"] external_ids={ls=ovn-default, owner=kube-ovn-rs, pod="shop/web", vendor=kube-ovn} options={requested-chassis=n1}
             - Logical_Switch ovn-default ports += Logical_Switch_Port web.shop
-            + Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.20.0.7"] external_ids={ls=shop, owner=kube-ovn-rs, pod="shop/web", vendor=kube-ovn}
+            + Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.20.0.7"] external_ids={ls=shop, owner=kube-ovn-rs, pod="shop/web", vendor=kube-ovn} options={requested-chassis=n1}
             + Logical_Switch shop ports += Logical_Switch_Port web.shop
         "#]],
     );
@@ -294,7 +294,7 @@ fn removing_the_join_subnet_removes_the_nodes_rows_and_their_acls() {
             - Logical_Router ovn-cluster static_routes += Logical_Router_Static_Route ovn-cluster/dst-ip/0.0.0.0/0/100.64.0.1
             - ACL vault/0/to-lport/3000/ip4.src == 100.64.0.0/16 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 100.64.0.0/16" priority=3000 tier=0
             - Logical_Switch vault acls += ACL vault/0/to-lport/3000/ip4.src == 100.64.0.0/16
-            - Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2"] external_ids={node=n1, owner=kube-ovn-rs, vendor=kube-ovn}
+            - Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2"] external_ids={node=n1, owner=kube-ovn-rs, vendor=kube-ovn} options={requested-chassis=n1}
             - Logical_Switch join ports += Logical_Switch_Port node-n1
             - Logical_Router_Policy ovn-cluster/29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == $distributed_ip4 && is_chassis_resident(\"node-n1\")" nexthops=["100.64.0.2"] priority=29000
             - Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1")

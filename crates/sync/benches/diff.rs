@@ -26,6 +26,7 @@ fn port(at: usize, turn: usize) -> Port {
         name: format!("pod-{at:06}.shop").into(),
         uid: format!("cb2c1dd5-6e9e-4c7f-9b8b-{at:012x}").into(),
         pod: format!("shop/pod-{at:06}").into(),
+        node: format!("node-{}", at % 50).into(),
         subnet: format!("net-{subnet}").into(),
         ips: format!("10.{subnet}.{}.{}", host / 256, host % 256).parse().unwrap(),
         mac: format!("0a:58:0a:{subnet:02x}:{:02x}:{:02x}", host / 256, host % 256).parse().unwrap(),

@@ -7,7 +7,7 @@ use ovsdb::{Atom, Datum};
 
 use crate::fact::Fact;
 use crate::key::RowKey;
-use crate::rows::{map, marked, set};
+use crate::rows::{map, marked, pairs, set};
 use crate::table::TableId;
 
 /// An L2 segment (ovn-nb(5), `Logical_Switch`). Each Subnet has one, and the nodes have `join`.
@@ -59,8 +59,8 @@ pub struct LogicalSwitchPort {
     pub addresses: Vec<String>,
     /// `port_security`: each element is `<mac> <ip>[/<mask>]...`. Without any, all packets pass.
     pub port_security: Vec<String>,
-    /// `options`, for example `router-port`.
-    pub options: BTreeMap<String, String>,
+    /// `options`, for example `router-port` or `requested-chassis`.
+    pub options: Vec<(&'static str, Arc<str>)>,
     /// `external_ids` in addition to our mark.
     pub external_ids: Vec<(&'static str, Arc<str>)>,
 }
@@ -79,7 +79,7 @@ impl LogicalSwitchPort {
             seed,
             kind: "router",
             addresses: vec!["router".to_owned()],
-            options: [("router-port".to_owned(), peer)].into(),
+            options: vec![("router-port", peer.into())],
             ..Self::default()
         }
     }
@@ -93,7 +93,7 @@ impl LogicalSwitchPort {
             ("type", Datum::from(Atom::word(self.kind))),
             ("addresses", set(&self.addresses)),
             ("port_security", set(&self.port_security)),
-            ("options", map(&self.options)),
+            ("options", pairs(&self.options)),
             ("external_ids", marked(&self.external_ids)),
         ];
         [

@@ -3,7 +3,8 @@
 use ovn::{Action, AddressSet, Fact, LogicalSwitchPort, RouterPolicy};
 
 use super::{
-    DISTRIBUTED_V4, DISTRIBUTED_V6, NODES_V4, NODES_V6, PRIORITY_GATEWAY, PRIORITY_TO_NODE, address, family_of,
+    DISTRIBUTED_V4, DISTRIBUTED_V6, NODES_V4, NODES_V6, PRIORITY_GATEWAY, PRIORITY_TO_NODE, REQUESTED_CHASSIS, address,
+    family_of,
 };
 use crate::objects::Node;
 use crate::world::World;
@@ -24,6 +25,7 @@ fn join_port(world: &World, node: &Node, facts: &mut Vec<Fact>) {
         switch: world.settings.node_switch.clone(),
         seed: node.uid.clone(),
         addresses: vec![address(node.mac, &node.join)],
+        options: vec![(REQUESTED_CHASSIS, node.name.clone())],
         external_ids: vec![("node", node.name.clone())],
         ..LogicalSwitchPort::default()
     };

@@ -2,7 +2,7 @@
 
 use ovn::{Fact, LogicalSwitchPort};
 
-use super::{GATEWAY, NETWORKS, address};
+use super::{GATEWAY, NETWORKS, REQUESTED_CHASSIS, address};
 use crate::objects::Port;
 use crate::world::World;
 
@@ -20,6 +20,9 @@ pub(super) fn compile(world: &World, port: &Port, facts: &mut Vec<Fact>) {
         seed: port.uid.clone(),
         port_security: if port.port_security { vec![address.clone()] } else { vec![] },
         addresses: vec![address],
+        // No other chassis binds the port, for example that of a node whose kubelet is cut off while the pod of a
+        // StatefulSet already runs elsewhere.
+        options: vec![(REQUESTED_CHASSIS, port.node.clone())],
         external_ids,
         ..LogicalSwitchPort::default()
     };

@@ -11,7 +11,7 @@ use crate::scene::Scene;
 fn a_node() {
     let mut scene = Scene::after([subnet("join", "100.64.0.0/16", json!({}))]);
     scene.check([node("100.64.0.2", &["172.30.0.1"])], &expect![[r#"
-        insert Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2"] external_ids={node=n1, owner=kube-ovn-rs, vendor=kube-ovn} options={} port_security=[] type=""
+        insert Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2"] external_ids={node=n1, owner=kube-ovn-rs, vendor=kube-ovn} options={requested-chassis=n1} port_security=[] type=""
         insert Logical_Router_Policy 29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == $distributed_ip4 && is_chassis_resident(\"node-n1\")" nexthop=[] nexthops=["100.64.0.2"] priority=29000
         insert Logical_Router_Policy 30000/ip4.dst == 172.30.0.1 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 172.30.0.1" nexthop=[] nexthops=["100.64.0.2"] priority=30000
         mutate Logical_Switch join ports += node-n1
@@ -41,7 +41,7 @@ fn a_node() {
 fn a_node_of_both_families() {
     let mut scene = Scene::after([subnet("join", "100.64.0.0/16,fd00:100:64::/112", json!({}))]);
     scene.check([node("100.64.0.2,fd00:100:64::2", &["172.30.0.1", "fd00:30::1"])], &expect![[r#"
-        insert Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2 fd00:100:64::2"] external_ids={node=n1, owner=kube-ovn-rs, vendor=kube-ovn} options={} port_security=[] type=""
+        insert Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2 fd00:100:64::2"] external_ids={node=n1, owner=kube-ovn-rs, vendor=kube-ovn} options={requested-chassis=n1} port_security=[] type=""
         insert Logical_Router_Policy 29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == $distributed_ip4 && is_chassis_resident(\"node-n1\")" nexthop=[] nexthops=["100.64.0.2"] priority=29000
         insert Logical_Router_Policy 29000/ip6.src == $distributed_ip6 && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip6.src == $distributed_ip6 && is_chassis_resident(\"node-n1\")" nexthop=[] nexthops=["fd00:100:64::2"] priority=29000
         insert Logical_Router_Policy 30000/ip4.dst == 172.30.0.1 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 172.30.0.1" nexthop=[] nexthops=["100.64.0.2"] priority=30000
@@ -72,7 +72,7 @@ fn without_the_join_subnet_a_node_has_nothing() {
     scene.check([subnet("join", "100.64.0.0/16", json!({}))], &expect![[r#"
         insert Logical_Switch join external_ids={in_force="{\"cidrBlock\":\"100.64.0.0/16\",\"gateway\":\"100.64.0.1\"}", owner=kube-ovn-rs, vendor=kube-ovn} other_config={}
         insert Logical_Switch_Port join-ovn-cluster addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port=ovn-cluster-join} port_security=[] type=router
-        insert Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2"] external_ids={node=n1, owner=kube-ovn-rs, vendor=kube-ovn} options={} port_security=[] type=""
+        insert Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2"] external_ids={node=n1, owner=kube-ovn-rs, vendor=kube-ovn} options={requested-chassis=n1} port_security=[] type=""
         insert Logical_Router_Policy 29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == $distributed_ip4 && is_chassis_resident(\"node-n1\")" nexthop=[] nexthops=["100.64.0.2"] priority=29000
         insert Logical_Router_Policy 30000/ip4.dst == 172.30.0.1 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 172.30.0.1" nexthop=[] nexthops=["100.64.0.2"] priority=30000
         insert Logical_Router_Policy 31000/ip4.dst == 100.64.0.0/16 action=allow external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 100.64.0.0/16" nexthop=[] nexthops=[] priority=31000

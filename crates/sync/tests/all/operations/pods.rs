@@ -20,7 +20,7 @@ fn shop() -> Event {
 fn a_pod() {
     let mut scene = Scene::after(cluster());
     scene.check([pod("ovn-default", "10.16.0.5", false)], &expect![[r#"
-        insert Logical_Switch_Port web-0.shop addresses=["00:00:00:20:00:51 10.16.0.5"] external_ids={ls=ovn-default, owner=kube-ovn-rs, pod="shop/web-0", vendor=kube-ovn} options={} port_security=[] type=""
+        insert Logical_Switch_Port web-0.shop addresses=["00:00:00:20:00:51 10.16.0.5"] external_ids={ls=ovn-default, owner=kube-ovn-rs, pod="shop/web-0", vendor=kube-ovn} options={requested-chassis=n1} port_security=[] type=""
         mutate Logical_Switch ovn-default ports += web-0.shop
     "#]]);
     scene.check(
@@ -60,7 +60,7 @@ fn a_pod_that_had_a_gateway_of_its_own() {
 fn a_pod_with_port_security() {
     let mut scene = Scene::after(cluster());
     scene.check([pod("ovn-default", "10.16.0.5", true)], &expect![[r#"
-        insert Logical_Switch_Port web-0.shop addresses=["00:00:00:20:00:51 10.16.0.5"] external_ids={ls=ovn-default, owner=kube-ovn-rs, pod="shop/web-0", vendor=kube-ovn} options={} port_security=["00:00:00:20:00:51 10.16.0.5"] type=""
+        insert Logical_Switch_Port web-0.shop addresses=["00:00:00:20:00:51 10.16.0.5"] external_ids={ls=ovn-default, owner=kube-ovn-rs, pod="shop/web-0", vendor=kube-ovn} options={requested-chassis=n1} port_security=["00:00:00:20:00:51 10.16.0.5"] type=""
         mutate Logical_Switch ovn-default ports += web-0.shop
     "#]]);
     scene.check([pod("ovn-default", "10.16.0.6", true)], &expect![[r#"
@@ -121,7 +121,7 @@ fn a_pod_whose_subnet_goes_and_comes_back() {
     scene.check([shop()], &expect![[r#"
         insert Logical_Switch shop external_ids={in_force="{\"cidrBlock\":\"10.20.0.0/24\",\"gateway\":\"10.20.0.1\"}", owner=kube-ovn-rs, vendor=kube-ovn} other_config={}
         insert Logical_Switch_Port shop-ovn-cluster addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port=ovn-cluster-shop} port_security=[] type=router
-        insert Logical_Switch_Port web-0.shop addresses=["00:00:00:20:00:51 10.20.0.7"] external_ids={ls=shop, owner=kube-ovn-rs, pod="shop/web-0", vendor=kube-ovn} options={} port_security=[] type=""
+        insert Logical_Switch_Port web-0.shop addresses=["00:00:00:20:00:51 10.20.0.7"] external_ids={ls=shop, owner=kube-ovn-rs, pod="shop/web-0", vendor=kube-ovn} options={requested-chassis=n1} port_security=[] type=""
         insert Logical_Router_Policy 31000/ip4.dst == 10.20.0.0/24 action=allow external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 10.20.0.0/24" nexthop=[] nexthops=[] priority=31000
         insert Logical_Router_Port ovn-cluster-shop external_ids={owner=kube-ovn-rs, vendor=kube-ovn} ipv6_ra_configs={} mac="0e:b8:0f:69:b5:64" networks=["10.20.0.1/24"] options={}
         mutate Logical_Switch shop ports += web-0.shop, shop-ovn-cluster

@@ -18,7 +18,7 @@ fn a_new_cluster_is_written_into_an_empty_database() {
         insert Address_Set nodes_ip4 addresses=["172.30.0.1"] external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
         insert Address_Set nodes_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
         insert Logical_Switch_Port join-ovn-cluster addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port=ovn-cluster-join} port_security=[] type=router
-        insert Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2"] external_ids={node=n1, owner=kube-ovn-rs, vendor=kube-ovn} options={} port_security=[] type=""
+        insert Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2"] external_ids={node=n1, owner=kube-ovn-rs, vendor=kube-ovn} options={requested-chassis=n1} port_security=[] type=""
         insert Logical_Switch_Port ovn-default-ovn-cluster addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port=ovn-cluster-ovn-default} port_security=[] type=router
         insert Logical_Router_Policy 29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == $distributed_ip4 && is_chassis_resident(\"node-n1\")" nexthop=[] nexthops=["100.64.0.2"] priority=29000
         insert Logical_Router_Policy 30000/ip4.dst == 172.30.0.1 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 172.30.0.1" nexthop=[] nexthops=["100.64.0.2"] priority=30000
