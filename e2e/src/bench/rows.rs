@@ -162,7 +162,7 @@ pub fn large(report: &mut Report, large: &Large) {
         ("API server and etcd", &["kube-apiserver", "etcd"] as &[&str]),
         ("northd", &["northd"]),
         ("the databases of OVN", &["ovsdb-server"]),
-        ("the ovn-controllers of two nodes", &["ovn-controller"]),
+        ("the ovn-controllers of two nodes", &[" ovn-controller"]),
     ] {
         let used = ours.used.by(programs);
         report.row(&format!("  {what}"), &[millis(used) / count_of(size.pods)], "ms", Bar::None, "");
