@@ -16,6 +16,7 @@ use crate::masquerade::Wanted;
 use crate::node_port::Sources;
 use crate::own_networks::OwnNetworks;
 use crate::seen::{Seen, publish};
+use crate::tunnel::Mtu;
 
 /// The subnets in force, and which of them this node serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,17 +71,25 @@ impl Served {
         self.in_force.objects.values().filter(|subnet| !self.left_out.contains_key(&subnet.name))
     }
 
+    /// The MTU of `ovn0`: that of the subnet with the largest one, so that its packets reach the node.
+    pub fn device_mtu(&self, mtu: Mtu) -> u32 {
+        self.subnets().map(|subnet| mtu.of(subnet.mtu)).chain([mtu.pods]).max().unwrap_or(mtu.pods)
+    }
+
     /// The routes of `ovn0`: to the networks of every subnet, through the gateway of the join subnet, with the node's own
-    /// address as the source. The join subnet itself is connected, and its route has the address of `ovn0`.
-    pub fn routes(&self, node: &Allocation, sources: Sources) -> BTreeSet<Route> {
+    /// address as the source, and with the MTU of the subnet if that of `ovn0` is larger. The join subnet itself is
+    /// connected, and its route has the address of `ovn0`. `mtu` is `None` while the node has no tunnels.
+    pub fn routes(&self, node: &Allocation, sources: Sources, mtu: Option<Mtu>) -> BTreeSet<Route> {
+        let device = mtu.map(|mtu| self.device_mtu(mtu));
+        let smaller = |subnet: &EffectiveSubnet| mtu.map(|mtu| mtu.of(subnet.mtu)).filter(|mtu| Some(*mtu) < device);
         let via = |network: IpNet| {
             let gateways = node.addresses().map(|(_, gateway)| gateway);
             gateways.into_iter().find(|gateway| gateway.is_ipv4() == network.addr().is_ipv4())
         };
         self.subnets()
             .filter(|subnet| subnet.name != node.lease.subnet)
-            .flat_map(|subnet| subnet.cidrs.iter().map(api::Cidr::net))
-            .filter_map(|to| Some(Route { to, via: via(to)?, src: sources.to(to.addr()) }))
+            .flat_map(|subnet| subnet.cidrs.iter().map(move |cidr| (cidr.net(), smaller(subnet))))
+            .filter_map(|(to, mtu)| Some(Route { to, via: via(to)?, src: sources.to(to.addr()), mtu }))
             .collect()
     }
 
@@ -155,7 +164,8 @@ mod tests {
         };
         let node = Allocation { lease, subnet: served.in_force.objects["join"].clone() };
         let sources = Sources { v4: Some("172.31.0.1".parse().unwrap()), v6: None };
-        served.routes(&node, sources).iter().map(ToString::to_string).collect()
+        let mtu = Some(Mtu { pods: 1400, most: 1442 });
+        served.routes(&node, sources, mtu).iter().map(ToString::to_string).collect()
     }
 
     const JOIN: (&str, &str, &str, bool) = ("join", "100.64.0.0/16,fd00:64::/64", "100.64.0.1,fd00:64::1", false);
@@ -169,6 +179,29 @@ mod tests {
             routes(&seen),
             ["10.23.0.0/24 via 100.64.0.1 src 172.31.0.1", "10.24.0.0/24 via 100.64.0.1 src 172.31.0.1"]
         );
+    }
+
+    #[test]
+    fn ovn0_has_the_largest_mtu_and_routes_to_other_subnets_have_their_own() {
+        let mut seen = served(&[JOIN, DUAL, PLAIN], &[]);
+        let mtu = Mtu { pods: 1400, most: 1442 };
+        for (dual, plain, device, expected) in [
+            (None, None, 1400, ["", ""]),
+            (None, Some(1300), 1400, ["", " mtu 1300"]),
+            (Some(1420), None, 1420, ["", " mtu 1400"]),
+            (Some(9000), Some(1442), 1442, ["", ""]),
+        ] {
+            for (name, mtu) in [("dual", dual), ("plain", plain)] {
+                seen.in_force.objects.get_mut(name).unwrap().mtu = mtu;
+            }
+            assert_eq!(seen.device_mtu(mtu), device);
+            let [dual, plain] = expected;
+            let expected = [
+                format!("10.23.0.0/24 via 100.64.0.1 src 172.31.0.1{dual}"),
+                format!("10.24.0.0/24 via 100.64.0.1 src 172.31.0.1{plain}"),
+            ];
+            assert_eq!(routes(&seen), expected);
+        }
     }
 
     #[test]

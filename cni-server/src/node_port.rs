@@ -202,7 +202,8 @@ impl NodePort {
         if let Some(overlap) = served.left_out.get(&net.lease.subnet) {
             return Err(NodePortError::Overlap(overlap.clone()));
         }
-        let port = self.port(&net, tunnel.mtu.pods);
+        let mtu = served.device_mtu(tunnel.mtu);
+        let port = self.port(&net, mtu);
         if self.ovs.own_port(&port).await? {
             tracing::info!(port = port.seed, ips = %net.lease.ips, "wrote ovn0 to the bridge");
         }
@@ -211,7 +212,7 @@ impl NodePort {
         if self.ovs.userspace() {
             crate::netns::tx_checksum_off(DEVICE).map_err(NodePortError::Offload)?;
         }
-        self.links.settle(&link, Some(net.lease.mac.bytes()), tunnel.mtu.pods).await?;
+        self.links.settle(&link, Some(net.lease.mac.bytes()), mtu).await?;
         device::addresses(&self.links, &link, &net).await?;
         self.routes(&node, &net, &served, &link, senders, known).await?;
         Ok(link.index)
@@ -228,7 +229,9 @@ impl NodePort {
         known: &mut Known,
     ) -> Result<(), LinkError> {
         let sources = Sources::choose(node, &net.lease, &self.links.usable().await?);
-        known.refused = device::routes(&self.links, link, &served.routes(net, sources), &known.refused).await?;
+        let mtu = known.tunnel.as_ref().map(|tunnel| tunnel.mtu);
+        let wanted = served.routes(net, sources, mtu);
+        known.refused = device::routes(&self.links, link, &wanted, &known.refused).await?;
         senders.sources.send_if_modified(|known| known.replace(sources) != Some(sources));
         Ok(())
     }

@@ -82,6 +82,13 @@ pub struct Mtu {
     pub most: u32,
 }
 
+impl Mtu {
+    /// Returns the MTU of the pods of a subnet that asks for `wanted`: as far as it fits through tunnels.
+    pub fn of(self, wanted: Option<u32>) -> u32 {
+        wanted.unwrap_or(self.pods).min(self.most)
+    }
+}
+
 /// The acceptable MTUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {

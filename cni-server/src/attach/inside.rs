@@ -80,7 +80,7 @@ impl Wanted {
                 IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
             };
             let Ok(to) = IpNet::new(any, 0) else { continue };
-            links.add_route(&link, &Route { to, via: *via, src: None }).await.map_err(error::plumbing)?;
+            links.add_route(&link, &Route { to, via: *via, src: None, mtu: None }).await.map_err(error::plumbing)?;
         }
         Ok(())
     }

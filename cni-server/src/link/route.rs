@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
+    RouteVia,
 };
 use rtnetlink::{Error, RouteMessageBuilder};
 
@@ -25,13 +26,16 @@ pub struct Route {
     pub via: IpAddr,
     /// The source address of packets that have none yet. `None` lets the kernel choose.
     pub src: Option<IpAddr>,
+    /// The largest packet in bytes, if it is smaller than the MTU of the link.
+    pub mtu: Option<u32>,
 }
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { to, via, src } = self;
+        let Self { to, via, src, mtu } = self;
         write!(f, "{to} via {via}")?;
-        src.map_or(Ok(()), |src| write!(f, " src {src}"))
+        src.map_or(Ok(()), |src| write!(f, " src {src}"))?;
+        mtu.map_or(Ok(()), |mtu| write!(f, " mtu {mtu}"))
     }
 }
 
@@ -167,6 +171,12 @@ fn read_connected(message: &RouteMessage, index: u32) -> Option<IpNet> {
 }
 
 fn message(link: &Link, route: &Route) -> Option<RouteMessage> {
+    let mut message = without_mtu(link, route)?;
+    message.attributes.extend(route.mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
+    Some(message)
+}
+
+fn without_mtu(link: &Link, route: &Route) -> Option<RouteMessage> {
     match (route.to, route.via, route.src) {
         (IpNet::V4(to), IpAddr::V4(via), None | Some(IpAddr::V4(_))) => {
             let mut message = RouteMessageBuilder::<Ipv4Addr>::new()
@@ -195,13 +205,14 @@ fn message(link: &Link, route: &Route) -> Option<RouteMessage> {
 }
 
 fn read_route(message: &RouteMessage, index: u32) -> Option<Route> {
-    let (mut to, mut via, mut src, mut on_link) = (None, None, None, false);
+    let (mut to, mut via, mut src, mut mtu, mut on_link) = (None, None, None, None, false);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(address) => to = read_address(address),
             RouteAttribute::Gateway(address) => via = read_address(address),
             RouteAttribute::PrefSource(address) => src = read_address(address),
             RouteAttribute::Oif(oif) => on_link = *oif == index,
+            RouteAttribute::Metrics(metrics) => mtu = metrics.iter().find_map(read_mtu),
             _ => {}
         }
     }
@@ -212,7 +223,14 @@ fn read_route(message: &RouteMessage, index: u32) -> Option<Route> {
     })?;
     let ours = on_link && message.header.protocol == RouteProtocol::Static;
     let to = IpNet::new(to, message.header.destination_prefix_length).ok()?;
-    ours.then_some(Route { to, via: via?, src })
+    ours.then_some(Route { to, via: via?, src, mtu })
+}
+
+fn read_mtu(metric: &RouteMetric) -> Option<u32> {
+    match metric {
+        RouteMetric::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    }
 }
 
 fn read_address(address: &RouteAddress) -> Option<IpAddr> {
