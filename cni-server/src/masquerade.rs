@@ -8,7 +8,9 @@
 //!
 //! Traffic from a subnet with NAT to destinations outside of all subnets is masqueraded with the node's address.
 //! Traffic from a pod to a Service is marked when it leaves `ovn0`, and masqueraded after the destination was
-//! translated, so that the backend's reply returns through this node. Traffic of the node itself to a Service has the
+//! translated, so that the backend's reply returns through this node. So is what pods and other nodes send to a port of this
+//! node that leads to a pod, by a `NodePort` or `hostPort`: the pod's reply to their own addresses would not come back here,
+//! where it must be translated. A client outside of the cluster keeps its address. Traffic of the node itself to a Service has the
 //! node's own address when it reaches a pod, as its other traffic to pods has. kube-proxy would masquerade it with the
 //! address of `ovn0`. Traffic between pods is never masqueraded.
 //!
@@ -37,6 +39,8 @@ pub struct Wanted {
     pub nat: BTreeSet<IpNet>,
     /// The service ranges.
     pub services: BTreeSet<IpNet>,
+    /// The addresses of all nodes.
+    pub nodes: BTreeSet<IpNet>,
     /// The source addresses of the node's traffic to pods.
     pub sources: Sources,
 }
@@ -69,7 +73,12 @@ impl Wanted {
     fn sets(&self) -> BTreeMap<String, (Family, BTreeSet<IpNet>)> {
         let mut sets = BTreeMap::new();
         for family in Family::ALL {
-            for (name, nets) in [("subnets", &self.subnets), ("subnets-nat", &self.nat), ("services", &self.services)] {
+            for (name, nets) in [
+                ("subnets", &self.subnets),
+                ("subnets-nat", &self.nat),
+                ("services", &self.services),
+                ("nodes", &self.nodes),
+            ] {
                 let elements = nets.iter().filter(|net| family.has(net)).copied().collect();
                 sets.insert(format!("{}{name}", family.prefix()), (family, elements));
             }

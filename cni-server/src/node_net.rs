@@ -100,7 +100,8 @@ impl Served {
             subnets.flat_map(|subnet| subnet.cidrs.iter()).map(api::Cidr::net).collect()
         };
         let nat = nets(|subnet| subnet.nat_outgoing);
-        Wanted { subnets: nets(|_| true), nat, services: services.clone(), sources }
+        let nodes = self.in_force.objects.values().flat_map(|subnet| &subnet.nodes).map(|node| IpNet::from(*node));
+        Wanted { subnets: nets(|_| true), nat, services: services.clone(), nodes: nodes.collect(), sources }
     }
 }
 
@@ -147,6 +148,7 @@ mod tests {
                 gateway: gateway.parse().unwrap(),
                 nat_outgoing: *nat_outgoing,
                 mtu: None,
+                nodes: BTreeSet::new(),
             };
             (subnet.name.clone(), subnet)
         });

@@ -135,6 +135,8 @@ fn find<'a>(seen: &'a Seen<Pod>, name: &str, attachment: &Attachment) -> Option<
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -145,6 +147,7 @@ mod tests {
             gateway: "10.16.0.1".parse().unwrap(),
             nat_outgoing: true,
             mtu,
+            nodes: BTreeSet::new(),
         };
         let node = Mtu { pods: 1400, most: 1442 };
         assert_eq!(fitting_mtu(&subnet(None), node), (1400, None));

@@ -72,16 +72,18 @@ mod tests {
                      create ovn40services hash:net family inet\nadd ovn40services 10.96.0.0/12\n\
                      create KUBE-LOOP hash:ip,port,ip family inet\nadd KUBE-LOOP 10.0.0.1,tcp:1,10.0.0.1\n";
         let lines = batch(&wanted.sets(), saved);
-        expect![[r"
+        expect![[r#"
+            create ovn40nodes hash:net family inet
             add ovn40subnets 100.64.0.0/16
             del ovn40subnets 10.20.0.0/24
             create ovn40subnets-nat hash:net family inet
             add ovn40subnets-nat 10.16.0.0/16
+            create ovn60nodes hash:net family inet6
             create ovn60services hash:net family inet6
             create ovn60subnets hash:net family inet6
             add ovn60subnets fd00:16::/64
             create ovn60subnets-nat hash:net family inet6
-        "]]
+        "#]]
         .assert_eq(&lines);
     }
 }

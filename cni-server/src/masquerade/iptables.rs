@@ -29,20 +29,33 @@ impl Chain {
 /// kube-proxy and our own rules would masquerade them.
 const FROM_NODE: &str = "0x100000";
 
+/// The UDP ports of Geneve and VXLAN. The packets of tunnels take the marks of those that they carry, and must not be
+/// masqueraded for it.
+const TUNNELS: [u16; 2] = [6081, 4789];
+
 /// Returns all chains of an address family. `sets` is the prefix of its set names, `source` the source address of the
 /// node's traffic to pods.
 pub(super) fn chains(sets: &str, source: Option<IpAddr>) -> Vec<Chain> {
     let set = |name: &str, way: &str| format!("-m set --match-set {sets}{name} {way}");
     let not = |name: &str, way: &str| format!("-m set ! --match-set {sets}{name} {way}");
-    let accept = || {
+    // kube-proxy drops these, too, but its chains may come later. A reply that is not translated back would make the client
+    // end its connection.
+    let drop_invalid = |from: &str| format!("{from} -m conntrack --ctstate INVALID -j DROP");
+    let accept_after = |first: String| {
         let each = ["subnets", "services"].into_iter().flat_map(|s| [(s, "src"), (s, "dst")]);
-        each.map(|(s, way)| format!("{} -j ACCEPT", set(s, way))).collect()
+        [first].into_iter().chain(each.map(|(s, way)| format!("{} -j ACCEPT", set(s, way)))).collect()
     };
     let clear = || "-j MARK --set-xmark 0x0/0xffffffff".to_owned();
     let with_source = |rule: &dyn Fn(IpAddr) -> Vec<String>| source.map(rule).unwrap_or_default();
     let from_node = with_source(&|_| {
         let to_pods = format!("-o ovn0 -m addrtype --src-type LOCAL {}", set("subnets", "dst"));
         vec![format!("{to_pods} -m mark --mark 0x4000/0x4000 -j MARK --set-xmark {FROM_NODE}/0x104000")]
+    });
+    // To a port of this node that leads to a pod, by a NodePort or hostPort.
+    let through_node = ["subnets", "nodes"].map(|from| {
+        let to_pods = format!("-o ovn0 -m addrtype ! --src-type LOCAL {} {}", set(from, "src"), set("subnets", "dst"));
+        let translated = "-m conntrack --ctstate NEW -m conntrack --ctstate DNAT";
+        format!("{to_pods} {translated} -j MARK --set-xmark 0x4000/0x4000")
     });
     let mut postrouting = with_source(&|_| vec![format!("-m mark --mark {FROM_NODE}/{FROM_NODE} -j OVN-FROM-NODE")]);
     postrouting.push("-m mark --mark 0x4000/0x4000 -j OVN-MASQUERADE".to_owned());
@@ -54,17 +67,25 @@ pub(super) fn chains(sets: &str, source: Option<IpAddr>) -> Vec<Chain> {
             table: "mangle",
             name: "OVN-PREROUTING",
             hook: Some(("PREROUTING", "kube-ovn prerouting rules")),
+            // nat looks only at the first packet of a connection, and clears its mark. The mark of a later one would stay on
+            // it, and on the tunnel's packet that carries it.
             rules: vec![format!(
-                "-i ovn0 {} {} -j MARK --set-xmark 0x4000/0x4000",
+                "-i ovn0 {} {} -m conntrack --ctstate NEW -j MARK --set-xmark 0x4000/0x4000",
                 set("subnets", "src"),
                 set("services", "dst")
             )],
         },
         Chain {
             table: "mangle",
+            name: "OVN-OUTPUT",
+            hook: Some(("OUTPUT", "kube-ovn output rules")),
+            rules: TUNNELS.map(|port| format!("-p udp -m udp --dport {port} -j MARK --set-xmark 0x0/0x104000")).into(),
+        },
+        Chain {
+            table: "mangle",
             name: "OVN-POSTROUTING",
             hook: Some(("POSTROUTING", "kube-ovn postrouting rules")),
-            rules: from_node,
+            rules: from_node.into_iter().chain(through_node).collect(),
         },
         Chain { table: "nat", name: "OVN-PREROUTING", hook: None, rules: Vec::new() },
         Chain {
@@ -85,12 +106,17 @@ pub(super) fn chains(sets: &str, source: Option<IpAddr>) -> Vec<Chain> {
             hook: None,
             rules: vec![clear(), "-j MASQUERADE --random-fully".to_owned()],
         },
-        Chain { table: "filter", name: "OVN-INPUT", hook: Some(("INPUT", "kube-ovn input rules")), rules: accept() },
+        Chain {
+            table: "filter",
+            name: "OVN-INPUT",
+            hook: Some(("INPUT", "kube-ovn input rules")),
+            rules: accept_after(drop_invalid(&format!("-i ovn0 {}", set("subnets", "src")))),
+        },
         Chain {
             table: "filter",
             name: "OVN-FORWARD",
             hook: Some(("FORWARD", "kube-ovn forward rules")),
-            rules: accept(),
+            rules: accept_after(drop_invalid(&format!("{} {}", set("subnets", "src"), set("subnets", "dst")))),
         },
     ]
 }
@@ -180,10 +206,16 @@ mod tests {
             &expect![[r#"
                 *mangle
                 :OVN-PREROUTING - [0:0]
+                :OVN-OUTPUT - [0:0]
                 :OVN-POSTROUTING - [0:0]
-                -A OVN-PREROUTING -i ovn0 -m set --match-set ovn40subnets src -m set --match-set ovn40services dst -j MARK --set-xmark 0x4000/0x4000
+                -A OVN-PREROUTING -i ovn0 -m set --match-set ovn40subnets src -m set --match-set ovn40services dst -m conntrack --ctstate NEW -j MARK --set-xmark 0x4000/0x4000
+                -A OVN-OUTPUT -p udp -m udp --dport 6081 -j MARK --set-xmark 0x0/0x104000
+                -A OVN-OUTPUT -p udp -m udp --dport 4789 -j MARK --set-xmark 0x0/0x104000
                 -A OVN-POSTROUTING -o ovn0 -m addrtype --src-type LOCAL -m set --match-set ovn40subnets dst -m mark --mark 0x4000/0x4000 -j MARK --set-xmark 0x100000/0x104000
+                -A OVN-POSTROUTING -o ovn0 -m addrtype ! --src-type LOCAL -m set --match-set ovn40subnets src -m set --match-set ovn40subnets dst -m conntrack --ctstate NEW -m conntrack --ctstate DNAT -j MARK --set-xmark 0x4000/0x4000
+                -A OVN-POSTROUTING -o ovn0 -m addrtype ! --src-type LOCAL -m set --match-set ovn40nodes src -m set --match-set ovn40subnets dst -m conntrack --ctstate NEW -m conntrack --ctstate DNAT -j MARK --set-xmark 0x4000/0x4000
                 -I PREROUTING 1 -m comment --comment "kube-ovn prerouting rules" -j OVN-PREROUTING
+                -I OUTPUT 1 -m comment --comment "kube-ovn output rules" -j OVN-OUTPUT
                 -I POSTROUTING 1 -m comment --comment "kube-ovn postrouting rules" -j OVN-POSTROUTING
                 COMMIT
                 *nat
@@ -203,10 +235,12 @@ mod tests {
                 *filter
                 :OVN-INPUT - [0:0]
                 :OVN-FORWARD - [0:0]
+                -A OVN-INPUT -i ovn0 -m set --match-set ovn40subnets src -m conntrack --ctstate INVALID -j DROP
                 -A OVN-INPUT -m set --match-set ovn40subnets src -j ACCEPT
                 -A OVN-INPUT -m set --match-set ovn40subnets dst -j ACCEPT
                 -A OVN-INPUT -m set --match-set ovn40services src -j ACCEPT
                 -A OVN-INPUT -m set --match-set ovn40services dst -j ACCEPT
+                -A OVN-FORWARD -m set --match-set ovn40subnets src -m set --match-set ovn40subnets dst -m conntrack --ctstate INVALID -j DROP
                 -A OVN-FORWARD -m set --match-set ovn40subnets src -j ACCEPT
                 -A OVN-FORWARD -m set --match-set ovn40subnets dst -j ACCEPT
                 -A OVN-FORWARD -m set --match-set ovn40services src -j ACCEPT
@@ -222,7 +256,7 @@ mod tests {
     fn one_wrong_chain_is_the_only_one_written() {
         let chains = chains("ovn40", Some("172.31.0.1".parse().unwrap()));
         let right = Saved::default().batch(&chains).replace("-I ", "-A ").replace("ROUTING 1 ", "ROUTING ");
-        let right = right.replace("INPUT 1 ", "INPUT ").replace("FORWARD 1 ", "FORWARD ");
+        let right = right.replace("PUT 1 ", "PUT ").replace("FORWARD 1 ", "FORWARD ");
         check(&right, &expect![""]);
         let wrong = right.replace("-A OVN-MASQUERADE -j MASQUERADE --random-fully", "-A OVN-MASQUERADE -j MASQUERADE");
         check(

@@ -102,6 +102,8 @@ impl InForce {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn subnet(cidr: &str) -> EffectiveSubnet {
@@ -111,6 +113,7 @@ mod tests {
             gateway: "10.1.0.1".parse().unwrap(),
             nat_outgoing: true,
             mtu: None,
+            nodes: BTreeSet::new(),
         }
     }
 

@@ -64,6 +64,8 @@ fn parse(text: &str) -> (Vec<EffectiveSubnet>, Vec<String>) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -74,6 +76,7 @@ mod tests {
             gateway: "10.1.0.1,fd00:1::1".parse().unwrap(),
             nat_outgoing: true,
             mtu: Some(1300),
+            nodes: BTreeSet::new(),
         };
         let text = print(&[("net".to_owned(), subnet.clone())].into()).unwrap();
         assert_eq!(parse(&text), (vec![subnet.clone()], vec![]));

@@ -17,7 +17,7 @@ use crate::scene::seen;
 /// A subnet in force.
 fn subnet(name: &str, cidrs: &str, gateway: &str) -> EffectiveSubnet {
     let (name, cidrs, gateway) = (name.to_owned(), cidrs.parse().unwrap(), gateway.parse().unwrap());
-    EffectiveSubnet { name, cidrs, gateway, nat_outgoing: false, mtu: None }
+    EffectiveSubnet { name, cidrs, gateway, nat_outgoing: false, mtu: None, nodes: BTreeSet::new() }
 }
 
 pub fn join() -> EffectiveSubnet {

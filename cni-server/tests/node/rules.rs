@@ -31,6 +31,7 @@ fn a_second_apply_writes_nothing() {
             subnets: nets(&["10.16.0.0/16", "100.64.0.0/16", "fd00:16::/64"]),
             nat: nets(&["10.16.0.0/16", "fd00:16::/64"]),
             services: nets(&["10.96.0.0/12", "fd00:10:96::/112"]),
+            nodes: nets(&["172.31.0.1/32", "172.31.0.2/32", "fd00:31::1/128"]),
             sources: sources("172.31.0.1"),
         };
         let mut masquerade = Masquerade::default();
@@ -61,7 +62,12 @@ fn a_second_apply_writes_nothing() {
         assert_eq!(nat.matches("-j OVN-POSTROUTING").count(), 1, "{nat}");
         assert!(!nat.contains("-A OVN-PREROUTING"), "{nat}");
         let mangle = run("iptables-save", &["-t", "mangle"]);
-        assert_eq!(mangle.matches("--set-xmark 0x4000/0x4000").count(), 1, "{mangle}");
+        let marks: Vec<&str> = mangle.lines().filter(|line| line.ends_with("--set-xmark 0x4000/0x4000")).collect();
+        assert_eq!(marks.len(), 3, "{mangle}");
+        assert!(
+            marks.iter().all(|rule| rule.contains("--ctstate NEW")),
+            "only the first packet of a connection: {marks:#?}"
+        );
     });
 }
 

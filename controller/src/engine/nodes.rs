@@ -69,6 +69,11 @@ impl Engine {
         }
     }
 
+    /// The addresses of all nodes, in order.
+    pub fn all_node_addresses(&self) -> impl Iterator<Item = &IpAddr> {
+        self.node_addresses.keys()
+    }
+
     /// Claims the addresses of a node and releases those that it no longer has. Returns the addresses that it owns. If
     /// two nodes have the same address, the first one owns it until it releases it.
     pub(super) fn claim_addresses(&mut self, node: &Arc<str>, wanted: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {

@@ -216,7 +216,11 @@ fn shows_in_force(subnet: &Subnet) -> bool {
 
 /// The value of `status.inForce`.
 fn in_force(engine: &Engine, name: &str) -> Option<InForce> {
-    Some(InForce::new(engine.subnet(name)?, engine.generation(name)))
+    let mut in_force = InForce::new(engine.subnet(name)?, engine.generation(name));
+    if *name == *engine.install().settings.node_switch {
+        in_force.nodes = engine.all_node_addresses().map(ToString::to_string).collect();
+    }
+    Some(in_force)
 }
 
 pub(super) fn in_force_differs(engine: &Engine, cluster: &Cluster, name: &str) -> bool {

@@ -8,6 +8,7 @@ use kube::Api;
 use kube::api::ListParams;
 use serde_json::{Map, Value, json};
 
+use super::place::HTTP;
 use super::{Cluster, Place, Scene};
 use crate::layout::IMAGE;
 
@@ -19,13 +20,16 @@ pub struct Builder<'a> {
     name: String,
     node: Option<String>,
     annotations: Map<String, Value>,
+    labels: Map<String, Value>,
     probe: Option<String>,
+    host_port: Option<u16>,
 }
 
 impl<'a> Builder<'a> {
     pub(super) fn new(scene: &'a Scene, namespace: &str, name: &str) -> Self {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        Self { scene, namespace, name, node: None, annotations: Map::new(), probe: None }
+        let (annotations, labels) = (Map::new(), Map::new());
+        Self { scene, namespace, name, node: None, annotations, labels, probe: None, host_port: None }
     }
 
     /// Binds the pod to a node, without the scheduler.
@@ -40,6 +44,18 @@ impl<'a> Builder<'a> {
         self
     }
 
+    /// Adds a label.
+    pub fn label(mut self, key: &str, value: &str) -> Self {
+        self.labels.insert(key.to_owned(), json!(value));
+        self
+    }
+
+    /// Makes the HTTP port of the pod available on a port of its node.
+    pub fn host_port(mut self, port: u16) -> Self {
+        self.host_port = Some(port);
+        self
+    }
+
     /// Adds a readiness probe: the pod is ready when this shell command succeeds in it.
     pub fn ready_when(mut self, script: &str) -> Self {
         self.probe = Some(script.to_owned());
@@ -50,16 +66,20 @@ impl<'a> Builder<'a> {
     pub async fn create(self) -> Result<Pod> {
         let probe =
             |script| json!({"exec": {"command": ["sh", "-c", script]}, "periodSeconds": 1, "timeoutSeconds": 10});
+        let ports: Vec<Value> =
+            self.host_port.iter().map(|port| json!({"containerPort": HTTP, "hostPort": port})).collect();
+        let metadata = json!({
+            "namespace": self.namespace, "name": self.name, "annotations": self.annotations, "labels": self.labels,
+        });
         let manifest = json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"namespace": self.namespace, "name": self.name, "annotations": self.annotations},
+            "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
             "spec": {
                 "nodeName": self.node,
                 "terminationGracePeriodSeconds": 0,
                 "tolerations": [{"operator": "Exists"}],
                 "containers": [{
                     "name": "peer", "image": IMAGE, "imagePullPolicy": "Never", "args": ["serve"],
-                    "readinessProbe": self.probe.map(probe),
+                    "readinessProbe": self.probe.map(probe), "ports": ports,
                 }],
             },
         });

@@ -16,6 +16,7 @@ mod a6_dual_stack;
 mod a7_kube_ovn_readers;
 mod b1_in_force;
 mod b1_nodes_and_pods;
+mod b1_ports_of_nodes;
 mod b2_distributed_gateway;
 mod d1_minute_away;
 mod d1_northbound_lost;

@@ -1,5 +1,8 @@
 //! What is in force for a subnet, as its status shows it to node agents.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +28,9 @@ pub struct InForce {
     /// The MTU that the spec asks for, in bytes; 0: the tunnel's.
     #[serde(default, deserialize_with = "null_is_default")]
     pub mtu: u32,
+    /// The addresses of the cluster's nodes (`InternalIP`). Only for the nodes' own subnet, join.
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
 }
 
 /// One network in force.
@@ -70,6 +76,8 @@ pub struct EffectiveSubnet {
     pub nat_outgoing: bool,
     /// MTU in bytes; `None`: the tunnel's.
     pub mtu: Option<u32>,
+    /// The addresses of the cluster's nodes. Only for the nodes' own subnet.
+    pub nodes: BTreeSet<IpAddr>,
 }
 
 impl InForce {
@@ -84,6 +92,7 @@ impl InForce {
             networks: subnet.cidrs.each().map(network).collect(),
             nat_outgoing: subnet.nat_outgoing,
             mtu: subnet.mtu.unwrap_or_default(),
+            nodes: Vec::new(),
         }
     }
 
@@ -99,7 +108,8 @@ impl InForce {
             return Err(error(&"a network has no gateway of its family"));
         }
         let mtu = Some(self.mtu).filter(|mtu| *mtu != 0);
-        Ok(EffectiveSubnet { name: name.to_owned(), cidrs, gateway, nat_outgoing: self.nat_outgoing, mtu })
+        let nodes = self.nodes.iter().filter_map(|address| address.parse().ok()).collect();
+        Ok(EffectiveSubnet { name: name.to_owned(), cidrs, gateway, nat_outgoing: self.nat_outgoing, mtu, nodes })
     }
 }
 
@@ -115,6 +125,7 @@ impl From<&EffectiveSubnet> for InForce {
             networks: subnet.cidrs.each().map(network).collect(),
             nat_outgoing: subnet.nat_outgoing,
             mtu: subnet.mtu.unwrap_or_default(),
+            nodes: subnet.nodes.iter().map(ToString::to_string).collect(),
         }
     }
 }
@@ -160,6 +171,8 @@ mod tests {
         let effective = view(&json!({ "inForce": InForce::new(&def, 3) })).unwrap().unwrap();
         assert_eq!((effective.cidrs, effective.gateway), (def.cidrs, def.gateway));
         assert_eq!((effective.nat_outgoing, effective.mtu), (true, Some(1300)));
+        let nodes = ["172.30.0.11", "fd00:30::11"].map(|address| address.parse().unwrap());
+        let effective = EffectiveSubnet { nodes: nodes.into(), ..effective };
         assert_eq!(InForce::from(&effective).effective("net").unwrap(), effective);
     }
 
