@@ -159,13 +159,13 @@ pub fn large(report: &mut Report, large: &Large) {
     report.detail("POST returned to annotated, p50 / p99", &ours.latencies.half_and_most(), "ms", "");
     report.row("the controller's CPU for each pod", &[millis(ours.cpu_per_pod())], "ms", AtMost(&[1.0]), "");
     for (what, programs) in [
-        ("API server and etcd", &["kube-apiserver", "etcd"] as &[&str]),
+        ("the API server and etcd", &["kube-apiserver", "etcd"] as &[&str]),
         ("northd", &["northd"]),
-        ("the databases of OVN", &["ovsdb-server"]),
+        ("OVN's databases", &["ovsdb-server"]),
         ("the ovn-controllers of two nodes", &[" ovn-controller"]),
     ] {
         let used = ours.used.by(programs);
-        report.row(&format!("  {what}"), &[millis(used) / count_of(size.pods)], "ms", Bar::None, "");
+        report.row(&format!("  CPU of {what}"), &[millis(used) / count_of(size.pods)], "ms", Bar::None, "");
     }
     report.row("northbound transactions for 1,000 pods", &[ours.transactions_per_1000()], "", AtMost(&[100.0]), "");
     report.row("the leader's memory at the end", &[ours.leader.now], "MiB", Bar::None, "");
