@@ -181,7 +181,9 @@ pub struct Recorded {
 /// not used: two nodes with one ID would take each other's ports.
 pub fn system_id(file: &Path, recorded: Recorded, node_name: &str) -> Result<String, SettingsError> {
     let failed = |source| SettingsError::Id { path: file.to_owned(), source };
-    let other = recorded.hostname.filter(|name| !name.is_empty() && name != node_name);
+    // Other programs record the name with the domain.
+    let own = |name: &String| name == node_name || name.split_once('.').is_some_and(|(host, _)| host == node_name);
+    let other = recorded.hostname.filter(|name| !name.is_empty() && !own(name));
     if let Some(other) = &other {
         tracing::warn!(other, "the database of Open vSwitch is of another node: this one gets a chassis ID of its own");
     }
@@ -225,7 +227,9 @@ mod tests {
         assert_eq!(system_id(None, "n1").unwrap(), n1);
         // The disk of n1 was copied.
         let of = |hostname: &str| Some(Recorded { id: Some(n1.to_owned()), hostname: Some(hostname.to_owned()) });
-        assert_eq!(system_id(of("n1"), "n1").unwrap(), n1);
+        for hostname in ["n1", "n1.example.com", ""] {
+            assert_eq!(system_id(of(hostname), "n1").unwrap(), n1);
+        }
         let n2 = system_id(of("n1"), "n2").unwrap();
         assert_ne!(n2, n1);
         assert_eq!(system_id(of("n2"), "n2").unwrap(), n2);
