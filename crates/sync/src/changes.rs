@@ -163,8 +163,9 @@ impl Changes {
             let own: HashSet<u32> = unit.changes.iter().copied().collect();
             let lacks = |need: &u32| ![&own, &coming, &progress.written].iter().any(|set| set.contains(need));
             if needs.any(lacks) {
-                progress.refused.insert(at);
-                progress.dependent.push(at);
+                if progress.refused.insert(at) {
+                    progress.dependent.push(at);
+                }
             } else {
                 coming.extend(own);
             }
