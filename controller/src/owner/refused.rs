@@ -22,7 +22,7 @@ pub(super) struct Refused {
     withheld: BTreeSet<Object>,
     /// When the next attempt is due.
     due: Option<Instant>,
-    /// The wait after the next refusal.
+    /// The wait before the next attempt.
     patience: Duration,
     /// All of it is part of this turn.
     trying: bool,
@@ -60,15 +60,19 @@ impl Refused {
     /// A part of this turn was refused. `turn` is what was compared; it tells the groups of what is removed. Returns the
     /// objects that were withheld so far.
     pub(super) fn refuse(&mut self, refusals: &[Refusal], mut turn: Touched) -> BTreeSet<Object> {
-        self.trying = false;
+        let attempted = std::mem::take(&mut self.trying);
         let groups: BTreeSet<Group> = refusals.iter().flat_map(|refusal| &refusal.groups).cloned().collect();
         turn.keep(&groups);
         self.touched.merge(turn);
         for refusal in refusals {
             self.touched.merge(refusal.touched.clone());
         }
-        self.due = Some(Instant::now() + self.patience);
-        self.patience = (self.patience * 2).min(COMPARE_ALL);
+        // Refusals of other changes do not put the next attempt off.
+        if attempted {
+            self.patience = (self.patience * 2).min(COMPARE_ALL);
+        }
+        let next = Instant::now() + self.patience;
+        self.due = Some(self.due.map_or(next, |due| due.min(next)));
         std::mem::take(&mut self.withheld)
     }
 
