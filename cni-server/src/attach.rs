@@ -91,10 +91,13 @@ impl Attacher {
         let alias = Label::of(attachment).and_then(|label| label.print());
         let add = async move |links: Links| {
             links.add_veth(&device, &inner, &ifname, mac, mtu).await?;
-            match alias {
-                Some(alias) => links.set_alias(&device, &alias).await,
-                None => Ok(()),
+            if let Some(alias) = alias
+                && let Err(error) = links.set_alias(&device, &alias).await
+            {
+                links.delete(&device).await?;
+                return Err(error);
             }
+            Ok(())
         };
         let start = std::time::Instant::now();
         let made = {
@@ -125,6 +128,11 @@ impl Attacher {
         if !lost {
             return Ok(false);
         }
+        tracing::warn!(
+            container = attachment.container_id,
+            pod = pod_key(attachment),
+            "Open vSwitch has lost the port of a running pod: adding it again"
+        );
         let net = self.allocation(attachment, deadline).await?;
         self.ovs.plug(pod_port(attachment, &net, &host), self.ovs.coming()).await.map_err(error::ovs)?;
         self.metrics.restored();

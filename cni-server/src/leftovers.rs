@@ -137,23 +137,17 @@ pub async fn clear(
     let (mut podless, mut portless) = (Podless::default(), Portless::default());
     let mut connected = ovs.connected();
     loop {
-        let thorough = tokio::select! {
-            _ = again.tick() => true,
-            Ok(()) = connected.changed() => *connected.borrow_and_update(),
-            Ok(()) = pods.changed() => false,
+        let (ticked, begun) = tokio::select! {
+            _ = again.tick() => (true, false),
+            Ok(()) = connected.changed() => (false, *connected.borrow_and_update()),
+            Ok(()) = pods.changed() => (false, false),
         };
         let plugged = ovs.read(plugged);
-        let all = if thorough { look(links).await } else { None };
+        let all = if ticked || begun { look(links).await } else { None };
         if let Some(all) = all.as_deref().filter(|_| *ovs.connected().borrow()) {
             label(links, &plugged, all).await;
             let (lost, dead) = sort(without_port(ovs, all), &plugged, &pods.borrow());
             for attachment in lost {
-                tracing::warn!(
-                    container = attachment.container_id,
-                    pod = attachment.pod_name,
-                    namespace = attachment.pod_namespace,
-                    "Open vSwitch has lost the port of a running pod: adding it again"
-                );
                 let attachments = attachments.clone();
                 // A failure is logged there, and the next comparison finds the host end again.
                 tokio::spawn(async move { attachments.restore(attachment).await });
@@ -167,7 +161,8 @@ pub async fn clear(
         let names = all.map(|all| all.into_iter().map(|link| link.name).collect());
         let dead = {
             let pods = pods.borrow_and_update();
-            let podless = if thorough { podless.still(&plugged, &pods) } else { BTreeSet::new() };
+            // Two comparisons in a row are an interval apart.
+            let podless = if ticked { podless.still(&plugged, &pods) } else { BTreeSet::new() };
             dead(plugged, names.as_ref(), &pods, &podless)
         };
         for port in dead {
