@@ -2,8 +2,10 @@
 //! a restart of the agent forgets none of them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use api::{EffectiveSubnet, InForce};
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::ovs::Ovs;
@@ -11,55 +13,83 @@ use crate::ovs::Ovs;
 /// The key. Its value is a JSON object: what is in force, by the name of the subnet.
 const KEY: &str = "kube-ovn-kept-subnets";
 
-/// Reads the record, after waiting for Open vSwitch. An entry that is not readable is left out.
-pub(super) async fn read(ovs: &Ovs) -> Vec<EffectiveSubnet> {
+/// The pause after a write that failed.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The readable entries, and those that are not, which stay as they are.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Record {
+    /// The readable entries.
+    pub(super) subnets: Vec<EffectiveSubnet>,
+    /// The others.
+    odd: BTreeMap<String, Value>,
+}
+
+/// Reads the record, after waiting for Open vSwitch.
+pub(super) async fn read(ovs: &Ovs) -> Record {
     ovs.settings_known().await;
-    let text = ovs.external_id(KEY).unwrap_or_default();
-    let (subnets, errors) = parse(&text);
+    let (record, errors) = parse(&ovs.external_id(KEY).unwrap_or_default());
     for error in errors {
         tracing::warn!(key = KEY, error, "a record of a subnet that was deleted by force is not readable");
     }
-    subnets
+    record
 }
 
-/// Keeps the record until the sender is gone.
-pub(super) async fn write(ovs: Ovs, mut kept: watch::Receiver<BTreeMap<String, EffectiveSubnet>>) {
+/// Keeps the record until the sender is gone. Entries that were not readable stay.
+pub(super) async fn write(
+    ovs: Ovs,
+    odd: BTreeMap<String, Value>,
+    mut kept: watch::Receiver<BTreeMap<String, EffectiveSubnet>>,
+) {
     let mut changed = ovs.changed();
     loop {
-        let text = print(&kept.borrow_and_update());
-        if let Err(error) = ovs.record(KEY, text.as_deref()).await {
+        let text = print(&kept.borrow_and_update(), &odd);
+        let written = ovs.record(KEY, text.as_deref()).await;
+        if let Err(error) = &written {
             tracing::warn!(key = KEY, %error, "subnets that were deleted by force are not recorded; trying again");
         }
         tokio::select! {
             kept = kept.changed() => if kept.is_err() { return },
             // Open vSwitch is back, or somebody else has changed the record.
             ovs = changed.changed() => if ovs.is_err() { return },
+            () = tokio::time::sleep(RETRY), if written.is_err() => {}
         }
     }
 }
 
-fn print(subnets: &BTreeMap<String, EffectiveSubnet>) -> Option<String> {
-    let all: BTreeMap<&str, InForce> = subnets.iter().map(|(name, subnet)| (name.as_str(), subnet.into())).collect();
-    // Maps with names as keys and plain values can always be printed.
-    (!all.is_empty()).then(|| serde_json::to_string(&all).unwrap_or_default())
+fn print(subnets: &BTreeMap<String, EffectiveSubnet>, odd: &BTreeMap<String, Value>) -> Option<String> {
+    let known = subnets.iter().map(|(name, subnet)| (name.clone(), json!(InForce::from(subnet))));
+    let all: BTreeMap<String, Value> = odd.clone().into_iter().chain(known).collect();
+    (!all.is_empty()).then(|| json!(all).to_string())
 }
 
-fn parse(text: &str) -> (Vec<EffectiveSubnet>, Vec<String>) {
+fn parse(text: &str) -> (Record, Vec<String>) {
+    let (mut record, mut errors) = (Record::default(), Vec::new());
     if text.is_empty() {
-        return Default::default();
+        return (record, errors);
     }
-    let all: BTreeMap<String, InForce> = match serde_json::from_str(text) {
-        Ok(all) => all,
-        Err(error) => return (Vec::new(), vec![error.to_string()]),
-    };
-    let (mut subnets, mut errors) = (Vec::new(), Vec::new());
-    for (name, in_force) in all {
-        match in_force.effective(&name) {
-            Ok(subnet) => subnets.push(subnet),
-            Err(error) => errors.push(error.to_string()),
+    let all: BTreeMap<String, Value> = serde_json::from_str(text).unwrap_or_else(|error| {
+        errors.push(error.to_string());
+        BTreeMap::new()
+    });
+    for (name, value) in all {
+        let in_force = serde_json::from_value::<InForce>(value.clone()).map_err(|error| error.to_string());
+        match in_force.and_then(|in_force| in_force.effective(&name).map_err(|error| error.to_string())) {
+            Ok(subnet) => record.subnets.push(subnet),
+            Err(error) => {
+                errors.push(error);
+                record.odd.insert(name, value);
+            }
         }
     }
-    (subnets, errors)
+    (record, errors)
+}
+
+impl Record {
+    /// Takes the entries that are not readable.
+    pub(super) fn take_odd(&mut self) -> BTreeMap<String, Value> {
+        std::mem::take(&mut self.odd)
+    }
 }
 
 #[cfg(test)]
@@ -76,14 +106,19 @@ mod tests {
             gateway: "10.1.0.1,fd00:1::1".parse().unwrap(),
             nat_outgoing: true,
             mtu: Some(1300),
+            private: false,
             nodes: BTreeSet::new(),
         };
-        let text = print(&[("net".to_owned(), subnet.clone())].into()).unwrap();
-        assert_eq!(parse(&text), (vec![subnet.clone()], vec![]));
+        let subnets: BTreeMap<String, EffectiveSubnet> = [("net".to_owned(), subnet.clone())].into();
+        let text = print(&subnets, &BTreeMap::new()).unwrap();
+        assert_eq!(parse(&text), (Record { subnets: vec![subnet.clone()], ..Record::default() }, vec![]));
         let text = text.replace("{\"net\"", r#"{"bad":{"networks":[{"cidr":"10.0.0.0/99"}]},"net""#);
-        let (subnets, errors) = parse(&text);
-        assert_eq!((subnets, errors.len()), (vec![subnet], 1));
+        let (mut record, errors) = parse(&text);
+        assert_eq!((&record.subnets, errors.len()), (&vec![subnet], 1));
+        assert!(
+            print(&subnets, &record.take_odd()).unwrap().contains(r#""bad":{"networks":[{"cidr":"10.0.0.0/99"}]}"#)
+        );
         assert_eq!(parse("{").1.len(), 1);
-        assert_eq!((print(&BTreeMap::new()), parse("")), (None, (vec![], vec![])));
+        assert_eq!((print(&BTreeMap::new(), &BTreeMap::new()), parse("")), (None, (Record::default(), vec![])));
     }
 }

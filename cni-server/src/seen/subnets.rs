@@ -24,9 +24,11 @@ pub(super) fn keep(client: Client, ovs: Ovs) -> watch::Receiver<Seen<EffectiveSu
         let api = Api::<DeserializeGuard<SubnetView>>::all(client.clone());
         let mut events = pin!(watcher(api, watcher::Config::default()).backoff(kit::kubernetes::pause()));
         let (mut state, mut listed) = (InForce::default(), BTreeMap::new());
-        state.restore(kept::read(&ovs).await);
+        let mut known = kept::read(&ovs).await;
+        let odd = known.take_odd();
+        state.restore(known.subnets);
         let (record, recorded) = watch::channel(state.vanished());
-        tokio::spawn(kept::write(ovs, recorded));
+        tokio::spawn(kept::write(ovs, odd, recorded));
         let mut unused = Unused { client, tasks: JoinSet::new(), running: BTreeMap::new() };
         loop {
             let (mut changed, mut synced) = (false, false);
