@@ -226,8 +226,8 @@ pub async fn find(
         return through(link, address, kind, wanted);
     }
     // A node that announces its address by BGP has it on `lo`, and packets leave by another interface.
-    let hops = links.default_next_hops().await?;
-    let out = all.iter().filter(|link| hops.iter().any(|(index, _)| *index == link.index));
+    let ways = links.default_links().await?;
+    let out = all.iter().filter(|link| ways.contains(&link.index));
     let out = out.min_by_key(|link| link.mtu).ok_or(TunnelError::NoWayOut { address })?;
     through(out, address, kind, wanted)
 }

@@ -114,6 +114,12 @@ impl Links {
         Ok(messages.iter().filter(|message| is_default(message)).flat_map(next_hops).collect())
     }
 
+    /// Returns the links of all default routes.
+    pub async fn default_links(&self) -> Result<BTreeSet<u32>, LinkError> {
+        let messages = self.all_routes("list default routes").await?;
+        Ok(messages.iter().filter(|message| is_default(message)).flat_map(links_of).collect())
+    }
+
     async fn all_routes(&self, what: &str) -> Result<Vec<RouteMessage>, LinkError> {
         let mut found = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -152,6 +158,15 @@ fn next_hops(message: &RouteMessage) -> Vec<(u32, IpAddr)> {
     }
     hops.extend(link.zip(gateway(&message.attributes)));
     hops
+}
+
+fn links_of(message: &RouteMessage) -> Vec<u32> {
+    let of = |attribute: &RouteAttribute| match attribute {
+        RouteAttribute::Oif(index) => vec![*index],
+        RouteAttribute::MultiPath(hops) => hops.iter().map(|hop| hop.interface_index).collect(),
+        _ => Vec::new(),
+    };
+    message.attributes.iter().flat_map(of).collect()
 }
 
 fn read_connected(message: &RouteMessage, index: u32) -> Option<IpNet> {
