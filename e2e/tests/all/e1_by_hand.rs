@@ -66,7 +66,7 @@ async fn e1_by_hand_looking_shows_what_the_page_says() -> Result<()> {
     let cluster = lab().await?;
     let said = by_hand::section(by_hand::LOOK, &cluster.nodes()).await?;
     for word in
-        ["node/n1 condition met", "node/n2 condition met", "subnet.kubeovn.io/ovn-default", "Chassis n1", "active"]
+        ["node/n1 condition met", "node/n2 condition met", "subnet.kubeovn.io/ovn-default", "hostname: n1", "active"]
     {
         ensure!(said.contains(word), "no {word:?} in what was seen: {said}");
     }
