@@ -113,7 +113,7 @@ async fn serve(
     let pace = leftovers::Pace { recheck: RECHECK, grace: args.patience() + attach::UNPLUG };
     let clear = leftovers::clear(&agent.attachments, &agent.ovs, links, cluster.pods.clone(), pace);
     tokio::select! {
-        () = socket::serve(listener, methods, stop, FINISH) => Ok(()),
+        () = socket::serve(listener, &args.bind_socket, methods, stop, FINISH) => Ok(()),
         () = clear => Ok(()),
     }
 }
@@ -184,21 +184,28 @@ async fn ready(
 /// and neither iptables nor a namespace announces changes. Also the pause before a file that was not written is tried again.
 const RECHECK: Duration = Duration::from_secs(30);
 
+/// The time after which the rules are written without the sources of the node's traffic.
+const SOURCES: Duration = Duration::from_secs(10);
+
 /// Starts the owner of the masquerade rules. It publishes whether they are written, or why not.
 ///
-/// It waits until the node's sources are known, so that a new agent changes no rules that are right.
+/// A new agent changes no rules that are right: before it knows the node's sources, it writes only the sets. If it does not
+/// know them soon, because the node has no `ovn0`, it does without.
 fn keep_rules(
     mut served: watch::Receiver<Served>,
-    mut sources: watch::Receiver<Option<Sources>>,
+    mut known_sources: watch::Receiver<Option<Sources>>,
     services: BTreeSet<IpNet>,
 ) -> watch::Receiver<Result<(), String>> {
     let (sender, receiver) = watch::channel(Err("masquerade rules are not written yet".to_owned()));
     tokio::spawn(async move {
         let mut masquerade = Masquerade::default();
+        let start = tokio::time::Instant::now();
         loop {
             let now = served.borrow_and_update().clone();
-            let known = *sources.borrow_and_update();
-            if let Some(sources) = known.filter(|_| now.in_force.synced) {
+            let known = *known_sources.borrow_and_update();
+            let late = known.is_none() && start.elapsed() >= SOURCES;
+            let sources = if late { Some(Sources::default()) } else { known };
+            if now.in_force.synced {
                 let wanted = now.masquerade(&services, sources);
                 let result = match masquerade::forward() {
                     Ok(()) => masquerade.apply(&wanted).await.map_err(|error| error.to_string()),
@@ -211,12 +218,15 @@ fn keep_rules(
                     }
                     Err(why) => tracing::error!(why, "masquerade rules not in place"),
                 }
-                drop(sender.send_replace(result.map(drop)));
+                if sources.is_some() || result.is_err() {
+                    drop(sender.send_replace(result.map(drop)));
+                }
             }
+            let recheck = if known.is_some() || late { RECHECK } else { SOURCES };
             tokio::select! {
                 Ok(()) = served.changed() => {}
-                Ok(()) = sources.changed() => {}
-                () = tokio::time::sleep(RECHECK) => {}
+                Ok(()) = known_sources.changed() => {}
+                () = tokio::time::sleep(recheck) => {}
             }
         }
     });

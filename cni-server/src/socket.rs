@@ -4,12 +4,14 @@
 //! Invalid JSON and invalid requests are answered with an error. Neither affects other connections.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use cni_wire::conf::ValidAttachment;
 use cni_wire::rpc::{self, Attachment, Keep, method};
 use cni_wire::{CniError, Code};
+use futures::FutureExt;
 use ipnet::IpNet;
 use jsonrpsee::RpcModule;
 use jsonrpsee::core::RegisterMethodError;
@@ -97,21 +99,30 @@ impl Agent {
     }
 }
 
-/// Serves connections until `stop` is true. Then it accepts no more: a plugin that finds nobody waits for the next agent.
-/// Returns when the requests that are under way are answered, or after `finish`.
-pub async fn serve(listener: UnixListener, module: RpcModule<Agent>, stop: watch::Receiver<bool>, finish: Duration) {
+/// Serves connections until `stop` is true. Then it removes the socket `path`: a plugin that finds none waits for the next
+/// agent. Returns when the requests that are under way are answered, or after `finish`.
+pub async fn serve(
+    listener: UnixListener,
+    path: &Path,
+    module: RpcModule<Agent>,
+    stop: watch::Receiver<bool>,
+    finish: Duration,
+) {
+    let inode = |path: &Path| std::fs::symlink_metadata(path).map(|file| file.ino()).ok();
+    let own = inode(path);
     let (mut connections, mut stopping) = (JoinSet::new(), stop.clone());
+    let serve_one = |connections: &mut JoinSet<()>, stream| {
+        let (module, stop) = (module.clone(), stop.clone());
+        connections.spawn(async move {
+            if let Err(error) = converse(stream, &module, stop).await {
+                tracing::debug!(%error, "connection ended");
+            }
+        });
+    };
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    let (module, stop) = (module.clone(), stop.clone());
-                    connections.spawn(async move {
-                        if let Err(error) = converse(stream, &module, stop).await {
-                            tracing::debug!(%error, "connection ended");
-                        }
-                    });
-                }
+                Ok((stream, _)) => serve_one(&mut connections, stream),
                 Err(error) => {
                     // Probably no file descriptors are left. Wait until other connections close.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -121,6 +132,14 @@ pub async fn serve(listener: UnixListener, module: RpcModule<Agent>, stop: watch
             Some(_) = connections.join_next() => {}
             () = asked(&mut stopping) => break,
         }
+    }
+    // A successor may have put its own there.
+    if own.is_some() && inode(path) == own {
+        let _ = std::fs::remove_file(path); // if it stays, plugins are refused, and wait, too
+    }
+    // Those that have connected already are served.
+    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+        serve_one(&mut connections, stream);
     }
     drop(listener);
     let ended = async { while connections.join_next().await.is_some() {} };
@@ -134,17 +153,23 @@ async fn asked(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await.map(drop));
 }
 
-/// Serves one connection: one request per line, answered in order, until a request is answered after `stop`.
+/// The time that a connection has for a request after `stop`: plugins connect and send it at once.
+const LAST_LINE: Duration = Duration::from_millis(500);
+
+/// Serves one connection: one request per line, answered in order, until there is none soon after `stop`.
 async fn converse(stream: UnixStream, module: &RpcModule<Agent>, mut stop: watch::Receiver<bool>) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read);
     loop {
         let mut line = Vec::new();
         let mut bounded = (&mut lines).take(rpc::MAX_LINE as u64);
+        let late = async {
+            asked(&mut stop).await;
+            tokio::time::sleep(LAST_LINE).await;
+        };
         tokio::select! {
-            biased;
             read = bounded.read_until(b'\n', &mut line) => drop(read?),
-            () = asked(&mut stop) => return Ok(()),
+            () = late => return Ok(()),
         }
         if line.last() != Some(&b'\n') {
             // The end of the stream, or a line that is too long.
