@@ -111,6 +111,7 @@ mod tests {
             gateway: gateway.parse().unwrap(),
             nat_outgoing: false,
             mtu: None,
+            private: false,
             nodes: BTreeSet::new(),
         };
         Seen { synced: true, objects: [("net".to_owned(), subnet)].into() }

@@ -10,7 +10,8 @@
 //! Traffic from a pod to a Service is marked when it leaves `ovn0`, and masqueraded after the destination was
 //! translated, so that the backend's reply returns through this node. So is what pods and other nodes send to a port of this
 //! node that leads to a pod, by a `NodePort` or `hostPort`: the pod's reply to their own addresses would not come back here,
-//! where it must be translated. A client outside of the cluster keeps its address. Traffic of the node itself to a Service has the
+//! where it must be translated. A client outside of the cluster keeps its address.
+//! So does a pod that asks a pod of a private subnet: the ACLs of the subnet decide by it. Traffic of the node itself to a Service has the
 //! node's own address when it reaches a pod, as its other traffic to pods has. kube-proxy would masquerade it with the
 //! address of `ovn0`. Traffic between pods is never masqueraded.
 //!
@@ -39,10 +40,12 @@ pub struct Wanted {
     pub nat: BTreeSet<IpNet>,
     /// The service ranges.
     pub services: BTreeSet<IpNet>,
+    /// The private subnets.
+    pub private: BTreeSet<IpNet>,
     /// The addresses of all nodes.
     pub nodes: BTreeSet<IpNet>,
-    /// The source addresses of the node's traffic to pods.
-    pub sources: Sources,
+    /// The source addresses of the node's traffic to pods. `None` leaves the rules as they are.
+    pub sources: Option<Sources>,
 }
 
 /// An address family.
@@ -77,6 +80,7 @@ impl Wanted {
                 ("subnets", &self.subnets),
                 ("subnets-nat", &self.nat),
                 ("services", &self.services),
+                ("subnets-private", &self.private),
                 ("nodes", &self.nodes),
             ] {
                 let elements = nets.iter().filter(|net| family.has(net)).copied().collect();
@@ -110,8 +114,9 @@ impl Masquerade {
     pub async fn apply(&mut self, wanted: &Wanted) -> Result<Written, CommandError> {
         let mut written = Written::default();
         let mut result = self.apply_sets(wanted).await.map(|lines| written.sets = lines);
+        let Some(sources) = wanted.sources else { return result.map(|()| written) };
         for family in Family::ALL {
-            let rules = self.apply_rules(family, wanted.sources).await.map(|lines| written.rules += lines);
+            let rules = self.apply_rules(family, sources).await.map(|lines| written.rules += lines);
             result = result.and(rules);
         }
         result.map(|()| written)

@@ -71,6 +71,16 @@ impl Served {
         self.in_force.objects.values().filter(|subnet| !self.left_out.contains_key(&subnet.name))
     }
 
+    /// Whether the links and routes of the node are the same with another value. Only the addresses of nodes may differ.
+    pub fn has_networks_of(&self, other: &Self) -> bool {
+        let key = |served: &Self| (served.in_force.synced, served.own.clone(), served.left_out.clone());
+        let networks = |subnet: &EffectiveSubnet| (subnet.cidrs, subnet.gateway, subnet.nat_outgoing, subnet.mtu);
+        let (one, two) = (&self.in_force.objects, &other.in_force.objects);
+        key(self) == key(other)
+            && one.keys().eq(two.keys())
+            && one.values().map(networks).eq(two.values().map(networks))
+    }
+
     /// The MTU of `ovn0`: that of the subnet with the largest one, so that its packets reach the node.
     pub fn device_mtu(&self, mtu: Mtu) -> u32 {
         self.subnets().map(|subnet| mtu.of(subnet.mtu)).chain([mtu.pods]).max().unwrap_or(mtu.pods)
@@ -94,14 +104,14 @@ impl Served {
     }
 
     /// The sets and addresses of the masquerade rules.
-    pub fn masquerade(&self, services: &BTreeSet<IpNet>, sources: Sources) -> Wanted {
+    pub fn masquerade(&self, services: &BTreeSet<IpNet>, sources: Option<Sources>) -> Wanted {
         let nets = |wanted: fn(&EffectiveSubnet) -> bool| -> BTreeSet<IpNet> {
             let subnets = self.subnets().filter(|subnet| wanted(subnet));
             subnets.flat_map(|subnet| subnet.cidrs.iter()).map(api::Cidr::net).collect()
         };
-        let nat = nets(|subnet| subnet.nat_outgoing);
+        let (nat, private) = (nets(|subnet| subnet.nat_outgoing), nets(|subnet| subnet.private));
         let nodes = self.in_force.objects.values().flat_map(|subnet| &subnet.nodes).map(|node| IpNet::from(*node));
-        Wanted { subnets: nets(|_| true), nat, services: services.clone(), nodes: nodes.collect(), sources }
+        Wanted { subnets: nets(|_| true), nat, services: services.clone(), private, nodes: nodes.collect(), sources }
     }
 }
 
@@ -148,6 +158,7 @@ mod tests {
                 gateway: gateway.parse().unwrap(),
                 nat_outgoing: *nat_outgoing,
                 mtu: None,
+                private: false,
                 nodes: BTreeSet::new(),
             };
             (subnet.name.clone(), subnet)
@@ -208,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_subnet_without_nat_is_no_source_of_masquerade() {
-        let wanted = served(&[JOIN, DUAL, PLAIN], &[]).masquerade(&BTreeSet::new(), Sources::default());
+        let wanted = served(&[JOIN, DUAL, PLAIN], &[]).masquerade(&BTreeSet::new(), None);
         let text = |nets: &BTreeSet<IpNet>| nets.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(
             text(&wanted.subnets),
@@ -228,7 +239,7 @@ mod tests {
             let seen = served(&[DUAL, PLAIN], &[("eth1", own), ("eth0", "172.31.0.0/24")]);
             let said = seen.left_out["dual"].to_string();
             assert_eq!(said, format!("subnet dual: its network {named} of this node's interface eth1"));
-            let nat = seen.masquerade(&BTreeSet::new(), Sources::default());
+            let nat = seen.masquerade(&BTreeSet::new(), None);
             assert!(nat.nat.is_empty() && !nat.subnets.contains(&"fd00:23::/64".parse().unwrap()), "{own}");
             assert_eq!(nat.subnets.contains(&"10.24.0.0/24".parse().unwrap()), own != "10.0.0.0/8", "{own}");
         }

@@ -84,6 +84,8 @@ struct Known {
     lease: (bool, Option<Result<Lease, FieldError>>),
     /// The addresses of the Node in the last pass.
     internal_ips: Vec<IpAddr>,
+    /// The subnets of the last pass.
+    served: Served,
     /// The tunnel that was found last.
     tunnel: Option<Tunnel>,
     /// The routes that the kernel has refused.
@@ -130,7 +132,12 @@ impl NodePort {
                             break;
                         }
                     }
-                    Ok(()) = self.served.changed() => break,
+                    // The addresses of other nodes are for the rules.
+                    Ok(()) = self.served.changed() => {
+                        if !self.served.borrow().has_networks_of(&known.served) {
+                            break;
+                        }
+                    }
                     Ok(()) = changed.changed() => {
                         if index.is_none() || !self.plugged() {
                             break;
@@ -170,6 +177,7 @@ impl NodePort {
         known.lease = self.lease();
         let node = self.node.borrow_and_update().objects.get(&self.name).cloned();
         let served = self.served.borrow_and_update().clone();
+        known.served.clone_from(&served);
         let node = node.ok_or_else(|| NodePortError::NoNode(self.name.clone()))?;
         known.internal_ips.clone_from(&node.internal_ips);
         let name = api::node_port(&self.name);

@@ -147,6 +147,7 @@ mod tests {
             gateway: "10.16.0.1".parse().unwrap(),
             nat_outgoing: true,
             mtu,
+            private: false,
             nodes: BTreeSet::new(),
         };
         let node = Mtu { pods: 1400, most: 1442 };

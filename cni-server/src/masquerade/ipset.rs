@@ -78,11 +78,13 @@ mod tests {
             del ovn40subnets 10.20.0.0/24
             create ovn40subnets-nat hash:net family inet
             add ovn40subnets-nat 10.16.0.0/16
+            create ovn40subnets-private hash:net family inet
             create ovn60nodes hash:net family inet6
             create ovn60services hash:net family inet6
             create ovn60subnets hash:net family inet6
             add ovn60subnets fd00:16::/64
             create ovn60subnets-nat hash:net family inet6
+            create ovn60subnets-private hash:net family inet6
         "#]]
         .assert_eq(&lines);
     }

@@ -52,11 +52,12 @@ pub(super) fn chains(sets: &str, source: Option<IpAddr>) -> Vec<Chain> {
         vec![format!("{to_pods} -m mark --mark 0x4000/0x4000 -j MARK --set-xmark {FROM_NODE}/0x104000")]
     });
     // To a port of this node that leads to a pod, by a NodePort or hostPort.
-    let through_node = ["subnets", "nodes"].map(|from| {
-        let to_pods = format!("-o ovn0 -m addrtype ! --src-type LOCAL {} {}", set(from, "src"), set("subnets", "dst"));
-        let translated = "-m conntrack --ctstate NEW -m conntrack --ctstate DNAT";
-        format!("{to_pods} {translated} -j MARK --set-xmark 0x4000/0x4000")
-    });
+    let through_node =
+        [set("subnets", "src") + " " + &not("subnets-private", "dst"), set("nodes", "src")].map(|from| {
+            let to_pods = format!("-o ovn0 -m addrtype ! --src-type LOCAL {from} {}", set("subnets", "dst"));
+            let translated = "-m conntrack --ctstate NEW -m conntrack --ctstate DNAT";
+            format!("{to_pods} {translated} -j MARK --set-xmark 0x4000/0x4000")
+        });
     let mut postrouting = with_source(&|_| vec![format!("-m mark --mark {FROM_NODE}/{FROM_NODE} -j OVN-FROM-NODE")]);
     postrouting.push("-m mark --mark 0x4000/0x4000 -j OVN-MASQUERADE".to_owned());
     postrouting.push(format!("{} {} -j OVN-MASQUERADE", set("subnets-nat", "src"), not("subnets", "dst")));
@@ -212,7 +213,7 @@ mod tests {
                 -A OVN-OUTPUT -p udp -m udp --dport 6081 -j MARK --set-xmark 0x0/0x104000
                 -A OVN-OUTPUT -p udp -m udp --dport 4789 -j MARK --set-xmark 0x0/0x104000
                 -A OVN-POSTROUTING -o ovn0 -m addrtype --src-type LOCAL -m set --match-set ovn40subnets dst -m mark --mark 0x4000/0x4000 -j MARK --set-xmark 0x100000/0x104000
-                -A OVN-POSTROUTING -o ovn0 -m addrtype ! --src-type LOCAL -m set --match-set ovn40subnets src -m set --match-set ovn40subnets dst -m conntrack --ctstate NEW -m conntrack --ctstate DNAT -j MARK --set-xmark 0x4000/0x4000
+                -A OVN-POSTROUTING -o ovn0 -m addrtype ! --src-type LOCAL -m set --match-set ovn40subnets src -m set ! --match-set ovn40subnets-private dst -m set --match-set ovn40subnets dst -m conntrack --ctstate NEW -m conntrack --ctstate DNAT -j MARK --set-xmark 0x4000/0x4000
                 -A OVN-POSTROUTING -o ovn0 -m addrtype ! --src-type LOCAL -m set --match-set ovn40nodes src -m set --match-set ovn40subnets dst -m conntrack --ctstate NEW -m conntrack --ctstate DNAT -j MARK --set-xmark 0x4000/0x4000
                 -I PREROUTING 1 -m comment --comment "kube-ovn prerouting rules" -j OVN-PREROUTING
                 -I OUTPUT 1 -m comment --comment "kube-ovn output rules" -j OVN-OUTPUT

@@ -113,6 +113,7 @@ mod tests {
             gateway: "10.1.0.1".parse().unwrap(),
             nat_outgoing: true,
             mtu: None,
+            private: false,
             nodes: BTreeSet::new(),
         }
     }

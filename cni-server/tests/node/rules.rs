@@ -31,8 +31,9 @@ fn a_second_apply_writes_nothing() {
             subnets: nets(&["10.16.0.0/16", "100.64.0.0/16", "fd00:16::/64"]),
             nat: nets(&["10.16.0.0/16", "fd00:16::/64"]),
             services: nets(&["10.96.0.0/12", "fd00:10:96::/112"]),
+            private: nets(&["10.17.0.0/16"]),
             nodes: nets(&["172.31.0.1/32", "172.31.0.2/32", "fd00:31::1/128"]),
-            sources: sources("172.31.0.1"),
+            sources: Some(sources("172.31.0.1")),
         };
         let mut masquerade = Masquerade::default();
         let start = Instant::now();
@@ -47,11 +48,11 @@ fn a_second_apply_writes_nothing() {
 
         wanted.subnets.extend(nets(&["10.17.0.0/24"]));
         assert_eq!(masquerade.apply(&wanted).await.unwrap(), Written { sets: 1, rules: 0 });
-        wanted.sources = sources("172.31.0.9");
+        wanted.sources = Some(sources("172.31.0.9"));
         assert!(masquerade.apply(&wanted).await.unwrap().rules > 0);
         assert_eq!(masquerade.apply(&wanted).await.unwrap(), Written::default());
         assert!(run("iptables-save", &["-t", "nat"]).contains("-A OVN-FROM-NODE -j SNAT --to-source 172.31.0.9"));
-        wanted.sources = Sources::default();
+        wanted.sources = Some(Sources::default());
         masquerade.apply(&wanted).await.unwrap();
         assert!(!run("iptables-save", &[]).contains("0x100000"), "nothing without a source");
         run("iptables", &["-t", "nat", "-D", "OVN-MASQUERADE", "-j", "MASQUERADE", "--random-fully"]);
@@ -78,6 +79,7 @@ fn an_element_that_is_refused_spoils_nothing() {
             subnets: nets(&["0.0.0.0/0", "10.16.0.0/16", "fd00:16::/64"]),
             nat: nets(&["0.0.0.0/0", "10.16.0.0/16"]),
             services: nets(&["10.96.0.0/12"]),
+            sources: Some(Sources::default()),
             ..Wanted::default()
         };
         let mut masquerade = Masquerade::default();
@@ -99,7 +101,11 @@ fn a_family_that_fails_does_not_affect_the_other() {
     in_netns(|| async {
         // A set of the other family has one of the agent's names, so IPv4 rules cannot use it.
         run("ipset", &["create", "ovn40services", "hash:net", "family", "inet6"]);
-        let wanted = Wanted { services: nets(&["10.96.0.0/12", "fd00:10:96::/112"]), ..Wanted::default() };
+        let wanted = Wanted {
+            services: nets(&["10.96.0.0/12", "fd00:10:96::/112"]),
+            sources: Some(Sources::default()),
+            ..Wanted::default()
+        };
         let failed = Masquerade::default().apply(&wanted).await.unwrap_err();
         assert!(failed.to_string().starts_with("iptables-restore: "), "{failed}");
         let rules = run("ip6tables-save", &["-t", "nat"]);

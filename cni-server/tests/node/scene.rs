@@ -65,6 +65,7 @@ pub fn subnet() -> EffectiveSubnet {
         gateway: "10.16.0.1,fd00:16::1".parse().unwrap(),
         nat_outgoing: true,
         mtu: None,
+        private: false,
         nodes: BTreeSet::new(),
     }
 }

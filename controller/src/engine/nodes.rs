@@ -77,19 +77,27 @@ impl Engine {
     /// Claims the addresses of a node and releases those that it no longer has. Returns the addresses that it owns. If
     /// two nodes have the same address, the first one owns it until it releases it.
     pub(super) fn claim_addresses(&mut self, node: &Arc<str>, wanted: &BTreeSet<IpAddr>) -> BTreeSet<IpAddr> {
+        let mut changed = false;
         let former = self.node_addresses.iter().filter(|(_, owner)| *owner == node).map(|(ip, _)| *ip);
         for ip in former.filter(|ip| !wanted.contains(ip)).collect::<Vec<_>>() {
-            self.node_addresses.remove(&ip);
+            changed |= self.node_addresses.remove(&ip).is_some();
             self.undecided.extend(self.contenders.remove(&ip).unwrap_or_default().into_iter().map(Object::Node));
         }
         let mut claimed = BTreeSet::new();
         for ip in wanted {
-            let owner = self.node_addresses.entry(*ip).or_insert_with(|| Arc::clone(node));
+            let owner = self.node_addresses.entry(*ip).or_insert_with(|| {
+                changed = true;
+                Arc::clone(node)
+            });
             if owner == node {
                 claimed.insert(*ip);
             } else {
                 self.contenders.entry(*ip).or_default().insert(Arc::clone(node));
             }
+        }
+        if changed {
+            // Its status lists them.
+            self.unpublished.insert(Object::Subnet(Arc::clone(&self.install.settings.node_switch)));
         }
         claimed
     }

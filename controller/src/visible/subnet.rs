@@ -214,9 +214,15 @@ fn shows_in_force(subnet: &Subnet) -> bool {
     subnet.status.as_ref().is_some_and(SubnetStatus::is_in_force)
 }
 
+/// The value of `status.inForce` without the nodes. They change with each node that comes or goes, and are written at the
+/// pace of the counts.
+fn network_in_force(engine: &Engine, name: &str) -> Option<InForce> {
+    Some(InForce::new(engine.subnet(name)?, engine.generation(name)))
+}
+
 /// The value of `status.inForce`.
 fn in_force(engine: &Engine, name: &str) -> Option<InForce> {
-    let mut in_force = InForce::new(engine.subnet(name)?, engine.generation(name));
+    let mut in_force = network_in_force(engine, name)?;
     if *name == *engine.install().settings.node_switch {
         in_force.nodes = engine.all_node_addresses().map(ToString::to_string).collect();
     }
@@ -227,7 +233,11 @@ pub(super) fn in_force_differs(engine: &Engine, cluster: &Cluster, name: &str) -
     let Some(subnet) = cluster.subnets.get(name) else { return false };
     let shown = subnet.status.as_ref().and_then(|status| status.in_force.as_ref());
     let foreign = engine.verdict(name) == Some(&Verdict::Foreign);
-    shown != in_force(engine, name).as_ref() && (!foreign || !has_finalizer(subnet))
+    let same = match (shown, network_in_force(engine, name)) {
+        (Some(shown), Some(now)) => shown.has_network_of(&now),
+        (shown, now) => shown.is_none() && now.is_none(),
+    };
+    !same && (!foreign || !has_finalizer(subnet))
 }
 
 /// The write that updates the status of a Subnet, if it differs.

@@ -8,6 +8,7 @@ use e2e::cluster::place::{self, Place};
 use e2e::{Cluster, layout, process};
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::try_join;
 
@@ -62,5 +63,37 @@ async fn b1_a_port_of_a_node_answers_from_everywhere() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// The ACLs of a private subnet decide by the address of the client, and let the nodes in.
+#[tokio::test]
+async fn b1_a_port_of_a_node_opens_no_private_subnet() -> Result<()> {
+    const PORT: u16 = 28081;
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("b1-private").await?;
+    scene.subnet("b1-private", "10.59.0.0/24").await?;
+    let subnets: Api<api::Subnet> = Api::all(cluster.client());
+    let private = Patch::Merge(json!({"spec": {"private": true}}));
+    subnets.patch("b1-private", &PatchParams::default(), &private).await?;
+    let (_server, stranger) = try_join!(
+        scene.pod("b1-private", "server").host_port(PORT).on("n1").ready(),
+        scene.pod("default", "b1-stranger").on("n2").ready(),
+    )?;
+    let known = || async {
+        let set = cluster.node("n1")?.run("ipset", &["list", "ovn40subnets-private"]).await?;
+        ensure!(set.contains("10.59.0.0/24"), "{set}");
+        Ok(())
+    };
+    process::until(Duration::from_secs(10), known).await?;
+    let n1 = cluster.nodes().into_iter().find(|node| node.name() == "n1").context("no node n1")?.ip4();
+    let port = i32::from(PORT);
+    let other = cluster.node("n2")?;
+    process::until(Duration::from_secs(10), || request(&other, &n1, port)).await.context("from another node")?;
+    let url = format!("http://{n1}:{port}/");
+    // Status 28 of curl means that the time is over.
+    let script = format!("curl -sS --noproxy '*' --max-time 3 {url}; echo status $?");
+    let printed = stranger.place().run("sh", &["-c", &script]).await?;
+    ensure!(printed.trim_end().ends_with("status 28"), "a pod of another subnet: {printed}");
     Ok(())
 }

@@ -359,3 +359,29 @@ fn no_new_network_is_accepted_before_the_nodes_networks_are_known() {
     scene.apply(Event::Reports([].into()));
     assert_eq!(scene.engine.verdict("new"), Some(&Verdict::Valid));
 }
+
+/// Agents need the addresses of all nodes. A change of them alone waits for the pace of the status.
+#[test]
+fn the_status_of_the_join_subnet_lists_the_nodes() {
+    let mut scene = Scene::new();
+    let join = Object::Subnet("join".into());
+    let status = |scene: &Scene| {
+        let status = crate::visible::status(&scene.engine, &scene.cluster, &join, jiff::Timestamp::UNIX_EPOCH);
+        status.map(|action| action.patch()["status"].clone())
+    };
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.2"))));
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.1"))));
+    let written = status(&scene).unwrap();
+    assert_eq!(written["inForce"]["nodes"], json!(["172.30.0.1", "172.30.0.2"]));
+    let mut arrived = scene.cluster.subnets["join"].clone();
+    arrived.status = Some(serde_json::from_value(written).unwrap());
+    scene.apply(Event::Subnets(WatchEvent::Apply(arrived)));
+    assert_eq!(status(&scene), None);
+
+    scene.apply(Event::Nodes(WatchEvent::Delete(node("n2", "172.30.0.2"))));
+    assert!(!crate::visible::in_force_differs(&scene.engine, &scene.cluster, &join));
+    assert_eq!(status(&scene).unwrap()["inForce"]["nodes"], json!(["172.30.0.1"]));
+    let other = Object::Subnet("ovn-default".into());
+    let status = crate::visible::status(&scene.engine, &scene.cluster, &other, jiff::Timestamp::UNIX_EPOCH).unwrap();
+    assert_eq!(status.patch()["status"]["inForce"]["nodes"], json!(null));
+}

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::KubeSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{SubnetStatus, null_is_default, plain};
 use crate::{Addresses, Cidr, Cidrs, Family, FieldError, SubnetDef};
@@ -28,9 +28,17 @@ pub struct InForce {
     /// The MTU that the spec asks for, in bytes; 0: the tunnel's.
     #[serde(default, deserialize_with = "null_is_default")]
     pub mtu: u32,
+    /// Whether only allowed networks communicate with the subnet.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub private: bool,
     /// The addresses of the cluster's nodes (`InternalIP`). Only for the nodes' own subnet, join.
-    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "null_is_default", serialize_with = "null_if_empty")]
     pub nodes: Vec<String>,
+}
+
+/// In a merge patch, null removes the field. Without it, an earlier list would stay.
+fn null_if_empty<S: Serializer>(list: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    if list.is_empty() { serializer.serialize_none() } else { list.serialize(serializer) }
 }
 
 /// One network in force.
@@ -76,6 +84,8 @@ pub struct EffectiveSubnet {
     pub nat_outgoing: bool,
     /// MTU in bytes; `None`: the tunnel's.
     pub mtu: Option<u32>,
+    /// Whether only allowed networks communicate with it.
+    pub private: bool,
     /// The addresses of the cluster's nodes. Only for the nodes' own subnet.
     pub nodes: BTreeSet<IpAddr>,
 }
@@ -92,8 +102,16 @@ impl InForce {
             networks: subnet.cidrs.each().map(network).collect(),
             nat_outgoing: subnet.nat_outgoing,
             mtu: subnet.mtu.unwrap_or_default(),
+            private: subnet.private,
             nodes: Vec::new(),
         }
+    }
+
+    /// Whether another value differs at most in the nodes.
+    pub fn has_network_of(&self, other: &Self) -> bool {
+        let Self { generation, networks, nat_outgoing, mtu, private, nodes: _ } = self;
+        let same = (generation, networks) == (&other.generation, &other.networks);
+        same && (nat_outgoing, mtu, private) == (&other.nat_outgoing, &other.mtu, &other.private)
     }
 
     /// Its values, for the subnet with this name. An error names the field that is not readable.
@@ -109,7 +127,8 @@ impl InForce {
         }
         let mtu = Some(self.mtu).filter(|mtu| *mtu != 0);
         let nodes = self.nodes.iter().filter_map(|address| address.parse().ok()).collect();
-        Ok(EffectiveSubnet { name: name.to_owned(), cidrs, gateway, nat_outgoing: self.nat_outgoing, mtu, nodes })
+        let (name, nat_outgoing, private) = (name.to_owned(), self.nat_outgoing, self.private);
+        Ok(EffectiveSubnet { name, cidrs, gateway, nat_outgoing, mtu, private, nodes })
     }
 }
 
@@ -125,6 +144,7 @@ impl From<&EffectiveSubnet> for InForce {
             networks: subnet.cidrs.each().map(network).collect(),
             nat_outgoing: subnet.nat_outgoing,
             mtu: subnet.mtu.unwrap_or_default(),
+            private: subnet.private,
             nodes: subnet.nodes.iter().map(ToString::to_string).collect(),
         }
     }
