@@ -115,16 +115,11 @@ pub(super) fn pod_mtu(subnet: &EffectiveSubnet, node: Mtu) -> u32 {
 }
 
 fn fitting_mtu(subnet: &EffectiveSubnet, node: Mtu) -> (u32, Option<String>) {
-    match subnet.mtu {
-        Some(mtu) if mtu > node.most => {
-            let (name, most) = (&subnet.name, node.most);
-            let warning = format!(
-                "subnet {name}: spec.mtu {mtu}: this node's tunnels leave {most} at most, so its pods get that"
-            );
-            (most, Some(warning))
-        }
-        own => (own.unwrap_or(node.pods), None),
-    }
+    let (name, most) = (&subnet.name, node.most);
+    let warning = subnet.mtu.filter(|mtu| *mtu > most).map(|mtu| {
+        format!("subnet {name}: spec.mtu {mtu}: this node's tunnels leave {most} at most, so its pods get that")
+    });
+    (node.of(subnet.mtu), warning)
 }
 
 /// Returns the pod that the runtime means, if it exists.
