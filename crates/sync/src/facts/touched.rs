@@ -34,7 +34,7 @@ impl Touched {
 
     /// Adds a row that may differ because the database changed.
     pub fn row(&mut self, key: RowKey) {
-        self.rows.entry(key).or_default();
+        self.left_row(key, None);
     }
 
     /// Adds the changes of another, later collection.
@@ -56,7 +56,7 @@ impl Touched {
 
     /// Adds an element that may differ.
     pub(crate) fn member(&mut self, member: Member) {
-        self.members.entry(member).or_default();
+        self.left_member(member, None);
     }
 
     /// Adds all sets of a row.
