@@ -7,13 +7,15 @@
 //! one.
 //!
 //! Traffic from a subnet with NAT to destinations outside of all subnets is masqueraded with the node's address.
+//!
 //! Traffic from a pod to a Service is marked when it leaves `ovn0`, and masqueraded after the destination was
-//! translated, so that the backend's reply returns through this node. So is what pods and other nodes send to a port of this
-//! node that leads to a pod, by a `NodePort` or `hostPort`: the pod's reply to their own addresses would not come back here,
-//! where it must be translated. A client outside of the cluster keeps its address.
-//! So does a pod that asks a pod of a private subnet: the ACLs of the subnet decide by it. Traffic of the node itself to a Service has the
-//! node's own address when it reaches a pod, as its other traffic to pods has. kube-proxy would masquerade it with the
-//! address of `ovn0`. Traffic between pods is never masqueraded.
+//! translated, so that the backend's reply returns through this node. So is what pods and other nodes send to a port of
+//! this node that leads to a pod, by a `NodePort` or `hostPort`: the pod's reply to their own addresses would not come
+//! back here, where it must be translated. A client outside of the cluster keeps its address. So does a pod that asks a
+//! pod of a private subnet: the ACLs of the subnet decide by it. Other traffic between pods is never masqueraded.
+//!
+//! Traffic of the node itself to a Service has the node's own address when it reaches a pod, as its other traffic to
+//! pods has. kube-proxy would masquerade it with the address of `ovn0`.
 //!
 //! The order of our rules and kube-proxy's does not matter, because marks are set and changed in mangle, whose chains come
 //! before those of nat.

@@ -171,10 +171,10 @@ fn texts<'a>(spec: &'a SubnetSpec, def: &SubnetDef) -> [(&'static str, Option<&'
     ]
 }
 
-/// Server-side apply of defaults for fields that the user removed later, or that had none while the spec was refused, so that `metadata.managedFields` shows the
-/// controller as their owner. Server-side apply removes an owned field that a later apply leaves out, so each apply
-/// repeats all fields that the controller still owns. A field that is present but empty, as Go clients write it,
-/// belongs to the user; [`edit`] fills it in.
+/// Server-side apply of defaults for fields that the user removed later, or that had none while the spec was refused, so
+/// that `metadata.managedFields` shows the controller as their owner. Server-side apply removes an owned field that a
+/// later apply leaves out, so each apply repeats all fields that the controller still owns. A field that is present but
+/// empty, as Go clients write it, belongs to the user; [`edit`] fills it in.
 fn defaults(engine: &Engine, subnet: &Subnet) -> Option<Action> {
     let name = subnet.metadata.name.as_deref()?;
     let def = engine.subnet(name).filter(|_| engine.verdict(name) == Some(&Verdict::Valid))?;
