@@ -72,7 +72,8 @@ pub struct Run {
 /// The options of `check`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Check {
-    /// The health check to query. `live`: this process answers, and so does every daemon that has started.
+    /// The health check to query. `live`: this process answers, and so do the database server and ovs-vswitchd if they
+    /// have started.
     /// `ready`: all daemons work, and ovn-controller is connected to the southbound database.
     pub question: Question,
     /// The directories of the sockets.

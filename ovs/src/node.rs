@@ -205,7 +205,11 @@ impl Inquiry {
                 other => Err(PlaceError::Southbound(other.to_owned())),
             };
         }
-        control::ask(&socket, "version", &[]).await?;
+        // ovn-controller does not answer while it computes the flows of a large cluster. A restart of the container would not
+        // help it, and would interrupt the datapath.
+        if (question, name) != (Question::Live, CONTROLLER) {
+            control::ask(&socket, "version", &[]).await?;
+        }
         Ok(())
     }
 
@@ -345,6 +349,11 @@ impl Part for Place {
             Self::Controller(_) => drop(control::ask(&control, "exit", &["--restart"]).await?),
         }
         Ok(())
+    }
+
+    /// The datapath forwards without ovn-controller.
+    fn is_dispensable(&self) -> bool {
+        matches!(self, Self::Controller(_))
     }
 
     fn patience(&self) -> Duration {

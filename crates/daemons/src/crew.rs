@@ -23,6 +23,9 @@ const MOST_ENDS: usize = 5;
 /// See [`MOST_ENDS`].
 const WINDOW: Duration = Duration::from_mins(1);
 
+/// The pause before a dispensable daemon that exits too often is started again.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+
 /// The daemon-specific part.
 pub trait Part {
     /// Why the daemon does not work.
@@ -42,6 +45,13 @@ pub trait Part {
 
     /// Asks the daemon to exit. The daemon may take some time.
     fn exit(&mut self, pid: u32) -> impl Future<Output = Result<(), Self::Error>>;
+
+    /// Whether the others are worth more than this daemon. If it exits too often, or does not work in time, the group goes
+    /// on: the daemon is started again after [`LONGEST_PAUSE`], or waited for. Only the last daemon can be one: those after
+    /// it would wait, too.
+    fn is_dispensable(&self) -> bool {
+        false
+    }
 
     /// The time limit for the start.
     fn patience(&self) -> Duration {
@@ -166,7 +176,7 @@ impl<P: Part> Crew<P> {
     async fn keep(&mut self) -> Result<(), CrewError> {
         loop {
             match self.places.iter().position(|place| !place.settled) {
-                Some(next) if self.places[next].daemon.is_none() => self.places[next].start().await?,
+                Some(next) if self.places[next].daemon.is_none() => self.start(next).await?,
                 Some(next) => self.work(next).await?,
                 None => {
                     let (place, status) = ended(&mut self.places).await?;
@@ -177,24 +187,35 @@ impl<P: Part> Crew<P> {
         }
     }
 
+    /// Starts this daemon after its pause, unless another running daemon exits before.
+    async fn start(&mut self, next: usize) -> Result<(), CrewError> {
+        let (place, rest) = split(&mut self.places, next);
+        tokio::select! {
+            () = tokio::time::sleep(place.pause) => place.start().await,
+            other = ended(rest) => {
+                let (other, status) = other?;
+                other.ended(status)
+            }
+        }
+    }
+
     /// Waits until this daemon works or another running daemon exits.
     async fn work(&mut self, next: usize) -> Result<(), CrewError> {
         let (place, rest) = split(&mut self.places, next);
         let Place { part, daemon: Some(daemon), deadline: Some(deadline), settled, .. } = place else { return Ok(()) };
         let (name, pid, patience) = (part.name(), daemon.pid(), part.patience());
         let works = async {
-            let mut why = "it was not asked".to_owned();
-            let asked = async {
-                loop {
-                    match part.check(pid).await {
-                        Ok(()) => break,
-                        Err(error) => why = error.to_string(),
-                    }
-                    tokio::time::sleep(PAUSE).await;
+            let mut is_late = false;
+            while let Err(why) = part.check(pid).await {
+                let now_late = Instant::now() >= *deadline;
+                let not_ready = CrewError::NotReady { name, patience, why: why.to_string() };
+                match (now_late, part.is_dispensable()) {
+                    (true, false) => return Err(not_ready),
+                    (true, true) if !is_late => tracing::error!("{not_ready}; the others go on"),
+                    _ => {}
                 }
-            };
-            if tokio::time::timeout_at((*deadline).into(), asked).await.is_err() {
-                return Err(CrewError::NotReady { name, patience, why });
+                is_late = now_late;
+                tokio::time::sleep(PAUSE).await;
             }
             part.settle(pid).await.map_err(|error| CrewError::Part { name, why: error.to_string() })
         };
@@ -247,7 +268,6 @@ impl<P: Part> Crew<P> {
 impl<P: Part> Place<P> {
     async fn start(&mut self) -> Result<(), CrewError> {
         let name = self.part.name();
-        tokio::time::sleep(self.pause).await;
         let command = self.part.prepare().await.map_err(|error| CrewError::Part { name, why: error.to_string() })?;
         let program = command.as_std().get_program().to_string_lossy().into_owned();
         let started = Daemon::start(name, command);
@@ -266,6 +286,12 @@ impl<P: Part> Place<P> {
             Verdict::Again(pause) => {
                 tracing::error!(daemon = name, pid, %status, "has ended by itself, and is started again");
                 self.pause = pause;
+                Ok(())
+            }
+            Verdict::GiveUp if self.part.is_dispensable() => {
+                let times = self.restarts.count();
+                tracing::error!(daemon = name, pid, %status, times, "ends again and again; the others go on without it");
+                self.pause = LONGEST_PAUSE;
                 Ok(())
             }
             Verdict::GiveUp => Err(CrewError::Ending { name, times: self.restarts.count(), status }),

@@ -11,7 +11,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 pub enum Verdict {
     /// Restart the daemon after this pause.
     Again(Duration),
-    /// The daemon exits too often. The whole program must fail.
+    /// The daemon exits too often.
     GiveUp,
 }
 

@@ -55,6 +55,10 @@ impl Part for Script {
         Err("it has no socket".to_owned())
     }
 
+    fn is_dispensable(&self) -> bool {
+        self.name == "dispensable"
+    }
+
     fn patience(&self) -> Duration {
         self.patience
     }
@@ -149,6 +153,28 @@ fn one_that_ends_again_and_again_is_given_up_and_the_others_are_stopped() {
         assert_eq!(failed, "second has ended 6 times within 60s, the last time by exit status: 3");
         assert!(Running::journal(running.dir.path()).ends_with("start second, exit first, "));
         assert!(running.members.borrow().iter().all(|member| member.pid.is_none()));
+    });
+}
+
+#[test]
+fn the_others_go_on_without_a_dispensable_one() {
+    test(async {
+        for useless in ["exit 3", "exec sleep 600"] {
+            let mut running = Running::start(&[("first", GOOD), ("dispensable", useless)], Duration::from_millis(200));
+            let works = |members: &Vec<Member>| members[0].settled;
+            let before = running.members.wait_for(works).await.unwrap()[0].pid.unwrap();
+            // By then one has ended for the sixth time, and the other one is late.
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let members = running.members.borrow().clone();
+            assert_eq!((members[0].pid, members[1].settled), (Some(before), false), "{useless}");
+            // The first one is started again although the other waits.
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(before.cast_signed()), nix::sys::signal::SIGKILL)
+                .unwrap();
+            let again = |members: &Vec<Member>| members[0].settled && members[0].pid != Some(before);
+            tokio::time::timeout(Duration::from_secs(5), running.members.wait_for(again)).await.unwrap().unwrap();
+            running.stop.send(()).unwrap();
+            running.crew.await.unwrap().unwrap();
+        }
     });
 }
 
