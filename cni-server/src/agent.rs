@@ -1,11 +1,9 @@
 //! Starts all parts, and decides when the node is ready.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use ipnet::IpNet;
 use kit::endpoint::{Endpoint, Readiness};
 use tokio::sync::watch;
 
@@ -13,15 +11,16 @@ use crate::args::Args;
 use crate::attach::{self, Attacher};
 use crate::attachments::Attachments;
 use crate::conflist::Install;
+use crate::databases;
 use crate::leftovers;
 use crate::link::Links;
-use crate::masquerade::{self, Masquerade};
 use crate::metrics::Metrics;
-use crate::node_net::{self, Served};
-use crate::node_port::{NodePort, Sources};
+use crate::node_net;
+use crate::node_port::NodePort;
 use crate::ovs::Ovs;
 use crate::own_networks;
 use crate::rivals::Rivals;
+use crate::rules;
 use crate::seen::Cluster;
 use crate::socket::{self, Agent};
 
@@ -54,10 +53,17 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         mtu: args.mtu,
     };
     let node_port = node_port.spawn().context("listen to netlink")?;
-    let services = args.service_cluster_ip_range.iter().map(IpNet::trunc).collect();
+    let rules = rules::Inputs {
+        served,
+        sources: node_port.sources,
+        databases: databases::watch(&client, &args.node_name),
+        services: args.service_cluster_ip_range.iter().copied().collect(),
+        firewall: args.firewall,
+        metrics: metrics.clone(),
+    };
     let owners = Owners {
         node_port: node_port.ready,
-        rules: keep_rules(served, node_port.sources, services),
+        rules: rules::keep(rules),
         rivals: match args.install() {
             Some(Install { conf_dir, conf_name, .. }) => Rivals { conf_dir, conf_name }.spawn(),
             // The agent installs no conflist, so the folder is not known.
@@ -180,55 +186,6 @@ async fn ready(
     }
 }
 
-/// How often rules and ports are compared with the kernel although no change is known: other programs change them, too,
-/// and neither iptables nor a namespace announces changes. Also the pause before a file that was not written is tried again.
+/// How often ports are compared with the kernel although no change is known: a namespace that is gone is not announced.
+/// Also the pause before a file that was not written is tried again.
 const RECHECK: Duration = Duration::from_secs(30);
-
-/// The time after which the rules are written without the sources of the node's traffic.
-const SOURCES: Duration = Duration::from_secs(10);
-
-/// Starts the owner of the masquerade rules. It publishes whether they are written, or why not.
-///
-/// A new agent changes no rules that are right: before it knows the node's sources, it writes only the sets. If it does not
-/// know them soon, because the node has no `ovn0`, it does without.
-fn keep_rules(
-    mut served: watch::Receiver<Served>,
-    mut known_sources: watch::Receiver<Option<Sources>>,
-    services: BTreeSet<IpNet>,
-) -> watch::Receiver<Result<(), String>> {
-    let (sender, receiver) = watch::channel(Err("masquerade rules are not written yet".to_owned()));
-    tokio::spawn(async move {
-        let mut masquerade = Masquerade::default();
-        let start = tokio::time::Instant::now();
-        loop {
-            let now = served.borrow_and_update().clone();
-            let known = *known_sources.borrow_and_update();
-            let late = known.is_none() && start.elapsed() >= SOURCES;
-            let sources = if late { Some(Sources::default()) } else { known };
-            if now.in_force.synced {
-                let wanted = now.masquerade(&services, sources);
-                let result = match masquerade::forward() {
-                    Ok(()) => masquerade.apply(&wanted).await.map_err(|error| error.to_string()),
-                    Err(error) => Err(format!("turn forwarding on: {error}")),
-                };
-                match &result {
-                    Ok(written) if *written == masquerade::Written::default() => {}
-                    Ok(written) => {
-                        tracing::info!(sets = written.sets, rules = written.rules, "masquerade rules written");
-                    }
-                    Err(why) => tracing::error!(why, "masquerade rules not in place"),
-                }
-                if sources.is_some() || result.is_err() {
-                    drop(sender.send_replace(result.map(drop)));
-                }
-            }
-            let recheck = if known.is_some() || late { RECHECK } else { SOURCES };
-            tokio::select! {
-                Ok(()) = served.changed() => {}
-                Ok(()) = known_sources.changed() => {}
-                () = tokio::time::sleep(recheck) => {}
-            }
-        }
-    });
-    receiver
-}

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use kit::flags::{self, Ignored};
 
 use crate::conflist::Install;
+use crate::rules::Firewall;
 use crate::tunnel::{LEAST, Names, NetworkType};
 
 /// The default port of the health endpoint.
@@ -68,6 +69,9 @@ pub struct Args {
     /// Port that overrides the port of --metrics-address, as in kube-ovn.
     #[arg(long)]
     pub pprof_port: Option<u16>,
+    /// How the firewall rules of the node are written.
+    #[arg(long, value_enum, default_value_t = Firewall::Auto)]
+    pub firewall: Firewall,
     /// Time limit of an ADD in seconds.
     #[arg(long, default_value_t = 30)]
     pub add_timeout: u64,

@@ -6,7 +6,8 @@
 //! - [`node_net`]: which subnets the node serves;
 //! - [`ovs`]: the session with the node's database;
 //! - [`node_port`]: `ovn0`, its routes, and the node's settings in Open vSwitch;
-//! - [`masquerade`]: ipsets and iptables rules;
+//! - [`databases`]: the nodes with OVN databases;
+//! - [`rules`]: the rules of the firewall;
 //! - [`rivals`]: the files of other networks beside our conflist;
 //! - [`attachments`]: the queues of ADD and DEL requests. [`socket`] receives them, and [`attach`] carries them out with the
 //!   addresses from [`allocation`].
@@ -21,9 +22,9 @@ pub mod args;
 pub mod attach;
 pub mod attachments;
 pub mod conflist;
+pub mod databases;
 pub mod leftovers;
 pub mod link;
-pub mod masquerade;
 pub mod metrics;
 pub mod netns;
 pub mod node_net;
@@ -31,6 +32,7 @@ pub mod node_port;
 pub mod ovs;
 pub mod own_networks;
 pub mod rivals;
+pub mod rules;
 pub mod seen;
 pub mod socket;
 pub mod sysctl;

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use prometheus::{CounterVec, HistogramOpts, HistogramVec, Opts, Registry};
+use prometheus::{CounterVec, GaugeVec, HistogramOpts, HistogramVec, Opts, Registry};
+
+use crate::rules::Dropped;
 
 /// The agent's metrics. All have a label with the node. Clones share the counters.
 #[derive(Clone, Debug)]
@@ -12,6 +14,7 @@ pub struct Metrics {
     wait_address: CounterVec,
     wait_connectivity: CounterVec,
     restored: CounterVec,
+    dropped: GaugeVec,
 }
 
 impl Metrics {
@@ -34,12 +37,20 @@ impl Metrics {
                 Opts::new("cni_ports_restored_total", "Ports of running pods that Open vSwitch had lost."),
                 &["node_name"],
             )?,
+            dropped: GaugeVec::new(
+                Opts::new(
+                    "cni_dropped_packets",
+                    "Packets that the node's firewall rules dropped since they were written.",
+                ),
+                &["node_name", "reason"],
+            )?,
         };
         metrics.restored.with_label_values(&[node]);
         registry.register(Box::new(metrics.operations.clone()))?;
         registry.register(Box::new(metrics.wait_address.clone()))?;
         registry.register(Box::new(metrics.wait_connectivity.clone()))?;
         registry.register(Box::new(metrics.restored.clone()))?;
+        registry.register(Box::new(metrics.dropped.clone()))?;
         Ok(metrics)
     }
 
@@ -47,6 +58,14 @@ impl Metrics {
     pub fn operation(&self, method: &str, code: u32, took: Duration) {
         let labels = [self.node.as_str(), method, &code.to_string()];
         self.operations.with_label_values(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Sets the numbers of packets that the firewall rules have dropped.
+    #[allow(clippy::cast_precision_loss, reason = "a rate is wanted, not the last packet")]
+    pub fn dropped(&self, dropped: Dropped) {
+        for (reason, packets) in [("invalid", dropped.invalid), ("databases", dropped.databases)] {
+            self.dropped.with_label_values(&[&self.node, reason]).set(packets as f64);
+        }
     }
 
     /// Counts a port that was added again for a running pod.

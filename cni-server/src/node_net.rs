@@ -11,10 +11,11 @@ use ipnet::IpNet;
 use tokio::sync::watch;
 
 use crate::allocation::Allocation;
+use crate::databases::Databases;
 use crate::link::Route;
-use crate::masquerade::Wanted;
 use crate::node_port::Sources;
 use crate::own_networks::OwnNetworks;
+use crate::rules::Wanted;
 use crate::seen::{Seen, publish};
 use crate::tunnel::Mtu;
 
@@ -103,15 +104,23 @@ impl Served {
             .collect()
     }
 
-    /// The sets and addresses of the masquerade rules.
-    pub fn masquerade(&self, services: &BTreeSet<IpNet>, sources: Option<Sources>) -> Wanted {
+    /// What the firewall rules depend on. `sources` is `None` before the sources of the node's traffic are known.
+    pub fn rules(&self, services: &BTreeSet<IpNet>, sources: Option<Sources>, databases: &Databases) -> Wanted {
         let nets = |wanted: fn(&EffectiveSubnet) -> bool| -> BTreeSet<IpNet> {
             let subnets = self.subnets().filter(|subnet| wanted(subnet));
             subnets.flat_map(|subnet| subnet.cidrs.iter()).map(api::Cidr::net).collect()
         };
-        let (nat, private) = (nets(|subnet| subnet.nat_outgoing), nets(|subnet| subnet.private));
         let nodes = self.in_force.objects.values().flat_map(|subnet| &subnet.nodes).map(|node| IpNet::from(*node));
-        Wanted { subnets: nets(|_| true), nat, services: services.clone(), private, nodes: nodes.collect(), sources }
+        Wanted {
+            subnets: nets(|_| true),
+            nat: nets(|subnet| subnet.nat_outgoing),
+            services: services.iter().map(IpNet::trunc).collect(),
+            private: nets(|subnet| subnet.private),
+            nodes: nodes.collect(),
+            databases: databases.nodes.clone(),
+            members: databases.members.clone(),
+            sources,
+        }
     }
 }
 
@@ -219,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_subnet_without_nat_is_no_source_of_masquerade() {
-        let wanted = served(&[JOIN, DUAL, PLAIN], &[]).masquerade(&BTreeSet::new(), None);
+        let wanted = served(&[JOIN, DUAL, PLAIN], &[]).rules(&BTreeSet::new(), None, &Databases::default());
         let text = |nets: &BTreeSet<IpNet>| nets.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(
             text(&wanted.subnets),
@@ -239,7 +248,7 @@ mod tests {
             let seen = served(&[DUAL, PLAIN], &[("eth1", own), ("eth0", "172.31.0.0/24")]);
             let said = seen.left_out["dual"].to_string();
             assert_eq!(said, format!("subnet dual: its network {named} of this node's interface eth1"));
-            let nat = seen.masquerade(&BTreeSet::new(), None);
+            let nat = seen.rules(&BTreeSet::new(), None, &Databases::default());
             assert!(nat.nat.is_empty() && !nat.subnets.contains(&"fd00:23::/64".parse().unwrap()), "{own}");
             assert_eq!(nat.subnets.contains(&"10.24.0.0/24".parse().unwrap()), own != "10.0.0.0/8", "{own}");
         }

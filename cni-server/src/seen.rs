@@ -124,7 +124,7 @@ pub(crate) fn publish<T: PartialEq>(sender: &watch::Sender<T>, now: T) {
 }
 
 /// Starts the task that owns the objects of one kind.
-fn keep<K, T>(
+pub(crate) fn keep<K, T>(
     what: &'static str,
     api: Api<K>,
     config: watcher::Config,

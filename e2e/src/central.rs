@@ -14,11 +14,6 @@ use crate::{by_hand, kube, process, rootfs};
 /// The node of the OVN central.
 pub const NODE: Node = Node::ONE;
 
-/// The address of the databases.
-pub fn address() -> String {
-    NODE.ip4()
-}
-
 /// Stops the OVN central, runs `meanwhile`, and starts it again even if that failed. On return, the databases work.
 pub async fn away(meanwhile: impl Future<Output = Result<()>>) -> Result<()> {
     if by_hand::is_up() {
@@ -44,6 +39,12 @@ pub async fn away(meanwhile: impl Future<Output = Result<()>>) -> Result<()> {
 /// The file of the northbound database: a log of all committed transactions.
 pub fn northbound_file() -> PathBuf {
     NODE.dir().join("root/etc/origin/ovn/ovnnb_db.db")
+}
+
+/// The unix socket of the northbound database, as this process reaches it.
+pub fn northbound_socket() -> Result<PathBuf> {
+    let pid = NODE.pid().context("the node with the databases does not run")?;
+    Ok(PathBuf::from(format!("/proc/{pid}/root/run/ovn/ovnnb_db.sock")))
 }
 
 /// Restarts the databases and runs `meanwhile` in between. The northbound database keeps its file or starts empty.

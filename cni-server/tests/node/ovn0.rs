@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use api::EffectiveSubnet;
+use cni_server::databases::Databases;
 use cni_server::link::Links;
 use cni_server::node_net;
 use cni_server::node_port::{NodePort, Sources};
@@ -201,7 +202,7 @@ fn a_subnet_that_overlaps_the_nodes_own_network_takes_nothing_from_it() {
         run("ip", &["link", "add", "docker0", "type", "bridge"]);
         run("ip", &["address", "add", "10.16.5.1/24", "dev", "docker0"]);
         eventually("no route to what overlaps it", || !own("10.16.0.0/16") && own("10.17.0.0/16")).await;
-        let wanted = served.borrow().masquerade(&[].into(), None);
+        let wanted = served.borrow().rules(&[].into(), None, &Databases::default());
         assert!(!wanted.subnets.contains(&"10.16.0.0/16".parse().unwrap()), "{wanted:?}");
         assert!(wanted.subnets.contains(&"10.17.0.0/16".parse().unwrap()), "{wanted:?}");
         eventually("the report", || report() == expected("docker0@10.16.5.0/24;")).await;

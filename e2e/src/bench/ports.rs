@@ -24,7 +24,8 @@ impl Ports {
     /// Returns when the replica contains all existing ports.
     pub async fn of(namespace: &str) -> Result<Self> {
         let ports = Table { name: TABLE, columns: &["name", "addresses"], key: None };
-        let endpoint = format!("tcp:{}:6641", central::address()).parse()?;
+        // Only nodes may use the TCP port.
+        let endpoint = format!("unix:{}", central::northbound_socket()?.display()).parse()?;
         let (client, changes) = Client::spawn(Config::new(vec![endpoint], "OVN_Northbound", vec![ports]));
         let synced = tokio::time::timeout(PATIENCE, client.synced()).await;
         synced.context("the northbound database does not answer")?;

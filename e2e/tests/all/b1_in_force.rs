@@ -48,7 +48,7 @@ async fn b1_an_edit_that_is_refused_changes_nothing_on_the_nodes() -> Result<()>
     let pod = scene.pod("b1-refused", "pod").on("n1").ready().await?;
     let node = cluster.node("n1")?;
     has_route(&node, "10.56.0.0/24", true).await?;
-    let masquerade = async || node.run("ipset", &["list", "ovn40subnets-nat"]).await;
+    let masquerade = async || node.run("nft", &["list", "set", "ip", "kube-ovn", "subnets-nat"]).await;
     process::until(Duration::from_secs(10), || async {
         ensure!(masquerade().await?.contains("10.56.0.0/24"));
         Ok(())

@@ -81,7 +81,7 @@ async fn b1_a_port_of_a_node_opens_no_private_subnet() -> Result<()> {
         scene.pod("default", "b1-stranger").on("n2").ready(),
     )?;
     let known = || async {
-        let set = cluster.node("n1")?.run("ipset", &["list", "ovn40subnets-private"]).await?;
+        let set = cluster.node("n1")?.run("nft", &["list", "set", "ip", "kube-ovn", "subnets-private"]).await?;
         ensure!(set.contains("10.59.0.0/24"), "{set}");
         Ok(())
     };

@@ -52,7 +52,7 @@ fn parse(saved: &str) -> BTreeMap<&str, BTreeSet<IpNet>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::masquerade::Wanted;
+    use crate::rules::Wanted;
     use expect_test::expect;
 
     fn nets(list: &[&str]) -> BTreeSet<IpNet> {
@@ -71,14 +71,18 @@ mod tests {
                      add ovn40subnets 10.16.0.0/16\nadd ovn40subnets 10.9.9.9\nadd ovn40subnets 10.20.0.0/24\n\
                      create ovn40services hash:net family inet\nadd ovn40services 10.96.0.0/12\n\
                      create KUBE-LOOP hash:ip,port,ip family inet\nadd KUBE-LOOP 10.0.0.1,tcp:1,10.0.0.1\n";
-        let lines = batch(&wanted.sets(), saved);
+        let lines = batch(&wanted.ipsets(), saved);
         expect![[r#"
+            create ovn40databases hash:net family inet
+            create ovn40members hash:net family inet
             create ovn40nodes hash:net family inet
             add ovn40subnets 100.64.0.0/16
             del ovn40subnets 10.20.0.0/24
             create ovn40subnets-nat hash:net family inet
             add ovn40subnets-nat 10.16.0.0/16
             create ovn40subnets-private hash:net family inet
+            create ovn60databases hash:net family inet6
+            create ovn60members hash:net family inet6
             create ovn60nodes hash:net family inet6
             create ovn60services hash:net family inet6
             create ovn60subnets hash:net family inet6

@@ -1,10 +1,14 @@
-//! Our chains, and their comparison with the output of `iptables-save`.
+//! Our chains of iptables, and their comparison with the output of `iptables-save`.
 //!
-//! Rules are written in the format of `iptables-save`, so that they can be compared as text.
+//! Rules are written in the format of `iptables-save`, so that they can be compared as text. Beside the table of nftables
+//! there are only the chains that let pods' traffic pass the firewall of the host ([`accepting`]).
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
+
+use super::nft::DATABASE_PORTS;
+use crate::node_port::DEVICE;
 
 /// A chain of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,35 +37,63 @@ const FROM_NODE: &str = "0x100000";
 /// masqueraded for it.
 const TUNNELS: [u16; 2] = [6081, 4789];
 
-/// Returns all chains of an address family. `sets` is the prefix of its set names, `source` the source address of the
-/// node's traffic to pods.
-pub(super) fn chains(sets: &str, source: Option<IpAddr>) -> Vec<Chain> {
+/// Returns the chains that let the traffic of `ovn0` pass a firewall of the host, for example a policy DROP of `FORWARD`.
+/// A rule in another table of nftables could not do that: a packet must be accepted by each.
+pub(super) fn accepting() -> Vec<Chain> {
+    let accept = |way: &str| format!("{way} {DEVICE} -j ACCEPT");
+    vec![input(vec![accept("-i")]), forward(vec![accept("-i"), accept("-o")])]
+}
+
+fn input(rules: Vec<String>) -> Chain {
+    Chain { table: "filter", name: "OVN-INPUT", hook: Some(("INPUT", "kube-ovn input rules")), rules }
+}
+
+fn forward(rules: Vec<String>) -> Chain {
+    Chain { table: "filter", name: "OVN-FORWARD", hook: Some(("FORWARD", "kube-ovn forward rules")), rules }
+}
+
+/// Returns all chains of an address family, for a node without nftables. `sets` is the prefix of its set names, `source`
+/// the source address of the node's traffic to pods. `has_databases` protects the ports of the OVN databases.
+pub(super) fn chains(sets: &str, source: Option<IpAddr>, has_databases: bool) -> Vec<Chain> {
     let set = |name: &str, way: &str| format!("-m set --match-set {sets}{name} {way}");
     let not = |name: &str, way: &str| format!("-m set ! --match-set {sets}{name} {way}");
     // kube-proxy drops these, too, but its chains may come later. A reply that is not translated back would make the client
     // end its connection.
     let drop_invalid = |from: &str| format!("{from} -m conntrack --ctstate INVALID -j DROP");
-    let accept_after = |first: String| {
-        let each = ["subnets", "services"].into_iter().flat_map(|s| [(s, "src"), (s, "dst")]);
-        [first].into_iter().chain(each.map(|(s, way)| format!("{} -j ACCEPT", set(s, way)))).collect()
-    };
+    let ports = format!("-p tcp -m tcp --dport {}", DATABASE_PORTS.replace('-', ":"));
+    let mut into_node = vec![drop_invalid(&format!("-i {DEVICE} {}", set("subnets", "src")))];
+    if has_databases {
+        into_node.push(format!("-i {DEVICE} {ports} -j DROP"));
+        into_node.push(format!("! -i lo {ports} {} -j DROP", not("members", "src")));
+    }
+    let through = vec![
+        drop_invalid(&format!("{} {}", set("subnets", "src"), set("subnets", "dst"))),
+        format!("{ports} {} {} -j DROP", set("subnets", "src"), set("databases", "dst")),
+    ];
+    let accepting = accepting().into_iter().map(|mut chain| {
+        let first = if chain.name == "OVN-INPUT" { into_node.clone() } else { through.clone() };
+        chain.rules.splice(0..0, first);
+        chain
+    });
     let clear = || "-j MARK --set-xmark 0x0/0xffffffff".to_owned();
     let with_source = |rule: &dyn Fn(IpAddr) -> Vec<String>| source.map(rule).unwrap_or_default();
     let from_node = with_source(&|_| {
-        let to_pods = format!("-o ovn0 -m addrtype --src-type LOCAL {}", set("subnets", "dst"));
+        let to_pods = format!("-o {DEVICE} -m addrtype --src-type LOCAL {}", set("subnets", "dst"));
         vec![format!("{to_pods} -m mark --mark 0x4000/0x4000 -j MARK --set-xmark {FROM_NODE}/0x104000")]
     });
     // To a port of this node that leads to a pod, by a NodePort or hostPort.
     let through_node =
         [set("subnets", "src") + " " + &not("subnets-private", "dst"), set("nodes", "src")].map(|from| {
-            let to_pods = format!("-o ovn0 -m addrtype ! --src-type LOCAL {from} {}", set("subnets", "dst"));
+            let to_pods = format!("-o {DEVICE} -m addrtype ! --src-type LOCAL {from} {}", set("subnets", "dst"));
             let translated = "-m conntrack --ctstate NEW -m conntrack --ctstate DNAT";
             format!("{to_pods} {translated} -j MARK --set-xmark 0x4000/0x4000")
         });
     let mut postrouting = with_source(&|_| vec![format!("-m mark --mark {FROM_NODE}/{FROM_NODE} -j OVN-FROM-NODE")]);
     postrouting.push("-m mark --mark 0x4000/0x4000 -j OVN-MASQUERADE".to_owned());
+    // A TCP connection that does not begin here came in through another node, and this is its reply.
+    postrouting.push("-p tcp -m tcp ! --tcp-flags SYN SYN -j RETURN".to_owned());
     postrouting.push(format!("{} {} -j OVN-MASQUERADE", set("subnets-nat", "src"), not("subnets", "dst")));
-    vec![
+    let mut chains = vec![
         // kube-ovn has this chain in nat. There, kube-proxy's jump can come first and translate the destination. mangle
         // comes before nat. In nat, the agent empties the chain that kube-ovn may have left.
         Chain {
@@ -71,7 +103,7 @@ pub(super) fn chains(sets: &str, source: Option<IpAddr>) -> Vec<Chain> {
             // nat looks only at the first packet of a connection, and clears its mark. The mark of a later one would stay on
             // it, and on the tunnel's packet that carries it.
             rules: vec![format!(
-                "-i ovn0 {} {} -m conntrack --ctstate NEW -j MARK --set-xmark 0x4000/0x4000",
+                "-i {DEVICE} {} {} -m conntrack --ctstate NEW -j MARK --set-xmark 0x4000/0x4000",
                 set("subnets", "src"),
                 set("services", "dst")
             )],
@@ -107,19 +139,9 @@ pub(super) fn chains(sets: &str, source: Option<IpAddr>) -> Vec<Chain> {
             hook: None,
             rules: vec![clear(), "-j MASQUERADE --random-fully".to_owned()],
         },
-        Chain {
-            table: "filter",
-            name: "OVN-INPUT",
-            hook: Some(("INPUT", "kube-ovn input rules")),
-            rules: accept_after(drop_invalid(&format!("-i ovn0 {}", set("subnets", "src")))),
-        },
-        Chain {
-            table: "filter",
-            name: "OVN-FORWARD",
-            hook: Some(("FORWARD", "kube-ovn forward rules")),
-            rules: accept_after(drop_invalid(&format!("{} {}", set("subnets", "src"), set("subnets", "dst")))),
-        },
-    ]
+    ];
+    chains.extend(accepting);
+    chains
 }
 
 /// Our part of the saved rules.
@@ -190,13 +212,52 @@ impl Saved {
     }
 }
 
+/// Returns the input for `iptables-restore --noflush` that removes all chains whose names begin with `OVN-`, apart from
+/// those that are wanted, and the rules that lead to them or name a set of ours. Empty if there are none.
+pub(super) fn removal(wanted: &[Chain], saved: &str) -> String {
+    let mut lines = String::new();
+    for section in saved.split("\n*").map(|section| section.trim_start_matches('*')) {
+        let table = section.lines().next().unwrap_or_default();
+        let is_wanted = |name: &str| wanted.iter().any(|chain| chain.table == table && chain.name == name);
+        let is_left = |name: &&str| name.starts_with("OVN-") && !is_wanted(name);
+        let names = section.lines().filter_map(|line| line.strip_prefix(':')?.split(' ').next());
+        let chains: Vec<&str> = names.filter(is_left).collect();
+        let jumps: Vec<&str> = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("-A "))
+            .filter(|rule| !rule.starts_with("OVN-"))
+            .filter(|rule| {
+                let target = rule.split_once(" -j ").or(rule.split_once(" -g ")).map(|(_, target)| target);
+                let target = target.and_then(|target| target.split(' ').next()).unwrap_or_default();
+                is_left(&target) || ["ovn40", "ovn60"].iter().any(|set| rule.contains(&format!("-set {set}")))
+            })
+            .collect();
+        if chains.is_empty() && jumps.is_empty() {
+            continue;
+        }
+        // Writing to a String cannot fail. A chain that is declared is emptied.
+        let _ = writeln!(lines, "*{table}");
+        for chain in &chains {
+            let _ = writeln!(lines, ":{chain} - [0:0]");
+        }
+        for jump in jumps {
+            let _ = writeln!(lines, "-D {jump}");
+        }
+        for chain in chains {
+            let _ = writeln!(lines, "-X {chain}");
+        }
+        lines.push_str("COMMIT\n");
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use expect_test::expect;
 
     fn check(saved: &str, batch: &expect_test::Expect) {
-        let chains = chains("ovn40", Some("172.31.0.1".parse().unwrap()));
+        let chains = chains("ovn40", Some("172.31.0.1".parse().unwrap()), true);
         batch.assert_eq(&Saved::parse(&chains, saved).batch(&chains));
     }
 
@@ -226,6 +287,7 @@ mod tests {
                 :OVN-MASQUERADE - [0:0]
                 -A OVN-POSTROUTING -m mark --mark 0x100000/0x100000 -j OVN-FROM-NODE
                 -A OVN-POSTROUTING -m mark --mark 0x4000/0x4000 -j OVN-MASQUERADE
+                -A OVN-POSTROUTING -p tcp -m tcp ! --tcp-flags SYN SYN -j RETURN
                 -A OVN-POSTROUTING -m set --match-set ovn40subnets-nat src -m set ! --match-set ovn40subnets dst -j OVN-MASQUERADE
                 -A OVN-FROM-NODE -j MARK --set-xmark 0x0/0xffffffff
                 -A OVN-FROM-NODE -j SNAT --to-source 172.31.0.1
@@ -237,15 +299,13 @@ mod tests {
                 :OVN-INPUT - [0:0]
                 :OVN-FORWARD - [0:0]
                 -A OVN-INPUT -i ovn0 -m set --match-set ovn40subnets src -m conntrack --ctstate INVALID -j DROP
-                -A OVN-INPUT -m set --match-set ovn40subnets src -j ACCEPT
-                -A OVN-INPUT -m set --match-set ovn40subnets dst -j ACCEPT
-                -A OVN-INPUT -m set --match-set ovn40services src -j ACCEPT
-                -A OVN-INPUT -m set --match-set ovn40services dst -j ACCEPT
+                -A OVN-INPUT -i ovn0 -p tcp -m tcp --dport 6641:6648 -j DROP
+                -A OVN-INPUT ! -i lo -p tcp -m tcp --dport 6641:6648 -m set ! --match-set ovn40members src -j DROP
+                -A OVN-INPUT -i ovn0 -j ACCEPT
                 -A OVN-FORWARD -m set --match-set ovn40subnets src -m set --match-set ovn40subnets dst -m conntrack --ctstate INVALID -j DROP
-                -A OVN-FORWARD -m set --match-set ovn40subnets src -j ACCEPT
-                -A OVN-FORWARD -m set --match-set ovn40subnets dst -j ACCEPT
-                -A OVN-FORWARD -m set --match-set ovn40services src -j ACCEPT
-                -A OVN-FORWARD -m set --match-set ovn40services dst -j ACCEPT
+                -A OVN-FORWARD -p tcp -m tcp --dport 6641:6648 -m set --match-set ovn40subnets src -m set --match-set ovn40databases dst -j DROP
+                -A OVN-FORWARD -i ovn0 -j ACCEPT
+                -A OVN-FORWARD -o ovn0 -j ACCEPT
                 -I INPUT 1 -m comment --comment "kube-ovn input rules" -j OVN-INPUT
                 -I FORWARD 1 -m comment --comment "kube-ovn forward rules" -j OVN-FORWARD
                 COMMIT
@@ -255,7 +315,7 @@ mod tests {
 
     #[test]
     fn one_wrong_chain_is_the_only_one_written() {
-        let chains = chains("ovn40", Some("172.31.0.1".parse().unwrap()));
+        let chains = chains("ovn40", Some("172.31.0.1".parse().unwrap()), true);
         let right = Saved::default().batch(&chains).replace("-I ", "-A ").replace("ROUTING 1 ", "ROUTING ");
         let right = right.replace("PUT 1 ", "PUT ").replace("FORWARD 1 ", "FORWARD ");
         check(&right, &expect![""]);
@@ -270,5 +330,29 @@ mod tests {
                 COMMIT
             "]],
         );
+    }
+
+    #[test]
+    fn what_an_earlier_agent_left_is_removed_and_nothing_else() {
+        let saved = "# Generated\n*mangle\n:PREROUTING ACCEPT [1:2]\n:OVN-PREROUTING - [0:0]\n\
+                     -A PREROUTING -m comment --comment \"kube-ovn prerouting rules\" -j OVN-PREROUTING\n\
+                     -A OVN-PREROUTING -i ovn0 -j MARK --set-xmark 0x4000/0x4000\nCOMMIT\n# Completed\n\
+                     *filter\n:INPUT ACCEPT [0:0]\n:OVN-INPUT - [0:0]\n:KUBE-FORWARD - [0:0]\n\
+                     -A INPUT -m comment --comment \"kube-ovn input rules\" -j OVN-INPUT\n\
+                     -A FORWARD -m set --match-set ovn40subnets src -j ACCEPT\n\
+                     -A FORWARD -j KUBE-FORWARD\n-A OVN-INPUT -i ovn0 -j ACCEPT\nCOMMIT\n\
+                     *nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -j KUBE-POSTROUTING\nCOMMIT\n";
+        expect![[r#"
+            *mangle
+            :OVN-PREROUTING - [0:0]
+            -D PREROUTING -m comment --comment "kube-ovn prerouting rules" -j OVN-PREROUTING
+            -X OVN-PREROUTING
+            COMMIT
+            *filter
+            -D FORWARD -m set --match-set ovn40subnets src -j ACCEPT
+            COMMIT
+        "#]]
+        .assert_eq(&removal(&accepting(), saved));
+        assert!(removal(&[], saved).contains("-X OVN-INPUT"));
     }
 }
