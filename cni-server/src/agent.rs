@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use crate::args::Args;
 use crate::attach::{self, Attacher};
 use crate::attachments::Attachments;
+use crate::check;
 use crate::conflist::Install;
 use crate::databases;
 use crate::leftovers;
@@ -70,6 +71,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             None => watch::channel(Ok(())).1,
         },
     };
+
+    if let Some(Install { conf_dir, conf_name, .. }) = args.install() {
+        let args = check::Args {
+            node_name: args.node_name.clone(),
+            kubeconfig: None,
+            ovs_socket: args.ovs_socket.clone(),
+            cni_conf_dir: conf_dir,
+            cni_conf_name: conf_name,
+            port: args.endpoint().port(),
+        };
+        tokio::spawn(check::publish(args, client.clone(), ovs.clone(), metrics.clone()));
+    }
 
     let attacher = Attacher {
         ovs: ovs.clone(),

@@ -19,7 +19,8 @@ use crate::tunnel::{LEAST, Names, NetworkType};
 pub const PORT: u16 = 10665;
 
 /// The text below the flags in the help.
-const AFTER_HELP: &str = "`kube-ovn-cni check ready` asks the one that runs here how it is, as a probe does.";
+const AFTER_HELP: &str = "`kube-ovn-cni check ready` asks the one that runs here how it is, as a probe does.\n\
+    `kube-ovn-cni check node` says from this node what of the network works.";
 
 /// The node agent of the pod network.
 #[derive(Clone, Debug, Parser)]
@@ -124,7 +125,7 @@ fn mtu(text: &str) -> Result<u32, String> {
 }
 
 /// Parses the path of the node's database. The sockets of its bridges are in the same directory.
-fn ovs_socket(text: &str) -> Result<PathBuf, String> {
+pub(crate) fn ovs_socket(text: &str) -> Result<PathBuf, String> {
     match text.strip_prefix("unix:").unwrap_or(text) {
         path if path.starts_with('/') => Ok(path.into()),
         _ => Err("this node's own database is reached by a path or unix:<path>".to_owned()),

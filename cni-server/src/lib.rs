@@ -12,6 +12,8 @@
 //! - [`attachments`]: the queues of ADD and DEL requests. [`socket`] receives them, and [`attach`] carries them out with the
 //!   addresses from [`allocation`].
 //!
+//! [`check`] says what of the network works, for operators.
+//!
 //! [`announce`] announces a new pod to its neighbours, and [`leftovers`] finds what lost DELs have left. [`agent`] starts
 //! all of them. No input ends the process, and nothing that is already correct is written.
 
@@ -21,6 +23,7 @@ pub mod announce;
 pub mod args;
 pub mod attach;
 pub mod attachments;
+pub mod check;
 pub mod conflist;
 pub mod databases;
 pub mod leftovers;

@@ -1,11 +1,19 @@
 //! The node agent's program: arguments, logs, and [`cni_server::agent`].
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::Parser;
 use cni_server::args::Args;
+use cni_server::check;
 use kit::flags::Ignored;
 
 fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if words.get(1).is_some_and(|word| word == "check") && words.get(2).is_some_and(|word| word == "node") {
+        let args = check::Args::parse_from(words.into_iter().skip(2));
+        return kit::logs::ending("kube-ovn-cni", check_node(&args));
+    }
     if let Some(answer) = kit::check::asked(std::env::args_os(), cni_server::args::PORT) {
         return answer;
     }
@@ -18,4 +26,11 @@ fn run(args: Args, ignored: &[Ignored]) -> anyhow::Result<()> {
     kit::logs::init(&args.logs, "kube_client=off")?;
     ignored.iter().for_each(Ignored::warn);
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(cni_server::agent::run(args))
+}
+
+/// The findings are the output, and their number is the reason for the exit status.
+fn check_node(args: &check::Args) -> anyhow::Result<()> {
+    let works = tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(check::run(args));
+    anyhow::ensure!(works, "not all checks of the node succeeded");
+    Ok(())
 }

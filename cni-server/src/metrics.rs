@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::{CounterVec, GaugeVec, HistogramOpts, HistogramVec, Opts, Registry};
 
+use crate::check::Finding;
 use crate::rules::Dropped;
 
 /// The agent's metrics. All have a label with the node. Clones share the counters.
@@ -15,6 +16,7 @@ pub struct Metrics {
     wait_connectivity: CounterVec,
     restored: CounterVec,
     dropped: GaugeVec,
+    checks: GaugeVec,
 }
 
 impl Metrics {
@@ -44,6 +46,13 @@ impl Metrics {
                 ),
                 &["node_name", "reason"],
             )?,
+            checks: GaugeVec::new(
+                Opts::new(
+                    "cni_node_check",
+                    "Whether a check of the node succeeds, as of `kube-ovn-cni check node`: 1 or 0.",
+                ),
+                &["node_name", "check", "of"],
+            )?,
         };
         metrics.restored.with_label_values(&[node]);
         registry.register(Box::new(metrics.operations.clone()))?;
@@ -51,6 +60,7 @@ impl Metrics {
         registry.register(Box::new(metrics.wait_connectivity.clone()))?;
         registry.register(Box::new(metrics.restored.clone()))?;
         registry.register(Box::new(metrics.dropped.clone()))?;
+        registry.register(Box::new(metrics.checks.clone()))?;
         Ok(metrics)
     }
 
@@ -65,6 +75,15 @@ impl Metrics {
     pub fn dropped(&self, dropped: Dropped) {
         for (reason, packets) in [("invalid", dropped.invalid), ("databases", dropped.databases)] {
             self.dropped.with_label_values(&[&self.node, reason]).set(packets as f64);
+        }
+    }
+
+    /// Sets the results of all checks of the node.
+    pub fn checked(&self, findings: &[Finding]) {
+        // A server that is gone has no result.
+        self.checks.reset();
+        for Finding { check, of, result } in findings {
+            self.checks.with_label_values(&[self.node.as_str(), check, of]).set(f64::from(u8::from(result.is_ok())));
         }
     }
 

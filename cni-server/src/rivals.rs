@@ -133,17 +133,16 @@ impl Rivals {
         format!("--cni-conf-dir {dir}: another network's {file} is there; {ours} comes before it, so pods get ours")
     }
 
-    fn tell(&self, found: &Found, told: &mut Told, sender: &watch::Sender<Result<(), String>>) {
+    /// Looks at the directory once. Our file must be there.
+    pub fn state(&self) -> Result<(), String> {
+        let found = self.look().map_err(|error| format!("--cni-conf-dir {}: {error}", self.conf_dir.display()))?;
+        self.verdict(&found, true)
+    }
+
+    fn verdict(&self, found: &Found, had_ours: bool) -> Result<(), String> {
         let (dir, ours) = (self.conf_dir.display(), &self.conf_name);
-        let before = std::mem::replace(told, Told { files: found.clone(), had_ours: told.had_ours || found.ours });
-        for file in news(&found.leading, &before.files.leading) {
-            tracing::info!(file, "the container runtime comes to {dir}/{file} first, which hands pods on to us");
-        }
-        for file in news(&found.after, &before.files.after) {
-            tracing::warn!("{}", self.later(file));
-        }
-        let now = match found.before.as_slice() {
-            [] if told.had_ours && !found.ours => Err(format!(
+        match found.before.as_slice() {
+            [] if had_ours && !found.ours => Err(format!(
                 "--cni-conf-dir {dir}: {ours} was taken away, and new pods do not get our network: another network does so that \
                  wants to be alone; take that away, and start this pod anew"
             )),
@@ -153,7 +152,19 @@ impl Rivals {
                  get another network: take it away, with the network that put it there",
                 files.join(", ")
             )),
-        };
+        }
+    }
+
+    fn tell(&self, found: &Found, told: &mut Told, sender: &watch::Sender<Result<(), String>>) {
+        let (dir, ours) = (self.conf_dir.display(), &self.conf_name);
+        let before = std::mem::replace(told, Told { files: found.clone(), had_ours: told.had_ours || found.ours });
+        for file in news(&found.leading, &before.files.leading) {
+            tracing::info!(file, "the container runtime comes to {dir}/{file} first, which hands pods on to us");
+        }
+        for file in news(&found.after, &before.files.after) {
+            tracing::warn!("{}", self.later(file));
+        }
+        let now = self.verdict(found, told.had_ours);
         sender.send_if_modified(|before| {
             if *before == now {
                 return false;

@@ -345,6 +345,21 @@ impl Rules {
     }
 }
 
+/// Returns how the rules are written, or why they are not there.
+pub async fn are_there() -> Result<String, String> {
+    match nft::read(Family::V4).await {
+        Ok(Some(_)) => return Ok(format!("in the table {} of nftables", nft::TABLE)),
+        Ok(None) | Err(CommandError::Run { .. }) => {}
+        Err(error) => return Err(error.to_string()),
+    }
+    let iptables = Iptables::of_host().await.map_err(|error| error.to_string())?;
+    let saved = command::run(iptables.programs(Family::V4).0, &["-t", "nat"], "").await;
+    if saved.map_err(|error| error.to_string())?.contains(":OVN-POSTROUTING") {
+        return Ok("in chains of iptables".to_owned());
+    }
+    Err(format!("there is neither a table {} of nftables nor a chain OVN-POSTROUTING of iptables", nft::TABLE))
+}
+
 /// The number of packets that were dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {

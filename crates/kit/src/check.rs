@@ -66,6 +66,11 @@ pub fn asked(line: impl IntoIterator<Item = OsString>, port: u16) -> Option<Exit
     })
 }
 
+/// Asks the program with this health endpoint whether it is ready. Blocks for seconds at most. The error is its reason.
+pub fn ready(address: SocketAddr) -> Result<(), String> {
+    ask(address, Question::Ready).map_err(|error| error.to_string())
+}
+
 fn ask(address: SocketAddr, question: Question) -> Result<(), CheckError> {
     let path = match question {
         Question::Live => "/livez",

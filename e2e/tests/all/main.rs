@@ -28,6 +28,7 @@ mod docs_examples;
 mod e1_by_hand;
 mod e1_central_moves;
 mod e1_chart;
+mod e1_check_node;
 mod e1_databases;
 mod e1_install;
 mod e1_manifest;
