@@ -4,6 +4,7 @@
 //! something that it depends on changes: the Node, its IP object, the subnets that the node serves, the OVS database, or
 //! the link in the kernel. It writes only what differs, and does not change other routes on the link.
 
+mod chassis;
 mod device;
 mod error;
 mod events;
@@ -187,7 +188,7 @@ impl NodePort {
         // Without a tunnel, or with one that would lose packets, no pod is attached.
         let now = found.as_ref().ok().map(|tunnel| tunnel.mtu);
         senders.mtu.send_if_modified(|known| std::mem::replace(known, now) != now);
-        let written = self.settings(&served, found.as_ref().ok()).await;
+        let written = self.settings(&node, &served, found.as_ref().ok()).await;
         let tunnel = match found {
             Ok(tunnel) => tunnel,
             Err(error) => {
@@ -245,15 +246,25 @@ impl NodePort {
     }
 
     /// Writes the node's settings for ovn-controller, and the report for the controller.
-    async fn settings(&self, served: &Served, tunnel: Option<&Tunnel>) -> Result<(), OvsError> {
+    async fn settings(&self, node: &Node, served: &Served, tunnel: Option<&Tunnel>) -> Result<(), OvsError> {
         // Before the node's own networks are known, the report of an earlier process stays.
         if !served.in_force.synced {
             return Ok(());
         }
-        let address = tunnel.map(|tunnel| tunnel.address.to_string());
+        let id = self.ovs.external_id("system-id").unwrap_or_default();
+        let replaces =
+            chassis::replaced(&id, node.chassis.as_deref(), self.ovs.external_id(chassis::REGISTERED).as_deref());
+        let address = tunnel.map(|tunnel| tunnel.address);
+        let address = if replaces.is_some() { Some(chassis::stand_in(&id)) } else { address };
+        let address = address.map(|address| address.to_string());
         let mut settings = vec![("ovn-monitor-all", "true"), ("ovn-encap-type", self.network_type.as_str())];
         settings.extend(address.as_deref().map(|address| ("ovn-encap-ip", address)));
-        let report = NodeReport { networks: served.own.clone(), mtu: tunnel.map(|tunnel| tunnel.mtu.most) };
+        if let Some(replaces) = &replaces {
+            tracing::warn!(chassis = id, replaces, "the node has a new chassis: the controller removes the one before");
+        } else if address.is_some() && !id.is_empty() {
+            settings.push((chassis::REGISTERED, &id));
+        }
+        let report = NodeReport { networks: served.own.clone(), mtu: tunnel.map(|tunnel| tunnel.mtu.most), replaces };
         if self.ovs.settings(&settings, &report).await? {
             let encap_ip = address.unwrap_or_default();
             tracing::info!(

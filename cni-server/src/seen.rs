@@ -15,7 +15,7 @@ mod subnets;
 
 use std::net::IpAddr;
 
-use api::annotations::NODE_NAME_LABEL;
+use api::annotations::{CHASSIS, NODE_NAME_LABEL};
 use api::{EffectiveSubnet, FieldError, Ip, NodeView, PodView};
 use futures::StreamExt;
 use kit::kubernetes::Lister;
@@ -61,6 +61,18 @@ pub struct Node {
     pub uid: String,
     /// Its addresses of type `InternalIP`.
     pub internal_ips: Vec<IpAddr>,
+    /// The name of its chassis in the southbound database, as the controller has seen it.
+    pub chassis: Option<String>,
+}
+
+impl From<&NodeView> for Node {
+    fn from(view: &NodeView) -> Self {
+        Self {
+            uid: view.uid().to_owned(),
+            internal_ips: view.internal_ips().collect(),
+            chassis: view.annotation(CHASSIS).map(str::to_owned),
+        }
+    }
 }
 
 /// The IP objects, by name. An error means that an object is not readable.
@@ -90,8 +102,7 @@ impl Cluster {
                 pod.wants_network().then(|| (pod.port_name(), Pod::from(&pod)))
             }),
             node: keep("node", Api::all(client.clone()), own, |node: NodeView| {
-                let state = Node { uid: node.uid().to_owned(), internal_ips: node.internal_ips().collect() };
-                Some((node.name().to_owned(), state))
+                Some((node.name().to_owned(), Node::from(&node)))
             }),
             leases: keep("ips", Api::all(client.clone()), leases, |ip: DeserializeGuard<Ip>| {
                 Some((ip.name_any(), Lease::read(&ip)))

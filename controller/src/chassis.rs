@@ -2,7 +2,8 @@
 //! agents to the owner.
 //!
 //! ovn-controller creates its chassis, but does not delete it when its machine is switched off. All other nodes would
-//! keep a tunnel to it. Only chassis with our mark whose host is no Node are removed; other chassis are left alone.
+//! keep a tunnel to it. Only chassis with our mark whose host is no Node are removed, and those that a new chassis of the
+//! same host replaces, because two cannot have the node's tunnel address. Other chassis are left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -68,12 +69,24 @@ pub async fn run(
 
 /// The chassis and the report of each node, by node name.
 fn reports(replica: &Replica) -> BTreeMap<Arc<str>, NodeChassis> {
-    let chassis = Chassis::all(replica);
+    let replaced = replaced(replica);
+    let chassis = Chassis::all(replica).filter(|chassis| !replaced.contains(&chassis.id));
     let each = chassis.map(|chassis| {
         let report = chassis.report();
         (chassis.hostname.as_str().into(), NodeChassis { id: chassis.name.into(), report })
     });
     each.collect()
+}
+
+/// The chassis that another chassis of the same host replaces.
+fn replaced(replica: &Replica) -> BTreeSet<Uuid> {
+    let all: Vec<Chassis> = Chassis::all(replica).collect();
+    let replacing = all.iter().filter_map(|chassis| Some((&chassis.hostname, chassis.report().replaces?, chassis.id)));
+    let pairs: Vec<_> = replacing.collect();
+    let is_replaced = |chassis: &&Chassis| {
+        pairs.iter().any(|(host, name, by)| **host == chassis.hostname && *name == chassis.name && *by != chassis.id)
+    };
+    all.iter().filter(is_replaced).map(|chassis| chassis.id).collect()
 }
 
 /// Removes the stale chassis that are due. Returns the time of the next attempt, if one is needed.
@@ -84,7 +97,9 @@ async fn remove(
     now: Instant,
 ) -> Option<Instant> {
     let (due, ops) = southbound.read(|replica| {
-        let stale = Chassis::all(replica).filter(|chassis| !nodes.contains(chassis.hostname.as_str()));
+        let replaced = replaced(replica);
+        let stale = Chassis::all(replica)
+            .filter(|chassis| !nodes.contains(chassis.hostname.as_str()) || replaced.contains(&chassis.id));
         let due = removed.due(stale.collect(), now);
         let ops: Vec<_> = due.iter().flat_map(|chassis| chassis.removal(replica)).collect();
         (due, ops)
@@ -93,7 +108,11 @@ async fn remove(
         match southbound.transact(&ops).await {
             Ok(_) => {
                 for Chassis { name, hostname, .. } in &due {
-                    tracing::info!(chassis = name, hostname, "removed: the cluster has no such Node");
+                    tracing::info!(
+                        chassis = name,
+                        hostname,
+                        "removed: the cluster has no such Node, or it has another chassis now"
+                    );
                 }
             }
             // The next attempt follows after a pause, a reconnect or a change.

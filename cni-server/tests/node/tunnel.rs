@@ -5,6 +5,7 @@ use cni_server::link::Links;
 use cni_server::node_net::Served;
 use cni_server::node_port::{NodePort, State};
 use cni_server::own_networks::OwnNetworks;
+use cni_server::seen::{Node, Seen};
 use cni_server::tunnel::{Mtu, Names, NetworkType};
 use tokio::sync::watch;
 
@@ -14,11 +15,15 @@ use crate::scene::{Scene, attachment, seen, subnet};
 
 /// Starts the owner of `ovn0` with these flags.
 fn agent(sandbox: &Sandbox, iface: &str, mtu: u32) -> State {
+    agent_of(sandbox, iface, mtu, watch::channel(node()).1)
+}
+
+fn agent_of(sandbox: &Sandbox, iface: &str, mtu: u32, node: watch::Receiver<Seen<Node>>) -> State {
     let node_port = NodePort {
         name: "n1".to_owned(),
         ovs: sandbox.ovs(),
         links: Links::here().unwrap(),
-        node: watch::channel(node()).1,
+        node,
         leases: watch::channel(leases()).1,
         served: watch::channel(Served::new(seen([join()]), Some(OwnNetworks::new()))).1,
         ifaces: Names::parse(iface.split(',')).unwrap(),
@@ -163,5 +168,37 @@ fn a_subnets_mtu_that_does_not_fit_through_tunnels_is_made_smaller() {
             let link = pod.run("ip", &["link", "show", "eth0"]).await;
             assert!(link.contains(&format!("mtu {given}")), "{link}");
         }
+    });
+}
+
+#[test]
+fn a_new_chassis_gets_the_tunnel_address_when_the_one_before_is_gone() {
+    in_netns(|| async {
+        let sandbox = Sandbox::new();
+        eth1("1500");
+        let set = |id: &str| sandbox.vsctl(&["set", "open_vswitch", ".", &format!("external_ids:system-id={id}")]);
+        let settings = || sandbox.vsctl(&["get", "open_vswitch", ".", "external_ids"]);
+        let real = "ovn-encap-ip=\"172.31.0.1\"";
+        let with_chassis = |id: &str| {
+            let mut seen = node();
+            seen.objects.get_mut("n1").unwrap().chassis = Some(id.to_owned());
+            seen
+        };
+        set("new");
+        let (sender, node) = watch::channel(with_chassis("old"));
+        let mut state = agent_of(&sandbox, "eth1", 0, node.clone());
+        state.ready.wait_for(Result::is_ok).await.unwrap();
+        let now = settings();
+        assert!(now.contains("ovn-encap-ip=\"127.") && now.contains("kube-ovn-replaces=old"), "{now}");
+        // The controller has removed the old one, and annotates the node with the new one.
+        sender.send_replace(with_chassis("new"));
+        eventually("the tunnel's address", || settings().contains(real)).await;
+        assert!(!settings().contains("kube-ovn-replaces"), "{}", settings());
+        // An annotation that somebody edits later takes the address of no running chassis.
+        sender.send_replace(with_chassis("edited"));
+        let mut again = agent_of(&sandbox, "eth1", 0, node);
+        again.ready.wait_for(Result::is_ok).await.unwrap();
+        let now = settings();
+        assert!(now.contains(real) && !now.contains("kube-ovn-replaces"), "{now}");
     });
 }

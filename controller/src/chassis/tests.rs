@@ -31,25 +31,28 @@ impl Southbound {
 
     /// Writes what an ovn-controller writes when it starts.
     async fn add_chassis(&self, host: &str, options: &str) {
+        self.add_named(&format!("id-{host}"), host, host, options).await;
+    }
+
+    async fn add_named(&self, id: &str, host: &str, ip: &str, options: &str) {
         let config = Datum::map([(southbound::CMS_OPTIONS, options)]);
         let encap = Uuid::new_v4();
-        let id = format!("id-{host}");
         let (chassis, private) = (Uuid::new_v4(), Uuid::new_v4());
         let insert = |table, uuid, row| Op::Insert { table, uuid: Some(uuid), row };
         let named = |column, value: &str| (column, Datum::from(value));
         let ops = [
-            insert("Encap", encap, Row::from([named("type", "geneve"), named("ip", host), named("chassis_name", &id)])),
+            insert("Encap", encap, Row::from([named("type", "geneve"), named("ip", ip), named("chassis_name", id)])),
             insert(
                 southbound::CHASSIS,
                 chassis,
                 Row::from([
-                    named("name", &id),
+                    named("name", id),
                     named("hostname", host),
                     ("other_config", config),
                     ("encaps", Datum::from(encap)),
                 ]),
             ),
-            insert(southbound::CHASSIS_PRIVATE, private, Row::from([named("name", &id), ("chassis", chassis.into())])),
+            insert(southbound::CHASSIS_PRIVATE, private, Row::from([named("name", id), ("chassis", chassis.into())])),
         ];
         self.client.transact(&ops).await.unwrap();
     }
@@ -95,6 +98,18 @@ async fn the_chassis_of_a_deleted_node_is_removed_and_others_stay() {
     southbound.until(&["n1", "n2", "gateway"]).await;
     southbound.set_nodes(&["n2"]);
     southbound.until(&["n2", "gateway"]).await;
+}
+
+#[tokio::test]
+async fn a_chassis_that_another_one_of_its_node_replaces_is_removed() {
+    let southbound = Southbound::new().await;
+    southbound.set_nodes(&["n1", "n2"]);
+    southbound.add_named("old", "n1", "172.31.0.1", "kube-ovn").await;
+    southbound.add_chassis("n2", "kube-ovn").await;
+    // A node cannot replace the chassis of another one, or its own.
+    southbound.add_named("id-n1", "n1", "127.1.2.3", "kube-ovn,kube-ovn-replaces=old").await;
+    southbound.add_named("id-n3", "n3", "127.3.2.1", "kube-ovn,kube-ovn-replaces=id-n2").await;
+    southbound.until(&["n1", "n2"]).await;
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ use super::{MARK, words};
 const NETWORKS: &str = "kube-ovn-networks";
 /// Our option with the largest MTU of pods that fits through the node's tunnels, in bytes.
 const MTU: &str = "kube-ovn-mtu";
+/// Our option with the chassis that the node had before.
+const REPLACES: &str = "kube-ovn-replaces";
 
 /// What a node agent reports about its node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct NodeReport {
     /// The largest MTU of pods that fits through the node's tunnels, in bytes. `None` while the node has no tunnel
     /// interface.
     pub mtu: Option<u32>,
+    /// The name of the chassis that the node had before this one. As long as it exists, it has the node's tunnel address.
+    pub replaces: Option<String>,
 }
 
 impl NodeReport {
@@ -34,13 +38,14 @@ impl NodeReport {
         Self {
             networks: value(NETWORKS).into_iter().flat_map(|(_, list)| list.split(';')).filter_map(network).collect(),
             mtu: value(MTU).and_then(|(_, mtu)| mtu.parse().ok()),
+            replaces: value(REPLACES).and_then(|(_, name)| unescape(name)),
         }
     }
 
     /// Returns these options for the CMS with our mark, and with this report in place of an earlier one. Other options
     /// stay as they are.
     pub fn in_options(&self, options: &str) -> String {
-        let ours = |word: &&str| matches!(word.split('=').next(), Some(NETWORKS | MTU));
+        let ours = |word: &&str| matches!(word.split('=').next(), Some(NETWORKS | MTU | REPLACES));
         let mut kept: Vec<String> = words(options).filter(|word| !ours(word)).map(str::to_owned).collect();
         if !kept.iter().any(|word| word == MARK) {
             kept.push(MARK.to_owned());
@@ -51,6 +56,7 @@ impl NodeReport {
             kept.push(format!("{NETWORKS}={}", networks.join(";")));
         }
         kept.extend(self.mtu.map(|mtu| format!("{MTU}={mtu}")));
+        kept.extend(self.replaces.as_ref().map(|name| format!("{REPLACES}={}", escape(name))));
         kept.join(",")
     }
 }
@@ -88,7 +94,7 @@ mod tests {
 
     fn report(networks: &[(&str, &str)], mtu: Option<u32>) -> NodeReport {
         let network = |(interface, network): &(&str, &str)| ((*interface).to_owned(), network.parse().unwrap());
-        NodeReport { networks: networks.iter().map(network).collect(), mtu }
+        NodeReport { networks: networks.iter().map(network).collect(), mtu, replaces: None }
     }
 
     #[test]
@@ -106,6 +112,13 @@ mod tests {
         assert_eq!(NodeReport::parse(&options), report);
         assert_eq!(report.in_options(&options), options, "nothing is written again");
         assert_eq!(nothing.in_options(&options), "card-serial-number=1,kube-ovn,x");
+    }
+
+    #[test]
+    fn the_chassis_before_is_named() {
+        let report = NodeReport { replaces: Some("old,1".to_owned()), ..report(&[], None) };
+        assert_eq!(report.in_options("kube-ovn-replaces=x"), "kube-ovn,kube-ovn-replaces=old%2C1");
+        assert_eq!(NodeReport::parse(&report.in_options("")), report);
     }
 
     #[test]
