@@ -194,8 +194,7 @@ pub fn system_id(file: &Path, recorded: Recorded, node_name: &str) -> Result<Str
     }
     let known = recorded.id.filter(|id| !id.is_empty() && other.is_none());
     let id = known.unwrap_or_else(|| derived_id(node_name));
-    let new = file.with_extension("new");
-    std::fs::write(&new, format!("{id}\n")).and_then(|()| std::fs::rename(&new, file)).map_err(failed)?;
+    kit::file::write(file, format!("{id}\n").as_bytes(), 0o644).map_err(failed)?;
     Ok(id)
 }
 
