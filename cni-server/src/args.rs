@@ -55,6 +55,10 @@ pub struct Args {
     /// Install the conflist when ready: `true`, `false`, or the path of the plugin to install with it.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1)]
     pub install_cni_config: String,
+    /// Directory of further plugins to install with the conflist: those that the runtime does not have, for example
+    /// loopback and portmap.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub install_cni_plugins: Option<PathBuf>,
     /// Directory for the conflist.
     #[arg(long, default_value = "/etc/cni/net.d")]
     pub cni_conf_dir: PathBuf,
@@ -97,13 +101,15 @@ impl Args {
         let plugin = match self.install_cni_config.as_str() {
             "false" | "" => return None,
             "true" => None,
-            plugin => Some((plugin.into(), self.cni_bin_dir.clone())),
+            plugin => Some(plugin.into()),
         };
         Some(Install {
             conf_dir: self.cni_conf_dir.clone(),
             conf_name: self.cni_conf_name.clone(),
             socket: self.bind_socket.clone(),
+            bin_dir: self.cni_bin_dir.clone(),
             plugin,
+            others: self.install_cni_plugins.clone(),
         })
     }
 
@@ -170,8 +176,9 @@ mod tests {
         let line = yamls::command_line(&yamls::objects(&manifest).unwrap(), "kube-ovn-cni");
         let words = line.into_iter().chain(["--node-name=n1".to_owned()]).map(Into::into); // set in the environment
         let (args, ignored) = Args::read(words).unwrap();
-        let plugin = args.install().and_then(|install| install.plugin).unwrap();
-        assert_eq!((plugin.0, ignored.len()), (PathBuf::from("/usr/lib/kube-ovn/kube-ovn"), 0));
+        let install = args.install().unwrap();
+        assert_eq!(install.plugin, Some(PathBuf::from("/usr/lib/kube-ovn/kube-ovn")));
+        assert_eq!((install.others, ignored.len()), (Some(PathBuf::from("/usr/lib/kube-ovn/cni")), 0));
     }
 
     #[test]
@@ -214,7 +221,8 @@ mod tests {
         ]);
         assert_eq!(args.iface.to_string(), "eth1, br-phy");
         assert_eq!(args.service_cluster_ip_range.len(), 2);
-        assert_eq!(args.install().unwrap().plugin.unwrap().0, PathBuf::from("/kube-ovn/kube-ovn"));
+        let install = args.install().unwrap();
+        assert_eq!((install.plugin, install.others), (Some(PathBuf::from("/kube-ovn/kube-ovn")), None));
         assert_eq!(args.ovs_socket, PathBuf::from("/run/db.sock"));
         assert!(Args::try_parse_from(["kube-ovn-cni", "--node-name=n1", "--ovs-socket=tcp:10.0.0.1:6640"]).is_err());
     }
