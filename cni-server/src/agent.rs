@@ -51,6 +51,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         served: served.clone(),
         ifaces: args.iface.clone(),
         network_type: args.network_type,
+        encap_checksum: args.encap_checksum,
         mtu: args.mtu,
     };
     let node_port = node_port.spawn().context("listen to netlink")?;

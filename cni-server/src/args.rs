@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{ArgAction, Parser};
 use ipnet::IpNet;
 use kit::flags::{self, Ignored};
 
@@ -40,6 +40,11 @@ pub struct Args {
     /// Encapsulation between nodes.
     #[arg(long, value_enum, default_value_t = NetworkType::Geneve)]
     pub network_type: NetworkType,
+    /// Checksums in the outer UDP headers of tunnels. Without them, some network cards process packets faster, others
+    /// slower, and errors of the network are found later.
+    #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set)]
+    pub encap_checksum: bool,
     /// Unix socket for the CNI plugin.
     #[arg(long, default_value = "/run/openvswitch/kube-ovn-daemon.sock")]
     pub bind_socket: PathBuf,
@@ -165,7 +170,7 @@ mod tests {
             --enable-ovn-ipsec=false --set-vxlan-tx-off=false --enable-arp-detect-ip-conflict=true --pprof-port=10666 -v 3";
         let (args, ignored) = Args::read(line.split_whitespace().map(Into::into)).unwrap();
         assert_eq!((args.iface.to_string().as_str(), args.endpoint().port()), ("", 10666));
-        assert_eq!(ignored.len(), 17);
+        assert_eq!((args.encap_checksum, ignored.len()), (true, 16));
         let unknown = Args::read(["kube-ovn-cni", "--no-such-flag=1"].map(Into::into)).unwrap_err().to_string();
         assert!(unknown.starts_with("error: unexpected argument '--no-such-flag' found"), "{unknown}");
     }
@@ -190,6 +195,12 @@ mod tests {
             let expected = format!("invalid value '{mtu}' for '--mtu <MTU>': neither 0 nor between 576 and 65535");
             assert!(refused.to_string().contains(&expected), "{refused}");
         }
+    }
+
+    #[test]
+    fn checksums_of_tunnels_are_a_switch() {
+        let all = [&[][..], &["--encap-checksum"], &["--encap-checksum=true"], &["--encap-checksum=false"]];
+        assert_eq!(all.map(|more| args(more).encap_checksum), [true, true, true, false]);
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub struct NodePort {
     pub ifaces: Names,
     /// The encapsulation between nodes.
     pub network_type: NetworkType,
+    /// Whether the outer UDP headers of tunnels have checksums.
+    pub encap_checksum: bool,
     /// `--mtu` in bytes. 0 means the MTU that fits.
     pub mtu: u32,
 }
@@ -252,6 +254,7 @@ impl NodePort {
         }
         let address = tunnel.map(|tunnel| tunnel.address.to_string());
         let mut settings = vec![("ovn-monitor-all", "true"), ("ovn-encap-type", self.network_type.as_str())];
+        settings.push(("ovn-encap-csum", if self.encap_checksum { "true" } else { "false" }));
         settings.extend(address.as_deref().map(|address| ("ovn-encap-ip", address)));
         let report = NodeReport { networks: served.own.clone(), mtu: tunnel.map(|tunnel| tunnel.mtu.most) };
         if self.ovs.settings(&settings, &report).await? {

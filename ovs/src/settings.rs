@@ -1,7 +1,7 @@
 //! Writes the settings of ovn-controller and ovs-vswitchd to the `Open_vSwitch` row.
 //!
-//! Only our own keys are written. The node agent writes `ovn-encap-ip`, `ovn-encap-type` and `ovn-monitor-all`, because
-//! it reads the Node object. Other keys are unused or set by an operator.
+//! Only our own keys are written. The node agent writes `ovn-encap-ip`, `ovn-encap-type`, `ovn-encap-csum` and
+//! `ovn-monitor-all`, because it reads the Node object. Other keys are unused or set by an operator.
 
 use std::collections::BTreeMap;
 use std::io;

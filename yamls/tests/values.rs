@@ -152,6 +152,9 @@ fn tunnels() {
         &["ovs.datapath=userspace", "tunnel.iface=eth1"],
         &["--datapath=userspace\n", "            - --iface=eth1\n"],
     );
+    taken(&[], &["--encap-checksum=true\n"]);
+    taken(&["tunnel.checksum=false"], &["--encap-checksum=false\n"]);
+    refused(&["tunnel.checksum=off"], &["/tunnel/checksum", "want boolean"]);
     refused(&["ovs.datapath=userspace"], &["tunnel.iface: is \"\", but ovs.datapath is userspace"]);
     refused(&["ovs.datapath=userspace", "tunnel.iface=eth.*"], &["tunnel.iface: is \"eth.*\", but ovs.datapath is"]);
     refused(&["ovs.datapath=dpdk"], &["/ovs/datapath"]);

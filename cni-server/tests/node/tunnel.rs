@@ -14,7 +14,11 @@ use crate::scene::{Scene, attachment, seen, subnet};
 
 /// Starts the owner of `ovn0` with these flags.
 fn agent(sandbox: &Sandbox, iface: &str, mtu: u32) -> State {
-    let node_port = NodePort {
+    node_port(sandbox, iface, mtu).spawn().unwrap()
+}
+
+fn node_port(sandbox: &Sandbox, iface: &str, mtu: u32) -> NodePort {
+    NodePort {
         name: "n1".to_owned(),
         ovs: sandbox.ovs(),
         links: Links::here().unwrap(),
@@ -23,9 +27,9 @@ fn agent(sandbox: &Sandbox, iface: &str, mtu: u32) -> State {
         served: watch::channel(Served::new(seen([join()]), Some(OwnNetworks::new()))).1,
         ifaces: Names::parse(iface.split(',')).unwrap(),
         network_type: NetworkType::Geneve,
+        encap_checksum: true,
         mtu,
-    };
-    node_port.spawn().unwrap()
+    }
 }
 
 async fn why(state: &mut State) -> String {
@@ -90,6 +94,22 @@ fn an_mtu_follows_the_interface_or_is_refused_when_it_does_not_fit_any_more() {
         let expected =
             "--mtu 0: it gives pods 1200, but they need 1280 at least (geneve over interface eth1, whose MTU is 1300)";
         follows.ready.wait_for(|ready| *ready == Err(expected.to_owned())).await.unwrap();
+    });
+}
+
+#[test]
+fn checksums_of_tunnels_are_as_the_flag_says_whatever_was_there() {
+    in_netns(|| async {
+        let sandbox = Sandbox::new();
+        eth1("1500");
+        let ovs = sandbox.ovs();
+        for encap_checksum in [true, false, true] {
+            let mut state = NodePort { encap_checksum, ..node_port(&sandbox, "", 0) }.spawn().unwrap();
+            state.ready.wait_for(Result::is_ok).await.unwrap();
+            let expected = if encap_checksum { "true" } else { "false" };
+            let is = || ovs.external_id("ovn-encap-csum").as_deref() == Some(expected);
+            eventually(&format!("checksums are {expected}"), is).await;
+        }
     });
 }
 
