@@ -138,11 +138,16 @@ impl Session {
         self.client.get().map(|client| client.read(bridges)).unwrap_or_default()
     }
 
-    /// Returns the addresses of the nodes to which ovn-controller wants tunnels.
-    pub fn tunnels(&self) -> Vec<String> {
-        let remote = |(_, row): (_, &Row)| row.get("options")?.get("remote_ip").map(str::to_owned);
-        let remotes = |replica: &Replica| replica.rows(local::INTERFACE).filter_map(remote).collect();
-        self.client.get().map(|client| client.read(remotes)).unwrap_or_default()
+    /// Returns the addresses of the nodes to which ovn-controller wants tunnels, each with the error of ovs-vswitchd if it
+    /// cannot make the tunnel.
+    pub fn tunnels(&self) -> Vec<(String, Option<String>)> {
+        let error =
+            |row: &Row| row.get("error").and_then(Datum::as_str).filter(|error| !error.is_empty()).map(str::to_owned);
+        let tunnel = |(_, row): (_, &Row)| Some((row.get("options")?.get("remote_ip")?.to_owned(), error(row)));
+        let tunnels = |replica: &Replica| replica.rows(local::INTERFACE).filter_map(tunnel).collect();
+        let mut tunnels: Vec<_> = self.client.get().map(|client| client.read(tunnels)).unwrap_or_default();
+        tunnels.sort();
+        tunnels
     }
 
     fn client(&self) -> Result<&Client, SettingsError> {

@@ -148,8 +148,8 @@ fn every_message_of_the_page_appears_in_a_test() {
     for row in rows {
         assert_eq!(row.len(), 4, "{row:?}");
         let said = row[1].trim_matches('`');
-        // This message comes from the scheduler.
-        if said == "didn't match Pod's node affinity/selector" {
+        // These messages come from the scheduler and from the kubelet.
+        if ["didn't match Pod's node affinity/selector", "mkdir /etc/origin: read-only file system"].contains(&said) {
             continue;
         }
         for part in said.split("...").map(|part| part.trim().trim_end_matches(',')).filter(|part| !part.is_empty()) {
