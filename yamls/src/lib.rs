@@ -63,6 +63,7 @@ pub fn render(values: &[&str]) -> Result<String, HelmError> {
 
 /// Renders the chart with values and with options of `helm template`.
 pub fn render_with(options: &[&str], values: &[&str]) -> Result<String, HelmError> {
+    // Of several versions, helm takes the last.
     let mut line = vec!["template", "kube-ovn", CHART, "--kube-version=1.33.0"];
     line.extend(options);
     line.extend(values.iter().flat_map(|value| ["--set", value]));

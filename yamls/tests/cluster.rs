@@ -174,6 +174,16 @@ fn a_cluster_without_the_kind_servicecidr_is_not_compared() {
     assert_eq!(cluster.render(&values).unwrap(), render(&[values[0], "central.addresses={172.30.0.1}"]).unwrap());
 }
 
+#[test]
+fn an_api_server_that_does_not_take_the_crds_is_refused() {
+    let at = |version: &str| render_with(&["--namespace=kube-system", &format!("--kube-version={version}")], &[]);
+    assert_eq!(at("1.31.0").unwrap(), render(&[]).unwrap());
+    let said = at("1.30.9").unwrap_err().to_string();
+    assert!(said.contains("requires kubeVersion: >=1.31.0-0"), "{said}");
+    // Distributions add to it.
+    assert_eq!(at("1.31.4+rke2r1").unwrap(), at("1.33.2-gke.100").unwrap());
+}
+
 /// A lookup that is added needs a value that stands in for it, and a test above.
 #[test]
 fn no_other_lookup_is_in_the_templates() {

@@ -77,6 +77,22 @@ fn every_helm_line_has_values_that_are_taken() {
 }
 
 #[test]
+fn every_port_of_the_manifest_is_in_the_table_for_firewalls() {
+    let text = fs::read_to_string(yamls::MANIFEST).unwrap();
+    let mut ports = BTreeSet::new();
+    for object in yamls::objects(&text).unwrap() {
+        for container in object["spec"]["template"]["spec"]["containers"].as_array().into_iter().flatten() {
+            let of = container["ports"].as_array().into_iter().flatten();
+            ports.extend(of.map(|port| port["containerPort"].to_string()));
+        }
+    }
+    let rows = table("install.md", "| Port | On | From | What for |");
+    let tcp = rows.iter().filter_map(|row| row[0].strip_prefix("TCP "));
+    let said: BTreeSet<String> = tcp.flat_map(|ports| ports.split(", ").map(str::to_owned)).collect();
+    assert_eq!(said, ports);
+}
+
+#[test]
 fn the_controllers_rights_are_those_of_its_roles() {
     let manifest = fs::read_to_string(yamls::MANIFEST).unwrap();
     let mut rights = Vec::new();
