@@ -83,7 +83,7 @@ impl File {
             Found::Standalone => {
                 tracing::info!(%path, "the database is in no cluster yet: one is made of it");
                 let contents = self.beside("standalone");
-                std::fs::copy(&self.path, &contents).map_err(|source| self.io(source))?;
+                kit::file::copy(&self.path, &contents).map_err(|source| self.io(source))?;
                 self.replace(&contents).await
             }
             Found::Member(address) if address == self.address => Ok(()),
@@ -132,7 +132,7 @@ impl File {
         let new = self.beside("new");
         remove(&new).map_err(|source| self.io(source))?;
         self.create(&new, contents).await?;
-        std::fs::rename(&new, &self.path).and_then(|()| remove(contents)).map_err(|source| self.io(source))
+        kit::file::rename(&new, &self.path).and_then(|()| remove(contents)).map_err(|source| self.io(source))
     }
 
     async fn create(&self, path: &Path, contents: &Path) -> Result<(), FileError> {

@@ -11,7 +11,7 @@ use crate::args::Args;
 use crate::attach::{self, Attacher};
 use crate::attachments::Attachments;
 use crate::check;
-use crate::conflist::Install;
+use crate::conflist::{Install, Installation};
 use crate::databases;
 use crate::leftovers;
 use crate::link::Links;
@@ -51,6 +51,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         served: served.clone(),
         ifaces: args.iface.clone(),
         network_type: args.network_type,
+        encap_checksum: args.encap_checksum,
         mtu: args.mtu,
     };
     let node_port = node_port.spawn().context("listen to netlink")?;
@@ -151,7 +152,8 @@ struct Owners {
 }
 
 /// Publishes whether the node is ready. Installs the conflist when the node is ready for the first time, even beside that
-/// of another network, so that pods get our network as soon as the other one is gone.
+/// of another network, so that pods get our network as soon as the other one is gone. Without the conflist, the node is not
+/// ready.
 async fn ready(
     args: &Args,
     mut cluster: Cluster,
@@ -166,39 +168,32 @@ async fn ready(
         let _ = connected.wait_for(|connected| *connected).await;
     }
     cluster.synced(|kind| readiness.not_ready(format!("waiting for the API server to list {kind}"))).await;
-    let mut install = args.install();
+    let mut installation = Installation::new(args.install());
     loop {
-        let now = if *connected.borrow_and_update() { Ok(()) } else { Err(NO_OVS.to_owned()) }
+        let mut now = if *connected.borrow_and_update() { Ok(()) } else { Err(NO_OVS.to_owned()) }
             .and(owners.node_port.borrow_and_update().clone())
             .and(owners.rules.borrow_and_update().clone());
         let rivals = owners.rivals.borrow_and_update().clone();
-        if let Err(why) = now {
-            readiness.not_ready(why);
-        } else {
-            if let Some(files) = &install {
-                match files.apply() {
-                    Ok(()) => {
-                        tracing::info!(dir = %files.conf_dir.display(), "conflist in place: the node takes pods");
-                        install = None;
-                    }
-                    Err(error) => tracing::error!(dir = %files.conf_dir.display(), %error, "conflist not written"),
-                }
-            }
-            match rivals {
-                Ok(()) => readiness.ready(),
-                Err(why) => readiness.not_ready(why),
-            }
+        if now.is_ok() {
+            now = installation.finish().await;
+        }
+        let recheck = if now.is_ok() { RECHECK } else { INSTALL };
+        match now.and(rivals) {
+            Ok(()) => readiness.ready(),
+            Err(why) => readiness.not_ready(why),
         }
         tokio::select! {
             Ok(()) = connected.changed() => {}
             Ok(()) = owners.node_port.changed() => {}
             Ok(()) = owners.rules.changed() => {}
             Ok(()) = owners.rivals.changed() => {}
-            () = tokio::time::sleep(RECHECK) => {}
+            () = tokio::time::sleep(recheck) => {}
         }
     }
 }
 
 /// How often ports are compared with the kernel although no change is known: a namespace that is gone is not announced.
-/// Also the pause before a file that was not written is tried again.
 const RECHECK: Duration = Duration::from_secs(30);
+
+/// The pause before a file that could not be written is tried again: nobody tells when a disk has room again.
+const INSTALL: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{ArgAction, Parser};
 use ipnet::IpNet;
 use kit::flags::{self, Ignored};
 
@@ -40,6 +40,11 @@ pub struct Args {
     /// Encapsulation between nodes.
     #[arg(long, value_enum, default_value_t = NetworkType::Geneve)]
     pub network_type: NetworkType,
+    /// Checksums in the outer UDP headers of tunnels. Without them, some network cards process packets faster, others
+    /// slower, and errors of the network are found later.
+    #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set)]
+    pub encap_checksum: bool,
     /// Unix socket for the CNI plugin.
     #[arg(long, default_value = "/run/openvswitch/kube-ovn-daemon.sock")]
     pub bind_socket: PathBuf,
@@ -55,6 +60,10 @@ pub struct Args {
     /// Install the conflist when ready: `true`, `false`, or the path of the plugin to install with it.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1)]
     pub install_cni_config: String,
+    /// Directory of further plugins to install with the conflist: those that the runtime does not have, for example
+    /// loopback and portmap.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub install_cni_plugins: Option<PathBuf>,
     /// Directory for the conflist.
     #[arg(long, default_value = "/etc/cni/net.d")]
     pub cni_conf_dir: PathBuf,
@@ -97,13 +106,15 @@ impl Args {
         let plugin = match self.install_cni_config.as_str() {
             "false" | "" => return None,
             "true" => None,
-            plugin => Some((plugin.into(), self.cni_bin_dir.clone())),
+            plugin => Some(plugin.into()),
         };
         Some(Install {
             conf_dir: self.cni_conf_dir.clone(),
             conf_name: self.cni_conf_name.clone(),
             socket: self.bind_socket.clone(),
+            bin_dir: self.cni_bin_dir.clone(),
             plugin,
+            others: self.install_cni_plugins.clone(),
         })
     }
 
@@ -159,7 +170,7 @@ mod tests {
             --enable-ovn-ipsec=false --set-vxlan-tx-off=false --enable-arp-detect-ip-conflict=true --pprof-port=10666 -v 3";
         let (args, ignored) = Args::read(line.split_whitespace().map(Into::into)).unwrap();
         assert_eq!((args.iface.to_string().as_str(), args.endpoint().port()), ("", 10666));
-        assert_eq!(ignored.len(), 17);
+        assert_eq!((args.encap_checksum, ignored.len()), (true, 16));
         let unknown = Args::read(["kube-ovn-cni", "--no-such-flag=1"].map(Into::into)).unwrap_err().to_string();
         assert!(unknown.starts_with("error: unexpected argument '--no-such-flag' found"), "{unknown}");
     }
@@ -170,8 +181,9 @@ mod tests {
         let line = yamls::command_line(&yamls::objects(&manifest).unwrap(), "kube-ovn-cni");
         let words = line.into_iter().chain(["--node-name=n1".to_owned()]).map(Into::into); // set in the environment
         let (args, ignored) = Args::read(words).unwrap();
-        let plugin = args.install().and_then(|install| install.plugin).unwrap();
-        assert_eq!((plugin.0, ignored.len()), (PathBuf::from("/usr/lib/kube-ovn/kube-ovn"), 0));
+        let install = args.install().unwrap();
+        assert_eq!(install.plugin, Some(PathBuf::from("/usr/lib/kube-ovn/kube-ovn")));
+        assert_eq!((install.others, ignored.len()), (Some(PathBuf::from("/usr/lib/kube-ovn/cni")), 0));
     }
 
     #[test]
@@ -183,6 +195,12 @@ mod tests {
             let expected = format!("invalid value '{mtu}' for '--mtu <MTU>': neither 0 nor between 576 and 65535");
             assert!(refused.to_string().contains(&expected), "{refused}");
         }
+    }
+
+    #[test]
+    fn checksums_of_tunnels_are_a_switch() {
+        let all = [&[][..], &["--encap-checksum"], &["--encap-checksum=true"], &["--encap-checksum=false"]];
+        assert_eq!(all.map(|more| args(more).encap_checksum), [true, true, true, false]);
     }
 
     #[test]
@@ -214,7 +232,8 @@ mod tests {
         ]);
         assert_eq!(args.iface.to_string(), "eth1, br-phy");
         assert_eq!(args.service_cluster_ip_range.len(), 2);
-        assert_eq!(args.install().unwrap().plugin.unwrap().0, PathBuf::from("/kube-ovn/kube-ovn"));
+        let install = args.install().unwrap();
+        assert_eq!((install.plugin, install.others), (Some(PathBuf::from("/kube-ovn/kube-ovn")), None));
         assert_eq!(args.ovs_socket, PathBuf::from("/run/db.sock"));
         assert!(Args::try_parse_from(["kube-ovn-cni", "--node-name=n1", "--ovs-socket=tcp:10.0.0.1:6640"]).is_err());
     }

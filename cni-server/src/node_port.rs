@@ -56,6 +56,8 @@ pub struct NodePort {
     pub ifaces: Names,
     /// The encapsulation between nodes.
     pub network_type: NetworkType,
+    /// Whether the outer UDP headers of tunnels have checksums.
+    pub encap_checksum: bool,
     /// `--mtu` in bytes. 0 means the MTU that fits.
     pub mtu: u32,
 }
@@ -258,6 +260,7 @@ impl NodePort {
         let address = if replaces.is_some() { Some(chassis::stand_in(&id)) } else { address };
         let address = address.map(|address| address.to_string());
         let mut settings = vec![("ovn-monitor-all", "true"), ("ovn-encap-type", self.network_type.as_str())];
+        settings.push(("ovn-encap-csum", if self.encap_checksum { "true" } else { "false" }));
         settings.extend(address.as_deref().map(|address| ("ovn-encap-ip", address)));
         if let Some(replaces) = &replaces {
             tracing::warn!(chassis = id, replaces, "the node has a new chassis: the controller removes the one before");

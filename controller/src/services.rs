@@ -167,12 +167,23 @@ mod tests {
         );
     }
 
+    fn refused_by(code: u16) -> watcher::Error {
+        let status = kube::core::Status::failure("no", "No").with_code(code);
+        watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_without_the_kind_says_nothing_against_the_flag() {
+        let (sender, mut sent) = mpsc::channel(8);
+        let events = stream::iter([Err(refused_by(404)), Err(refused_by(404))]);
+        let began = tokio::time::Instant::now();
+        compare("10.43.0.0/16".parse().unwrap(), events, sender).await;
+        assert!(sent.recv().await.is_none());
+        assert_eq!(began.elapsed(), 2 * REFUSED_RETRY);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_difference_is_sent_until_it_is_resolved_and_refusals_do_not_stop_the_watch() {
-        let refused_by = |code| {
-            let status = kube::core::Status::failure("no", "No").with_code(code);
-            watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)))
-        };
         let forbidden = "this controller may not list servicecidrs of networking.k8s.io";
         assert_eq!(refused(&refused_by(403)), Some(forbidden));
         assert_eq!(refused(&refused_by(404)), Some("it has none (Kubernetes before 1.33)"));

@@ -1,7 +1,6 @@
 //! The Kubernetes programs of a node: containerd with the lab's only image, the kubelet and kube-proxy.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -38,19 +37,14 @@ disabled_plugins = ["io.containerd.snapshotter.v1.zfs", "io.containerd.snapshott
 /// The kubelet's maximum backoff for container restarts. It is short, because tests kill many containers.
 pub const MOST_PAUSE: &str = "1s";
 
-/// Starts containerd, imports the image, and installs Debian's basic CNI plugins next to ours.
+/// Starts containerd and imports the image. The agent installs all CNI plugins, as on a node that has none.
 pub async fn containerd(node: Node) -> Result<()> {
     let dir = node.dir();
     let config = dir.join("containerd.toml");
     fs::write(&config, CONTAINERD.replace("@IMAGE@", IMAGE))?;
     let root = dir.join("root");
     fs::create_dir_all(root.join("etc/cni/net.d"))?;
-    let plugins = root.join("opt/cni/bin");
-    fs::create_dir_all(&plugins)?;
-    for plugin in ["loopback", "bridge", "host-local", "portmap"] {
-        fs::copy(Path::new("/usr/lib/cni").join(plugin), plugins.join(plugin))
-            .with_context(|| format!("CNI plugin {plugin}"))?;
-    }
+    fs::create_dir_all(root.join("opt/cni/bin"))?;
     start_containerd(node).await?;
     let image = cache("image.tar").display().to_string();
     process::run(process::on(node, "ctr", &["--namespace", "k8s.io", "images", "import", &image])?).await.map(drop)

@@ -76,7 +76,7 @@ impl Conf {
         };
         if needed {
             tracing::info!(%path, "the schema is converted");
-            std::fs::copy(&self.file, self.file.with_extension("db.before")).map_err(|source| self.io(source))?;
+            kit::file::copy(&self.file, &self.file.with_extension("db.before")).map_err(|source| self.io(source))?;
             // The transactions in an uncompacted file may violate the new schema even if the current rows do not.
             self.tool("compact", &[&self.file]).await?;
             self.tool("convert", &[&self.file, &self.schema]).await?;

@@ -63,6 +63,14 @@ impl Tunnel {
             Self::Vxlan => "vxlan",
         }
     }
+
+    /// Returns the UDP port.
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Geneve => 6081,
+            Self::Vxlan => 4789,
+        }
+    }
 }
 
 impl Machine {

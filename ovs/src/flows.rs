@@ -60,7 +60,8 @@ impl Flows {
         let mut command = self.command("sh");
         command.arg(&self.script).arg("save-flows").args(bridges);
         let restore = tool::finish(command).await?;
-        std::fs::write(self.restore_script(), restore).map_err(|source| self.io(source))
+        // A part of it must not be taken for all of them.
+        kit::file::write(&self.restore_script(), restore.as_bytes(), 0o600).map_err(|source| self.io(source))
     }
 
     /// Restores the saved flows and removes them. ovs-vswitchd must be running and waiting for them.

@@ -6,7 +6,9 @@
 //! - [`settings`]: the settings of ovn-controller and ovs-vswitchd in this database;
 //! - [`flows`]: the flows of ovs-vswitchd across a restart;
 //! - [`underlay`]: the interface for tunnels, which the userspace datapath needs on a bridge;
-//! - [`node`]: runs and checks all daemons.
+//! - [`foreign`]: daemons of another installation on the node;
+//! - `inquiry`: answers probes about the daemons, whose names and files are in `places`;
+//! - [`node`]: runs all daemons.
 //!
 //! The program writes only settings that no other program writes. The node agent writes the encapsulation settings and
 //! `ovn-monitor-all`. When the program stops, the kernel datapath keeps forwarding and the chassis stays registered.
@@ -15,6 +17,9 @@ pub mod args;
 pub mod conf;
 pub mod datapath;
 pub mod flows;
+pub mod foreign;
+mod inquiry;
 pub mod node;
+mod places;
 pub mod settings;
 pub mod underlay;

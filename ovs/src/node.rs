@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use daemons::control::{self, ControlError};
 use daemons::crew::{Crew, CrewError, Part};
-use daemons::status::{self, Question, Status, StatusError};
+use daemons::status::{self, Status, StatusError};
 use daemons::turn::Turn;
 use daemons::version::{Version, VersionError};
 use daemons::{orphans, raise_open_files};
@@ -16,6 +16,9 @@ use crate::args::{Check, Run, RunDirectories};
 use crate::conf::{Conf, ConfError};
 use crate::datapath::{Datapath, DatapathError, Machine};
 use crate::flows::{Flows, FlowsError};
+use crate::foreign::{self, ForeignError};
+use crate::inquiry::Inquiry;
+use crate::places::{CONTROLLER, SERVER, VSWITCHD, control_socket, pid_file};
 use crate::settings::{self, Recorded, Session, SettingsError};
 use crate::underlay::{Underlay, UnderlayError};
 
@@ -39,6 +42,9 @@ pub enum NodeError {
     /// The interface for tunnels is unusable.
     #[error(transparent)]
     Underlay(#[from] UnderlayError),
+    /// A daemon of somebody else runs.
+    #[error(transparent)]
+    Foreign(#[from] ForeignError),
     /// A daemon fails permanently.
     #[error(transparent)]
     Crew(#[from] CrewError),
@@ -93,13 +99,6 @@ enum PlaceError {
     Underlay(#[from] UnderlayError),
     #[error(transparent)]
     Control(#[from] ControlError),
-    #[error("the southbound database: {0}")]
-    Southbound(String),
-    #[error(
-        "no --iface: the userspace datapath has no tunnels to other nodes without an interface for them, and so pods reach \
-         none of those at {0}"
-    )]
-    NoTunnels(String),
 }
 
 /// Runs the daemons until a stop signal.
@@ -141,14 +140,20 @@ pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
         _ = kit::signals::stop_requested() => return Ok(()),
     };
 
+    foreign::look(directories, foreign::ENDING).await?;
+
     let conf = Conf {
         file: run.database_directory.join("conf.db"),
         schema: run.data_directory.join("vswitch.ovsschema"),
         run_directory: directories.run_directory.clone(),
     };
     let session = Session::new(conf.socket());
-    let no_tunnels = datapath == Datapath::Netdev && underlay.is_none();
-    let inquiry = Inquiry { directories: directories.clone(), no_tunnels: no_tunnels.then(|| session.clone()) };
+    let inquiry = Inquiry {
+        directories: directories.clone(),
+        session: session.clone(),
+        no_tunnels: datapath == Datapath::Netdev && underlay.is_none(),
+        port: run.network_type.port(),
+    };
     let crew = Crew::new(places(&run, conf, session, remote, datapath, underlay), run.grace());
     let socket = directories.status();
     let status = Status::bind(&socket, crew.members()).map_err(system(socket.display().to_string()))?;
@@ -187,48 +192,6 @@ fn places(
     [Place::Conf(conf, wishes), Place::Vswitchd(vswitchd), Place::Controller(directories.clone())]
 }
 
-/// The data for probes.
-struct Inquiry {
-    directories: RunDirectories,
-    /// The session with the node's database, if the node cannot send through tunnels.
-    no_tunnels: Option<Session>,
-}
-
-impl Inquiry {
-    /// Answers a probe for one daemon. A single node without tunnels is ready, because it needs none.
-    async fn answer(&self, question: Question, name: &str, pid: u32) -> Result<(), PlaceError> {
-        let socket = control_socket(&self.directories, name, pid);
-        if (question, name) == (Question::Ready, CONTROLLER) {
-            let said = control::ask(&socket, "connection-status", &[]).await?;
-            return match said.trim() {
-                "connected" => self.tunnels(),
-                other => Err(PlaceError::Southbound(other.to_owned())),
-            };
-        }
-        // ovn-controller does not answer while it computes the flows of a large cluster. A restart of the container would not
-        // help it, and would interrupt the datapath.
-        if (question, name) != (Question::Live, CONTROLLER) {
-            control::ask(&socket, "version", &[]).await?;
-        }
-        Ok(())
-    }
-
-    fn tunnels(&self) -> Result<(), PlaceError> {
-        let others = self.no_tunnels.as_ref().map(Session::tunnels).unwrap_or_default();
-        if others.is_empty() { Ok(()) } else { Err(PlaceError::NoTunnels(others.join(", "))) }
-    }
-}
-
-const SERVER: &str = "ovsdb-server";
-const VSWITCHD: &str = "ovs-vswitchd";
-const CONTROLLER: &str = "ovn-controller";
-
-/// Returns the control socket, the default of `ovs-appctl -t NAME` and `ovn-appctl -t NAME`.
-fn control_socket(directories: &RunDirectories, name: &str, pid: u32) -> PathBuf {
-    let run_directory = if name == CONTROLLER { &directories.ovn_run_directory } else { &directories.run_directory };
-    run_directory.join(format!("{name}.{pid}.ctl"))
-}
-
 impl Wishes {
     async fn write(&self) -> Result<(), PlaceError> {
         self.session.begin().await?;
@@ -250,7 +213,7 @@ impl Vswitchd {
         let mut command = daemons::daemon::command(VSWITCHD);
         command.env("OVS_RUNDIR", &self.run_directory).args([
             format!("unix:{}", self.run_directory.join("db.sock").display()),
-            format!("--pidfile={}", self.run_directory.join("ovs-vswitchd.pid").display()),
+            format!("--pidfile={}", self.run_directory.join(format!("{VSWITCHD}.pid")).display()),
         ]);
         Ok(command)
     }
@@ -319,7 +282,7 @@ impl Part for Place {
                 let mut command = daemons::daemon::command(CONTROLLER);
                 command.env("OVS_RUNDIR", &*run_directory).env("OVN_RUNDIR", &*ovn_run_directory).args([
                     format!("unix:{}", run_directory.join("db.sock").display()),
-                    format!("--pidfile={}", ovn_run_directory.join("ovn-controller.pid").display()),
+                    format!("--pidfile={}", pid_file(directories, CONTROLLER).display()),
                 ]);
                 Ok(command)
             }

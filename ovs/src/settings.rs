@@ -1,7 +1,7 @@
 //! Writes the settings of ovn-controller and ovs-vswitchd to the `Open_vSwitch` row.
 //!
-//! Only our own keys are written. The node agent writes `ovn-encap-ip`, `ovn-encap-type` and `ovn-monitor-all`, because
-//! it reads the Node object. Other keys are unused or set by an operator.
+//! Only our own keys are written. The node agent writes `ovn-encap-ip`, `ovn-encap-type`, `ovn-encap-csum` and
+//! `ovn-monitor-all`, because it reads the Node object. Other keys are unused or set by an operator.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -138,11 +138,16 @@ impl Session {
         self.client.get().map(|client| client.read(bridges)).unwrap_or_default()
     }
 
-    /// Returns the addresses of the nodes to which ovn-controller wants tunnels.
-    pub fn tunnels(&self) -> Vec<String> {
-        let remote = |(_, row): (_, &Row)| row.get("options")?.get("remote_ip").map(str::to_owned);
-        let remotes = |replica: &Replica| replica.rows(local::INTERFACE).filter_map(remote).collect();
-        self.client.get().map(|client| client.read(remotes)).unwrap_or_default()
+    /// Returns the addresses of the nodes to which ovn-controller wants tunnels, each with the error of ovs-vswitchd if it
+    /// cannot make the tunnel.
+    pub fn tunnels(&self) -> Vec<(String, Option<String>)> {
+        let error =
+            |row: &Row| row.get("error").and_then(Datum::as_str).filter(|error| !error.is_empty()).map(str::to_owned);
+        let tunnel = |(_, row): (_, &Row)| Some((row.get("options")?.get("remote_ip")?.to_owned(), error(row)));
+        let tunnels = |replica: &Replica| replica.rows(local::INTERFACE).filter_map(tunnel).collect();
+        let mut tunnels: Vec<_> = self.client.get().map(|client| client.read(tunnels)).unwrap_or_default();
+        tunnels.sort();
+        tunnels
     }
 
     fn client(&self) -> Result<&Client, SettingsError> {
@@ -194,8 +199,7 @@ pub fn system_id(file: &Path, recorded: Recorded, node_name: &str) -> Result<Str
     }
     let known = recorded.id.filter(|id| !id.is_empty() && other.is_none());
     let id = known.unwrap_or_else(|| derived_id(node_name));
-    let new = file.with_extension("new");
-    std::fs::write(&new, format!("{id}\n")).and_then(|()| std::fs::rename(&new, file)).map_err(failed)?;
+    kit::file::write(file, format!("{id}\n").as_bytes(), 0o644).map_err(failed)?;
     Ok(id)
 }
 

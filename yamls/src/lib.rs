@@ -56,9 +56,16 @@ pub fn helm(line: &[&str]) -> Result<String, HelmError> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Renders the chart with values in the syntax of `helm --set`: `tunnel.mtu=1400`.
+/// Renders the chart with values in the syntax of `helm --set`: `tunnel.mtu=1400`. The release is in `kube-system`.
 pub fn render(values: &[&str]) -> Result<String, HelmError> {
+    render_with(&["--namespace=kube-system"], values)
+}
+
+/// Renders the chart with values and with options of `helm template`.
+pub fn render_with(options: &[&str], values: &[&str]) -> Result<String, HelmError> {
+    // Of several versions, helm takes the last.
     let mut line = vec!["template", "kube-ovn", CHART, "--kube-version=1.33.0"];
+    line.extend(options);
     line.extend(values.iter().flat_map(|value| ["--set", value]));
     helm(&line)
 }

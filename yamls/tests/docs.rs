@@ -26,12 +26,14 @@ fn cells(row: &str) -> Vec<String> {
     row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
 }
 
-/// Collects the values with their full names. Labels and resources count as one value each.
-fn leaves(of: &Value, prefix: &str, into: &mut BTreeMap<String, Value>) {
+const WORKLOADS: [&str; 4] = ["central", "controller", "agent", "ovs"];
+
+/// Collects the values with their full names. Settings that workloads have in common count as one value each.
+fn leaves(of: &Value, prefix: &str, common: &BTreeSet<String>, into: &mut BTreeMap<String, Value>) {
     for (key, value) in of.as_object().unwrap() {
         let name = format!("{prefix}{key}");
-        if value.is_object() && !["resources", "nodeSelector"].contains(&key.as_str()) {
-            leaves(value, &format!("{name}."), into);
+        if value.is_object() && !common.contains(key) {
+            leaves(value, &format!("{name}."), common, into);
         } else {
             into.insert(name, value.clone());
         }
@@ -39,15 +41,23 @@ fn leaves(of: &Value, prefix: &str, into: &mut BTreeMap<String, Value>) {
 }
 
 #[test]
-fn every_value_is_in_the_table_with_its_default() {
+fn every_value_is_in_a_table_with_its_default() {
     let text = fs::read_to_string(format!("{}/values.yaml", yamls::CHART)).unwrap();
+    let read = |cell: &str| -> Value { serde_yaml_ng::from_str(cell.trim_matches('`')).unwrap() };
+    let name = |cell: &str| cell.trim_matches('`').to_owned();
+    let rows = table("install.md", "| Value | Default | Meaning |");
+    let mut said: BTreeMap<String, Value> = rows.iter().map(|row| (name(&row[0]), read(&row[1]))).collect();
+    let head = "| Value of a workload | `central` | `controller` | `agent` | `ovs` | Meaning |";
+    let mut common = BTreeSet::new();
+    for row in table("install.md", head) {
+        for (at, workload) in WORKLOADS.iter().enumerate() {
+            said.insert(format!("{workload}.{}", name(&row[0])), read(&row[at + 1]));
+        }
+        common.insert(name(&row[0]));
+    }
     let mut values = BTreeMap::new();
-    leaves(&serde_yaml_ng::from_str(&text).unwrap(), "", &mut values);
-    let rows = table("install.md", "| Value | Default | Meaning |").into_iter().map(|row| {
-        let default = serde_yaml_ng::from_str(row[1].trim_matches('`')).unwrap();
-        (row[0].trim_matches('`').to_owned(), default)
-    });
-    assert_eq!(rows.collect::<BTreeMap<String, Value>>(), values);
+    leaves(&serde_yaml_ng::from_str(&text).unwrap(), "", &common, &mut values);
+    assert_eq!(said, values);
 }
 
 #[test]
@@ -59,8 +69,27 @@ fn every_helm_line_has_values_that_are_taken() {
         let line = line.split('|').next().unwrap();
         let words: Vec<_> = line.split_whitespace().collect();
         let sets = words.windows(2).filter(|pair| pair[0] == "--set").map(|pair| pair[1]).collect::<Vec<_>>();
-        yamls::render(&sets).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let namespace =
+            words.windows(2).find(|pair| pair[0] == "--namespace").map(|pair| format!("--namespace={}", pair[1]));
+        let options: Vec<&str> = namespace.as_deref().into_iter().collect();
+        yamls::render_with(&options, &sets).unwrap_or_else(|error| panic!("{line}: {error}"));
     }
+}
+
+#[test]
+fn every_port_of_the_manifest_is_in_the_table_for_firewalls() {
+    let text = fs::read_to_string(yamls::MANIFEST).unwrap();
+    let mut ports = BTreeSet::new();
+    for object in yamls::objects(&text).unwrap() {
+        for container in object["spec"]["template"]["spec"]["containers"].as_array().into_iter().flatten() {
+            let of = container["ports"].as_array().into_iter().flatten();
+            ports.extend(of.map(|port| port["containerPort"].to_string()));
+        }
+    }
+    let rows = table("install.md", "| Port | On | From | What for |");
+    let tcp = rows.iter().filter_map(|row| row[0].strip_prefix("TCP "));
+    let said: BTreeSet<String> = tcp.flat_map(|ports| ports.split(", ").map(str::to_owned)).collect();
+    assert_eq!(said, ports);
 }
 
 #[test]
@@ -135,8 +164,8 @@ fn every_message_of_the_page_appears_in_a_test() {
     for row in rows {
         assert_eq!(row.len(), 4, "{row:?}");
         let said = row[1].trim_matches('`');
-        // This message comes from the scheduler.
-        if said == "didn't match Pod's node affinity/selector" {
+        // These messages come from the scheduler and from the kubelet.
+        if ["didn't match Pod's node affinity/selector", "mkdir /etc/origin: read-only file system"].contains(&said) {
             continue;
         }
         for part in said.split("...").map(|part| part.trim().trim_end_matches(',')).filter(|part| !part.is_empty()) {

@@ -75,6 +75,25 @@ fn nobody_may_do_everything_or_read_secrets() {
     }
 }
 
+/// A limit that is exceeded stops the node's traffic, and pods are killed before it when memory runs out.
+#[test]
+fn only_what_forwards_packets_has_no_memory_limit() {
+    let objects = committed();
+    for (kind, name, limited) in [
+        ("DaemonSet", "ovs-ovn", false),
+        ("DaemonSet", "kube-ovn-cni", true),
+        ("Deployment", "kube-ovn-controller", true),
+        ("Deployment", "ovn-central", true),
+    ] {
+        let spec = &named(&objects, kind, name)["spec"]["template"]["spec"];
+        let resources = &spec["containers"][0]["resources"];
+        assert_eq!(resources["limits"]["memory"].is_string(), limited, "{name}");
+        assert!(resources["requests"]["memory"].is_string(), "{name}");
+    }
+    let ovs = &named(&objects, "DaemonSet", "ovs-ovn")["spec"]["template"]["spec"];
+    assert_eq!(ovs["priorityClassName"], "system-node-critical");
+}
+
 /// There are no circular dependencies: the Services of the databases come before the pods that use them, and need no
 /// DNS.
 #[test]

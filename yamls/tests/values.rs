@@ -152,6 +152,9 @@ fn tunnels() {
         &["ovs.datapath=userspace", "tunnel.iface=eth1"],
         &["--datapath=userspace\n", "            - --iface=eth1\n"],
     );
+    taken(&[], &["--encap-checksum=true\n"]);
+    taken(&["tunnel.checksum=false"], &["--encap-checksum=false\n"]);
+    refused(&["tunnel.checksum=off"], &["/tunnel/checksum", "want boolean"]);
     refused(&["ovs.datapath=userspace"], &["tunnel.iface: is \"\", but ovs.datapath is userspace"]);
     refused(&["ovs.datapath=userspace", "tunnel.iface=eth.*"], &["tunnel.iface: is \"eth.*\", but ovs.datapath is"]);
     refused(&["ovs.datapath=dpdk"], &["/ovs/datapath"]);
@@ -203,6 +206,10 @@ fn images_logs_and_the_rest() {
         &["runtime.cniBinDir=/var/lib/rancher/cni"],
         &["hostPath: {path: /var/lib/rancher/cni, type: DirectoryOrCreate}\n"],
     );
+    taken(
+        &["central.databaseDir=/var/lib/ovn", "ovs.databaseDir=/var/lib/openvswitch"],
+        &["hostPath: {path: /var/lib/ovn, type", "hostPath: {path: /var/lib/openvswitch, type"],
+    );
     for (value, field) in [
         ("image.repository=Bad Name", "/image/repository"),
         ("image.tag=a/b", "/image/tag"),
@@ -214,6 +221,8 @@ fn images_logs_and_the_rest() {
         ("agent.resources.limits.memory=lots", "/agent/resources/limits/memory"),
         ("ovs.resources.cpu=1", "/ovs/resources"),
         ("runtime.cniConfDir=etc/cni", "/runtime/cniConfDir"),
+        ("central.databaseDir=", "/central/databaseDir"),
+        ("ovs.databaseDir=openvswitch", "/ovs/databaseDir"),
         ("runtime.cniConfDir=/etc/../root", "/runtime/cniConfDir"),
         ("mtu=1400", "'mtu'"),
         ("cidrs.pods=10.16.0.0/16", "/cidrs/pods"),

@@ -12,8 +12,8 @@ pub(super) const FLAGS: &[Unserved] = &[
         values: &["cni-conf-file"],
     },
     Unserved {
-        instead: "checksums of tunnels are as Open vSwitch has them",
-        switches: &["encap-checksum", "set-vxlan-tx-off"],
+        instead: "checksums of tunnels are switched by --encap-checksum, and those of interfaces are not changed",
+        switches: &["set-vxlan-tx-off"],
         values: &[],
     },
     Unserved {

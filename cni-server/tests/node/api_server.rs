@@ -10,6 +10,7 @@ use axum::http::Uri;
 use axum::response::Response;
 use kube::Client;
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -31,6 +32,13 @@ struct Kept {
 impl ApiServer {
     /// Starts the server. Returns it with a client as the agent makes it.
     pub async fn start() -> (Self, Client) {
+        let (server, kubeconfig) = Self::listen().await;
+        let client = kit::kubernetes::client(Some(kubeconfig.path()), &prometheus::Registry::new()).await.unwrap();
+        (server, client)
+    }
+
+    /// Starts the server. Returns it with a kubeconfig for it.
+    pub async fn listen() -> (Self, NamedTempFile) {
         let server = Self { kept: Arc::default(), version: watch::channel(0).0 };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -42,10 +50,9 @@ impl ApiServer {
             "users": [{ "name": "test", "user": {} }],
             "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test" } }],
         });
-        let file = tempfile::NamedTempFile::new().unwrap();
+        let file = NamedTempFile::new().unwrap();
         std::fs::write(file.path(), kubeconfig.to_string()).unwrap();
-        let client = kit::kubernetes::client(Some(file.path()), &prometheus::Registry::new()).await.unwrap();
-        (server, client)
+        (server, file)
     }
 
     /// Creates or replaces an object. `resource` is its plural.

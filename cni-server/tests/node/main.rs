@@ -12,6 +12,7 @@ fn logs() {
 
 mod api_server;
 mod attach;
+mod install;
 mod leftovers;
 mod links;
 mod missing;

@@ -68,6 +68,7 @@ fn ovn0_follows_the_cluster_and_heals() {
             served: served.clone(),
             ifaces: Names::default(),
             network_type: NetworkType::Geneve,
+            encap_checksum: true,
             mtu: 0,
         };
         let mut state = agent().spawn().unwrap();
@@ -170,6 +171,7 @@ fn a_subnet_that_overlaps_the_nodes_own_network_takes_nothing_from_it() {
             served: served.clone(),
             ifaces: Names::default(),
             network_type: NetworkType::Geneve,
+            encap_checksum: true,
             mtu: 0,
         };
         sandbox.vsctl(&["set", "open_vswitch", ".", "external_ids:ovn-cms-options=enable-chassis-as-gw"]);
@@ -243,6 +245,7 @@ fn the_nodes_traffic_to_pods_has_its_own_address() {
             served: node_net::serve(subnets, own_networks::watch(Links::here().unwrap()).unwrap()),
             ifaces: Names::default(),
             network_type: NetworkType::Geneve,
+            encap_checksum: true,
             mtu: 0,
         };
         let mut state = node_port.spawn().unwrap();

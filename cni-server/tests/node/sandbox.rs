@@ -12,11 +12,13 @@ use nix::sched::{CloneFlags, unshare};
 use ovn::local::{self, Interface};
 use ovsdb::client::{Client, Config, Endpoint};
 
-/// Runs a test in a new network namespace, on a runtime whose threads are all in this namespace.
+/// Runs a test in a new network namespace and a mount namespace, on a runtime whose threads are all in them.
 pub fn in_netns<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
     crate::logs();
     let thread = std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).expect("no network namespace: run this test as root");
+        let namespaces = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS;
+        unshare(namespaces).expect("no network namespace: run this test as root");
+        run("mount", &["--make-rprivate", "/"]);
         run("ip", &["link", "set", "lo", "up"]);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async { tokio::time::timeout(Duration::from_mins(1), test()).await.expect("the test hangs") });

@@ -5,7 +5,6 @@ use cni_server::link::Links;
 use cni_server::node_net::Served;
 use cni_server::node_port::{NodePort, State};
 use cni_server::own_networks::OwnNetworks;
-use cni_server::seen::{Node, Seen};
 use cni_server::tunnel::{Mtu, Names, NetworkType};
 use tokio::sync::watch;
 
@@ -15,22 +14,22 @@ use crate::scene::{Scene, attachment, seen, subnet};
 
 /// Starts the owner of `ovn0` with these flags.
 fn agent(sandbox: &Sandbox, iface: &str, mtu: u32) -> State {
-    agent_of(sandbox, iface, mtu, watch::channel(node()).1)
+    node_port(sandbox, iface, mtu).spawn().unwrap()
 }
 
-fn agent_of(sandbox: &Sandbox, iface: &str, mtu: u32, node: watch::Receiver<Seen<Node>>) -> State {
-    let node_port = NodePort {
+fn node_port(sandbox: &Sandbox, iface: &str, mtu: u32) -> NodePort {
+    NodePort {
         name: "n1".to_owned(),
         ovs: sandbox.ovs(),
         links: Links::here().unwrap(),
-        node,
+        node: watch::channel(node()).1,
         leases: watch::channel(leases()).1,
         served: watch::channel(Served::new(seen([join()]), Some(OwnNetworks::new()))).1,
         ifaces: Names::parse(iface.split(',')).unwrap(),
         network_type: NetworkType::Geneve,
+        encap_checksum: true,
         mtu,
-    };
-    node_port.spawn().unwrap()
+    }
 }
 
 async fn why(state: &mut State) -> String {
@@ -95,6 +94,22 @@ fn an_mtu_follows_the_interface_or_is_refused_when_it_does_not_fit_any_more() {
         let expected =
             "--mtu 0: it gives pods 1200, but they need 1280 at least (geneve over interface eth1, whose MTU is 1300)";
         follows.ready.wait_for(|ready| *ready == Err(expected.to_owned())).await.unwrap();
+    });
+}
+
+#[test]
+fn checksums_of_tunnels_are_as_the_flag_says_whatever_was_there() {
+    in_netns(|| async {
+        let sandbox = Sandbox::new();
+        eth1("1500");
+        let ovs = sandbox.ovs();
+        for encap_checksum in [true, false, true] {
+            let mut state = NodePort { encap_checksum, ..node_port(&sandbox, "", 0) }.spawn().unwrap();
+            state.ready.wait_for(Result::is_ok).await.unwrap();
+            let expected = if encap_checksum { "true" } else { "false" };
+            let is = || ovs.external_id("ovn-encap-csum").as_deref() == Some(expected);
+            eventually(&format!("checksums are {expected}"), is).await;
+        }
     });
 }
 
@@ -186,7 +201,7 @@ fn a_new_chassis_gets_the_tunnel_address_when_the_one_before_is_gone() {
         };
         set("new");
         let (sender, node) = watch::channel(with_chassis("old"));
-        let mut state = agent_of(&sandbox, "eth1", 0, node.clone());
+        let mut state = NodePort { node: node.clone(), ..node_port(&sandbox, "eth1", 0) }.spawn().unwrap();
         state.ready.wait_for(Result::is_ok).await.unwrap();
         let now = settings();
         assert!(now.contains("ovn-encap-ip=\"127.") && now.contains("kube-ovn-replaces=old"), "{now}");
@@ -196,7 +211,7 @@ fn a_new_chassis_gets_the_tunnel_address_when_the_one_before_is_gone() {
         assert!(!settings().contains("kube-ovn-replaces"), "{}", settings());
         // An annotation that somebody edits later takes the address of no running chassis.
         sender.send_replace(with_chassis("edited"));
-        let mut again = agent_of(&sandbox, "eth1", 0, node);
+        let mut again = NodePort { node, ..node_port(&sandbox, "eth1", 0) }.spawn().unwrap();
         again.ready.wait_for(Result::is_ok).await.unwrap();
         let now = settings();
         assert!(now.contains(real) && !now.contains("kube-ovn-replaces"), "{now}");

@@ -4,6 +4,7 @@
 //! - [`daemon`]: one daemon: its process, its log lines and its exit;
 //! - [`restarts`]: limits how often a daemon may exit;
 //! - [`orphans`]: reaps orphaned processes, as process 1 must;
+//! - [`pidfile`]: tells whether a daemon of somebody else runs;
 //! - [`control`]: queries a daemon on its control socket, or a database;
 //! - [`status`]: answers probes about process 1;
 //! - [`tool`]: runs programs to completion;
@@ -21,6 +22,7 @@ pub mod damage;
 mod line;
 pub mod member;
 pub mod orphans;
+pub mod pidfile;
 pub mod restarts;
 pub mod status;
 #[cfg(feature = "testing")]

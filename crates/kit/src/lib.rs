@@ -4,6 +4,7 @@
 //! - [`flags`]: kube-ovn flags that are accepted but have no effect;
 //! - [`endpoint`]: an HTTP server with `/metrics`, `/healthz` and `/readyz`;
 //! - [`check`]: the exec probe that queries the endpoint;
+//! - [`file`]: files that survive a power cut;
 //! - [`kubernetes`]: the API server client;
 //! - [`signals`]: the stop signals.
 //!
@@ -11,6 +12,7 @@
 
 pub mod check;
 pub mod endpoint;
+pub mod file;
 pub mod flags;
 pub mod kubernetes;
 pub mod logs;

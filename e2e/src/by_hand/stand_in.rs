@@ -3,7 +3,7 @@
 //! | The page | The lab |
 //! |---|---|
 //! | `$EDITOR kube-ovn.default` | writes the values of [`SETTINGS`] into the file |
-//! | `images/compile DIRECTORY` | copies the programs of `images/programs` that `e2e/build` has built |
+//! | `images/compile DIRECTORY` | copies the programs of `images/programs` that `e2e/build` has built, and the plugins that `e2e/setup` has built |
 //! | `ssh root@NODE COMMAND` | runs `COMMAND` in the node's Debian |
 //! | `apt-get` | checks that the packages are installed in the node's Debian ([`APT_GET`]) |
 
@@ -11,12 +11,12 @@ use std::convert::Infallible;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::layout::{Node, SERVICES, lab, sibling, state};
+use crate::layout::{Node, SERVICES, cache, lab, sibling, state};
 use crate::{operator, rootfs};
 
 /// The settings of the lab: its addresses in both families, and the datapath that works in a network namespace.
@@ -113,7 +113,23 @@ fn compile(directory: &Path) -> Result<()> {
         fs::create_dir_all(&to)?;
         fs::copy(&from, to.join(&program)).with_context(|| from.display().to_string())?;
     }
+    let to = directory.join(PLUGINS);
+    fs::create_dir_all(&to)?;
+    for plugin in plugins()? {
+        fs::copy(&plugin, to.join(plugin.file_name().unwrap_or_default()))
+            .with_context(|| plugin.display().to_string())?;
+    }
     Ok(())
+}
+
+/// The directory of the plugins of the CNI project, on a node and below that of `images/plugins/build`.
+const PLUGINS: &str = "usr/lib/kube-ovn/cni";
+
+/// Returns the plugins that `e2e/setup` has built.
+fn plugins() -> Result<Vec<PathBuf>> {
+    let folder = cache("plugins").join(PLUGINS);
+    let entries = fs::read_dir(&folder).with_context(|| format!("{}: run e2e/setup lab", folder.display()))?;
+    Ok(entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?)
 }
 
 /// Returns our programs and their directories from `images/programs`.
@@ -131,7 +147,7 @@ fn programs() -> Result<Vec<(String, String)>> {
 }
 
 /// Returns the path of a built program: in the directory of static programs, or next to this program.
-fn built(program: &str) -> Result<std::path::PathBuf> {
+fn built(program: &str) -> Result<PathBuf> {
     let of_no_host = sibling(&format!("static/{program}"))?;
     let path = if of_no_host.exists() { of_no_host } else { sibling(program)? };
     ensure!(path.exists(), "{} is missing: run e2e/build", path.display());
@@ -140,7 +156,8 @@ fn built(program: &str) -> Result<std::path::PathBuf> {
 
 /// Checks that all programs are built.
 pub fn present() -> Result<()> {
-    programs()?.iter().try_for_each(|(program, _)| built(program).map(drop))
+    programs()?.iter().try_for_each(|(program, _)| built(program).map(drop))?;
+    plugins().map(drop)
 }
 
 /// Installs the replacement of `apt-get` on a node.

@@ -235,3 +235,24 @@ fn what_cannot_be_is_refused_by_the_flags_name_before_anything_is_touched() {
         assert!(!room.path("etc").exists());
     }
 }
+
+/// The distribution's Open vSwitch has another file, and would share our sockets.
+#[test]
+fn a_server_of_somebody_else_is_named_and_left_alone() {
+    let room = room();
+    let theirs = "
+        mkdir $DIR/openvswitch
+        ovsdb-server --no-db --pidfile=$DIR/openvswitch/ovsdb-server.pid --unixctl=$DIR/theirs.ctl \
+            --remote=punix:$DIR/openvswitch/db.sock -vconsole:off -vsyslog:off &
+        while ! [ -e $DIR/openvswitch/ovsdb-server.pid ]; do sleep 0.1; done
+    ";
+    let arguments = ["--node-name=n1", "--sb=127.0.0.1", "--database-directory=/run/etc"];
+    let mut node = room.start(theirs, &arguments).unwrap();
+    assert_ne!(node.ended().unwrap().code(), Some(0));
+    let log = room.log();
+    let why = "of /run/openvswitch/ovsdb-server.pid, and it is not ours: stop it for good, for example by `systemctl mask --now \
+        openvswitch-switch ovsdb-server openvswitch`";
+    assert!(log.contains("ending: ovsdb-server runs already on this node, as process "), "{log}");
+    assert!(log.trim_end().ends_with(why), "{log}");
+    assert!(!room.path("etc/conf.db").exists() && !room.path("openvswitch/ovsdb-server.ctl").exists());
+}

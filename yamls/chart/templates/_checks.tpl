@@ -76,6 +76,28 @@ starts with the name of the value to change.
   {{- end -}}
 {{- end -}}
 
+{{- /* Without --namespace, helm says `default`, and nobody wants the network there by accident. */ -}}
+{{- if and (not .Values.namespace) (eq .Release.Namespace "default") -}}
+  {{- fail "namespace: is empty, and helm was told of no namespace; use --namespace kube-system, or set namespace=default if it shall be that" -}}
+{{- end -}}
+
+{{- /* Nodes get ready through these pods. */ -}}
+{{- range $name := list "central" "controller" "agent" "ovs" -}}
+  {{- $tolerant := false -}}
+  {{- range (get $.Values $name).tolerations -}}
+    {{- $key := eq (.key | default "node.kubernetes.io/not-ready") "node.kubernetes.io/not-ready" -}}
+    {{- if and $key (eq (.operator | default "Equal") "Exists") (eq (.effect | default "NoSchedule") "NoSchedule") -}}{{- $tolerant = true -}}{{- end -}}
+  {{- end -}}
+  {{- if not $tolerant -}}
+    {{- fail (printf "%s.tolerations: do not tolerate node.kubernetes.io/not-ready with effect NoSchedule, and nodes get ready only through these pods" $name) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $field := list "nodeSelector" "tolerations" "affinity" -}}
+  {{- if ne (toJson (get $.Values.agent $field)) (toJson (get $.Values.ovs $field)) -}}
+    {{- fail (printf "agent.%s: differs from ovs.%s, but a node needs both of them" $field $field) -}}
+  {{- end -}}
+{{- end -}}
+
 {{- include "kube-ovn.checkCluster" . -}}
 {{- end }}
 

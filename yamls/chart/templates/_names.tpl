@@ -2,6 +2,9 @@
 Definitions that several templates use.
 */}}
 
+{{- /* The namespace of all components: that of the release, unless `namespace` names another one. */}}
+{{- define "kube-ovn.namespace" -}}{{- .Values.namespace | default .Release.Namespace -}}{{- end }}
+
 {{- define "kube-ovn.image" -}}
 {{- .Values.image.repository }}:{{ .Values.image.tag | default (printf "v%s" .Chart.AppVersion) -}}
 {{- end }}
@@ -104,9 +107,41 @@ imagePullSecrets:
 interface a port of its bridge br-phy, which takes over its addresses. The kernel datapath does not change it. */}}
 {{- define "kube-ovn.oneIface" -}}{{- if regexMatch "^[A-Za-z0-9._-]+$" .Values.tunnel.iface -}}yes{{- end -}}{{- end }}
 
-{{- /* For an unprivileged container that writes to directories of the node: SELinux allows this only for the type
-spc_t. Without SELinux it has no effect. */}}
-{{- define "kube-ovn.nodesFiles" -}}
-seLinuxOptions:
-  type: spc_t
+{{- /* The annotations of a workload's pods. The argument is its values. */}}
+{{- define "kube-ovn.podAnnotations" -}}
+{{- with .annotations -}}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* On which nodes the pods of a workload run, and as whom. The argument is its values. */}}
+{{- define "kube-ovn.placement" -}}
+priorityClassName: {{ .priorityClassName }}
+nodeSelector:
+  {{- toYaml (merge (dict "kubernetes.io/os" "linux") .nodeSelector) | nindent 2 }}
+tolerations:
+  {{- toYaml .tolerations | nindent 2 }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- /* The arguments of a workload: its own, and then its extraArgs. A flag cannot be in both. The argument is a list of the
+workload's name, its values, and its own arguments. */}}
+{{- define "kube-ovn.args" -}}
+{{- $name := index . 0 -}}{{- $own := index . 2 -}}
+{{- $own -}}
+{{- range $at, $argument := (index . 1).extraArgs -}}
+  {{- $flag := splitList "=" $argument | first -}}
+  {{- if regexMatch (printf "(?m)^- \"?%s(=|\"?$)" $flag) $own -}}
+    {{- fail (printf "%s.extraArgs[%d]: %s is among the arguments already, by a value of its own" $name $at $flag) -}}
+  {{- end }}
+- {{ $argument | quote }}
+{{- end }}
 {{- end }}
