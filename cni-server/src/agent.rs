@@ -58,7 +58,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let rules = rules::Inputs {
         served,
         sources: node_port.sources,
-        databases: databases::watch(&client, &args.node_name),
+        databases: databases::watch(&client, &args.node_name, &args.database_nodes),
         services: args.service_cluster_ip_range.iter().copied().collect(),
         firewall: args.firewall,
         metrics: metrics.clone(),

@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use api::annotations::ROLE_LABEL;
 use clap::{ArgAction, Parser};
 use ipnet::IpNet;
 use kit::flags::{self, Ignored};
@@ -79,6 +80,10 @@ pub struct Args {
     /// Port that overrides the port of --metrics-address, as in kube-ovn.
     #[arg(long)]
     pub pprof_port: Option<u16>,
+    /// Labels of the nodes with OVN databases, comma-separated. The ports of the databases take connections from nodes
+    /// only. Empty: they are not protected.
+    #[arg(long, default_value_t = format!("{ROLE_LABEL}=master"))]
+    pub database_nodes: String,
     /// How the firewall rules of the node are written.
     #[arg(long, value_enum, default_value_t = Firewall::Auto)]
     pub firewall: Firewall,

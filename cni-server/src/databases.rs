@@ -1,22 +1,18 @@
 //! The nodes with OVN databases, whose ports pods must not reach.
 //!
-//! They are those with the label `kube-ovn/role=master`. A node that is one of them watches all nodes, because it lets only
+//! They are those with the labels of `--database-nodes`. A node that is one of them watches all nodes, because it lets only
 //! nodes in. Other nodes do not: the nodes of a large cluster would keep the API server busy with each other.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use api::NodeView;
-use api::annotations::ROLE_LABEL;
 use ipnet::IpNet;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::watch;
 
 use crate::seen::{self, Seen, publish};
-
-/// The value of the label of nodes with databases.
-const ROLE: &str = "master";
 
 /// The nodes with databases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,8 +28,12 @@ pub struct Databases {
 /// The addresses of nodes, by their names.
 type Addresses = Seen<Vec<IpAddr>>;
 
-/// Starts the watches for the node with this name.
-pub fn watch(client: &Client, node: &str) -> watch::Receiver<Databases> {
+/// Starts the watches for the node with this name. `labels` selects the nodes with databases; without any, there are none.
+pub fn watch(client: &Client, node: &str, labels: &str) -> watch::Receiver<Databases> {
+    if labels.is_empty() {
+        return watch::channel(Databases { known: true, ..Databases::default() }).1;
+    }
+    let labels = labels.to_owned();
     let (sender, receiver) = watch::channel(Databases::default());
     let (client, node) = (client.clone(), node.to_owned());
     let addresses = move |config| {
@@ -41,7 +41,7 @@ pub fn watch(client: &Client, node: &str) -> watch::Receiver<Databases> {
         seen::keep("nodes", Api::all(client.clone()), config, read)
     };
     tokio::spawn(async move {
-        let mut labelled = addresses(watcher::Config::default().labels(&format!("{ROLE_LABEL}={ROLE}")));
+        let mut labelled = addresses(watcher::Config::default().labels(&labels));
         let mut all: Option<watch::Receiver<Addresses>> = None;
         loop {
             let here = labelled.borrow_and_update().clone();

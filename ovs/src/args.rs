@@ -58,8 +58,9 @@ pub struct Run {
     /// Directory of the installed schema.
     #[arg(long, default_value = "/usr/share/openvswitch")]
     pub data_directory: PathBuf,
-    /// Time in seconds that each daemon has to stop after a stop request.
-    #[arg(long, default_value_t = 8)]
+    /// Time in seconds that each daemon has to stop after a stop request. ovs-vswitchd needs it for the dump of its flows:
+    /// 100,000 flows take seconds on a busy node.
+    #[arg(long, default_value_t = 25)]
     pub grace: u64,
     /// The directories of the sockets.
     #[command(flatten)]
@@ -134,6 +135,12 @@ mod tests {
         let objects = yamls::objects(&manifest).unwrap();
         let probes = yamls::probes(&objects, "ovs-ovn");
         assert_eq!(probes.len(), 2);
+        // The kubelet waits until each daemon has had its time.
+        let Ok(Args { verb: Verb::Run(run) }) = Args::try_parse_from(["ovs-ovn", "run", "--node-name=n1"]) else {
+            panic!("the defaults are refused")
+        };
+        let grace = yamls::grace(&objects, "ovs-ovn").unwrap();
+        assert!(grace > 3 * run.grace, "{grace} s of the pod are less than three times {} s", run.grace);
         // The environment contains the node's name.
         let run = yamls::command_line(&objects, "ovs-ovn").into_iter().chain(["--node-name=n1".to_owned()]);
         for line in probes.into_iter().chain([run.collect()]) {

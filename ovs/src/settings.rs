@@ -19,8 +19,9 @@ use crate::datapath::Datapath;
 /// The time limit for a session with a running server.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The time limit for ovs-vswitchd to apply the database. With thousands of ports it takes a few seconds.
-const CONFIGURED: Duration = Duration::from_secs(25);
+/// The time limit for ovs-vswitchd to apply the database. With thousands of ports it takes a few seconds, and longer on a
+/// node that boots.
+const CONFIGURED: Duration = Duration::from_mins(2);
 
 /// Makes ovs-vswitchd wait before it changes the datapath (ovs-vswitchd.conf.db(5), `other_config:flow-restore-wait`).
 const FLOW_RESTORE_WAIT: &str = "flow-restore-wait";

@@ -104,6 +104,14 @@ pub fn probes(objects: &[Value], container: &str) -> Vec<Vec<String>> {
     commands.filter(|command| !command.is_empty()).collect()
 }
 
+/// Returns `terminationGracePeriodSeconds` of the workload with this name, in seconds.
+pub fn grace(objects: &[Value], workload: &str) -> Option<u64> {
+    let object = objects
+        .iter()
+        .find(|object| object["metadata"]["name"] == workload && !object["spec"]["template"]["spec"].is_null());
+    object?["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64()
+}
+
 fn containers<'a>(objects: &'a [Value], name: &str) -> impl Iterator<Item = &'a Value> {
     let all = objects.iter().flat_map(|object| list(&object["spec"]["template"]["spec"]["containers"]));
     all.filter(move |each| each["name"] == name)
