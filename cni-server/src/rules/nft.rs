@@ -1,7 +1,7 @@
 //! The table `kube-ovn` of nftables: what its rules say, and how it is written and read.
 //!
 //! There is a table for each address family. The agent replaces it in one transaction, so that packets meet the old rules
-//! or the new ones, and no rule ever names a set that does not exist. Other tables of the node are not touched. The rules
+//! or the new ones. Other tables of the node are not touched. The rules
 //! need no packet marks: `ct original` still knows the address of a Service after kube-proxy has translated it.
 
 use std::collections::BTreeSet;
@@ -37,41 +37,22 @@ impl Family {
             Self::V6 => "ip6",
         }
     }
-
-    /// Returns the type of set elements.
-    fn element(self) -> &'static str {
-        match self {
-            Self::V4 => "ipv4_addr",
-            Self::V6 => "ipv6_addr",
-        }
-    }
 }
 
-/// Returns the text that creates the table of a family.
+/// Returns the text that creates the table of a family. Lists of networks are anonymous sets in the rules: programs of
+/// nftables before 1.1 crash when they list a named set that a newer one has created, and administrators list all tables.
 pub(super) fn table(wanted: &Wanted, family: Family) -> String {
-    let ip = family.word();
-    let mut text = format!("table {ip} {TABLE} {{\n");
-    for (name, nets) in wanted.sets() {
-        set(&mut text, family, name, nets);
-    }
+    let mut text = format!("table {} {TABLE} {{\n", family.word());
     for counter in [INVALID, DATABASES] {
         // Writing to a String cannot fail.
         let _ = write!(text, "\tcounter {counter} {{ }}\n\n");
     }
-    chain(
-        &mut text,
-        "output",
-        "filter",
-        "output",
-        -150,
-        &[
-            // ovs-vswitchd gives a tunnel's packet the mark of the one that it carries. kube-proxy must not take it for a
-            // request to masquerade the tunnel.
-            format!("udp dport {{ 4789, 6081 }} {}", unmark()),
-        ],
-    );
-    chain(&mut text, "input", "filter", "input", -10, &input(wanted, ip));
-    chain(&mut text, "forward", "filter", "forward", -10, &forward(ip));
+    // ovs-vswitchd gives a tunnel's packet the mark of the one that it carries. kube-proxy must not take it for a request to
+    // masquerade the tunnel.
+    let output = vec![format!("udp dport {{ 4789, 6081 }} {}", unmark())];
+    chain(&mut text, "output", "filter", "output", -150, &output);
+    chain(&mut text, "input", "filter", "input", -10, &input(wanted, family));
+    chain(&mut text, "forward", "filter", "forward", -10, &forward(wanted, family));
     chain(&mut text, "postrouting", "nat", "postrouting", 90, &postrouting(wanted, family));
     text.push_str("\tchain masquerading {\n");
     let _ = write!(text, "\t\t{}\n\t\tmasquerade fully-random\n\t}}\n}}\n", unmark());
@@ -83,58 +64,69 @@ fn unmark() -> String {
     format!("meta mark set meta mark & {WITHOUT_MARK}")
 }
 
-fn input(wanted: &Wanted, ip: &str) -> Vec<String> {
-    let mut rules =
-        vec![format!("iifname \"{DEVICE}\" {ip} saddr @subnets ct state invalid counter name \"{INVALID}\" drop")];
-    if wanted.members.is_some() {
-        let ports = format!("tcp dport {DATABASE_PORTS}");
-        rules.push(format!("iifname \"lo\" {ports} accept"));
-        rules.push(format!("iifname \"{DEVICE}\" {ports} counter name \"{DATABASES}\" drop"));
-        rules.push(format!("{ip} saddr != @members {ports} counter name \"{DATABASES}\" drop"));
+fn input(wanted: &Wanted, family: Family) -> Vec<String> {
+    let mut rules = vec![format!("iifname \"{DEVICE}\" ct state invalid counter name \"{INVALID}\" drop")];
+    if let Some(members) = &wanted.members {
+        let drop = format!("tcp dport {DATABASE_PORTS} counter name \"{DATABASES}\" drop");
+        rules.push(format!("iifname \"lo\" tcp dport {DATABASE_PORTS} accept"));
+        rules.push(format!("iifname \"{DEVICE}\" {drop}"));
+        // Without an address of the family, no node uses it.
+        let others = is_not(family, "saddr", members).map(|others| format!("{others} ")).unwrap_or_default();
+        rules.push(format!("{others}{drop}"));
     }
     rules
 }
 
-fn forward(ip: &str) -> Vec<String> {
-    vec![
-        // kube-proxy drops these, too, but its chains may come later. A reply that is not translated back would make the
-        // client end its connection.
-        format!("{ip} saddr @subnets {ip} daddr @subnets ct state invalid counter name \"{INVALID}\" drop"),
-        // A pod would reach the databases by its node's address.
-        format!(
-            "{ip} saddr @subnets {ip} daddr @databases tcp dport {DATABASE_PORTS} counter name \"{DATABASES}\" drop"
-        ),
-    ]
+fn forward(wanted: &Wanted, family: Family) -> Vec<String> {
+    // kube-proxy drops these, too, but its chains may come later. A reply that is not translated back would make the client
+    // end its connection.
+    let between = format!("iifname \"{DEVICE}\" oifname \"{DEVICE}\"");
+    let invalid = format!("{between} ct state invalid counter name \"{INVALID}\" drop");
+    // A pod would reach the databases by its node's address.
+    let databases = is(family, "daddr", &wanted.databases).map(|databases| {
+        format!("iifname \"{DEVICE}\" {databases} tcp dport {DATABASE_PORTS} counter name \"{DATABASES}\" drop")
+    });
+    [invalid].into_iter().chain(databases).collect()
 }
 
 /// The rules for the first packet of a connection, before those of kube-proxy (priority 100).
 fn postrouting(wanted: &Wanted, family: Family) -> Vec<String> {
-    let ip = family.word();
-    let mut rules = Vec::new();
-    let to_pod = format!("oifname \"{DEVICE}\" {ip} daddr @subnets ct status dnat");
+    let to_pod = format!("oifname \"{DEVICE}\" ct status dnat");
     // The node itself asks a Service. kube-proxy would give it the address of ovn0.
-    if let Some(source) = wanted.sources.unwrap_or_default().of(family) {
-        rules.push(format!("{to_pod} fib saddr type local {} snat to {source}", unmark()));
-    }
+    let source = wanted.sources.unwrap_or_default().of(family);
+    let own = source.map(|source| format!("{to_pod} fib saddr type local {} snat to {source}", unmark()));
     // Another node, or a pod, asks a port of this node that leads to a pod.
-    rules.push(format!("{to_pod} {ip} saddr @nodes goto masquerading"));
-    rules.push(format!("{to_pod} {ip} saddr @subnets {ip} daddr != @subnets-private goto masquerading"));
+    let node = is(family, "saddr", &wanted.nodes).map(|node| format!("{to_pod} {node} goto masquerading"));
+    let not_private = is_not(family, "daddr", &wanted.private).map(|not| format!(" {not}")).unwrap_or_default();
+    let pod = is(family, "saddr", &wanted.subnets);
+    let to_port = pod.as_ref().map(|pod| format!("{to_pod} {pod}{not_private} goto masquerading"));
     // A pod asks a Service.
-    rules.push(format!("{ip} saddr @subnets ct original {ip} daddr @services goto masquerading"));
+    let service = is(family, "daddr", &wanted.services);
+    let to_service = pod.zip(service).map(|(pod, service)| format!("{pod} ct original {service} goto masquerading"));
     // A TCP connection that does not begin here came in through another node, and this is its reply.
-    rules.push("tcp flags & syn == 0 return".to_owned());
+    let reply = Some("tcp flags & syn == 0 return".to_owned());
     // A pod leaves the cluster.
-    rules.push(format!("{ip} saddr @subnets-nat {ip} daddr != @subnets goto masquerading"));
-    rules
+    let leaving = is(family, "saddr", &wanted.nat).map(|pod| {
+        let outside = is_not(family, "daddr", &wanted.subnets).map(|outside| format!(" {outside}")).unwrap_or_default();
+        format!("{pod}{outside} goto masquerading")
+    });
+    [own, node, to_port, to_service, reply, leaving].into_iter().flatten().collect()
 }
 
-fn set(text: &mut String, family: Family, name: &str, nets: &BTreeSet<IpNet>) {
+/// Returns the condition that an address is in these networks. `None` if there are none of the family: it is never true.
+fn is(family: Family, address: &str, nets: &BTreeSet<IpNet>) -> Option<String> {
+    list(family, nets).map(|list| format!("{} {address} {list}", family.word()))
+}
+
+/// Returns the condition that an address is not in these networks. `None` if there are none of the family: it is always
+/// true.
+fn is_not(family: Family, address: &str, nets: &BTreeSet<IpNet>) -> Option<String> {
+    list(family, nets).map(|list| format!("{} {address} != {list}", family.word()))
+}
+
+fn list(family: Family, nets: &BTreeSet<IpNet>) -> Option<String> {
     let elements: Vec<String> = outermost(nets.iter().filter(|net| family.has(net))).map(|net| element(*net)).collect();
-    let _ = write!(text, "\tset {name} {{\n\t\ttype {}\n\t\tflags interval\n", family.element());
-    if !elements.is_empty() {
-        let _ = writeln!(text, "\t\telements = {{ {} }}", elements.join(", "));
-    }
-    text.push_str("\t}\n\n");
+    (!elements.is_empty()).then(|| format!("{{ {} }}", elements.join(", ")))
 }
 
 /// Returns an element of a set. nft refuses `0.0.0.0/0`.
@@ -215,48 +207,6 @@ mod tests {
         };
         expect![[r#"
             table ip kube-ovn {
-            	set subnets {
-            		type ipv4_addr
-            		flags interval
-            		elements = { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 }
-            	}
-
-            	set subnets-nat {
-            		type ipv4_addr
-            		flags interval
-            		elements = { 10.16.0.0/16 }
-            	}
-
-            	set subnets-private {
-            		type ipv4_addr
-            		flags interval
-            		elements = { 10.17.0.0/24 }
-            	}
-
-            	set services {
-            		type ipv4_addr
-            		flags interval
-            		elements = { 10.96.0.0/12 }
-            	}
-
-            	set nodes {
-            		type ipv4_addr
-            		flags interval
-            		elements = { 172.31.0.1/32, 172.31.0.2/32 }
-            	}
-
-            	set databases {
-            		type ipv4_addr
-            		flags interval
-            		elements = { 172.31.0.1/32 }
-            	}
-
-            	set members {
-            		type ipv4_addr
-            		flags interval
-            		elements = { 172.31.0.1/32, 172.31.0.2/32 }
-            	}
-
             	counter invalid { }
 
             	counter databases { }
@@ -268,26 +218,26 @@ mod tests {
 
             	chain input {
             		type filter hook input priority -10; policy accept;
-            		iifname "ovn0" ip saddr @subnets ct state invalid counter name "invalid" drop
+            		iifname "ovn0" ct state invalid counter name "invalid" drop
             		iifname "lo" tcp dport 6641-6648 accept
             		iifname "ovn0" tcp dport 6641-6648 counter name "databases" drop
-            		ip saddr != @members tcp dport 6641-6648 counter name "databases" drop
+            		ip saddr != { 172.31.0.1/32, 172.31.0.2/32 } tcp dport 6641-6648 counter name "databases" drop
             	}
 
             	chain forward {
             		type filter hook forward priority -10; policy accept;
-            		ip saddr @subnets ip daddr @subnets ct state invalid counter name "invalid" drop
-            		ip saddr @subnets ip daddr @databases tcp dport 6641-6648 counter name "databases" drop
+            		iifname "ovn0" oifname "ovn0" ct state invalid counter name "invalid" drop
+            		iifname "ovn0" ip daddr { 172.31.0.1/32 } tcp dport 6641-6648 counter name "databases" drop
             	}
 
             	chain postrouting {
             		type nat hook postrouting priority 90; policy accept;
-            		oifname "ovn0" ip daddr @subnets ct status dnat fib saddr type local meta mark set meta mark & 0xffffbfff snat to 172.31.0.1
-            		oifname "ovn0" ip daddr @subnets ct status dnat ip saddr @nodes goto masquerading
-            		oifname "ovn0" ip daddr @subnets ct status dnat ip saddr @subnets ip daddr != @subnets-private goto masquerading
-            		ip saddr @subnets ct original ip daddr @services goto masquerading
+            		oifname "ovn0" ct status dnat fib saddr type local meta mark set meta mark & 0xffffbfff snat to 172.31.0.1
+            		oifname "ovn0" ct status dnat ip saddr { 172.31.0.1/32, 172.31.0.2/32 } goto masquerading
+            		oifname "ovn0" ct status dnat ip saddr { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } ip daddr != { 10.17.0.0/24 } goto masquerading
+            		ip saddr { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } ct original ip daddr { 10.96.0.0/12 } goto masquerading
             		tcp flags & syn == 0 return
-            		ip saddr @subnets-nat ip daddr != @subnets goto masquerading
+            		ip saddr { 10.16.0.0/16 } ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } goto masquerading
             	}
 
             	chain masquerading {
@@ -297,7 +247,7 @@ mod tests {
             }
         "#]].assert_eq(&table(&wanted, Family::V4));
         let six = table(&Wanted { members: None, ..wanted }, Family::V6);
-        assert!(!six.contains("snat") && !six.contains("members tcp") && six.contains("{ fd00:16::/64 }"), "{six}");
+        assert!(!six.contains("snat") && !six.contains("6641") && six.contains("{ fd00:16::/64 }"), "{six}");
     }
 
     #[test]

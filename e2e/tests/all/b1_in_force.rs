@@ -48,7 +48,12 @@ async fn b1_an_edit_that_is_refused_changes_nothing_on_the_nodes() -> Result<()>
     let pod = scene.pod("b1-refused", "pod").on("n1").ready().await?;
     let node = cluster.node("n1")?;
     has_route(&node, "10.56.0.0/24", true).await?;
-    let masquerade = async || node.run("nft", &["list", "set", "ip", "kube-ovn", "subnets-nat"]).await;
+    // The sources in the last rule, that for traffic that leaves the cluster.
+    let masquerade = async || {
+        let rules = node.run("nft", &["list", "chain", "ip", "kube-ovn", "postrouting"]).await?;
+        let last = rules.lines().rfind(|line| line.contains("goto masquerading")).unwrap_or_default();
+        Ok::<_, anyhow::Error>(last.split(" ip daddr ").next().unwrap_or_default().to_owned())
+    };
     process::until(Duration::from_secs(10), || async {
         ensure!(masquerade().await?.contains("10.56.0.0/24"));
         Ok(())
