@@ -158,7 +158,10 @@ pub async fn clear(
                 }
             }
         }
-        let names = all.map(|all| all.into_iter().map(|link| link.name).collect());
+        let names = match all {
+            Some(all) => Some(existing(all, &plugged, links).await),
+            None => None,
+        };
         let dead = {
             let pods = pods.borrow_and_update();
             // Two comparisons in a row are an interval apart.
@@ -171,6 +174,19 @@ pub async fn clear(
             let _ = attachments.del(port.attachment).await;
         }
     }
+}
+
+/// Returns the names of these links, and of those that only a question by name finds. The kernel leaves links out of a list
+/// that changes while it is read (`NLM_F_DUMP_INTR`), and no running pod may lose its port for that.
+pub async fn existing(all: Vec<Link>, plugged: &[Plugged], links: &Links) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = all.into_iter().map(|link| link.name).collect();
+    for Plugged { device, .. } in plugged {
+        // A link counts as there if the kernel does not answer.
+        if !names.contains(device) && !matches!(links.find(device).await, Ok(None)) {
+            names.insert(device.clone());
+        }
+    }
+    names
 }
 
 async fn look(links: &Links) -> Option<Vec<Link>> {
