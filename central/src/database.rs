@@ -152,7 +152,7 @@ impl Database {
 
     /// Converts the database to the installed schema if that is newer. Keeps a newer database schema: members are
     /// upgraded one by one, and an old member must not undo the conversion.
-    pub async fn settle(&self) -> Result<(), DatabaseError> {
+    pub async fn finish_start(&self) -> Result<(), DatabaseError> {
         let server = format!("unix:{}", self.socket().display());
         let schema = self.file.schema.display().to_string();
         let name = self.which.schema();

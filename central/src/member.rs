@@ -143,9 +143,9 @@ impl Part for Place {
         }
     }
 
-    async fn settle(&mut self, _: u32) -> Result<(), PlaceError> {
+    async fn finish_start(&mut self, _: u32) -> Result<(), PlaceError> {
         match self {
-            Self::Database(database) => Ok(database.settle().await?),
+            Self::Database(database) => Ok(database.finish_start().await?),
             Self::Northd(_) => Ok(()),
         }
     }

@@ -26,7 +26,7 @@ use crate::allocation::Allocation;
 use crate::link::{self, Links};
 use crate::metrics::Metrics;
 use crate::netns::Netns;
-use crate::ovs::{Coming, Ovs, PodPort};
+use crate::ovs::{Ovs, PendingPort, PodPort};
 use crate::seen::{Leases, Pod, Seen};
 use crate::tunnel::Mtu;
 
@@ -72,7 +72,7 @@ impl Attacher {
         let path = attachment.netns.as_deref().unwrap_or_default();
         let netns = Arc::new(Netns::open(path).map_err(error::environment)?);
         let node_mtu = self.node_mtu(deadline).await?;
-        timeout_at(deadline, self.ovs.bridge()).await.map_err(|_| error::away("bridge br-int is not there"))?;
+        timeout_at(deadline, self.ovs.bridge()).await.map_err(|_| error::try_again("bridge br-int is not there"))?;
         let asked = std::time::Instant::now();
         let net = self.allocation(attachment, deadline).await;
         self.metrics.waited_for_address(asked);
@@ -84,7 +84,7 @@ impl Attacher {
             let why = format!("container {} has interface {other} already", attachment.container_id);
             return Err(CniError::new(Code::CONFIG, why).details("a second interface of a pod is not served"));
         }
-        let coming = self.ovs.coming();
+        let pending = self.ovs.pending_port();
         // If this fails, nothing was created: an existing link belongs to another attachment.
         let (device, ifname, mac, inner) =
             (host.clone(), attachment.ifname.clone(), net.lease.mac.bytes(), netns.clone());
@@ -102,11 +102,11 @@ impl Attacher {
         let start = std::time::Instant::now();
         let made = {
             let _turn = self.making.lock().await;
-            link::aside("create the pod's link", add).await
+            link::on_a_thread("create the pod's link", add).await
         };
         made.map_err(error::plumbing)?;
         tracing::debug!(host, after = ?start.elapsed(), "link created");
-        match self.connect(attachment, &netns, &net, (&host, coming), deadline).await {
+        match self.connect(attachment, &netns, &net, (&host, pending), deadline).await {
             Ok(()) => Ok(attached(host, &net, mtu)),
             Err(failure) => {
                 if let Err(undo) = self.remove(attachment).await {
@@ -122,7 +122,7 @@ impl Attacher {
     pub async fn restore(&self, attachment: &Attachment) -> Result<bool, CniError> {
         let host = host_ifname(&attachment.container_id);
         let deadline = Instant::now() + self.patience;
-        timeout_at(deadline, self.ovs.bridge()).await.map_err(|_| error::away("bridge br-int is not there"))?;
+        timeout_at(deadline, self.ovs.bridge()).await.map_err(|_| error::try_again("bridge br-int is not there"))?;
         let lost = !self.ovs.has_port(&host, &pod_key(attachment))
             && self.links.find(&host).await.map_err(error::plumbing)?.is_some();
         if !lost {
@@ -134,7 +134,7 @@ impl Attacher {
             "Open vSwitch has lost the port of a running pod: adding it again"
         );
         let net = self.allocation(attachment, deadline).await?;
-        self.ovs.plug(pod_port(attachment, &net, &host), self.ovs.coming()).await.map_err(error::ovs)?;
+        self.ovs.plug(pod_port(attachment, &net, &host), self.ovs.pending_port()).await.map_err(error::ovs)?;
         self.metrics.restored();
         Ok(true)
     }
@@ -183,9 +183,9 @@ impl Attacher {
         };
         let unplugged = tokio::time::timeout(self.patience.min(UNPLUG), unplug)
             .await
-            .unwrap_or_else(|_| Err(error::away("Open vSwitch is away")));
+            .unwrap_or_else(|_| Err(error::try_again("Open vSwitch is away")));
         let delete = async move |links: Links| links.delete(&host).await;
-        let deleted = link::aside("delete the pod's link", delete).await.map_err(error::plumbing)?;
+        let deleted = link::on_a_thread("delete the pod's link", delete).await.map_err(error::plumbing)?;
         unplugged.map(|ports| deleted || !ports.is_empty())
     }
 
@@ -195,7 +195,7 @@ impl Attacher {
         attachment: &Attachment,
         netns: &Netns,
         net: &Allocation,
-        (host, coming): (&str, Coming),
+        (host, pending): (&str, PendingPort),
         deadline: Instant,
     ) -> Result<(), CniError> {
         let wanted = inside::Wanted {
@@ -207,10 +207,10 @@ impl Attacher {
         let port = pod_port(attachment, net, host);
         let start = std::time::Instant::now();
         let outside = async {
-            for left in self.ovs.plug(port, coming).await.map_err(error::ovs)? {
+            for left in self.ovs.plug(port, pending).await.map_err(error::ovs)? {
                 tracing::info!(device = left, pod = pod_key(attachment), "deleting the device of an earlier container");
                 let delete = async move |links: Links| links.delete(&left).await;
-                link::aside("delete an earlier container's link", delete).await.map_err(error::plumbing)?;
+                link::on_a_thread("delete an earlier container's link", delete).await.map_err(error::plumbing)?;
             }
             tracing::debug!(host, after = ?start.elapsed(), "port written");
             self.ovs.installed(host).await.map_err(error::ovs)?;
@@ -218,7 +218,7 @@ impl Attacher {
             Ok(())
         };
         let outside = async {
-            let failed = |why: String| Err(error::away(&format!("port {host} is not connected")).details(why));
+            let failed = |why: String| Err(error::try_again(&format!("port {host} is not connected")).details(why));
             tokio::select! {
                 result = timeout_at(deadline, outside) => result.unwrap_or_else(|_| failed(self.ovs.explain(host))),
                 why = self.outdated(attachment, net) => failed(why),

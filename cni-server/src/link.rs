@@ -195,7 +195,7 @@ impl Links {
     }
 
     /// Sets the MAC address and the MTU if they differ, and sets the link up.
-    pub async fn settle(&self, link: &Link, mac: Option<[u8; 6]>, mtu: u32) -> Result<(), LinkError> {
+    pub async fn configure(&self, link: &Link, mac: Option<[u8; 6]>, mtu: u32) -> Result<(), LinkError> {
         let mut change = LinkMessageBuilder::<LinkUnspec>::new().index(link.index);
         let new_mac = mac.filter(|mac| mac.as_slice() != link.mac);
         if let Some(mac) = new_mac {
@@ -242,7 +242,7 @@ pub fn alone<T>(work: impl AsyncFnOnce(Links) -> T) -> std::io::Result<T> {
 }
 
 /// Like [`alone`], in the namespace of the process and on a separate thread.
-pub async fn aside<T: Send + 'static>(
+pub async fn on_a_thread<T: Send + 'static>(
     what: &str,
     work: impl AsyncFnOnce(Links) -> Result<T, LinkError> + Send + 'static,
 ) -> Result<T, LinkError> {

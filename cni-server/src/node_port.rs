@@ -223,7 +223,7 @@ impl NodePort {
         if self.ovs.userspace() {
             crate::netns::tx_checksum_off(DEVICE).map_err(NodePortError::Offload)?;
         }
-        self.links.settle(&link, Some(net.lease.mac.bytes()), mtu).await?;
+        self.links.configure(&link, Some(net.lease.mac.bytes()), mtu).await?;
         device::addresses(&self.links, &link, &net).await?;
         self.routes(&node, &net, &served, &link, senders, known).await?;
         Ok(link.index)

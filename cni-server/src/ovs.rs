@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::announce::{AnnounceError, Announcer};
 use writer::{Change, Writer};
 
-pub use writer::Coming;
+pub use writer::PendingPort;
 
 /// The integration bridge, ovn-controller's default.
 pub const BRIDGE: &str = "br-int";
@@ -116,14 +116,14 @@ impl Ovs {
     }
 
     /// Announces that a pod's port is about to be added, so that the writer can combine it with others.
-    pub fn coming(&self) -> Coming {
-        self.writer.coming()
+    pub fn pending_port(&self) -> PendingPort {
+        self.writer.pending_port()
     }
 
     /// Adds a pod's port. Removes ports of earlier containers with the same name or for the same logical port. Returns
     /// the names of the other devices whose ports were removed. The caller must delete these devices.
-    pub async fn plug(&self, port: PodPort, coming: Coming) -> Result<Vec<String>, OvsError> {
-        self.writer.write(Change::Plug(port), Some(coming)).await
+    pub async fn plug(&self, port: PodPort, pending: PendingPort) -> Result<Vec<String>, OvsError> {
+        self.writer.write(Change::Plug(port), Some(pending)).await
     }
 
     /// Waits until ovn-controller has installed the flows of this device's port. The caller sets the time limit.

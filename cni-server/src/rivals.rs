@@ -61,15 +61,15 @@ impl Rivals {
     /// reason why not.
     pub fn spawn(self) -> watch::Receiver<Result<(), String>> {
         let (sender, receiver) = watch::channel(Ok(()));
-        let mut told = Told::default();
+        let mut reported = Reported::default();
         // The state must be known before the first reader asks.
         if let Ok(found) = self.look() {
-            self.tell(&found, &mut told, &sender);
+            self.report(&found, &mut reported, &sender);
         }
         tokio::spawn(async move {
             let mut failure = String::new();
             loop {
-                let Err(error) = self.follow(&mut told, &sender).await;
+                let Err(error) = self.follow(&mut reported, &sender).await;
                 let error = error.to_string();
                 if failure != error {
                     tracing::error!(error, "the files of other networks cannot be watched; looking every {RETRY:?}");
@@ -84,7 +84,7 @@ impl Rivals {
     /// Checks the directory after each change. Returns when it cannot be watched.
     async fn follow(
         &self,
-        told: &mut Told,
+        reported: &mut Reported,
         sender: &watch::Sender<Result<(), String>>,
     ) -> Result<Infallible, WatchError> {
         let failed = |what| move |source: io::Error| WatchError { dir: self.conf_dir.clone(), what, source };
@@ -93,11 +93,11 @@ impl Rivals {
             let watched = Watch::of(&self.conf_dir);
             // Read the directory after the watch has started, so that no change is missed. Also read it if the watch
             // failed.
-            self.tell(&self.look().map_err(failed("read it"))?, told, sender);
+            self.report(&self.look().map_err(failed("read it"))?, reported, sender);
             let watched = watched.map_err(failed("watch it"))?;
             // Ends when the directory is deleted or renamed.
             while watched.changed().await.map_err(failed("watch it"))? {
-                self.tell(&self.look().map_err(failed("read it"))?, told, sender);
+                self.report(&self.look().map_err(failed("read it"))?, reported, sender);
             }
         }
     }
@@ -155,16 +155,17 @@ impl Rivals {
         }
     }
 
-    fn tell(&self, found: &Found, told: &mut Told, sender: &watch::Sender<Result<(), String>>) {
+    fn report(&self, found: &Found, reported: &mut Reported, sender: &watch::Sender<Result<(), String>>) {
         let (dir, ours) = (self.conf_dir.display(), &self.conf_name);
-        let before = std::mem::replace(told, Told { files: found.clone(), had_ours: told.had_ours || found.ours });
+        let before =
+            std::mem::replace(reported, Reported { files: found.clone(), had_ours: reported.had_ours || found.ours });
         for file in news(&found.leading, &before.files.leading) {
             tracing::info!(file, "the container runtime comes to {dir}/{file} first, which hands pods on to us");
         }
         for file in news(&found.after, &before.files.after) {
             tracing::warn!("{}", self.later(file));
         }
-        let now = self.verdict(found, told.had_ours);
+        let now = self.verdict(found, reported.had_ours);
         sender.send_if_modified(|before| {
             if *before == now {
                 return false;
@@ -181,7 +182,7 @@ impl Rivals {
 
 /// What was already reported.
 #[derive(Debug, Default)]
-struct Told {
+struct Reported {
     files: Found,
     /// Whether our file existed at some time since the watch started.
     had_ours: bool,

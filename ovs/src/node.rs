@@ -83,7 +83,7 @@ struct Vswitchd {
     flows: Flows,
     underlay: Option<Underlay>,
     /// Whether the running ovs-vswitchd has all its flows.
-    settled: bool,
+    is_up: bool,
 }
 
 /// Why a daemon does not work.
@@ -187,7 +187,7 @@ fn places(
         run_directory: directories.run_directory.clone(),
         flows: Flows::new(&directories.run_directory, &run.data_directory),
         underlay: underlay.filter(|_| datapath == Datapath::Netdev),
-        settled: false,
+        is_up: false,
     };
     [Place::Conf(conf, wishes), Place::Vswitchd(vswitchd), Place::Controller(directories.clone())]
 }
@@ -208,7 +208,7 @@ impl Wishes {
 
 impl Vswitchd {
     async fn prepare(&mut self) -> Result<Command, PlaceError> {
-        self.settled = false;
+        self.is_up = false;
         self.session.flow_restore_wait(self.flows.kept()).await?;
         let mut command = daemons::daemon::command(VSWITCHD);
         command.env("OVS_RUNDIR", &self.run_directory).args([
@@ -218,7 +218,7 @@ impl Vswitchd {
         Ok(command)
     }
 
-    async fn settle(&mut self) -> Result<(), PlaceError> {
+    async fn finish_start(&mut self) -> Result<(), PlaceError> {
         self.session.configured().await?;
         if self.flows.kept() {
             match self.flows.restore().await {
@@ -231,13 +231,13 @@ impl Vswitchd {
         if let Some(underlay) = &self.underlay {
             underlay.bridge().await?;
         }
-        self.settled = true;
+        self.is_up = true;
         Ok(())
     }
 
     async fn exit(&self, control: &std::path::Path) -> Result<(), PlaceError> {
         // One that still waits for its flows has none. The saved ones are for the next start.
-        if !self.settled {
+        if !self.is_up {
             tracing::info!("the flows stay as they were saved");
         } else if let Err(error) = self.flows.save(&self.session.bridges()).await {
             tracing::warn!(%error, "flows are not kept over the restart");
@@ -295,10 +295,10 @@ impl Part for Place {
         Ok(())
     }
 
-    async fn settle(&mut self, _: u32) -> Result<(), PlaceError> {
+    async fn finish_start(&mut self, _: u32) -> Result<(), PlaceError> {
         match self {
             Self::Conf(_, wishes) => wishes.write().await,
-            Self::Vswitchd(vswitchd) => vswitchd.settle().await,
+            Self::Vswitchd(vswitchd) => vswitchd.finish_start().await,
             Self::Controller(_) => Ok(()),
         }
     }

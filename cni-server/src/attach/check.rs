@@ -36,7 +36,7 @@ impl Attacher {
     pub async fn check(&self, attachment: &Attachment, promised: &[IpNet]) -> Result<(), CniError> {
         attachment.validate()?;
         if !*self.ovs.connected().borrow() {
-            return Err(error::away("Open vSwitch is away"));
+            return Err(error::try_again("Open vSwitch is away"));
         }
         let host = host_ifname(&attachment.container_id);
         let record = self.ovs.read(|replica| {

@@ -8,7 +8,7 @@ use crate::netns::NetnsError;
 use crate::ovs::OvsError;
 
 /// Something is missing that comes by itself, so the runtime tries again.
-pub(super) fn away(what: &str) -> CniError {
+pub(super) fn try_again(what: &str) -> CniError {
     CniError::new(Code::TRY_AGAIN, what)
 }
 

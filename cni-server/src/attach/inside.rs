@@ -68,7 +68,7 @@ impl Wanted {
     async fn configure(&self, links: &Links) -> Result<(), CniError> {
         let link = links.find(&self.ifname).await.map_err(error::plumbing)?;
         let Some(link) = link else {
-            return Err(error::away(&format!("{} left the pod's namespace", self.ifname)));
+            return Err(error::try_again(&format!("{} left the pod's namespace", self.ifname)));
         };
         links.set_up(&link).await.map_err(error::plumbing)?;
         for address in &self.addresses {

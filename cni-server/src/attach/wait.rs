@@ -64,7 +64,7 @@ impl Attacher {
             Unsettled::Missing(Missing::Unreadable(wrong)) => {
                 CniError::new(Code::ALLOCATION, "the pod's IP object is not readable").details(wrong)
             }
-            why => error::away(&format!("pod {name} has no network")).details(why),
+            why => error::try_again(&format!("pod {name} has no network")).details(why),
         })
     }
 
@@ -100,7 +100,7 @@ impl Attacher {
         let known = timeout_at(deadline, mtu.wait_for(Option::is_some)).await;
         let known = known.ok().and_then(|known| known.ok().and_then(|known| *known));
         known.ok_or_else(|| {
-            error::away("the node's MTU is not known: its tunnel interface is not there, or --mtu is wrong")
+            error::try_again("the node's MTU is not known: its tunnel interface is not there, or --mtu is wrong")
         })
     }
 }

@@ -40,14 +40,14 @@ struct Request {
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
     requests: mpsc::Sender<Request>,
-    coming: watch::Sender<usize>,
+    pending: watch::Sender<usize>,
 }
 
 /// A port that will be requested as soon as its link exists. Other ports wait for it for a short time.
 #[derive(Debug)]
-pub struct Coming(watch::Sender<usize>);
+pub struct PendingPort(watch::Sender<usize>);
 
-impl Drop for Coming {
+impl Drop for PendingPort {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
     }
@@ -60,27 +60,27 @@ impl Writer {
     /// Starts the writer. It ends when the last handle is dropped.
     pub(super) fn spawn(client: Client) -> Self {
         let (requests, received) = mpsc::channel(256);
-        let (coming, count) = watch::channel(0);
+        let (pending, count) = watch::channel(0);
         tokio::spawn(run(client, received, count));
-        Self { requests, coming }
+        Self { requests, pending }
     }
 
     /// Announces that a port is about to be requested.
-    pub(super) fn coming(&self) -> Coming {
-        self.coming.send_modify(|count| *count += 1);
-        Coming(self.coming.clone())
+    pub(super) fn pending_port(&self) -> PendingPort {
+        self.pending.send_modify(|count| *count += 1);
+        PendingPort(self.pending.clone())
     }
 
-    /// Executes a change. `coming` is released when the writer has the request.
-    pub(super) async fn write(&self, change: Change, coming: Option<Coming>) -> Outcome {
+    /// Executes a change. `pending` is released when the writer has the request.
+    pub(super) async fn write(&self, change: Change, pending: Option<PendingPort>) -> Outcome {
         let (answer, outcome) = oneshot::channel();
         self.requests.send(Request { change, answer }).await.map_err(|_| OvsError::Away)?;
-        drop(coming);
+        drop(pending);
         outcome.await.unwrap_or(Err(OvsError::Away))
     }
 }
 
-async fn run(client: Client, mut requests: mpsc::Receiver<Request>, mut coming: watch::Receiver<usize>) {
+async fn run(client: Client, mut requests: mpsc::Receiver<Request>, mut pending: watch::Receiver<usize>) {
     let mut queue = VecDeque::new();
     loop {
         if queue.is_empty() {
@@ -90,7 +90,7 @@ async fn run(client: Client, mut requests: mpsc::Receiver<Request>, mut coming: 
             }
         }
         // Continue when all announced ports have arrived or the time limit expires.
-        let _ = timeout_at(Instant::now() + TOGETHER, coming.wait_for(|count| *count == 0)).await;
+        let _ = timeout_at(Instant::now() + TOGETHER, pending.wait_for(|count| *count == 0)).await;
         while let Ok(request) = requests.try_recv() {
             queue.push_back(request);
         }

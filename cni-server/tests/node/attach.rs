@@ -185,7 +185,7 @@ fn a_port_that_is_refused_takes_no_other_with_it() {
                 iface_id: format!("pod-{device}.ns"),
                 about: BTreeMap::new(),
             };
-            ovs.plug(port, ovs.coming()).await
+            ovs.plug(port, ovs.pending_port()).await
         };
         let good = ["a", "b", "c", "d"].map(plug);
         let (good, bad) = tokio::join!(futures::future::join_all(good), plug("bad"));

@@ -41,7 +41,7 @@ pub trait Part {
     fn check(&self, pid: u32) -> impl Future<Output = Result<(), Self::Error>>;
 
     /// Runs once after each start, when the daemon works and before the next daemon starts.
-    fn settle(&mut self, pid: u32) -> impl Future<Output = Result<(), Self::Error>>;
+    fn finish_start(&mut self, pid: u32) -> impl Future<Output = Result<(), Self::Error>>;
 
     /// Asks the daemon to exit. The daemon may take some time.
     fn exit(&mut self, pid: u32) -> impl Future<Output = Result<(), Self::Error>>;
@@ -115,7 +115,7 @@ struct Place<P> {
     daemon: Option<Daemon>,
     /// The deadline for a daemon that has started but does not work yet.
     deadline: Option<Instant>,
-    settled: bool,
+    is_up: bool,
     restarts: Restarts,
     /// The pause before the next start.
     pause: Duration,
@@ -128,7 +128,7 @@ impl<P: Part> Crew<P> {
             part,
             daemon: None,
             deadline: None,
-            settled: false,
+            is_up: false,
             restarts: Restarts::new(MOST_ENDS, WINDOW),
             pause: Duration::ZERO,
         };
@@ -175,7 +175,7 @@ impl<P: Part> Crew<P> {
     /// future can be dropped at any time.
     async fn keep(&mut self) -> Result<(), CrewError> {
         loop {
-            match self.places.iter().position(|place| !place.settled) {
+            match self.places.iter().position(|place| !place.is_up) {
                 Some(next) if self.places[next].daemon.is_none() => self.start(next).await?,
                 Some(next) => self.work(next).await?,
                 None => {
@@ -202,7 +202,7 @@ impl<P: Part> Crew<P> {
     /// Waits until this daemon works or another running daemon exits.
     async fn work(&mut self, next: usize) -> Result<(), CrewError> {
         let (place, rest) = split(&mut self.places, next);
-        let Place { part, daemon: Some(daemon), deadline: Some(deadline), settled, .. } = place else { return Ok(()) };
+        let Place { part, daemon: Some(daemon), deadline: Some(deadline), is_up, .. } = place else { return Ok(()) };
         let (name, pid, patience) = (part.name(), daemon.pid(), part.patience());
         let works = async {
             let mut is_late = false;
@@ -217,12 +217,12 @@ impl<P: Part> Crew<P> {
                 is_late = now_late;
                 tokio::time::sleep(PAUSE).await;
             }
-            part.settle(pid).await.map_err(|error| CrewError::Part { name, why: error.to_string() })
+            part.finish_start(pid).await.map_err(|error| CrewError::Part { name, why: error.to_string() })
         };
         tokio::select! {
             worked = works => {
                 worked?;
-                *settled = true;
+                *is_up = true;
                 tracing::info!(daemon = name, pid, "works");
                 Ok(())
             }
@@ -249,7 +249,7 @@ impl<P: Part> Crew<P> {
             {
                 outcome = Err(CrewError::System { name, source });
             }
-            place.settled = false;
+            place.is_up = false;
         }
         self.tell();
         outcome
@@ -259,7 +259,7 @@ impl<P: Part> Crew<P> {
         let members = self.places.iter().map(|place| Member {
             name: place.part.name(),
             pid: place.daemon.as_ref().map(Daemon::pid),
-            settled: place.settled,
+            is_up: place.is_up,
         });
         self.members.send_replace(members.collect());
     }
@@ -281,7 +281,7 @@ impl<P: Part> Place<P> {
     fn ended(&mut self, status: ExitStatus) -> Result<(), CrewError> {
         let name = self.part.name();
         let pid = self.daemon.take().map(|daemon| daemon.pid());
-        self.settled = false;
+        self.is_up = false;
         match self.restarts.ended(Instant::now()) {
             Verdict::Again(pause) => {
                 tracing::error!(daemon = name, pid, %status, "has ended by itself, and is started again");

@@ -8,5 +8,5 @@ pub struct Member {
     /// The process ID, if the daemon is running.
     pub pid: Option<u32>,
     /// Whether the daemon has worked since its last start.
-    pub settled: bool,
+    pub is_up: bool,
 }

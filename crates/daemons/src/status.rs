@@ -131,12 +131,12 @@ async fn one<E: std::fmt::Display>(
     mut members: watch::Receiver<Vec<Member>>,
     check: &impl AsyncFn(Question, &'static str, u32) -> Result<(), E>,
 ) -> Result<(), String> {
-    let Member { name, pid, settled } = member;
+    let Member { name, pid, is_up } = member;
     match (question, pid) {
-        (Question::Live, Some(_)) if !settled => Ok(()),
+        (Question::Live, Some(_)) if !is_up => Ok(()),
         (Question::Live, None) => Ok(()),
         (Question::Ready, None) => Err(format!("{name} does not run")),
-        (Question::Ready, Some(_)) if !settled => Err(format!("{name} is starting")),
+        (Question::Ready, Some(_)) if !is_up => Err(format!("{name} is starting")),
         (_, Some(pid)) => {
             let Err(error) = check(question, name, pid).await else { return Ok(()) };
             // A daemon that just exited does not answer either. Wait until its exit is known.
@@ -190,10 +190,10 @@ impl FromStr for Question {
 mod tests {
     use super::*;
 
-    const UP: Member = Member { name: "up", pid: Some(1), settled: true };
-    const STARTING: Member = Member { name: "starting", pid: Some(2), settled: false };
-    const GONE: Member = Member { name: "gone", pid: None, settled: false };
-    const DEAF: Member = Member { name: "deaf", pid: Some(3), settled: true };
+    const UP: Member = Member { name: "up", pid: Some(1), is_up: true };
+    const STARTING: Member = Member { name: "starting", pid: Some(2), is_up: false };
+    const GONE: Member = Member { name: "gone", pid: None, is_up: false };
+    const DEAF: Member = Member { name: "deaf", pid: Some(3), is_up: true };
 
     #[tokio::test]
     async fn who_is_started_again_lives_and_is_not_ready_and_who_does_not_answer_is_neither() {

@@ -45,8 +45,8 @@ impl Part for Script {
         if self.dir.join(self.name).exists() { Ok(()) } else { Err("no file yet".to_owned()) }
     }
 
-    async fn settle(&mut self, _: u32) -> Result<(), String> {
-        self.note("settle");
+    async fn finish_start(&mut self, _: u32) -> Result<(), String> {
+        self.note("finish_start");
         Ok(())
     }
 
@@ -94,7 +94,7 @@ impl Running {
     /// Waits until all daemons work, each with a process that is not in `than`.
     async fn all(&mut self, than: &[u32]) -> Vec<u32> {
         let all = |members: &Vec<Member>| {
-            let pids = members.iter().filter(|member| member.settled).filter_map(|member| member.pid);
+            let pids = members.iter().filter(|member| member.is_up).filter_map(|member| member.pid);
             pids.filter(|pid| !than.contains(pid)).count() == members.len()
         };
         let members = tokio::time::timeout(Duration::from_secs(20), self.members.wait_for(all)).await.unwrap().unwrap();
@@ -125,7 +125,10 @@ fn they_start_in_order_and_stop_in_reverse_and_none_is_left() {
         running.stop.send(()).unwrap();
         running.crew.await.unwrap().unwrap();
         let journal = Running::journal(running.dir.path());
-        assert_eq!(journal, "start first, settle first, start second, settle second, exit second, exit first, ");
+        assert_eq!(
+            journal,
+            "start first, finish_start first, start second, finish_start second, exit second, exit first, "
+        );
         assert!(!pids.into_iter().any(runs));
     });
 }
@@ -136,7 +139,7 @@ fn one_that_ends_is_started_again_and_the_others_stay() {
         let mut running = Running::start(&[("first", GOOD), ("second", GOOD)], Duration::from_secs(10));
         let before = running.all(&[]).await;
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(before[0].cast_signed()), nix::sys::signal::SIGKILL).unwrap();
-        let changed = |members: &Vec<Member>| members[0].settled && members[0].pid != Some(before[0]);
+        let changed = |members: &Vec<Member>| members[0].is_up && members[0].pid != Some(before[0]);
         running.members.wait_for(changed).await.unwrap();
         let after = running.all(&[]).await;
         assert_eq!((after[1], after[0] != before[0]), (before[1], true));
@@ -161,16 +164,16 @@ fn the_others_go_on_without_a_dispensable_one() {
     test(async {
         for useless in ["exit 3", "exec sleep 600"] {
             let mut running = Running::start(&[("first", GOOD), ("dispensable", useless)], Duration::from_millis(200));
-            let works = |members: &Vec<Member>| members[0].settled;
+            let works = |members: &Vec<Member>| members[0].is_up;
             let before = running.members.wait_for(works).await.unwrap()[0].pid.unwrap();
             // By then one has ended for the sixth time, and the other one is late.
             tokio::time::sleep(Duration::from_secs(3)).await;
             let members = running.members.borrow().clone();
-            assert_eq!((members[0].pid, members[1].settled), (Some(before), false), "{useless}");
+            assert_eq!((members[0].pid, members[1].is_up), (Some(before), false), "{useless}");
             // The first one is started again although the other waits.
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(before.cast_signed()), nix::sys::signal::SIGKILL)
                 .unwrap();
-            let again = |members: &Vec<Member>| members[0].settled && members[0].pid != Some(before);
+            let again = |members: &Vec<Member>| members[0].is_up && members[0].pid != Some(before);
             tokio::time::timeout(Duration::from_secs(5), running.members.wait_for(again)).await.unwrap().unwrap();
             running.stop.send(()).unwrap();
             running.crew.await.unwrap().unwrap();
