@@ -42,6 +42,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let links = Links::here().context("open a netlink socket")?;
     let own = own_networks::watch(links.clone()).context("listen to netlink")?;
     let served = node_net::serve(cluster.subnets.clone(), own);
+    let restored = watch::Sender::new(0);
     let node_port = NodePort {
         name: args.node_name.clone(),
         ovs: ovs.clone(),
@@ -49,6 +50,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         node: cluster.node.clone(),
         leases: cluster.leases.clone(),
         served: served.clone(),
+        restored: restored.subscribe(),
         ifaces: args.iface.clone(),
         network_type: args.network_type,
         encap_checksum: args.encap_checksum,
@@ -94,6 +96,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         mtu: node_port.mtu,
         patience: args.patience(),
         metrics,
+        restored,
         making: Arc::default(),
     };
     let agent = Agent { attachments: Attachments::spawn(attacher), ovs: ovs.clone(), readiness: readiness.clone() };

@@ -51,6 +51,8 @@ pub struct Attacher {
     pub patience: Duration,
     /// The metrics of the waits.
     pub metrics: Metrics,
+    /// The number of ports that were added again.
+    pub restored: watch::Sender<u32>,
     /// Held while a veth pair is created. The kernel creates one at a time, and requests that wait there slow it down.
     pub making: Arc<Mutex<()>>,
 }
@@ -136,6 +138,7 @@ impl Attacher {
         let net = self.allocation(attachment, deadline).await?;
         self.ovs.plug(pod_port(attachment, &net, &host), self.ovs.pending_port()).await.map_err(error::ovs)?;
         self.metrics.restored();
+        self.restored.send_modify(|count| *count += 1);
         Ok(true)
     }
 

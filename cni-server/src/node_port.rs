@@ -52,6 +52,8 @@ pub struct NodePort {
     pub leases: watch::Receiver<Leases>,
     /// The subnets that this node serves, and its own networks.
     pub served: watch::Receiver<Served>,
+    /// The number of ports of running pods that were added again.
+    pub restored: watch::Receiver<u32>,
     /// Tunnel interfaces in order of preference.
     pub ifaces: Names,
     /// The encapsulation between nodes.
@@ -145,6 +147,11 @@ impl NodePort {
                         if index.is_none() || !self.plugged() {
                             break;
                         }
+                    }
+                    Ok(()) = self.restored.changed() => {
+                        // The ports of other pods follow.
+                        tokio::time::sleep(RESTORING).await;
+                        break;
                     }
                     Some(event) = events.next() => {
                         let below = |tunnel: &Tunnel| concerns_tunnel(&event, tunnel.index);
@@ -248,7 +255,7 @@ impl NodePort {
     }
 
     /// Writes the node's settings for ovn-controller, and the report for the controller.
-    async fn settings(&self, node: &Node, served: &Served, tunnel: Option<&Tunnel>) -> Result<(), OvsError> {
+    async fn settings(&mut self, node: &Node, served: &Served, tunnel: Option<&Tunnel>) -> Result<(), OvsError> {
         // Before the node's own networks are known, the report of an earlier process stays.
         if !served.in_force.synced {
             return Ok(());
@@ -267,7 +274,12 @@ impl NodePort {
         } else if address.is_some() && !id.is_empty() {
             settings.push((chassis::REGISTERED, &id));
         }
-        let report = NodeReport { networks: served.own.clone(), mtu: tunnel.map(|tunnel| tunnel.mtu.most), replaces };
+        let report = NodeReport {
+            networks: served.own.clone(),
+            mtu: tunnel.map(|tunnel| tunnel.mtu.most),
+            replaces,
+            restored: *self.restored.borrow_and_update(),
+        };
         if self.ovs.settings(&settings, &report).await? {
             let encap_ip = address.unwrap_or_default();
             tracing::info!(
@@ -302,6 +314,9 @@ impl NodePort {
 
 /// How often a pass runs although no change was announced: the kernel may drop announcements.
 const RECHECK: Duration = Duration::from_mins(1);
+
+/// The time in which the ports of all pods of a node are added again, so that they are reported together.
+const RESTORING: Duration = Duration::from_secs(2);
 
 /// The shortest and the longest pause before a failed pass is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));

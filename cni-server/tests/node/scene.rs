@@ -51,6 +51,7 @@ impl Scene {
             mtu: watch::channel(Some(Mtu { pods: 1400, most: 1442 })).1,
             patience,
             metrics: Metrics::register(&prometheus::Registry::new(), "n1").unwrap(),
+            restored: watch::Sender::default(),
             making: Arc::default(),
         };
         Self { sandbox, pods: pod_sender, leases: lease_sender, subnets: subnet_sender, attacher }

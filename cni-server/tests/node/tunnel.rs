@@ -25,6 +25,7 @@ fn node_port(sandbox: &Sandbox, iface: &str, mtu: u32) -> NodePort {
         node: watch::channel(node()).1,
         leases: watch::channel(leases()).1,
         served: watch::channel(Served::new(seen([join()]), Some(OwnNetworks::new()))).1,
+        restored: watch::channel(0).1,
         ifaces: Names::parse(iface.split(',')).unwrap(),
         network_type: NetworkType::Geneve,
         encap_checksum: true,

@@ -19,6 +19,7 @@ const UNREADABLE: &str = "UnreadableAnnotation";
 const UNSERVED: &str = "AnnotationNotServed";
 const CONTESTED: &str = "NodeAddressConflict";
 const TAKEN: &str = "NodeNetworkConflict";
+const RESTORED: &str = "PortsRestored";
 const IGNORED: &str = "NamespacesIgnored";
 
 impl Engine {
@@ -48,7 +49,17 @@ impl Engine {
             }
             Object::Node(name) => {
                 let contested = cluster.nodes.get(name).and_then(|node| self.contested_address(name, &node.internal));
-                contested.map(|message| Remark { reason: CONTESTED, message }).into_iter().collect()
+                let contested = contested.map(|message| Remark { reason: CONTESTED, message });
+                let restored =
+                    cluster.reports.get(name).map(|chassis| chassis.report.restored).filter(|count| *count > 0);
+                let restored = restored.map(|count| Remark {
+                    reason: RESTORED,
+                    message: format!(
+                        "node {name}: its Open vSwitch had lost the ports of {count} running pods: the agent has added them \
+                         again"
+                    ),
+                });
+                contested.into_iter().chain(restored).collect()
             }
             Object::IpPool(_) | Object::StatefulSet(_) | Object::Ip(_) => Vec::new(),
         }

@@ -40,6 +40,23 @@ fn a_pool_edited_to_overlap_another_does_not_win_by_a_change_of_leaders() {
 }
 
 #[test]
+fn ports_that_an_agent_has_added_again_are_an_event_of_the_node() {
+    let mut scene = Scene::new();
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.1"))));
+    let remarks = |scene: &Scene| scene.engine.remarks(&scene.cluster, &Object::Node("n1".into()));
+    let report = |restored| {
+        let report = ovn::southbound::NodeReport { restored, ..Default::default() };
+        Event::Reports([("n1".into(), crate::chassis::NodeChassis { id: "id".into(), report })].into())
+    };
+    scene.apply(report(0));
+    assert_eq!(remarks(&scene), []);
+    scene.apply(report(3));
+    let [remark] = remarks(&scene).try_into().unwrap();
+    assert_eq!(remark.reason, "PortsRestored");
+    assert!(remark.message.contains("the ports of 3 running pods"), "{remark:?}");
+}
+
+#[test]
 fn of_two_nodes_with_one_address_the_first_owns_it_and_the_other_is_reported() {
     let mut scene = Scene::new();
     scene.apply(Event::Nodes(WatchEvent::Apply(node("n2", "172.30.0.1"))));

@@ -14,6 +14,8 @@ const NETWORKS: &str = "kube-ovn-networks";
 const MTU: &str = "kube-ovn-mtu";
 /// Our option with the chassis that the node had before.
 const REPLACES: &str = "kube-ovn-replaces";
+/// Our option with the number of ports that the agent has added again.
+const RESTORED: &str = "kube-ovn-restored";
 
 /// What a node agent reports about its node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub struct NodeReport {
     pub mtu: Option<u32>,
     /// The name of the chassis that the node had before this one. As long as it exists, it has the node's tunnel address.
     pub replaces: Option<String>,
+    /// The number of running pods whose ports Open vSwitch had lost and the agent has added again, since it started.
+    pub restored: u32,
 }
 
 impl NodeReport {
@@ -39,13 +43,14 @@ impl NodeReport {
             networks: value(NETWORKS).into_iter().flat_map(|(_, list)| list.split(';')).filter_map(network).collect(),
             mtu: value(MTU).and_then(|(_, mtu)| mtu.parse().ok()),
             replaces: value(REPLACES).and_then(|(_, name)| unescape(name)),
+            restored: value(RESTORED).and_then(|(_, count)| count.parse().ok()).unwrap_or_default(),
         }
     }
 
     /// Returns these options for the CMS with our mark, and with this report in place of an earlier one. Other options
     /// stay as they are.
     pub fn in_options(&self, options: &str) -> String {
-        let ours = |word: &&str| matches!(word.split('=').next(), Some(NETWORKS | MTU | REPLACES));
+        let ours = |word: &&str| matches!(word.split('=').next(), Some(NETWORKS | MTU | REPLACES | RESTORED));
         let mut kept: Vec<String> = words(options).filter(|word| !ours(word)).map(str::to_owned).collect();
         if !kept.iter().any(|word| word == MARK) {
             kept.push(MARK.to_owned());
@@ -57,6 +62,7 @@ impl NodeReport {
         }
         kept.extend(self.mtu.map(|mtu| format!("{MTU}={mtu}")));
         kept.extend(self.replaces.as_ref().map(|name| format!("{REPLACES}={}", escape(name))));
+        kept.extend((self.restored > 0).then(|| format!("{RESTORED}={}", self.restored)));
         kept.join(",")
     }
 }
@@ -94,7 +100,7 @@ mod tests {
 
     fn report(networks: &[(&str, &str)], mtu: Option<u32>) -> NodeReport {
         let network = |(interface, network): &(&str, &str)| ((*interface).to_owned(), network.parse().unwrap());
-        NodeReport { networks: networks.iter().map(network).collect(), mtu, replaces: None }
+        NodeReport { networks: networks.iter().map(network).collect(), mtu, ..NodeReport::default() }
     }
 
     #[test]
@@ -115,9 +121,10 @@ mod tests {
     }
 
     #[test]
-    fn the_chassis_before_is_named() {
-        let report = NodeReport { replaces: Some("old,1".to_owned()), ..report(&[], None) };
-        assert_eq!(report.in_options("kube-ovn-replaces=x"), "kube-ovn,kube-ovn-replaces=old%2C1");
+    fn what_was_repaired_is_named() {
+        let report = NodeReport { replaces: Some("old,1".to_owned()), restored: 3, ..report(&[], None) };
+        let options = "kube-ovn,kube-ovn-replaces=old%2C1,kube-ovn-restored=3";
+        assert_eq!(report.in_options("kube-ovn-replaces=x,kube-ovn-restored=2"), options);
         assert_eq!(NodeReport::parse(&report.in_options("")), report);
     }
 
