@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test check e2e bench image fuzz lab-up lab-down
+.PHONY: help demo demo-down test check e2e kernel bench image fuzz lab-up lab-down
 
 NODES ?= 2
 HOW ?=
@@ -20,12 +20,14 @@ demo: ## Start a two-node cluster, unless one runs, and demonstrate it with real
 
 demo-down: lab-down ## Remove the cluster of the demo
 
-test: ## Run all tests: check, the programs on real OVN and Open vSwitch, and the e2e tests on a new cluster
+test: ## Run all tests: check, the programs on real OVN and Open vSwitch, the e2e tests on a new cluster, and a part of `kernel`
 	@$(MAKE) --no-print-directory check
 	@e2e/setup node rootfs
 	cargo test --package kube-ovn-cni --test node --quiet
 	cargo test --package ovn-central --test member --package ovs-ovn --test node --quiet
 	@$(MAKE) --no-print-directory e2e
+	@e2e/setup lab kernel
+	@e2e/kernel --short
 
 check: ## Check format, lints and licences, and run the tests that need neither root nor a cluster
 	@e2e/setup check deny
@@ -38,6 +40,10 @@ check: ## Check format, lints and licences, and run the tests that need neither 
 e2e: ## Run the tests on a real cluster; E2E=name runs those whose name contains it
 	@e2e/setup lab image
 	@e2e/run $(E2E)
+
+kernel: ## Run the tests on the kernel's Open vSwitch, in a virtual machine; KERNEL=name runs those whose name contains it
+	@e2e/setup lab kernel
+	@e2e/kernel $(KERNEL)
 
 bench: ## Measure the programs on this machine, and print the figures with their limits; BENCH="--only restart,plugin --runs 1"
 	@e2e/setup lab

@@ -27,17 +27,18 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 use crate::layout::{Node, OUTSIDE_NETNS, kubeconfig};
+use crate::pace;
 
 pub mod nb;
 pub mod place;
 pub mod pod;
 pub mod scene;
 
-pub use place::Place;
+pub use place::{Place, Target};
 pub use pod::{Pod, is_ready};
 pub use scene::Scene;
 
-/// The time limit of a wait. It is far beyond every expected duration, so a timeout always means a failure.
+/// The time limit of a wait on a real machine, see [`pace`]. It is far beyond every expected duration, so a timeout always means a failure.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running lab.
@@ -95,7 +96,7 @@ impl Cluster {
     {
         let kind = K::kind(&K::DynamicType::default()).into_owned();
         let wait = await_condition(api.clone(), name, |object: Option<&K>| object.is_some_and(|o| check(o).is_ok()));
-        match tokio::time::timeout(PATIENCE, Box::pin(wait)).await {
+        match tokio::time::timeout(pace::limit(PATIENCE), Box::pin(wait)).await {
             Ok(object) => object?.with_context(|| format!("{kind} {name} has gone")),
             Err(_) => match api.get_opt(name).await? {
                 None => bail!("{kind} {name} is not there after {PATIENCE:?}"),
@@ -124,7 +125,7 @@ impl Cluster {
             }
             bail!("the watch ended")
         };
-        let heard = tokio::time::timeout(PATIENCE, wait).await;
+        let heard = tokio::time::timeout(pace::limit(PATIENCE), wait).await;
         heard.with_context(|| format!("no event of {fields} with {words:?} after {PATIENCE:?}"))?
     }
 
@@ -135,7 +136,7 @@ impl Cluster {
     {
         let wait = await_condition(api, name, |object: Option<&K>| object.is_none());
         let kind = K::kind(&K::DynamicType::default()).into_owned();
-        tokio::time::timeout(PATIENCE, Box::pin(wait))
+        tokio::time::timeout(pace::limit(PATIENCE), Box::pin(wait))
             .await
             .with_context(|| format!("{kind} {name} is still there after {PATIENCE:?}"))??;
         Ok(())

@@ -1,6 +1,8 @@
 //! The Kubernetes control plane as plain processes at 172.30.0.254: etcd, API server, controller manager and scheduler.
 
 use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -10,10 +12,10 @@ use kube::{Api, Client};
 
 use crate::layout::{CONTROL_PLANE, SERVICES, cache, kubeconfig, state};
 use crate::pki::file;
-use crate::process;
+use crate::{pace, process};
 
 /// etcd's client port on the loopback interface. The default port may be in use.
-const ETCD: &str = "http://127.0.0.1:12379";
+const ETCD: u16 = 12379;
 
 /// One binary contains all Kubernetes programs. The name of the link to it selects the program.
 pub const PROGRAMS: [&str; 6] =
@@ -36,12 +38,15 @@ pub async fn kubectl(words: &[&str]) -> Result<String> {
 
 /// Starts the control plane. On return, the API server is ready.
 pub async fn up() -> Result<()> {
-    for name in PROGRAMS {
-        symlink(cache("bin/kube"), program(name))?;
-    }
-    etcd()?;
+    link_programs()?;
+    process::start("etcd", etcd(ETCD, &state("etcd")))?;
     start_apiserver().await?;
     start_controllers()
+}
+
+/// Creates the links by which the programs are started.
+pub fn link_programs() -> Result<()> {
+    PROGRAMS.iter().try_for_each(|name| Ok(symlink(cache("bin/kube"), program(name))?))
 }
 
 /// Restarts the controller manager and the scheduler. In a real cluster they restart when they lose their Lease during
@@ -79,7 +84,7 @@ fn start_controllers() -> Result<()> {
 
 /// Starts the API server with the data in etcd. On return, it is ready.
 pub async fn start_apiserver() -> Result<()> {
-    apiserver()?;
+    process::start("kube-apiserver", apiserver(ETCD, 6443))?;
     // Wait until it is ready, not only until it answers: before its bootstrap roles exist, it rejects the other
     // components, and they do not retry.
     process::ready("kube-apiserver", Duration::from_mins(1), || async {
@@ -100,31 +105,38 @@ pub async fn settled() -> Result<()> {
 
 /// Returns a client with admin rights.
 pub async fn client() -> Result<Client> {
+    client_at(None).await
+}
+
+/// Like [`client`], for an API server that this program reaches at another address than the lab.
+pub async fn client_at(url: Option<http::Uri>) -> Result<Client> {
     let path = kubeconfig();
     let config = Kubeconfig::read_from(&path).with_context(|| path.display().to_string())?;
     let mut config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
-    config.connect_timeout = Some(Duration::from_secs(5));
+    config.cluster_url = url.unwrap_or(config.cluster_url);
+    config.connect_timeout = Some(pace::limit(Duration::from_secs(5)));
     Ok(Client::try_from(config)?)
 }
 
-fn etcd() -> Result<()> {
-    let data = format!("--data-dir={}", state("etcd").display());
+/// Returns the command of etcd, which serves clients at this port of the loopback interface, and nobody at the next one.
+pub fn etcd(port: u16, data: &Path) -> Command {
+    let client = format!("http://127.0.0.1:{port}");
     let flags = [
-        &data,
+        &format!("--data-dir={}", data.display()),
         "--unsafe-no-fsync", // the data is needed only while the lab runs
         "--quota-backend-bytes=4294967296",
-        "--listen-peer-urls=http://127.0.0.1:12380",
-        &format!("--listen-client-urls={ETCD}"),
-        &format!("--advertise-client-urls={ETCD}"),
+        &format!("--listen-peer-urls=http://127.0.0.1:{}", port + 1),
+        &format!("--listen-client-urls={client}"),
+        &format!("--advertise-client-urls={client}"),
     ];
-    process::start("etcd", process::command(cache("bin/etcd"), &flags))
+    process::command(cache("bin/etcd"), &flags)
 }
 
-fn apiserver() -> Result<()> {
+/// Returns the command of the API server, which serves at this port and uses etcd at that one.
+pub fn apiserver(etcd: u16, port: u16) -> Command {
     let mut command = process::command(
         program("kube-apiserver"),
         &[
-            "--secure-port=6443",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             "--allow-privileged=true",
@@ -138,7 +150,8 @@ fn apiserver() -> Result<()> {
             "--max-mutating-requests-inflight=1000",
         ],
     );
-    command.args([format!("--etcd-servers={ETCD}"), format!("--advertise-address={CONTROL_PLANE}")]);
+    command.arg(format!("--secure-port={port}"));
+    command.args([format!("--etcd-servers=http://127.0.0.1:{etcd}"), format!("--advertise-address={CONTROL_PLANE}")]);
     command.arg(format!("--service-cluster-ip-range={SERVICES}"));
     for (flag, name) in [
         ("client-ca-file", "ca.crt"),
@@ -155,5 +168,5 @@ fn apiserver() -> Result<()> {
     ] {
         command.arg(format!("--{flag}={}", file(name)));
     }
-    process::start("kube-apiserver", command)
+    command
 }

@@ -100,7 +100,12 @@ pub fn up(node: Node) -> Result<()> {
     ];
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
     process::start(&format!("kubelet-{name}"), process::on(node, kube::program("kubelet"), &flags)?)?;
+    proxy(node)
+}
 
+/// Starts kube-proxy.
+pub fn proxy(node: Node) -> Result<()> {
+    let (name, dir) = (node.name(), node.dir());
     let config = dir.join("kube-proxy.yaml");
     let settings = json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",

@@ -67,7 +67,22 @@ pub fn sibling(name: &str) -> io::Result<PathBuf> {
 
 /// Returns the path of the admin's kubeconfig.
 pub fn kubeconfig() -> PathBuf {
-    state("pki/admin.conf")
+    pki().join("admin.conf")
+}
+
+/// Returns the directory of the control plane if that does not run on the lab's machine, see [`crate::control`].
+pub fn control() -> Option<PathBuf> {
+    env::var_os("LAB_CONTROL").map(PathBuf::from)
+}
+
+/// Returns the directory of the certificates.
+pub fn pki() -> PathBuf {
+    control().unwrap_or_else(|| STATE.into()).join("pki")
+}
+
+/// Returns the port of the API server at [`CONTROL_PLANE`].
+pub fn api_port() -> u16 {
+    if control().is_some() { crate::control::API } else { 6443 }
 }
 
 /// A node of the lab. Numbers start at 1.

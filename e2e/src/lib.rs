@@ -6,11 +6,13 @@
 //!
 //! The lab is a tool for interactive use, so its errors are `anyhow` chains and not typed values.
 
+pub mod bare;
 pub mod bench;
 pub mod by_hand;
 pub mod central;
 pub mod cgroup;
 pub mod cluster;
+pub mod control;
 pub mod dns;
 pub mod down;
 pub mod install;
@@ -22,6 +24,7 @@ pub mod net;
 pub mod node;
 pub mod operator;
 pub mod ours;
+pub mod pace;
 pub mod part;
 pub mod pki;
 pub mod process;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use e2e::install::Way;
 use e2e::layout::{Node, OUTSIDE_NETNS, kubeconfig, state};
-use e2e::{by_hand, central, down, kube, node, process, rootfs, systemd, up};
+use e2e::{bare, by_hand, central, control, down, kube, node, process, rootfs, systemd, up};
 
 /// A real Kubernetes and OVN cluster on one machine.
 #[derive(Parser)]
@@ -35,6 +35,9 @@ enum Verb {
         /// Install the network with the unchanged manifest instead of the chart with the lab's values.
         #[arg(long, conflicts_with_all = ["without", "by_hand"])]
         manifest: bool,
+        /// Start two nodes without kubelets and containers, on the kernel's Open vSwitch; see e2e/vm/run.
+        #[arg(long, conflicts_with_all = ["without", "by_hand", "manifest"])]
+        bare: bool,
     },
     /// Stop the cluster and remove everything, even after a failed start.
     Down,
@@ -60,6 +63,9 @@ enum Verb {
         /// `controller` or `agent`.
         what: String,
     },
+    /// Run etcd and the API server for a lab in a virtual machine, until this process ends.
+    #[command(hide = true)]
+    Control,
     /// Create a node's namespaces.
     #[command(hide = true)]
     NodeStart { node: String },
@@ -109,7 +115,8 @@ fn main() -> ExitCode {
 
 fn act() -> Result<()> {
     match Arguments::parse().verb {
-        Verb::Up { nodes, without, by_hand, manifest } => {
+        Verb::Up { bare: true, .. } => wait_for(bare::up())??,
+        Verb::Up { nodes, without, by_hand, manifest, bare: false } => {
             if let Some(other) = without.iter().find(|w| *w != "kube-ovn") {
                 bail!("--without {other}: only kube-ovn can be left out");
             }
@@ -133,6 +140,7 @@ fn act() -> Result<()> {
         Verb::Nbctl(rest) => match become_it(central::command("ovn-nbctl", &words(&rest.arguments))?)? {},
         Verb::Sbctl(rest) => match become_it(central::command("ovn-sbctl", &words(&rest.arguments))?)? {},
         // These change the namespaces of the process, so they must not run in a multi-threaded runtime.
+        Verb::Control => control::run()?,
         Verb::NodeStart { node } => node::start(named(&node)?)?,
         Verb::NodeInit { node } => match node::init(named(&node)?)? {},
         Verb::Boot { node } => systemd::start(named(&node)?)?,

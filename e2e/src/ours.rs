@@ -44,7 +44,12 @@ pub async fn leader() -> Result<(String, String)> {
 
 /// Returns the status and the body of a controller's endpoint.
 pub async fn get(address: &str, path: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect((address, 10660)).await?;
+    get_at(address, 10660, path).await
+}
+
+/// Like [`get`], for the endpoint of any of our programs.
+pub async fn get_at(address: &str, port: u16, path: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect((address, port)).await?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n").as_bytes()).await?;
     let mut text = String::new();
     stream.read_to_string(&mut text).await?;

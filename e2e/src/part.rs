@@ -31,6 +31,8 @@ pub enum Part {
     Containerd(Node),
     /// A node's ovn-controller.
     OvnController(Node),
+    /// A node's ovs-vswitchd.
+    Vswitchd(Node),
     /// The northbound database. Its file stays.
     Northbound,
     /// The API server. etcd keeps running.
@@ -51,6 +53,7 @@ impl Part {
             Self::Agent(node) => by_hand::name(node, by_hand::AGENT),
             Self::Containerd(node) => format!("containerd-{}", node.name()),
             Self::OvnController(node) => format!("ovn-controller-{}", node.name()),
+            Self::Vswitchd(node) => format!("ovs-vswitchd-{}", node.name()),
             Self::Northbound => "nb".to_owned(),
             Self::ApiServer => "kube-apiserver".to_owned(),
         }
@@ -66,6 +69,7 @@ impl Part {
             Self::Controller(replica) => on(&ours::controller_host(replica).0, "kube-ovn-controller", is_no_probe),
             Self::Agent(node) => on(&node.netns(), "kube-ovn-cni", is_no_probe),
             Self::OvnController(node) => on(&node.netns(), "ovn-controller", |_| true),
+            Self::Vswitchd(node) => on(&node.netns(), "ovs-vswitchd", |_| true),
             Self::Northbound => on(&central::NODE.netns(), "ovsdb-server", is_northbound),
             Self::Containerd(_) | Self::ApiServer => None, // run by the lab
         }

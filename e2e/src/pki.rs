@@ -10,24 +10,27 @@ use rcgen::{
 };
 use serde_json::json;
 
-use crate::layout::{CONTROL_PLANE, CONTROL_PLANE_6, Node, state};
+use crate::layout::{self, CONTROL_PLANE, CONTROL_PLANE_6, Node};
 
 /// The kubeconfigs: file name, user, group.
-const USERS: [(&str, &str, Option<&str>); 4] = [
+const USERS: [(&str, &str, Option<&str>); 6] = [
     ("admin", "admin", Some("system:masters")),
     ("controller-manager", "system:kube-controller-manager", None),
     ("scheduler", "system:kube-scheduler", None),
     ("proxy", "system:kube-proxy", None),
+    // For a lab without pods of the network: the service accounts, with certificates instead of tokens.
+    ("kube-ovn-controller", "system:serviceaccount:kube-system:kube-ovn-controller", Some("system:serviceaccounts")),
+    ("kube-ovn-cni", "system:serviceaccount:kube-system:kube-ovn-cni", Some("system:serviceaccounts")),
 ];
 
 /// Returns a file under `pki` as a string for command lines.
 pub fn file(name: &str) -> String {
-    state("pki").join(name).display().to_string()
+    layout::pki().join(name).display().to_string()
 }
 
-/// Creates all files under `pki` in the lab's state.
+/// Creates all files.
 pub fn make(nodes: &[Node]) -> Result<()> {
-    fs::create_dir_all(state("pki"))?;
+    fs::create_dir_all(layout::pki())?;
     let (cluster, front) = (authority("ca")?, authority("front")?);
 
     let server = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"];
@@ -84,7 +87,7 @@ fn leaf(by: &Issuer<'_, KeyPair>, file: &str, user: &str, group: Option<&str>, n
 fn kubeconfig(user: &str) -> Result<()> {
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "lab",
-        "clusters": [{"name": "lab", "cluster": {"server": format!("https://{CONTROL_PLANE}:6443"), "certificate-authority": file("ca.crt")}}],
+        "clusters": [{"name": "lab", "cluster": {"server": format!("https://{CONTROL_PLANE}:{}", layout::api_port()), "certificate-authority": file("ca.crt")}}],
         "users": [{"name": user, "user": {"client-certificate": file(&format!("{user}.crt")), "client-key": file(&format!("{user}.key"))}}],
         "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": user}}],
     });

@@ -7,14 +7,16 @@ use std::future::Future;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::io::AsyncWriteExt;
 
 use crate::layout::{Node, state};
+use crate::pace;
 pub use crate::record::recorded;
 
 /// Returns a command with its arguments.
@@ -47,6 +49,11 @@ pub async fn run(command: Command) -> Result<String> {
     let shown = shown(&command);
     let mut command = tokio::process::Command::from(command);
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await.with_context(|| shown.clone())?;
+    finished(&shown, &output)
+}
+
+/// Returns the output of a command that has succeeded.
+fn finished(shown: &str, output: &Output) -> Result<String> {
     ensure!(
         output.status.success(),
         "{shown}: {}: {}{}",
@@ -55,6 +62,17 @@ pub async fn run(command: Command) -> Result<String> {
         String::from_utf8_lossy(&output.stdout).trim()
     );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Like [`run`], with this text as the input of the command.
+pub async fn feed(command: Command, input: &str) -> Result<String> {
+    let shown = shown(&command);
+    let mut command = tokio::process::Command::from(command);
+    let piped = || Stdio::piped();
+    let mut child = command.stdin(piped()).stdout(piped()).stderr(piped()).kill_on_drop(true).spawn()?;
+    // A command that ends without reading it all says why.
+    let _ = child.stdin.take().context("a pipe")?.write_all(input.as_bytes()).await;
+    finished(&shown, &child.wait_with_output().await?)
 }
 
 /// Like [`run`], for a command line whose words contain no spaces.
@@ -101,7 +119,7 @@ pub async fn stop(file: &Path, grace: Duration) -> Result<()> {
             // An nsenter stops when its child stops, and would then not notice the child's exit.
             let _ = kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGCONT);
             let patience = if signal == Signal::SIGKILL { Duration::from_secs(10) } else { grace };
-            let deadline = Instant::now() + patience;
+            let deadline = Instant::now() + pace::limit(patience);
             while recorded(file).is_some() && Instant::now() < deadline {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -132,7 +150,7 @@ pub fn signal(name: &str, signal: Signal) -> Result<()> {
 pub async fn kill_now(name: &str) -> Result<()> {
     signal(name, Signal::SIGKILL)?;
     let file = state("pid").join(name);
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + pace::limit(Duration::from_secs(10));
     while let Some(pid) = recorded(&file) {
         ensure!(Instant::now() < deadline, "{name} does not end");
         let _ = kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGCONT);
@@ -141,10 +159,15 @@ pub async fn kill_now(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns the actual process of a recorded process ID. For a process on a node, the record contains its nsenter.
+/// Returns the actual process of a recorded process ID. For a process on a node, the record contains its nsenter. In
+/// between there is an unshare if the process has its own process namespace.
 pub fn itself(pid: u32) -> Vec<u32> {
-    let inside = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "nsenter");
-    if inside { children(pid) } else { vec![pid] }
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    if ["nsenter", "unshare"].contains(&name.trim()) {
+        children(pid).into_iter().flat_map(itself).collect()
+    } else {
+        vec![pid]
+    }
 }
 
 /// Returns the file name of a process' executable, even if the file was replaced. Returns `None` for a zombie.
@@ -175,7 +198,8 @@ pub async fn ready<T, F: Future<Output = Result<T>>>(
     })
 }
 
-/// Polls `check` every 50 ms until it succeeds. Returns the last error. For conditions that cannot be watched.
+/// Polls `check` every 50 ms until it succeeds. Returns the last error. For conditions that cannot be watched. The time
+/// limit is for a real machine, see [`pace`].
 pub async fn until<T, F: Future<Output = Result<T>>>(patience: Duration, check: impl FnMut() -> F) -> Result<T> {
     poll(patience, || true, check).await
 }
@@ -186,10 +210,14 @@ async fn poll<T, F: Future<Output = Result<T>>>(
     hope: impl Fn() -> bool,
     mut check: impl FnMut() -> F,
 ) -> Result<T> {
+    let patience = pace::limit(patience);
     let deadline = Instant::now() + patience;
     loop {
         match tokio::time::timeout(patience, check()).await.unwrap_or_else(|_| Err(anyhow!("no answer"))) {
-            Err(_) if hope() && Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(_) if hope() && Instant::now() < deadline => {
+                // On a slow machine, a check takes longer, too.
+                tokio::time::sleep(Duration::from_millis(50 * u64::from(pace::factor().min(10)))).await;
+            }
             answer => return answer,
         }
     }

@@ -10,7 +10,7 @@ use futures::future::{try_join, try_join_all};
 use k8s_openapi::api::core::v1::Node as NodeObject;
 
 use crate::install::Way;
-use crate::layout::{MAX_NODES, Node, STATE, cache, lab, rootfs, state};
+use crate::layout::{self, MAX_NODES, Node, STATE, cache, lab, rootfs, state};
 use crate::{by_hand, dns, install, kube, kubelet, net, node, pki, process, systemd};
 
 /// Requirement E1: the maximum time from the apply on a bare cluster until all nodes are Ready and CoreDNS is Running.
@@ -40,13 +40,7 @@ pub enum Network {
 pub async fn up(spec: Spec) -> Result<()> {
     preconditions(spec)?;
     let nodes: Vec<_> = Node::first(spec.nodes).collect();
-    for dir in ["bin", "log", "pid", "nodes"] {
-        fs::create_dir_all(state(dir))?;
-    }
-    symlink(std::env::current_exe()?, lab())?;
-    node::mount_points()?;
-    pki::make(&nodes)?;
-    net::up().await?;
+    begin(&nodes).await?;
     let machines = try_join_all(nodes.iter().map(|node| async move {
         node::up(*node).await?;
         kubelet::containerd(*node).await?;
@@ -77,6 +71,21 @@ pub async fn up(spec: Spec) -> Result<()> {
     process::all_run()
 }
 
+/// Creates what every lab needs first: its directories, mount points, certificates and links.
+pub async fn begin(nodes: &[Node]) -> Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "run this as root");
+    ensure!(!state("").exists(), "{STATE} exists: a lab is up, or was not taken down (lab down)");
+    for dir in ["bin", "log", "pid", "nodes"] {
+        fs::create_dir_all(state(dir))?;
+    }
+    symlink(std::env::current_exe()?, lab())?;
+    node::mount_points()?;
+    if layout::control().is_none() {
+        pki::make(nodes)?;
+    }
+    net::up().await
+}
+
 /// Restarts a node after [`node::lose`]: the machine, its container runtime and kubelet, and its systemd if it had one.
 /// Everything else is on its disk.
 pub async fn node_again(node: Node) -> Result<()> {
@@ -88,7 +97,7 @@ pub async fn node_again(node: Node) -> Result<()> {
 }
 
 /// Prints how long a part took.
-async fn timed<T>(what: &str, part: impl Future<Output = Result<T>>) -> Result<T> {
+pub async fn timed<T>(what: &str, part: impl Future<Output = Result<T>>) -> Result<T> {
     let start = Instant::now();
     let value = part.await.with_context(|| what.to_owned())?;
     eprintln!("lab: {what} after {:.1} s", start.elapsed().as_secs_f32());
@@ -105,8 +114,6 @@ fn in_time(took: Duration) -> Result<()> {
 
 fn preconditions(spec: Spec) -> Result<()> {
     ensure!((1..=MAX_NODES).contains(&spec.nodes), "a lab has 1 to {MAX_NODES} nodes");
-    ensure!(nix::unistd::geteuid().is_root(), "run this as root");
-    ensure!(!state("").exists(), "{STATE} exists: a lab is up, or was not taken down (lab down)");
     for needed in [cache("bin/kube"), cache("bin/etcd"), cache("image.tar"), cache("systemd"), rootfs()] {
         ensure!(needed.exists(), "{} is missing: run e2e/setup lab, and e2e/build", needed.display());
     }

@@ -2,7 +2,8 @@
 //!
 //! `lab-peer serve [NAME]` listens on all IPv4 and IPv6 addresses and answers with its name (by default the host name)
 //! and the client's address: HTTP on TCP port 8080 (any path), plain TCP on port 8081, and UDP on port 8081 (the
-//! answer, a space, and the received data). `lab-peer pause` holds the namespaces of a pod and runs until it is killed.
+//! answer, a space, and the received data). `lab-peer ask` asks peers, see [`ask`]. `lab-peer probe` counts lost packets, see [`probe`].
+//! `lab-peer pause` holds the namespaces of a pod and runs until it is killed.
 //!
 //! The program uses only the standard library and is linked statically. It is the main content of the lab's image and
 //! starts quickly.
@@ -12,26 +13,30 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 use std::{env, fs, process, thread};
 
+mod ask;
+mod probe;
+
 const HTTP: u16 = 8080;
 const PLAIN: u16 = 8081;
 
 fn main() {
-    match env::args().nth(1).as_deref() {
-        Some("serve") => {
-            if let Err(e) = serve() {
-                eprintln!("lab-peer: {e}");
-                process::exit(1);
-            }
-        }
+    let done = match env::args().nth(1).as_deref() {
+        Some("serve") => serve(),
+        Some("ask") => ask::all(),
+        Some("probe") => probe::send(),
         // The process has no children here, because containers do not share a PID namespace with their sandbox. It
         // needs no reaping.
         Some("pause") => loop {
             thread::park();
         },
         _ => {
-            eprintln!("usage: lab-peer serve [NAME] | pause");
+            eprintln!("usage: lab-peer serve [NAME] | ask SECONDS TARGET... | probe ADDRESS MICROSECONDS | pause");
             process::exit(2);
         }
+    };
+    if let Err(e) = done {
+        eprintln!("lab-peer: {e}");
+        process::exit(1);
     }
 }
 
@@ -44,7 +49,8 @@ fn serve() -> io::Result<()> {
     let datagrams = UdpSocket::bind(("::", PLAIN))?;
     thread::spawn(move || accept(&http, move |stream, from| answer_http(stream, &line(name, from))));
     thread::spawn(move || accept(&plain, move |mut stream, from| writeln!(stream, "{}", line(name, from))));
-    let mut buffer = [0; 2048];
+    thread::spawn(probe::answer);
+    let mut buffer = vec![0; 65_536];
     loop {
         let Ok((n, from)) = datagrams.recv_from(&mut buffer) else { continue };
         let reply = [line(name, from).as_bytes(), b" ", &buffer[..n]].concat();

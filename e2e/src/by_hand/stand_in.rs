@@ -123,7 +123,7 @@ fn compile(directory: &Path) -> Result<()> {
 }
 
 /// The directory of the plugins of the CNI project, on a node and below that of `images/plugins/build`.
-const PLUGINS: &str = "usr/lib/kube-ovn/cni";
+pub const PLUGINS: &str = "usr/lib/kube-ovn/cni";
 
 /// Returns the plugins that `e2e/setup` has built.
 fn plugins() -> Result<Vec<PathBuf>> {
