@@ -139,12 +139,12 @@ async fn fragments(from: &Place, to: IpAddr, who: &str) -> Result<()> {
 #[tokio::test]
 async fn b1_fragments_arrive() -> Result<()> {
     let stage = stage().await?;
-    for (v6, outside) in [(false, OUTSIDE), (true, OUTSIDE_6)] {
+    for v6 in [false, true] {
         for (from, to) in [(&stage.near, &stage.next), (&stage.near, &stage.far), (&stage.wide, &stage.wide_far)] {
             fragments(&from.place(), to.ip(v6)?, &to.name).await?;
         }
         fragments(&Place::Node(Node::ONE), stage.far.ip(v6)?, "far").await?;
-        fragments(&stage.near.place(), outside.parse()?, "outside").await?;
     }
-    Ok(())
+    // Not over IPv6: the host outside cuts its answer for its own link, and no router cuts it again.
+    fragments(&stage.near.place(), OUTSIDE.parse()?, "outside").await
 }

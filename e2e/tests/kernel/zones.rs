@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::Cluster;
 use e2e::bare::{self, Pod};
 use e2e::cluster::place::{Answer, HTTP};
-use e2e::cluster::{Place, Target};
+use e2e::cluster::{Place, Target, nb};
 use e2e::layout::{Node, OUTSIDE};
 use serde_json::json;
 
@@ -47,11 +47,11 @@ async fn zones_keep_connections_apart() -> Result<()> {
     answers(&two.place()).await?;
 
     let (from, to, outside): (_, _, IpAddr) = (one.ip(false)?, two.ip(false)?, OUTSIDE.parse()?);
-    let known: String = Place::Node(Node::ONE).run("ovn-appctl", &["-t", "ovn-controller", "ct-zone-list"]).await?;
+    let bridges = nb::find_local(&Place::Node(Node::ONE), "Bridge", &["name=br-int"]).await?;
+    let known = bridges.first().and_then(|bridge| bridge.get("external_ids")).context("br-int")?;
     let of = |pod: &Pod| {
-        let port = format!("{}.{} ", pod.name, pod.namespace);
-        let line = known.lines().find_map(|line| line.strip_prefix(&port));
-        line.and_then(|zone| zone.trim().parse::<u16>().ok()).with_context(|| format!("{port}in {known}"))
+        let zone = known.get(format!("ct-zone-{}.{}", pod.name, pod.namespace));
+        zone.and_then(|zone| zone.as_str()?.parse::<u16>().ok()).with_context(|| format!("{} in {known}", pod.name))
     };
     let ports = BTreeSet::from([of(&one)?, of(&two)?]);
     ensure!(ports.len() == 2 && !ports.contains(&0), "the zones of the ports: {known}");
