@@ -270,14 +270,14 @@ impl NodePort {
         settings.push(("ovn-encap-csum", if self.encap_checksum { "true" } else { "false" }));
         settings.extend(address.as_deref().map(|address| ("ovn-encap-ip", address)));
         if let Some(replaces) = &replaces {
-            tracing::warn!(chassis = id, replaces, "the node has a new chassis: the controller removes the one before");
+            tracing::warn!(chassis = id, "{replaces}");
         } else if address.is_some() && !id.is_empty() {
             settings.push((chassis::REGISTERED, &id));
         }
         let report = NodeReport {
             networks: served.own.clone(),
             mtu: tunnel.map(|tunnel| tunnel.mtu.most),
-            replaces,
+            replaces: replaces.map(|chassis::Replaced(before)| before),
             restored: *self.restored.borrow_and_update(),
         };
         if self.ovs.settings(&settings, &report).await? {

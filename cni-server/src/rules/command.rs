@@ -1,4 +1,4 @@
-//! Runs ipset or iptables with input on standard input.
+//! Runs nft, ipset or iptables with input on standard input.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -64,4 +64,24 @@ pub(super) async fn run(program: &'static str, args: &[&str], input: &str) -> Re
     }
     let stderr = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
     Err(CommandError::Refused { program, status: output.status, stderr })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_tool_that_fails_is_reported_with_its_message_on_one_line() {
+        let error = run("sh", &["-c", "cat >&2; exit 1"], "no such table\nno such chain\n").await.unwrap_err();
+        let CommandError::Refused { status, stderr, .. } = error else { panic!("{error}") };
+
+        let message = CommandError::Refused { program: "nft", status, stderr }.to_string();
+        assert_eq!(message, "nft: exit status: 1: no such table; no such chain");
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_is_not_installed_is_named() {
+        let error = run("kube-ovn-no-such-tool", &[], "").await.unwrap_err();
+        assert_eq!(error.to_string(), "run kube-ovn-no-such-tool: No such file or directory (os error 2)");
+    }
 }

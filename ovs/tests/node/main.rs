@@ -195,6 +195,22 @@ fn a_node_without_tunnels_is_ready_as_long_as_it_is_alone() {
     node.probe("live").unwrap();
 }
 
+/// ovn-controller computes flows, and nothing of what runs needs new ones.
+#[test]
+fn an_ovn_controller_that_always_crashes_takes_no_other_daemon_with_it() {
+    let room = room();
+    let crashes = "#!/bin/sh\ncase $1 in --version) exec /usr/bin/ovn-controller --version;; esac\nexit 1\n";
+    room.shadow("ovn-controller", crashes).unwrap();
+    let mut node = start(&room, &["--iface=eth1"]);
+    until("it is left alone", || {
+        room.log().contains("ends again and again; the others go on without it daemon=\"ovn-controller\"")
+    });
+    node.probe("live").unwrap();
+    let why = node.probe("ready").unwrap_err();
+    assert!(why.contains("ovn-controller"), "{why}");
+    assert_eq!(room.log().matches("works daemon=\"ovs-vswitchd\"").count(), 1, "{}", room.log());
+}
+
 #[test]
 fn programs_that_are_too_old_are_named_with_the_oldest_that_will_do() {
     for (program, says, why) in [
