@@ -3,7 +3,8 @@
 //!
 //! [`rows`] names every figure and its limit. The benchmark measures pods that get addresses ([`pods`]), the same
 //! writes to an API server without our controllers ([`alone`]), leader changes and restarts with many existing pods
-//! ([`held`]), large clusters ([`large`]), and the CNI plugin ([`plugin`]). A pod without its port or IP object, or a plugin call that fails, is an
+//! ([`held`]), large clusters ([`large`]), the CNI plugin
+//! ([`plugin`]), and the repair of a node's rules ([`repair`]). A pod without its port or IP object, or a plugin call that fails, is an
 //! error. A missed limit is only reported.
 
 use anyhow::{Context, Result, ensure};
@@ -18,12 +19,14 @@ use crate::ours;
 pub mod alone;
 pub mod bed;
 pub mod held;
+pub mod idle;
 pub mod large;
 pub mod log;
 pub mod machine;
 pub mod plugin;
 pub mod pods;
 pub mod ports;
+pub mod repair;
 pub mod replicas;
 pub mod report;
 pub mod rows;
@@ -72,8 +75,10 @@ pub enum Part {
     Restart,
     /// Many pods on many nodes.
     Large,
-    /// The CNI plugin.
+    /// The CNI plugin, and the node's programs while it rests.
     Plugin,
+    /// The firewall rules of a node.
+    Rules,
 }
 
 /// The name of the scene, of its namespace, and of the node of all pods that never run. That node has no machine.
@@ -81,6 +86,8 @@ const NAME: &str = "bench";
 /// The number of pods created one by one, and their rate.
 const PACED: usize = 200;
 const PER_SECOND: u32 = 10;
+/// The number of times that a node's rules are deleted.
+const REPAIRS: usize = 20;
 
 /// Runs the measurements on the running lab and prints the report.
 pub async fn run(options: Options) -> Result<()> {
@@ -134,6 +141,10 @@ async fn measure(options: &Options, scene: &Scene) -> Result<()> {
     }
     if asked(Part::Plugin) {
         rows::plugged(&mut report, &plugin::measure(scene, options.plugged, options.runs).await?);
+    }
+    if asked(Part::Rules) {
+        let node = scene.cluster().nodes().first().copied().context("a node")?;
+        rows::repaired(&mut report, &repair::measure(node, REPAIRS).await?);
     }
     println!("\n{}", report.table());
     Ok(())

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::bed::Bed;
+use super::idle::Idle;
 use super::stats::Times;
 use super::usage;
 use crate::cluster::Scene;
@@ -29,6 +30,11 @@ const NAMESPACE: &str = "bench-plugin";
 const NODE: &str = "n1";
 /// The number of concurrent calls.
 const AT_ONCE: usize = 10;
+/// The numbers of other pods on the node, in ascending order, and the number of pods that are measured beside them.
+pub const BESIDE: [usize; 3] = [0, 100, 250];
+const MEASURED: usize = 20;
+/// The number of other pods with which the idle node is measured.
+pub const IDLE_WITH: usize = 100;
 /// The verbs, in this order.
 const VERBS: [&str; 2] = ["ADD", "DEL"];
 
@@ -41,8 +47,10 @@ pub struct Plugged {
     pub at_once: Vec<[Times; 2]>,
     /// The same, with ADDs right after ten DELs whose ports ovs-vswitchd still has to close.
     pub after_others: Vec<[Times; 2]>,
-    /// ADDs one by one, then DELs, so that all pods are attached at once.
-    pub filling: [Times; 2],
+    /// ADDs and DELs one by one, beside as many other pods as [`BESIDE`] says.
+    pub beside: Vec<[Times; 2]>,
+    /// The node's own programs in an idle minute, with [`IDLE_WITH`] pods.
+    pub idle: Idle,
     /// CPU time by process for all calls.
     pub cpu: Vec<(String, Duration)>,
     /// The number of calls.
@@ -54,15 +62,15 @@ pub async fn measure(scene: &Scene, count: usize, runs: usize) -> Result<Plugged
     scene.namespace(NAMESPACE, &[]).await?;
     let _stopped = Stopped::kubelet(NODE)?;
     let bed = Bed::new(scene.cluster(), NAMESPACE, [NODE.to_owned()]).await?;
-    bed.fill(count).await?;
+    bed.fill(count.max(BESIDE[BESIDE.len() - 1] + MEASURED)).await?;
     let pods = Api::<PodView>::namespaced(bed.client(), NAMESPACE).list(&ListParams::default()).await?;
     let uids = pods.items.into_iter().filter_map(|p| Some(format!("{}={}", p.metadata.name?, p.metadata.uid?)));
     let uids: Vec<_> = uids.collect();
 
     let node = Node::named(NODE).context("a node")?;
     let before = usage::cpu()?;
-    let runs = format!("--runs={runs}");
-    let mut arguments = vec!["plugin", &runs, NAMESPACE];
+    let (runs, count) = (format!("--runs={runs}"), format!("--count={count}"));
+    let mut arguments = vec!["plugin", &runs, &count, NAMESPACE];
     arguments.extend(uids.iter().map(String::as_str));
     let printed = process::run(process::on(node, std::env::current_exe()?, &arguments)?).await?;
     let cpu = usage::spent(&before, &usage::cpu()?);
@@ -70,13 +78,14 @@ pub async fn measure(scene: &Scene, count: usize, runs: usize) -> Result<Plugged
     bed.clear().await?;
     let times = |both: Micros| both.map(|micros| micros.into_iter().map(Duration::from_micros).collect());
     let at_once = printed.at_once.iter().chain(&printed.after_others);
-    let all = printed.serial.iter().chain(at_once).chain([&printed.filling]);
+    let all = printed.serial.iter().chain(at_once).chain(&printed.beside);
     Ok(Plugged {
         calls: all.flatten().map(Vec::len).sum(),
         serial: printed.serial.into_iter().map(times).collect(),
         at_once: printed.at_once.into_iter().map(times).collect(),
         after_others: printed.after_others.into_iter().map(times).collect(),
-        filling: times(printed.filling),
+        beside: printed.beside.into_iter().map(times).collect(),
+        idle: printed.idle.context("the idle node")?,
         cpu,
     })
 }
@@ -108,6 +117,9 @@ pub struct Call {
     /// Number of times to attach each pod.
     #[arg(long)]
     runs: usize,
+    /// Number of pods that are attached so many times. The others are only needed beside some.
+    #[arg(long)]
+    count: usize,
     /// Namespace of the pods.
     namespace: String,
     /// Pods, as `name=uid`.
@@ -123,10 +135,11 @@ struct Printed {
     serial: Vec<Micros>,
     at_once: Vec<Micros>,
     after_others: Vec<Micros>,
-    filling: Micros,
+    beside: Vec<Micros>,
+    idle: Option<Idle>,
 }
 
-/// Attaches and detaches each pod: alone, several at once, and next to all others. Returns JSON for [`measure`]. Stops
+/// Attaches and detaches pods: alone, several at once, and beside others. Returns JSON for [`measure`]. Stops
 /// at the first failed call with the plugin's error.
 pub fn call(call: &Call) -> Result<String> {
     let conf = conf()?;
@@ -138,10 +151,11 @@ pub fn call(call: &Call) -> Result<String> {
     }
     for _ in 0..call.runs {
         let [mut serial, mut at_once, mut after_others] = [const { [Vec::new(), Vec::new()] }; 3];
-        for pod in pods.chunks(1) {
+        let some = pods.get(..call.count).context("fewer pods than that")?;
+        for pod in some.chunks(1) {
             one_by_one(pod, &conf, &mut serial)?;
         }
-        for group in pods.chunks_exact(AT_ONCE) {
+        for group in some.chunks_exact(AT_ONCE) {
             settle()?;
             all_at_once(group, &conf, &mut at_once)?;
             all_at_once(group, &conf, &mut after_others)?;
@@ -150,11 +164,33 @@ pub fn call(call: &Call) -> Result<String> {
         printed.at_once.push(at_once);
         printed.after_others.push(after_others);
     }
-    one_by_one(&pods, &conf, &mut printed.filling)?;
+    beside_others(&pods, &conf, &mut printed)?;
     for pod in &pods {
         pod.netns("delete")?;
     }
     Ok(serde_json::to_string(&printed)?)
+}
+
+/// Attaches more and more pods, and measures the last ones beside them. All are detached at the end.
+fn beside_others(pods: &[Container], conf: &str, printed: &mut Printed) -> Result<()> {
+    let (others, measured) = pods.split_at(pods.len().checked_sub(MEASURED).context("too few pods")?);
+    let mut attached = 0;
+    for count in BESIDE {
+        for pod in others.get(attached..count).context("too few pods")? {
+            pod.plugin("ADD", conf)?;
+        }
+        attached = count;
+        settle()?;
+        if count == IDLE_WITH {
+            printed.idle = Some(Idle::measure(Node::named(NODE).context("a node")?)?);
+        }
+        let mut times = Micros::default();
+        for pod in measured.chunks(1) {
+            one_by_one(pod, conf, &mut times)?;
+        }
+        printed.beside.push(times);
+    }
+    others.iter().take(attached).try_for_each(|pod| pod.plugin("DEL", conf).map(drop))
 }
 
 fn one_by_one(pods: &[Container], conf: &str, times: &mut Micros) -> Result<()> {

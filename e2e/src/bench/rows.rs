@@ -6,7 +6,7 @@ use super::alone::Alone;
 use super::bed::{AT_ONCE, Cleared};
 use super::held::{Restart, Takeover, Written};
 use super::large::Large;
-use super::plugin::Plugged;
+use super::plugin::{BESIDE, IDLE_WITH, Plugged};
 use super::pods::Burst;
 use super::report::Bar::{self, AtLeast, AtMost};
 use super::report::{Report, thousands};
@@ -179,7 +179,7 @@ pub fn large(report: &mut Report, large: &Large) {
 /// Reports the plugin.
 pub fn plugged(report: &mut Report, plugged: &Plugged) {
     let of = |runs: &[[Times; 2]], verb: usize| medians(runs.iter().map(|run| run[verb].half_and_most()));
-    let (serial, at_once, filling) = (&plugged.serial, &plugged.at_once, &plugged.filling);
+    let (serial, at_once) = (&plugged.serial, &plugged.at_once);
     report.about("CNI plugin", &format!("from exec to exit, pod annotated, {}", medians_of(serial.len())));
     let theirs = "136 / 162 ms (by default 5.4 s)";
     report.row("ADD one after the other, p50 / p99", &of(serial, 0), "ms", AtMost(&[25.0, 60.0]), theirs);
@@ -192,10 +192,25 @@ pub fn plugged(report: &mut Report, plugged: &Plugged) {
     report.detail("DEL ten at once, p50 / p99", &of(at_once, 1), "ms", "");
     let behind = "ADD ten at once, right after ten DELs, p50 / p99";
     report.row(behind, &of(&plugged.after_others, 0), "ms", Bar::None, "");
-    let beside = "ADD one after the other, beside all plugged before, p50 / p99";
-    report.row(beside, &filling[0].half_and_most(), "ms", Bar::None, "");
-    report.detail("DEL one after the other, beside them, p50 / p99", &filling[1].half_and_most(), "ms", "");
+    for (count, times) in BESIDE.iter().zip(&plugged.beside) {
+        let [add, del] = [&times[0], &times[1]].map(Times::half_and_most);
+        report.row(&format!("ADD beside {count} other pods of the node, p50 / p99"), &add, "ms", Bar::None, "");
+        report.row(&format!("DEL beside {count} other pods of the node, p50 / p99"), &del, "ms", Bar::None, "");
+    }
     report.processes("CPU, per call of the plugin", &plugged.cpu, plugged.calls);
+    report.about(&format!("a node with {IDLE_WITH} pods that rests for a minute"), "");
+    for (name, quiet) in [("the agent", plugged.idle.agent), ("ovs-ovn without its daemons", plugged.idle.supervisor)] {
+        report.row(&format!("CPU time of {name}"), &[quiet.cpu], "s", AtMost(&[0.1]), "");
+        report.row(&format!("memory of {name}"), &[quiet.memory.now], "MiB", AtMost(&[15.0]), "");
+        report.detail("  its own data alone", &[quiet.memory.data], "MiB", "");
+    }
+}
+
+/// Reports the repair of a node's firewall rules.
+pub fn repaired(report: &mut Report, times: &Times) {
+    report.about("firewall rules of a node deleted", "all of IPv4");
+    let both = times.half_and_most();
+    report.row("until they are back, p50 / at most", &both, "ms", AtMost(&[1000.0, 1000.0]), "20-30 s");
 }
 
 /// Reports the controller's memory before the first pod.

@@ -5,6 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
 
 use crate::layout::{Node, state};
 use crate::part::Part;
@@ -26,7 +27,7 @@ pub struct Usage {
 }
 
 /// The memory of a process in MiB.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Memory {
     /// The current resident size.
     pub now: f64,
@@ -127,8 +128,8 @@ pub fn spent(before: &BTreeMap<String, Duration>, after: &BTreeMap<String, Durat
     cpu
 }
 
-/// Returns the user and system time. Zero for a process that has exited.
-fn ticks(pid: &str) -> Duration {
+/// Returns the user and system time of a process. Zero if it has exited.
+pub fn ticks(pid: &str) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name in field 2 can contain any character, but the last `)` ends it.
     let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace()).into_iter().flatten();
@@ -138,7 +139,12 @@ fn ticks(pid: &str) -> Duration {
 
 /// Returns the memory of the controller `name`.
 pub fn memory(name: &str) -> Result<Memory> {
-    let status = fs::read_to_string(format!("/proc/{}/status", pid(name)?))?;
+    memory_of(pid(name)?)
+}
+
+/// Returns the memory of a process.
+pub fn memory_of(pid: u32) -> Result<Memory> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let mebibytes = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.and_then(|value| value.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or_default() / 1024.0
