@@ -4,7 +4,7 @@
 //! something that it depends on changes: the Node, its IP object, the subnets that the node serves, the OVS database, or
 //! the link in the kernel. It writes only what differs, and does not change other routes on the link.
 
-mod chassis;
+mod claim;
 mod device;
 mod error;
 mod events;
@@ -27,6 +27,7 @@ use crate::node_net::Served;
 use crate::ovs::{Ovs, OvsError};
 use crate::seen::{Lease, Leases, Node, Seen};
 use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Names, NetworkType, Tunnel, TunnelError};
+use claim::{Claim, Wanted};
 use error::Reason;
 use events::{concerns, concerns_address, concerns_tunnel};
 use mtu::tell_of_mtu;
@@ -93,6 +94,8 @@ struct Known {
     served: Served,
     /// The tunnel that was found last.
     tunnel: Option<Tunnel>,
+    /// The claim to the tunnel's address.
+    claim: Claim,
     /// The routes that the kernel has refused.
     refused: BTreeSet<Route>,
 }
@@ -153,6 +156,7 @@ impl NodePort {
                         tokio::time::sleep(RESTORING).await;
                         break;
                     }
+                    () = known.claim.changed() => break,
                     Some(event) = events.next() => {
                         let below = |tunnel: &Tunnel| concerns_tunnel(&event, tunnel.index);
                         if index.is_none_or(|index| concerns(&event, index))
@@ -194,10 +198,18 @@ impl NodePort {
         let net = allocation::find(&self.leases.borrow(), &served.in_force, &name, &node.uid);
 
         let found = self.tunnel(&node, net.as_ref().ok()).await;
+        let found = found.map_err(NodePortError::from);
+        let address = found.as_ref().ok().map(|tunnel| tunnel.address);
+        let taken = address.and_then(|address| Some((address, self.claim(address, &mut known.claim)?)));
+        let wanted = found.as_ref().ok().map(|tunnel| (tunnel.address, tunnel.mtu.most));
+        let found = match &taken {
+            Some((address, chassis)) => Err(NodePortError::Taken { address: *address, chassis: chassis.clone() }),
+            None => found,
+        };
         // Without a tunnel, or with one that would lose packets, no pod is attached.
         let now = found.as_ref().ok().map(|tunnel| tunnel.mtu);
         senders.mtu.send_if_modified(|known| std::mem::replace(known, now) != now);
-        let written = self.settings(&node, &served, found.as_ref().ok()).await;
+        let written = self.settings(&served, wanted, taken).await;
         let tunnel = match found {
             Ok(tunnel) => tunnel,
             Err(error) => {
@@ -208,7 +220,8 @@ impl NodePort {
                 {
                     self.routes(&node, net, &served, &link, senders, known).await?;
                 }
-                return Err(error.into());
+                written?;
+                return Err(error);
             }
         };
         written?;
@@ -254,30 +267,37 @@ impl NodePort {
         Ok(())
     }
 
-    /// Writes the node's settings for ovn-controller, and the report for the controller.
-    async fn settings(&mut self, node: &Node, served: &Served, tunnel: Option<&Tunnel>) -> Result<(), OvsError> {
+    /// Claims the tunnel's address for the node's chassis. Returns the other chassis that has it.
+    fn claim(&self, address: IpAddr, claim: &mut Claim) -> Option<String> {
+        let chassis = self.ovs.external_id("system-id").filter(|id| !id.is_empty())?;
+        let remote = self.ovs.external_id("ovn-remote")?;
+        claim.make(&Wanted { address, chassis, remote })
+    }
+
+    /// Writes the node's settings for ovn-controller, and the report for the controller. `tunnel` is its address and the
+    /// largest MTU of pods, `taken` the other chassis that has this address.
+    async fn settings(
+        &mut self,
+        served: &Served,
+        tunnel: Option<(IpAddr, u32)>,
+        taken: Option<(IpAddr, String)>,
+    ) -> Result<(), OvsError> {
         // Before the node's own networks are known, the report of an earlier process stays.
         if !served.in_force.synced {
             return Ok(());
         }
-        let id = self.ovs.external_id("system-id").unwrap_or_default();
-        let replaces =
-            chassis::replaced(&id, node.chassis.as_deref(), self.ovs.external_id(chassis::REGISTERED).as_deref());
-        let address = tunnel.map(|tunnel| tunnel.address);
-        let address = if replaces.is_some() { Some(chassis::stand_in(&id)) } else { address };
+        let address = match &taken {
+            Some(_) => Some(claim::stand_in(&self.ovs.external_id("system-id").unwrap_or_default())),
+            None => tunnel.map(|(address, _)| address),
+        };
         let address = address.map(|address| address.to_string());
         let mut settings = vec![("ovn-monitor-all", "true"), ("ovn-encap-type", self.network_type.as_str())];
         settings.push(("ovn-encap-csum", if self.encap_checksum { "true" } else { "false" }));
         settings.extend(address.as_deref().map(|address| ("ovn-encap-ip", address)));
-        if let Some(replaces) = &replaces {
-            tracing::warn!(chassis = id, "{replaces}");
-        } else if address.is_some() && !id.is_empty() {
-            settings.push((chassis::REGISTERED, &id));
-        }
         let report = NodeReport {
             networks: served.own.clone(),
-            mtu: tunnel.map(|tunnel| tunnel.mtu.most),
-            replaces: replaces.map(|chassis::Replaced(before)| before),
+            mtu: tunnel.map(|(_, most)| most),
+            taken,
             restored: *self.restored.borrow_and_update(),
         };
         if self.ovs.settings(&settings, &report).await? {

@@ -15,7 +15,7 @@ mod subnets;
 
 use std::net::IpAddr;
 
-use api::annotations::{CHASSIS, NODE_NAME_LABEL};
+use api::annotations::NODE_NAME_LABEL;
 use api::{EffectiveSubnet, FieldError, Ip, NodeView, PodView};
 use futures::StreamExt;
 use kit::kubernetes::Lister;
@@ -61,17 +61,11 @@ pub struct Node {
     pub uid: String,
     /// Its addresses of type `InternalIP`.
     pub internal_ips: Vec<IpAddr>,
-    /// The name of its chassis in the southbound database, as the controller has seen it.
-    pub chassis: Option<String>,
 }
 
 impl From<&NodeView> for Node {
     fn from(view: &NodeView) -> Self {
-        Self {
-            uid: view.uid().to_owned(),
-            internal_ips: view.internal_ips().collect(),
-            chassis: view.annotation(CHASSIS).map(str::to_owned),
-        }
+        Self { uid: view.uid().to_owned(), internal_ips: view.internal_ips().collect() }
     }
 }
 

@@ -2,10 +2,11 @@
 //! agents to the owner.
 //!
 //! ovn-controller creates its chassis, but does not delete it when its machine is switched off. All other nodes would
-//! keep a tunnel to it. Only chassis with our mark whose host is no Node are removed, and those that a new chassis of the
-//! same host replaces, because two cannot have the node's tunnel address. Other chassis are left alone.
+//! keep a tunnel to it. Only chassis with our mark whose host is no Node are removed, and those that have the tunnel address
+//! of a new chassis of the same host, which cannot have it before. Other chassis are left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct NodeChassis {
     pub id: Arc<str>,
     /// The report of its node agent.
     pub report: NodeReport,
+    /// The tunnel address that another node has as well, and that node.
+    pub shares: Option<(IpAddr, Arc<str>)>,
 }
 
 /// Runs until the sender of `nodes` is dropped.
@@ -73,15 +76,38 @@ fn reports(replica: &Replica) -> BTreeMap<Arc<str>, NodeChassis> {
     let chassis = Chassis::all(replica).filter(|chassis| !replaced.contains(&chassis.id));
     let each = chassis.map(|chassis| {
         let report = chassis.report();
-        (chassis.hostname.as_str().into(), NodeChassis { id: chassis.name.into(), report })
+        (Arc::from(chassis.hostname), NodeChassis { id: chassis.name.into(), report, shares: None })
     });
-    each.collect()
+    let mut each: BTreeMap<Arc<str>, NodeChassis> = each.collect();
+    for (one, address, other) in shared(&each) {
+        for (node, with) in [(&one, &other), (&other, &one)] {
+            if let Some(chassis) = each.get_mut(node) {
+                chassis.shares = Some((address, Arc::clone(with)));
+            }
+        }
+    }
+    each
 }
 
-/// The chassis that another chassis of the same host replaces.
+/// The pairs of nodes that have the same tunnel address. Another chassis than that of a node goes by its own name.
+fn shared(nodes: &BTreeMap<Arc<str>, NodeChassis>) -> Vec<(Arc<str>, IpAddr, Arc<str>)> {
+    let taken = nodes.iter().filter_map(|(node, chassis)| Some((node, chassis.report.taken.as_ref()?)));
+    let taken: Vec<_> = taken.collect();
+    if taken.is_empty() {
+        return Vec::new();
+    }
+    let hosts: BTreeMap<&str, &Arc<str>> = nodes.iter().map(|(node, chassis)| (&*chassis.id, node)).collect();
+    let pairs = taken.into_iter().map(|(node, (address, by))| {
+        let other = hosts.get(by.as_str()).map_or_else(|| by.as_str().into(), |other| Arc::clone(other));
+        (Arc::clone(node), *address, other)
+    });
+    pairs.collect()
+}
+
+/// The chassis that have the tunnel address of another chassis of the same host.
 fn replaced(replica: &Replica) -> BTreeSet<Uuid> {
     let all: Vec<Chassis> = Chassis::all(replica).collect();
-    let replacing = all.iter().filter_map(|chassis| Some((&chassis.hostname, chassis.report().replaces?, chassis.id)));
+    let replacing = all.iter().filter_map(|chassis| Some((&chassis.hostname, chassis.report().taken?.1, chassis.id)));
     let pairs: Vec<_> = replacing.collect();
     let is_replaced = |chassis: &&Chassis| {
         pairs.iter().any(|(host, name, by)| **host == chassis.hostname && *name == chassis.name && *by != chassis.id)

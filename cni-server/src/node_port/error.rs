@@ -1,5 +1,7 @@
 //! Why `ovn0` is not ready.
 
+use std::net::IpAddr;
+
 use super::DEVICE;
 use crate::allocation::Missing;
 use crate::link::LinkError;
@@ -22,6 +24,14 @@ pub enum NodePortError {
     /// There is no tunnel interface, or its MTU does not fit.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),
+    /// Another chassis has the tunnel's address, so other nodes would send to that one.
+    #[error("the tunnel's address {address} is that of chassis {chassis}")]
+    Taken {
+        /// The address.
+        address: IpAddr,
+        /// The name of the other chassis in the southbound database.
+        chassis: String,
+    },
     /// Open vSwitch.
     #[error(transparent)]
     Ovs(#[from] OvsError),
@@ -59,6 +69,8 @@ mod tests {
         assert_eq!(waits(Missing::NoAddress), "node n1 has no address on the join switch yet");
         let expected = "node n1 has no address on the join switch yet: subnet join is not in force yet";
         assert_eq!(waits(Missing::NotInForce("join".to_owned())), expected);
+        let taken = NodePortError::Taken { address: "10.0.0.1".parse().unwrap(), chassis: "f63c9655-17dc".to_owned() };
+        assert_eq!(taken.to_string(), "the tunnel's address 10.0.0.1 is that of chassis f63c9655-17dc");
         assert_eq!(NodePortError::NoNode("n1".to_owned()).to_string(), "node n1 is not known to Kubernetes yet");
     }
 }

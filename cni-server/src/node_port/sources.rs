@@ -45,7 +45,7 @@ mod tests {
     }
 
     fn chosen(internal: &[&str], served: &[&str], usable: &[&str]) -> String {
-        let node = Node { uid: "uid".to_owned(), internal_ips: ips(internal), chassis: None };
+        let node = Node { uid: "uid".to_owned(), internal_ips: ips(internal) };
         let lease = Lease {
             holder: "uid".to_owned(),
             subnet: "join".to_owned(),

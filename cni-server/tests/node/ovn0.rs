@@ -26,7 +26,7 @@ pub fn join() -> EffectiveSubnet {
 }
 
 pub fn node() -> Seen<Node> {
-    let node = Node { uid: "uid-n1".to_owned(), internal_ips: vec!["172.31.0.1".parse().unwrap()], chassis: None };
+    let node = Node { uid: "uid-n1".to_owned(), internal_ips: vec!["172.31.0.1".parse().unwrap()] };
     Seen { synced: true, objects: [("n1".to_owned(), node)].into() }
 }
 

@@ -6,6 +6,8 @@ use cni_server::node_net::Served;
 use cni_server::node_port::{NodePort, State};
 use cni_server::own_networks::OwnNetworks;
 use cni_server::tunnel::{Mtu, Names, NetworkType};
+use ovsdb::testing::OvsdbServer;
+use ovsdb::{Client, Config, Datum, Op, Row, Uuid, Where};
 use tokio::sync::watch;
 
 use crate::ovn0::{join, leases, node};
@@ -187,34 +189,77 @@ fn a_subnets_mtu_that_does_not_fit_through_tunnels_is_made_smaller() {
     });
 }
 
+/// A southbound database, in which no ovn-controller but the test registers chassis.
+struct Southbound {
+    server: OvsdbServer,
+    client: Client,
+}
+
+impl Southbound {
+    fn start() -> Self {
+        let schema = std::fs::read_to_string("/usr/share/ovn/ovn-sb.ovsschema").unwrap();
+        let server = OvsdbServer::start(&schema).unwrap();
+        let tables = ovn::southbound::chassis().into_iter().chain(ovn::southbound::encaps()).collect();
+        let (client, _) = Client::spawn(Config::new(vec![server.endpoint()], ovn::southbound::DATABASE, tables));
+        Self { server, client }
+    }
+
+    async fn register(&self, chassis: &str, address: &str) {
+        let text = |column, value: &str| (column, Datum::from(value));
+        let insert = |table, uuid, row| Op::Insert { table, uuid: Some(uuid), row };
+        let encap = Uuid::new_v4();
+        let row = Row::from([text("type", "geneve"), text("ip", address), text("chassis_name", chassis)]);
+        let mut ops = vec![insert("Encap", encap, row)];
+        let row = Row::from([text("name", chassis), text("hostname", "n2"), ("encaps", Datum::from(encap))]);
+        ops.push(insert("Chassis", Uuid::new_v4(), row));
+        self.client.synced().await;
+        self.client.transact(&ops).await.unwrap();
+    }
+
+    /// Removes all chassis, and with them their addresses.
+    async fn clear(&self) {
+        let all: Vec<_> = self.client.read(|replica| replica.rows("Chassis").map(|(id, _)| id).collect());
+        let delete = |row| Op::Delete { table: "Chassis", on: Where::Row(row) };
+        self.client.transact(&all.into_iter().map(delete).collect::<Vec<_>>()).await.unwrap();
+    }
+}
+
 #[test]
-fn a_new_chassis_gets_the_tunnel_address_when_the_one_before_is_gone() {
+fn a_chassis_gets_the_tunnel_address_when_no_other_one_has_it() {
     in_netns(|| async {
-        let sandbox = Sandbox::new();
+        let (sandbox, southbound) = (Sandbox::new(), Southbound::start());
         eth1("1500");
-        let set = |id: &str| sandbox.vsctl(&["set", "open_vswitch", ".", &format!("external_ids:system-id={id}")]);
+        southbound.register("other", "172.31.0.1").await;
+        southbound.register("third", "172.31.0.3").await;
+        let remote = format!("external_ids:ovn-remote=\"{}\"", southbound.server.endpoint());
+        sandbox.vsctl(&["set", "open_vswitch", ".", "external_ids:system-id=own", &remote]);
         let settings = || sandbox.vsctl(&["get", "open_vswitch", ".", "external_ids"]);
         let real = "ovn-encap-ip=\"172.31.0.1\"";
-        let with_chassis = |id: &str| {
-            let mut seen = node();
-            seen.objects.get_mut("n1").unwrap().chassis = Some(id.to_owned());
-            seen
-        };
-        set("new");
-        let (sender, node) = watch::channel(with_chassis("old"));
-        let mut state = NodePort { node: node.clone(), ..node_port(&sandbox, "eth1", 0) }.spawn().unwrap();
-        state.ready.wait_for(Result::is_ok).await.unwrap();
+
+        let mut state = agent(&sandbox, "eth1", 0);
+        let taken = Err("the tunnel's address 172.31.0.1 is that of chassis other".to_owned());
+        state.ready.wait_for(|ready| *ready == taken).await.unwrap();
+        assert_eq!(*state.mtu.borrow(), None, "no pod is attached");
         let now = settings();
-        assert!(now.contains("ovn-encap-ip=\"127.") && now.contains("kube-ovn-replaces=old"), "{now}");
-        // The controller has removed the old one, and annotates the node with the new one.
-        sender.send_replace(with_chassis("new"));
+        assert!(now.contains("ovn-encap-ip=\"127.") && now.contains("kube-ovn-tunnel-taken=172.31.0.1@other"), "{now}");
+
+        southbound.clear().await;
         eventually("the tunnel's address", || settings().contains(real)).await;
-        assert!(!settings().contains("kube-ovn-replaces"), "{}", settings());
-        // An annotation that somebody edits later takes the address of no running chassis.
-        sender.send_replace(with_chassis("edited"));
-        let mut again = NodePort { node, ..node_port(&sandbox, "eth1", 0) }.spawn().unwrap();
+        state.ready.wait_for(Result::is_ok).await.unwrap();
+        assert!(!settings().contains("kube-ovn-tunnel-taken"), "{}", settings());
+        // It was free, and two agents saw that. The other chassis was faster.
+        southbound.register("faster", "172.31.0.1").await;
+        eventually("another stand-in", || settings().contains("kube-ovn-tunnel-taken=172.31.0.1@faster")).await;
+        southbound.clear().await;
+        eventually("the address again", || settings().contains(real)).await;
+
+        // The chassis has the address now, so that the agent needs no session any more.
+        southbound.register("own", "172.31.0.1").await;
+        let sessions = || run("ss", &["-xH", "src", &southbound.server.endpoint().to_string()["unix:".len()..]]);
+        eventually("only the session of the test", || sessions().lines().filter(|l| l.contains("ESTAB")).count() == 1)
+            .await;
+        let mut again = agent(&sandbox, "eth1", 0);
         again.ready.wait_for(Result::is_ok).await.unwrap();
-        let now = settings();
-        assert!(now.contains(real) && !now.contains("kube-ovn-replaces"), "{now}");
+        assert!(settings().contains(real), "{}", settings());
     });
 }

@@ -107,8 +107,8 @@ async fn a_chassis_that_another_one_of_its_node_replaces_is_removed() {
     southbound.add_named("old", "n1", "172.31.0.1", "kube-ovn").await;
     southbound.add_chassis("n2", "kube-ovn").await;
     // A node cannot replace the chassis of another one, or its own.
-    southbound.add_named("id-n1", "n1", "127.1.2.3", "kube-ovn,kube-ovn-replaces=old").await;
-    southbound.add_named("id-n3", "n3", "127.3.2.1", "kube-ovn,kube-ovn-replaces=id-n2").await;
+    southbound.add_named("id-n1", "n1", "127.1.2.3", "kube-ovn,kube-ovn-tunnel-taken=172.31.0.1@old").await;
+    southbound.add_named("id-n3", "n3", "127.3.2.1", "kube-ovn,kube-ovn-tunnel-taken=n2@id-n2").await;
     southbound.until(&["n1", "n2"]).await;
 }
 
@@ -122,6 +122,37 @@ async fn a_chassis_that_comes_back_is_not_removed_again_at_once() {
     southbound.add_chassis("n2", "kube-ovn").await;
     // The task that removed n2 has read n1 as well.
     southbound.until(&["n1"]).await;
+}
+
+#[test]
+fn two_nodes_with_one_tunnel_address_know_of_each_other() {
+    let node = |id: &str, taken: Option<(&str, &str)>| NodeChassis {
+        id: id.into(),
+        report: NodeReport {
+            taken: taken.map(|(address, by)| (address.parse().unwrap(), by.to_owned())),
+            ..NodeReport::default()
+        },
+        shares: None,
+    };
+    let nodes = [
+        ("n1".into(), node("id1", None)),
+        ("n2".into(), node("id2", Some(("172.31.0.1", "id1")))),
+        ("n3".into(), node("id3", Some(("172.31.0.9", "foreign")))),
+    ];
+    let pair = |one: &str, address: &str, other: &str| (one.into(), address.parse().unwrap(), other.into());
+    let expected = [pair("n2", "172.31.0.1", "n1"), pair("n3", "172.31.0.9", "foreign")];
+    assert_eq!(shared(&nodes.into()), expected);
+}
+
+#[tokio::test]
+async fn both_nodes_with_one_tunnel_address_are_reported() {
+    let southbound = Southbound::new().await;
+    southbound.add_named("id1", "n1", "172.31.0.1", "kube-ovn").await;
+    southbound.add_named("id2", "n2", "127.1.2.3", "kube-ovn,kube-ovn-tunnel-taken=172.31.0.1@id1").await;
+    let reports = southbound.client.read(reports);
+    let shares = |node: &str| reports[node].shares.clone();
+    assert_eq!(shares("n1"), Some(("172.31.0.1".parse().unwrap(), "n2".into())));
+    assert_eq!(shares("n2"), Some(("172.31.0.1".parse().unwrap(), "n1".into())));
 }
 
 #[test]

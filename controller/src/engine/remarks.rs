@@ -59,7 +59,15 @@ impl Engine {
                          again"
                     ),
                 });
-                contested.into_iter().chain(restored).collect()
+                let shares = cluster.reports.get(name).and_then(|chassis| chassis.shares.as_ref());
+                let shares = shares.map(|(address, other)| Remark {
+                    reason: CONTESTED,
+                    message: format!(
+                        "node {name}: its tunnel address {address} is that of {other} as well: the one of the two that came \
+                         later takes no pods until the other one has another address"
+                    ),
+                });
+                contested.into_iter().chain(shares).chain(restored).collect()
             }
             Object::IpPool(_) | Object::StatefulSet(_) | Object::Ip(_) => Vec::new(),
         }

@@ -7,6 +7,10 @@ use ovsdb::{Datum, Op, Replica, Row, Table, Uuid, Where};
 
 pub use report::NodeReport;
 
+/// The name of the database.
+pub const DATABASE: &str = "OVN_Southbound";
+/// The table of the chassis' tunnel addresses. No two rows have the same type and address.
+pub const ENCAP: &str = "Encap";
 /// The table of chassis. Each ovn-controller writes one row.
 pub const CHASSIS: &str = "Chassis";
 /// The table of private chassis data. It has a row of the same name for each chassis.
@@ -28,6 +32,26 @@ pub fn chassis() -> Vec<Table> {
             key: Some(|row| Some(row.get("name")?.as_str()?.to_owned())),
         },
     ]
+}
+
+/// Returns the table of tunnel addresses, for an agent that looks for its own.
+pub fn encaps() -> Vec<Table> {
+    vec![Table { name: ENCAP, columns: &["chassis_name"], key: None }]
+}
+
+/// A tunnel address of a chassis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encap {
+    /// The name of the chassis.
+    pub chassis: String,
+}
+
+impl Encap {
+    /// Returns all tunnel addresses of the replica.
+    pub fn all(replica: &Replica) -> impl Iterator<Item = Self> {
+        let names = replica.rows(ENCAP).filter_map(|(_, row)| row.get("chassis_name")?.as_str());
+        names.map(|name| Self { chassis: name.to_owned() })
+    }
 }
 
 /// A chassis with our mark.

@@ -184,10 +184,14 @@ impl Where {
         match self {
             Where::Row(uuid) => json!([["_uuid", "==", ["uuid", uuid]]]),
             Where::All => json!([]),
-            Where::Conditions(conditions) => {
-                conditions.iter().map(|c| json!([c.column, c.function.name(), c.value])).collect()
-            }
+            Where::Conditions(conditions) => conditions.iter().map(Condition::to_json).collect(),
         }
+    }
+}
+
+impl Condition {
+    pub(crate) fn to_json(&self) -> Value {
+        json!([self.column, self.function.name(), self.value])
     }
 }
 

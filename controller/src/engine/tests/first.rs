@@ -46,7 +46,7 @@ fn ports_that_an_agent_has_added_again_are_an_event_of_the_node() {
     let remarks = |scene: &Scene| scene.engine.remarks(&scene.cluster, &Object::Node("n1".into()));
     let report = |restored| {
         let report = ovn::southbound::NodeReport { restored, ..Default::default() };
-        Event::Reports([("n1".into(), crate::chassis::NodeChassis { id: "id".into(), report })].into())
+        Event::Reports([("n1".into(), crate::chassis::NodeChassis { id: "id".into(), report, shares: None })].into())
     };
     scene.apply(report(0));
     assert_eq!(remarks(&scene), []);
@@ -54,6 +54,26 @@ fn ports_that_an_agent_has_added_again_are_an_event_of_the_node() {
     let [remark] = remarks(&scene).try_into().unwrap();
     assert_eq!(remark.reason, "PortsRestored");
     assert!(remark.message.contains("the ports of 3 running pods"), "{remark:?}");
+}
+
+#[test]
+fn a_tunnel_address_of_two_nodes_is_an_event_of_both() {
+    let mut scene = Scene::new();
+    for (name, ip) in [("n1", "172.30.0.1"), ("n2", "172.30.0.2")] {
+        scene.apply(Event::Nodes(WatchEvent::Apply(node(name, ip))));
+    }
+    let with = |other: &str| crate::chassis::NodeChassis {
+        id: "id".into(),
+        shares: Some(("172.31.0.1".parse().unwrap(), other.into())),
+        ..Default::default()
+    };
+    scene.apply(Event::Reports([("n1".into(), with("n2")), ("n2".into(), with("n1"))].into()));
+    for (name, other) in [("n1", "n2"), ("n2", "n1")] {
+        let [remark] = scene.engine.remarks(&scene.cluster, &Object::Node(name.into())).try_into().unwrap();
+        assert_eq!(remark.reason, "NodeAddressConflict");
+        let said = format!("node {name}: its tunnel address 172.31.0.1 is that of {other} as well");
+        assert!(remark.message.starts_with(&said), "{remark:?}");
+    }
 }
 
 #[test]

@@ -312,7 +312,7 @@ fn a_network_that_overlaps_a_nodes_is_refused_and_a_later_overlap_is_reported() 
     let report = |networks: &str| {
         let options = format!("kube-ovn,kube-ovn-networks={networks},kube-ovn-mtu=1442");
         let report = ovn::southbound::NodeReport::parse(&options);
-        Event::Reports([("n1".into(), crate::chassis::NodeChassis { id: "id".into(), report })].into())
+        Event::Reports([("n1".into(), crate::chassis::NodeChassis { id: "id".into(), report, shares: None })].into())
     };
     scene.apply(report("eth0@172.30.0.0/24;eth1@fd99::/64"));
     scene.apply(Event::ApiServers(["192.0.2.9".parse().unwrap()].into()));

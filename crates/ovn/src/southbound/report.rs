@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -12,8 +13,8 @@ use super::{MARK, words};
 const NETWORKS: &str = "kube-ovn-networks";
 /// Our option with the largest MTU of pods that fits through the node's tunnels, in bytes.
 const MTU: &str = "kube-ovn-mtu";
-/// Our option with the chassis that the node had before.
-const REPLACES: &str = "kube-ovn-replaces";
+/// Our option with the node's tunnel address and the other chassis that has it: `<address>@<chassis>`.
+const TAKEN: &str = "kube-ovn-tunnel-taken";
 /// Our option with the number of ports that the agent has added again.
 const RESTORED: &str = "kube-ovn-restored";
 
@@ -25,8 +26,8 @@ pub struct NodeReport {
     /// The largest MTU of pods that fits through the node's tunnels, in bytes. `None` while the node has no tunnel
     /// interface.
     pub mtu: Option<u32>,
-    /// The name of the chassis that the node had before this one. As long as it exists, it has the node's tunnel address.
-    pub replaces: Option<String>,
+    /// The node's tunnel address and the name of another chassis that has it, so that this one has a stand-in.
+    pub taken: Option<(IpAddr, String)>,
     /// The number of running pods whose ports Open vSwitch had lost and the agent has added again, since it started.
     pub restored: u32,
 }
@@ -42,7 +43,10 @@ impl NodeReport {
         Self {
             networks: value(NETWORKS).into_iter().flat_map(|(_, list)| list.split(';')).filter_map(network).collect(),
             mtu: value(MTU).and_then(|(_, mtu)| mtu.parse().ok()),
-            replaces: value(REPLACES).and_then(|(_, name)| unescape(name)),
+            taken: value(TAKEN).and_then(|(_, taken)| {
+                let (address, chassis) = taken.split_once('@')?;
+                Some((address.parse().ok()?, unescape(chassis)?))
+            }),
             restored: value(RESTORED).and_then(|(_, count)| count.parse().ok()).unwrap_or_default(),
         }
     }
@@ -50,7 +54,7 @@ impl NodeReport {
     /// Returns these options for the CMS with our mark, and with this report in place of an earlier one. Other options
     /// stay as they are.
     pub fn in_options(&self, options: &str) -> String {
-        let ours = |word: &&str| matches!(word.split('=').next(), Some(NETWORKS | MTU | REPLACES | RESTORED));
+        let ours = |word: &&str| matches!(word.split('=').next(), Some(NETWORKS | MTU | TAKEN | RESTORED));
         let mut kept: Vec<String> = words(options).filter(|word| !ours(word)).map(str::to_owned).collect();
         if !kept.iter().any(|word| word == MARK) {
             kept.push(MARK.to_owned());
@@ -61,7 +65,8 @@ impl NodeReport {
             kept.push(format!("{NETWORKS}={}", networks.join(";")));
         }
         kept.extend(self.mtu.map(|mtu| format!("{MTU}={mtu}")));
-        kept.extend(self.replaces.as_ref().map(|name| format!("{REPLACES}={}", escape(name))));
+        let taken = self.taken.as_ref();
+        kept.extend(taken.map(|(address, chassis)| format!("{TAKEN}={address}@{}", escape(chassis))));
         kept.extend((self.restored > 0).then(|| format!("{RESTORED}={}", self.restored)));
         kept.join(",")
     }
@@ -121,10 +126,11 @@ mod tests {
     }
 
     #[test]
-    fn what_was_repaired_is_named() {
-        let report = NodeReport { replaces: Some("old,1".to_owned()), restored: 3, ..report(&[], None) };
-        let options = "kube-ovn,kube-ovn-replaces=old%2C1,kube-ovn-restored=3";
-        assert_eq!(report.in_options("kube-ovn-replaces=x,kube-ovn-restored=2"), options);
+    fn what_is_amiss_and_what_was_repaired_is_named() {
+        let taken = Some(("fd00::1".parse().unwrap(), "old,1".to_owned()));
+        let report = NodeReport { taken, restored: 3, ..report(&[], None) };
+        let options = "kube-ovn,kube-ovn-tunnel-taken=fd00::1@old%2C1,kube-ovn-restored=3";
+        assert_eq!(report.in_options("kube-ovn-tunnel-taken=x,kube-ovn-restored=2"), options);
         assert_eq!(NodeReport::parse(&report.in_options("")), report);
     }
 

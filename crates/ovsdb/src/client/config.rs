@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::endpoint::Endpoint;
 use super::tls::{TlsError, TlsFiles};
-use crate::Table;
+use crate::{Condition, Table};
 
 /// The servers to connect to and the tables to replicate.
 #[derive(Clone, Debug)]
@@ -22,6 +22,9 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// The tables to replicate. Tables and columns that are missing in the server's schema are skipped with a warning.
     pub tables: Vec<Table>,
+    /// Tables of which only some rows are replicated: those that meet all conditions of their table. A row that meets them
+    /// after a change, or no longer, is reported like one that was inserted or deleted.
+    pub only: Vec<(&'static str, Condition)>,
     /// How long the server may be silent before the client sends an echo request, and how long it waits for the reply.
     pub inactivity: Duration,
     /// The time limit for connecting and reading the schema.
@@ -68,6 +71,7 @@ impl Config {
             leader_only: false,
             tls: None,
             tables,
+            only: Vec::new(),
             inactivity: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_mins(1),

@@ -106,7 +106,13 @@ impl State {
         let replica = self.replica();
         let monitored = self.tables().iter().filter_map(|table| {
             let columns: Vec<_> = replica.columns(table.name).collect();
-            (!columns.is_empty()).then(|| (table.name.to_owned(), json!([{ "columns": columns }])))
+            let only = self.config.only.iter().filter(|(limited, _)| *limited == table.name);
+            let only: Vec<_> = only.map(|(_, condition)| condition.to_json()).collect();
+            let mut request = json!({ "columns": columns });
+            if !only.is_empty() {
+                request["where"] = only.into();
+            }
+            (!columns.is_empty()).then(|| (table.name.to_owned(), json!([request])))
         });
         let since = self.last_txn.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let since = since.unwrap_or_else(|| uuid::Uuid::nil().to_string());

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ovsdb::testing::OvsdbServer;
 use ovsdb::{
-    Changes, Client, Config, Datum, Endpoint, Mutation, Mutator, Op, Row, Table, TransactError, Until, Uuid, Where,
+    Changes, Client, Condition, Config, Datum, Endpoint, Function, Mutation, Mutator, Op, Row, Table, TransactError,
+    Until, Uuid, Where,
 };
 
 use crate::SCHEMA;
@@ -107,6 +108,34 @@ async fn every_kind_of_column_follows_its_changes() {
     assert!(client.read(|replica| replica.get("Good", good).is_none() && replica.is_empty("Good")));
     client.transact(&[Op::Delete { table: "Shelf", on: Where::All }]).await.unwrap();
     assert!(client.read(|replica| replica.is_empty("Shelf") && replica.find("Shelf", "a").next().is_none()));
+}
+
+#[tokio::test]
+async fn only_rows_that_meet_the_condition_are_replicated() {
+    let (server, writer, _) = shop().await;
+    writer.transact(&[shelf("left"), shelf("right")]).await.unwrap();
+    let only = vec![("Shelf", Condition { column: "name", function: Function::Equal, value: "left".into() })];
+    let (client, mut changes) = Client::spawn(Config { only, ..config(server.endpoint()) });
+    client.synced().await;
+    let shelves = || client.read(|replica| replica.rows("Shelf").map(|(id, _)| id).collect::<Vec<_>>());
+    assert_eq!(shelves(), [id("left")]);
+    changes.next().await;
+
+    let rename = |row: &str, name: &str| Op::Update {
+        table: "Shelf",
+        on: Where::Row(id(row)),
+        row: Row::from([("name", name.into())]),
+    };
+    for (row, name, left) in [("left", "was left", vec![]), ("right", "left", vec![id("right")])] {
+        writer.transact(&[rename(row, name)]).await.unwrap();
+        let change = changes.next().await;
+        assert_eq!((change.rows.into_iter().collect::<Vec<_>>(), shelves()), (vec![("Shelf", id(row))], left));
+    }
+    writer.transact(&[shelf("third")]).await.unwrap();
+    writer.transact(&[rename("third", "left"), rename("right", "right")]).await.unwrap();
+    while shelves() != [id("third")] {
+        changes.next().await;
+    }
 }
 
 #[tokio::test]
