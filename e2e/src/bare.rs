@@ -74,7 +74,7 @@ pub async fn up() -> Result<()> {
     Daemon::Controller.start()?;
     for node in nodes {
         Daemon::Agent(node).start()?;
-        kubelet::proxy(node)?;
+        kubelet::proxy(node, kubelet::ProxyMode::Iptables)?;
     }
     up::timed("network", try_join_all(nodes.iter().map(|node| Daemon::Agent(*node).ready()))).await?;
     process::all_run()

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 use tokio::net::UnixStream;
 
-use crate::layout::{IMAGE, Node, cache};
+use crate::layout::{IMAGE, Node, cache, state};
 use crate::pki::file;
 use crate::{kube, process};
 
@@ -100,11 +100,26 @@ pub fn up(node: Node) -> Result<()> {
     ];
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
     process::start(&format!("kubelet-{name}"), process::on(node, kube::program("kubelet"), &flags)?)?;
-    proxy(node)
+    proxy(node, ProxyMode::Iptables)
+}
+
+/// How kube-proxy writes its rules.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProxyMode {
+    /// With iptables, as in the lab.
+    Iptables,
+    /// With nftables, as on new clusters.
+    Nftables,
+}
+
+/// Starts kube-proxy anew in this mode. It removes the rules of the other mode.
+pub async fn proxy_again(node: Node, mode: ProxyMode) -> Result<()> {
+    process::stop(&state("pid").join(format!("kube-proxy-{}", node.name())), Duration::from_secs(10)).await?;
+    proxy(node, mode)
 }
 
 /// Starts kube-proxy.
-pub fn proxy(node: Node) -> Result<()> {
+pub fn proxy(node: Node, mode: ProxyMode) -> Result<()> {
     let (name, dir) = (node.name(), node.dir());
     let config = dir.join("kube-proxy.yaml");
     let settings = json!({
@@ -112,7 +127,10 @@ pub fn proxy(node: Node) -> Result<()> {
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": file("proxy.conf")},
         "hostnameOverride": name,
-        "mode": "iptables",
+        "mode": match mode {
+            ProxyMode::Iptables => "iptables",
+            ProxyMode::Nftables => "nftables",
+        },
         // Packets that enter through ovn0 come from a pod of any subnet.
         "detectLocalMode": "InterfaceNamePrefix",
         "detectLocal": {"interfaceNamePrefix": "ovn"},

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::place::{self, Place};
+use e2e::kubelet::{self, ProxyMode};
 use e2e::{Cluster, layout, process};
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
@@ -12,7 +13,6 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::try_join;
 
-const NAME: &str = "b1-ports";
 const HOST_PORT: u16 = 28080;
 
 /// Sends an HTTP request to a port of a node. Returns the name of the pod that answers, and the client as it sees it.
@@ -24,24 +24,24 @@ async fn request(from: &Place, node: &str, port: i32) -> Result<(String, String)
     Ok((who.to_owned(), seen.to_owned()))
 }
 
-#[tokio::test]
-async fn b1_a_port_of_a_node_answers_from_everywhere() -> Result<()> {
-    let cluster = Cluster::running().await?;
-    let scene = cluster.scene(NAME).await?;
-    scene.namespace(NAME, &[]).await?;
+/// Sends requests to both kinds of ports from everywhere, and to a Service. `name` is that of the scene.
+async fn from_everywhere(cluster: &Cluster, name: &'static str) -> Result<()> {
+    let scene = cluster.scene(name).await?;
+    scene.namespace(name, &[]).await?;
     let (server, here, there) = try_join!(
-        scene.pod(NAME, "server").label("b1", "server").host_port(HOST_PORT).on("n1").ready(),
-        scene.pod(NAME, "here").on("n1").ready(),
-        scene.pod(NAME, "there").on("n2").ready(),
+        scene.pod(name, "server").label("b1", "server").host_port(HOST_PORT).on("n1").ready(),
+        scene.pod(name, "here").on("n1").ready(),
+        scene.pod(name, "there").on("n2").ready(),
     )?;
     let spec = json!({
         "type": "NodePort", "externalTrafficPolicy": "Local", "selector": {"b1": "server"},
         "ports": [{"port": place::HTTP, "protocol": "TCP"}],
     });
-    let metadata = json!({"namespace": NAME, "name": "local"});
+    let metadata = json!({"namespace": name, "name": "local"});
     scene.create(json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})).await?;
-    let service = Api::<Service>::namespaced(cluster.client(), NAME).get("local").await?;
-    let node_port = service.spec.and_then(|spec| spec.ports?.first()?.node_port).context("no node port")?;
+    let service = Api::<Service>::namespaced(cluster.client(), name).get("local").await?;
+    let spec = service.spec.context("no spec")?;
+    let node_port = spec.ports.and_then(|ports| ports.first()?.node_port).context("no node port")?;
 
     let n1 = cluster.nodes().into_iter().find(|node| node.name() == "n1").context("no node n1")?.ip4();
     let clients = [
@@ -63,7 +63,39 @@ async fn b1_a_port_of_a_node_answers_from_everywhere() -> Result<()> {
             }
         }
     }
+    let address = spec.cluster_ip.context("no cluster address")?;
+    for (who, client) in clients.iter().filter(|(who, _)| *who != "outside") {
+        let (name, _) = request(client, &address, place::HTTP.into()).await.with_context(|| format!("from {who}"))?;
+        assert_eq!(name, "server", "the Service from {who}");
+    }
     Ok(())
+}
+
+#[tokio::test]
+async fn b1_a_port_of_a_node_answers_from_everywhere() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    Box::pin(from_everywhere(&cluster, "b1-ports")).await
+}
+
+#[tokio::test]
+async fn b1_a_port_of_a_node_answers_beside_kube_proxys_nftables() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let all = async |mode| {
+        for node in cluster.nodes() {
+            kubelet::proxy_again(node, mode).await?;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    all(ProxyMode::Nftables).await?;
+    let outcome = async {
+        let translates =
+            async || cluster.node("n1")?.run("nft", &["list", "table", "ip", "kube-proxy"]).await.map(drop);
+        process::until(Duration::from_secs(10), translates).await?;
+        Box::pin(from_everywhere(&cluster, "b1-nftables")).await
+    };
+    let outcome = outcome.await;
+    all(ProxyMode::Iptables).await?;
+    outcome
 }
 
 /// The ACLs of a private subnet decide by the address of the client, and let the nodes in.
