@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use kit::endpoint::{Endpoint, Readiness};
+use links::Links;
 use tokio::sync::watch;
 
 use crate::args::Args;
@@ -14,7 +15,6 @@ use crate::check;
 use crate::conflist::{Install, Installation};
 use crate::databases;
 use crate::leftovers;
-use crate::link::Links;
 use crate::metrics::Metrics;
 use crate::node_net;
 use crate::node_port::NodePort;

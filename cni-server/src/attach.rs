@@ -18,14 +18,14 @@ use std::time::Duration;
 use api::EffectiveSubnet;
 use cni_wire::rpc::{Address, Attached, Attachment};
 use cni_wire::{CniError, Code};
+use links::Links;
+use links::netns::Netns;
 use ovn::local::Interface;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::allocation::Allocation;
-use crate::link::{self, Links};
 use crate::metrics::Metrics;
-use crate::netns::Netns;
 use crate::ovs::{Ovs, PendingPort, PodPort};
 use crate::seen::{Leases, Pod, Seen};
 use crate::tunnel::Mtu;
@@ -104,7 +104,7 @@ impl Attacher {
         let start = std::time::Instant::now();
         let made = {
             let _turn = self.making.lock().await;
-            link::on_a_thread("create the pod's link", add).await
+            links::on_a_thread("create the pod's link", add).await
         };
         made.map_err(error::plumbing)?;
         tracing::debug!(host, after = ?start.elapsed(), "link created");
@@ -188,7 +188,7 @@ impl Attacher {
             .await
             .unwrap_or_else(|_| Err(error::try_again("Open vSwitch is away")));
         let delete = async move |links: Links| links.delete(&host).await;
-        let deleted = link::on_a_thread("delete the pod's link", delete).await.map_err(error::plumbing)?;
+        let deleted = links::on_a_thread("delete the pod's link", delete).await.map_err(error::plumbing)?;
         unplugged.map(|ports| deleted || !ports.is_empty())
     }
 
@@ -213,7 +213,7 @@ impl Attacher {
             for left in self.ovs.plug(port, pending).await.map_err(error::ovs)? {
                 tracing::info!(device = left, pod = pod_key(attachment), "deleting the device of an earlier container");
                 let delete = async move |links: Links| links.delete(&left).await;
-                link::on_a_thread("delete an earlier container's link", delete).await.map_err(error::plumbing)?;
+                links::on_a_thread("delete an earlier container's link", delete).await.map_err(error::plumbing)?;
             }
             tracing::debug!(host, after = ?start.elapsed(), "port written");
             self.ovs.installed(host).await.map_err(error::ovs)?;

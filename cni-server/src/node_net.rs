@@ -8,11 +8,11 @@ use std::fmt;
 
 use api::EffectiveSubnet;
 use ipnet::IpNet;
+use links::Route;
 use tokio::sync::watch;
 
 use crate::allocation::Allocation;
 use crate::databases::Databases;
-use crate::link::Route;
 use crate::node_port::Sources;
 use crate::own_networks::OwnNetworks;
 use crate::rules::Wanted;

@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use api::FieldError;
 use futures::StreamExt;
+use links::{Event, Link, LinkError, Links, Route};
 use ovn::local::{Interface, NewPort};
 use ovn::southbound::NodeReport;
 use tokio::sync::watch;
 
 use crate::allocation::{self, Allocation};
-use crate::link::{self, Event, Link, LinkError, Links, Route};
 use crate::node_net::Served;
 use crate::ovs::{Ovs, OvsError};
 use crate::seen::{Lease, Leases, Node, Seen};
@@ -100,7 +100,7 @@ struct Known {
 impl NodePort {
     /// Starts the owner.
     pub fn spawn(self) -> std::io::Result<State> {
-        let events = link::events()?;
+        let events = links::events()?;
         let (mtu_sender, mtu) = watch::channel(None);
         let (ready_sender, ready) = watch::channel(Err("starting".to_owned()));
         let (sources_sender, sources) = watch::channel(None);
@@ -164,7 +164,7 @@ impl NodePort {
                     }
                 }
             }
-            link::skip_arrived(&mut events);
+            links::skip_arrived(&mut events);
         }
     }
 
@@ -228,7 +228,7 @@ impl NodePort {
         let link = self.links.find(DEVICE).await?;
         let link = link.ok_or_else(|| NodePortError::NoDevice(self.ovs.explain(DEVICE)))?;
         if self.ovs.userspace() {
-            crate::netns::tx_checksum_off(DEVICE).map_err(NodePortError::Offload)?;
+            links::netns::tx_checksum_off(DEVICE).map_err(NodePortError::Offload)?;
         }
         self.links.configure(&link, Some(net.lease.mac.bytes()), mtu).await?;
         device::addresses(&self.links, &link, &net).await?;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::link::{Assigned, Link, LinkError, Links, Standing, is_link_local};
+use links::{Assigned, Link, LinkError, Links, Standing, is_link_local};
 
 /// The minimum MTU of a pod in bytes: every IPv4 host supports it (RFC 791). The minimum of the chart's `tunnel.mtu`.
 pub const LEAST: u32 = 576;

@@ -1,8 +1,9 @@
 //! Why `ovn0` is not ready.
 
+use links::LinkError;
+
 use super::DEVICE;
 use crate::allocation::Missing;
-use crate::link::LinkError;
 use crate::node_net::Overlap;
 use crate::ovs::OvsError;
 use crate::tunnel::TunnelError;

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use api::EffectiveSubnet;
 use cni_server::databases::Databases;
-use cni_server::link::Links;
 use cni_server::node_net;
 use cni_server::node_port::{NodePort, Sources};
 use cni_server::own_networks;
 use cni_server::seen::{Lease, Leases, Node, Seen};
 use cni_server::tunnel::{Mtu, Names, NetworkType};
+use links::Links;
 use tokio::sync::watch;
 
 use crate::sandbox::{RouteMonitor, Sandbox, eventually, in_netns, run};

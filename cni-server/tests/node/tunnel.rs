@@ -1,11 +1,11 @@
 //! Tests of the tunnel interface: a missing interface, and an MTU that does not fit.
 
 use api::EffectiveSubnet;
-use cni_server::link::Links;
 use cni_server::node_net::Served;
 use cni_server::node_port::{NodePort, State};
 use cni_server::own_networks::OwnNetworks;
 use cni_server::tunnel::{Mtu, Names, NetworkType};
+use links::Links;
 use tokio::sync::watch;
 
 use crate::ovn0::{join, leases, node};

@@ -12,7 +12,7 @@ use netlink_packet_route::route::{
 };
 use rtnetlink::{Error, RouteMessageBuilder};
 
-use super::{Link, LinkError, Links};
+use crate::{Link, LinkError, Links};
 
 /// The priority that the kernel gives the connected routes of IPv6 (`IP6_RT_PRIO_ADDRCONF`).
 const CONNECTED_IPV6: u32 = 256;
@@ -133,7 +133,7 @@ impl Links {
 }
 
 /// Whether this is a default route.
-pub(crate) fn is_default(message: &RouteMessage) -> bool {
+pub fn is_default(message: &RouteMessage) -> bool {
     message.header.destination_prefix_length == 0 && message.header.kind == RouteType::Unicast
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 
-use super::{Link, LinkError, Links};
+use crate::{Link, LinkError, Links};
 
 /// An address of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Links {
 }
 
 /// Returns true for an address that the kernel assigns by itself.
-pub(crate) fn is_link_local(address: IpAddr) -> bool {
+pub fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
@@ -102,7 +102,7 @@ fn is_usable(message: &AddressMessage) -> bool {
 }
 
 /// Returns the node's own address in a message about an address.
-pub(crate) fn own_address(message: &AddressMessage) -> Option<IpAddr> {
+pub fn own_address(message: &AddressMessage) -> Option<IpAddr> {
     read_address(message).map(|assigned| assigned.own)
 }
 
