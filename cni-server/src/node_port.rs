@@ -246,7 +246,9 @@ impl NodePort {
         senders: &Senders,
         known: &mut Known,
     ) -> Result<(), LinkError> {
-        let sources = Sources::choose(node, &net.lease, &self.links.usable().await?);
+        let assigned = self.links.assigned().await?;
+        let usable = assigned.iter().filter(|address| address.usable).map(|address| address.own).collect();
+        let sources = Sources::choose(node, &net.lease, &usable);
         let mtu = known.tunnel.as_ref().map(|tunnel| tunnel.mtu);
         let wanted = served.routes(net, sources, mtu);
         known.refused = device::routes(&self.links, link, &wanted, &known.refused).await?;

@@ -140,6 +140,8 @@ mod tests {
             link: *link,
             own: own.parse().unwrap(),
             network: network.parse().unwrap(),
+            global: true,
+            usable: true,
             standing: Standing::Primary,
         };
         let addresses: Vec<_> = addresses.iter().map(assigned).collect();

@@ -308,7 +308,14 @@ mod tests {
         let all = [link(1, "lo"), link(2, "eth0"), link(3, "eth1")];
         let read = |(link, text, standing): &(u32, &str, Standing)| {
             let network: ipnet::IpNet = text.parse().unwrap();
-            Assigned { link: *link, own: network.addr(), network: network.trunc(), standing: *standing }
+            Assigned {
+                link: *link,
+                own: network.addr(),
+                network: network.trunc(),
+                global: true,
+                usable: true,
+                standing: *standing,
+            }
         };
         let assigned: Vec<Assigned> = assigned.iter().map(read).collect();
         let node: Vec<IpAddr> = node.split(',').map(|address| address.parse().unwrap()).collect();

@@ -17,6 +17,11 @@ impl LinkError {
         move |source| Self { what, source }
     }
 
+    /// A request that cannot be written as a message, for example because the families of its addresses differ.
+    pub(crate) fn invalid<E: std::fmt::Display>(what: &str) -> impl FnOnce(E) -> Self {
+        move |error| Self { what: format!("{what}: {error}"), source: Error::RequestFailed }
+    }
+
     /// Returns the kernel's error number, or `UnknownErrno` if there is none.
     pub fn errno(&self) -> Errno {
         match &self.source {
