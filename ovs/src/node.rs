@@ -19,7 +19,8 @@ use crate::flows::{Flows, FlowsError};
 use crate::foreign::{self, ForeignError};
 use crate::inquiry::Inquiry;
 use crate::places::{CONTROLLER, SERVER, VSWITCHD, control_socket, pid_file};
-use crate::settings::{self, Recorded, Session, SettingsError};
+use crate::session::{Session, SessionError};
+use crate::settings::{self, IdError, Recorded};
 use crate::underlay::{Underlay, UnderlayError};
 
 /// The oldest supported version of OVN, the same as in ovn-central.
@@ -92,7 +93,9 @@ enum PlaceError {
     #[error(transparent)]
     Conf(#[from] ConfError),
     #[error(transparent)]
-    Settings(#[from] SettingsError),
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    Id(#[from] IdError),
     #[error(transparent)]
     Flows(#[from] FlowsError),
     #[error(transparent)]
@@ -120,7 +123,7 @@ pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
     let underlay = match run.iface.as_str() {
         "" => None,
         iface => {
-            let underlay = Underlay::new(iface, directories.run_directory.clone());
+            let underlay = Underlay::new(iface)?;
             underlay.check().await?;
             Some(underlay)
         }
@@ -229,7 +232,7 @@ impl Vswitchd {
             self.session.flow_restore_wait(false).await?;
         }
         if let Some(underlay) = &self.underlay {
-            underlay.bridge().await?;
+            underlay.bridge(&self.session).await?;
         }
         self.is_up = true;
         Ok(())

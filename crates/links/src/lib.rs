@@ -1,7 +1,7 @@
 //! Links, addresses and routes of the node and of pods' network namespaces, through rtnetlink.
 //!
 //! - [`Links`]: the requests, over a netlink socket of one namespace;
-//! - [`Link`], [`Assigned`], [`Route`]: what they are about;
+//! - [`Link`], [`Assigned`], [`Route`], [`MovedRoute`]: what they are about;
 //! - [`events`]: the kernel's announcements of changes;
 //! - [`netns`]: runs code in another namespace;
 //! - [`sysctl`]: what rtnetlink cannot set.
@@ -13,6 +13,7 @@ mod address;
 mod error;
 mod events;
 mod link;
+mod moved;
 pub mod netns;
 mod route;
 mod socket;
@@ -22,5 +23,6 @@ pub use address::{Assigned, Standing, is_link_local, own_address};
 pub use error::LinkError;
 pub use events::{Event, events, skip_arrived};
 pub use link::Link;
+pub use moved::MovedRoute;
 pub use route::{Route, is_default};
 pub use socket::{Links, alone, on_a_thread};
