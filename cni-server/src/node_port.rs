@@ -18,6 +18,7 @@ use std::time::Duration;
 use api::FieldError;
 use futures::StreamExt;
 use links::{Event, Link, LinkError, Links, Route};
+use ovn::Encapsulation;
 use ovn::local::{Interface, NewPort};
 use ovn::southbound::NodeReport;
 use tokio::sync::watch;
@@ -26,7 +27,7 @@ use crate::allocation::{self, Allocation};
 use crate::node_net::Served;
 use crate::ovs::{Ovs, OvsError};
 use crate::seen::{Lease, Leases, Node, Seen};
-use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Names, NetworkType, Tunnel, TunnelError};
+use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Names, Tunnel, TunnelError};
 use error::Reason;
 use events::{concerns, concerns_address, concerns_tunnel};
 use mtu::tell_of_mtu;
@@ -57,7 +58,7 @@ pub struct NodePort {
     /// Tunnel interfaces in order of preference.
     pub ifaces: Names,
     /// The encapsulation between nodes.
-    pub network_type: NetworkType,
+    pub network_type: Encapsulation,
     /// Whether the outer UDP headers of tunnels have checksums.
     pub encap_checksum: bool,
     /// `--mtu` in bytes. 0 means the MTU that fits.

@@ -4,7 +4,7 @@ use api::EffectiveSubnet;
 use cni_server::node_net::Served;
 use cni_server::node_port::{NodePort, State};
 use cni_server::own_networks::OwnNetworks;
-use cni_server::tunnel::{Mtu, Names, NetworkType};
+use cni_server::tunnel::{Mtu, Names};
 use links::Links;
 use tokio::sync::watch;
 
@@ -27,7 +27,7 @@ fn node_port(sandbox: &Sandbox, iface: &str, mtu: u32) -> NodePort {
         served: watch::channel(Served::new(seen([join()]), Some(OwnNetworks::new()))).1,
         restored: watch::channel(0).1,
         ifaces: Names::parse(iface.split(',')).unwrap(),
-        network_type: NetworkType::Geneve,
+        network_type: ovn::Encapsulation::Geneve,
         encap_checksum: true,
         mtu,
     }
