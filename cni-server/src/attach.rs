@@ -66,6 +66,13 @@ pub fn host_ifname(container_id: &str) -> String {
     format!("{}_h", &container_id[..end])
 }
 
+/// Whether the request is for another interface of the same container than the known one. A runtime attaches and detaches
+/// each interface by itself, for example for Multus.
+fn is_other(known: &str, attachment: &Attachment) -> bool {
+    // A port of kube-ovn does not say which interface it is of.
+    !known.is_empty() && !attachment.ifname.is_empty() && known != attachment.ifname
+}
+
 impl Attacher {
     /// Attaches a container.
     pub async fn add(&self, attachment: &Attachment) -> Result<Attached, CniError> {
@@ -82,7 +89,8 @@ impl Attacher {
         let mtu = wait::pod_mtu(&net.subnet, node_mtu);
 
         let host = host_ifname(&attachment.container_id);
-        if let Some(other) = self.other_interface(attachment).await? {
+        // Without its port, the link of another interface is still in the way of the new one.
+        if let Some(other) = self.interface_of_port(attachment).filter(|known| is_other(known, attachment)) {
             let why = format!("container {} has interface {other} already", attachment.container_id);
             return Err(CniError::new(Code::CONFIG, why).details("a second interface of a pod is not served"));
         }
@@ -145,33 +153,28 @@ impl Attacher {
     /// Detaches a container. Returns false if this interface of it was not attached. Does not need the namespace.
     pub async fn del(&self, attachment: &Attachment) -> Result<bool, CniError> {
         cni_wire::ident::container_id(&attachment.container_id)?;
-        match self.other_interface(attachment).await? {
-            Some(_) => Ok(false),
-            None => self.remove(attachment).await,
-        }
+        let known = match self.interface_of_port(attachment) {
+            Some(known) => Some(known),
+            None => self.interface_of_link(attachment).await?,
+        };
+        if known.is_some_and(|known| is_other(&known, attachment)) { Ok(false) } else { self.remove(attachment).await }
     }
 
-    /// The name of the container's interface, if the request is for another one of the same container. A runtime attaches
-    /// and detaches each interface by itself, for example for Multus.
-    async fn other_interface(&self, attachment: &Attachment) -> Result<Option<String>, CniError> {
-        let host = host_ifname(&attachment.container_id);
-        let of_port = self.ovs.read(|replica| {
-            let port = Interface::find(replica, &host)?;
+    /// The name of the container's interface, according to its port.
+    fn interface_of_port(&self, attachment: &Attachment) -> Option<String> {
+        self.ovs.read(|replica| {
+            let port = Interface::find(replica, &host_ifname(&attachment.container_id))?;
             let same = port.external_id("container_id") == Some(&attachment.container_id);
             port.external_id("ifname").filter(|_| same).map(str::to_owned)
-        });
-        let known = if of_port.is_some() {
-            of_port
-        } else {
-            let link = self.links.find(&host).await.map_err(error::plumbing)?;
-            let label = link.and_then(|link| Label::parse(&link.alias));
-            label.filter(|label| label.container_id == attachment.container_id).map(|label| label.ifname)
-        };
-        // A port of kube-ovn does not say which interface it is of.
-        let other = |known: &String| {
-            ![known, &attachment.ifname].iter().any(|name| name.is_empty()) && *known != attachment.ifname
-        };
-        Ok(known.filter(other))
+        })
+    }
+
+    /// The name of the container's interface, according to the label of its host end.
+    async fn interface_of_link(&self, attachment: &Attachment) -> Result<Option<String>, CniError> {
+        let host = host_ifname(&attachment.container_id);
+        let link = self.links.find(&host).await.map_err(error::plumbing)?;
+        let label = link.and_then(|link| Label::parse(&link.alias));
+        Ok(label.filter(|label| label.container_id == attachment.container_id).map(|label| label.ifname))
     }
 
     /// Removes the port first and then the device, so that ovs-vswitchd never has a port without its device. Deletes the
