@@ -20,6 +20,7 @@ const NODE: &str = "
     ip route add default via 169.254.1.1 src 172.31.0.1 metric 50 mtu 1300
     ip route add 10.8.0.0/16 via 10.8.0.1 dev eth1 onlink table 100 proto static
     ip -6 route add default via fd00:31::fe dev eth1
+    ip -6 route add fd00:32::/64 via fe80::9 dev eth1 proto ra metric 100 expires 1000 mtu 1300 hoplimit 64 pref high
     ip monitor address route >>$DIR/moves &
 ";
 
@@ -76,13 +77,14 @@ fn southbound(node: &mut Container<'_>) {
 }
 
 /// The routes of [`NODE`], as `ip` prints them on this link.
-fn routes_on(link: &str) -> [String; 5] {
+fn routes_on(link: &str) -> [String; 6] {
     [
         format!("10.9.0.0/16 via 172.31.0.254 dev {link}"),
         format!("169.254.1.1 dev {link} scope link"),
         format!("default via 169.254.1.1 dev {link} src 172.31.0.1 metric 50 mtu 1300"),
         format!("10.8.0.0/16 via 10.8.0.1 dev {link} table 100 proto static onlink"),
         format!("default via fd00:31::fe dev {link}"),
+        format!("fd00:32::/64 via fe80::9 dev {link} proto ra metric 100 mtu 1300 hoplimit 64 pref high"),
     ]
 }
 
