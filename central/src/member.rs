@@ -1,22 +1,15 @@
 //! The member: both databases and northd, started in the order of their dependencies.
 
-use std::io;
-use std::path::PathBuf;
-
 use daemons::control::{self, ControlError};
 use daemons::crew::{Crew, CrewError, Part};
+use daemons::init::{self, InitError};
 use daemons::status::{self, Question, Status, StatusError};
-use daemons::turn::Turn;
-use daemons::version::{Version, VersionError};
-use daemons::{orphans, raise_open_files};
+use daemons::version::{OLDEST_OVN, Version, VersionError};
 use tokio::process::Command;
 
 use crate::args::{Check, Run};
 use crate::database::{Database, DatabaseError, Which};
 use crate::northd::{Northd, NorthdError};
-
-/// The oldest supported version. Older versions lack the ACL tiers that NetworkPolicy needs, and local mirrors.
-pub const OLDEST: Version = Version(24, 3, 0);
 
 /// Why the member stopped without a stop signal.
 #[derive(Debug, thiserror::Error)]
@@ -27,22 +20,9 @@ pub enum MemberError {
     /// A daemon fails permanently.
     #[error(transparent)]
     Crew(#[from] CrewError),
-    /// A directory or a socket cannot be created.
-    #[error("{}: {source}", path.display())]
-    Path {
-        /// The directory or socket.
-        path: PathBuf,
-        /// The error.
-        source: io::Error,
-    },
-    /// A system call failed.
-    #[error("{what}: {source}")]
-    System {
-        /// The operation that failed.
-        what: &'static str,
-        /// The error.
-        source: io::Error,
-    },
+    /// A directory, a socket or a limit cannot be set up.
+    #[error(transparent)]
+    Init(#[from] InitError),
 }
 
 /// A daemon of the member.
@@ -65,24 +45,11 @@ enum PlaceError {
 
 /// Runs the member until a stop signal.
 pub async fn run(run: Run) -> Result<(), MemberError> {
-    let system = |what| move |source| MemberError::System { what, source };
-    if std::process::id() == 1 {
-        tokio::spawn(async {
-            let Err(error) = orphans::reap().await;
-            tracing::error!(%error, "orphans are not taken in");
-        });
-    }
-    let files = raise_open_files().map_err(system("raise the number of open files"))?;
-    let ovn = Version::at_least("ovn-northd", OLDEST).await?;
-    for path in [&run.database_directory, &run.directory.run_directory] {
-        let made = std::fs::create_dir_all(path);
-        made.map_err(|source| MemberError::Path { path: path.clone(), source })?;
-    }
-    let _turn = tokio::select! {
-        turn = Turn::take(&run.directory.run_directory) => {
-            turn.map_err(|source| MemberError::Path { path: run.directory.run_directory.clone(), source })?
-        }
-        _ = kit::signals::stop_requested() => return Ok(()),
+    let files = init::begin()?;
+    let ovn = Version::at_least("ovn-northd", OLDEST_OVN).await?;
+    let stop = kit::signals::stop_requested();
+    let Some(_turn) = init::take_turn(&run.directory.run_directory, &[&run.database_directory], stop).await? else {
+        return Ok(());
     };
     tracing::info!(%ovn, address = %run.address, listen = ?run.listen(), files, "starting");
 
@@ -91,8 +58,7 @@ pub async fn run(run: Run) -> Result<(), MemberError> {
     let places = [Place::Database(northbound), Place::Database(southbound), Place::Northd(northd)];
     let crew = Crew::new(places.clone(), run.grace());
     let socket = run.directory.status();
-    let status = Status::bind(&socket, crew.members());
-    let status = status.map_err(|source| MemberError::Path { path: socket.clone(), source })?;
+    let status = Status::bind(&socket, crew.members()).map_err(InitError::on(&socket.display()))?;
     let answering =
         async |question, name, pid| match (places.iter().find(|place: &&Place| place.name() == name), question) {
             (Some(place), Question::Live) => place.answers(pid).await,

@@ -8,13 +8,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use api::annotations::ROLE_LABEL;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Parser};
 use ipnet::IpNet;
 use kit::flags::{self, Ignored};
+use ovn::Encapsulation;
 
 use crate::conflist::Install;
 use crate::rules::Firewall;
-use crate::tunnel::{LEAST, Names, NetworkType};
+use crate::tunnel::{LEAST, Names};
 
 /// The default port of the health endpoint.
 pub const PORT: u16 = 10665;
@@ -39,8 +41,8 @@ pub struct Args {
     #[arg(long, default_value_t = 0, value_parser = mtu)]
     pub mtu: u32,
     /// Encapsulation between nodes.
-    #[arg(long, value_enum, default_value_t = NetworkType::Geneve)]
-    pub network_type: NetworkType,
+    #[arg(long, default_value_t = Encapsulation::Geneve, value_parser = encapsulation())]
+    pub network_type: Encapsulation,
     /// Checksums in the outer UDP headers of tunnels. Without them, some network cards process packets faster, others
     /// slower, and errors of the network are found later.
     #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true,
@@ -131,6 +133,10 @@ impl Args {
 
 fn ifaces(text: &str) -> Result<Names, regex::Error> {
     Names::parse(text.split(','))
+}
+
+fn encapsulation() -> impl TypedValueParser<Value = Encapsulation> {
+    PossibleValuesParser::new(Encapsulation::ALL.map(Encapsulation::as_str)).try_map(|name| name.parse())
 }
 
 fn mtu(text: &str) -> Result<u32, String> {

@@ -18,14 +18,14 @@ use std::time::Duration;
 use api::EffectiveSubnet;
 use cni_wire::rpc::{Address, Attached, Attachment};
 use cni_wire::{CniError, Code};
+use links::Links;
+use links::netns::Netns;
 use ovn::local::Interface;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout_at};
 
 use crate::allocation::Allocation;
-use crate::link::{self, Links};
 use crate::metrics::Metrics;
-use crate::netns::Netns;
 use crate::ovs::{Ovs, PendingPort, PodPort};
 use crate::seen::{Leases, Pod, Seen};
 use crate::tunnel::Mtu;
@@ -66,6 +66,13 @@ pub fn host_ifname(container_id: &str) -> String {
     format!("{}_h", &container_id[..end])
 }
 
+/// Whether the request is for another interface of the same container than the known one. A runtime attaches and detaches
+/// each interface by itself, for example for Multus.
+fn is_other(known: &str, attachment: &Attachment) -> bool {
+    // A port of kube-ovn does not say which interface it is of.
+    !known.is_empty() && !attachment.ifname.is_empty() && known != attachment.ifname
+}
+
 impl Attacher {
     /// Attaches a container.
     pub async fn add(&self, attachment: &Attachment) -> Result<Attached, CniError> {
@@ -82,7 +89,8 @@ impl Attacher {
         let mtu = wait::pod_mtu(&net.subnet, node_mtu);
 
         let host = host_ifname(&attachment.container_id);
-        if let Some(other) = self.other_interface(attachment).await? {
+        // Without its port, the link of another interface is still in the way of the new one.
+        if let Some(other) = self.interface_of_port(attachment).filter(|known| is_other(known, attachment)) {
             let why = format!("container {} has interface {other} already", attachment.container_id);
             return Err(CniError::new(Code::CONFIG, why).details("a second interface of a pod is not served"));
         }
@@ -104,7 +112,7 @@ impl Attacher {
         let start = std::time::Instant::now();
         let made = {
             let _turn = self.making.lock().await;
-            link::on_a_thread("create the pod's link", add).await
+            links::on_a_thread("create the pod's link", add).await
         };
         made.map_err(error::plumbing)?;
         tracing::debug!(host, after = ?start.elapsed(), "link created");
@@ -145,33 +153,28 @@ impl Attacher {
     /// Detaches a container. Returns false if this interface of it was not attached. Does not need the namespace.
     pub async fn del(&self, attachment: &Attachment) -> Result<bool, CniError> {
         cni_wire::ident::container_id(&attachment.container_id)?;
-        match self.other_interface(attachment).await? {
-            Some(_) => Ok(false),
-            None => self.remove(attachment).await,
-        }
+        let known = match self.interface_of_port(attachment) {
+            Some(known) => Some(known),
+            None => self.interface_of_link(attachment).await?,
+        };
+        if known.is_some_and(|known| is_other(&known, attachment)) { Ok(false) } else { self.remove(attachment).await }
     }
 
-    /// The name of the container's interface, if the request is for another one of the same container. A runtime attaches
-    /// and detaches each interface by itself, for example for Multus.
-    async fn other_interface(&self, attachment: &Attachment) -> Result<Option<String>, CniError> {
-        let host = host_ifname(&attachment.container_id);
-        let of_port = self.ovs.read(|replica| {
-            let port = Interface::find(replica, &host)?;
+    /// The name of the container's interface, according to its port.
+    fn interface_of_port(&self, attachment: &Attachment) -> Option<String> {
+        self.ovs.read(|replica| {
+            let port = Interface::find(replica, &host_ifname(&attachment.container_id))?;
             let same = port.external_id("container_id") == Some(&attachment.container_id);
             port.external_id("ifname").filter(|_| same).map(str::to_owned)
-        });
-        let known = if of_port.is_some() {
-            of_port
-        } else {
-            let link = self.links.find(&host).await.map_err(error::plumbing)?;
-            let label = link.and_then(|link| Label::parse(&link.alias));
-            label.filter(|label| label.container_id == attachment.container_id).map(|label| label.ifname)
-        };
-        // A port of kube-ovn does not say which interface it is of.
-        let other = |known: &String| {
-            ![known, &attachment.ifname].iter().any(|name| name.is_empty()) && *known != attachment.ifname
-        };
-        Ok(known.filter(other))
+        })
+    }
+
+    /// The name of the container's interface, according to the label of its host end.
+    async fn interface_of_link(&self, attachment: &Attachment) -> Result<Option<String>, CniError> {
+        let host = host_ifname(&attachment.container_id);
+        let link = self.links.find(&host).await.map_err(error::plumbing)?;
+        let label = link.and_then(|link| Label::parse(&link.alias));
+        Ok(label.filter(|label| label.container_id == attachment.container_id).map(|label| label.ifname))
     }
 
     /// Removes the port first and then the device, so that ovs-vswitchd never has a port without its device. Deletes the
@@ -188,7 +191,7 @@ impl Attacher {
             .await
             .unwrap_or_else(|_| Err(error::try_again("Open vSwitch is away")));
         let delete = async move |links: Links| links.delete(&host).await;
-        let deleted = link::on_a_thread("delete the pod's link", delete).await.map_err(error::plumbing)?;
+        let deleted = links::on_a_thread("delete the pod's link", delete).await.map_err(error::plumbing)?;
         unplugged.map(|ports| deleted || !ports.is_empty())
     }
 
@@ -213,7 +216,7 @@ impl Attacher {
             for left in self.ovs.plug(port, pending).await.map_err(error::ovs)? {
                 tracing::info!(device = left, pod = pod_key(attachment), "deleting the device of an earlier container");
                 let delete = async move |links: Links| links.delete(&left).await;
-                link::on_a_thread("delete an earlier container's link", delete).await.map_err(error::plumbing)?;
+                links::on_a_thread("delete an earlier container's link", delete).await.map_err(error::plumbing)?;
             }
             tracing::debug!(host, after = ?start.elapsed(), "port written");
             self.ovs.installed(host).await.map_err(error::ovs)?;

@@ -18,13 +18,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cni_wire::rpc::Attachment;
+use links::{Link, LinkError, Links};
 use ovn::local::Interface;
 use ovsdb::Replica;
 use tokio::sync::watch;
 
 use crate::attach::Label;
 use crate::attachments::Attachments;
-use crate::link::{Link, LinkError, Links};
 use crate::ovs::Ovs;
 use crate::seen::{Pod, Seen};
 

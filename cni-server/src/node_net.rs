@@ -8,11 +8,11 @@ use std::fmt;
 
 use api::EffectiveSubnet;
 use ipnet::IpNet;
+use links::Route;
 use tokio::sync::watch;
 
 use crate::allocation::Allocation;
 use crate::databases::Databases;
-use crate::link::Route;
 use crate::node_port::Sources;
 use crate::own_networks::OwnNetworks;
 use crate::rules::Wanted;
@@ -72,14 +72,17 @@ impl Served {
         self.in_force.objects.values().filter(|subnet| !self.left_out.contains_key(&subnet.name))
     }
 
-    /// Whether the links and routes of the node are the same with another value. Only the addresses of nodes may differ.
+    /// Whether the links and routes of the node are the same with another value.
     pub fn has_networks_of(&self, other: &Self) -> bool {
-        let key = |served: &Self| (served.in_force.synced, served.own.clone(), served.left_out.clone());
-        let networks = |subnet: &EffectiveSubnet| (subnet.cidrs, subnet.gateway, subnet.nat_outgoing, subnet.mtu);
-        let (one, two) = (&self.in_force.objects, &other.in_force.objects);
-        key(self) == key(other)
-            && one.keys().eq(two.keys())
-            && one.values().map(networks).eq(two.values().map(networks))
+        let Self { in_force, own, left_out } = self;
+        (own, left_out) == (&other.own, &other.left_out)
+            && in_force.synced == other.in_force.synced
+            && in_force.objects.len() == other.in_force.objects.len()
+            && in_force
+                .objects
+                .values()
+                .zip(other.in_force.objects.values())
+                .all(|(one, two)| has_networks_of(one, two))
     }
 
     /// The MTU of `ovn0`: that of the subnet with the largest one, so that its packets reach the node.
@@ -122,6 +125,12 @@ impl Served {
             sources,
         }
     }
+}
+
+/// Only the firewall rules depend on the other fields.
+fn has_networks_of(one: &EffectiveSubnet, two: &EffectiveSubnet) -> bool {
+    let EffectiveSubnet { name, cidrs, gateway, nat_outgoing: _, mtu, private: _, nodes: _ } = one;
+    (name, cidrs, gateway, mtu) == (&two.name, &two.cidrs, &two.gateway, &two.mtu)
 }
 
 /// Starts the task that decides again at each change, and logs what the node leaves out.
@@ -224,6 +233,22 @@ mod tests {
             ];
             assert_eq!(routes(&seen), expected);
         }
+    }
+
+    #[test]
+    fn the_links_and_routes_do_not_depend_on_what_only_the_rules_need() {
+        let before = served(&[JOIN, DUAL], &[]);
+        let with = |change: fn(&mut EffectiveSubnet)| {
+            let mut now = before.clone();
+            now.in_force.objects.values_mut().for_each(change);
+            now.has_networks_of(&before)
+        };
+        assert!(with(|subnet| (subnet.nat_outgoing, subnet.private) = (!subnet.nat_outgoing, true)));
+        assert!(with(|subnet| subnet.nodes = BTreeSet::from(["172.31.0.1".parse().unwrap()])));
+        assert!(!with(|subnet| subnet.mtu = Some(1300)));
+        assert!(!with(|subnet| subnet.cidrs = "10.25.0.0/24".parse().unwrap()));
+        assert!(!served(&[JOIN], &[]).has_networks_of(&before));
+        assert!(!served(&[JOIN, DUAL], &[("eth0", "172.31.0.0/24")]).has_networks_of(&before));
     }
 
     #[test]

@@ -17,16 +17,17 @@ use std::time::Duration;
 
 use api::FieldError;
 use futures::StreamExt;
+use links::{Event, Link, LinkError, Links, Route};
+use ovn::Encapsulation;
 use ovn::local::{Interface, NewPort};
 use ovn::southbound::NodeReport;
 use tokio::sync::watch;
 
 use crate::allocation::{self, Allocation};
-use crate::link::{self, Event, Link, LinkError, Links, Route};
 use crate::node_net::Served;
 use crate::ovs::{Ovs, OvsError};
 use crate::seen::{Lease, Leases, Node, Seen};
-use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Names, NetworkType, Tunnel, TunnelError};
+use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Names, Tunnel, TunnelError};
 use claim::{Claim, Wanted};
 use error::Reason;
 use events::{concerns, concerns_address, concerns_tunnel};
@@ -58,7 +59,7 @@ pub struct NodePort {
     /// Tunnel interfaces in order of preference.
     pub ifaces: Names,
     /// The encapsulation between nodes.
-    pub network_type: NetworkType,
+    pub network_type: Encapsulation,
     /// Whether the outer UDP headers of tunnels have checksums.
     pub encap_checksum: bool,
     /// `--mtu` in bytes. 0 means the MTU that fits.
@@ -103,7 +104,7 @@ struct Known {
 impl NodePort {
     /// Starts the owner.
     pub fn spawn(self) -> std::io::Result<State> {
-        let events = link::events()?;
+        let events = links::events()?;
         let (mtu_sender, mtu) = watch::channel(None);
         let (ready_sender, ready) = watch::channel(Err("starting".to_owned()));
         let (sources_sender, sources) = watch::channel(None);
@@ -168,7 +169,7 @@ impl NodePort {
                     }
                 }
             }
-            link::skip_arrived(&mut events);
+            links::skip_arrived(&mut events);
         }
     }
 
@@ -241,7 +242,7 @@ impl NodePort {
         let link = self.links.find(DEVICE).await?;
         let link = link.ok_or_else(|| NodePortError::NoDevice(self.ovs.explain(DEVICE)))?;
         if self.ovs.userspace() {
-            crate::netns::tx_checksum_off(DEVICE).map_err(NodePortError::Offload)?;
+            links::netns::tx_checksum_off(DEVICE).map_err(NodePortError::Offload)?;
         }
         self.links.configure(&link, Some(net.lease.mac.bytes()), mtu).await?;
         device::addresses(&self.links, &link, &net).await?;
@@ -259,7 +260,9 @@ impl NodePort {
         senders: &Senders,
         known: &mut Known,
     ) -> Result<(), LinkError> {
-        let sources = Sources::choose(node, &net.lease, &self.links.usable().await?);
+        let assigned = self.links.assigned().await?;
+        let usable = assigned.iter().filter(|address| address.usable).map(|address| address.own).collect();
+        let sources = Sources::choose(node, &net.lease, &usable);
         let mtu = known.tunnel.as_ref().map(|tunnel| tunnel.mtu);
         let wanted = served.routes(net, sources, mtu);
         known.refused = device::routes(&self.links, link, &wanted, &known.refused).await?;

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use ipnet::IpNet;
+use links::{Assigned, Event, Link, LinkError, Links, is_default};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkMessage};
 use tokio::sync::watch;
 
-use crate::link::{self, Assigned, Event, Link, LinkError, Links, is_default};
 use crate::node_port::DEVICE;
 use crate::ovs::BRIDGE;
 
@@ -36,7 +36,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// Starts the owner. Its value is `None` before the networks are known.
 pub fn watch(links: Links) -> std::io::Result<watch::Receiver<Option<OwnNetworks>>> {
-    let events = link::events()?;
+    let events = links::events()?;
     let (sender, receiver) = watch::channel(None);
     tokio::spawn(run(links, events, sender));
     Ok(receiver)
@@ -63,7 +63,7 @@ async fn run(links: Links, mut events: impl Stream<Item = Event> + Unpin, sender
                 Some(event) = events.next() => if concerns(&event) { break },
             }
         }
-        link::skip_arrived(&mut events);
+        links::skip_arrived(&mut events);
     }
 }
 
@@ -122,7 +122,7 @@ fn is_special(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::Standing;
+    use links::Standing;
 
     fn shown(links: &[&str], addresses: &[(u32, &str, &str)], hops: &[(u32, &str)]) -> String {
         let link = |(index, name): (usize, &&str)| Link {
@@ -140,6 +140,8 @@ mod tests {
             link: *link,
             own: own.parse().unwrap(),
             network: network.parse().unwrap(),
+            global: true,
+            usable: true,
             standing: Standing::Primary,
         };
         let addresses: Vec<_> = addresses.iter().map(assigned).collect();

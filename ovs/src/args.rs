@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
 use daemons::status::Question;
+use ovn::Encapsulation;
 
-use crate::datapath::{Tunnel, Wanted};
+use crate::datapath::Wanted;
 
 /// Open vSwitch and ovn-controller of a node.
 #[derive(Clone, Debug, Parser)]
@@ -46,8 +48,8 @@ pub struct Run {
     #[arg(long, value_enum, default_value_t = Wanted::Auto)]
     pub datapath: Wanted,
     /// Encapsulation between nodes. It determines the required kernel module.
-    #[arg(long, value_enum, default_value_t = Tunnel::Geneve)]
-    pub network_type: Tunnel,
+    #[arg(long, default_value_t = Encapsulation::Geneve, value_parser = encapsulation())]
+    pub network_type: Encapsulation,
     /// Interface for tunnels. With the userspace datapath it becomes a port of the bridge `br-phy`, which takes over
     /// its addresses. With the kernel datapath it is not changed.
     #[arg(long, default_value = "")]
@@ -118,6 +120,12 @@ impl RunDirectories {
     }
 }
 
+/// Linux has no module for STT.
+fn encapsulation() -> impl TypedValueParser<Value = Encapsulation> {
+    let served = [Encapsulation::Geneve, Encapsulation::Vxlan];
+    PossibleValuesParser::new(served.map(Encapsulation::as_str)).try_map(|name| name.parse())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,5 +162,19 @@ mod tests {
         let servers = remote(&["--sb-service=10.96.0.7", "--sb=10.0.0.1,fd00::1"]).unwrap();
         assert_eq!(servers, "tcp:10.0.0.1:6642,tcp:[fd00::1]:6642");
         assert!(remote(&[]).unwrap_err().contains("--sb"));
+    }
+
+    #[test]
+    fn an_encapsulation_without_a_module_is_refused() {
+        let parse = |name: &str| {
+            let line = ["ovs-ovn", "run", "--node-name=n1", &format!("--network-type={name}")];
+            match Args::try_parse_from(line).map_err(|error| error.to_string())?.verb {
+                Verb::Run(run) => Ok(run.network_type),
+                Verb::Check(check) => Err(format!("{check:?}")),
+            }
+        };
+        assert_eq!(parse("vxlan"), Ok(Encapsulation::Vxlan));
+        let refused = parse("stt").unwrap_err();
+        assert!(refused.contains("[possible values: geneve, vxlan]"), "{refused}");
     }
 }

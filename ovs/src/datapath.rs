@@ -6,15 +6,7 @@ use std::path::Path;
 
 use clap::ValueEnum;
 use daemons::tool;
-
-/// The encapsulation between nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Tunnel {
-    /// The default.
-    Geneve,
-    /// For networks that support only VXLAN.
-    Vxlan,
-}
+use ovn::Encapsulation;
 
 /// A datapath. See `datapath_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,28 +48,11 @@ pub enum Wanted {
     Userspace,
 }
 
-impl Tunnel {
-    fn module(self) -> &'static str {
-        match self {
-            Self::Geneve => "geneve",
-            Self::Vxlan => "vxlan",
-        }
-    }
-
-    /// Returns the UDP port.
-    pub fn port(self) -> u16 {
-        match self {
-            Self::Geneve => 6081,
-            Self::Vxlan => 4789,
-        }
-    }
-}
-
 impl Machine {
     /// Detects the capabilities. Loads the kernel modules if possible.
-    pub async fn look(tunnel: Tunnel) -> Self {
+    pub async fn look(encapsulation: Encapsulation) -> Self {
         let mut modules = Vec::new();
-        for name in ["openvswitch", tunnel.module()] {
+        for name in ["openvswitch", encapsulation.as_str()] {
             let there = if Path::new("/sys/module").join(name).exists() {
                 Ok(())
             } else {

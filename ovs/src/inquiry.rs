@@ -5,7 +5,7 @@ use daemons::status::Question;
 
 use crate::args::RunDirectories;
 use crate::places::{CONTROLLER, control_socket};
-use crate::settings::Session;
+use crate::session::Session;
 
 /// What probes ask.
 #[derive(Debug)]

@@ -3,7 +3,8 @@
 //! - [`args`]: flags and environment variables;
 //! - [`datapath`]: the choice of the kernel or the userspace datapath;
 //! - [`conf`]: the local database and its file;
-//! - [`settings`]: the settings of ovn-controller and ovs-vswitchd in this database;
+//! - [`session`]: the session with this database;
+//! - [`settings`]: the settings of ovn-controller and ovs-vswitchd in it;
 //! - [`flows`]: the flows of ovs-vswitchd across a restart;
 //! - [`underlay`]: the interface for tunnels, which the userspace datapath needs on a bridge;
 //! - [`foreign`]: daemons of another installation on the node;
@@ -21,5 +22,6 @@ pub mod foreign;
 mod inquiry;
 pub mod node;
 mod places;
+pub mod session;
 pub mod settings;
 pub mod underlay;

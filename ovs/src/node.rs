@@ -1,15 +1,13 @@
 //! Runs the node's database, ovs-vswitchd and ovn-controller, in the order of their dependencies.
 
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use daemons::control::{self, ControlError};
 use daemons::crew::{Crew, CrewError, Part};
+use daemons::init::{self, InitError};
 use daemons::status::{self, Status, StatusError};
-use daemons::turn::Turn;
-use daemons::version::{Version, VersionError};
-use daemons::{orphans, raise_open_files};
+use daemons::version::{OLDEST_OVN, OLDEST_OVS, Version, VersionError};
 use tokio::process::Command;
 
 use crate::args::{Check, Run, RunDirectories};
@@ -19,13 +17,9 @@ use crate::flows::{Flows, FlowsError};
 use crate::foreign::{self, ForeignError};
 use crate::inquiry::Inquiry;
 use crate::places::{CONTROLLER, SERVER, VSWITCHD, control_socket, pid_file};
-use crate::settings::{self, Recorded, Session, SettingsError};
+use crate::session::{Session, SessionError};
+use crate::settings::{self, IdError, Recorded};
 use crate::underlay::{Underlay, UnderlayError};
-
-/// The oldest supported version of OVN, the same as in ovn-central.
-const OLDEST_OVN: Version = Version(24, 3, 0);
-/// The version of Open vSwitch that the oldest supported OVN was built with.
-const OLDEST_OVS: Version = Version(3, 3, 0);
 
 /// Why the program stopped without a stop signal.
 #[derive(Debug, thiserror::Error)]
@@ -49,13 +43,8 @@ pub enum NodeError {
     #[error(transparent)]
     Crew(#[from] CrewError),
     /// A directory, a socket or a limit cannot be set up.
-    #[error("{what}: {source}")]
-    System {
-        /// The operation that failed.
-        what: String,
-        /// The error.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Init(#[from] InitError),
 }
 
 /// A daemon of the node.
@@ -92,7 +81,9 @@ enum PlaceError {
     #[error(transparent)]
     Conf(#[from] ConfError),
     #[error(transparent)]
-    Settings(#[from] SettingsError),
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    Id(#[from] IdError),
     #[error(transparent)]
     Flows(#[from] FlowsError),
     #[error(transparent)]
@@ -103,15 +94,8 @@ enum PlaceError {
 
 /// Runs the daemons until a stop signal.
 pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
-    let system = |what: String| move |source| NodeError::System { what, source };
-    if std::process::id() == 1 {
-        tokio::spawn(async {
-            let Err(error) = orphans::reap().await;
-            tracing::error!(%error, "orphans are not taken in");
-        });
-    }
     let remote = run.remote().map_err(NodeError::Flags)?;
-    raise_open_files().map_err(system("raise the number of open files".to_owned()))?;
+    init::begin()?;
     let ovn = Version::at_least("ovn-controller", OLDEST_OVN).await?;
     let ovs = Version::at_least(VSWITCHD, OLDEST_OVS).await?;
     let (datapath, because) = Machine::look(run.network_type).await.choose(run.datapath)?;
@@ -120,7 +104,7 @@ pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
     let underlay = match run.iface.as_str() {
         "" => None,
         iface => {
-            let underlay = Underlay::new(iface, directories.run_directory.clone());
+            let underlay = Underlay::new(iface)?;
             underlay.check().await?;
             Some(underlay)
         }
@@ -130,16 +114,9 @@ pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
             "no --iface: the userspace datapath has no tunnels to other nodes without an interface for them"
         );
     }
-    for path in [&run.database_directory, &directories.run_directory, &directories.ovn_run_directory] {
-        std::fs::create_dir_all(path).map_err(system(path.display().to_string()))?;
-    }
-    let _turn = tokio::select! {
-        turn = Turn::take(&directories.run_directory) => {
-            turn.map_err(system(format!("lock {}", directories.run_directory.display())))?
-        }
-        _ = kit::signals::stop_requested() => return Ok(()),
-    };
-
+    let others = [run.database_directory.as_path(), &directories.ovn_run_directory];
+    let stop = kit::signals::stop_requested();
+    let Some(_turn) = init::take_turn(&directories.run_directory, &others, stop).await? else { return Ok(()) };
     foreign::look(directories, foreign::ENDING).await?;
 
     let conf = Conf {
@@ -156,7 +133,7 @@ pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
     };
     let crew = Crew::new(places(&run, conf, session, remote, datapath, underlay), run.grace());
     let socket = directories.status();
-    let status = Status::bind(&socket, crew.members()).map_err(system(socket.display().to_string()))?;
+    let status = Status::bind(&socket, crew.members()).map_err(InitError::on(&socket.display()))?;
     let answering = async |question, name, pid| inquiry.answer(question, name, pid).await;
     Ok(crew.serve(status, kit::signals::stop_requested(), answering).await?)
 }
@@ -229,7 +206,7 @@ impl Vswitchd {
             self.session.flow_restore_wait(false).await?;
         }
         if let Some(underlay) = &self.underlay {
-            underlay.bridge().await?;
+            underlay.bridge(&self.session).await?;
         }
         self.is_up = true;
         Ok(())

@@ -4,12 +4,15 @@
 //! The internal port and its addresses disappear with ovs-vswitchd. The addresses are therefore recorded in the
 //! bridge's row, and the interface gets them back when ovs-vswitchd stops.
 
-use std::path::PathBuf;
+use std::io;
 
-use daemons::tool::{self, ToolError};
 use ipnet::IpNet;
-use serde::Deserialize;
-use tokio::process::Command;
+use links::{Assigned, Link, LinkError, Links};
+use ovn::local::{self, Bridge, NewBridge, NewPort, Settings};
+use ovsdb::{Op, Replica, Row, Where};
+
+use crate::datapath::Datapath;
+use crate::session::{Session, SessionError};
 
 /// The bridge with the interface for tunnels.
 pub const BRIDGE: &str = "br-phy";
@@ -20,7 +23,7 @@ const NOTE: &str = "kube-ovn-addresses";
 #[derive(Clone, Debug)]
 pub struct Underlay {
     iface: String,
-    run_directory: PathBuf,
+    links: Links,
 }
 
 /// Why the interface is unusable.
@@ -37,89 +40,77 @@ pub enum UnderlayError {
     /// The interface has no address, so other nodes cannot send to it.
     #[error("--iface {0}: it has no address")]
     NoAddress(String),
-    /// A tool that reads or changes the interface failed.
+    /// The interface or the internal port of its bridge has disappeared.
+    #[error("--iface {iface}: there is no link {link} any more")]
+    Gone {
+        /// The name of the interface.
+        iface: String,
+        /// The missing link.
+        link: String,
+    },
+    /// The kernel refused to read or to change the interface.
     #[error("--iface {iface}: {source}")]
-    Tool {
+    Link {
         /// The name of the interface.
         iface: String,
         /// The error.
-        source: ToolError,
+        source: LinkError,
     },
-    /// The output of `ip` cannot be parsed.
-    #[error("ip: {0}")]
-    Json(#[from] serde_json::Error),
-}
-
-/// A link in the output of `ip -json address`.
-#[derive(Debug, Deserialize)]
-struct Link {
-    #[serde(default)]
-    ifname: String,
-    #[serde(default)]
-    addr_info: Vec<Address>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Address {
-    local: std::net::IpAddr,
-    prefixlen: u8,
-    scope: String,
-}
-
-/// A route in the output of `ip -json route`.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-struct Route {
-    dst: String,
-    gateway: Option<String>,
-    #[serde(default)]
-    protocol: String,
-    metric: Option<u32>,
+    /// The bridge was not written to the database, or ovs-vswitchd did not create it.
+    #[error("--iface {iface}: bridge {BRIDGE}: {source}")]
+    Bridge {
+        /// The name of the interface.
+        iface: String,
+        /// The error.
+        source: SessionError,
+    },
+    /// No netlink socket can be opened.
+    #[error("open a netlink socket: {0}")]
+    Socket(#[from] io::Error),
 }
 
 impl Underlay {
-    /// Creates the description of the interface with this name.
-    pub fn new(iface: &str, run_directory: PathBuf) -> Self {
-        Self { iface: iface.to_owned(), run_directory }
+    /// Creates the description of the interface with this name. Needs a tokio runtime.
+    pub fn new(iface: &str) -> Result<Self, UnderlayError> {
+        Ok(Self { iface: iface.to_owned(), links: Links::here()? })
     }
 
     /// Checks that the interface exists and that it or its bridge has an address.
     pub async fn check(&self) -> Result<(), UnderlayError> {
-        let links = links(&self.ip(&["-json", "address"]).await?)?;
-        let addresses = |name: &str| links.iter().find(|link| link.ifname == name).map(global);
-        match addresses(&self.iface) {
-            Some(own) if own.is_empty() && addresses(BRIDGE).is_none_or(|bridges| bridges.is_empty()) => {
-                Err(UnderlayError::NoAddress(self.iface.clone()))
-            }
-            Some(_) => Ok(()),
-            None => {
-                let others = links.iter().map(|link| link.ifname.as_str()).collect::<Vec<_>>().join(", ");
-                Err(UnderlayError::Unknown { iface: self.iface.clone(), others })
-            }
+        let links = self.links.all().await.map_err(self.refused())?;
+        if !links.iter().any(|link| link.name == self.iface) {
+            let others = links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(UnderlayError::Unknown { iface: self.iface.clone(), others });
         }
+        if self.addresses(&self.iface).await?.is_empty() && self.addresses(BRIDGE).await?.is_empty() {
+            return Err(UnderlayError::NoAddress(self.iface.clone()));
+        }
+        Ok(())
     }
 
     /// Moves the interface's addresses and routes to its bridge. ovs-vswitchd must be running.
-    pub async fn bridge(&self) -> Result<(), UnderlayError> {
-        let iface = self.iface.as_str();
-        self.vsctl(&["--may-exist", "add-br", BRIDGE, "--", "set", "Bridge", BRIDGE, "datapath_type=netdev"]).await?;
-        let mut addresses = self.addresses(iface).await?;
+    pub async fn bridge(&self, session: &Session) -> Result<(), UnderlayError> {
+        let failed = |source| UnderlayError::Bridge { iface: self.iface.clone(), source };
+        let mut addresses = self.addresses(&self.iface).await?;
         if addresses.is_empty() {
-            let noted = self.vsctl(&["br-get-external-id", BRIDGE, NOTE]).await?;
-            addresses = noted.trim().split(',').filter_map(|text| text.parse().ok()).collect();
-        } else {
-            self.vsctl(&["br-set-external-id", BRIDGE, NOTE, &joined(&addresses)]).await?;
+            addresses = session.read(noted).map_err(failed)?;
         }
         if addresses.is_empty() {
-            return Err(UnderlayError::NoAddress(iface.to_owned()));
+            return Err(UnderlayError::NoAddress(self.iface.clone()));
         }
-        self.vsctl(&["--may-exist", "add-port", BRIDGE, iface]).await?;
+        let note = joined(&addresses);
+        let ops = session.read(|replica| bridged(replica, &self.iface, &note)).map_err(failed)?;
+        if !ops.is_empty() {
+            session.write(&ops).await.map_err(failed)?;
+            session.configured().await.map_err(failed)?;
+        }
         tracing::info!(
-            iface,
+            iface = self.iface,
             bridge = BRIDGE,
-            addresses = joined(&addresses),
+            addresses = note,
             "the bridge has the interface's addresses"
         );
-        self.hand_over(iface, BRIDGE, &addresses).await
+        self.hand_over(&self.iface, BRIDGE, &addresses).await
     }
 
     /// Moves the addresses and routes back.
@@ -130,93 +121,113 @@ impl Underlay {
 
     /// Routes are added last, because the kernel refuses a route whose gateway is unreachable.
     async fn hand_over(&self, from: &str, to: &str, addresses: &[IpNet]) -> Result<(), UnderlayError> {
-        let mut lost = Vec::new();
-        for family in ["-4", "-6"] {
-            let said = self.ip(&[family, "-json", "route", "show", "dev", from]).await?;
-            lost.extend(routes(&said)?.into_iter().map(|route| (family, route)));
-        }
-        self.ip(&["link", "set", from, "up"]).await?;
-        self.ip(&["link", "set", to, "up"]).await?;
+        let (from, to) = (self.link(from).await?, self.link(to).await?);
+        let routes = self.links.routes_to_move(&from).await.map_err(self.refused())?;
+        self.links.set_up(&from).await.map_err(self.refused())?;
+        self.links.set_up(&to).await.map_err(self.refused())?;
         for address in addresses {
-            if self.addresses(from).await?.contains(address) {
-                self.ip(&["address", "del", &address.to_string(), "dev", from]).await?;
-            }
-            let text = address.to_string();
-            let mut line = vec!["address", "replace", &text, "dev", to];
-            // The address was just in use on this node, so duplicate address detection is not needed.
-            line.extend(matches!(address, IpNet::V6(_)).then_some("nodad"));
-            self.ip(&line).await?;
+            self.links.delete_address(&from, *address).await.map_err(self.refused())?;
+            self.links.add_address(&to, *address).await.map_err(self.refused())?;
         }
-        for (family, route) in lost {
-            let mut line = vec![family, "route", "replace", &route.dst];
-            let metric = route.metric.map(|metric| metric.to_string());
-            line.extend(route.gateway.iter().flat_map(|gateway| ["via", gateway.as_str()]));
-            line.extend(["dev", to]);
-            line.extend(metric.iter().flat_map(|metric| ["metric", metric.as_str()]));
-            self.ip(&line).await?;
+        for route in &routes {
+            self.links.move_route(route, &to).await.map_err(self.refused())?;
         }
         Ok(())
     }
 
+    async fn link(&self, name: &str) -> Result<Link, UnderlayError> {
+        let link = self.links.find(name).await.map_err(self.refused())?;
+        link.ok_or_else(|| UnderlayError::Gone { iface: self.iface.clone(), link: name.to_owned() })
+    }
+
     /// Returns the global addresses of a link. Empty if the link does not exist.
-    async fn addresses(&self, link: &str) -> Result<Vec<IpNet>, UnderlayError> {
-        let links = links(&self.ip(&["-json", "address"]).await?)?;
-        Ok(links.iter().filter(|has| has.ifname == link).flat_map(global).collect())
+    async fn addresses(&self, name: &str) -> Result<Vec<IpNet>, UnderlayError> {
+        let Some(link) = self.links.find(name).await.map_err(self.refused())? else { return Ok(Vec::new()) };
+        let assigned = self.links.assigned().await.map_err(self.refused())?;
+        let global = assigned.iter().filter(|address| address.link == link.index && address.global);
+        Ok(global.filter_map(with_prefix).collect())
     }
 
-    async fn ip(&self, arguments: &[&str]) -> Result<String, UnderlayError> {
-        tool::run("ip", arguments).await.map_err(|source| UnderlayError::Tool { iface: self.iface.clone(), source })
-    }
-
-    async fn vsctl(&self, arguments: &[&str]) -> Result<String, UnderlayError> {
-        let mut command = Command::new("ovs-vsctl");
-        command.env("OVS_RUNDIR", &self.run_directory).arg("--timeout=20").args(arguments);
-        tool::finish(command).await.map_err(|source| UnderlayError::Tool { iface: self.iface.clone(), source })
+    fn refused(&self) -> impl FnOnce(LinkError) -> UnderlayError {
+        |source| UnderlayError::Link { iface: self.iface.clone(), source }
     }
 }
 
-fn links(said: &str) -> Result<Vec<Link>, serde_json::Error> {
-    serde_json::from_str(said)
-}
-
-fn global(link: &Link) -> Vec<IpNet> {
-    let global = link.addr_info.iter().filter(|address| address.scope == "global");
-    global.filter_map(|address| IpNet::new(address.local, address.prefixlen).ok()).collect()
-}
-
-/// Returns the routes that the kernel does not create with an address.
-fn routes(said: &str) -> Result<Vec<Route>, serde_json::Error> {
-    // `ip` prints nothing if there is no route of the address family.
-    let all: Vec<Route> = if said.trim().is_empty() { Vec::new() } else { serde_json::from_str(said)? };
-    Ok(all.into_iter().filter(|route| route.protocol != "kernel").collect())
+fn with_prefix(address: &Assigned) -> Option<IpNet> {
+    IpNet::new(address.own, address.network.prefix_len()).ok()
 }
 
 fn joined(addresses: &[IpNet]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
+/// Returns the addresses that the bridge's row records.
+fn noted(replica: &Replica) -> Vec<IpNet> {
+    let note = Bridge::find(replica, BRIDGE).and_then(|bridge| bridge.external_id(NOTE));
+    note.into_iter().flat_map(|note| note.split(',')).filter_map(|text| text.parse().ok()).collect()
+}
+
+/// Returns the operations that make the interface a port of its bridge and record its addresses. Empty if nothing
+/// differs.
+fn bridged(replica: &Replica, iface: &str, note: &str) -> Vec<Op> {
+    let new = NewBridge { name: BRIDGE, datapath_type: Datapath::Netdev.as_str() };
+    let mut ops = Vec::new();
+    let found = Bridge::find(replica, BRIDGE);
+    let id = found.map_or_else(|| new.id(), |bridge| bridge.id);
+    match found {
+        Some(bridge) if bridge.datapath_type() == Some(new.datapath_type) => {}
+        Some(_) => {
+            let row = Row::from([("datapath_type", new.datapath_type.into())]);
+            ops.push(Op::Update { table: local::BRIDGE, on: Where::Row(id), row });
+        }
+        None => ops.extend(Settings::find(replica).into_iter().flat_map(|settings| new.add_to(settings.id))),
+    }
+    if found.and_then(|bridge| bridge.external_id(NOTE)) != Some(note) {
+        ops.push(local::set_external_ids(local::BRIDGE, id, [(NOTE, note)]));
+    }
+    if !found.is_some_and(|bridge| bridge.has_port(replica, iface)) {
+        ops.extend(NewPort { name: iface.to_owned(), ..NewPort::default() }.add_to(id));
+    }
+    ops
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn addresses_and_routes_are_read_from_what_ip_says() {
-        let said = r#"[{"ifindex":2,"ifname":"eth1","addr_info":[
-            {"family":"inet","local":"172.31.0.1","prefixlen":24,"scope":"global","label":"eth1"},
-            {"family":"inet6","local":"fd00:31::1","prefixlen":64,"scope":"global"},
-            {"family":"inet6","local":"fe80::1","prefixlen":64,"scope":"link"}]},{"ifname":"lo","addr_info":[{}]}]"#;
-        assert!(links(said).is_err());
-        let links = links(&said.replace("[{}]", "[]")).unwrap();
-        assert_eq!(joined(&global(&links[0])), "172.31.0.1/24,fd00:31::1/64");
-        let said = r#"[{"dst":"default","gateway":"172.31.0.254","protocol":"static","metric":100,"flags":[]},
-            {"dst":"172.31.0.0/24","protocol":"kernel","scope":"link","prefsrc":"172.31.0.1","flags":[]}]"#;
-        let expected = Route {
-            dst: "default".into(),
-            gateway: Some("172.31.0.254".into()),
-            protocol: "static".into(),
-            metric: Some(100),
+    use ovsdb::client::Endpoint;
+    use ovsdb::testing::OvsdbServer;
+
+    #[tokio::test]
+    async fn the_bridge_is_written_once_and_keeps_what_is_noted() {
+        let schema = std::fs::read_to_string("/usr/share/openvswitch/vswitch.ovsschema").unwrap();
+        let server = OvsdbServer::start(&schema).unwrap();
+        let Endpoint::Unix(socket) = server.endpoint() else { panic!("{:?}", server.endpoint()) };
+        let session = Session::new(socket);
+        session.begin().await.unwrap();
+        let write = async |note: &str| {
+            let ops = session.read(|replica| bridged(replica, "eth1", note)).unwrap();
+            session.write(&ops).await.unwrap();
+            ops.len()
         };
-        assert_eq!(routes(said).unwrap(), [expected]);
-        assert_eq!(routes("").unwrap(), []);
+        let note = "172.31.0.1/24,fd00:31::1/64";
+        assert!(write(note).await > 0);
+        assert_eq!(write(note).await, 0);
+        assert_eq!(joined(&session.read(noted).unwrap()), note);
+        let ports = |replica: &Replica| Bridge::find(replica, BRIDGE).map(|bridge| bridge.ports().count());
+        assert_eq!(session.read(ports).unwrap(), Some(2));
+        assert_eq!(write("172.31.0.2/24").await, 1);
+        assert_eq!(joined(&session.read(noted).unwrap()), "172.31.0.2/24");
+
+        let kernels = Row::from([("datapath_type", "system".into())]);
+        session.write(&[Op::Update { table: local::BRIDGE, on: Where::All, row: kernels }]).await.unwrap();
+        assert_eq!(write("172.31.0.2/24").await, 1);
+        assert_eq!(
+            session
+                .read(|replica| Bridge::find(replica, BRIDGE)?.datapath_type().map(str::to_owned))
+                .unwrap()
+                .as_deref(),
+            Some("netdev")
+        );
     }
 }

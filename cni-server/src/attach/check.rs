@@ -9,11 +9,11 @@ use api::{Addresses, Mac};
 use cni_wire::rpc::Attachment;
 use cni_wire::{CniError, Code};
 use ipnet::IpNet;
+use links::netns::Netns;
+use links::{Link, Links, Route};
 use ovn::local::Interface;
 
 use super::{Attacher, error, host_ifname};
-use crate::link::{self, Link, Links, Route};
-use crate::netns::Netns;
 
 /// The contents of the row.
 struct Record {
@@ -78,7 +78,7 @@ async fn look(netns: &Netns, ifname: &str) -> Result<Inside, CniError> {
         let (addresses, routes) = (links.addresses(&link).await?, links.routes(&link).await?);
         Ok(Inside { link: Some(link), addresses, routes })
     };
-    let result = netns.run(|| link::alone(look)).await.map_err(error::environment)?;
+    let result = netns.run(|| links::alone(look)).await.map_err(error::environment)?;
     let result = result.map_err(|e| CniError::new(Code::PLUMBING, "the pod's namespace").details(e))?;
     result.map_err(error::plumbing)
 }

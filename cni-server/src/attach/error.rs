@@ -1,10 +1,10 @@
 //! The CNI error codes of failures on the node.
 
 use cni_wire::{CniError, Code};
+use links::LinkError;
+use links::netns::NetnsError;
 use ovsdb::client::TransactError;
 
-use crate::link::LinkError;
-use crate::netns::NetnsError;
 use crate::ovs::OvsError;
 
 /// Something is missing that comes by itself, so the runtime tries again.

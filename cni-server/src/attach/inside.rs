@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use cni_wire::{CniError, Code};
 use ipnet::IpNet;
+use links::netns::{Netns, tx_checksum_off};
+use links::sysctl;
+use links::{Links, Route};
 
 use super::error;
-use crate::link::{self, Links, Route};
-use crate::netns::{Netns, tx_checksum_off};
-use crate::sysctl;
 
 /// The wanted state of the container's interface.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ impl Wanted {
         let work = move || {
             let failed = |e| CniError::new(Code::PLUMBING, "the pod's namespace").details(e);
             wanted.prepare().map_err(failed)?;
-            link::alone(async move |links: Links| wanted.configure(&links).await).map_err(failed)?
+            links::alone(async move |links: Links| wanted.configure(&links).await).map_err(failed)?
         };
         netns.run(work).await.map_err(error::environment)?
     }

@@ -4,12 +4,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use links::Links;
 use ovn::local::{Bridge, Settings};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{Args, Finding, PATIENCE};
-use crate::link::Links;
 use crate::node_port::DEVICE;
 use crate::ovs::{BRIDGE, Ovs};
 use crate::rivals::Rivals;
@@ -119,7 +119,7 @@ async fn ovn0() -> Result<String, String> {
     let assigned = links.assigned().await.map_err(|error| error.to_string())?;
     let addresses: Vec<String> = assigned
         .iter()
-        .filter(|address| address.link == link.index && !crate::link::is_link_local(address.own))
+        .filter(|address| address.link == link.index && !links::is_link_local(address.own))
         .map(|address| address.own.to_string())
         .collect();
     if addresses.is_empty() {

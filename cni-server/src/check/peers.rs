@@ -9,12 +9,12 @@ use futures::{StreamExt, stream};
 use http::Request;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
+use links::Links;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::host::connect;
 use super::{Args, Finding, PATIENCE};
-use crate::link::Links;
 use crate::node_port::DEVICE;
 
 /// How many nodes are asked at the same time.

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
+use links::{Link, LinkError, Links, Route};
 
 use crate::allocation::Allocation;
-use crate::link::{Link, LinkError, Links, Route};
 
 /// Makes the addresses of the link those of the allocation, and adds the routes to their networks if they are missing.
 pub(super) async fn addresses(links: &Links, link: &Link, net: &Allocation) -> Result<(), LinkError> {

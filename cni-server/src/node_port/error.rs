@@ -2,9 +2,10 @@
 
 use std::net::IpAddr;
 
+use links::LinkError;
+
 use super::DEVICE;
 use crate::allocation::Missing;
-use crate::link::LinkError;
 use crate::node_net::Overlap;
 use crate::ovs::OvsError;
 use crate::tunnel::TunnelError;

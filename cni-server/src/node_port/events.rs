@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteAttribute::Oif;
 
-use crate::link::{Event, own_address};
+use links::{Event, own_address};
 
 /// Returns whether an event is about the link with this index, its addresses or its routes.
 pub(super) fn concerns(event: &Event, index: u32) -> bool {

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use links::Links;
+
 use cni_server::attachments::Attachments;
 use cni_server::leftovers::{self, Pace};
-use cni_server::link::Links;
 use cni_wire::rpc::Attachment;
 
 use crate::sandbox::{PodNs, eventually, in_netns, run};

@@ -1,7 +1,7 @@
 //! Lists of the kernel's links.
 
-use cni_server::link::Links;
 use futures::future::try_join_all;
+use links::Links;
 
 use crate::sandbox::{in_netns, run};
 

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use api::EffectiveSubnet;
 use cni_server::databases::Databases;
-use cni_server::link::Links;
 use cni_server::node_net;
 use cni_server::node_port::{NodePort, Sources};
 use cni_server::own_networks;
 use cni_server::seen::{Lease, Leases, Node, Seen};
-use cni_server::tunnel::{Mtu, Names, NetworkType};
+use cni_server::tunnel::{Mtu, Names};
+use links::Links;
 use tokio::sync::watch;
 
 use crate::sandbox::{RouteMonitor, Sandbox, eventually, in_netns, run};
@@ -68,7 +68,7 @@ fn ovn0_follows_the_cluster_and_heals() {
             served: served.clone(),
             restored: watch::channel(0).1,
             ifaces: Names::default(),
-            network_type: NetworkType::Geneve,
+            network_type: ovn::Encapsulation::Geneve,
             encap_checksum: true,
             mtu: 0,
         };
@@ -172,7 +172,7 @@ fn a_subnet_that_overlaps_the_nodes_own_network_takes_nothing_from_it() {
             served: served.clone(),
             restored: watch::channel(0).1,
             ifaces: Names::default(),
-            network_type: NetworkType::Geneve,
+            network_type: ovn::Encapsulation::Geneve,
             encap_checksum: true,
             mtu: 0,
         };
@@ -247,7 +247,7 @@ fn the_nodes_traffic_to_pods_has_its_own_address() {
             served: node_net::serve(subnets, own_networks::watch(Links::here().unwrap()).unwrap()),
             restored: watch::channel(0).1,
             ifaces: Names::default(),
-            network_type: NetworkType::Geneve,
+            network_type: ovn::Encapsulation::Geneve,
             encap_checksum: true,
             mtu: 0,
         };

@@ -68,7 +68,7 @@ impl PodNs {
 
     /// Runs a program inside.
     pub async fn run(&self, program: &'static str, args: &'static [&'static str]) -> String {
-        let netns = cni_server::netns::Netns::open(&self.path()).unwrap();
+        let netns = links::netns::Netns::open(&self.path()).unwrap();
         netns.run(move || run(program, args)).await.unwrap()
     }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use api::{EffectiveSubnet, FieldError};
 use cni_server::attach::Attacher;
-use cni_server::link::Links;
 use cni_server::metrics::Metrics;
 use cni_server::seen::{Lease, Leases, Pod, Seen};
 use cni_server::tunnel::Mtu;
 use cni_wire::rpc::Attachment;
+use links::Links;
 use tokio::sync::watch;
 
 use crate::sandbox::{PodNs, Sandbox, run};

@@ -1,11 +1,11 @@
 //! Tests of the tunnel interface: a missing interface, and an MTU that does not fit.
 
 use api::EffectiveSubnet;
-use cni_server::link::Links;
 use cni_server::node_net::Served;
 use cni_server::node_port::{NodePort, State};
 use cni_server::own_networks::OwnNetworks;
-use cni_server::tunnel::{Mtu, Names, NetworkType};
+use cni_server::tunnel::{Mtu, Names};
+use links::Links;
 use ovsdb::testing::OvsdbServer;
 use ovsdb::{Client, Config, Datum, Op, Row, Uuid, Where};
 use tokio::sync::watch;
@@ -29,7 +29,7 @@ fn node_port(sandbox: &Sandbox, iface: &str, mtu: u32) -> NodePort {
         served: watch::channel(Served::new(seen([join()]), Some(OwnNetworks::new()))).1,
         restored: watch::channel(0).1,
         ifaces: Names::parse(iface.split(',')).unwrap(),
-        network_type: NetworkType::Geneve,
+        network_type: ovn::Encapsulation::Geneve,
         encap_checksum: true,
         mtu,
     }

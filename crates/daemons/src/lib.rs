@@ -1,5 +1,6 @@
 //! Runs OVN and OVS daemons as children of process 1 of a container.
 //!
+//! - [`init`]: what process 1 does before;
 //! - [`crew`]: starts the daemons in order, restarts them when they exit, and stops them in reverse order;
 //! - [`daemon`]: one daemon: its process, its log lines and its exit;
 //! - [`restarts`]: limits how often a daemon may exit;
@@ -19,6 +20,7 @@ pub mod control;
 pub mod crew;
 pub mod daemon;
 pub mod damage;
+pub mod init;
 mod line;
 pub mod member;
 pub mod orphans;
@@ -30,15 +32,3 @@ pub mod testing;
 pub mod tool;
 pub mod turn;
 pub mod version;
-
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
-/// Raises the limit of open files for processes started from now on. A database needs one for each client, and
-/// ovs-vswitchd several for each port.
-pub fn raise_open_files() -> std::io::Result<u64> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    // Some programs loop over all possible file descriptors. With a million of them, they are slow.
-    let soft = most.min(65_536);
-    setrlimit(Resource::RLIMIT_NOFILE, soft, most)?;
-    Ok(soft)
-}

@@ -9,6 +9,11 @@ use crate::tool::{self, ToolError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32, pub u32);
 
+/// The oldest supported version of OVN. Older versions lack the ACL tiers that NetworkPolicy needs, and local mirrors.
+pub const OLDEST_OVN: Version = Version(24, 3, 0);
+/// The version of Open vSwitch that the oldest supported OVN was built with.
+pub const OLDEST_OVS: Version = Version(3, 3, 0);
+
 /// Why a program is unusable.
 #[derive(Debug, thiserror::Error)]
 pub enum VersionError {

@@ -7,6 +7,7 @@
 //! The columns are documented in ovn-nb(5) and ovs-vswitchd.conf.db(5). A test compares every table and column in this
 //! crate with the schema files of the installed packages.
 
+mod encapsulation;
 mod fact;
 mod group;
 mod key;
@@ -16,6 +17,7 @@ pub mod southbound;
 mod table;
 pub mod text;
 
+pub use encapsulation::{Encapsulation, UnknownEncapsulation};
 pub use fact::{Element, Fact};
 pub use group::Group;
 pub use key::{RowKey, row_id};

@@ -1,4 +1,4 @@
-//! The local database of a node, `Open_vSwitch`: what the node agent monitors, reads and writes
+//! The local database of a node, `Open_vSwitch`: what our programs on the node monitor, read and write
 //! (ovs-vswitchd.conf.db(5)).
 //!
 //! The views borrow from the replica and return `None` for absent columns. The write functions return operations. The
@@ -108,6 +108,16 @@ impl<'a> Bridge<'a> {
     /// `datapath_type`: `system`, `netdev`, or empty for `system`.
     pub fn datapath_type(&self) -> Option<&'a str> {
         self.row.get("datapath_type")?.as_str()
+    }
+
+    /// Returns a value of `external_ids`.
+    pub fn external_id(&self, key: &str) -> Option<&'a str> {
+        self.row.get("external_ids")?.get(key)
+    }
+
+    /// Returns true if the bridge has a port with this name.
+    pub fn has_port(&self, replica: &Replica, name: &str) -> bool {
+        replica.find(PORT, name).any(|port| self.ports().any(|own| own == port))
     }
 
     /// Returns the UUIDs of the ports.
@@ -235,6 +245,35 @@ impl NewPort {
             },
             ports_of(bridge, Mutator::Insert, port),
         ]
+    }
+}
+
+/// A bridge, with the internal port of the same name that every bridge has.
+#[derive(Clone, Debug)]
+pub struct NewBridge {
+    /// The name, at most 15 bytes.
+    pub name: &'static str,
+    /// `datapath_type`: `system` or `netdev`.
+    pub datapath_type: &'static str,
+}
+
+impl NewBridge {
+    /// Returns the UUID of the bridge's row.
+    pub fn id(&self) -> Uuid {
+        local_id(BRIDGE, self.name, "")
+    }
+
+    /// Returns the operations that add the bridge, for one transaction. `settings` is the row with the node's settings.
+    pub fn add_to(&self, settings: Uuid) -> Vec<Op> {
+        let row = [("name", self.name.into()), ("datapath_type", self.datapath_type.into())].into();
+        let mutation = Mutation { column: "bridges", mutator: Mutator::Insert, value: self.id().into() };
+        let mut ops = vec![
+            Op::Insert { table: BRIDGE, uuid: Some(self.id()), row },
+            Op::Mutate { table: OPEN_VSWITCH, on: Where::Row(settings), mutations: vec![mutation] },
+        ];
+        let port = NewPort { name: self.name.to_owned(), kind: "internal", ..NewPort::default() };
+        ops.extend(port.add_to(self.id()));
+        ops
     }
 }
 

@@ -7,14 +7,21 @@ use std::time::{Duration, Instant};
 use daemons::testing::{Container, Room};
 use nix::sys::signal::Signal;
 
-/// Creates an interface for tunnels and records all changes of addresses.
+/// Creates an interface for tunnels and records all changes of addresses and routes.
 const NODE: &str = "
     ip link add eth1 type veth peer name cable
     ip link set eth1 up
     ip link set cable up
     ip address add 172.31.0.1/24 dev eth1
+    ip address add 172.31.0.2/24 dev eth1
+    ip address add fd00:31::1/64 dev eth1 nodad
     ip route add 10.9.0.0/16 via 172.31.0.254
-    ip monitor address >>$DIR/addresses &
+    ip route add 169.254.1.1 dev eth1
+    ip route add default via 169.254.1.1 src 172.31.0.1 metric 50 mtu 1300
+    ip route add 10.8.0.0/16 via 10.8.0.1 dev eth1 onlink table 100 proto static
+    ip -6 route add default via fd00:31::fe dev eth1
+    ip -6 route add fd00:32::/64 via fe80::9 dev eth1 proto ra metric 100 expires 1000 mtu 1300 hoplimit 64 pref high
+    ip monitor address route >>$DIR/moves &
 ";
 
 /// The chassis ID of a new node with the name `n1`.
@@ -69,6 +76,18 @@ fn southbound(node: &mut Container<'_>) {
     node.run(&["ovn-sbctl", "--db=unix:/run/sb.sock", "init"]).unwrap();
 }
 
+/// The routes of [`NODE`], as `ip` prints them on this link.
+fn routes_on(link: &str) -> [String; 6] {
+    [
+        format!("10.9.0.0/16 via 172.31.0.254 dev {link}"),
+        format!("169.254.1.1 dev {link} scope link"),
+        format!("default via 169.254.1.1 dev {link} src 172.31.0.1 metric 50 mtu 1300"),
+        format!("10.8.0.0/16 via 10.8.0.1 dev {link} table 100 proto static onlink"),
+        format!("default via fd00:31::fe dev {link}"),
+        format!("fd00:32::/64 via fe80::9 dev {link} proto ra metric 100 mtu 1300 hoplimit 64 pref high"),
+    ]
+}
+
 fn addresses(node: &mut Container<'_>, link: &str) -> String {
     node.run(&["ip", "-brief", "-4", "address", "show", "dev", link]).unwrap()
 }
@@ -97,8 +116,13 @@ fn a_node_comes_up_on_the_userspace_datapath_and_restarts_with_its_flows() {
     }
     assert!(addresses(&mut node, "br-phy").contains("172.31.0.1/24"));
     assert!(!addresses(&mut node, "eth1").contains("172.31.0.1/24"));
-    let route = node.run(&["ip", "route", "show", "10.9.0.0/16"]).unwrap();
-    assert!(route.starts_with("10.9.0.0/16 via 172.31.0.254 dev br-phy"), "{route}");
+    let shown = node.run(&["ip", "-6", "address", "show", "dev", "br-phy", "scope", "global"]).unwrap();
+    assert!(shown.contains("inet6 fd00:31::1/64") && !shown.contains("tentative"), "{shown}");
+    let routes =
+        ["-4", "-6"].map(|family| node.run(&["ip", family, "route", "show", "table", "all"]).unwrap()).concat();
+    for route in routes_on("br-phy") {
+        assert!(routes.lines().any(|line| line.trim_end().starts_with(&route)), "{route}: {routes}");
+    }
 
     // The settings that the node agent writes.
     let agents = ["external_ids:ovn-encap-type=geneve", "external_ids:ovn-encap-ip=172.31.0.1"];
@@ -128,9 +152,13 @@ fn a_node_comes_up_on_the_userspace_datapath_and_restarts_with_its_flows() {
         assert!(line.contains(&format!("daemon=\"{daemon}\"")) && line.contains("exit status: 0"), "{log}");
     }
     assert_eq!(stopped.len(), 3, "{log}");
-    let moved = std::fs::read_to_string(room.path("addresses")).unwrap();
+    let moved = std::fs::read_to_string(room.path("moves")).unwrap();
     let last = moved.lines().rfind(|line| line.contains("172.31.0.1/24")).unwrap_or_default();
     assert!(last.contains(" eth1 ") && !last.starts_with("Deleted"), "{moved}");
+    for route in routes_on("eth1") {
+        let back = moved.lines().map(|line| line.trim_start_matches("replace ")).any(|line| line.starts_with(&route));
+        assert!(back, "{route}: {moved}");
+    }
 
     // A stop while ovs-vswitchd waits for its flows keeps those that were saved.
     let saved = || std::fs::read_to_string(room.path("openvswitch/flows/restore")).unwrap();

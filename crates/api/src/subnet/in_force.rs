@@ -93,13 +93,9 @@ pub struct EffectiveSubnet {
 impl InForce {
     /// A subnet that is in force as defined, since that generation of its spec.
     pub fn new(subnet: &SubnetDef, generation: i64) -> Self {
-        let network = |(family, cidr): (Family, &Cidr)| InForceNetwork {
-            cidr: cidr.to_string(),
-            gateway: subnet.gateway.get(family).map(ToString::to_string).unwrap_or_default(),
-        };
         Self {
             generation,
-            networks: subnet.cidrs.each().map(network).collect(),
+            networks: networks(&subnet.cidrs, &subnet.gateway),
             nat_outgoing: subnet.nat_outgoing,
             mtu: subnet.mtu.unwrap_or_default(),
             private: subnet.private,
@@ -135,19 +131,23 @@ impl InForce {
 impl From<&EffectiveSubnet> for InForce {
     /// The generation is not known.
     fn from(subnet: &EffectiveSubnet) -> Self {
-        let network = |(family, cidr): (Family, &Cidr)| InForceNetwork {
-            cidr: cidr.to_string(),
-            gateway: subnet.gateway.get(family).map(ToString::to_string).unwrap_or_default(),
-        };
         Self {
             generation: 0,
-            networks: subnet.cidrs.each().map(network).collect(),
+            networks: networks(&subnet.cidrs, &subnet.gateway),
             nat_outgoing: subnet.nat_outgoing,
             mtu: subnet.mtu.unwrap_or_default(),
             private: subnet.private,
             nodes: subnet.nodes.iter().map(ToString::to_string).collect(),
         }
     }
+}
+
+fn networks(cidrs: &Cidrs, gateway: &Addresses) -> Vec<InForceNetwork> {
+    let network = |(family, cidr): (Family, &Cidr)| InForceNetwork {
+        cidr: cidr.to_string(),
+        gateway: gateway.get(family).map(ToString::to_string).unwrap_or_default(),
+    };
+    cidrs.each().map(network).collect()
 }
 
 impl SubnetStatus {

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressHeader, AddressHeaderFlags, AddressMessage, AddressScope,
+};
 
-use super::{Link, LinkError, Links};
+use crate::{Link, LinkError, Links};
 
 /// An address of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,10 @@ pub struct Assigned {
     pub own: IpAddr,
     /// The network that is connected through it: for a point-to-point link, that of the other end.
     pub network: IpNet,
+    /// Whether the address is valid beyond its link (scope `global`).
+    pub global: bool,
+    /// Whether packets can be sent from it: not while the kernel looks for a duplicate, or after it has found one.
+    pub usable: bool,
     /// How long and for what the address is there.
     pub standing: Standing,
 }
@@ -51,18 +57,11 @@ impl Links {
         Ok(found)
     }
 
-    /// Returns the addresses of all links.
+    /// Returns the addresses of all links, in the kernel's order: those of a link can be added again in this order.
     pub async fn assigned(&self) -> Result<Vec<Assigned>, LinkError> {
         let ask = || self.handle.address().get().execute();
         let messages = self.list("list addresses".to_owned(), ask).await?;
         Ok(messages.iter().filter_map(read_address).collect())
-    }
-
-    /// Returns the addresses of all links that packets can be sent from.
-    pub async fn usable(&self) -> Result<BTreeSet<IpAddr>, LinkError> {
-        let ask = || self.handle.address().get().execute();
-        let messages = self.list("list addresses".to_owned(), ask).await?;
-        Ok(messages.iter().filter(|message| is_usable(message)).filter_map(own_address).collect())
     }
 
     /// Adds an address to the link. Duplicate address detection is off for IPv6: the allocator guarantees unique
@@ -91,18 +90,12 @@ impl Links {
 }
 
 /// Returns true for an address that the kernel assigns by itself.
-pub(crate) fn is_link_local(address: IpAddr) -> bool {
+pub fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
-/// Returns false while the kernel looks for a duplicate of the address, or after it has found one.
-fn is_usable(message: &AddressMessage) -> bool {
-    let flags = message.header.flags;
-    !flags.contains(AddressHeaderFlags::Tentative) || flags.contains(AddressHeaderFlags::Optimistic)
-}
-
 /// Returns the node's own address in a message about an address.
-pub(crate) fn own_address(message: &AddressMessage) -> Option<IpAddr> {
+pub fn own_address(message: &AddressMessage) -> Option<IpAddr> {
     read_address(message).map(|assigned| assigned.own)
 }
 
@@ -118,7 +111,15 @@ fn read_address(message: &AddressMessage) -> Option<Assigned> {
     let address = address.or(own)?;
     let network = IpNet::new(address, message.header.prefix_len).ok()?.trunc();
     let own = own.unwrap_or(address);
-    Some(Assigned { link: message.header.index, own, network, standing: standing(own, message.header.flags) })
+    let AddressHeader { index, scope, flags, .. } = message.header;
+    Some(Assigned {
+        link: index,
+        own,
+        network,
+        global: scope == AddressScope::Universe,
+        usable: !flags.contains(AddressHeaderFlags::Tentative) || flags.contains(AddressHeaderFlags::Optimistic),
+        standing: standing(own, flags),
+    })
 }
 
 fn standing(address: IpAddr, flags: AddressHeaderFlags) -> Standing {

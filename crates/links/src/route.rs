@@ -10,9 +10,9 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope, RouteType,
     RouteVia,
 };
-use rtnetlink::{Error, RouteMessageBuilder};
+use rtnetlink::RouteMessageBuilder;
 
-use super::{Link, LinkError, Links};
+use crate::{Link, LinkError, Links};
 
 /// The priority that the kernel gives the connected routes of IPv6 (`IP6_RT_PRIO_ADDRCONF`).
 const CONNECTED_IPV6: u32 = 256;
@@ -43,9 +43,7 @@ impl Links {
     /// Adds a route on the link without replacing one. Succeeds if the route already exists.
     pub async fn add_route(&self, link: &Link, route: &Route) -> Result<(), LinkError> {
         let what = format!("add route {route} dev {}", link.name);
-        let Some(message) = message(link, route) else {
-            return Err(LinkError::on(format!("{what}: families differ"))(Error::RequestFailed));
-        };
+        let message = message(link, route, &what)?;
         match self.handle.route().add(message).execute().await.map_err(LinkError::on(what)) {
             Err(error) if !error.is_present() => Err(error),
             _ => Ok(()),
@@ -55,16 +53,14 @@ impl Links {
     /// Puts a route in the place of one to the same destination, in one step. Adds it if there is none.
     pub async fn replace_route(&self, link: &Link, route: &Route) -> Result<(), LinkError> {
         let what = format!("replace route {route} dev {}", link.name);
-        let Some(message) = message(link, route) else {
-            return Err(LinkError::on(format!("{what}: families differ"))(Error::RequestFailed));
-        };
+        let message = message(link, route, &what)?;
         self.handle.route().add(message).replace().execute().await.map_err(LinkError::on(what))
     }
 
     /// Deletes a route. Succeeds if it does not exist.
     pub async fn delete_route(&self, link: &Link, route: &Route) -> Result<(), LinkError> {
         let what = format!("delete route {route} dev {}", link.name);
-        let Some(message) = message(link, route) else { return Ok(()) };
+        let message = message(link, route, &what)?;
         match self.handle.route().del(message).execute().await.map_err(LinkError::on(what)) {
             Err(error) if !error.is_absent() => Err(error),
             _ => Ok(()),
@@ -120,7 +116,7 @@ impl Links {
         Ok(messages.iter().filter(|message| is_default(message)).flat_map(links_of).collect())
     }
 
-    async fn all_routes(&self, what: &str) -> Result<Vec<RouteMessage>, LinkError> {
+    pub(crate) async fn all_routes(&self, what: &str) -> Result<Vec<RouteMessage>, LinkError> {
         let mut found = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut filter = RouteMessage::default();
@@ -133,7 +129,7 @@ impl Links {
 }
 
 /// Whether this is a default route.
-pub(crate) fn is_default(message: &RouteMessage) -> bool {
+pub fn is_default(message: &RouteMessage) -> bool {
     message.header.destination_prefix_length == 0 && message.header.kind == RouteType::Unicast
 }
 
@@ -185,38 +181,20 @@ fn read_connected(message: &RouteMessage, index: u32) -> Option<IpNet> {
     IpNet::new(to?, header.destination_prefix_length).ok()
 }
 
-fn message(link: &Link, route: &Route) -> Option<RouteMessage> {
-    let mut message = without_mtu(link, route)?;
-    message.attributes.extend(route.mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
-    Some(message)
-}
-
-fn without_mtu(link: &Link, route: &Route) -> Option<RouteMessage> {
-    match (route.to, route.via, route.src) {
-        (IpNet::V4(to), IpAddr::V4(via), None | Some(IpAddr::V4(_))) => {
-            let mut message = RouteMessageBuilder::<Ipv4Addr>::new()
-                .destination_prefix(to.network(), to.prefix_len())
-                .gateway(via)
-                .output_interface(link.index)
-                .protocol(RouteProtocol::Static);
-            if let Some(IpAddr::V4(src)) = route.src {
-                message = message.pref_source(src);
-            }
-            Some(message.build())
-        }
-        (IpNet::V6(to), IpAddr::V6(via), None | Some(IpAddr::V6(_))) => {
-            let mut message = RouteMessageBuilder::<Ipv6Addr>::new()
-                .destination_prefix(to.network(), to.prefix_len())
-                .gateway(via)
-                .output_interface(link.index)
-                .protocol(RouteProtocol::Static);
-            if let Some(IpAddr::V6(src)) = route.src {
-                message = message.pref_source(src);
-            }
-            Some(message.build())
-        }
-        _ => None,
+/// Fails if the families of the route's addresses differ.
+fn message(link: &Link, route: &Route, what: &str) -> Result<RouteMessage, LinkError> {
+    let mut builder = RouteMessageBuilder::<IpAddr>::new()
+        .destination_prefix(route.to.network(), route.to.prefix_len())
+        .and_then(|builder| builder.gateway(route.via))
+        .map_err(LinkError::invalid(what))?
+        .output_interface(link.index)
+        .protocol(RouteProtocol::Static);
+    if let Some(src) = route.src {
+        builder = builder.pref_source(src).map_err(LinkError::invalid(what))?;
     }
+    let mut message = builder.build();
+    message.attributes.extend(route.mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
+    Ok(message)
 }
 
 fn read_route(message: &RouteMessage, index: u32) -> Option<Route> {

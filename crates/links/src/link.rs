@@ -1,63 +1,13 @@
-//! Links, addresses and routes of the node and of pods' network namespaces, through rtnetlink.
-//!
-//! The module has no state: every call queries the kernel. It starts no processes and does not change what is already
-//! correct.
+//! Links: veth pairs, and the properties of a link.
 
-mod address;
-mod events;
-mod route;
-
-use std::sync::Arc;
-
-use futures::{TryStream, TryStreamExt};
+use futures::TryStreamExt;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use nix::errno::Errno;
-use rtnetlink::{Error, Handle, LinkMessageBuilder, LinkUnspec, LinkVeth};
-use tokio::sync::Mutex;
+use rtnetlink::{Error, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use crate::netns::Netns;
-use crate::sysctl;
+use crate::{LinkError, Links, sysctl};
 
-pub use address::{Assigned, Standing};
-pub(crate) use address::{is_link_local, own_address};
-pub use events::{Event, events, skip_arrived};
-pub use route::Route;
-pub(crate) use route::is_default;
-
-/// A request that the kernel refused.
-#[derive(Debug, thiserror::Error)]
-#[error("{what}: {source}")]
-pub struct LinkError {
-    what: String,
-    source: Error,
-}
-
-impl LinkError {
-    fn on(what: impl Into<String>) -> impl FnOnce(Error) -> Self {
-        let what = what.into();
-        move |source| Self { what, source }
-    }
-
-    /// Returns the kernel's error number, or `UnknownErrno` if there is none.
-    pub fn errno(&self) -> Errno {
-        match &self.source {
-            Error::NetlinkError(message) => Errno::from_raw(message.raw_code().abs()),
-            _ => Errno::UnknownErrno,
-        }
-    }
-
-    /// Returns true if the object does not exist.
-    pub fn is_absent(&self) -> bool {
-        matches!(self.errno(), Errno::ENODEV | Errno::ENOENT | Errno::ESRCH | Errno::EADDRNOTAVAIL)
-    }
-
-    /// Returns true if the object already exists.
-    pub fn is_present(&self) -> bool {
-        self.errno() == Errno::EEXIST
-    }
-}
-
-/// The properties of a link that the agent uses.
+/// The properties of a link that we use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// The index in the link's namespace.
@@ -104,35 +54,7 @@ impl Link {
     }
 }
 
-/// The rtnetlink operations in one namespace. Clones share the socket.
-#[derive(Clone, Debug)]
-pub struct Links {
-    handle: Handle,
-    /// Held during a list request. The kernel handles one list request per socket and answers EBUSY to a second one.
-    list: Arc<Mutex<()>>,
-}
-
 impl Links {
-    /// Opens a socket in the namespace of the calling thread. Needs a tokio runtime.
-    pub fn here() -> std::io::Result<Self> {
-        let (connection, handle, _) = rtnetlink::new_connection()?;
-        tokio::spawn(connection);
-        Ok(Self::over(handle))
-    }
-
-    fn over(handle: Handle) -> Self {
-        Self { handle, list: Arc::default() }
-    }
-
-    /// Collects the replies to a list request, which `ask` sends.
-    async fn list<T, S>(&self, what: String, ask: impl FnOnce() -> S) -> Result<Vec<T>, LinkError>
-    where
-        S: TryStream<Ok = T, Error = Error>,
-    {
-        let _alone = self.list.lock().await;
-        ask().try_collect().await.map_err(LinkError::on(what))
-    }
-
     /// Returns the link with this name, if it exists.
     pub async fn find(&self, name: &str) -> Result<Option<Link>, LinkError> {
         match self.handle.link().get().match_name(name).execute().try_next().await {
@@ -223,33 +145,4 @@ impl Links {
         let up = LinkMessageBuilder::<LinkUnspec>::new().index(link.index).up().build();
         self.handle.link().set(up).execute().await.map_err(LinkError::on(format!("set link {} up", link.name)))
     }
-}
-
-/// Runs `work` with its own netlink socket in the namespace of the calling thread. Blocks the thread until it is done.
-///
-/// The kernel handles a request on the thread that sends it and can block this thread for many milliseconds, while it
-/// waits for the RTNL lock or until no packet is in flight. A few such requests on the runtime's threads would block
-/// all other tasks.
-pub fn alone<T>(work: impl AsyncFnOnce(Links) -> T) -> std::io::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    runtime.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection()?;
-        tokio::select! {
-            () = connection => Err(std::io::ErrorKind::BrokenPipe.into()),
-            result = work(Links::over(handle)) => Ok(result),
-        }
-    })
-}
-
-/// Like [`alone`], in the namespace of the process and on a separate thread.
-pub async fn on_a_thread<T: Send + 'static>(
-    what: &str,
-    work: impl AsyncFnOnce(Links) -> Result<T, LinkError> + Send + 'static,
-) -> Result<T, LinkError> {
-    let failed = |error: std::io::Error| LinkError {
-        what: format!("{what}: open a netlink socket"),
-        source: Error::NamespaceError(error.to_string()),
-    };
-    let result = tokio::task::spawn_blocking(move || alone(work)).await;
-    result.map_err(|e| failed(e.into())).and_then(|result| result.map_err(failed)).flatten()
 }
