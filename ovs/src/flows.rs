@@ -2,8 +2,7 @@
 //! `ovs-ctl restart`.
 //!
 //! ovs-vswitchd keeps flows only in memory. Without them, a restarted ovs-vswitchd would remove the flows of its
-//! predecessor from the kernel datapath and drop packets until ovn-controller has recomputed all flows. With
-//! `flow-restore-wait`, it leaves the datapath unchanged until the flows are restored.
+//! predecessor from the kernel datapath and drop packets until ovn-controller has recomputed all flows.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -72,6 +71,13 @@ impl Flows {
         self.forget()?;
         restored?;
         Ok(())
+    }
+
+    /// Waits until a bridge has a flow. Returns at once if it has some. Cancel safe.
+    pub async fn first(&self, bridge: &str) -> Result<(), FlowsError> {
+        let mut command = self.command("ovs-ofctl");
+        command.args(["monitor", bridge, "watch:!actions"]);
+        Ok(tool::run_until(command, |line| line.contains("event=ADDED")).await?)
     }
 
     /// Removes the saved flows.

@@ -5,7 +5,8 @@
 //! - [`conf`]: the local database and its file;
 //! - [`session`]: the session with this database;
 //! - [`settings`]: the settings of ovn-controller and ovs-vswitchd in it;
-//! - [`flows`]: the flows of ovs-vswitchd across a restart;
+//! - [`vswitchd`]: ovs-vswitchd, which takes over the datapath of its predecessor;
+//! - [`flows`]: its flows across a restart;
 //! - [`underlay`]: the interface for tunnels, which the userspace datapath needs on a bridge;
 //! - [`foreign`]: daemons of another installation on the node;
 //! - `inquiry`: answers probes about the daemons, whose names and files are in `places`;
@@ -25,3 +26,4 @@ mod places;
 pub mod session;
 pub mod settings;
 pub mod underlay;
+pub mod vswitchd;

@@ -13,13 +13,14 @@ use tokio::process::Command;
 use crate::args::{Check, Run, RunDirectories};
 use crate::conf::{Conf, ConfError};
 use crate::datapath::{Datapath, DatapathError, Machine};
-use crate::flows::{Flows, FlowsError};
+use crate::flows::Flows;
 use crate::foreign::{self, ForeignError};
 use crate::inquiry::Inquiry;
 use crate::places::{CONTROLLER, SERVER, VSWITCHD, control_socket, pid_file};
 use crate::session::{Session, SessionError};
 use crate::settings::{self, IdError, Recorded};
 use crate::underlay::{Underlay, UnderlayError};
+use crate::vswitchd::{Vswitchd, VswitchdError};
 
 /// Why the program stopped without a stop signal.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +49,7 @@ pub enum NodeError {
 }
 
 /// A daemon of the node.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Place {
     Conf(Conf, Wishes),
     Vswitchd(Vswitchd),
@@ -65,16 +66,6 @@ struct Wishes {
     datapath: Datapath,
 }
 
-#[derive(Clone, Debug)]
-struct Vswitchd {
-    session: Session,
-    run_directory: PathBuf,
-    flows: Flows,
-    underlay: Option<Underlay>,
-    /// Whether the running ovs-vswitchd has all its flows.
-    is_up: bool,
-}
-
 /// Why a daemon does not work.
 #[derive(Debug, thiserror::Error)]
 enum PlaceError {
@@ -85,9 +76,7 @@ enum PlaceError {
     #[error(transparent)]
     Id(#[from] IdError),
     #[error(transparent)]
-    Flows(#[from] FlowsError),
-    #[error(transparent)]
-    Underlay(#[from] UnderlayError),
+    Vswitchd(#[from] VswitchdError),
     #[error(transparent)]
     Control(#[from] ControlError),
 }
@@ -159,13 +148,8 @@ fn places(
         remote,
         datapath,
     };
-    let vswitchd = Vswitchd {
-        session,
-        run_directory: directories.run_directory.clone(),
-        flows: Flows::new(&directories.run_directory, &run.data_directory),
-        underlay: underlay.filter(|_| datapath == Datapath::Netdev),
-        is_up: false,
-    };
+    let flows = Flows::new(&directories.run_directory, &run.data_directory);
+    let vswitchd = Vswitchd::new(session, directories.run_directory.clone(), datapath, flows, underlay);
     [Place::Conf(conf, wishes), Place::Vswitchd(vswitchd), Place::Controller(directories.clone())]
 }
 
@@ -183,57 +167,11 @@ impl Wishes {
     }
 }
 
-impl Vswitchd {
-    async fn prepare(&mut self) -> Result<Command, PlaceError> {
-        self.is_up = false;
-        self.session.flow_restore_wait(self.flows.kept()).await?;
-        let mut command = daemons::daemon::command(VSWITCHD);
-        command.env("OVS_RUNDIR", &self.run_directory).args([
-            format!("unix:{}", self.run_directory.join("db.sock").display()),
-            format!("--pidfile={}", self.run_directory.join(format!("{VSWITCHD}.pid")).display()),
-        ]);
-        Ok(command)
-    }
-
-    async fn finish_start(&mut self) -> Result<(), PlaceError> {
-        self.session.configured().await?;
-        if self.flows.kept() {
-            match self.flows.restore().await {
-                Ok(()) => tracing::info!("flows are as they were"),
-                // ovn-controller recomputes the flows anyway, only later.
-                Err(error) => tracing::warn!(%error, "flows are not restored"),
-            }
-            self.session.flow_restore_wait(false).await?;
-        }
-        if let Some(underlay) = &self.underlay {
-            underlay.bridge(&self.session).await?;
-        }
-        self.is_up = true;
-        Ok(())
-    }
-
-    async fn exit(&self, control: &std::path::Path) -> Result<(), PlaceError> {
-        // One that still waits for its flows has none. The saved ones are for the next start.
-        if !self.is_up {
-            tracing::info!("the flows stay as they were saved");
-        } else if let Err(error) = self.flows.save(&self.session.bridges()).await {
-            tracing::warn!(%error, "flows are not kept over the restart");
-        }
-        if let Some(underlay) = &self.underlay
-            && let Err(error) = underlay.release().await
-        {
-            tracing::error!(%error, "the interface does not have its addresses back");
-        }
-        control::ask(control, "exit", &[]).await?;
-        Ok(())
-    }
-}
-
 impl Place {
     fn control(&self, pid: u32) -> PathBuf {
         match self {
             Self::Conf(conf, _) => conf.run_directory.join(format!("{SERVER}.{pid}.ctl")),
-            Self::Vswitchd(vswitchd) => vswitchd.run_directory.join(format!("{VSWITCHD}.{pid}.ctl")),
+            Self::Vswitchd(vswitchd) => vswitchd.control(pid),
             Self::Controller(directories) => control_socket(directories, CONTROLLER, pid),
         }
     }
@@ -253,7 +191,7 @@ impl Part for Place {
     async fn prepare(&mut self) -> Result<Command, PlaceError> {
         match self {
             Self::Conf(conf, _) => Ok(conf.prepare().await?),
-            Self::Vswitchd(vswitchd) => vswitchd.prepare().await,
+            Self::Vswitchd(vswitchd) => Ok(vswitchd.prepare().await?),
             Self::Controller(directories) => {
                 let RunDirectories { run_directory, ovn_run_directory } = directories;
                 let mut command = daemons::daemon::command(CONTROLLER);
@@ -275,7 +213,7 @@ impl Part for Place {
     async fn finish_start(&mut self, _: u32) -> Result<(), PlaceError> {
         match self {
             Self::Conf(_, wishes) => wishes.write().await,
-            Self::Vswitchd(vswitchd) => vswitchd.finish_start().await,
+            Self::Vswitchd(vswitchd) => Ok(vswitchd.finish_start().await?),
             Self::Controller(_) => Ok(()),
         }
     }

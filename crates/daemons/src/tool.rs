@@ -5,6 +5,7 @@ use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use crate::orphans;
@@ -67,6 +68,37 @@ pub async fn finish(mut command: Command) -> Result<String, ToolError> {
     Err(ToolError::Failed { program, status: output.status, said })
 }
 
+/// Runs a prepared command until it prints a line, on stdout or stderr, for which `is_last` is true. Then it is killed. It is
+/// also killed when the future is dropped. Fails if it exits before.
+pub async fn run_until(mut command: Command, is_last: impl Fn(&str) -> bool) -> Result<(), ToolError> {
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    let start = |source| ToolError::Start { program: program.clone(), source };
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = orphans::spawn(&mut command).map_err(start)?;
+    let (stdout, stderr) = child.outputs();
+    let (Some(stdout), Some(stderr)) = (stdout, stderr) else { return Ok(()) };
+    let (mut stdout, mut stderr) = (BufReader::new(stdout).lines(), BufReader::new(stderr).lines());
+    let mut said = String::new();
+    let mut open = [true; 2];
+    while open.contains(&true) {
+        let (from, line) = tokio::select! {
+            line = stdout.next_line(), if open[0] => (0, line),
+            line = stderr.next_line(), if open[1] => (1, line),
+        };
+        match line.map_err(start)? {
+            Some(line) if is_last(&line) => {
+                child.kill().map_err(start)?;
+                child.wait().await.map_err(start)?;
+                return Ok(());
+            }
+            Some(line) => said = line,
+            None => open[from] = false,
+        }
+    }
+    let status = child.wait().await.map_err(start)?;
+    Err(ToolError::Failed { program, status, said })
+}
+
 impl ToolError {
     /// Returns the error output if the program failed.
     pub fn said(&self) -> Option<&str> {
@@ -80,6 +112,19 @@ impl ToolError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_program_is_ended_after_its_last_line() {
+        let run = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            command
+        };
+        let is_last = |line: &str| line == "last";
+        run_until(run("echo first; echo last >&2; exec sleep 1000"), is_last).await.unwrap();
+        let failed = run_until(run("echo first; exit 3"), is_last).await.unwrap_err();
+        assert_eq!(failed.to_string(), "sh: exit status: 3: first");
+    }
 
     #[tokio::test]
     async fn what_a_program_prints_is_its_value_and_what_it_complains_of_its_error() {

@@ -1,7 +1,7 @@
 //! D3: packets that are lost while programs of the network are stopped, killed and started again. The kernel's datapath
 //! forwards without its daemons, so established flows need not lose any.
 //!
-//! Emulation is slow, so a packet is sent every 5 ms on each path. Each test prints a table.
+//! Emulation is slow, so a packet is sent every 20 ms on each path. Each test prints a table.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use e2e::process;
 
 use crate::stage::{answers, stage};
 
-const INTERVAL: Duration = Duration::from_millis(5);
+const INTERVAL: Duration = Duration::from_millis(20);
 /// How long packets flow before and after an event.
 const AROUND: Duration = Duration::from_secs(3);
 

@@ -39,8 +39,11 @@ async fn zones_keep_connections_apart() -> Result<()> {
     let cluster = Cluster::running().await?;
     let client = cluster.client();
     bare::namespace(&client, "zones").await?;
-    // The rules of a private subnet track connections.
-    let spec = json!({"cidrBlock": "10.43.0.0/24,fd00:43::/112", "namespaces": ["zones"], "private": true, "natOutgoing": true});
+    // The rules of a private subnet track connections. Without the last network, they let nothing out.
+    let spec = json!({
+        "cidrBlock": "10.43.0.0/24,fd00:43::/112", "namespaces": ["zones"], "natOutgoing": true,
+        "private": true, "allowSubnets": ["172.30.0.0/24"],
+    });
     subnet(&cluster, "zones", spec).await?;
     let one = Pod::new("zones", "zone-one", Node::ONE).plug(&client).await?;
     let two = Pod::new("zones", "zone-two", Node::ONE).plug(&client).await?;
