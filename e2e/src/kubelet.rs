@@ -110,6 +110,8 @@ pub enum ProxyMode {
     Iptables,
     /// With nftables, as on new clusters.
     Nftables,
+    /// With the kernel's virtual server, for which the machine needs the module `ip_vs`.
+    Ipvs,
 }
 
 /// Starts kube-proxy anew in this mode. It removes the rules of the other mode.
@@ -130,6 +132,7 @@ pub fn proxy(node: Node, mode: ProxyMode) -> Result<()> {
         "mode": match mode {
             ProxyMode::Iptables => "iptables",
             ProxyMode::Nftables => "nftables",
+            ProxyMode::Ipvs => "ipvs",
         },
         // Packets that enter through ovn0 come from a pod of any subnet.
         "detectLocalMode": "InterfaceNamePrefix",

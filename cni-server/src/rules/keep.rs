@@ -17,8 +17,12 @@ use crate::node_port::Sources;
 /// How often the rules are compared with the kernel although no change is known.
 const RECHECK: Duration = Duration::from_mins(5);
 
-/// How often the rules are compared where the kernel does not announce changes.
+/// How often the rules are compared where the kernel does not announce changes. There, the tools read the rules of all other
+/// programs as well. If that takes long, because the node has many Services, it is done less often: see [`SHARE`].
 const LOOK: Duration = Duration::from_secs(1);
+
+/// The pause between two comparisons is so many times longer than a comparison.
+const SHARE: u32 = 50;
 
 /// The time that the changes of other programs have to come to an end, before the rules are compared.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -68,6 +72,7 @@ async fn run(mut inputs: Inputs, mut announcements: Option<Announcements>, sende
         let known = inputs.sources.borrow_and_update().filter(|_| databases.known);
         let late = known.is_none() && start.elapsed() >= SOURCES;
         let sources = if late { Some(Sources::default()) } else { known };
+        let started = tokio::time::Instant::now();
         if served.in_force.synced {
             let wanted = served.rules(&inputs.services, sources, &databases);
             let result = match forwarding::enable(wanted.families()) {
@@ -92,7 +97,7 @@ async fn run(mut inputs: Inputs, mut announcements: Option<Announcements>, sende
         let recheck = match (known.is_some() || late, &announcements) {
             (false, _) => SOURCES.saturating_sub(start.elapsed()).max(LOOK),
             (true, Some(_)) if !failed && rules.are_announced().await => RECHECK,
-            _ => LOOK,
+            _ => LOOK.max(started.elapsed() * SHARE),
         };
         let again = tokio::time::sleep(recheck);
         tokio::pin!(again);

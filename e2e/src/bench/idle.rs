@@ -26,7 +26,7 @@ pub struct Idle {
 /// The usage of one program.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Quiet {
-    /// The CPU time in seconds.
+    /// The CPU time in seconds, with that of the tools that it has run.
     pub cpu: f64,
     /// The memory at the end.
     pub memory: Memory,
@@ -37,7 +37,7 @@ impl Idle {
     pub fn measure(node: Node) -> Result<Self> {
         let pid = |part: Part| part.pid().with_context(|| format!("{} does not run", part.name()));
         let [agent, supervisor] = [pid(Part::Agent(node))?, pid(Part::Ovs(node))?];
-        let cpu = || [agent, supervisor].map(|pid| usage::ticks(&pid.to_string()));
+        let cpu = || [agent, supervisor].map(usage::ticks_with_children);
         std::thread::sleep(BEFORE);
         let before = cpu();
         std::thread::sleep(MINUTE);

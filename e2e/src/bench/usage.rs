@@ -129,11 +129,21 @@ pub fn spent(before: &BTreeMap<String, Duration>, after: &BTreeMap<String, Durat
 }
 
 /// Returns the user and system time of a process. Zero if it has exited.
-pub fn ticks(pid: &str) -> Duration {
+fn ticks(pid: &str) -> Duration {
+    ticks_of(pid, 2)
+}
+
+/// Returns the user and system time of a process and of its children that have exited.
+pub fn ticks_with_children(pid: u32) -> Duration {
+    ticks_of(&pid.to_string(), 4)
+}
+
+/// Adds up this many of the fields `utime`, `stime`, `cutime` and `cstime` (proc(5)).
+fn ticks_of(pid: &str, fields: usize) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name in field 2 can contain any character, but the last `)` ends it.
-    let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace()).into_iter().flatten();
-    let ticks: u32 = fields.skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
+    let words = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace()).into_iter().flatten();
+    let ticks: u32 = words.skip(11).take(fields).filter_map(|field| field.parse::<u32>().ok()).sum();
     TICK * ticks
 }
 

@@ -35,4 +35,5 @@ mod e1_manifest;
 mod e1_node_loss;
 mod e1_service_by_name;
 mod e1_tunnel_address;
+mod e1_update;
 mod e1_wrong_settings;

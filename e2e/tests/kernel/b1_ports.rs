@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::bare::expose;
 use e2e::cluster::{Place, Target};
+use e2e::kubelet::{self, ProxyMode};
 use e2e::layout::{Node, OUTSIDE, OUTSIDE_6};
 use e2e::{Cluster, process};
 
@@ -14,6 +15,23 @@ use crate::stage::{HOST_PORT, NAMESPACE, stage};
 
 #[tokio::test]
 async fn b1_a_port_of_a_node_answers_from_everywhere() -> Result<()> {
+    Box::pin(from_everywhere()).await
+}
+
+#[tokio::test]
+async fn b1_a_port_of_a_node_answers_beside_kube_proxys_virtual_server() -> Result<()> {
+    let nodes = [Node::ONE, Node::TWO];
+    for node in nodes {
+        kubelet::proxy_again(node, ProxyMode::Ipvs).await?;
+    }
+    let outcome = Box::pin(from_everywhere()).await;
+    for node in nodes {
+        kubelet::proxy_again(node, ProxyMode::Iptables).await?;
+    }
+    outcome
+}
+
+async fn from_everywhere() -> Result<()> {
     let (cluster, stage) = (Cluster::running().await?, stage().await?);
     let client = cluster.client();
     let local = expose(&client, NAMESPACE, "local", "Local", &[&stage.near]).await?;

@@ -1,7 +1,8 @@
 //! D3: packets that are lost while programs of the network are stopped, killed and started again. The kernel's datapath
 //! forwards without its daemons, so established flows need not lose any.
 //!
-//! Emulation is slow, so a packet is sent every 20 ms on each path. Each test prints a table.
+//! Emulation is slow, so a packet is sent every 20 ms on each path. Each test prints a table. `KUBE_OVN_AWAY` is the time in
+//! seconds for which the databases are away.
 
 use std::time::Duration;
 
@@ -132,12 +133,13 @@ async fn d3_the_agent_is_killed() -> Result<()> {
 
 #[tokio::test]
 async fn d3_the_databases_are_away() -> Result<()> {
+    let seconds = std::env::var("KUBE_OVN_AWAY").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
     let event = async {
         Daemon::Central.stop().await?;
-        tokio::time::sleep(Duration::from_secs(20)).await;
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
         Daemon::Central.start()?;
         Daemon::Central.ready().await?;
         Daemon::Ovs(Node::ONE).ready().await
     };
-    at_most(0, &during("ovn-central is away for 20 s", event).await?)
+    at_most(0, &during(&format!("ovn-central is away for {seconds} s"), event).await?)
 }
