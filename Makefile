@@ -20,11 +20,13 @@ demo: ## Start a two-node cluster, unless one runs, and demonstrate it with real
 
 demo-down: lab-down ## Remove the cluster of the demo
 
-test: ## Run all tests: check, the programs on real OVN and Open vSwitch, and the e2e tests on a new cluster
+test: ## Run all tests: check, the programs on real OVN and Open vSwitch, a part of kernel, and the e2e tests on a new cluster
 	@$(MAKE) --no-print-directory check
 	@e2e/setup node rootfs
 	cargo test --package kube-ovn-cni --test node --quiet
 	cargo test --package ovn-central --test member --package ovs-ovn --test node --quiet
+	@e2e/setup lab kernel
+	@e2e/kernel --short
 	@$(MAKE) --no-print-directory e2e
 
 check: ## Check format, lints and licences, and run the tests that need neither root nor a cluster

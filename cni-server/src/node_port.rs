@@ -20,7 +20,7 @@ use futures::StreamExt;
 use links::{Event, Link, LinkError, Links, Route};
 use ovn::Encapsulation;
 use ovn::local::{Interface, NewPort};
-use ovn::southbound::NodeReport;
+use ovn::southbound::{CMS_OPTIONS, NodeReport};
 use tokio::sync::watch;
 
 use crate::allocation::{self, Allocation};
@@ -274,7 +274,8 @@ impl NodePort {
     fn claim(&self, address: IpAddr, claim: &mut Claim) -> Option<String> {
         let chassis = self.ovs.external_id("system-id").filter(|id| !id.is_empty())?;
         let remote = self.ovs.external_id("ovn-remote")?;
-        claim.make(&Wanted { address, chassis, remote })
+        let reported = self.ovs.external_id(CMS_OPTIONS).and_then(|options| NodeReport::parse(&options).taken);
+        claim.make(&Wanted { address, encapsulation: self.network_type.as_str(), chassis, remote }, reported)
     }
 
     /// Writes the node's settings for ovn-controller, and the report for the controller. `tunnel` is its address and the

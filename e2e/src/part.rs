@@ -27,8 +27,6 @@ pub enum Part {
     Controller(usize),
     /// Our agent on a node.
     Agent(Node),
-    /// The parent of a node's Open vSwitch and ovn-controller.
-    Ovs(Node),
     /// A node's containerd. The shims of running containers keep running.
     Containerd(Node),
     /// A node's ovn-controller.
@@ -53,7 +51,6 @@ impl Part {
         match self {
             Self::Controller(replica) => ours::controllers()[replica].clone(),
             Self::Agent(node) => by_hand::name(node, by_hand::AGENT),
-            Self::Ovs(node) => by_hand::name(node, by_hand::OVS),
             Self::Containerd(node) => format!("containerd-{}", node.name()),
             Self::OvnController(node) => format!("ovn-controller-{}", node.name()),
             Self::Vswitchd(node) => format!("ovs-vswitchd-{}", node.name()),
@@ -71,7 +68,6 @@ impl Part {
         match self {
             Self::Controller(replica) => on(&ours::controller_host(replica).0, "kube-ovn-controller", is_no_probe),
             Self::Agent(node) => on(&node.netns(), "kube-ovn-cni", is_no_probe),
-            Self::Ovs(node) => on(&node.netns(), "ovs-ovn", is_no_probe),
             Self::OvnController(node) => on(&node.netns(), "ovn-controller", |_| true),
             Self::Vswitchd(node) => on(&node.netns(), "ovs-vswitchd", |_| true),
             Self::Northbound => on(&central::NODE.netns(), "ovsdb-server", is_northbound),

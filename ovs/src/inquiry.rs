@@ -2,10 +2,12 @@
 
 use daemons::control::{self, ControlError};
 use daemons::status::Question;
+use tokio::sync::watch;
 
 use crate::args::RunDirectories;
-use crate::places::{CONTROLLER, control_socket};
+use crate::places::{CONTROLLER, VSWITCHD, control_socket};
 use crate::session::Session;
+use crate::vswitchd::Table;
 
 /// What probes ask.
 #[derive(Debug)]
@@ -18,12 +20,17 @@ pub(crate) struct Inquiry {
     pub no_tunnels: bool,
     /// The UDP port of tunnels.
     pub port: u16,
+    /// The flows of ovs-vswitchd.
+    pub table: watch::Receiver<Table>,
 }
 
 impl Inquiry {
     /// Answers a probe for one daemon. A single node without tunnels is ready, because it needs none.
     pub async fn answer(&self, question: Question, name: &str, pid: u32) -> Result<(), InquiryError> {
         let socket = control_socket(&self.directories, name, pid);
+        if (question, name) == (Question::Ready, VSWITCHD) && *self.table.borrow() == Table::Awaited {
+            return Err(InquiryError::Flows);
+        }
         if (question, name) == (Question::Ready, CONTROLLER) {
             let said = control::ask(&socket, "connection-status", &[]).await?;
             return match said.trim() {
@@ -55,6 +62,8 @@ impl Inquiry {
 pub(crate) enum InquiryError {
     #[error(transparent)]
     Control(#[from] ControlError),
+    #[error("new flows are not handled until ovn-controller has written its own")]
+    Flows,
     #[error("the southbound database: {0}")]
     Southbound(String),
     #[error(
@@ -87,7 +96,8 @@ mod tests {
         let session = Session::new(socket);
         session.begin().await.unwrap();
         let directories = RunDirectories { run_directory: "/run/none".into(), ovn_run_directory: "/run/none".into() };
-        let inquiry = Inquiry { directories, session, no_tunnels: false, port: 6081 };
+        let table = watch::channel(Table::Complete).1;
+        let inquiry = Inquiry { directories, session, no_tunnels: false, port: 6081, table };
         inquiry.tunnels().unwrap();
 
         let config = Config::new(vec![server.endpoint()], "Open_vSwitch", local::open_vswitch());

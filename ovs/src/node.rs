@@ -9,6 +9,7 @@ use daemons::init::{self, InitError};
 use daemons::status::{self, Status, StatusError};
 use daemons::version::{OLDEST_OVN, OLDEST_OVS, Version, VersionError};
 use tokio::process::Command;
+use tokio::sync::watch;
 
 use crate::args::{Check, Run, RunDirectories};
 use crate::conf::{Conf, ConfError};
@@ -20,7 +21,7 @@ use crate::places::{CONTROLLER, SERVER, VSWITCHD, control_socket, pid_file};
 use crate::session::{Session, SessionError};
 use crate::settings::{self, IdError, Recorded};
 use crate::underlay::{Underlay, UnderlayError};
-use crate::vswitchd::{Vswitchd, VswitchdError};
+use crate::vswitchd::{Table, Vswitchd, VswitchdError};
 
 /// Why the program stopped without a stop signal.
 #[derive(Debug, thiserror::Error)]
@@ -114,13 +115,15 @@ pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
         run_directory: directories.run_directory.clone(),
     };
     let session = Session::new(conf.socket());
+    let table = watch::Sender::default();
     let inquiry = Inquiry {
         directories: directories.clone(),
         session: session.clone(),
         no_tunnels: datapath == Datapath::Netdev && underlay.is_none(),
         port: run.network_type.port(),
+        table: table.subscribe(),
     };
-    let crew = Crew::new(places(&run, conf, session, remote, datapath, underlay), run.grace());
+    let crew = Crew::new(places(&run, conf, session, remote, datapath, underlay, table), run.grace());
     let socket = directories.status();
     let status = Status::bind(&socket, crew.members()).map_err(InitError::on(&socket.display()))?;
     let answering = async |question, name, pid| inquiry.answer(question, name, pid).await;
@@ -139,6 +142,7 @@ fn places(
     remote: String,
     datapath: Datapath,
     underlay: Option<Underlay>,
+    table: watch::Sender<Table>,
 ) -> [Place; 3] {
     let directories = &run.directories;
     let wishes = Wishes {
@@ -149,7 +153,7 @@ fn places(
         datapath,
     };
     let flows = Flows::new(&directories.run_directory, &run.data_directory);
-    let vswitchd = Vswitchd::new(session, directories.run_directory.clone(), datapath, flows, underlay);
+    let vswitchd = Vswitchd::new(session, directories.run_directory.clone(), datapath, flows, underlay, table);
     [Place::Conf(conf, wishes), Place::Vswitchd(vswitchd), Place::Controller(directories.clone())]
 }
 

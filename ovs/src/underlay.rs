@@ -92,6 +92,10 @@ impl Underlay {
     pub async fn bridge(&self, session: &Session) -> Result<(), UnderlayError> {
         let failed = |source| UnderlayError::Bridge { iface: self.iface.clone(), source };
         let mut addresses = self.addresses(&self.iface).await?;
+        // ovs-vswitchd was killed: its port may still have them, as an operator has changed them since.
+        if addresses.is_empty() {
+            addresses = self.addresses(BRIDGE).await?;
+        }
         if addresses.is_empty() {
             addresses = session.read(noted).map_err(failed)?;
         }
@@ -119,20 +123,31 @@ impl Underlay {
         self.hand_over(BRIDGE, &self.iface, &addresses).await
     }
 
-    /// Routes are added last, because the kernel refuses a route whose gateway is unreachable.
+    /// Routes are added last, because the kernel refuses a route whose gateway is unreachable. What the kernel refuses on the
+    /// one link stays on the other, and everything else is moved all the same. Returns the first error.
     async fn hand_over(&self, from: &str, to: &str, addresses: &[IpNet]) -> Result<(), UnderlayError> {
         let (from, to) = (self.link(from).await?, self.link(to).await?);
         let routes = self.links.routes_to_move(&from).await.map_err(self.refused())?;
         self.links.set_up(&from).await.map_err(self.refused())?;
         self.links.set_up(&to).await.map_err(self.refused())?;
+        let mut refusals = Vec::new();
         for address in addresses {
-            self.links.delete_address(&from, *address).await.map_err(self.refused())?;
-            self.links.add_address(&to, *address).await.map_err(self.refused())?;
+            let moved = async {
+                self.links.delete_address(&from, *address).await?;
+                self.links.add_address(&to, *address).await
+            };
+            if let Err(error) = moved.await {
+                refusals.push(error);
+                refusals.extend(self.links.add_address(&from, *address).await.err());
+            }
         }
         for route in &routes {
-            self.links.move_route(route, &to).await.map_err(self.refused())?;
+            if let Err(error) = self.links.move_route(route, &to).await {
+                refusals.push(error);
+                refusals.extend(self.links.move_route(route, &from).await.err());
+            }
         }
-        Ok(())
+        refusals.into_iter().next().map_or(Ok(()), |first| Err(self.refused()(first)))
     }
 
     async fn link(&self, name: &str) -> Result<Link, UnderlayError> {

@@ -6,13 +6,12 @@
 //! exit, else from ovn-controller.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use daemons::control::{self, ControlError};
 use links::{LinkError, Links};
 use tokio::process::Command;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::datapath::Datapath;
@@ -30,6 +29,20 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// The same if there are other bridges, which may need new flows of their own: the interface by which ovn-controller reaches
 /// its database can be on one.
 const PATIENCE_OF_OTHERS: Duration = Duration::from_secs(10);
+/// The pause after a failure while flows are awaited.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The state of the flows of the running ovs-vswitchd.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Table {
+    /// ovs-vswitchd leaves the datapath alone and handles no packets of new flows, until the table is complete.
+    #[default]
+    Awaited,
+    /// ovs-vswitchd has all flows that its predecessor had, or needs none.
+    Complete,
+    /// The time to wait is over. ovs-vswitchd has flows as soon as ovn-controller writes them.
+    Late,
+}
 
 /// The switch.
 #[derive(Debug)]
@@ -40,11 +53,10 @@ pub struct Vswitchd {
     flows: Flows,
     underlay: Option<Underlay>,
     /// Whether ovs-vswitchd was started with `flow-restore-wait` and still has it.
-    waits: bool,
-    /// Whether the running ovs-vswitchd has all its flows.
-    is_complete: Arc<AtomicBool>,
+    held_back: bool,
+    table: watch::Sender<Table>,
     /// Waits for the flows of ovn-controller.
-    waiting: Option<JoinHandle<()>>,
+    waiter: Option<JoinHandle<()>>,
 }
 
 /// Why ovs-vswitchd does not work.
@@ -71,25 +83,17 @@ pub enum VswitchdError {
 }
 
 impl Vswitchd {
-    /// Creates the description. `underlay` is only used with the userspace datapath.
+    /// Creates the description. `underlay` is only used with the userspace datapath. `table` gets the state of the flows.
     pub fn new(
         session: Session,
         run_directory: PathBuf,
         datapath: Datapath,
         flows: Flows,
         underlay: Option<Underlay>,
+        table: watch::Sender<Table>,
     ) -> Self {
         let underlay = underlay.filter(|_| datapath == Datapath::Netdev);
-        Self {
-            session,
-            run_directory,
-            datapath,
-            flows,
-            underlay,
-            waits: false,
-            is_complete: Arc::default(),
-            waiting: None,
-        }
+        Self { session, run_directory, datapath, flows, underlay, held_back: false, table, waiter: None }
     }
 
     /// Returns the control socket of the process with this ID.
@@ -99,18 +103,22 @@ impl Vswitchd {
 
     /// Prepares the start. ovs-vswitchd waits if its predecessor has left flows, in a file or in the kernel.
     pub async fn prepare(&mut self) -> Result<Command, VswitchdError> {
-        self.is_complete.store(false, Ordering::Relaxed);
-        if let Some(waiting) = self.waiting.take() {
-            waiting.abort();
-        }
-        self.waits = self.flows.kept() || self.has_orphaned_datapath().await?;
-        self.session.flow_restore_wait(self.waits).await?;
+        self.stop_waiting();
+        self.table.send_replace(Table::Awaited);
+        self.held_back = self.flows.kept() || self.has_orphaned_datapath().await?;
+        self.session.flow_restore_wait(self.held_back).await?;
         let mut command = daemons::daemon::command(VSWITCHD);
         command.env("OVS_RUNDIR", &self.run_directory).args([
             format!("unix:{}", self.run_directory.join("db.sock").display()),
             format!("--pidfile={}", self.run_directory.join(format!("{VSWITCHD}.pid")).display()),
         ]);
         Ok(command)
+    }
+
+    fn stop_waiting(&mut self) {
+        if let Some(waiter) = self.waiter.take() {
+            waiter.abort();
+        }
     }
 
     async fn has_orphaned_datapath(&self) -> Result<bool, VswitchdError> {
@@ -136,27 +144,27 @@ impl Vswitchd {
             // The userspace datapath has lost its flows, so that there is nothing to wait for.
             if restored.is_ok() || self.datapath == Datapath::Netdev {
                 self.session.flow_restore_wait(false).await?;
-                self.waits = false;
+                self.held_back = false;
             }
         }
         if let Some(underlay) = &self.underlay {
             underlay.bridge(&self.session).await?;
         }
-        if self.waits {
-            let (session, flows, is_complete) =
-                (self.session.clone(), self.flows.clone(), Arc::clone(&self.is_complete));
-            self.waiting = Some(tokio::spawn(wait_for_flows(session, flows, is_complete)));
+        if self.held_back {
+            let (session, flows, table) = (self.session.clone(), self.flows.clone(), self.table.clone());
+            self.waiter = Some(tokio::spawn(wait_for_flows(session, flows, table)));
         } else {
-            self.is_complete.store(true, Ordering::Relaxed);
+            self.table.send_replace(Table::Complete);
         }
         Ok(())
     }
 
     /// Saves the flows, gives the interface for tunnels its addresses back, and asks ovs-vswitchd to exit.
-    pub async fn exit(&self, control: &Path) -> Result<(), VswitchdError> {
-        // One that still waits for its flows has none. The saved ones are for the next start.
-        if !self.is_complete.load(Ordering::Relaxed) {
-            tracing::info!("the flows stay as they were saved");
+    pub async fn exit(&mut self, control: &Path) -> Result<(), VswitchdError> {
+        self.stop_waiting();
+        // A table that is not complete must not be taken for all flows. Those that were saved before are for the next start.
+        if *self.table.borrow() != Table::Complete {
+            tracing::info!("the flows are not saved, because they are not complete");
         } else if let Err(error) = self.flows.save(&self.session.bridges()).await {
             tracing::warn!(%error, "flows are not kept over the restart");
         }
@@ -171,17 +179,28 @@ impl Vswitchd {
 }
 
 /// Waits until ovn-controller has written its table, which it does in one transaction, and lets ovs-vswitchd use it.
-async fn wait_for_flows(session: Session, flows: Flows, is_complete: Arc<AtomicBool>) {
+async fn wait_for_flows(session: Session, flows: Flows, table: watch::Sender<Table>) {
     tracing::info!("the datapath keeps the flows that it has, until ovn-controller has written new ones");
     let patience = if session.bridges() == [INTEGRATION] { PATIENCE } else { PATIENCE_OF_OTHERS };
-    match tokio::time::timeout(patience, flows.first(INTEGRATION)).await {
-        Ok(Ok(())) => tracing::info!("ovn-controller has written the flows"),
-        Ok(Err(error)) => tracing::warn!(%error, "the flows of ovn-controller cannot be watched"),
-        Err(_) => tracing::warn!("ovn-controller has written no flows within {patience:?}"),
+    let written = async {
+        while let Err(error) = flows.first(INTEGRATION).await {
+            tracing::warn!(%error, "the flows cannot be watched; trying again");
+            tokio::time::sleep(RETRY).await;
+        }
+    };
+    let state = match tokio::time::timeout(patience, written).await {
+        Ok(()) => Table::Complete,
+        Err(_) => Table::Late,
+    };
+    // The database server may be about to be started again. As long as the setting stays, new flows are not handled.
+    while let Err(error) = session.flow_restore_wait(false).await {
+        tracing::error!(%error, "ovs-vswitchd still leaves the datapath alone; trying again");
+        tokio::time::sleep(RETRY).await;
     }
-    match session.flow_restore_wait(false).await {
-        Ok(()) => is_complete.store(true, Ordering::Relaxed),
-        // A new session follows with the next start of the database server, which starts ovs-vswitchd, too.
-        Err(error) => tracing::error!(%error, "ovs-vswitchd still waits for its flows"),
+    table.send_replace(state);
+    if state == Table::Complete {
+        tracing::info!("ovn-controller has written the flows");
+    } else {
+        tracing::warn!("ovn-controller has written no flows within {patience:?}");
     }
 }

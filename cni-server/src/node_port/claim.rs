@@ -5,21 +5,24 @@
 //! anew, so that its chassis has another name than before. The agent then gives the chassis a stand-in address, and reports
 //! who has the real one: the controller removes a chassis of the same node, and tells of one of another node.
 //!
-//! The agent asks the database that its ovn-controller uses, and only for the rows of its own address. The session ends as
-//! soon as the chassis has the address.
+//! The agent asks the database that its ovn-controller uses, and only for the rows of its own address: a session of one row,
+//! which changes when the node's address does.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ovn::southbound::{self, Encap};
 use ovsdb::client::{Changes, Client, Config, Endpoint};
-use ovsdb::{Condition, Function};
+use ovsdb::{Condition, Function, Uuid};
 
 /// The claim of the node's chassis to its tunnel address.
 #[derive(Debug, Default)]
 pub(super) struct Claim {
     wanted: Option<Wanted>,
     session: Option<(Client, Changes)>,
+    /// Whether the database has answered since the claim was made.
+    answered: bool,
+    /// The other chassis that had the address according to the last report. It counts until the database answers.
+    reported: Option<String>,
 }
 
 /// What a claim is about. A change of any part makes a new claim.
@@ -27,6 +30,8 @@ pub(super) struct Claim {
 pub(super) struct Wanted {
     /// The address.
     pub(super) address: IpAddr,
+    /// The encapsulation. An address is free for another one.
+    pub(super) encapsulation: &'static str,
     /// The name of the node's chassis.
     pub(super) chassis: String,
     /// The southbound database servers, as in `ovn-remote`.
@@ -34,26 +39,28 @@ pub(super) struct Wanted {
 }
 
 impl Claim {
-    /// Makes the claim, if it is a new one. Returns the other chassis that has the address. As long as the database does not
-    /// answer, nobody has it.
-    pub(super) fn make(&mut self, wanted: &Wanted) -> Option<String> {
+    /// Makes the claim, if it is a new one. Returns the other chassis that has the address. `reported` is what the node has
+    /// reported last. While the database is away, what it said last counts.
+    pub(super) fn make(&mut self, wanted: &Wanted, reported: Option<(IpAddr, String)>) -> Option<String> {
         if self.wanted.as_ref() != Some(wanted) {
             self.session = connect(wanted);
             self.wanted = Some(wanted.clone());
+            self.answered = false;
+            self.reported = reported.filter(|(address, _)| *address == wanted.address).map(|(_, chassis)| chassis);
         }
         let (client, _) = self.session.as_ref()?;
-        if !*client.connected().borrow() {
-            return None;
+        self.answered |= *client.connected().borrow();
+        if !self.answered {
+            return self.reported.clone();
         }
-        let holder = client.read(|replica| Encap::all(replica).next().map(|encap| encap.chassis));
-        if holder.as_deref() == Some(&*wanted.chassis) {
-            self.session = None;
-            return None;
-        }
-        holder
+        client.read(|replica| {
+            let holders = || Encap::all(replica).filter(|encap| encap.kind == wanted.encapsulation);
+            let is_ours = holders().any(|encap| encap.chassis == wanted.chassis);
+            holders().next().filter(|_| !is_ours).map(|encap| encap.chassis)
+        })
     }
 
-    /// Waits until another chassis takes or leaves the address, or this one gets it. Never returns without a claim.
+    /// Waits until a chassis takes or leaves the address. Never returns without a claim. Cancel safe.
     pub(super) async fn changed(&mut self) {
         match &mut self.session {
             Some((_, changes)) => drop(changes.next().await),
@@ -63,19 +70,19 @@ impl Claim {
 }
 
 fn connect(wanted: &Wanted) -> Option<(Client, Changes)> {
-    let endpoints: Vec<Endpoint> =
-        wanted.remote.split(',').filter_map(|endpoint| endpoint.trim().parse().ok()).collect();
-    let own = Condition { column: "ip", function: Function::Equal, value: wanted.address.to_string().into() };
+    let endpoints = wanted.remote.split(',').filter_map(|endpoint| endpoint.trim().parse().ok());
+    // The agent has no certificate for the database.
+    let endpoints: Vec<Endpoint> = endpoints.filter(|endpoint| !matches!(endpoint, Endpoint::Ssl { .. })).collect();
     let mut config = Config::new(endpoints, southbound::DATABASE, southbound::encaps());
+    let own = Condition { column: "ip", function: Function::Equal, value: wanted.address.to_string().into() };
     config.only = vec![(southbound::ENCAP, own)];
     (!config.endpoints.is_empty()).then(|| Client::spawn(config))
 }
 
-/// Returns an address that a chassis has as long as another one has its own, and that no other chassis has.
+/// Returns the address that a chassis has as long as another one has its own. It is derived from the name of the chassis, so
+/// that two chassis with the same one are improbable.
 pub(super) fn stand_in(id: &str) -> IpAddr {
-    let mut hasher = DefaultHasher::new();
-    id.hash(&mut hasher);
-    let [.., a, b, c] = hasher.finish().to_be_bytes();
+    let [.., a, b, c] = *Uuid::new_v5(&Uuid::NAMESPACE_OID, id.as_bytes()).as_bytes();
     Ipv4Addr::new(127, a | 1, b, c).into()
 }
 
@@ -89,14 +96,23 @@ mod tests {
         assert!(one.is_loopback() && one != two);
     }
 
-    #[test]
-    fn without_a_database_nobody_has_the_address() {
+    #[tokio::test]
+    async fn until_the_database_answers_the_last_report_counts() {
         let wanted = |remote: &str| Wanted {
             address: Ipv4Addr::LOCALHOST.into(),
+            encapsulation: "geneve",
             chassis: "id".to_owned(),
             remote: remote.to_owned(),
         };
-        assert_eq!(Claim::default().make(&wanted("")), None);
-        assert_eq!(Claim::default().make(&wanted("nonsense")), None);
+        let of = |address: &str| Some((address.parse().unwrap(), "other".to_owned()));
+        // Nobody listens on port 1.
+        let away = wanted("tcp:127.0.0.1:1");
+        assert_eq!(Claim::default().make(&away, None), None);
+        assert_eq!(Claim::default().make(&away, of("127.0.0.2")), None);
+        assert_eq!(Claim::default().make(&away, of("127.0.0.1")).as_deref(), Some("other"));
+        // It cannot be asked at all.
+        for remote in ["", "nonsense", "ssl:127.0.0.1:1"] {
+            assert_eq!(Claim::default().make(&wanted(remote), of("127.0.0.1")), None);
+        }
     }
 }

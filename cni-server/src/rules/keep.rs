@@ -21,8 +21,11 @@ const RECHECK: Duration = Duration::from_mins(5);
 /// programs as well. If that takes long, because the node has many Services, it is done less often: see [`SHARE`].
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The pause between two comparisons is so many times longer than a comparison.
+/// The pause between two comparisons is so many times longer than a comparison, but not longer than [`SELDOM`].
 const SHARE: u32 = 50;
+
+/// The longest pause between two comparisons where the kernel does not announce changes.
+const SELDOM: Duration = Duration::from_secs(30);
 
 /// The time that the changes of other programs have to come to an end, before the rules are compared.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -93,11 +96,14 @@ async fn run(mut inputs: Inputs, mut announcements: Option<Announcements>, sende
                 });
             }
         }
+        let took = started.elapsed();
         let failed = sender.borrow().is_err();
         let recheck = match (known.is_some() || late, &announcements) {
             (false, _) => SOURCES.saturating_sub(start.elapsed()).max(LOOK),
             (true, Some(_)) if !failed && rules.are_announced().await => RECHECK,
-            _ => LOOK.max(started.elapsed() * SHARE),
+            // A failure may have taken as long as the time limit of a tool.
+            (true, _) if failed => LOOK,
+            _ => (took * SHARE).clamp(LOOK, SELDOM),
         };
         let again = tokio::time::sleep(recheck);
         tokio::pin!(again);

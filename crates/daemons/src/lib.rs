@@ -8,7 +8,7 @@
 //! - [`pidfile`]: tells whether a daemon of somebody else runs;
 //! - [`control`]: queries a daemon on its control socket, or a database;
 //! - [`status`]: answers probes about process 1;
-//! - [`tool`]: runs programs to completion;
+//! - [`tool`]: runs programs to completion, or until they print a line;
 //! - [`damage`]: handles damaged database files;
 //! - [`turn`]: lets only one process at a time run the daemons of a directory;
 //! - [`version`]: the installed version of OVN or OVS.

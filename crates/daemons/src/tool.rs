@@ -1,4 +1,4 @@
-//! Runs programs to completion: `ovsdb-tool`, `ovs-ofctl` and the like.
+//! Runs programs to completion, or until they print a line: `ovsdb-tool`, `ovs-ofctl` and the like.
 
 use std::ffi::OsStr;
 use std::io;
@@ -17,9 +17,9 @@ const PATIENCE: Duration = Duration::from_mins(2);
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
     /// The program cannot be started.
-    #[error("{program}: cannot be started: {source}")]
+    #[error("{}: cannot be started: {source}", program.split(' ').next().unwrap_or_default())]
     Start {
-        /// The program.
+        /// The program and its first argument.
         program: String,
         /// The error.
         source: io::Error,
@@ -31,7 +31,7 @@ pub enum ToolError {
         program: String,
         /// The exit status.
         status: ExitStatus,
-        /// The output on stderr.
+        /// The output on stderr, or the last line of a program that was watched.
         said: String,
     },
     /// The program did not finish in time.
@@ -51,12 +51,9 @@ pub async fn run<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<It
 
 /// Runs a prepared command to completion. Returns its output.
 pub async fn finish(mut command: Command) -> Result<String, ToolError> {
-    let program = command.as_std().get_program().to_string_lossy().into_owned();
-    let verb =
-        command.as_std().get_args().next().map_or_else(String::new, |word| format!(" {}", word.to_string_lossy()));
+    let program = name(&command);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let child = orphans::spawn(&mut command).map_err(|source| ToolError::Start { program: program.clone(), source })?;
-    let program = program + &verb;
     let Ok(output) = tokio::time::timeout(PATIENCE, child.output()).await else {
         return Err(ToolError::Slow { program });
     };
@@ -71,12 +68,14 @@ pub async fn finish(mut command: Command) -> Result<String, ToolError> {
 /// Runs a prepared command until it prints a line, on stdout or stderr, for which `is_last` is true. Then it is killed. It is
 /// also killed when the future is dropped. Fails if it exits before.
 pub async fn run_until(mut command: Command, is_last: impl Fn(&str) -> bool) -> Result<(), ToolError> {
-    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    let program = name(&command);
     let start = |source| ToolError::Start { program: program.clone(), source };
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = orphans::spawn(&mut command).map_err(start)?;
     let (stdout, stderr) = child.outputs();
-    let (Some(stdout), Some(stderr)) = (stdout, stderr) else { return Ok(()) };
+    let (Some(stdout), Some(stderr)) = (stdout, stderr) else {
+        return Err(start(io::Error::other("it has no pipes")));
+    };
     let (mut stdout, mut stderr) = (BufReader::new(stdout).lines(), BufReader::new(stderr).lines());
     let mut said = String::new();
     let mut open = [true; 2];
@@ -97,6 +96,12 @@ pub async fn run_until(mut command: Command, is_last: impl Fn(&str) -> bool) -> 
     }
     let status = child.wait().await.map_err(start)?;
     Err(ToolError::Failed { program, status, said })
+}
+
+/// Returns the program and its first argument.
+fn name(command: &Command) -> String {
+    let words = std::iter::once(command.as_std().get_program()).chain(command.as_std().get_args().take(1));
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 impl ToolError {
@@ -123,7 +128,7 @@ mod tests {
         let is_last = |line: &str| line == "last";
         run_until(run("echo first; echo last >&2; exec sleep 1000"), is_last).await.unwrap();
         let failed = run_until(run("echo first; exit 3"), is_last).await.unwrap_err();
-        assert_eq!(failed.to_string(), "sh: exit status: 3: first");
+        assert_eq!(failed.to_string(), "sh -c: exit status: 3: first");
     }
 
     #[tokio::test]

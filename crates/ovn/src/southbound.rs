@@ -36,12 +36,14 @@ pub fn chassis() -> Vec<Table> {
 
 /// Returns the table of tunnel addresses, for an agent that looks for its own.
 pub fn encaps() -> Vec<Table> {
-    vec![Table { name: ENCAP, columns: &["chassis_name"], key: None }]
+    vec![Table { name: ENCAP, columns: &["type", "chassis_name"], key: None }]
 }
 
 /// A tunnel address of a chassis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encap {
+    /// The encapsulation, for example `geneve`.
+    pub kind: String,
     /// The name of the chassis.
     pub chassis: String,
 }
@@ -49,8 +51,10 @@ pub struct Encap {
 impl Encap {
     /// Returns all tunnel addresses of the replica.
     pub fn all(replica: &Replica) -> impl Iterator<Item = Self> {
-        let names = replica.rows(ENCAP).filter_map(|(_, row)| row.get("chassis_name")?.as_str());
-        names.map(|name| Self { chassis: name.to_owned() })
+        replica.rows(ENCAP).map(|(_, row)| {
+            let text = |column| row.get(column).and_then(Datum::as_str).unwrap_or_default().to_owned();
+            Self { kind: text("type"), chassis: text("chassis_name") }
+        })
     }
 }
 

@@ -1,13 +1,14 @@
-//! The CPU time and the memory of the node's own programs while nothing happens.
+//! The CPU time and the memory of the node's own programs while nothing happens, not even probes of a kubelet.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::usage::{self, Memory};
-use crate::layout::Node;
-use crate::part::Part;
+use crate::by_hand::{AGENT, OVS};
+use crate::process;
 
 /// How long the programs are left alone before.
 const BEFORE: Duration = Duration::from_secs(5);
@@ -33,19 +34,25 @@ pub struct Quiet {
 }
 
 impl Idle {
-    /// Measures the programs of a node, which must have nothing to do. Takes more than a minute.
-    pub fn measure(node: Node) -> Result<Self> {
-        let pid = |part: Part| part.pid().with_context(|| format!("{} does not run", part.name()));
-        let [agent, supervisor] = [pid(Part::Agent(node))?, pid(Part::Ovs(node))?];
-        let cpu = || [agent, supervisor].map(usage::ticks_with_children);
+    /// Measures the programs of the node on which this process runs. Takes more than a minute.
+    pub fn measure() -> Result<Self> {
+        let pids = [first(AGENT)?, first(OVS)?];
         std::thread::sleep(BEFORE);
-        let before = cpu();
+        let before = pids.map(usage::ticks_with_children);
         std::thread::sleep(MINUTE);
-        let after = cpu();
-        let quiet = |at: usize, pid| {
-            let spent = after[at].saturating_sub(before[at]);
-            usage::memory_of(pid).map(|memory| Quiet { cpu: spent.as_secs_f64(), memory })
+        let after = pids.map(usage::ticks_with_children);
+        let quiet = |at: usize| {
+            let cpu = after[at].saturating_sub(before[at]).as_secs_f64();
+            usage::memory_of(pids[at]).map(|memory| Quiet { cpu, memory })
         };
-        Ok(Self { agent: quiet(0, agent)?, supervisor: quiet(1, supervisor)? })
+        Ok(Self { agent: quiet(0)?, supervisor: quiet(1)? })
     }
+}
+
+/// Returns the first process of a program in this PID namespace. Probes run the same program, but later.
+fn first(program: &str) -> Result<u32> {
+    let names = fs::read_dir("/proc")?.flatten().map(|entry| entry.file_name());
+    let pids = names.filter_map(|name| name.to_str()?.parse::<u32>().ok());
+    let found = pids.filter(|pid| process::program(*pid).is_some_and(|name| name == program)).min();
+    found.with_context(|| format!("{program} does not run on this node"))
 }

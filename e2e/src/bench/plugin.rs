@@ -34,7 +34,7 @@ const AT_ONCE: usize = 10;
 pub const BESIDE: [usize; 3] = [0, 100, 250];
 const MEASURED: usize = 20;
 /// The number of other pods with which the idle node is measured.
-pub const IDLE_WITH: usize = 100;
+pub const IDLE_WITH: usize = BESIDE[1];
 /// The verbs, in this order.
 const VERBS: [&str; 2] = ["ADD", "DEL"];
 
@@ -182,7 +182,7 @@ fn beside_others(pods: &[Container], conf: &str, printed: &mut Printed) -> Resul
         attached = count;
         settle()?;
         if count == IDLE_WITH {
-            printed.idle = Some(Idle::measure(Node::named(NODE).context("a node")?)?);
+            printed.idle = Some(Idle::measure()?);
         }
         let mut times = Micros::default();
         for pod in measured.chunks(1) {

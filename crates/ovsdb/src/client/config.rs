@@ -22,8 +22,8 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// The tables to replicate. Tables and columns that are missing in the server's schema are skipped with a warning.
     pub tables: Vec<Table>,
-    /// Tables of which only some rows are replicated: those that meet all conditions of their table. A row that meets them
-    /// after a change, or no longer, is reported like one that was inserted or deleted.
+    /// Tables of which only some rows are replicated: those that meet one of the conditions of their table. A row that
+    /// meets one after a change, or none any more, is reported like one that was inserted or deleted.
     pub only: Vec<(&'static str, Condition)>,
     /// How long the server may be silent before the client sends an echo request, and how long it waits for the reply.
     pub inactivity: Duration,
