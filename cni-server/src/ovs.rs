@@ -22,7 +22,7 @@ use writer::{Change, Writer};
 pub use writer::PendingPort;
 
 /// The integration bridge, ovn-controller's default.
-pub const BRIDGE: &str = "br-int";
+pub const BRIDGE: &str = local::INTEGRATION_BRIDGE;
 
 /// Keys of `external_ids` that identify the owner of an Interface.
 mod key {

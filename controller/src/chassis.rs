@@ -148,7 +148,7 @@ async fn remove(
     removed.next()
 }
 
-/// The last removal for each host: the row and the time.
+/// The last removal for each chassis, by its name: the row and the time.
 #[derive(Debug, Default)]
 struct Removed {
     at: BTreeMap<String, (Uuid, Instant)>,
@@ -157,17 +157,18 @@ struct Removed {
 impl Removed {
     /// The chassis in `stale` that are due for removal. `stale` must contain all stale chassis.
     fn due(&mut self, mut stale: Vec<Chassis>, now: Instant) -> Vec<Chassis> {
-        let hosts: BTreeSet<&str> = stale.iter().map(|chassis| chassis.hostname.as_str()).collect();
-        self.at.retain(|host, (_, at)| now < *at + RETRY_AFTER || hosts.contains(host.as_str()));
-        stale.retain(|chassis| self.at.get(&chassis.hostname).is_none_or(|(_, at)| now >= *at + RETRY_AFTER));
+        let names: BTreeSet<&str> = stale.iter().map(|chassis| chassis.name.as_str()).collect();
+        self.at.retain(|name, (_, at)| now < *at + RETRY_AFTER || names.contains(name.as_str()));
+        stale.retain(|chassis| self.at.get(&chassis.name).is_none_or(|(_, at)| now >= *at + RETRY_AFTER));
         for Chassis { id, name, hostname, .. } in &stale {
-            let before = self.at.insert(hostname.clone(), (*id, now));
+            let before = self.at.insert(name.clone(), (*id, now));
             // If the row is the same, its removal has failed.
             if before.is_some_and(|(row, _)| row != *id) {
                 tracing::warn!(
                     chassis = name,
                     hostname,
-                    "the chassis came back: an ovn-controller runs on a machine that is no Node of the cluster; stop it there"
+                    "the chassis came back: an ovn-controller runs on a machine that is no Node of the cluster, or on two machines \
+                     with the name of one Node; stop it there, or on one of them"
                 );
             }
         }

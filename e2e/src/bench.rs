@@ -3,9 +3,9 @@
 //!
 //! [`rows`] names every figure and its limit. The benchmark measures pods that get addresses ([`pods`]), the same
 //! writes to an API server without our controllers ([`alone`]), leader changes and restarts with many existing pods
-//! ([`held`]), large clusters ([`large`]), the CNI plugin
-//! ([`plugin`]), and the repair of a node's rules ([`repair`]). A pod without its port or IP object, or a plugin call that fails, is an
-//! error. A missed limit is only reported.
+//! ([`held`]), large clusters ([`large`]), the CNI plugin ([`plugin`]), a node that rests ([`idle`]), and the repair of a
+//! node's rules ([`repair`]). A pod without its port or IP object, or a plugin call that fails, is an error. A missed limit
+//! is only reported.
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Node as NodeObject;

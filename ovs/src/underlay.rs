@@ -1,8 +1,8 @@
 //! The interface for tunnels. The userspace datapath can send through tunnels only if the interface is a port of a
 //! bridge and the bridge's internal port has the interface's addresses.
 //!
-//! The internal port and its addresses disappear with ovs-vswitchd. The addresses are therefore recorded in the
-//! bridge's row, and the interface gets them back when ovs-vswitchd stops.
+//! The internal port and its addresses disappear when ovs-vswitchd exits. The addresses are therefore recorded in the
+//! bridge's row, and the interface gets them back before ovs-vswitchd stops.
 
 use std::io;
 

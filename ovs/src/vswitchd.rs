@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use daemons::control::{self, ControlError};
 use links::{LinkError, Links};
+use ovn::local::INTEGRATION_BRIDGE;
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -20,8 +21,6 @@ use crate::places::VSWITCHD;
 use crate::session::{Session, SessionError};
 use crate::underlay::{Underlay, UnderlayError};
 
-/// The bridge of ovn-controller.
-const INTEGRATION: &str = "br-int";
 /// The device of the kernel datapath. It stays when ovs-vswitchd is killed, with its ports and its flows.
 const DEVICE: &str = "ovs-system";
 /// The longest time that the datapath is left alone. Without flows, new connections of pods would fail all the same.
@@ -122,7 +121,7 @@ impl Vswitchd {
     }
 
     async fn has_orphaned_datapath(&self) -> Result<bool, VswitchdError> {
-        let has_bridge = self.session.bridges().iter().any(|bridge| bridge == INTEGRATION);
+        let has_bridge = self.session.bridges().iter().any(|bridge| bridge == INTEGRATION_BRIDGE);
         if self.datapath != Datapath::System || !has_bridge {
             return Ok(false);
         }
@@ -181,9 +180,9 @@ impl Vswitchd {
 /// Waits until ovn-controller has written its table, which it does in one transaction, and lets ovs-vswitchd use it.
 async fn wait_for_flows(session: Session, flows: Flows, table: watch::Sender<Table>) {
     tracing::info!("the datapath keeps the flows that it has, until ovn-controller has written new ones");
-    let patience = if session.bridges() == [INTEGRATION] { PATIENCE } else { PATIENCE_OF_OTHERS };
+    let patience = if session.bridges() == [INTEGRATION_BRIDGE] { PATIENCE } else { PATIENCE_OF_OTHERS };
     let written = async {
-        while let Err(error) = flows.first(INTEGRATION).await {
+        while let Err(error) = flows.first(INTEGRATION_BRIDGE).await {
             tracing::warn!(%error, "the flows cannot be watched; trying again");
             tokio::time::sleep(RETRY).await;
         }

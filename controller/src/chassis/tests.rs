@@ -159,7 +159,7 @@ async fn both_nodes_with_one_tunnel_address_are_reported() {
 fn a_chassis_is_due_again_after_a_pause() {
     let chassis = |id, host: &str| Chassis {
         id: Uuid::from_u128(id),
-        name: "id".to_owned(),
+        name: format!("id-{host}"),
         hostname: host.to_owned(),
         options: String::new(),
     };
@@ -171,7 +171,7 @@ fn a_chassis_is_due_again_after_a_pause() {
     let soon = start + Duration::from_secs(1);
     assert_eq!(removed.due(vec![chassis(2, "n1"), chassis(3, "n2")], soon), [chassis(3, "n2")]);
     assert_eq!(removed.due(vec![chassis(2, "n1")], start + RETRY_AFTER), [chassis(2, "n1")]);
-    // Hosts that stay away are forgotten.
+    // Those that stay away are forgotten.
     assert_eq!(removed.due(vec![], start + RETRY_AFTER * 3), []);
     assert_eq!(removed.next(), None);
 }

@@ -20,6 +20,9 @@ pub const PORT: &str = "Port";
 /// The table of a port's interfaces.
 pub const INTERFACE: &str = "Interface";
 
+/// The bridge of ovn-controller, unless `ovn-bridge` names another one.
+pub const INTEGRATION_BRIDGE: &str = "br-int";
+
 /// Returns the tables that the node agent monitors. Columns that change every few seconds, such as `statistics`, are
 /// omitted.
 pub fn open_vswitch() -> Vec<Table> {

@@ -25,10 +25,12 @@ pub async fn measure(node: Node, times: usize) -> Result<Times> {
                 Ok(listed) => break listed,
                 Err(error) => ensure!(deleted.elapsed() < PATIENCE, "the table does not come back: {error:#}"),
             }
+            // The agent needs the processors.
+            tokio::time::sleep(Duration::from_millis(10)).await;
         };
         took.push(deleted.elapsed());
         // It is replaced in one transaction, so it is never there in part.
-        ensure!(rules(&after) == rules(&before), "another table came back: {after}");
+        ensure!(lines(&after) == lines(&before), "another table came back: {after}");
         // Repairs that follow one another at once are slowed down.
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
@@ -40,6 +42,6 @@ async fn nft(node: Node, verb: &str) -> Result<String> {
 }
 
 /// Returns the number of lines, which does not depend on counters.
-fn rules(listed: &str) -> usize {
+fn lines(listed: &str) -> usize {
     listed.lines().count()
 }
