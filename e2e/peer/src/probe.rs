@@ -14,16 +14,19 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, thread};
 
 /// The UDP port of the end that answers.
 const PORT: u16 = 8082;
 /// The packet that asks what has arrived.
 const REPORT: &[u8] = b"report";
+/// The length of a number in a packet. A packet is the number of the probe, and then its own. The probe has a number because
+/// its address is not always the same: the first packets can be translated to another one than those that follow.
+const NUMBER: usize = 4;
 /// How long a probe waits for the last answers, and for the report.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -37,7 +40,7 @@ struct Seen {
 
 impl Seen {
     fn take(&mut self, packet: &[u8]) {
-        let Ok(number) = <[u8; 4]>::try_from(packet) else { return };
+        let Ok(number) = <[u8; NUMBER]>::try_from(packet) else { return };
         let now = Instant::now();
         if let Some(last) = self.last.replace(now) {
             self.longest = self.longest.max(now - last);
@@ -49,17 +52,18 @@ impl Seen {
 /// Records and returns packets, for as long as the process runs.
 pub fn answer() -> io::Result<()> {
     let socket = UdpSocket::bind(("::", PORT))?;
-    let mut seen: HashMap<SocketAddr, Seen> = HashMap::new();
+    let mut seen: HashMap<[u8; NUMBER], Seen> = HashMap::new();
     let mut buffer = [0; 64];
     loop {
         let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
         let packet = &buffer[..length];
-        let of = seen.entry(from).or_default();
-        if packet == REPORT {
+        let Some((probe, content)) = packet.split_first_chunk::<NUMBER>() else { continue };
+        let of = seen.entry(*probe).or_default();
+        if content == REPORT {
             let text = format!("arrived {} pause-there {}", of.numbers.len(), of.longest.as_millis());
             let _ = socket.send_to(text.as_bytes(), from);
         } else {
-            of.take(packet);
+            of.take(content);
             let _ = socket.send_to(packet, from);
         }
     }
@@ -75,6 +79,10 @@ pub fn send() -> io::Result<()> {
     socket.connect((to, PORT))?;
     socket.set_read_timeout(Some(Duration::from_millis(200)))?;
 
+    // Probes that run at the same time have different process IDs, or are in different namespaces, which start at different
+    // times.
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    let probe = (started ^ std::process::id()).to_be_bytes();
     let over = Arc::new(AtomicBool::new(false));
     let end = Arc::clone(&over);
     thread::spawn(move || {
@@ -90,19 +98,20 @@ pub fn send() -> io::Result<()> {
             // A closed port, or nothing for a while, is a state that passes.
             let Ok(length) = receiver.recv(&mut buffer) else { continue };
             match &buffer[..length] {
-                text @ [b'a', ..] if length > 4 => drop(report.send(String::from_utf8_lossy(text).into_owned())),
+                text if text.starts_with(b"arrived ") => drop(report.send(String::from_utf8_lossy(text).into_owned())),
                 packet => {
+                    let Some(content) = packet.strip_prefix(&probe) else { continue };
                     let mut seen = here.lock().unwrap_or_else(PoisonError::into_inner);
                     if seen.last.is_none() {
                         println!("flows");
                     }
-                    seen.take(packet);
+                    seen.take(content);
                 }
             }
         }
     });
 
-    let sent = send_until(&over, &socket, interval);
+    let sent = send_until(&over, &socket, interval, probe);
     let state = || seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let deadline = Instant::now() + PATIENCE;
     let mut quiet = Instant::now();
@@ -117,7 +126,7 @@ pub fn send() -> io::Result<()> {
     }
     let deadline = Instant::now() + PATIENCE;
     let there = loop {
-        let _ = socket.send(REPORT);
+        let _ = socket.send(&[&probe, REPORT].concat());
         if let Ok(text) = reported.recv_timeout(Duration::from_millis(500)) {
             break text;
         }
@@ -136,7 +145,7 @@ pub fn send() -> io::Result<()> {
 }
 
 /// Returns when each packet was sent, after the start.
-fn send_until(over: &AtomicBool, socket: &UdpSocket, interval: Duration) -> Vec<Duration> {
+fn send_until(over: &AtomicBool, socket: &UdpSocket, interval: Duration, probe: [u8; NUMBER]) -> Vec<Duration> {
     let start = Instant::now();
     let mut sent = Vec::new();
     let mut due = start;
@@ -145,7 +154,7 @@ fn send_until(over: &AtomicBool, socket: &UdpSocket, interval: Duration) -> Vec<
         thread::sleep(due.saturating_duration_since(Instant::now()));
         sent.push(start.elapsed());
         // A packet that the kernel refuses to send is lost.
-        let _ = socket.send(&number.to_be_bytes());
+        let _ = socket.send(&[probe, number.to_be_bytes()].concat());
         number += 1;
         // One that is late is not followed by a burst.
         due = Instant::now().max(due + interval);
