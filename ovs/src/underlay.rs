@@ -185,7 +185,8 @@ fn noted(replica: &Replica) -> Vec<IpNet> {
 /// Returns the operations that make the interface a port of its bridge and record its addresses. Empty if nothing
 /// differs.
 fn bridged(replica: &Replica, iface: &str, note: &str) -> Vec<Op> {
-    let new = NewBridge { name: BRIDGE, datapath_type: Datapath::Netdev.as_str() };
+    let chassis = Settings::find(replica).and_then(|settings| settings.external_id("system-id")).unwrap_or_default();
+    let new = NewBridge { name: BRIDGE, node: chassis, datapath_type: Datapath::Netdev.as_str() };
     let mut ops = Vec::new();
     let found = Bridge::find(replica, BRIDGE);
     let id = found.map_or_else(|| new.id(), |bridge| bridge.id);
@@ -212,6 +213,13 @@ mod tests {
 
     use ovsdb::client::Endpoint;
     use ovsdb::testing::OvsdbServer;
+
+    #[test]
+    fn two_nodes_have_two_bridges() {
+        // Of the UUID, ovs-vswitchd makes the MAC address.
+        let id = |node| NewBridge { name: BRIDGE, node, datapath_type: "netdev" }.id();
+        assert_ne!(id("one").as_bytes()[..6], id("two").as_bytes()[..6]);
+    }
 
     #[tokio::test]
     async fn the_bridge_is_written_once_and_keeps_what_is_noted() {

@@ -253,17 +253,20 @@ impl NewPort {
 
 /// A bridge, with the internal port of the same name that every bridge has.
 #[derive(Clone, Debug)]
-pub struct NewBridge {
+pub struct NewBridge<'a> {
     /// The name, at most 15 bytes.
     pub name: &'static str,
+    /// What distinguishes this node from others, for example its `system-id`. ovs-vswitchd derives the MAC address of the
+    /// bridge from the UUID of its row, so that the UUIDs of two nodes must differ.
+    pub node: &'a str,
     /// `datapath_type`: `system` or `netdev`.
     pub datapath_type: &'static str,
 }
 
-impl NewBridge {
+impl NewBridge<'_> {
     /// Returns the UUID of the bridge's row.
     pub fn id(&self) -> Uuid {
-        local_id(BRIDGE, self.name, "")
+        local_id(BRIDGE, self.name, self.node)
     }
 
     /// Returns the operations that add the bridge, for one transaction. `settings` is the row with the node's settings.
