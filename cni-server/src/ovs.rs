@@ -198,9 +198,7 @@ impl Ovs {
         let op = self.read(|replica| {
             let settings = Settings::find(replica)?;
             let options = report.in_options(settings.external_id(CMS_OPTIONS).unwrap_or_default());
-            let wanted = wanted.iter().copied().chain([(CMS_OPTIONS, options.as_str())]);
-            let differ: Vec<_> = wanted.filter(|(key, value)| settings.external_id(key) != Some(value)).collect();
-            (!differ.is_empty()).then(|| local::set_external_ids(local::OPEN_VSWITCH, settings.id, differ))
+            settings.set_external_ids(wanted.iter().copied().chain([(CMS_OPTIONS, options.as_str())]))
         });
         let written = op.is_some();
         self.transact("Open_vSwitch external_ids", op.into_iter().collect()).await?;
@@ -221,11 +219,11 @@ impl Ovs {
     pub async fn record(&self, key: &str, value: Option<&str>) -> Result<(), OvsError> {
         let op = self.read(|replica| {
             let settings = Settings::find(replica)?;
-            let (table, row) = (local::OPEN_VSWITCH, settings.id);
-            match (settings.external_id(key), value) {
-                (known, wanted) if known == wanted => None,
-                (_, Some(value)) => Some(local::set_external_ids(table, row, [(key, value)])),
-                (_, None) => Some(local::remove_external_ids(table, row, [key])),
+            match value {
+                Some(value) => settings.set_external_ids([(key, value)]),
+                None => settings
+                    .external_id(key)
+                    .map(|_| local::remove_external_ids(local::OPEN_VSWITCH, settings.id, [key])),
             }
         });
         self.transact("Open_vSwitch external_ids", op.into_iter().collect()).await

@@ -78,10 +78,7 @@ impl Session {
     pub async fn external_ids(&self, wanted: &BTreeMap<&str, String>) -> Result<bool, SessionError> {
         let ops: Vec<Op> = self
             .read(|replica| {
-                let settings = Settings::find(replica)?;
-                let differ = wanted.iter().filter(|(key, value)| settings.external_id(key) != Some(value.as_str()));
-                let differ: Vec<_> = differ.map(|(key, value)| (*key, value.as_str())).collect();
-                (!differ.is_empty()).then(|| local::set_external_ids(local::OPEN_VSWITCH, settings.id, differ))
+                Settings::find(replica)?.set_external_ids(wanted.iter().map(|(key, value)| (*key, value.as_str())))
             })?
             .into_iter()
             .collect();

@@ -95,6 +95,13 @@ impl<'a> Settings<'a> {
         self.row.get("external_ids")?.get(key)
     }
 
+    /// Returns the operation that gives these keys of `external_ids` these values. Other keys are not changed. `None` if nothing
+    /// differs.
+    pub fn set_external_ids<'k>(&self, wanted: impl IntoIterator<Item = (&'k str, &'k str)>) -> Option<Op> {
+        let differ: Vec<_> = wanted.into_iter().filter(|(key, value)| self.external_id(key) != Some(value)).collect();
+        (!differ.is_empty()).then(|| set_external_ids(OPEN_VSWITCH, self.id, differ))
+    }
+
     /// `ovs_version`.
     pub fn version(&self) -> Option<&'a str> {
         self.row.get("ovs_version")?.as_str()
