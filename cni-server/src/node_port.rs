@@ -102,7 +102,7 @@ struct Known {
 }
 
 impl NodePort {
-    /// Starts the owner.
+    /// Starts the owner. It ends when the last receiver of [`State::ready`] is dropped.
     pub fn spawn(self) -> std::io::Result<State> {
         let events = links::events()?;
         let (mtu_sender, mtu) = watch::channel(None);
@@ -134,6 +134,7 @@ impl NodePort {
             loop {
                 tokio::select! {
                     () = &mut again => break,
+                    () = senders.ready.closed() => return,
                     Ok(()) = self.node.changed() => break,
                     // Most IP objects are those of pods.
                     Ok(()) = self.leases.changed() => {

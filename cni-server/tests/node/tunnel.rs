@@ -255,8 +255,8 @@ fn a_chassis_gets_the_tunnel_address_when_no_other_one_has_it() {
         let mut meanwhile = agent(&sandbox, "eth1", 0);
         meanwhile.ready.wait_for(|ready| *ready == taken).await.unwrap();
         assert_eq!(sandbox.written(), before);
-        southbound.server.restart().unwrap();
         drop(meanwhile);
+        southbound.server.restart().unwrap();
 
         southbound.clear().await;
         eventually("the tunnel's address", || settings().contains(real)).await;
