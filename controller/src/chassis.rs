@@ -24,6 +24,10 @@ pub type Nodes = Option<Arc<BTreeSet<Arc<str>>>>;
 /// The pause before a chassis is removed again after its ovn-controller created it anew.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
+/// The same for a chassis of a Node that has another one, from the second time on. One of the two machines may have been
+/// switched off without taking its report along, and the chassis that comes back is then the right one.
+const RETRY_REPLACED_AFTER: Duration = Duration::from_mins(10);
+
 /// A node's data in the southbound database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeChassis {
@@ -126,7 +130,7 @@ async fn remove(
         let replaced = replaced(replica);
         let stale = Chassis::all(replica)
             .filter(|chassis| !nodes.contains(chassis.hostname.as_str()) || replaced.contains(&chassis.id));
-        let due = removed.due(stale.collect(), now);
+        let due = removed.due(stale.collect(), &replaced, now);
         let ops: Vec<_> = due.iter().flat_map(|chassis| chassis.removal(replica)).collect();
         (due, ops)
     });
@@ -148,22 +152,25 @@ async fn remove(
     removed.next()
 }
 
-/// The last removal for each chassis, by its name: the row and the time.
+/// The last removal for each chassis, by its name: the row, and when the chassis may be removed again.
 #[derive(Debug, Default)]
 struct Removed {
-    at: BTreeMap<String, (Uuid, Instant)>,
+    again: BTreeMap<String, (Uuid, Instant)>,
 }
 
 impl Removed {
-    /// The chassis in `stale` that are due for removal. `stale` must contain all stale chassis.
-    fn due(&mut self, mut stale: Vec<Chassis>, now: Instant) -> Vec<Chassis> {
+    /// The chassis in `stale` that are due for removal. `stale` must contain all stale chassis, `replaced` are those of Nodes
+    /// that have another one.
+    fn due(&mut self, mut stale: Vec<Chassis>, replaced: &BTreeSet<Uuid>, now: Instant) -> Vec<Chassis> {
         let names: BTreeSet<&str> = stale.iter().map(|chassis| chassis.name.as_str()).collect();
-        self.at.retain(|name, (_, at)| now < *at + RETRY_AFTER || names.contains(name.as_str()));
-        stale.retain(|chassis| self.at.get(&chassis.name).is_none_or(|(_, at)| now >= *at + RETRY_AFTER));
+        self.again.retain(|name, (_, again)| now < *again || names.contains(name.as_str()));
+        stale.retain(|chassis| self.again.get(&chassis.name).is_none_or(|(_, again)| now >= *again));
         for Chassis { id, name, hostname, .. } in &stale {
-            let before = self.at.insert(name.clone(), (*id, now));
             // If the row is the same, its removal has failed.
-            if before.is_some_and(|(row, _)| row != *id) {
+            let came_back = self.again.get(name).is_some_and(|(row, _)| row != id);
+            let pause = if came_back && replaced.contains(id) { RETRY_REPLACED_AFTER } else { RETRY_AFTER };
+            self.again.insert(name.clone(), (*id, now + pause));
+            if came_back {
                 tracing::warn!(
                     chassis = name,
                     hostname,
@@ -177,7 +184,7 @@ impl Removed {
 
     /// When the next chassis is due that came back or whose removal failed.
     fn next(&self) -> Option<Instant> {
-        self.at.values().map(|(_, at)| *at + RETRY_AFTER).min()
+        self.again.values().map(|(_, again)| *again).min()
     }
 }
 
