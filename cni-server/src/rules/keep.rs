@@ -34,7 +34,7 @@ const SETTLE: Duration = Duration::from_millis(100);
 const SOURCES: Duration = Duration::from_secs(10);
 
 /// How often the counters of dropped packets are read.
-const COUNT: Duration = Duration::from_secs(15);
+const COUNT: Duration = Duration::from_mins(1);
 
 /// What the owner needs.
 #[derive(Debug)]
