@@ -140,6 +140,28 @@ fn the_firewall_of_the_host_lets_ovn0_pass_and_what_an_earlier_agent_left_is_rem
     });
 }
 
+/// A host like RHEL 7, or one whose kube-proxy was told so.
+#[test]
+fn rules_go_where_the_host_has_its_own() {
+    in_netns(|| async {
+        // The kubelet creates this chain where the host has its rules.
+        run("iptables-legacy", &["-t", "mangle", "-N", "KUBE-IPTABLES-HINT"]);
+        run("iptables-legacy", &["-P", "FORWARD", "DROP"]);
+        let ours = |save: &str| run(save, &[]).lines().filter(|line| line.contains("OVN-")).count();
+        for (firewall, least) in [(Firewall::Auto, 5), (Firewall::Iptables, 20)] {
+            let mut rules = Rules::with(firewall);
+            rules.apply(&wanted()).await.unwrap();
+            assert_eq!(rules.apply(&wanted()).await.unwrap(), Written::default());
+            assert!(run("iptables-legacy-save", &[]).contains("-A FORWARD -m comment --comment"));
+            assert!(ours("iptables-legacy-save") >= least && ours("ip6tables-legacy-save") >= least, "{firewall:?}");
+            assert_eq!((ours("iptables-nft-save"), ours("ip6tables-nft-save")), (0, 0), "{firewall:?}");
+            run("iptables-legacy", &["-F", "FORWARD"]);
+            assert!(rules.apply(&wanted()).await.unwrap().rules > 0);
+        }
+        assert!(run("iptables-legacy", &["-S", "FORWARD"]).starts_with("-P FORWARD DROP"));
+    });
+}
+
 #[test]
 fn what_others_delete_is_back_within_a_second() {
     in_netns(|| async {
