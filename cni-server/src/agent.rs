@@ -101,14 +101,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         restored,
         making: Arc::default(),
     };
-    let agent = Agent { attachments: Attachments::spawn(attacher), ovs: ovs.clone(), readiness: readiness.clone() };
+    let agent =
+        Agent { attachments: Attachments::spawn(attacher.clone()), ovs: ovs.clone(), readiness: readiness.clone() };
     let (stop, stopping) = watch::channel(false);
     let stopped = async {
         let asked = kit::signals::stop_requested().await;
         stop.send_replace(true);
         asked.context("listen for signals")
     };
-    let serve = async { tokio::try_join!(stopped, service::serve(&args, agent, &links, &cluster, stopping)).map(drop) };
+    let serve = async { tokio::try_join!(stopped, service::serve(&args, agent, &attacher, stopping)).map(drop) };
     tokio::select! {
         ended = serve => ended,
         never = readiness::publish(&args, cluster.clone(), &ovs, owners, &readiness) => match never {},

@@ -127,27 +127,40 @@ impl Attacher {
         }
     }
 
-    /// Adds the port of a container that is attached, if Open vSwitch has lost it. Waits until the pod's addresses are
-    /// known. Returns false if there was nothing to do, or if a later container of the pod has the port.
+    /// Makes the port of a container that is attached as ADD made it, if Open vSwitch has lost it, or if somebody has changed
+    /// its row. Waits until the pod's addresses are known. Returns false if there was nothing to do, or if a later container
+    /// of the pod has the port.
     pub async fn restore(&self, attachment: &Attachment) -> Result<bool, CniError> {
         let host = host_ifname(&attachment.container_id);
         let deadline = Instant::now() + self.patience;
         timeout_at(deadline, self.ovs.bridge()).await.map_err(|_| error::try_again("bridge br-int is not there"))?;
-        let lost = !self.ovs.has_port(&host, &pod_key(attachment))
-            && self.links.find(&host).await.map_err(error::plumbing)?.is_some();
-        if !lost {
+        let (container, pod) = (&attachment.container_id, pod_key(attachment));
+        if self.links.find(&host).await.map_err(error::plumbing)?.is_none() {
             return Ok(false);
         }
-        tracing::warn!(
-            container = attachment.container_id,
-            pod = pod_key(attachment),
-            "Open vSwitch has lost the port of a running pod: adding it again"
-        );
+        let lost = !self.ovs.has_device(&host);
+        if lost && self.ovs.has_port(&pod) {
+            return Ok(false);
+        }
         let net = self.allocation(attachment, deadline).await?;
-        self.ovs.plug(pod_port(attachment, &net, &host), self.ovs.pending_port()).await.map_err(error::ovs)?;
+        let port = pod_port(attachment, &net, &host);
+        if lost {
+            tracing::warn!(container, pod, "Open vSwitch has lost the port of a running pod: adding it again");
+            self.ovs.plug(port, self.ovs.pending_port()).await.map_err(error::ovs)?;
+        } else if self.ovs.identify(port).await.map_err(error::ovs)? {
+            tracing::warn!(container, pod, "the port of a running pod had other external_ids: they are back");
+        } else {
+            return Ok(false);
+        }
         self.metrics.restored();
         self.restored.send_modify(|count| *count += 1);
         Ok(true)
+    }
+
+    /// Returns the port that an attached container should have. `None` while the pod's addresses are not known.
+    pub fn port_of(&self, attachment: &Attachment) -> Option<PodPort> {
+        let net = self.look(attachment, &pod_key(attachment)).ok()?;
+        Some(pod_port(attachment, &net, &host_ifname(&attachment.container_id)))
     }
 
     /// Detaches a container. Returns false if this interface of it was not attached. Does not need the namespace.
@@ -263,11 +276,11 @@ fn pod_port(attachment: &Attachment, net: &Allocation, host: &str) -> PodPort {
     let mut about = BTreeMap::from([
         ("pod_name", attachment.pod_name.clone()),
         ("pod_namespace", attachment.pod_namespace.clone()),
-        ("pod_netns", attachment.netns.clone().unwrap_or_default()),
         ("ifname", attachment.ifname.clone()),
         ("ip", net.lease.ips.to_string()),
         ("attached-mac", net.lease.mac.to_string()),
     ]);
+    about.extend(attachment.netns.clone().map(|path| ("pod_netns", path)));
     about.extend(attachment.pod_uid.clone().map(|uid| ("pod_uid", uid)));
     PodPort {
         device: host.to_owned(),

@@ -14,8 +14,8 @@
 //!
 //! [`check`] says what of the network works, for operators.
 //!
-//! [`announce`] announces a new pod to its neighbours, and [`leftovers`] finds what lost DELs have left. [`agent`] starts
-//! all of them. No input ends the process, and nothing that is already correct is written.
+//! [`announce`] announces a new pod to its neighbours. [`ports`] keeps the ports of running pods, and removes what lost DELs
+//! have left. [`agent`] starts all of them. No input ends the process, and nothing that is already correct is written.
 
 pub mod agent;
 pub mod allocation;
@@ -26,12 +26,12 @@ pub mod attachments;
 pub mod check;
 pub mod conflist;
 pub mod databases;
-pub mod leftovers;
 pub mod metrics;
 pub mod node_net;
 pub mod node_port;
 pub mod ovs;
 pub mod own_networks;
+pub mod ports;
 pub mod rivals;
 pub mod rules;
 pub mod seen;

@@ -36,7 +36,10 @@ impl Metrics {
                 &["node_name"],
             )?,
             restored: CounterVec::new(
-                Opts::new("cni_ports_restored_total", "Ports of running pods that Open vSwitch had lost."),
+                Opts::new(
+                    "cni_ports_restored_total",
+                    "Ports of running pods that Open vSwitch had lost, or whose rows somebody had changed.",
+                ),
                 &["node_name"],
             )?,
             dropped: GaugeVec::new(
@@ -87,7 +90,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a port that was added again for a running pod.
+    /// Counts a port of a running pod that was restored.
     pub fn restored(&self) {
         self.restored.with_label_values(&[&self.node]).inc();
     }

@@ -74,6 +74,24 @@ pub struct PodPort {
     pub about: BTreeMap<&'static str, String>,
 }
 
+impl PodPort {
+    /// Returns the `external_ids` of the row.
+    pub fn external_ids(&self) -> BTreeMap<String, String> {
+        let own = [
+            (key::IFACE_ID, self.iface_id.as_str()),
+            (key::CONTAINER_ID, self.container_id.as_str()),
+            (ovn::VENDOR.0, ovn::VENDOR.1),
+        ];
+        let about = self.about.iter().map(|(key, value)| (*key, value.as_str()));
+        about.chain(own).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    /// Returns whether the device has a row that is as this port should be.
+    pub fn is_in(&self, replica: &Replica) -> bool {
+        Interface::find(replica, &self.device).is_some_and(|row| row.has_external_ids(&self.external_ids()))
+    }
+}
+
 impl Ovs {
     /// Starts the session with the database on this socket. The session reconnects indefinitely.
     pub fn connect(socket: &Path) -> Self {
@@ -126,6 +144,12 @@ impl Ovs {
         self.writer.write(Change::Plug(port), Some(pending)).await
     }
 
+    /// Gives the port's row its `external_ids` back. Returns whether it exists and had others.
+    pub async fn identify(&self, port: PodPort) -> Result<bool, OvsError> {
+        let written = self.writer.write(Change::Identify(port), None).await?;
+        Ok(!written.is_empty())
+    }
+
     /// Waits until ovn-controller has installed the flows of this device's port. The caller sets the time limit.
     pub async fn installed(&self, device: &str) -> Result<(), OvsError> {
         let mut changed = self.changed();
@@ -143,12 +167,14 @@ impl Ovs {
         }
     }
 
-    /// Returns true if there is a port of this device or for this logical port.
-    pub fn has_port(&self, device: &str, iface_id: &str) -> bool {
-        self.read(|replica| {
-            Interface::find(replica, device).is_some()
-                || Interface::all(replica).any(|port| port.iface_id() == Some(iface_id))
-        })
+    /// Returns true if there is a port of this device.
+    pub fn has_device(&self, device: &str) -> bool {
+        self.read(|replica| Interface::find(replica, device).is_some())
+    }
+
+    /// Returns true if there is a port for this logical port.
+    pub fn has_port(&self, iface_id: &str) -> bool {
+        self.read(|replica| Interface::all(replica).any(|port| port.iface_id() == Some(iface_id)))
     }
 
     /// Returns why a device's flows are not installed, for the details of an error.

@@ -23,8 +23,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::attachments::Attachments;
-use crate::leftovers;
 use crate::ovs::Ovs;
+use crate::ports;
 
 /// Binds the socket. It is created under another name with restricted permissions and then renamed, so other users
 /// cannot connect at any time.
@@ -86,7 +86,7 @@ impl Agent {
             return Err(CniError::new(Code::TRY_AGAIN, "Open vSwitch is away"));
         }
         let mut result = Ok(());
-        for port in self.ovs.read(leftovers::plugged) {
+        for port in self.ovs.read(ports::plugged) {
             let Attachment { container_id, ifname, .. } = &port.attachment;
             // A port of kube-ovn does not say which interface it is of.
             let kept =

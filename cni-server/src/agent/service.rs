@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use links::Links;
 use tokio::sync::watch;
 
 use crate::args::Args;
-use crate::seen::Cluster;
+use crate::attach::Attacher;
 use crate::socket::{self, Agent};
-use crate::{attach, leftovers};
+use crate::{attach, ports};
 
 /// The time that requests have to end after the agent is asked to stop. It fits into the grace of the pod and of the unit.
 const FINISH: Duration = Duration::from_secs(20);
@@ -22,8 +21,7 @@ const RECHECK: Duration = Duration::from_secs(30);
 pub(super) async fn serve(
     args: &Args,
     agent: Agent,
-    links: &Links,
-    cluster: &Cluster,
+    attacher: &Attacher,
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let path = args.bind_socket.display();
@@ -31,16 +29,16 @@ pub(super) async fn serve(
         () = agent.ovs.bridge() => {}
         _ = stop.wait_for(|stop| *stop) => return Ok(()),
     }
-    if let Err(error) = leftovers::delete_orphans(&agent.ovs, links).await {
+    if let Err(error) = ports::delete_orphans(&agent.ovs, &attacher.links).await {
         tracing::warn!(%error, "host ends without a port were not all deleted");
     }
     let listener = socket::bind(&args.bind_socket).with_context(|| format!("bind {path}"))?;
     let methods = socket::methods(agent.clone()).context("register the agent's methods")?;
     tracing::info!(node = args.node_name, socket = %path, "serving the plugin");
-    let pace = leftovers::Pace { recheck: RECHECK, grace: args.patience() + attach::UNPLUG };
-    let clear = leftovers::clear(&agent.attachments, &agent.ovs, links, cluster.pods.clone(), pace);
+    let pace = ports::Pace { recheck: RECHECK, grace: args.patience() + attach::UNPLUG };
+    let keep = ports::keep(attacher, &agent.attachments, pace);
     tokio::select! {
         () = socket::serve(listener, &args.bind_socket, methods, stop, FINISH) => Ok(()),
-        () = clear => Ok(()),
+        () = keep => Ok(()),
     }
 }

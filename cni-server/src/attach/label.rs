@@ -3,6 +3,8 @@
 
 use cni_wire::rpc::Attachment;
 
+use crate::seen::{Pod, Seen};
+
 /// The first word of an alias of ours.
 const OURS: &str = "kube-ovn";
 /// The word for a value that is not known.
@@ -57,9 +59,12 @@ impl Label {
         })
     }
 
-    /// Returns the attachment, for the pod with this name.
-    pub fn attachment(self, pod_name: &str, pod_namespace: &str) -> Attachment {
-        Attachment {
+    /// Returns the attachment, if its pod exists.
+    pub fn attachment(self, pods: &Seen<Pod>) -> Option<Attachment> {
+        let (name, _) = pods.objects.iter().find(|(_, pod)| pod.has_uid(&self.pod_uid))?;
+        // A pod's name can contain dots, a namespace's cannot.
+        let (pod_name, pod_namespace) = name.rsplit_once('.')?;
+        Some(Attachment {
             cni_version: String::new(),
             container_id: self.container_id,
             netns: self.netns,
@@ -67,7 +72,7 @@ impl Label {
             pod_name: pod_name.to_owned(),
             pod_namespace: pod_namespace.to_owned(),
             pod_uid: Some(self.pod_uid),
-        }
+        })
     }
 }
 

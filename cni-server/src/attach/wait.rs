@@ -13,7 +13,7 @@ use crate::tunnel::Mtu;
 
 /// Why a pod has no network yet.
 #[derive(Debug, thiserror::Error)]
-enum Unsettled {
+pub(super) enum Unsettled {
     #[error("the pods of this node are not listed yet")]
     NotListed,
     #[error("no such pod on this node")]
@@ -68,7 +68,8 @@ impl Attacher {
         })
     }
 
-    fn look(&self, attachment: &Attachment, name: &str) -> Result<Allocation, Unsettled> {
+    /// Returns the pod's addresses as far as they are known now.
+    pub(super) fn look(&self, attachment: &Attachment, name: &str) -> Result<Allocation, Unsettled> {
         let uid = {
             let pods = self.pods.borrow();
             match (find(&pods, name, attachment), pods.objects.contains_key(name)) {

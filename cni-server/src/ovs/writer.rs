@@ -7,7 +7,7 @@
 //! Requests for the same port are executed in order. If a transaction is refused, its requests are executed one by one,
 //! so that each gets its own result and none fails because of another.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use ovn::local::{self, Bridge, Interface, NewPort};
@@ -23,11 +23,13 @@ use super::{BRIDGE, OvsError, PodPort, key};
 pub(super) enum Change {
     /// Adds a port. Removes ports with the same name or logical port.
     Plug(PodPort),
+    /// Gives a port's row its `external_ids` back.
+    Identify(PodPort),
     /// Removes all ports of a container, and the port of a device.
     Unplug { container_id: String, device: String },
 }
 
-/// The names of devices whose ports were removed.
+/// The names of devices whose ports were removed, or of the one whose row was changed.
 type Outcome = Result<Vec<String>, OvsError>;
 
 #[derive(Debug)]
@@ -95,8 +97,7 @@ async fn run(client: Client, mut requests: mpsc::Receiver<Request>, mut pending:
             queue.push_back(request);
         }
         // A port whose ADD has given up is no longer wanted. Removals are always executed.
-        queue
-            .retain(|request: &Request| matches!(request.change, Change::Unplug { .. }) || !request.answer.is_closed());
+        queue.retain(|request: &Request| !matches!(request.change, Change::Plug(_)) || !request.answer.is_closed());
         let again = serve(&client, take_turn(&mut queue)).await;
         for request in again.into_iter().rev() {
             queue.push_front(request);
@@ -138,7 +139,7 @@ async fn serve(client: &Client, turn: Vec<Request>) -> Vec<Request> {
         let result = if one_by_one { transact(client, &step.ops).await } else { together.clone() };
         match result {
             Ok(()) if step.again => again.push(request),
-            Ok(()) => answer(request, Ok(step.gone)),
+            Ok(()) => answer(request, Ok(step.devices)),
             Err(TransactError::Disconnected) => answer(request, Err(OvsError::Away)),
             Err(source) => {
                 let what = request.change.device().to_owned();
@@ -162,8 +163,8 @@ fn answer(request: Request, outcome: Outcome) {
 #[derive(Debug)]
 struct Step {
     ops: Vec<Op>,
-    /// The names of devices whose ports it removes.
-    gone: Vec<String>,
+    /// What the request is answered with.
+    devices: Vec<String>,
     /// Whether the request needs another turn.
     again: bool,
 }
@@ -171,7 +172,7 @@ struct Step {
 impl Change {
     fn device(&self) -> &str {
         match self {
-            Self::Plug(port) => &port.device,
+            Self::Plug(port) | Self::Identify(port) => &port.device,
             Self::Unplug { device, .. } => device,
         }
     }
@@ -179,7 +180,7 @@ impl Change {
     /// Returns the resources that no other request in the same turn may use.
     fn touches(&self) -> Vec<(&'static str, String)> {
         match self {
-            Self::Plug(port) => {
+            Self::Plug(port) | Self::Identify(port) => {
                 vec![("device", port.device.clone()), (key::IFACE_ID, port.iface_id.clone())]
             }
             Self::Unplug { device, .. } => vec![("device", device.clone())],
@@ -189,6 +190,12 @@ impl Change {
     fn step(&self, replica: &Replica) -> Result<Step, OvsError> {
         match self {
             Self::Plug(port) => plug(replica, port),
+            Self::Identify(port) => {
+                let op =
+                    Interface::find(replica, &port.device).and_then(|row| row.set_external_ids(&port.external_ids()));
+                let devices = op.iter().map(|_| port.device.clone()).collect();
+                Ok(Step { ops: op.into_iter().collect(), devices, again: false })
+            }
             Self::Unplug { container_id, device } => {
                 let ours = |i: &Interface<'_>| {
                     i.external_id(key::CONTAINER_ID) == Some(container_id) || i.name() == Some(device)
@@ -196,7 +203,7 @@ impl Change {
                 let gone: Vec<String> =
                     Interface::all(replica).filter(ours).filter_map(|i| i.name().map(str::to_owned)).collect();
                 let ops = gone.iter().flat_map(|name| local::delete_port(replica, name)).collect();
-                Ok(Step { ops, gone, again: false })
+                Ok(Step { ops, devices: gone, again: false })
             }
         }
     }
@@ -206,25 +213,26 @@ fn plug(replica: &Replica, port: &PodPort) -> Result<Step, OvsError> {
     let same_device = local::delete_port(replica, &port.device);
     if !same_device.is_empty() {
         // The new row has the same UUID, and a UUID cannot be deleted and inserted in one transaction.
-        return Ok(Step { ops: same_device, gone: Vec::new(), again: true });
+        return Ok(Step { ops: same_device, devices: Vec::new(), again: true });
     }
     let bridge = Bridge::find(replica, BRIDGE).ok_or(OvsError::NoBridge)?;
     let stale = Interface::all(replica).filter(|i| i.iface_id() == Some(&port.iface_id));
     let gone: Vec<String> = stale.filter_map(|i| i.name().map(str::to_owned)).collect();
     let mut ops: Vec<Op> = gone.iter().flat_map(|name| local::delete_port(replica, name)).collect();
-    let mut external_ids: BTreeMap<String, String> =
-        port.about.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
-    external_ids.insert(key::IFACE_ID.to_owned(), port.iface_id.clone());
-    external_ids.insert(key::CONTAINER_ID.to_owned(), port.container_id.clone());
-    external_ids.insert(ovn::VENDOR.0.to_owned(), ovn::VENDOR.1.to_owned());
-    let new =
-        NewPort { name: port.device.clone(), seed: port.container_id.clone(), external_ids, ..NewPort::default() };
+    let new = NewPort {
+        name: port.device.clone(),
+        seed: port.container_id.clone(),
+        external_ids: port.external_ids(),
+        ..NewPort::default()
+    };
     ops.extend(new.add_to(bridge.id));
-    Ok(Step { ops, gone, again: false })
+    Ok(Step { ops, devices: gone, again: false })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn request(change: Change) -> Request {

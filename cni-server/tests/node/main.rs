@@ -13,10 +13,10 @@ fn logs() {
 mod api_server;
 mod attach;
 mod install;
-mod leftovers;
 mod links;
 mod missing;
 mod ovn0;
+mod ports;
 mod rules;
 mod sandbox;
 mod scene;

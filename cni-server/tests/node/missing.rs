@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use api::{EffectiveSubnet, FieldError};
 use cni_server::attach::Attacher;
-use cni_server::leftovers;
+use cni_server::ports;
 use cni_server::seen::{Lease, Pod, Seen};
 use cni_wire::rpc::{Attached, Attachment};
 use cni_wire::{CniError, Code};
@@ -143,7 +143,7 @@ fn an_add_whose_address_changes_is_undone_and_the_next_one_gets_the_new_one() {
         let pod = PodNs::new();
         let add = start(&scene, &pod);
         let mut changed = attacher.ovs.changed();
-        while attacher.ovs.read(leftovers::plugged).is_empty() {
+        while attacher.ovs.read(ports::plugged).is_empty() {
             changed.changed().await.unwrap();
         }
         let began = Instant::now();
@@ -213,7 +213,7 @@ fn ovs_that_goes_amid_an_add_leaves_nothing_for_long() {
             async move { attacher.add(&attachment).await }
         });
         let mut changed = attacher.ovs.changed();
-        while attacher.ovs.read(leftovers::plugged).is_empty() {
+        while attacher.ovs.read(ports::plugged).is_empty() {
             changed.changed().await.unwrap();
         }
         sandbox.kill_database();
@@ -222,6 +222,6 @@ fn ovs_that_goes_amid_an_add_leaves_nothing_for_long() {
         sandbox.start_database();
         attacher.ovs.connected().wait_for(|connected| *connected).await.unwrap();
         attacher.del(&attachment).await.unwrap();
-        assert!(attacher.ovs.read(leftovers::plugged).is_empty());
+        assert!(attacher.ovs.read(ports::plugged).is_empty());
     });
 }

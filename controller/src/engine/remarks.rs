@@ -55,8 +55,8 @@ impl Engine {
                 let restored = restored.map(|count| Remark {
                     reason: RESTORED,
                     message: format!(
-                        "node {name}: its Open vSwitch had lost the ports of {count} running pods: the agent has added them \
-                         again"
+                        "node {name}: its Open vSwitch had lost or changed the ports of {count} running pods: the agent has \
+                         restored them"
                     ),
                 });
                 let shares = cluster.reports.get(name).and_then(|chassis| chassis.shares.as_ref());

@@ -192,6 +192,18 @@ impl<'a> Interface<'a> {
         self.row.get("external_ids")?.get(key)
     }
 
+    /// Returns whether `external_ids` has these keys with these values. Others may be there.
+    pub fn has_external_ids(&self, ids: &BTreeMap<String, String>) -> bool {
+        ids.iter().all(|(key, value)| self.external_id(key) == Some(value))
+    }
+
+    /// Returns the operation that gives these keys of `external_ids` these values, as [`Settings::set_external_ids`] does.
+    pub fn set_external_ids(&self, ids: &BTreeMap<String, String>) -> Option<Op> {
+        let differ: Vec<_> = ids.iter().filter(|(key, value)| self.external_id(key) != Some(value)).collect();
+        let differ = differ.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        (differ.len() > 0).then(|| set_external_ids(INTERFACE, self.id, differ))
+    }
+
     /// `external_ids:iface-id`: the logical switch port of this interface (ovn-controller(8)).
     pub fn iface_id(&self) -> Option<&'a str> {
         self.external_id("iface-id")

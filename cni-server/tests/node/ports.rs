@@ -1,4 +1,4 @@
-//! The removal of devices and ports of pods that were deleted without a DEL.
+//! The ports of running pods, and the removal of those of pods that were deleted without a DEL.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use links::Links;
 
 use cni_server::attachments::Attachments;
-use cni_server::leftovers::{self, Pace};
+use cni_server::ports::{self, Pace};
 use cni_wire::rpc::Attachment;
 
 use crate::sandbox::{PodNs, eventually, in_netns, run};
@@ -29,13 +29,12 @@ fn what_lost_dels_left_is_found() {
         let ovs = sandbox.ovs();
         ovs.bridge().await;
         let links = Links::here().unwrap();
-        assert_eq!(leftovers::delete_orphans(&ovs, &links).await.unwrap(), 1);
+        assert_eq!(ports::delete_orphans(&ovs, &links).await.unwrap(), 1);
         let names = links.all().await.unwrap().into_iter().map(|link| link.name).collect();
         // A list of links can be incomplete.
-        let asked = leftovers::existing(Vec::new(), &ovs.read(leftovers::plugged), &links).await;
+        let asked = ports::existing(Vec::new(), &ovs.read(ports::plugged), &links).await;
         assert_eq!(asked.into_iter().collect::<Vec<_>>(), ["07cafe012345_h"], "05 is gone, and 06 has no port");
-        let dead =
-            leftovers::dead(ovs.read(leftovers::plugged), Some(&names), &attacher.pods.borrow(), &BTreeSet::new());
+        let dead = ports::dead(ovs.read(ports::plugged), Some(&names), &attacher.pods.borrow(), &BTreeSet::new());
         assert_eq!(dead.iter().map(|port| port.device.as_str()).collect::<Vec<_>>(), ["05cafe012345_h"]);
         for (name, there) in
             [("veth0", true), ("06cafe012345_h", true), ("07cafe012345_h", true), ("08cafe012345_h", false)]
@@ -58,7 +57,7 @@ fn ports_of_running_pods_come_back() {
         }
         run("ip", &["link", "set", "05cafe012345_h", "alias", ""]);
         let pace = Pace { recheck: Duration::from_millis(50), grace: Duration::from_millis(500) };
-        let clear = leftovers::clear(&attachments, &attacher.ovs, &attacher.links, attacher.pods.clone(), pace);
+        let keep = ports::keep(attacher, &attachments, pace);
         let lose_all = async {
             let labelled = || run("ip", &["link", "show", "05cafe012345_h"]).contains("alias kube-ovn");
             eventually("the host end of an earlier version is labelled", labelled).await;
@@ -69,8 +68,7 @@ fn ports_of_running_pods_come_back() {
             }
             eventually("7 goes", || links() == ["05cafe012345_h", "06cafe012345_h"]).await;
             let both = || {
-                let mut ports: Vec<_> =
-                    attacher.ovs.read(leftovers::plugged).into_iter().map(|p| p.attachment).collect();
+                let mut ports: Vec<_> = attacher.ovs.read(ports::plugged).into_iter().map(|p| p.attachment).collect();
                 ports.sort_by(|one, other| one.pod_name.cmp(&other.pod_name));
                 let wanted =
                     pods[..2].iter().map(|(n, pod)| Attachment { cni_version: String::new(), ..attachment(*n, pod) });
@@ -79,7 +77,7 @@ fn ports_of_running_pods_come_back() {
             eventually("5 and 6 have their ports", both).await;
         };
         tokio::select! {
-            () = clear => {}
+            () = keep => {}
             () = lose_all => {}
         }
         for (n, pod) in &pods[..2] {
@@ -108,14 +106,14 @@ fn a_pod_that_goes_without_a_del_is_unplugged() {
         let ovs = &attacher.ovs;
         let plugged = async |expected: &[u8]| {
             let mut changed = ovs.changed();
-            let there = || ovs.read(leftovers::plugged).into_iter().map(|port| port.attachment.pod_name);
+            let there = || ovs.read(ports::plugged).into_iter().map(|port| port.attachment.pod_name);
             while there().collect::<BTreeSet<_>>() != expected.iter().map(|n| format!("pod-{n}")).collect() {
                 changed.changed().await.unwrap();
             }
         };
-        let clear = |recheck| {
+        let keep = |recheck| {
             let pace = Pace { recheck, grace: Duration::from_secs(20) };
-            leftovers::clear(&attachments, ovs, &attacher.links, attacher.pods.clone(), pace)
+            ports::keep(attacher, &attachments, pace)
         };
         // Two pods are deleted, and their namespaces are gone. The comparison at the start may find the first one.
         let by_event = async {
@@ -130,12 +128,12 @@ fn a_pod_that_goes_without_a_del_is_unplugged() {
             attachments.check(requests[2].clone(), vec![]).await.unwrap();
         };
         tokio::select! {
-            () = clear(Duration::from_hours(1)) => {}
+            () = keep(Duration::from_hours(1)) => {}
             () = by_event => {}
         }
         // The DEL does not come.
         tokio::select! {
-            () = clear(Duration::from_millis(100)) => {}
+            () = keep(Duration::from_millis(100)) => {}
             () = plugged(&[8]) => {}
         }
         attachments.check(requests[3].clone(), vec![]).await.unwrap();
@@ -155,10 +153,55 @@ fn a_host_end_that_stays_without_a_port_is_deleted() {
         }
         let pace = Pace { recheck: Duration::from_millis(50), grace: Duration::from_millis(150) };
         tokio::select! {
-            () = leftovers::clear(&attachments, &attacher.ovs, &attacher.links, attacher.pods.clone(), pace) => {}
+            () = ports::keep(attacher, &attachments, pace) => {}
             () = eventually("the host end goes", || links() == ["05cafe012345_h"]) => {}
         }
         run("ip", &["link", "show", "veth0"]);
         attachments.check(attachment(5, &pod), vec![]).await.unwrap();
+    });
+}
+
+/// Somebody changes what Open vSwitch knows of the ports, or removes one. No comparison with the kernel is due.
+#[test]
+fn ports_of_running_pods_are_repaired_at_once() {
+    in_netns(|| async {
+        let scene = Scene::new([5, 6]);
+        let attacher = &scene.attacher;
+        let attachments = Attachments::spawn(attacher.clone());
+        let pods = [5, 6].map(|n| (n, PodNs::new()));
+        attachments.add(attachment(5, &pods[0].1)).await.unwrap();
+        let pace = Pace { recheck: Duration::from_hours(1), grace: Duration::from_hours(1) };
+        let (five, six) = ("05cafe012345_h", "06cafe012345_h");
+        let ids = |device: &str| scene.sandbox.vsctl(&["get", "interface", device, "external_ids"]);
+        let change = async {
+            // This one comes later.
+            attachments.add(attachment(6, &pods[1].1)).await.unwrap();
+            let (own, before) = (ids(five), ids(six));
+            // It would get the traffic of the other pod.
+            scene.sandbox.vsctl(&["set", "interface", six, "external_ids:iface-id=pod-5.ns"]);
+            eventually("6 has its logical port again", || ids(six) == before).await;
+            for key in ["vendor", "container_id", "pod_netns", "pod_uid", "ip", "ifname"] {
+                scene.sandbox.vsctl(&["remove", "interface", six, "external_ids", key]);
+                eventually(key, || ids(six) == before).await;
+            }
+            scene.sandbox.vsctl(&["clear", "interface", six, "external_ids"]);
+            eventually("6 has all of them again", || ids(six).contains("iface-id=pod-6.ns")).await;
+            scene.sandbox.vsctl(&["set", "interface", six, "external_ids:note=mine"]);
+            // What its owner needs not is left alone.
+            scene.sandbox.vsctl(&["del-port", five]);
+            eventually("5 has its port again", || attacher.ovs.has_port("pod-5.ns")).await;
+            eventually("5 has its flows again", || ids(five) == own).await;
+            assert!(ids(six).contains("note=mine"));
+            // A DEL is no loss.
+            attachments.del(attachment(5, &pods[0].1)).await.unwrap();
+            scene.pods.send_replace(crate::scene::pods([6]));
+            attachments.check(attachment(6, &pods[1].1), vec![]).await.unwrap();
+            assert!(!attacher.ovs.has_port("pod-5.ns"));
+        };
+        tokio::select! {
+            () = ports::keep(attacher, &attachments, pace) => {}
+            () = change => {}
+        }
+        assert_eq!(*attacher.restored.borrow(), 9);
     });
 }
