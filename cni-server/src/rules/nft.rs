@@ -54,8 +54,11 @@ pub(super) fn table(wanted: &Wanted, family: Family) -> String {
     chain(&mut text, "input", "filter", "input", -10, &input(wanted, family));
     chain(&mut text, "forward", "filter", "forward", -10, &forward(wanted, family));
     chain(&mut text, "postrouting", "nat", "postrouting", 90, &postrouting(wanted, family));
-    text.push_str("\tchain masquerading {\n");
-    let _ = write!(text, "\t\t{}\n\t\tmasquerade fully-random\n\t}}\n}}\n", unmark());
+    called(&mut text, TRANSLATED, &translated(wanted, family));
+    called(&mut text, "masquerading", &[unmark(), "masquerade fully-random".to_owned()]);
+    // The blank line after the last chain.
+    text.pop();
+    text.push_str("}\n");
     text
 }
 
@@ -89,19 +92,19 @@ fn forward(wanted: &Wanted, family: Family) -> Vec<String> {
     [invalid].into_iter().chain(databases).collect()
 }
 
+/// The chain of the first packet of a connection to a pod whose client asked for another address.
+const TRANSLATED: &str = "translated";
+
 /// The rules for the first packet of a connection, before those of kube-proxy (priority 100).
 fn postrouting(wanted: &Wanted, family: Family) -> Vec<String> {
-    let to_pod = format!("oifname \"{DEVICE}\" ct status dnat");
-    // The node itself asks a Service. kube-proxy would give it the address of ovn0.
-    let source = wanted.sources.unwrap_or_default().of(family);
-    let own = source.map(|source| format!("{to_pod} fib saddr type local {} snat to {source}", unmark()));
-    // Another node, or a pod, asks a port of this node that leads to a pod.
-    let node = is(family, "saddr", &wanted.nodes).map(|node| format!("{to_pod} {node} goto masquerading"));
-    let not_private = is_not(family, "daddr", &wanted.private).map(|not| format!(" {not}")).unwrap_or_default();
-    let pod = is(family, "saddr", &wanted.subnets);
-    let to_port = pod.as_ref().map(|pod| format!("{to_pod} {pod}{not_private} goto masquerading"));
+    // A client asked for a Service or for a port of a node that leads to a pod, and kube-proxy translated the address. The
+    // kernel's virtual server translates without saying so in `ct status`.
+    let to_pod = format!("oifname \"{DEVICE}\" ct");
+    let asked = wanted.nodes.union(&wanted.services).copied().collect();
+    let asked = is(family, "daddr", &asked).map(|asked| format!("{to_pod} original {asked} jump {TRANSLATED}"));
+    let translated = [Some(format!("{to_pod} status dnat jump {TRANSLATED}")), asked];
     // A pod asks a Service.
-    let service = is(family, "daddr", &wanted.services);
+    let (pod, service) = (is(family, "saddr", &wanted.subnets), is(family, "daddr", &wanted.services));
     let to_service = pod.zip(service).map(|(pod, service)| format!("{pod} ct original {service} goto masquerading"));
     // A TCP connection that does not begin here came in through another node, and this is its reply.
     let reply = Some("tcp flags & syn == 0 return".to_owned());
@@ -110,7 +113,19 @@ fn postrouting(wanted: &Wanted, family: Family) -> Vec<String> {
         let outside = is_not(family, "daddr", &wanted.subnets).map(|outside| format!(" {outside}")).unwrap_or_default();
         format!("{pod}{outside} goto masquerading")
     });
-    [own, node, to_port, to_service, reply, leaving].into_iter().flatten().collect()
+    translated.into_iter().chain([to_service, reply, leaving]).flatten().collect()
+}
+
+fn translated(wanted: &Wanted, family: Family) -> Vec<String> {
+    // The node itself asks. kube-proxy would give it the address of ovn0.
+    let source = wanted.sources.unwrap_or_default().of(family);
+    let own = source.map(|source| format!("fib saddr type local {} snat to {source}", unmark()));
+    // Another node asks.
+    let node = is(family, "saddr", &wanted.nodes).map(|node| format!("{node} goto masquerading"));
+    // A pod asks.
+    let not_private = is_not(family, "daddr", &wanted.private).map(|not| format!(" {not}")).unwrap_or_default();
+    let pod = is(family, "saddr", &wanted.subnets).map(|pod| format!("{pod}{not_private} goto masquerading"));
+    [own, node, pod].into_iter().flatten().collect()
 }
 
 /// Returns the condition that an address is in these networks. `None` if there are none of the family: it is never true.
@@ -149,6 +164,15 @@ fn outermost<'a>(nets: impl Iterator<Item = &'a IpNet>) -> impl Iterator<Item = 
 
 fn chain(text: &mut String, name: &str, kind: &str, hook: &str, priority: i32, rules: &[String]) {
     let _ = writeln!(text, "\tchain {name} {{\n\t\ttype {kind} hook {hook} priority {priority}; policy accept;");
+    for rule in rules {
+        let _ = writeln!(text, "\t\t{rule}");
+    }
+    text.push_str("\t}\n\n");
+}
+
+/// Adds a chain that other chains lead to.
+fn called(text: &mut String, name: &str, rules: &[String]) {
+    let _ = writeln!(text, "\tchain {name} {{");
     for rule in rules {
         let _ = writeln!(text, "\t\t{rule}");
     }
@@ -232,12 +256,17 @@ mod tests {
 
             	chain postrouting {
             		type nat hook postrouting priority 90; policy accept;
-            		oifname "ovn0" ct status dnat fib saddr type local meta mark set meta mark & 0xffffbfff snat to 172.31.0.1
-            		oifname "ovn0" ct status dnat ip saddr { 172.31.0.1/32, 172.31.0.2/32 } goto masquerading
-            		oifname "ovn0" ct status dnat ip saddr { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } ip daddr != { 10.17.0.0/24 } goto masquerading
+            		oifname "ovn0" ct status dnat jump translated
+            		oifname "ovn0" ct original ip daddr { 10.96.0.0/12, 172.31.0.1/32, 172.31.0.2/32 } jump translated
             		ip saddr { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } ct original ip daddr { 10.96.0.0/12 } goto masquerading
             		tcp flags & syn == 0 return
             		ip saddr { 10.16.0.0/16 } ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } goto masquerading
+            	}
+
+            	chain translated {
+            		fib saddr type local meta mark set meta mark & 0xffffbfff snat to 172.31.0.1
+            		ip saddr { 172.31.0.1/32, 172.31.0.2/32 } goto masquerading
+            		ip saddr { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } ip daddr != { 10.17.0.0/24 } goto masquerading
             	}
 
             	chain masquerading {
