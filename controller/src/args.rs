@@ -158,7 +158,9 @@ impl Args {
     /// The configuration of the southbound client, if an address is given.
     pub fn southbound(&self) -> Option<Config> {
         let given = !self.ovn_sb_addr.is_empty();
-        given.then(|| self.database(&self.ovn_sb_addr, "OVN_Southbound", ovn::southbound::chassis()))
+        let tables = [ovn::southbound::chassis(), vec![ovn::southbound::port_bindings()]].concat();
+        let config = given.then(|| self.database(&self.ovn_sb_addr, ovn::southbound::DATABASE, tables))?;
+        Some(Config { only: vec![ovn::southbound::redirects()], ..config })
     }
 
     fn database(&self, endpoints: &[Endpoint], name: &'static str, tables: Vec<Table>) -> Config {

@@ -1,5 +1,5 @@
 //! Chassis in the southbound database. This task removes the chassis of deleted nodes and forwards the reports of node
-//! agents to the owner.
+//! agents to the owner, and which chassis is active for each centralized subnet.
 //!
 //! ovn-controller creates its chassis, but does not delete it when its machine is switched off. All other nodes would
 //! keep a tunnel to it. Only chassis with our mark whose host is no Node are removed, and those that have the tunnel address
@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ovn::southbound::{Chassis, NodeReport};
+use ovn::southbound::{self, Chassis, NodeReport};
 use ovsdb::client::{Changes, Client};
 use ovsdb::{Replica, Uuid};
 use tokio::sync::{mpsc, watch};
@@ -48,7 +48,7 @@ pub async fn run(
 ) {
     let mut connected = southbound.connected();
     let mut removed = Removed::default();
-    let mut last_reports = BTreeMap::new();
+    let (mut last_reports, mut last_exits) = (BTreeMap::new(), BTreeMap::new());
     loop {
         let now = Instant::now();
         if *connected.borrow() {
@@ -56,6 +56,15 @@ pub async fn run(
             if reports != last_reports {
                 last_reports.clone_from(&reports);
                 if owner.send(Event::Reports(reports)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        if *connected.borrow() {
+            let exits = southbound.read(exits);
+            if exits != last_exits {
+                last_exits.clone_from(&exits);
+                if owner.send(Event::Exits(exits)).await.is_err() {
                     return;
                 }
             }
@@ -91,6 +100,15 @@ fn reports(replica: &Replica) -> BTreeMap<Arc<str>, NodeChassis> {
         }
     }
     each
+}
+
+/// The active chassis of each centralized subnet whose pods leave by one node.
+fn exits(replica: &Replica) -> BTreeMap<Arc<str>, Arc<str>> {
+    let all = southbound::active(replica).filter_map(|(port, chassis)| match plan::exit_of(port)? {
+        (subnet, None) => Some((subnet.into(), chassis.into())),
+        _ => None,
+    });
+    all.collect()
 }
 
 /// The pairs of nodes that have the same tunnel address. Another chassis than that of a node goes by its own name.

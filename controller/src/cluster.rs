@@ -37,6 +37,8 @@ macro_rules! kinds {
             Services(Option<Arc<str>>),
             /// The chassis and the agent's report of each node; see [`crate::chassis`].
             Reports(BTreeMap<Arc<str>, NodeChassis>),
+            /// The active chassis of each centralized subnet; see [`crate::chassis`].
+            Exits(BTreeMap<Arc<str>, Arc<str>>),
             /// The addresses of the API servers; see [`crate::api_servers`].
             ApiServers(BTreeSet<IpAddr>),
         }
@@ -57,6 +59,8 @@ macro_rules! kinds {
             pub reports: BTreeMap<Arc<str>, NodeChassis>,
             /// Whether `reports` was read from the southbound database.
             pub reported: bool,
+            /// The active chassis of each centralized subnet whose pods leave by one node.
+            pub exits: BTreeMap<Arc<str>, Arc<str>>,
             /// The addresses of the API servers; `None` before they are known.
             pub api_servers: Option<BTreeSet<IpAddr>>,
             /// Reverse index: the ports of each namespace's pods.
@@ -81,6 +85,7 @@ macro_rules! kinds {
                         self.all_subnets()
                     }
                     Event::Reports(reports) => self.update_reports(reports),
+                    Event::Exits(exits) => self.update_exits(exits),
                 }
             }
 
@@ -141,6 +146,13 @@ impl Cluster {
         let nodes: Vec<Observed> = nodes.collect();
         // New networks could not be checked before the first report.
         if first { nodes.into_iter().chain(self.all_subnets()).collect() } else { nodes }
+    }
+
+    fn update_exits(&mut self, exits: BTreeMap<Arc<str>, Arc<str>>) -> Vec<Observed> {
+        let before = std::mem::replace(&mut self.exits, exits);
+        let names: BTreeSet<&Arc<str>> = before.keys().chain(self.exits.keys()).collect();
+        let changed = names.into_iter().filter(|name| before.get(*name) != self.exits.get(*name));
+        changed.map(|name| Observed { object: Object::Subnet(Arc::clone(name)), change: Change::Decides }).collect()
     }
 
     fn all_subnets(&self) -> Vec<Observed> {

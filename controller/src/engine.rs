@@ -8,6 +8,7 @@
 //! that names the object and the field; it does not block others.
 
 mod bindings;
+mod exits;
 mod gateways;
 mod namespaces;
 mod nodes;
@@ -36,6 +37,8 @@ use crate::cluster::{Cluster, Member, Object, Pod};
 use crate::sets::Sets;
 
 use bindings::Bindings;
+use exits::Exits;
+pub use exits::GatewayState;
 pub use namespaces::Wish;
 pub use pods::NoAddress;
 pub use pools::{PoolVerdict, wishes_for_pools};
@@ -116,6 +119,7 @@ pub struct Engine {
     ports_of_set: Sets<Arc<str>>,
     /// The pods and nodes that wait for an address.
     wait_queues: WaitQueues,
+    exits: Exits,
     undecided: BTreeSet<Object>,
     unpublished: BTreeSet<Object>,
 }
@@ -148,6 +152,7 @@ impl Engine {
             members: HashMap::new(),
             ports_of_set: Sets::default(),
             wait_queues: WaitQueues::default(),
+            exits: Exits::default(),
             undecided: BTreeSet::new(),
             unpublished: BTreeSet::new(),
         }
@@ -176,6 +181,7 @@ impl Engine {
             }
             self.unpublished.insert(object);
         }
+        self.update_exits(cluster);
         for key in self.world.take_dirty() {
             let (group, facts) = (key.group(), self.world.compile(&key));
             for fact in &facts {

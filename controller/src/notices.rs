@@ -18,8 +18,11 @@ use crate::engine::{Engine, PoolVerdict, Verdict};
 /// The reason of the event on a node whose address lies inside a subnet or the service range.
 const INSIDE: &str = "NodeAddressInsideNetwork";
 
-/// The reason of the only event that reports success.
+/// The reason of the event that a pod has its address.
 const ALLOCATED: &str = "PodNetworkAllocated";
+
+/// The reasons of events that report no problem.
+const NORMAL: [&str; 2] = [ALLOCATED, "SubnetGatewayNodeChanged"];
 
 /// The actions of events: what the controller was doing.
 const ALLOCATING: &str = "Allocating";
@@ -40,7 +43,7 @@ pub struct Notice {
 impl std::fmt::Display for Notice {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { about, reason, message, .. } = self;
-        let type_ = if *reason == ALLOCATED { "Normal" } else { "Warning" };
+        let type_ = if NORMAL.contains(reason) { "Normal" } else { "Warning" };
         let word = |word: &Option<String>| word.clone().unwrap_or_default();
         let (version, kind, name) = (word(&about.api_version), word(&about.kind), word(&about.name));
         write!(f, "{type_} {reason} on {version} {kind} {name}: {message}")
@@ -215,7 +218,7 @@ fn event(notice: Notice, identity: &str, now: jiff::Timestamp) -> Event {
         reporting_instance: Some(cut(identity, 128).to_owned()),
         series: None,
         source: Some(EventSource { component: Some(REPORTER.to_owned()), host: None }),
-        type_: Some(if reason == ALLOCATED { "Normal" } else { "Warning" }.to_owned()),
+        type_: Some(if NORMAL.contains(&reason) { "Normal" } else { "Warning" }.to_owned()),
     }
 }
 

@@ -58,6 +58,8 @@ pub struct Node {
     pub made: i64,
     /// Its `InternalIP` addresses.
     pub internal: BTreeSet<IpAddr>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// The address on the join switch in its annotations.
     pub net: Result<Option<Placement>, FieldError>,
     /// The chassis in its annotations.
@@ -72,6 +74,7 @@ impl Node {
             uid: view.uid().into(),
             made: made(&view.metadata),
             internal: view.internal_ips().collect(),
+            labels: view.labels().clone(),
             net: Placement::of_node(view),
             chassis: view.annotation(CHASSIS).map(Into::into),
         }

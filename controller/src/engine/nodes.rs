@@ -25,7 +25,11 @@ impl Engine {
             self.wait_queues.forget(&object);
             self.claim_addresses(name, &BTreeSet::new());
             self.world.remove_node(name);
-            self.release(&port);
+            self.mark_all_exits();
+            // A chassis can have the name of no Node. Then the port of this name is a pod's.
+            if self.world.port(&port).is_none() && !self.is_reserved(&port) {
+                self.release(&port);
+            }
             self.wake_waiting(&object);
             return;
         };
@@ -55,8 +59,10 @@ impl Engine {
                     uid: Arc::clone(&node.uid),
                     join: lease.ips,
                     mac: lease.mac,
+                    chassis: cluster.reports.get(name).map(|report| Arc::clone(&report.id)),
                     internal,
                 });
+                self.mark_all_exits();
             }
             Err(refusal) => {
                 let no_address = NoAddress::new(refusal.to_string());

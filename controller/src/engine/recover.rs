@@ -28,6 +28,7 @@ impl Engine {
     /// Creates the engine of a new leader from the Kubernetes objects and the database.
     pub fn recover(install: Install, cluster: &Cluster, replica: &Replica) -> Self {
         let mut engine = Self::new(install);
+        engine.restore_exits(replica);
         let ours = || cluster.subnets.values().filter(|subnet| !is_foreign(subnet));
         for subnet in ours() {
             engine.restore_subnet(cluster, replica, subnet);

@@ -3,7 +3,7 @@
 use api::FieldError;
 use api::annotations::PORT_SECURITY;
 
-use super::{Engine, Verdict};
+use super::{Engine, GatewayState, Verdict};
 use crate::cluster::{Cluster, Object};
 
 /// A warning, shown as an event.
@@ -20,6 +20,8 @@ const UNSERVED: &str = "AnnotationNotServed";
 const CONTESTED: &str = "NodeAddressConflict";
 const TAKEN: &str = "NodeNetworkConflict";
 const RESTORED: &str = "PortsRestored";
+const MOVED: &str = "SubnetGatewayNodeChanged";
+const NO_GATEWAY: &str = "GatewayNodeMissing";
 const IGNORED: &str = "NamespacesIgnored";
 
 impl Engine {
@@ -45,7 +47,14 @@ impl Engine {
                     )
                 };
                 let taken = taken.map(|why| Remark { reason: TAKEN, message: message(why) });
-                self.ignored_namespaces(cluster, name).into_iter().chain(taken).collect()
+                let moved = self.gateway_moved(name).map(|[from, to]| Remark {
+                    reason: MOVED,
+                    message: format!("subnet {name}: its pods leave by node {to} now, no longer by {from}"),
+                });
+                let problem = self.gateway_state(name).and_then(GatewayState::problem);
+                let problem =
+                    problem.map(|problem| Remark { reason: NO_GATEWAY, message: format!("subnet {name}: {problem}") });
+                self.ignored_namespaces(cluster, name).into_iter().chain(taken).chain(moved).chain(problem).collect()
             }
             Object::Node(name) => {
                 let contested = cluster.nodes.get(name).and_then(|node| self.contested_address(name, &node.internal));

@@ -79,6 +79,7 @@ impl Engine {
         {
             tracing::warn!(subnet = &**name, holders, "the subnet vanished while in use; its pods keep their network");
         }
+        self.mark_exit(name);
         // The annotations of namespaces without a binding show the default subnet.
         if *name == self.install.default_subnet {
             let shown = self.world.subnet(name).map(|subnet| bound_to(&[subnet]));

@@ -2,6 +2,7 @@
 
 #![allow(clippy::needless_pass_by_value)] // `json!` values are easier to read in place
 
+mod exits;
 mod first;
 mod foreign;
 mod laws;
@@ -17,6 +18,7 @@ use ovsdb::Replica;
 use serde_json::{Value, json};
 
 use super::{Engine, Install, NewSubnet};
+use crate::chassis::NodeChassis;
 use crate::cluster::{Change, Cluster, Event, IpRecord, Namespace, Node, Object, Pod};
 use crate::watch::WatchEvent;
 
@@ -175,6 +177,25 @@ pub(crate) fn node(name: &str, address: &str) -> Node {
     let view: NodeView =
         object(json!({ "metadata": { "name": name, "uid": name }, "status": { "addresses": addresses } }));
     Node::from_view(&view)
+}
+
+fn labelled_node(name: &str, labels: Value) -> Node {
+    let view: NodeView = object(json!({ "metadata": { "name": name, "uid": name, "labels": labels } }));
+    Node::from_view(&view)
+}
+
+/// The event that these nodes have chassis, called `chassis-<node>`.
+fn chassis_of(nodes: &[&str]) -> Event {
+    let chassis = |node: &&str| {
+        let chassis = NodeChassis { id: format!("chassis-{node}").into(), ..NodeChassis::default() };
+        ((*node).into(), chassis)
+    };
+    Event::Reports(nodes.iter().map(chassis).collect())
+}
+
+/// The event that this node's chassis is active for a subnet.
+fn active(subnet: &str, node: &str) -> Event {
+    Event::Exits([(subnet.into(), format!("chassis-{node}").into())].into())
 }
 
 pub(crate) fn pod_on(path: &str, uid: &str, annotations: Value, phase: &str) -> Pod {

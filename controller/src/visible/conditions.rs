@@ -1,11 +1,11 @@
 //! The conditions of a Subnet and of an IPPool: `Validated`, `Ready` and `Error` as in kube-ovn, and `Unserved` for
-//! fields of a Subnet that this version does not support.
+//! fields of a Subnet that this version does not support. A centralized Subnet also has `GatewayReady`.
 
 use api::Condition;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::engine::{PoolVerdict, Verdict};
+use crate::engine::{GatewayState, PoolVerdict, Verdict};
 
 /// A condition's status, reason and message.
 type ConditionState = (String, String, String);
@@ -24,6 +24,7 @@ pub(super) fn of_subnet(
     verdict: &Verdict,
     pending: Option<Pending>,
     unserved: Option<String>,
+    gateway: Option<&GatewayState>,
     before: &[Condition],
     now: Timestamp,
 ) -> Vec<Condition> {
@@ -35,8 +36,14 @@ pub(super) fn of_subnet(
         (Verdict::Valid, Some(waiting)) => (state(true, "Valid", ""), waiting, state(false, "Valid", "")),
         (verdict, _) => of_verdict(verdict),
     };
-    let unserved = unserved.map(|message| state(true, "FieldsNotServed", &message));
-    conditions(found, unserved, before, now)
+    let unserved = unserved.map(|message| ("Unserved", state(true, "FieldsNotServed", &message)));
+    let gateway = gateway.map(|gateway| match gateway {
+        GatewayState::Ready => state(true, "GatewayNodes", ""),
+        GatewayState::Partly(message) => state(true, "GatewayNodeMissing", message),
+        GatewayState::NoWayOut(message) => state(false, "GatewayNodeMissing", message),
+    });
+    let more = unserved.into_iter().chain(gateway.map(|gateway| ("GatewayReady", gateway)));
+    conditions(found, more, before, now)
 }
 
 /// `Validated`, `Ready` and `Error` of a Subnet that waits for nothing.
@@ -67,18 +74,18 @@ pub(super) fn of_pool(verdict: &PoolVerdict, before: &[Condition], now: Timestam
             (state(false, reason, message), state(false, reason, message), state(true, reason, message))
         }
     };
-    conditions(found, None, before, now)
+    conditions(found, [], before, now)
 }
 
 /// Builds the conditions. An unchanged condition keeps its times.
 fn conditions(
     (validated, ready, error): (ConditionState, ConditionState, ConditionState),
-    unserved: Option<ConditionState>,
+    more: impl IntoIterator<Item = (&'static str, ConditionState)>,
     before: &[Condition],
     now: Timestamp,
 ) -> Vec<Condition> {
     let named = [("Validated", validated), ("Ready", ready), ("Error", error)];
-    let named = named.into_iter().chain(unserved.map(|unserved| ("Unserved", unserved)));
+    let named = named.into_iter().chain(more);
     let conditions = named.map(|(type_, (status, reason, message))| {
         let old = before.iter().find(|condition| condition.type_ == type_);
         let same_status = old.filter(|old| old.status == status);

@@ -267,8 +267,15 @@ pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::
         None
     };
     let mut status = SubnetStatus {
-        conditions: conditions::of_subnet(verdict, pending, unserved, &before.conditions, now),
-        activate_gateway: before.activate_gateway.clone(),
+        conditions: conditions::of_subnet(
+            verdict,
+            pending,
+            unserved,
+            engine.gateway_state(name),
+            &before.conditions,
+            now,
+        ),
+        activate_gateway: engine.active_gateways(name).join(","),
         in_force: in_force(engine, name),
         ..SubnetStatus::default()
     };

@@ -73,6 +73,8 @@ pub const ALLOW: &str = "ovn.kubernetes.io/allow";
 pub const GATEWAY_TYPE: &str = "ovn.kubernetes.io/gateway_type";
 /// Namespace: the gateway nodes of a centralized subnet.
 pub const GATEWAY_NODE: &str = "ovn.kubernetes.io/gateway_node";
+/// The label of a node that centralized subnets without gateway nodes of their own leave by, with the value `true`.
+pub const GATEWAY_NODE_LABEL: &str = "ovn.kubernetes.io/gateway-node";
 /// Namespace: whether traffic that leaves the cluster is masqueraded; true when absent.
 pub const GATEWAY_NAT: &str = "ovn.kubernetes.io/gateway_nat";
 

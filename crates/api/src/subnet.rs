@@ -107,6 +107,10 @@ pub struct SubnetSpec {
     #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
     pub gateway_node_selectors: Vec<LabelSelector>,
 
+    /// Whether the pods of a centralized subnet leave by all of its gateway nodes, instead of by the active one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_ecmp: Option<bool>,
+
     /// Whether traffic that leaves the cluster gets the node's address as its source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nat_outgoing: Option<bool>,
@@ -200,7 +204,8 @@ pub struct SubnetStatus {
     #[serde(default, rename = "v6usingIPrange", deserialize_with = "null_is_default")]
     pub v6_using_ip_range: String,
 
-    /// The gateway node that a centralized subnet currently uses.
+    /// The gateway node by which the pods of a centralized subnet leave now. With `enableEcmp` all of them, separated by
+    /// commas.
     #[serde(default, deserialize_with = "null_is_default")]
     pub activate_gateway: String,
 

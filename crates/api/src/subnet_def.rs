@@ -65,6 +65,8 @@ pub struct SubnetDef {
     pub gateway_nodes: Vec<GatewayNode>,
     /// Selectors of the gateway nodes that are chosen by label.
     pub gateway_node_selectors: Vec<LabelSelector>,
+    /// Whether pods of a centralized subnet leave by all gateway nodes.
+    pub enable_ecmp: bool,
     /// Whether traffic that leaves the cluster is masqueraded.
     pub nat_outgoing: bool,
     /// Whether traffic from other subnets is dropped.
@@ -154,6 +156,7 @@ impl SubnetDef {
             gateway_type,
             gateway_nodes,
             gateway_node_selectors: spec.gateway_node_selectors.clone(),
+            enable_ecmp: spec.enable_ecmp.unwrap_or_default(),
             nat_outgoing: spec.nat_outgoing.unwrap_or_default(),
             private: spec.private.unwrap_or_default(),
             allow_subnets,

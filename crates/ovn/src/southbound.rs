@@ -3,7 +3,7 @@
 
 mod report;
 
-use ovsdb::{Datum, Op, Replica, Row, Table, Uuid, Where};
+use ovsdb::{Condition, Datum, Function, Op, Replica, Row, Table, Uuid, Where};
 
 pub use report::NodeReport;
 
@@ -15,6 +15,8 @@ pub const ENCAP: &str = "Encap";
 pub const CHASSIS: &str = "Chassis";
 /// The table of private chassis data. It has a row of the same name for each chassis.
 pub const CHASSIS_PRIVATE: &str = "Chassis_Private";
+/// The table that says which chassis has a port. It has a row for each port.
+pub const PORT_BINDING: &str = "Port_Binding";
 
 /// A key of a node's `external_ids` and of a chassis' `other_config`. Its value is a comma-separated list of options
 /// for the CMS (ovn-controller(8)), in this case kube-ovn.
@@ -32,6 +34,26 @@ pub fn chassis() -> Vec<Table> {
             key: Some(|row| Some(row.get("name")?.as_str()?.to_owned())),
         },
     ]
+}
+
+/// Returns the table of ports, for a session that is limited to [`redirects`].
+pub fn port_bindings() -> Table {
+    Table { name: PORT_BINDING, columns: &["logical_port", "chassis"], key: None }
+}
+
+/// Limits a session to router ports that belong to one chassis at a time.
+pub fn redirects() -> (&'static str, Condition) {
+    (PORT_BINDING, Condition { column: "type", function: Function::Equal, value: "chassisredirect".into() })
+}
+
+/// Returns the names of these router ports (`cr-<port>` in the database), each with the name of the chassis that is active for
+/// it, if one is.
+pub fn active(replica: &Replica) -> impl Iterator<Item = (&str, &str)> {
+    replica.rows(PORT_BINDING).filter_map(|(_, row)| {
+        let chassis = row.get("chassis")?.uuids().next()?;
+        let chassis = replica.get(CHASSIS, chassis)?.get("name")?.as_str()?;
+        Some((row.get("logical_port")?.as_str()?.strip_prefix("cr-")?, chassis))
+    })
 }
 
 /// Returns the table of tunnel addresses, for an agent that looks for its own.

@@ -25,6 +25,10 @@ pub enum TableId {
     PortGroup,
     /// Sessions that tell whether a next hop is there.
     Bfd,
+    /// Chassis that stand in for each other.
+    HaChassisGroup,
+    /// The MAC addresses of next hops.
+    StaticMacBinding,
     /// Switch ports of pods, nodes and routers.
     LogicalSwitchPort,
     /// A router's ports on switches.
@@ -35,22 +39,27 @@ pub enum TableId {
     LogicalRouterStaticRoute,
     /// Access control rules of switches and port groups.
     Acl,
+    /// The chassis of a group, with their priorities.
+    HaChassis,
 }
 
 impl TableId {
     /// All tables, in order.
-    pub const ALL: [TableId; 11] = [
+    pub const ALL: [TableId; 14] = [
         TableId::NbGlobal,
         TableId::LogicalSwitch,
         TableId::LogicalRouter,
         TableId::AddressSet,
         TableId::PortGroup,
         TableId::Bfd,
+        TableId::HaChassisGroup,
+        TableId::StaticMacBinding,
         TableId::LogicalSwitchPort,
         TableId::LogicalRouterPort,
         TableId::LogicalRouterPolicy,
         TableId::LogicalRouterStaticRoute,
         TableId::Acl,
+        TableId::HaChassis,
     ];
 
     /// Returns the table's columns, key and references.
@@ -77,9 +86,13 @@ pub const VENDOR: (&str, &str) = ("vendor", "kube-ovn");
 /// alone is also on rows of networks that are not served here, such as those of other VPCs.
 pub const MARK: (&str, &str) = ("owner", "kube-ovn-rs");
 
-/// Returns true if a row carries our mark.
+/// The prefix of the names of our router ports that lead out of the cluster. A Subnet's name cannot contain it.
+pub const EXIT: &str = "exit:";
+
+/// Returns true if a row carries our mark. A MAC binding has no `external_ids`: it is ours if its port is.
 pub fn ours(row: &Row) -> bool {
     carries(row, MARK)
+        || row.get("mac").is_some() && text(row, "logical_port").is_some_and(|port| port.starts_with(EXIT))
 }
 
 /// Returns true if a row carries kube-ovn's mark: it is ours, or a kube-ovn wrote it that ran here before.
@@ -112,9 +125,9 @@ macro_rules! table {
 }
 
 /// In the order of [`TableId`].
-static TABLES: [Descriptor; 11] = [
+static TABLES: [Descriptor; 14] = [
     table!(NbGlobal = "NB_Global", root: true, key: |_| Some(".".to_owned()), scope: &[], {
-        "options": Kind::Keys(&["use_ct_inv_match"]),
+        "options": Kind::Keys(&["bfd-min-rx", "bfd-min-tx", "bfd-mult", "use_ct_inv_match"]),
         "external_ids": Kind::Keys(&[]),
     }),
     table!(LogicalSwitch = "Logical_Switch", root: true, key: name, scope: &[], {
@@ -148,6 +161,17 @@ static TABLES: [Descriptor; 11] = [
         "dst_ip": Kind::Scalar,
         "external_ids": Kind::Keys(&["owner", "vendor"]),
     }),
+    table!(HaChassisGroup = "HA_Chassis_Group", root: true, key: name, scope: &[], {
+        "name": Kind::Scalar,
+        "ha_chassis": Link::strong(TableId::HaChassis),
+        "external_ids": Kind::Keys(&["owner", "vendor"]),
+    }),
+    table!(StaticMacBinding = "Static_MAC_Binding", root: true, key: binding, scope: &[], {
+        "logical_port": Kind::Scalar,
+        "ip": Kind::Scalar,
+        "mac": Kind::Scalar,
+        "override_dynamic_mac": Kind::Scalar,
+    }),
     table!(LogicalSwitchPort = "Logical_Switch_Port", root: false, key: name, scope: &[], {
         "name": Kind::Scalar,
         "type": Kind::Scalar,
@@ -160,6 +184,7 @@ static TABLES: [Descriptor; 11] = [
         "name": Kind::Scalar,
         "mac": Kind::Scalar,
         "networks": Kind::Set,
+        "ha_chassis_group": Link::strong_or_none(TableId::HaChassisGroup),
         "ipv6_ra_configs": Kind::Map,
         "options": Kind::Map,
         "external_ids": Kind::Keys(&["owner", "vendor"]),
@@ -196,6 +221,11 @@ static TABLES: [Descriptor; 11] = [
         "options": Kind::Map,
         "external_ids": Kind::Keys(&["owner", "vendor"]),
     }),
+    table!(HaChassis = "HA_Chassis", root: false, key: chassis, scope: &[(TableId::HaChassisGroup, "ha_chassis")], {
+        "chassis_name": Kind::Scalar,
+        "priority": Kind::Scalar,
+        "external_ids": Kind::Keys(&["owner", "vendor"]),
+    }),
 ];
 
 fn text<'a>(row: &'a Row, column: &str) -> Option<&'a str> {
@@ -218,6 +248,14 @@ fn acl(row: &Row) -> Option<String> {
 
 fn session(row: &Row) -> Option<String> {
     Some(format!("{}/{}", text(row, "logical_port")?, text(row, "dst_ip")?))
+}
+
+fn binding(row: &Row) -> Option<String> {
+    Some(format!("{}/{}", text(row, "logical_port")?, text(row, "ip")?))
+}
+
+fn chassis(row: &Row) -> Option<String> {
+    text(row, "chassis_name").map(str::to_owned)
 }
 
 /// An absent policy means `dst-ip` (ovn-nb(5), `Logical_Router_Static_Route`). A route in another table than the main

@@ -2,6 +2,7 @@
 //! keys.
 
 mod base;
+mod exit;
 mod node;
 mod pool;
 mod port;
@@ -41,6 +42,7 @@ const NODES_V6: &str = "nodes_ip6";
 /// ([`api::SubnetDef::record`]). After an invalid edit of the object, this is the only record of that definition.
 pub const IN_FORCE: &str = "in_force";
 
+pub use exit::exit_of;
 pub use pool::address_set_of_pool;
 pub use subnet::router_mac;
 

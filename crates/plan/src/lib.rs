@@ -9,11 +9,12 @@
 //! This crate does no I/O, reads no clock and cannot fail, wait or log.
 
 mod compile;
+mod exits;
 mod objects;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod world;
 
-pub use compile::{GATEWAY, IN_FORCE, NETWORKS, address_set_of_pool, router_mac};
+pub use compile::{GATEWAY, IN_FORCE, NETWORKS, address_set_of_pool, exit_of, router_mac};
 pub use objects::{Key, Node, PoolSet, Port, Settings};
 pub use world::World;

@@ -33,6 +33,8 @@ pub struct Node {
     pub join: Addresses,
     /// The MAC address of its `ovn0`.
     pub mac: Mac,
+    /// The name of its chassis. `None` before it is known.
+    pub chassis: Option<Arc<str>>,
     /// Its own addresses (`InternalIP`), of either family.
     pub internal: BTreeSet<IpAddr>,
 }

@@ -33,6 +33,7 @@ pub fn node(name: &str, join: &str, mac: &str, internal: &[&str]) -> Node {
         uid: format!("uid-of-{name}").into(),
         join: join.parse().unwrap(),
         mac: mac.parse().unwrap(),
+        chassis: Some(format!("chassis-{name}").into()),
         internal: internal.iter().map(|address| address.parse().unwrap()).collect(),
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use api::{Addresses, Cidr, Cidrs, SubnetDef};
 
+use crate::exits::Exits;
 use crate::objects::{Key, Node, PoolSet, Port, Settings};
 
 /// The state that the northbound database is compiled from.
@@ -18,6 +19,8 @@ pub struct World {
     pub(crate) pools: BTreeMap<Arc<str>, PoolSet>,
     pub(crate) nodes: BTreeMap<Arc<str>, Node>,
     pub(crate) ports: BTreeMap<Arc<str>, Port>,
+    /// The ways out of centralized subnets.
+    pub(crate) exits: Exits,
     /// Reverse index: the ports of each subnet, even if the subnet does not exist.
     ports_of: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
     /// Reverse index: the number of ports with each former gateway, by subnet.
@@ -36,6 +39,7 @@ impl World {
             pools: BTreeMap::new(),
             nodes: BTreeMap::new(),
             ports: BTreeMap::new(),
+            exits: Exits::default(),
             ports_of: BTreeMap::new(),
             retired_gateways: BTreeMap::new(),
             former_networks: BTreeMap::new(),
@@ -111,15 +115,31 @@ impl World {
         let name = Arc::clone(&node.name);
         let before = self.nodes.insert(Arc::clone(&name), node);
         if before.as_ref() != self.nodes.get(&name) {
-            self.dirty.insert(Key::Node(name));
+            self.mark_node(name);
         }
     }
 
     /// Removes a node.
     pub fn remove_node(&mut self, name: &str) {
         if let Some((name, _)) = self.nodes.remove_entry(name) {
-            self.dirty.insert(Key::Node(name));
+            self.mark_node(name);
         }
+    }
+
+    /// Sets the gateway nodes of a subnet, in order of preference. With `spread`, its pods leave by all of them, else by the
+    /// first one that is there. They count only while the subnet is centralized.
+    pub fn set_gateway_nodes(&mut self, subnet: &Arc<str>, nodes: &[Arc<str>], spread: bool) {
+        let Some(changed) = self.exits.set(subnet, nodes, spread) else { return };
+        self.dirty.extend(changed.nodes.into_iter().map(Key::Node));
+        self.dirty.insert(Key::Subnet(Arc::clone(subnet)));
+        if changed.any {
+            self.dirty.insert(Key::Base);
+        }
+    }
+
+    /// The gateway nodes of a subnet, the preferred one first. None if it has no way out.
+    pub fn gateway_nodes(&self, subnet: &str) -> &[Arc<str>] {
+        self.exits.of(subnet).first().map(|way| way.nodes.as_slice()).unwrap_or_default()
     }
 
     /// A node by name.
@@ -204,6 +224,12 @@ impl World {
             .chain(self.pools.keys().cloned().map(Key::Pool))
             .chain(self.nodes.keys().cloned().map(Key::Node))
             .chain(self.ports.keys().cloned().map(Key::Port))
+    }
+
+    /// The groups of the subnets whose pods leave by a node name its chassis.
+    fn mark_node(&mut self, name: Arc<str>) {
+        self.dirty.extend(self.exits.users(&name).cloned().map(Key::Subnet));
+        self.dirty.insert(Key::Node(name));
     }
 
     /// Nodes have a port on the node switch, and private subnets allow traffic from its addresses.

@@ -85,23 +85,81 @@ fn a_subnet_is_a_switch_with_a_router_port() {
 }
 
 #[test]
-fn pods_of_a_centralized_subnet_leave_through_their_own_nodes_for_now() {
+fn pods_of_a_centralized_subnet_leave_by_its_gateway_nodes() {
     let mut world = world();
-    world.set_subnet(subnet("egress", "10.22.0.0/24", json!({"gatewayType": "centralized", "gatewayNode": "n1"})));
-    check(
-        &world,
-        &Key::Subnet("egress".into()),
+    let centralized = json!({"gatewayType": "centralized", "gatewayNode": "n1,n2"});
+    world.set_subnet(subnet("egress", "10.22.0.0/24,fd00:22::/64", centralized));
+    world.set_node(node("n2", "100.64.0.3,fd00:100:64::3", "0a:00:00:00:00:03", &[]));
+    let nodes = vec!["n2".into(), "n1".into()];
+    check_change(
+        &mut world,
+        &Event::GatewayNodes("egress".into(), nodes, false),
         &expect![[r#"
-            Logical_Switch egress external_ids={in_force="{\"cidrBlock\":\"10.22.0.0/24\",\"gateway\":\"10.22.0.1\",\"gatewayType\":\"centralized\",\"gatewayNode\":\"n1\"}", owner=kube-ovn-rs, vendor=kube-ovn}
-            Logical_Router_Port ovn-cluster-egress external_ids={owner=kube-ovn-rs, vendor=kube-ovn} mac="0e:fd:e8:ef:86:bf" networks=["10.22.0.1/24"]
-            Logical_Router ovn-cluster ports += Logical_Router_Port ovn-cluster-egress
-            Logical_Switch_Port egress-ovn-cluster addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port=ovn-cluster-egress} type=router
-            Logical_Switch egress ports += Logical_Switch_Port egress-ovn-cluster
-            Logical_Router_Policy ovn-cluster/31000/ip4.dst == 10.22.0.0/24 action=allow external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 10.22.0.0/24" priority=31000
-            Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/31000/ip4.dst == 10.22.0.0/24
-            Address_Set distributed_ip4 addresses += "10.22.0.0/24"
-        "#]],
+        + NB_Global . options={bfd-min-rx="250", bfd-min-tx="250", bfd-mult="3"}
+        + Logical_Switch ovn-cluster:exits external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+        + Logical_Router_Port exits:in external_ids={owner=kube-ovn-rs, vendor=kube-ovn} mac="0e:36:52:d1:d0:45" networks=["169.254.0.1/32", "fd6b:7562:6f76:6e01::1/128"]
+        + Logical_Router ovn-cluster ports += Logical_Router_Port exits:in
+        + Logical_Switch_Port to:exits:in addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port="exits:in"} type=router
+        + Logical_Switch ovn-cluster:exits ports += Logical_Switch_Port to:exits:in
+        + Logical_Router_Policy ovn-cluster/29400/inport == "exits:in" action=drop external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="inport == \"exits:in\"" priority=29400
+        + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29400/inport == "exits:in"
+        + Logical_Router_Port exit:egress external_ids={owner=kube-ovn-rs, vendor=kube-ovn} mac="0e:c2:8d:84:25:e4" networks=["245.27.8.74/31", "fd6b:7562:6f76:6e00::51b:84a/127"]
+        + Logical_Router ovn-cluster ports += Logical_Router_Port exit:egress
+        + Logical_Switch_Port to:exit:egress addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port="exit:egress"} type=router
+        + Logical_Switch ovn-cluster:exits ports += Logical_Switch_Port to:exit:egress
+        + HA_Chassis_Group exit:egress external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+        + HA_Chassis exit:egress/chassis-n2 chassis_name=chassis-n2 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32767
+        + HA_Chassis_Group exit:egress ha_chassis += HA_Chassis exit:egress/chassis-n2
+        + HA_Chassis exit:egress/chassis-n1 chassis_name=chassis-n1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32766
+        + HA_Chassis_Group exit:egress ha_chassis += HA_Chassis exit:egress/chassis-n1
+        + Logical_Router_Port exit:egress ha_chassis_group += HA_Chassis_Group exit:egress
+        + Static_MAC_Binding exit:egress/245.27.8.75 ip="245.27.8.75" logical_port="exit:egress" mac="0e:36:52:d1:d0:45" override_dynamic_mac=true
+        + Static_MAC_Binding exit:egress/fd6b:7562:6f76:6e00::51b:84b ip="fd6b:7562:6f76:6e00::51b:84b" logical_port="exit:egress" mac="0e:36:52:d1:d0:45" override_dynamic_mac=true
+        + Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.22.0.0/24 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == 10.22.0.0/24" nexthops=["245.27.8.75"] priority=29000
+        + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.22.0.0/24
+        + Logical_Router_Policy ovn-cluster/29000/ip6.src == fd00:22::/64 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip6.src == fd00:22::/64" nexthops=["fd6b:7562:6f76:6e00::51b:84b"] priority=29000
+        + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip6.src == fd00:22::/64
+        + Logical_Router_Policy ovn-cluster/29500/ip4 && inport == "exits:in" && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4 && inport == \"exits:in\" && is_chassis_resident(\"node-n1\")" nexthops=["100.64.0.2"] priority=29500
+        + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29500/ip4 && inport == "exits:in" && is_chassis_resident("node-n1")
+        + Logical_Router_Policy ovn-cluster/29500/ip6 && inport == "exits:in" && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip6 && inport == \"exits:in\" && is_chassis_resident(\"node-n1\")" nexthops=["fd00:100:64::2"] priority=29500
+        + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29500/ip6 && inport == "exits:in" && is_chassis_resident("node-n1")
+        + Logical_Router_Policy ovn-cluster/29500/ip4 && inport == "exits:in" && is_chassis_resident("node-n2") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4 && inport == \"exits:in\" && is_chassis_resident(\"node-n2\")" nexthops=["100.64.0.3"] priority=29500
+        + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29500/ip4 && inport == "exits:in" && is_chassis_resident("node-n2")
+        + Logical_Router_Policy ovn-cluster/29500/ip6 && inport == "exits:in" && is_chassis_resident("node-n2") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip6 && inport == \"exits:in\" && is_chassis_resident(\"node-n2\")" nexthops=["fd00:100:64::3"] priority=29500
+        + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29500/ip6 && inport == "exits:in" && is_chassis_resident("node-n2")
+    "#]],
     );
+}
+
+#[test]
+fn with_ecmp_pods_of_a_centralized_subnet_leave_by_all_of_them() {
+    let mut world = world();
+    world.set_subnet(subnet("egress", "10.22.0.0/24", json!({"gatewayType": "centralized"})));
+    world.set_node(node("n2", "100.64.0.3,fd00:100:64::3", "0a:00:00:00:00:03", &[]));
+    let nodes = ["n1".into(), "n2".into()];
+    world.set_gateway_nodes(&"egress".into(), &nodes, true);
+    let facts = world.compile(&Key::Subnet("egress".into()));
+    let shown =
+        facts.iter().map(ToString::to_string).filter(|fact| fact.contains("HA_Chassis ") || fact.contains("reroute"));
+    expect![[r#"
+        HA_Chassis exit:egress:n1/chassis-n1 chassis_name=chassis-n1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32767
+        HA_Chassis_Group exit:egress:n1 ha_chassis += HA_Chassis exit:egress:n1/chassis-n1
+        HA_Chassis exit:egress:n1/chassis-n2 chassis_name=chassis-n2 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32766
+        HA_Chassis_Group exit:egress:n1 ha_chassis += HA_Chassis exit:egress:n1/chassis-n2
+        HA_Chassis exit:egress:n2/chassis-n2 chassis_name=chassis-n2 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32767
+        HA_Chassis_Group exit:egress:n2 ha_chassis += HA_Chassis exit:egress:n2/chassis-n2
+        HA_Chassis exit:egress:n2/chassis-n1 chassis_name=chassis-n1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32766
+        HA_Chassis_Group exit:egress:n2 ha_chassis += HA_Chassis exit:egress:n2/chassis-n1
+        Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.22.0.0/24 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == 10.22.0.0/24" nexthops=["243.98.138.177", "246.0.226.195"] priority=29000"#]].assert_eq(&shown.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn without_a_gateway_node_pods_of_a_centralized_subnet_do_not_leave() {
+    let mut world = world();
+    world.set_subnet(subnet("egress", "10.22.0.0/24", json!({"gatewayType": "centralized", "gatewayNode": "n9"})));
+    let facts = world.compile(&Key::Subnet("egress".into()));
+    let facts: Vec<String> = facts.iter().map(ToString::to_string).collect();
+    assert!(!facts.iter().any(|fact| fact.contains("reroute") || fact.contains("distributed_ip4")), "{facts:?}");
 }
 
 #[test]

@@ -81,6 +81,7 @@ fn about(event: &Event) -> String {
         Event::NodeGone(name) => format!("node {name}"),
         Event::Port(port) => format!("port {}", port.name),
         Event::PortGone(name) => format!("port {name}"),
+        Event::GatewayNodes(subnet, ..) => format!("gateway nodes {subnet}"),
     }
 }
 

@@ -44,6 +44,7 @@ fn world() -> World {
     }
     for at in 0..50 {
         world.set_node(Node {
+            chassis: None,
             name: format!("node-{at}").into(),
             uid: format!("uid-of-node-{at}").into(),
             join: format!("100.64.0.{}", at + 2).parse().unwrap(),

@@ -38,6 +38,10 @@ enum Step {
     Start(usize),
     /// The API server answers a write in flight.
     Answer(prop::sample::Index, Response),
+    /// The southbound database has chassis of these nodes.
+    Chassis(Vec<&'static str>),
+    /// The chassis of this node is active for this subnet.
+    Active(&'static str, &'static str),
     /// Another replica becomes the leader.
     Lead,
 }
@@ -101,6 +105,8 @@ impl Simulation {
             Step::Start(count) => self.start(*count),
             Step::Answer(which, response) => self.answer(*which, *response),
             Step::Lead => self.lead(),
+            Step::Chassis(nodes) => self.scene.apply(chassis_of(nodes)),
+            Step::Active(subnet, node) => self.scene.apply(active(subnet, node)),
         }
     }
 
@@ -318,6 +324,7 @@ fn rarely(all: &'static [&'static str]) -> impl Strategy<Value = Option<&'static
     prop::option::weighted(0.3, one_of(all))
 }
 
+const NODES: &[&str] = &["n1", "n2", "n1.default"];
 const NAMESPACES: &[&str] = &["default", "blue"];
 const NETS: &[&str] = &["net", "other"];
 /// One is in the service range; the last two are invalid.
@@ -370,13 +377,15 @@ fn subnet_step() -> impl Strategy<Value = Step> {
         rarely(&["red"]),
     );
     let others = prop::option::weighted(0.1, Just("else"));
-    (name, spec, any::<bool>(), others).prop_map(
-        |(name, (cidr, exclude, gateway, namespace, label), private, provider)| {
+    let exit = (any::<bool>(), rarely(&["n1", "n2,n1", "n1,n9", "n9"]), any::<bool>());
+    (name, spec, any::<bool>(), others, exit).prop_map(
+        |(name, (cidr, exclude, gateway, namespace, label), private, provider, (centralized, nodes, ecmp))| {
             let selectors = label.map(|label| json!([{ "matchLabels": { "team": label } }]));
             let value = json!({ "spec": {
             "cidrBlock": cidr, "excludeIps": Vec::from_iter(exclude), "gateway": gateway.unwrap_or_default(),
             "namespaces": Vec::from_iter(namespace), "namespaceSelectors": selectors.unwrap_or_else(|| json!([])),
-            "private": private, "provider": provider,
+            "private": private, "provider": provider, "enableEcmp": ecmp, "gatewayNode": nodes.unwrap_or_default(),
+            "gatewayType": if centralized { "centralized" } else { "distributed" },
         } });
             Step::Put("Subnet", name.to_owned(), value)
         },
@@ -406,12 +415,13 @@ fn namespace_step() -> impl Strategy<Value = Step> {
 }
 
 fn node_step() -> impl Strategy<Value = Step> {
-    (one_of(&["n1", "n2", "n1.default"]), one_of(&["172.31.0.1", "10.33.0.4", "10.34.0.6"])).prop_map(
-        |(name, address)| {
-            let addresses = json!([{ "type": "InternalIP", "address": address }]);
-            Step::Put("Node", name.to_owned(), json!({ "status": { "addresses": addresses } }))
-        },
-    )
+    let label = one_of(&["true", "false"]);
+    (one_of(NODES), one_of(&["172.31.0.1", "10.33.0.4", "10.34.0.6"]), label).prop_map(|(name, address, gateway)| {
+        let addresses = json!([{ "type": "InternalIP", "address": address }]);
+        let labels = json!({ "ovn.kubernetes.io/gateway-node": gateway });
+        let value = json!({ "metadata": { "labels": labels }, "status": { "addresses": addresses } });
+        Step::Put("Node", name.to_owned(), value)
+    })
 }
 
 fn set_step() -> impl Strategy<Value = Step> {
@@ -452,6 +462,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => Just(Step::Turn),
         6 => (1..6_usize).prop_map(Step::Start),
         8 => (any::<prop::sample::Index>(), response()).prop_map(|(which, response)| Step::Answer(which, response)),
+        1 => prop::sample::subsequence(NODES.to_vec(), 0..=NODES.len()).prop_map(Step::Chassis),
+        1 => (one_of(NETS), one_of(NODES)).prop_map(|(subnet, node)| Step::Active(subnet, node)),
         1 => Just(Step::Lead),
     ]
 }

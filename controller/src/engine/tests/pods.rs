@@ -181,3 +181,13 @@ fn a_node_takes_its_port_from_an_older_pod() {
     scene.pod_gone("com/node-n1");
     assert_eq!(held(&scene).as_deref(), Some("join"));
 }
+
+#[test]
+fn a_chassis_of_no_node_takes_no_address_from_a_pod() {
+    let mut scene = Scene::new();
+    // The port of a node `n1.default` would have the name of this pod's.
+    assert_eq!(scene.pod("default/node-n1", json!({})), "10.16.0.2 of ovn-default");
+    scene.apply(chassis_of(&["n1.default"]));
+    scene.apply(chassis_of(&[]));
+    assert_eq!(scene.outcome("default/node-n1"), "10.16.0.2 of ovn-default");
+}

@@ -1,5 +1,7 @@
 //! Tests of a change of leaders: recorded addresses are restored, the most trusted record first.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use ovsdb::Datum;
 
@@ -97,13 +99,26 @@ fn the_recorded_address_of_a_deleted_pod_is_free() {
 
 /// A database with the rows that the engine of a scene has compiled.
 pub(super) fn written(scene: &Scene) -> Replica {
+    let mut rows = BTreeMap::new();
+    for fact in scene.engine.compiled.values().flatten() {
+        if let ovn::Fact::Row { key, seed, columns } = fact {
+            rows.insert(key.clone(), (ovn::row_id(key, seed), columns.clone()));
+        }
+    }
+    let ids: BTreeMap<_, _> = rows.iter().map(|(key, (id, _))| (key.clone(), *id)).collect();
+    for fact in scene.engine.compiled.values().flatten() {
+        let ovn::Fact::Member { of, column, element } = fact else { continue };
+        let element = match element {
+            ovn::Element::Row(key) => ovsdb::Atom::from(ids[key]),
+            ovn::Element::Value(value) => value.clone(),
+        };
+        let (_, columns) = rows.get_mut(of).unwrap();
+        let before = columns.get(column).cloned().unwrap_or_else(Datum::empty);
+        columns.insert(column, Datum::set(before.atoms().cloned().chain([element])));
+    }
     let mut replica = Replica::new(ovn::northbound());
-    let rows = scene.engine.compiled.values().flatten().filter_map(|fact| match fact {
-        ovn::Fact::Row { key, columns, .. } => Some((key.table.name(), columns.clone())),
-        ovn::Fact::Member { .. } => None,
-    });
-    for (index, (table, columns)) in rows.enumerate() {
-        replica.insert(table, ovsdb::Uuid::from_u128(index as u128 + 1), columns);
+    for (key, (id, columns)) in rows {
+        replica.insert(key.table.name(), id, columns);
     }
     replica
 }

@@ -8,8 +8,11 @@ use super::SubnetSpec;
 /// for nothing (`false`, `0`, empty) counts as served.
 pub fn unserved(spec: &SubnetSpec) -> Option<String> {
     let mut fields = Vec::new();
-    if spec.gateway_type.as_deref().is_some_and(|text| text.trim() == "centralized") {
-        fields.push("spec.gatewayType: centralized is not served, its pods leave by their own nodes".to_owned());
+    if spec.gateway_node.as_deref().is_some_and(|text| text.contains(':')) {
+        fields.push(
+            "spec.gatewayNode: addresses of gateway nodes are not served, traffic leaves with the node's own"
+                .to_owned(),
+        );
     }
     if spec.enable_lb == Some(false) {
         fields.push("spec.enableLb: false is not served, kube-proxy serves Services to all pods".to_owned());
@@ -50,9 +53,9 @@ mod tests {
         assert_eq!(check(json!({ "cidrBlock": "10.0.0.0/8", "gatewayType": "distributed", "enableLb": true })), "");
         assert_eq!(check(json!({ "enableDHCP": false, "acls": [], "vlan": "", "natOutgoingPolicyRules": null })), "");
         assert_eq!(
-            check(json!({ "gatewayType": "centralized", "enableDHCP": true, "acls": [{ "priority": 1 }] })),
-            "spec.gatewayType: centralized is not served, its pods leave by their own nodes; spec.acls is not served; \
-             spec.enableDHCP is not served"
+            check(json!({ "gatewayNode": "n1:172.30.0.1", "enableDHCP": true, "acls": [{ "priority": 1 }] })),
+            "spec.gatewayNode: addresses of gateway nodes are not served, traffic leaves with the node's own; spec.acls is not \
+             served; spec.enableDHCP is not served"
         );
     }
 }

@@ -116,7 +116,7 @@ fn a_record_says_all_of_a_definition_but_its_namespaces() {
     let everything = json!({
         "cidrBlock": "10.22.0.0/24,fd00:22::/64", "gateway": "10.22.0.9", "excludeIps": ["10.22.0.2..10.22.0.8", "fd00:22::7"],
         "gatewayType": "centralized", "gatewayNode": "n1, n2:172.30.0.2,n3:fd00:30::3",
-        "gatewayNodeSelectors": [{"matchLabels": {"gw": "yes"}}], "natOutgoing": true, "private": true,
+        "gatewayNodeSelectors": [{"matchLabels": {"gw": "yes"}}], "enableEcmp": true, "natOutgoing": true, "private": true,
         "allowSubnets": ["10.16.0.0/16,fd00::/16", "10.17.0.0/16"], "default": true, "mtu": 1300, "enableLb": false,
         "enableIPv6RA": true, "ipv6RAConfigs": "address_mode=slaac", "disableGatewayCheck": true, "provider": "net.ns.ovn",
         "vpc": "other", "namespaces": ["egress"], "namespaceSelectors": [{"matchLabels": {"team": "gw"}}],

@@ -17,6 +17,7 @@ pub(super) fn compile(world: &World, node: &Node, facts: &mut Vec<Fact>) {
     join_port(world, node, facts);
     to_the_node(world, node, facts);
     out_by_the_node(world, node, facts);
+    super::exit::leave_by_node(world, node, facts);
 }
 
 fn join_port(world: &World, node: &Node, facts: &mut Vec<Fact>) {

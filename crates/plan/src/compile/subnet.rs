@@ -1,7 +1,7 @@
 //! A Subnet: its switch, its router port, the policy that keeps traffic to it inside the cluster, and for the node
 //! switch the default route.
 
-use api::SubnetDef;
+use api::{GatewayType, SubnetDef};
 use ovn::{
     Action, AddressSet, Fact, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, RouterPolicy, StaticRoute, row_id,
 };
@@ -24,8 +24,9 @@ pub(super) fn compile(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) 
     }
     if *subnet.name == *world.settings.node_switch {
         default_route(world, subnet, facts);
+    } else if subnet.gateway_type == GatewayType::Centralized {
+        super::exit::compile(world, subnet, facts);
     } else {
-        // Centralized gateways are not supported yet. Their pods leave through their own nodes.
         leave_by_own_node(subnet, facts);
     }
 }
@@ -67,7 +68,12 @@ fn networks(world: &World, subnet: &SubnetDef) -> Vec<String> {
 /// The MAC address of a subnet's router port. It depends only on the names, so that neighbors need not relearn it when
 /// the subnet is created again. The prefix `0e:` is locally administered and is not used for pods.
 pub fn router_mac(router: &str, subnet: &str) -> String {
-    let id = row_id(&LogicalRouterPort::key(&format!("{router}-{subnet}")), "");
+    mac_of_port(&format!("{router}-{subnet}"))
+}
+
+/// The MAC address of a router port.
+pub(super) fn mac_of_port(port: &str) -> String {
+    let id = row_id(&LogicalRouterPort::key(port), "");
     id.as_bytes().iter().take(5).fold("0e".to_owned(), |mac, byte| format!("{mac}:{byte:02x}"))
 }
 

@@ -26,6 +26,8 @@ pub enum Event {
     Subnet(Box<SubnetDef>),
     /// A subnet is removed, by name.
     SubnetGone(Arc<str>),
+    /// The gateway nodes of a subnet are set, and whether its pods leave by all of them.
+    GatewayNodes(Arc<str>, Vec<Arc<str>>, bool),
     /// A node is set.
     Node(Node),
     /// A node is removed, by name.
@@ -42,6 +44,7 @@ impl Event {
         match self.clone() {
             Self::Subnet(subnet) => world.set_subnet(*subnet),
             Self::SubnetGone(name) => world.remove_subnet(&name),
+            Self::GatewayNodes(subnet, nodes, spread) => world.set_gateway_nodes(&subnet, &nodes, spread),
             Self::Node(node) => world.set_node(node),
             Self::NodeGone(name) => world.remove_node(&name),
             Self::Port(port) => world.set_port(port),
@@ -64,6 +67,7 @@ pub fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => a_subnet().prop_map(|subnet| Event::Subnet(Box::new(subnet))),
         2 => (0..SUBNETS).prop_map(|index| Event::SubnetGone(subnet_name(index).into())),
+        2 => gateway_nodes(),
         3 => a_node().prop_map(Event::Node),
         1 => (0..NODES).prop_map(|index| Event::NodeGone(format!("n{index}").into())),
         4 => a_port().prop_map(Event::Port),
@@ -103,6 +107,17 @@ fn a_subnet() -> impl Strategy<Value = SubnetDef> {
     })
 }
 
+fn gateway_nodes() -> impl Strategy<Value = Event> {
+    let nodes = subsequence((0..NODES).collect::<Vec<_>>(), 0..=usize::from(NODES));
+    (1..SUBNETS, nodes, any::<bool>(), any::<bool>()).prop_map(|(subnet, nodes, turned, spread)| {
+        let mut nodes: Vec<Arc<str>> = nodes.into_iter().map(|index| format!("n{index}").into()).collect();
+        if turned {
+            nodes.reverse();
+        }
+        Event::GatewayNodes(subnet_name(subnet).into(), nodes, spread)
+    })
+}
+
 fn a_node() -> impl Strategy<Value = Node> {
     let parts = (0..NODES, 0..3u8, subsequence(vec![0, 1, 2], 0..=3), any::<bool>());
     parts.prop_map(|(index, join, internal, again)| {
@@ -114,6 +129,7 @@ fn a_node() -> impl Strategy<Value = Node> {
         let mut node = node(&format!("n{index}"), &join, &format!("0a:00:00:00:01:{host:02}"), &internal);
         if again {
             node.uid = "another".into();
+            node.chassis = None;
         }
         node
     })

@@ -115,20 +115,20 @@ fn a_subnet_that_leaves_by_one_node_or_by_each() {
         mutate Logical_Switch shop ports += shop-ovn-cluster
         mutate Logical_Router ovn-cluster policies += 31000/ip4.dst == 10.20.0.0/24
         mutate Logical_Router ovn-cluster ports += ovn-cluster-shop
-        mutate Address_Set distributed_ip4 addresses += ["10.20.0.0/24"]
     "#]]);
     scene.check(kind("distributed"), &expect![[r#"
         mutate Logical_Switch shop external_ids -= [in_force] external_ids += {in_force="{\"cidrBlock\":\"10.20.0.0/24\",\"gateway\":\"10.20.0.1\",\"gatewayNode\":\"n1\"}"}
+        mutate Address_Set distributed_ip4 addresses += ["10.20.0.0/24"]
     "#]]);
     scene.check(kind("centralized"), &expect![[r#"
         mutate Logical_Switch shop external_ids -= [in_force] external_ids += {in_force="{\"cidrBlock\":\"10.20.0.0/24\",\"gateway\":\"10.20.0.1\",\"gatewayType\":\"centralized\",\"gatewayNode\":\"n1\"}"}
+        mutate Address_Set distributed_ip4 addresses -= ["10.20.0.0/24"]
     "#]]);
     scene.check(
         [gone("shop")],
         &expect![[r#"
             mutate Logical_Router ovn-cluster policies -= 31000/ip4.dst == 10.20.0.0/24
             mutate Logical_Router ovn-cluster ports -= ovn-cluster-shop
-            mutate Address_Set distributed_ip4 addresses -= ["10.20.0.0/24"]
             delete Logical_Switch shop
         "#]],
     );
