@@ -28,6 +28,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(30);
 /// switched off without taking its report along, and the chassis that comes back is then the right one.
 const RETRY_REPLACED_AFTER: Duration = Duration::from_mins(10);
 
+/// How long a chassis must be active before that counts. When the first sessions of BFD begin, each chassis takes itself for
+/// the active one for a moment.
+const SETTLED: Duration = Duration::from_secs(2);
+
 /// A node's data in the southbound database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeChassis {
@@ -48,7 +52,7 @@ pub async fn run(
 ) {
     let mut connected = southbound.connected();
     let mut removed = Removed::default();
-    let (mut last_reports, mut last_exits) = (BTreeMap::new(), BTreeMap::new());
+    let (mut last_reports, mut exits) = (BTreeMap::new(), Exits::default());
     loop {
         let now = Instant::now();
         if *connected.borrow() {
@@ -60,14 +64,13 @@ pub async fn run(
                 }
             }
         }
+        let mut next_exits = None;
         if *connected.borrow() {
-            let exits = southbound.read(exits);
-            if exits != last_exits {
-                last_exits.clone_from(&exits);
-                if owner.send(Event::Exits(exits)).await.is_err() {
-                    return;
-                }
+            let changed = exits.update(southbound.read(active), now);
+            if changed && owner.send(Event::Exits(exits.settled.clone())).await.is_err() {
+                return;
             }
+            next_exits = exits.next();
         }
         let known = nodes.borrow_and_update().clone();
         let next_removal = match known {
@@ -79,6 +82,7 @@ pub async fn run(
             _ = changes.next() => {}
             _ = connected.changed() => {}
             () = sleep_until(next_removal.unwrap_or(now)), if next_removal.is_some() => {}
+            () = sleep_until(next_exits.unwrap_or(now)), if next_exits.is_some() => {}
         }
     }
 }
@@ -102,8 +106,48 @@ fn reports(replica: &Replica) -> BTreeMap<Arc<str>, NodeChassis> {
     each
 }
 
-/// The active chassis of each centralized subnet whose pods leave by one node.
-fn exits(replica: &Replica) -> BTreeMap<Arc<str>, Arc<str>> {
+/// The active chassis of each centralized subnet.
+#[derive(Debug, Default)]
+struct Exits {
+    /// Those that have been active for [`SETTLED`].
+    settled: BTreeMap<Arc<str>, Arc<str>>,
+    /// Others, and since when.
+    fresh: BTreeMap<Arc<str>, (Arc<str>, Instant)>,
+}
+
+impl Exits {
+    /// Takes what the database says at `now`. Returns whether another chassis has settled, or a subnet is gone.
+    fn update(&mut self, active: BTreeMap<Arc<str>, Arc<str>>, now: Instant) -> bool {
+        let mut settled = BTreeMap::new();
+        let mut fresh = BTreeMap::new();
+        for (subnet, chassis) in active {
+            let before = self.settled.get(&subnet);
+            if before == Some(&chassis) {
+                settled.insert(subnet, chassis);
+                continue;
+            }
+            let since = self.fresh.get(&subnet).filter(|(same, _)| *same == chassis).map_or(now, |(_, since)| *since);
+            if now >= since + SETTLED {
+                settled.insert(subnet, chassis);
+            } else {
+                settled.extend(before.map(|before| (Arc::clone(&subnet), Arc::clone(before))));
+                fresh.insert(subnet, (chassis, since));
+            }
+        }
+        self.fresh = fresh;
+        let changed = settled != self.settled;
+        self.settled = settled;
+        changed
+    }
+
+    /// When the next one settles.
+    fn next(&self) -> Option<Instant> {
+        self.fresh.values().map(|(_, since)| *since + SETTLED).min()
+    }
+}
+
+/// The active chassis of each centralized subnet whose pods leave by one node, as the database has it.
+fn active(replica: &Replica) -> BTreeMap<Arc<str>, Arc<str>> {
     let all = southbound::active(replica).filter_map(|(port, chassis)| match plan::exit_of(port)? {
         (subnet, None) => Some((subnet.into(), chassis.into())),
         _ => None,

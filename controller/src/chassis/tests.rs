@@ -196,3 +196,25 @@ fn a_chassis_that_comes_back_although_it_is_replaced_stays_longer() {
     assert_eq!(due(3, RETRY_AFTER * 4), 0);
     assert_eq!(due(3, RETRY_AFTER * 2 + RETRY_REPLACED_AFTER), 1);
 }
+
+#[test]
+fn a_chassis_that_is_active_for_a_moment_does_not_count() {
+    let start = Instant::now();
+    let mut exits = Exits::default();
+    let mut at = |tenths: u32, chassis: Option<&str>| {
+        let active = chassis.map(|chassis| ("net".into(), chassis.into())).into_iter().collect();
+        exits.update(active, start + SETTLED * tenths / 10);
+        (exits.settled.get("net").map(|chassis| chassis.to_string()), exits.next().is_some())
+    };
+    let settled = |chassis: &str| Some(chassis.to_owned());
+    assert_eq!(at(0, Some("a")), (None, true));
+    assert_eq!(at(1, Some("b")), (None, true));
+    assert_eq!(at(2, Some("a")), (None, true));
+    assert_eq!(at(11, Some("a")), (None, true));
+    assert_eq!(at(12, Some("a")), (settled("a"), false));
+    assert_eq!(at(20, Some("b")), (settled("a"), true));
+    assert_eq!(at(21, Some("a")), (settled("a"), false));
+    assert_eq!(at(22, Some("b")), (settled("a"), true));
+    assert_eq!(at(40, Some("b")), (settled("b"), false));
+    assert_eq!(at(41, None), (None, false));
+}

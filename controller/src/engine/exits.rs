@@ -10,7 +10,7 @@ use std::sync::Arc;
 use api::annotations::GATEWAY_NODE_LABEL;
 use api::{GatewayType, SubnetDef, selected};
 use ovn::TableId;
-use ovsdb::Replica;
+use ovsdb::{Datum, Replica};
 
 use super::Engine;
 use crate::cluster::{Cluster, Node, Object};
@@ -77,12 +77,13 @@ impl Engine {
 
     /// Reads which chassis the database prefers, before anything is decided.
     pub(super) fn restore_exits(&mut self, replica: &Replica) {
-        for row in replica.rows(TableId::HaChassisGroup.name()).map(|(_, row)| row).filter(|row| ovn::ours(row)) {
-            let name = row.get("name").and_then(|name| name.as_str()).unwrap_or_default();
+        let ports = replica.rows(TableId::LogicalRouterPort.name()).map(|(_, row)| row).filter(|row| ovn::ours(row));
+        for port in ports {
+            let name = port.get("name").and_then(Datum::as_str).unwrap_or_default();
             let Some((subnet, None)) = plan::exit_of(name) else { continue };
-            let members = row.get("ha_chassis").into_iter().flat_map(ovsdb::Datum::uuids);
-            let members = members.filter_map(|id| replica.get(TableId::HaChassis.name(), id));
-            let preferred = members.max_by_key(|member| member.get("priority").and_then(ovsdb::Datum::as_int));
+            let members = port.get("gateway_chassis").into_iter().flat_map(Datum::uuids);
+            let members = members.filter_map(|id| replica.get(TableId::GatewayChassis.name(), id));
+            let preferred = members.max_by_key(|member| member.get("priority").and_then(Datum::as_int));
             if let Some(chassis) = preferred.and_then(|member| member.get("chassis_name")?.as_str()) {
                 self.exits.active.insert(subnet.into(), chassis.into());
             }

@@ -22,7 +22,7 @@ pub use fact::{Element, Fact};
 pub use group::Group;
 pub use key::{RowKey, row_id};
 pub use rows::{
-    Acl, Action, AddressSet, Bfd, Direction, HaChassisGroup, LogicalRouter, LogicalRouterPort, LogicalSwitch,
+    Acl, Action, AddressSet, Bfd, Direction, GatewayChassis, LogicalRouter, LogicalRouterPort, LogicalSwitch,
     LogicalSwitchPort, NbGlobal, PortGroup, RouterPolicy, StaticMacBinding, StaticRoute, Verdict,
 };
 pub use table::{Column, Descriptor, EXIT, Kind, Link, MARK, Scope, TableId, VENDOR, northbound, of_kube_ovn, ours};

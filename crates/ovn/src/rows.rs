@@ -2,9 +2,9 @@
 
 mod acl;
 mod bfd;
+mod exit;
 mod global;
 mod group;
-mod ha;
 mod router;
 mod set;
 mod switch;
@@ -13,9 +13,9 @@ mod tests;
 
 pub use acl::{Acl, Direction, Verdict};
 pub use bfd::Bfd;
+pub use exit::{GatewayChassis, StaticMacBinding};
 pub use global::NbGlobal;
 pub use group::PortGroup;
-pub use ha::{HaChassisGroup, StaticMacBinding};
 pub use router::{Action, LogicalRouter, LogicalRouterPort, RouterPolicy, StaticRoute};
 pub use set::AddressSet;
 pub use switch::{LogicalSwitch, LogicalSwitchPort};

@@ -25,8 +25,6 @@ pub enum TableId {
     PortGroup,
     /// Sessions that tell whether a next hop is there.
     Bfd,
-    /// Chassis that stand in for each other.
-    HaChassisGroup,
     /// The MAC addresses of next hops.
     StaticMacBinding,
     /// Switch ports of pods, nodes and routers.
@@ -39,27 +37,26 @@ pub enum TableId {
     LogicalRouterStaticRoute,
     /// Access control rules of switches and port groups.
     Acl,
-    /// The chassis of a group, with their priorities.
-    HaChassis,
+    /// The chassis that a router port can belong to, with their priorities.
+    GatewayChassis,
 }
 
 impl TableId {
     /// All tables, in order.
-    pub const ALL: [TableId; 14] = [
+    pub const ALL: [TableId; 13] = [
         TableId::NbGlobal,
         TableId::LogicalSwitch,
         TableId::LogicalRouter,
         TableId::AddressSet,
         TableId::PortGroup,
         TableId::Bfd,
-        TableId::HaChassisGroup,
         TableId::StaticMacBinding,
         TableId::LogicalSwitchPort,
         TableId::LogicalRouterPort,
         TableId::LogicalRouterPolicy,
         TableId::LogicalRouterStaticRoute,
         TableId::Acl,
-        TableId::HaChassis,
+        TableId::GatewayChassis,
     ];
 
     /// Returns the table's columns, key and references.
@@ -125,7 +122,7 @@ macro_rules! table {
 }
 
 /// In the order of [`TableId`].
-static TABLES: [Descriptor; 14] = [
+static TABLES: [Descriptor; 13] = [
     table!(NbGlobal = "NB_Global", root: true, key: |_| Some(".".to_owned()), scope: &[], {
         "options": Kind::Keys(&["bfd-min-rx", "bfd-min-tx", "bfd-mult", "use_ct_inv_match"]),
         "external_ids": Kind::Keys(&[]),
@@ -161,11 +158,6 @@ static TABLES: [Descriptor; 14] = [
         "dst_ip": Kind::Scalar,
         "external_ids": Kind::Keys(&["owner", "vendor"]),
     }),
-    table!(HaChassisGroup = "HA_Chassis_Group", root: true, key: name, scope: &[], {
-        "name": Kind::Scalar,
-        "ha_chassis": Link::strong(TableId::HaChassis),
-        "external_ids": Kind::Keys(&["owner", "vendor"]),
-    }),
     table!(StaticMacBinding = "Static_MAC_Binding", root: true, key: binding, scope: &[], {
         "logical_port": Kind::Scalar,
         "ip": Kind::Scalar,
@@ -184,7 +176,7 @@ static TABLES: [Descriptor; 14] = [
         "name": Kind::Scalar,
         "mac": Kind::Scalar,
         "networks": Kind::Set,
-        "ha_chassis_group": Link::strong_or_none(TableId::HaChassisGroup),
+        "gateway_chassis": Link::strong(TableId::GatewayChassis),
         "ipv6_ra_configs": Kind::Map,
         "options": Kind::Map,
         "external_ids": Kind::Keys(&["owner", "vendor"]),
@@ -221,7 +213,8 @@ static TABLES: [Descriptor; 14] = [
         "options": Kind::Map,
         "external_ids": Kind::Keys(&["owner", "vendor"]),
     }),
-    table!(HaChassis = "HA_Chassis", root: false, key: chassis, scope: &[(TableId::HaChassisGroup, "ha_chassis")], {
+    table!(GatewayChassis = "Gateway_Chassis", root: false, key: name, scope: &[], {
+        "name": Kind::Scalar,
         "chassis_name": Kind::Scalar,
         "priority": Kind::Scalar,
         "external_ids": Kind::Keys(&["owner", "vendor"]),
@@ -252,10 +245,6 @@ fn session(row: &Row) -> Option<String> {
 
 fn binding(row: &Row) -> Option<String> {
     Some(format!("{}/{}", text(row, "logical_port")?, text(row, "ip")?))
-}
-
-fn chassis(row: &Row) -> Option<String> {
-    text(row, "chassis_name").map(str::to_owned)
 }
 
 /// An absent policy means `dst-ip` (ovn-nb(5), `Logical_Router_Static_Route`). A route in another table than the main

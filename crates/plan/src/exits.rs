@@ -1,6 +1,6 @@
 //! The ways by which the pods of centralized subnets leave the cluster.
 //!
-//! A way is a router port that belongs to the active chassis of a group ([`ovn::HaChassisGroup`]). Each way has a next hop of
+//! A way is a router port that belongs to the active one of several chassis ([`ovn::GatewayChassis`]). Each way has a next hop of
 //! its own, because a policy names no port: the router finds the port by the next hop.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -95,39 +95,37 @@ fn pods_of_a_centralized_subnet_leave_by_its_gateway_nodes() {
         &mut world,
         &Event::GatewayNodes("egress".into(), nodes, false),
         &expect![[r#"
-        + NB_Global . options={bfd-min-rx="250", bfd-min-tx="250", bfd-mult="3"}
-        + Logical_Switch ovn-cluster:exits external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
-        + Logical_Router_Port exits:in external_ids={owner=kube-ovn-rs, vendor=kube-ovn} mac="0e:36:52:d1:d0:45" networks=["169.254.0.1/32", "fd6b:7562:6f76:6e01::1/128"]
-        + Logical_Router ovn-cluster ports += Logical_Router_Port exits:in
-        + Logical_Switch_Port to:exits:in addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port="exits:in"} type=router
-        + Logical_Switch ovn-cluster:exits ports += Logical_Switch_Port to:exits:in
-        + Logical_Router_Policy ovn-cluster/29400/inport == "exits:in" action=drop external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="inport == \"exits:in\"" priority=29400
-        + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29400/inport == "exits:in"
-        + Logical_Router_Port exit:egress external_ids={owner=kube-ovn-rs, vendor=kube-ovn} mac="0e:c2:8d:84:25:e4" networks=["245.27.8.74/31", "fd6b:7562:6f76:6e00::51b:84a/127"]
-        + Logical_Router ovn-cluster ports += Logical_Router_Port exit:egress
-        + Logical_Switch_Port to:exit:egress addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port="exit:egress"} type=router
-        + Logical_Switch ovn-cluster:exits ports += Logical_Switch_Port to:exit:egress
-        + HA_Chassis_Group exit:egress external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
-        + HA_Chassis exit:egress/chassis-n2 chassis_name=chassis-n2 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32767
-        + HA_Chassis_Group exit:egress ha_chassis += HA_Chassis exit:egress/chassis-n2
-        + HA_Chassis exit:egress/chassis-n1 chassis_name=chassis-n1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32766
-        + HA_Chassis_Group exit:egress ha_chassis += HA_Chassis exit:egress/chassis-n1
-        + Logical_Router_Port exit:egress ha_chassis_group += HA_Chassis_Group exit:egress
-        + Static_MAC_Binding exit:egress/245.27.8.75 ip="245.27.8.75" logical_port="exit:egress" mac="0e:36:52:d1:d0:45" override_dynamic_mac=true
-        + Static_MAC_Binding exit:egress/fd6b:7562:6f76:6e00::51b:84b ip="fd6b:7562:6f76:6e00::51b:84b" logical_port="exit:egress" mac="0e:36:52:d1:d0:45" override_dynamic_mac=true
-        + Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.22.0.0/24 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == 10.22.0.0/24" nexthops=["245.27.8.75"] priority=29000
-        + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.22.0.0/24
-        + Logical_Router_Policy ovn-cluster/29000/ip6.src == fd00:22::/64 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip6.src == fd00:22::/64" nexthops=["fd6b:7562:6f76:6e00::51b:84b"] priority=29000
-        + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip6.src == fd00:22::/64
-        + Logical_Router_Policy ovn-cluster/29500/ip4 && inport == "exits:in" && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4 && inport == \"exits:in\" && is_chassis_resident(\"node-n1\")" nexthops=["100.64.0.2"] priority=29500
-        + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29500/ip4 && inport == "exits:in" && is_chassis_resident("node-n1")
-        + Logical_Router_Policy ovn-cluster/29500/ip6 && inport == "exits:in" && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip6 && inport == \"exits:in\" && is_chassis_resident(\"node-n1\")" nexthops=["fd00:100:64::2"] priority=29500
-        + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29500/ip6 && inport == "exits:in" && is_chassis_resident("node-n1")
-        + Logical_Router_Policy ovn-cluster/29500/ip4 && inport == "exits:in" && is_chassis_resident("node-n2") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4 && inport == \"exits:in\" && is_chassis_resident(\"node-n2\")" nexthops=["100.64.0.3"] priority=29500
-        + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29500/ip4 && inport == "exits:in" && is_chassis_resident("node-n2")
-        + Logical_Router_Policy ovn-cluster/29500/ip6 && inport == "exits:in" && is_chassis_resident("node-n2") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip6 && inport == \"exits:in\" && is_chassis_resident(\"node-n2\")" nexthops=["fd00:100:64::3"] priority=29500
-        + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29500/ip6 && inport == "exits:in" && is_chassis_resident("node-n2")
-    "#]],
+            + NB_Global . options={bfd-min-rx="250", bfd-min-tx="250", bfd-mult="3"}
+            + Logical_Switch ovn-cluster:exits external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+            + Logical_Router_Port exits:in external_ids={owner=kube-ovn-rs, vendor=kube-ovn} mac="0e:36:52:d1:d0:45" networks=["169.254.0.1/32", "fd6b:7562:6f76:6e01::1/128"]
+            + Logical_Router ovn-cluster ports += Logical_Router_Port exits:in
+            + Logical_Switch_Port to:exits:in addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port="exits:in"} type=router
+            + Logical_Switch ovn-cluster:exits ports += Logical_Switch_Port to:exits:in
+            + Logical_Router_Policy ovn-cluster/29400/inport == "exits:in" action=drop external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="inport == \"exits:in\"" priority=29400
+            + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29400/inport == "exits:in"
+            + Logical_Router_Port exit:egress external_ids={owner=kube-ovn-rs, vendor=kube-ovn} mac="0e:c2:8d:84:25:e4" networks=["245.27.8.74/31", "fd6b:7562:6f76:6e00::51b:84a/127"]
+            + Logical_Router ovn-cluster ports += Logical_Router_Port exit:egress
+            + Logical_Switch_Port to:exit:egress addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port="exit:egress"} type=router
+            + Logical_Switch ovn-cluster:exits ports += Logical_Switch_Port to:exit:egress
+            + Gateway_Chassis exit:egress@chassis-n2 chassis_name=chassis-n2 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32767
+            + Logical_Router_Port exit:egress gateway_chassis += Gateway_Chassis exit:egress@chassis-n2
+            + Gateway_Chassis exit:egress@chassis-n1 chassis_name=chassis-n1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32766
+            + Logical_Router_Port exit:egress gateway_chassis += Gateway_Chassis exit:egress@chassis-n1
+            + Static_MAC_Binding exit:egress/245.27.8.75 ip="245.27.8.75" logical_port="exit:egress" mac="0e:36:52:d1:d0:45" override_dynamic_mac=true
+            + Static_MAC_Binding exit:egress/fd6b:7562:6f76:6e00::51b:84b ip="fd6b:7562:6f76:6e00::51b:84b" logical_port="exit:egress" mac="0e:36:52:d1:d0:45" override_dynamic_mac=true
+            + Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.22.0.0/24 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == 10.22.0.0/24" nexthops=["245.27.8.75"] priority=29000
+            + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.22.0.0/24
+            + Logical_Router_Policy ovn-cluster/29000/ip6.src == fd00:22::/64 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip6.src == fd00:22::/64" nexthops=["fd6b:7562:6f76:6e00::51b:84b"] priority=29000
+            + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29000/ip6.src == fd00:22::/64
+            + Logical_Router_Policy ovn-cluster/29500/ip4 && inport == "exits:in" && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4 && inport == \"exits:in\" && is_chassis_resident(\"node-n1\")" nexthops=["100.64.0.2"] priority=29500
+            + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29500/ip4 && inport == "exits:in" && is_chassis_resident("node-n1")
+            + Logical_Router_Policy ovn-cluster/29500/ip6 && inport == "exits:in" && is_chassis_resident("node-n1") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip6 && inport == \"exits:in\" && is_chassis_resident(\"node-n1\")" nexthops=["fd00:100:64::2"] priority=29500
+            + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29500/ip6 && inport == "exits:in" && is_chassis_resident("node-n1")
+            + Logical_Router_Policy ovn-cluster/29500/ip4 && inport == "exits:in" && is_chassis_resident("node-n2") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4 && inport == \"exits:in\" && is_chassis_resident(\"node-n2\")" nexthops=["100.64.0.3"] priority=29500
+            + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29500/ip4 && inport == "exits:in" && is_chassis_resident("node-n2")
+            + Logical_Router_Policy ovn-cluster/29500/ip6 && inport == "exits:in" && is_chassis_resident("node-n2") action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip6 && inport == \"exits:in\" && is_chassis_resident(\"node-n2\")" nexthops=["fd00:100:64::3"] priority=29500
+            + Logical_Router ovn-cluster policies += Logical_Router_Policy ovn-cluster/29500/ip6 && inport == "exits:in" && is_chassis_resident("node-n2")
+        "#]],
     );
 }
 
@@ -139,17 +137,15 @@ fn with_ecmp_pods_of_a_centralized_subnet_leave_by_all_of_them() {
     let nodes = ["n1".into(), "n2".into()];
     world.set_gateway_nodes(&"egress".into(), &nodes, true);
     let facts = world.compile(&Key::Subnet("egress".into()));
-    let shown =
-        facts.iter().map(ToString::to_string).filter(|fact| fact.contains("HA_Chassis ") || fact.contains("reroute"));
+    let shown = facts
+        .iter()
+        .map(ToString::to_string)
+        .filter(|fact| fact.starts_with("Gateway_Chassis") || fact.contains("reroute"));
     expect![[r#"
-        HA_Chassis exit:egress:n1/chassis-n1 chassis_name=chassis-n1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32767
-        HA_Chassis_Group exit:egress:n1 ha_chassis += HA_Chassis exit:egress:n1/chassis-n1
-        HA_Chassis exit:egress:n1/chassis-n2 chassis_name=chassis-n2 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32766
-        HA_Chassis_Group exit:egress:n1 ha_chassis += HA_Chassis exit:egress:n1/chassis-n2
-        HA_Chassis exit:egress:n2/chassis-n2 chassis_name=chassis-n2 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32767
-        HA_Chassis_Group exit:egress:n2 ha_chassis += HA_Chassis exit:egress:n2/chassis-n2
-        HA_Chassis exit:egress:n2/chassis-n1 chassis_name=chassis-n1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32766
-        HA_Chassis_Group exit:egress:n2 ha_chassis += HA_Chassis exit:egress:n2/chassis-n1
+        Gateway_Chassis exit:egress:n1@chassis-n1 chassis_name=chassis-n1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32767
+        Gateway_Chassis exit:egress:n1@chassis-n2 chassis_name=chassis-n2 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32766
+        Gateway_Chassis exit:egress:n2@chassis-n2 chassis_name=chassis-n2 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32767
+        Gateway_Chassis exit:egress:n2@chassis-n1 chassis_name=chassis-n1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32766
         Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.22.0.0/24 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == 10.22.0.0/24" nexthops=["243.98.138.177", "246.0.226.195"] priority=29000"#]].assert_eq(&shown.collect::<Vec<_>>().join("\n"));
 }
 

@@ -18,6 +18,7 @@ mod b1_in_force;
 mod b1_nodes_and_pods;
 mod b1_ports_of_nodes;
 mod b2_distributed_gateway;
+mod b3_centralized_gateway;
 mod d1_minute_away;
 mod d1_northbound_lost;
 mod d2_controllers;

@@ -44,10 +44,6 @@ impl Link {
         Kind::References(Self { to, strong: false, many: true })
     }
 
-    pub(super) const fn strong_or_none(to: TableId) -> Kind {
-        Kind::References(Self { to, strong: true, many: false })
-    }
-
     pub(super) const fn weak_or_none(to: TableId) -> Kind {
         Kind::References(Self { to, strong: false, many: false })
     }

@@ -1,6 +1,6 @@
 //! The centralized gateway: all pods of a subnet leave the cluster by the `ovn0` of a gateway node.
 //!
-//! A policy sends their packets to a router port that the active chassis of a group owns. On that chassis, the packets come
+//! A policy sends their packets to a router port that belongs to the active one of the gateways' chassis. There, the packets come
 //! back to the same router by another port, and the policy of that node sends them to its `ovn0`:
 //!
 //! ```text
@@ -12,7 +12,7 @@
 //! the controller nor the databases.
 
 use ovn::{
-    Action, EXIT, Fact, HaChassisGroup, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal, RouterPolicy,
+    Action, EXIT, Fact, GatewayChassis, LogicalRouterPort, LogicalSwitch, LogicalSwitchPort, NbGlobal, RouterPolicy,
     StaticMacBinding,
 };
 
@@ -103,10 +103,11 @@ fn port(world: &World, subnet: &SubnetDef, way: &Way, facts: &mut Vec<Fact>) {
     let prefix = |family| if family == Family::V4 { 31 } else { 127 };
     let networks = links.iter().map(|(family, (own, _))| format!("{own}/{}", prefix(*family))).collect();
     router_port(world, &way.port, &subnet.uid, networks, facts);
-    let chassis = way.nodes.iter().filter_map(|node| world.nodes.get(node)?.chassis.clone()).collect();
-    let group = HaChassisGroup { name: way.port.to_string(), seed: subnet.uid.as_str().into(), chassis };
-    facts.extend(group.facts());
-    facts.push(group.owns(LogicalRouterPort::key(&way.port)));
+    let chassis = way.nodes.iter().filter_map(|node| world.nodes.get(node)?.chassis.clone());
+    for (chassis, priority) in chassis.zip((0..=GatewayChassis::HIGHEST).rev()) {
+        let member = GatewayChassis { port: way.port.to_string(), seed: subnet.uid.as_str().into(), chassis, priority };
+        facts.extend(member.facts());
+    }
     for (_, (_, hop)) in links {
         let binding = StaticMacBinding {
             port: way.port.to_string(),

@@ -74,21 +74,22 @@ fn mutate(row: &mut Row, Mutation { column, mutator, value }: &Mutation) {
 
 /// Ends a transaction: collects rows without references, and checks references and names.
 pub(crate) fn commit(db: &mut Replica) {
+    // The server checks references before it collects rows: a collected row still keeps a row that the transaction deletes.
+    for (table, id) in references(db).keys() {
+        assert!(db.get(table.name(), *id).is_some(), "a reference to {table} {id}, which does not exist");
+    }
     // A collected row keeps no others.
-    let held = loop {
+    loop {
         let held = references(db);
         let collected = TableId::ALL.into_iter().filter(|table| !table.descriptor().root);
         let rows = |table: TableId| db.rows(table.name()).map(move |(id, _)| (table, id)).collect::<Vec<_>>();
         let lost: Vec<_> = collected.flat_map(rows).filter(|row| !held.contains_key(row)).collect();
         if lost.is_empty() {
-            break held;
+            break;
         }
         for (table, id) in lost {
             db.remove(table.name(), id);
         }
-    };
-    for (table, id) in held.keys() {
-        assert!(db.get(table.name(), *id).is_some(), "a reference to {table} {id}, which does not exist");
     }
     weaken(db);
     for table in UNIQUE {
