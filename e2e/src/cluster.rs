@@ -34,7 +34,7 @@ pub mod place;
 pub mod pod;
 pub mod scene;
 
-pub use place::{Place, Target};
+pub use place::{Answer, Place, Target};
 pub use pod::{Pod, is_ready};
 pub use scene::Scene;
 

@@ -58,6 +58,8 @@ pub struct Node {
     pub made: i64,
     /// Its `InternalIP` addresses.
     pub internal: BTreeSet<IpAddr>,
+    /// Whether it is ready.
+    pub ready: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// The address on the join switch in its annotations.
@@ -74,6 +76,7 @@ impl Node {
             uid: view.uid().into(),
             made: made(&view.metadata),
             internal: view.internal_ips().collect(),
+            ready: view.is_ready(),
             labels: view.labels().clone(),
             net: Placement::of_node(view),
             chassis: view.annotation(CHASSIS).map(Into::into),

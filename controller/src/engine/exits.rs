@@ -3,6 +3,10 @@
 //! The datapath chooses the active node by itself (`plan`, `compile/exit.rs`). The southbound database tells which one it is,
 //! and that node becomes the preferred one. So a gateway that comes back does not take the traffic back, and a gateway whose
 //! link flaps loses it once.
+//!
+//! A chassis that reaches no other one does not become active, because it cannot know whether it is the one that is cut off.
+//! So with two nodes, a lost gateway is replaced when its Node is not ready: nodes that are not ready are no gateways while
+//! others are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -119,11 +123,15 @@ impl Engine {
         let Candidates { field, nodes: wanted } = candidates(cluster, def);
         let world = &self.world;
         let chassis = |node: &Arc<str>| world.node(node)?.chassis.clone();
-        let mut nodes: Vec<Arc<str>> = wanted.iter().filter(|node| chassis(node).is_some()).cloned().collect();
-        let usable = nodes.clone();
+        let usable: Vec<Arc<str>> = wanted.iter().filter(|node| chassis(node).is_some()).cloned().collect();
+        let is_ready = |node: &&Arc<str>| cluster.nodes.get(*node).is_some_and(|node| node.ready);
+        let ready: Vec<Arc<str>> = usable.iter().filter(is_ready).cloned().collect();
+        let none_is_ready = ready.is_empty() && !usable.is_empty();
+        let usable = if none_is_ready { usable } else { ready };
+        let mut nodes = usable.clone();
         let node_of = |id: &Arc<str>| usable.iter().find(|node| chassis(node).as_ref() == Some(id)).cloned();
 
-        let state = state(field, &wanted, &nodes);
+        let mut state = state(field, &wanted, &nodes);
         let before = self.exits.active.get(name).cloned();
         if !spread {
             let active = cluster.exits.get(name).and_then(node_of).or_else(|| node_of(before.as_ref()?));
@@ -131,6 +139,11 @@ impl Engine {
                 nodes.retain(|node| *node != active);
                 nodes.insert(0, active);
             }
+        }
+        if let (Some(first), true) = (nodes.first(), none_is_ready) {
+            state = GatewayState::Partly(format!(
+                "spec.{field}: no gateway node is ready: pods leave by {first}, if it still works"
+            ));
         }
         let now = nodes.first().filter(|_| !spread).and_then(chassis);
         match &now {
@@ -178,7 +191,8 @@ fn candidates(cluster: &Cluster, def: &SubnetDef) -> Candidates {
 
 fn state(field: &str, wanted: &[Arc<str>], nodes: &[Arc<str>]) -> GatewayState {
     let missing: Vec<&str> = wanted.iter().filter(|node| !nodes.contains(node)).map(|node| &**node).collect();
-    let missing = format!("spec.{field}: there is no node {}, or it has no chassis", missing.join(", "));
+    let missing =
+        format!("spec.{field}: there is no node {}, or it is not ready, or it has no chassis", missing.join(", "));
     match (wanted, nodes) {
         ([], _) if field == "gatewayType" => GatewayState::NoWayOut(format!(
             "spec.{field}: no node has the label {GATEWAY_NODE_LABEL}=true, and the subnet names no gateway node: no pod of it \

@@ -180,7 +180,9 @@ pub(crate) fn node(name: &str, address: &str) -> Node {
 }
 
 fn labelled_node(name: &str, labels: Value) -> Node {
-    let view: NodeView = object(json!({ "metadata": { "name": name, "uid": name, "labels": labels } }));
+    let status = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
+    let metadata = json!({ "name": name, "uid": name, "labels": labels });
+    let view: NodeView = object(json!({ "metadata": metadata, "status": status }));
     Node::from_view(&view)
 }
 

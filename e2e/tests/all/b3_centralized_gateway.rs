@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use api::Subnet;
-use e2e::bare::Probe;
-use e2e::cluster::{Place, Pod, Scene};
+use e2e::cluster::{Answer, Place, Pod, Scene};
 use e2e::layout::{Node, OUTSIDE, OUTSIDE_6};
 use e2e::{Cluster, process};
+use futures::future::try_join_all;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
+use tokio::try_join;
 
-/// The time within which an edit is in force on all nodes.
-const SOON: Duration = Duration::from_secs(5);
-/// The longest pause when the active gateway is lost.
-const FAILOVER: u64 = 2000;
+/// The time within which an edit is in force on all nodes, with the time that the requests take.
+const SOON: Duration = Duration::from_secs(10);
+/// The longest pause in milliseconds when the active gateway is lost.
+const FAILOVER: f64 = 2000.0;
 
 /// A centralized dual-stack subnet with the namespace of the same name.
 async fn subnet(scene: &Scene, name: &str, net: u8, fields: Value) -> Result<()> {
@@ -50,23 +51,21 @@ async fn shows(cluster: &Cluster, name: &str, active: &str) -> Result<()> {
 
 /// Asks the host outside with TCP and UDP, over both families. Returns the nodes by which the pod left.
 async fn leaves_by(pod: &Pod) -> Result<BTreeSet<String>> {
-    let mut nodes = BTreeSet::new();
-    for to in [OUTSIDE, OUTSIDE_6] {
-        for answer in [pod.place().tcp(to).await?, pod.place().udp(to).await?] {
-            let seen = answer.seen.to_string();
-            let node = Node::running().into_iter().find(|node| [node.ip4(), node.ip6()].contains(&seen));
-            nodes.insert(node.map_or(seen, Node::name));
-        }
-    }
-    Ok(nodes)
+    let place = pod.place();
+    let (a, b, c, d) = try_join!(place.tcp(OUTSIDE), place.udp(OUTSIDE), place.tcp(OUTSIDE_6), place.udp(OUTSIDE_6))?;
+    let node = |answer: Answer| {
+        let seen = answer.seen.to_string();
+        let node = Node::running().into_iter().find(|node| [node.ip4(), node.ip6()].contains(&seen));
+        node.map_or(seen, Node::name)
+    };
+    Ok([a, b, c, d].map(node).into())
 }
 
 async fn leave_by(pods: &[&Pod], expected: &[&str]) -> Result<()> {
     process::until(SOON, || async {
-        for (pod, expected) in pods.iter().zip(expected) {
-            let nodes = leaves_by(pod).await?;
-            ensure!(nodes.iter().eq([expected]), "{} leaves by {nodes:?}", pod.name());
-        }
+        let all = try_join_all(pods.iter().map(|pod| leaves_by(pod))).await?;
+        let right = all.iter().zip(expected).all(|(nodes, expected)| nodes.iter().eq([expected]));
+        ensure!(right, "the pods leave by {all:?}");
         Ok(())
     })
     .await
@@ -143,32 +142,50 @@ async fn b3_the_next_gateway_takes_over() -> Result<()> {
     leave_by(&[&pod], &["n2"]).await?;
     let active = Node::TWO;
 
-    let probe = async |what: &str| Probe::start(what, &pod.place(), OUTSIDE, Duration::from_millis(10)).await;
-    let lost = probe("the active gateway is lost").await?;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    cables(active, "down").await?;
-    let gone = async {
+    let place = pod.place();
+    // The answers that are missing are counted here.
+    let script = format!("ping -D -i 0.01 -w 8 {OUTSIDE} || true");
+    let script = ["-c", script.as_str()];
+    let lost = async {
+        let lose = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            cables(active, "down").await
+        };
+        let (printed, lose) = tokio::join!(place.run("sh", &script), lose);
+        lose?;
+        let lost = pause(&printed?)?;
         shows(&cluster, "b3-next", "n1").await?;
         leave_by(&[&pod], &["n1"]).await?;
         let fields = "involvedObject.kind=Subnet,involvedObject.name=b3-next,reason=SubnetGatewayNodeChanged";
-        cluster.told("default", fields, &["its pods leave by node n1 now, no longer by n2"]).await
+        cluster.told("default", fields, &["its pods leave by node n1 now, no longer by n2"]).await?;
+        Ok::<_, anyhow::Error>(lost)
     };
-    let gone = gone.await;
-    let lost = lost.end().await;
-    let back = probe("it comes back").await;
-    cables(active, "up").await?;
-    let (lost, back) = (lost?, back?);
-    gone?;
-    process::until(Duration::from_secs(30), || pings(Place::Node(active), &pod)).await?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let back = back.end().await?;
-    println!("the active gateway is lost: {lost:?}; it comes back: {back:?}");
-    ensure!(lost.pause_here <= FAILOVER, "the next gateway took over after {} ms", lost.pause_here);
-    ensure!(back.sent == back.answered, "packets were lost when the former gateway came back");
+    let lost = lost.await;
+    let (back, up) = tokio::join!(place.run("sh", &script), cables(active, "up"));
+    up?;
+    let lost = lost?;
+    let back = back.context("when the former gateway came back")?;
+    println!(
+        "the next gateway took over after {lost:.0} ms; when the former one came back, the pause was {:.0} ms",
+        pause(&back)?
+    );
+    ensure!(lost <= FAILOVER, "the next gateway took over after {lost} ms");
+    let lost_again = back.lines().rfind(|line| line.contains("packet loss")).context("a summary")?;
+    ensure!(lost_again.contains(" 0% packet loss"), "when the former gateway came back: {lost_again}");
+    process::until(Duration::from_secs(30), || reaches(active, &pod)).await?;
     leave_by(&[&pod], &["n1"]).await?;
     shows(&cluster, "b3-next", "n1").await
 }
 
-async fn pings(place: Place, pod: &Pod) -> Result<()> {
-    place.ping(&pod.ip4()?).await
+async fn reaches(node: Node, pod: &Pod) -> Result<()> {
+    Place::Node(node).ping(&pod.ip4()?).await
+}
+
+/// The longest time between two answers, in milliseconds, of what `ping -D` prints.
+fn pause(printed: &str) -> Result<f64> {
+    let times = printed.lines().filter(|line| line.contains("icmp_seq="));
+    let times = times.filter_map(|line| line.strip_prefix('[')?.split_once(']')?.0.parse::<f64>().ok());
+    let times: Vec<f64> = times.collect();
+    let pauses = times.windows(2).map(|pair| (pair[1] - pair[0]) * 1000.0);
+    pauses.reduce(f64::max).with_context(|| format!("no answers: {printed}"))
 }

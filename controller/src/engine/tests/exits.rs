@@ -66,7 +66,7 @@ fn a_gateway_that_comes_back_does_not_take_the_traffic_back() {
     assert_eq!((shown(&scene), events(&scene)), ("n2,n1 active n2 ".to_owned(), vec![]));
     // Its node is gone, and comes back.
     scene.apply(Event::Nodes(WatchEvent::Delete(labelled_node("n2", json!({})))));
-    let missing = "spec.gatewayNode: there is no node n2, or it has no chassis: it is left out";
+    let missing = "spec.gatewayNode: there is no node n2, or it is not ready, or it has no chassis: it is left out";
     assert_eq!(shown(&scene), format!("n1 active n1 {missing}"));
     scene.apply(Event::Nodes(WatchEvent::Apply(labelled_node("n2", json!({})))));
     assert_eq!(shown(&scene), "n1,n2 active n1 ");
@@ -88,9 +88,25 @@ fn the_active_node_stays_while_it_is_listed() {
 fn without_a_chassis_a_node_is_no_gateway() {
     let mut scene = scene(&["n1"], json!({ "gatewayNode": "n1,n9" }));
     scene.apply(Event::Reports([].into()));
-    let none =
-        "spec.gatewayNode: there is no node n1, n9, or it has no chassis: no pod of the subnet leaves the cluster";
+    let none = "spec.gatewayNode: there is no node n1, n9, or it is not ready, or it has no chassis: no pod of the subnet leaves the cluster";
     assert_eq!(shown(&scene), format!(" active  {none}"));
     scene.apply(chassis_of(&["n1"]));
     assert!(shown(&scene).starts_with("n1 active n1 "), "{}", shown(&scene));
+}
+
+#[test]
+fn a_node_that_is_not_ready_is_a_gateway_only_if_no_other_one_is() {
+    let mut scene = scene(&["n1", "n2"], json!({ "gatewayNode": "n1,n2" }));
+    let mut ready = |name: &str, ready: bool| {
+        scene.apply(Event::Nodes(WatchEvent::Apply(Node { ready, ..labelled_node(name, json!({})) })));
+        shown(&scene)
+    };
+    let missing = |node: &str| {
+        format!("spec.gatewayNode: there is no node {node}, or it is not ready, or it has no chassis: it is left out")
+    };
+    assert_eq!(ready("n1", false), format!("n2 active n2 {}", missing("n1")));
+    let none = "spec.gatewayNode: no gateway node is ready: pods leave by n2, if it still works";
+    assert_eq!(ready("n2", false), format!("n2,n1 active n2 {none}"));
+    assert_eq!(ready("n2", true), format!("n2 active n2 {}", missing("n1")));
+    assert_eq!(ready("n1", true), "n2,n1 active n2 ");
 }
