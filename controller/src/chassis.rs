@@ -66,8 +66,8 @@ pub async fn run(
         }
         let mut next_exits = None;
         if *connected.borrow() {
-            let changed = exits.update(southbound.read(active), now);
-            if changed && owner.send(Event::Exits(exits.settled.clone())).await.is_err() {
+            let moved = exits.update(southbound.read(active), now);
+            if moved && owner.send(Event::Exits(exits.settled.clone())).await.is_err() {
                 return;
             }
             next_exits = exits.next();

@@ -204,7 +204,7 @@ fn a_chassis_that_is_active_for_a_moment_does_not_count() {
     let mut at = |tenths: u32, chassis: Option<&str>| {
         let active = chassis.map(|chassis| ("net".into(), chassis.into())).into_iter().collect();
         exits.update(active, start + SETTLED * tenths / 10);
-        (exits.settled.get("net").map(|chassis| chassis.to_string()), exits.next().is_some())
+        (exits.settled.get("net").map(ToString::to_string), exits.next().is_some())
     };
     let settled = |chassis: &str| Some(chassis.to_owned());
     assert_eq!(at(0, Some("a")), (None, true));

@@ -39,8 +39,13 @@ fn gateway_nodes_are_listed_selected_or_labelled() {
     spec(&mut scene, json!({ "gatewayNodeSelectors": selectors }));
     assert_eq!(shown(&scene), "n1,n2 active n1 ");
     spec(&mut scene, json!({}));
-    let none = "no node has the label ovn.kubernetes.io/gateway-node=true, and the subnet names no gateway node";
-    assert_eq!(shown(&scene), format!(" active  spec.gatewayType: {none}: no pod of it leaves the cluster"));
+    let none = "spec.gatewayType: no node has the label ovn.kubernetes.io/gateway-node=true, and the subnet names no gateway node";
+    assert_eq!(shown(&scene), format!(" active  {none}: no pod of it leaves the cluster"));
+    spec(&mut scene, json!({ "gatewayNode": "n9" }));
+    let none =
+        "spec.gatewayNode: there is no node n9, or it is not ready, or it has no chassis: no pod of the subnet leaves";
+    assert_eq!(shown(&scene), format!(" active  {none} the cluster"));
+    spec(&mut scene, json!({}));
     let labels = json!({ "ovn.kubernetes.io/gateway-node": "true" });
     scene.apply(Event::Nodes(WatchEvent::Apply(labelled_node("n2", labels))));
     assert_eq!(shown(&scene), "n2 active n2 ");
