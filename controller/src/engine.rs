@@ -26,10 +26,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use api::annotations::Limit;
 use api::{Addresses, Cidrs, IpRange, SubnetDef};
 use ipam::{Ipam, Lease};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use ovn::Fact;
+use ovn::{Direction, Fact};
 use plan::{Key, Settings, World};
 use sync::Facts;
 
@@ -113,6 +114,8 @@ pub struct Engine {
     recorded_networks: HashMap<Arc<str>, Cidrs>,
     /// Port security in the database at the start of the term, for pods whose annotation could not be read then.
     recorded_security: HashMap<Arc<str>, bool>,
+    /// Limits in the database at the start of the term, for pods whose annotations could not be read then.
+    recorded_limits: HashMap<(Arc<str>, Direction), Limit>,
     /// The stateful set and ordinal of pods that hold an address, or held one and are expected back.
     members: HashMap<Arc<str>, Member>,
     /// Reverse index: the ports in `members` of each stateful set.
@@ -149,6 +152,7 @@ impl Engine {
             recorded_gateways: HashMap::new(),
             recorded_networks: HashMap::new(),
             recorded_security: HashMap::new(),
+            recorded_limits: HashMap::new(),
             members: HashMap::new(),
             ports_of_set: Sets::default(),
             wait_queues: WaitQueues::default(),
@@ -281,6 +285,9 @@ impl Engine {
         self.recorded_gateways.remove(port);
         self.recorded_networks.remove(port);
         self.recorded_security.remove(port);
+        if !self.recorded_limits.is_empty() {
+            self.recorded_limits.retain(|(of, _), _| **of != *port);
+        }
         self.forget_member(port);
         // A subnet can wait for the port's name.
         let suffix = format!("-{}", self.install.settings.router);

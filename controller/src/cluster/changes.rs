@@ -45,6 +45,8 @@ impl Pod {
             done,
             member,
             want,
+            ingress,
+            egress,
             port_security,
             unreadable,
             unserved,
@@ -53,6 +55,7 @@ impl Pod {
         } = self;
         (port, uid, node, done, member) == (&other.port, &other.uid, &other.node, &other.done, &other.member)
             && (want, port_security, unreadable) == (&other.want, &other.port_security, &other.unreadable)
+            && (ingress, egress) == (&other.ingress, &other.egress)
             && (net, unserved) == (&other.net, &other.unserved)
     }
 }

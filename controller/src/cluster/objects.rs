@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use api::annotations::{CHASSIS, IP_RESERVED_LABEL};
+use api::annotations::{CHASSIS, IP_RESERVED_LABEL, LimitWant};
 use api::{
     AddressWant, Addresses, FieldError, Ip, IpSpec, NamespaceNet, NamespaceView, NodeView, Placement, PodView, PodWant,
     StatefulSetView,
@@ -110,6 +110,10 @@ pub struct Pod {
     pub member: Option<Member>,
     /// The address that its annotations ask for.
     pub want: Result<AddressWant, FieldError>,
+    /// The limit of traffic into it that its annotations ask for.
+    pub ingress: LimitWant,
+    /// The limit of traffic out of it.
+    pub egress: LimitWant,
     /// Whether port security is on; `None` when the annotation cannot be read.
     pub port_security: Option<bool>,
     /// The annotations that cannot be read.
@@ -141,6 +145,8 @@ impl Pod {
                 .map(|(set, ordinal)| Member { set: format!("{}/{set}", view.namespace()).into(), ordinal }),
             unreadable: want.unreadable().cloned().collect(),
             unserved: api::annotations::unserved(view).collect(),
+            ingress: want.ingress_limit(),
+            egress: want.egress_limit(),
             want: want.address,
             port_security: want.port_security.ok(),
             net: Placement::of_pod(view),

@@ -8,9 +8,10 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use api::annotations::{Limit, LimitWant};
 use api::{Addresses, FieldError, InForce, Mac, Placement, Subnet, SubnetSpec};
 use ipam::Lease;
-use ovn::TableId;
+use ovn::{Direction, TableId};
 use ovsdb::{Replica, Row};
 
 use super::subnets::is_foreign;
@@ -117,6 +118,11 @@ impl Engine {
         self.recorded_networks = ports().filter_map(|port| recorded_value(replica, port, plan::NETWORKS)).collect();
         let unreadable = cluster.pods.values().filter(|pod| pod.port_security.is_none());
         self.recorded_security = unreadable.filter_map(|pod| port_security(replica, &pod.port)).collect();
+        let unreadable = |pod: &Pod| [pod.ingress, pod.egress].contains(&LimitWant::Unreadable);
+        if cluster.pods.values().any(unreadable) {
+            let rules = replica.rows(TableId::Qos.name()).map(|(_, row)| row).filter(|row| ovn::ours(row));
+            self.recorded_limits = rules.filter_map(limit).collect();
+        }
         for (port, _) in nodes().chain(pods()) {
             self.restore_lease(&port, from_ip_object(cluster, &port));
         }
@@ -214,6 +220,19 @@ fn recorded_value<T: FromStr>(replica: &Replica, port: &Arc<str>, key: &str) -> 
 fn port_security(replica: &Replica, port: &Arc<str>) -> Option<(Arc<str>, bool)> {
     let row = our_row(replica, TableId::LogicalSwitchPort, port)?;
     Some((Arc::clone(port), row.get("port_security")?.strs().next().is_some()))
+}
+
+/// The port and the direction of a limit.
+fn limit(row: &Row) -> Option<((Arc<str>, Direction), Limit)> {
+    let (field, port) = row.get("match")?.as_str()?.split_once(" == ")?;
+    let direction = if field == "outport" { Direction::ToLport } else { Direction::FromLport };
+    let bandwidth = row.get("bandwidth")?;
+    let number = |name| {
+        let mut pairs = bandwidth.pairs();
+        let value = pairs.find(|(key, _)| key.as_str() == Some(name))?.1.as_int()?;
+        u32::try_from(value).ok()
+    };
+    Some(((port.trim_matches('"').into(), direction), Limit { rate: number("rate")?, burst: number("burst")? }))
 }
 
 /// The definition that the subnet's switch records.

@@ -13,7 +13,7 @@ use crate::FieldError;
 
 pub use namespace::{NamespaceNet, bound_to};
 pub use placement::Placement;
-pub use pod::{AddressWant, PodIps, PodWant};
+pub use pod::{AddressWant, Limit, LimitWant, PodIps, PodWant};
 
 /// `"true"` when the controller has given addresses to the object.
 pub const ALLOCATED: &str = "ovn.kubernetes.io/allocated";
@@ -86,13 +86,7 @@ pub const NODE_NAME_LABEL: &str = "ovn.kubernetes.io/node-name";
 pub const IP_RESERVED_LABEL: &str = "ovn.kubernetes.io/ip_reserved";
 
 /// Annotations of kube-ovn's for pods that this version does not serve.
-const UNSERVED: [&str; 13] = [
-    INGRESS_RATE,
-    EGRESS_RATE,
-    INGRESS_BURST,
-    EGRESS_BURST,
-    INGRESS_BANDWIDTH,
-    EGRESS_BANDWIDTH,
+const UNSERVED: [&str; 7] = [
     MIRROR,
     "ovn.kubernetes.io/routes",
     "ovn.kubernetes.io/north_gateway",

@@ -39,11 +39,13 @@ pub enum TableId {
     Acl,
     /// The chassis that a router port can belong to, with their priorities.
     GatewayChassis,
+    /// Limits of the rate of packets of switches.
+    Qos,
 }
 
 impl TableId {
     /// All tables, in order.
-    pub const ALL: [TableId; 13] = [
+    pub const ALL: [TableId; 14] = [
         TableId::NbGlobal,
         TableId::LogicalSwitch,
         TableId::LogicalRouter,
@@ -57,6 +59,7 @@ impl TableId {
         TableId::LogicalRouterStaticRoute,
         TableId::Acl,
         TableId::GatewayChassis,
+        TableId::Qos,
     ];
 
     /// Returns the table's columns, key and references.
@@ -122,7 +125,7 @@ macro_rules! table {
 }
 
 /// In the order of [`TableId`].
-static TABLES: [Descriptor; 13] = [
+static TABLES: [Descriptor; 14] = [
     table!(NbGlobal = "NB_Global", root: true, key: |_| Some(".".to_owned()), scope: &[], {
         "options": Kind::Keys(&["bfd-min-rx", "bfd-min-tx", "bfd-mult", "use_ct_inv_match"]),
         "external_ids": Kind::Keys(&[]),
@@ -131,6 +134,7 @@ static TABLES: [Descriptor; 13] = [
         "name": Kind::Scalar,
         "ports": Link::strong(TableId::LogicalSwitchPort),
         "acls": Link::strong(TableId::Acl),
+        "qos_rules": Link::strong(TableId::Qos),
         "other_config": Kind::Map,
         "external_ids": Kind::Keys(&["in_force", "owner", "vendor"]),
     }),
@@ -219,6 +223,14 @@ static TABLES: [Descriptor; 13] = [
         "priority": Kind::Scalar,
         "external_ids": Kind::Keys(&["owner", "vendor"]),
     }),
+    table!(Qos = "QoS", root: false, key: qos, scope: &[(TableId::LogicalSwitch, "qos_rules")], {
+        "direction": Kind::Scalar,
+        "priority": Kind::Scalar,
+        "match": Kind::Scalar,
+        "bandwidth": Kind::Map,
+        "action": Kind::Map,
+        "external_ids": Kind::Keys(&["owner", "vendor"]),
+    }),
 ];
 
 fn text<'a>(row: &'a Row, column: &str) -> Option<&'a str> {
@@ -237,6 +249,11 @@ fn acl(row: &Row) -> Option<String> {
     let tier = row.get("tier").and_then(Datum::as_int).unwrap_or_default();
     let priority = row.get("priority")?.as_int()?;
     Some(format!("{tier}/{}/{priority}/{}", text(row, "direction")?, text(row, "match")?))
+}
+
+fn qos(row: &Row) -> Option<String> {
+    let priority = row.get("priority")?.as_int()?;
+    Some(format!("{}/{priority}/{}", text(row, "direction")?, text(row, "match")?))
 }
 
 fn session(row: &Row) -> Option<String> {

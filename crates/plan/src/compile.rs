@@ -29,6 +29,9 @@ const PRIORITY_TALKS_WITH: u16 = 1001;
 /// ACL of a private subnet: drop all other traffic.
 const PRIORITY_PRIVATE: u16 = 1000;
 
+/// `QoS`: the limit of a pod.
+const PRIORITY_LIMIT: u16 = 1000;
+
 /// The address sets, one per family, of CIDRs whose pods leave the cluster through their own node.
 const DISTRIBUTED_V4: &str = "distributed_ip4";
 const DISTRIBUTED_V6: &str = "distributed_ip6";

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use api::annotations::Limit;
 use api::{Addresses, Cidrs, Family, IpRange, Mac};
 use ovn::Group;
 
@@ -66,6 +67,10 @@ pub struct Port {
     pub mac: Mac,
     /// Whether the port may send only from its own addresses.
     pub port_security: bool,
+    /// The limit of traffic into the pod.
+    pub ingress: Option<Limit>,
+    /// The limit of traffic out of the pod.
+    pub egress: Option<Limit>,
     /// The gateway that the pod was given, if it is not the current gateway of the subnet. The router answers for it
     /// while such a port exists.
     pub gateway: Option<Addresses>,

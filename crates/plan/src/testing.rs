@@ -50,6 +50,8 @@ pub fn port(pod: &str, subnet: &str, ips: &str, mac: &str) -> Port {
         ips: ips.parse().unwrap(),
         mac: mac.parse().unwrap(),
         port_security: false,
+        ingress: None,
+        egress: None,
         gateway: None,
         cidrs: None,
     }

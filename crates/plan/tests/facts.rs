@@ -85,6 +85,24 @@ fn a_subnet_is_a_switch_with_a_router_port() {
 }
 
 #[test]
+fn a_limited_pod_has_a_rule_for_each_direction() {
+    let mut world = world();
+    let limit = |rate, burst| Some(api::annotations::Limit { rate, burst });
+    let pod = port("shop/web", "ovn-default", "10.16.0.5,fd00:10:16::5", "0a:00:00:00:00:05");
+    let limited = plan::Port { ingress: limit(10_000, 8000), egress: limit(5000, 1), ..pod };
+    check_change(
+        &mut world,
+        &Event::Port(limited),
+        &expect![[r#"
+        + QoS ovn-default/to-lport/1000/outport == "web.shop" bandwidth={burst=8000, rate=10000} direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="outport == \"web.shop\"" priority=1000
+        + Logical_Switch ovn-default qos_rules += QoS ovn-default/to-lport/1000/outport == "web.shop"
+        + QoS ovn-default/from-lport/1000/inport == "web.shop" bandwidth={burst=1, rate=5000} direction=from-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="inport == \"web.shop\"" priority=1000
+        + Logical_Switch ovn-default qos_rules += QoS ovn-default/from-lport/1000/inport == "web.shop"
+    "#]],
+    );
+}
+
+#[test]
 fn pods_of_a_centralized_subnet_leave_by_its_gateway_nodes() {
     let mut world = world();
     let centralized = json!({"gatewayType": "centralized", "gatewayNode": "n1,n2"});

@@ -31,6 +31,8 @@ fn port(at: usize, turn: usize) -> Port {
         ips: format!("10.{subnet}.{}.{}", host / 256, host % 256).parse().unwrap(),
         mac: format!("0a:58:0a:{subnet:02x}:{:02x}:{:02x}", host / 256, host % 256).parse().unwrap(),
         port_security: false,
+        ingress: None,
+        egress: None,
         gateway: None,
         cidrs: None,
     }

@@ -191,3 +191,38 @@ fn a_chassis_of_no_node_takes_no_address_from_a_pod() {
     scene.apply(chassis_of(&[]));
     assert_eq!(scene.outcome("default/node-n1"), "10.16.0.2 of ovn-default");
 }
+
+#[test]
+fn limits_follow_the_annotations_of_a_running_pod() {
+    let mut scene = Scene::new();
+    let mut limits = |annotations: Value| {
+        scene.pod("default/a", annotations);
+        let port = scene.engine.world.port("a.default").unwrap();
+        let show = |limit: Option<api::annotations::Limit>| {
+            limit.map_or_else(|| "-".to_owned(), |limit| format!("{}/{}", limit.rate, limit.burst))
+        };
+        let replica = recovery::written(&scene);
+        let shown = format!("{} {}", show(port.ingress), show(port.egress));
+        let remarks = scene.engine.remarks(&scene.cluster, &Object::Pod("a.default".into()));
+        // A new leader has the same limits.
+        scene.engine = Engine::recover(install(), &scene.cluster, &replica);
+        let port = scene.engine.world.port("a.default").unwrap();
+        assert_eq!(format!("{} {}", show(port.ingress), show(port.egress)), shown);
+        (shown, remarks.into_iter().map(|remark| remark.message).collect::<Vec<_>>().join("; "))
+    };
+    let said = |shown: &str| (shown.to_owned(), String::new());
+    assert_eq!(limits(json!({})), said("- -"));
+    assert_eq!(limits(json!({ "ovn.kubernetes.io/ingress_rate": "10" })), said("10000/8000 -"));
+    let both = json!({ "ovn.kubernetes.io/ingress_rate": "3", "ovn.kubernetes.io/egress_rate": "7" });
+    assert_eq!(limits(both), said("3000/2400 7000/5600"));
+    let quantities = json!({ "kubernetes.io/ingress-bandwidth": "10M", "kubernetes.io/egress-bandwidth": "1" });
+    assert_eq!(limits(quantities), said("10000/8000 1/1"));
+    let burst = json!({ "ovn.kubernetes.io/ingress_rate": "3", "ovn.kubernetes.io/ingress_burst": "9" });
+    assert_eq!(limits(burst), said("3000/9000 -"));
+    let (kept, why) = limits(json!({ "ovn.kubernetes.io/ingress_rate": "fast" }));
+    assert_eq!(kept, "3000/9000 -");
+    assert!(why.starts_with("pod default/a: annotation ovn.kubernetes.io/ingress_rate: "), "{why}");
+    // Ours comes before that of Kubernetes, also to say that there is no limit.
+    let none = json!({ "ovn.kubernetes.io/ingress_rate": "0", "kubernetes.io/ingress-bandwidth": "10M" });
+    assert_eq!(limits(none), said("- -"));
+}

@@ -11,7 +11,7 @@ use crate::rows::{map, marked};
 use crate::table::TableId;
 
 /// The direction of an ACL (ovn-nb(5), `ACL`, `direction`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Direction {
     /// Packets that enter the switch from a port.
     FromLport,

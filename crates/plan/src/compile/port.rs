@@ -1,8 +1,8 @@
-//! A pod's port on its subnet's switch.
+//! A pod's port on its subnet's switch, and the limits of its traffic.
 
-use ovn::{Fact, LogicalSwitchPort};
+use ovn::{Direction, Fact, LogicalSwitchPort, Qos};
 
-use super::{GATEWAY, NETWORKS, REQUESTED_CHASSIS, address};
+use super::{GATEWAY, NETWORKS, PRIORITY_LIMIT, REQUESTED_CHASSIS, address};
 use crate::objects::Port;
 use crate::world::World;
 
@@ -27,4 +27,18 @@ pub(super) fn compile(world: &World, port: &Port, facts: &mut Vec<Fact>) {
         ..LogicalSwitchPort::default()
     };
     facts.extend(row.facts());
+    let limits = [(Direction::ToLport, "outport", port.ingress), (Direction::FromLport, "inport", port.egress)];
+    for (direction, field, limit) in limits {
+        let Some(limit) = limit else { continue };
+        let rule = Qos {
+            switch: port.subnet.clone(),
+            seed: port.uid.clone(),
+            direction,
+            priority: PRIORITY_LIMIT,
+            match_: format!("{field} == \"{}\"", port.name),
+            rate: limit.rate,
+            burst: limit.burst,
+        };
+        facts.extend(rule.facts());
+    }
 }

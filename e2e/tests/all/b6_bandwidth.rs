@@ -1,0 +1,100 @@
+//! B6: the rate of a pod's traffic follows its annotations, in both directions, with TCP and UDP, while the pod runs.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use e2e::cluster::{Place, Pod, nb};
+use e2e::layout::Node;
+use e2e::{Cluster, process};
+use serde_json::{Value, json};
+
+/// Seconds of a measurement, after those that are left out: at first, the burst passes.
+const SECONDS: &str = "3";
+const LEFT_OUT: &str = "2";
+
+/// The network namespace of a pod, for programs of this machine.
+async fn inside(pod: &Pod) -> Result<Place> {
+    let node = Node::named(pod.node().context("a node")?).context("no such node")?;
+    let condition = format!("external_ids:pod_name={}", pod.name());
+    let rows = nb::find_local(&Place::Node(node), "Interface", &[&condition]).await?;
+    let path = rows.first().and_then(|row| row.get("external_ids")?.get("pod_netns")?.as_str()).context("a port")?;
+    let (_, netns) = path.rsplit_once('/').context("a path")?;
+    Ok(Place::Plugged { node, netns: netns.to_owned() })
+}
+
+/// Sends from one pod to another as fast as possible. Returns the rate in Mbit/s that arrived.
+async fn rate(from: &Place, to: &Place, address: &str, udp: bool) -> Result<f64> {
+    let serve = process::run(to.command("iperf3", &["--server", "--one-off"])?);
+    let ask = async {
+        let listens = async || {
+            let sockets = to.run("ss", &["--listening", "--numeric", "--tcp"]).await?;
+            ensure!(sockets.contains(":5201"), "{sockets}");
+            Ok(())
+        };
+        process::until(Duration::from_secs(5), listens).await?;
+        let mut arguments = vec!["--client", address, "--json", "--time", SECONDS, "--omit", LEFT_OUT];
+        if udp {
+            // Twice the largest limit that is measured.
+            arguments.extend(["--udp", "--bitrate", "200M"]);
+        }
+        from.run("iperf3", &arguments).await
+    };
+    let (_, printed) = tokio::try_join!(serve, ask)?;
+    let report: Value = serde_json::from_str(&printed)?;
+    let sum = if udp { &report["end"]["sum"] } else { &report["end"]["sum_received"] };
+    let lost = if udp { sum["lost_percent"].as_f64().unwrap_or_default() / 100.0 } else { 0.0 };
+    Ok(sum["bits_per_second"].as_f64().context("a rate")? * (1.0 - lost) / 1e6)
+}
+
+#[tokio::test]
+async fn b6_bandwidth_follows_the_annotations() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("b6").await?;
+    scene.namespace("b6", &[]).await?;
+    let limited = scene.pod("b6", "limited").on("n1").annotation("ovn.kubernetes.io/ingress_rate", "10");
+    let limited = limited.annotation("ovn.kubernetes.io/egress_rate", "10").ready().await?;
+    let near = scene.pod("b6", "near").on("n1").ready().await?;
+    let far = scene.pod("b6", "far").on("n2").ready().await?;
+    let own = inside(&limited).await?;
+    let mut amiss = Vec::new();
+    let mut check = |what: String, rate: f64, wanted: f64| {
+        println!("{what}: {rate:.1} of {wanted} Mbit/s");
+        if (rate - wanted).abs() > wanted / 10.0 {
+            amiss.push(format!("{what}: {rate:.1} instead of {wanted} Mbit/s"));
+        }
+    };
+    for (where_, other) in [("same node", &near), ("other node", &far)] {
+        let place = inside(other).await?;
+        for (how, udp) in [("TCP", false), ("UDP", true)] {
+            check(format!("{how}, in, {where_}"), rate(&place, &own, &limited.ip4()?, udp).await?, 10.0);
+            check(format!("{how}, out, {where_}"), rate(&own, &place, &other.ip4()?, udp).await?, 10.0);
+        }
+    }
+    // Changed while the pod runs, the Kubernetes way, and over IPv6.
+    let annotations = json!({
+        "ovn.kubernetes.io/ingress_rate": null, "ovn.kubernetes.io/egress_rate": null,
+        "kubernetes.io/ingress-bandwidth": "100M",
+    });
+    annotate(&limited, annotations).await?;
+    let place = inside(&far).await?;
+    let changed = || async {
+        let now = rate(&place, &own, &limited.ip6()?, false).await?;
+        ensure!((90.0..=110.0).contains(&now), "{now:.1} Mbit/s of 100 arrive");
+        Ok(())
+    };
+    process::until(Duration::from_secs(20), changed).await?;
+    let free = rate(&own, &place, &far.ip4()?, false).await?;
+    ensure!(free > 150.0, "without a limit, {free:.1} Mbit/s leave");
+    ensure!(amiss.is_empty(), "{}", amiss.join("\n"));
+
+    // What cannot be read changes nothing, and is told.
+    annotate(&limited, json!({ "kubernetes.io/ingress-bandwidth": "10Mbit" })).await?;
+    limited.told("UnreadableAnnotation", &["kubernetes.io/ingress-bandwidth"]).await?;
+    changed().await
+}
+
+async fn annotate(pod: &Pod, annotations: Value) -> Result<()> {
+    use kube::api::{Patch, PatchParams};
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
+    pod.api().patch(pod.name(), &PatchParams::default(), &patch).await.map(drop).context("the annotations")
+}
