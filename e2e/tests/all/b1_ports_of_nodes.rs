@@ -113,9 +113,8 @@ async fn b1_a_port_of_a_node_opens_no_private_subnet() -> Result<()> {
         scene.pod("default", "b1-stranger").on("n2").ready(),
     )?;
     let known = || async {
-        let rules = cluster.node("n1")?.run("nft", &["list", "chain", "ip", "kube-ovn", "postrouting"]).await?;
-        let excluded =
-            rules.lines().find_map(|rule| rule.split_once("ct status dnat ip saddr")?.1.split_once("daddr !="));
+        let rules = cluster.node("n1")?.run("nft", &["list", "chain", "ip", "kube-ovn", "translated"]).await?;
+        let excluded = rules.lines().find_map(|rule| rule.split_once("daddr !="));
         ensure!(excluded.is_some_and(|(_, private)| private.contains("10.59.0.0/24")), "{rules}");
         Ok(())
     };

@@ -147,18 +147,18 @@ async fn b3_the_next_gateway_takes_over() -> Result<()> {
     let script = format!("ping -D -i 0.01 -w 8 {OUTSIDE} || true");
     let script = ["-c", script.as_str()];
     let lost = async {
-        let lose = async {
+        let unplug = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             cables(active, "down").await
         };
-        let (printed, lose) = tokio::join!(place.run("sh", &script), lose);
-        lose?;
-        let lost = pause(&printed?)?;
+        let (printed, unplugged) = tokio::join!(place.run("sh", &script), unplug);
+        unplugged?;
+        let longest = pause(&printed?)?;
         shows(&cluster, "b3-next", "n1").await?;
         leave_by(&[&pod], &["n1"]).await?;
         let fields = "involvedObject.kind=Subnet,involvedObject.name=b3-next,reason=SubnetGatewayNodeChanged";
         cluster.told("default", fields, &["its pods leave by node n1 now, no longer by n2"]).await?;
-        Ok::<_, anyhow::Error>(lost)
+        Ok::<_, anyhow::Error>(longest)
     };
     let lost = lost.await;
     let (back, up) = tokio::join!(place.run("sh", &script), cables(active, "up"));
