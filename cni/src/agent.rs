@@ -20,7 +20,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
 pub(crate) const ABSENCE: Duration = Duration::from_secs(20);
 
 /// Sends one request on a new connection and reads the reply. Returns error 11 if the agent cannot be reached within
-/// `absence`, closes the connection or hangs. The runtime then retries.
+/// `absence`, closes the connection or hangs. The runtime then retries. An agent that ends before it has read the request has
+/// done nothing with it, so the next one gets it.
 pub(crate) fn ask<T: serde::de::DeserializeOwned>(
     socket: &str,
     method: &str,
@@ -30,16 +31,31 @@ pub(crate) fn ask<T: serde::de::DeserializeOwned>(
     let away =
         |e: io::Error| CniError::new(Code::TRY_AGAIN, format!("node agent at {socket} does not answer")).details(e);
     let request = rpc::request(method, params)?;
-    let stream = connect(Path::new(socket), absence).map_err(away)?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(away)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(away)?;
-    (&stream).write_all(request.as_bytes()).map_err(away)?;
-    let mut line = Vec::new();
-    BufReader::new(&stream).take(rpc::MAX_LINE as u64).read_until(b'\n', &mut line).map_err(away)?;
-    if line.is_empty() {
-        return Err(away(std::io::ErrorKind::UnexpectedEof.into()));
+    let deadline = Instant::now() + absence;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match exchange(Path::new(socket), &request, left) {
+            Ok(line) => return rpc::reply(&line),
+            Err(error) if is_unread(&error) && !left.is_zero() => {}
+            Err(error) => return Err(away(error)),
+        }
     }
-    rpc::reply(&line)
+}
+
+fn exchange(socket: &Path, request: &str, absence: Duration) -> io::Result<Vec<u8>> {
+    let stream = connect(socket, absence)?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    (&stream).write_all(request.as_bytes())?;
+    let mut line = Vec::new();
+    BufReader::new(&stream).take(rpc::MAX_LINE as u64).read_until(b'\n', &mut line)?;
+    if line.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(line) }
+}
+
+/// Returns true if the agent has not read the request: it closed the connection, or stopped listening before it accepted it.
+/// After it has read the request, the end of the connection is an end of file (unix(7)).
+fn is_unread(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
 }
 
 /// Connects, and waits up to `absence` for an agent to create its socket. Returns the last error within that time.
@@ -125,6 +141,23 @@ mod tests {
             agent.join().unwrap();
             assert!(started.elapsed() >= Duration::from_millis(200), "answered by nobody");
         }
+    }
+
+    #[test]
+    fn what_an_agent_has_not_read_is_sent_to_the_next_one() {
+        let folder = Folder::new("unread");
+        let socket = folder.0.join("agent.sock");
+        // It stops listening with a connection that it has not accepted.
+        let listener = UnixListener::bind(&socket).unwrap();
+        let path = socket.clone();
+        let next = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            std::fs::remove_file(&path).unwrap();
+            drop(listener);
+            agent(&path, Duration::from_millis(100)).join().unwrap();
+        });
+        ask::<()>(socket.to_str().unwrap(), "add", &[(); 0], ABSENCE).unwrap();
+        next.join().unwrap();
     }
 
     #[test]
