@@ -1,5 +1,6 @@
 //! `QoS`: limits of the rate at which packets pass a switch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ovsdb::{Atom, Datum};
@@ -7,7 +8,7 @@ use ovsdb::{Atom, Datum};
 use super::Direction;
 use crate::fact::Fact;
 use crate::key::RowKey;
-use crate::rows::marked;
+use crate::rows::{map, marked};
 use crate::table::TableId;
 
 /// A limit (ovn-nb(5), `QoS`). Packets beyond it are dropped. Its key is the switch, the direction, the priority and the
@@ -43,7 +44,7 @@ impl Qos {
             ("priority", Datum::from(i64::from(self.priority))),
             ("match", Datum::from(self.match_.as_str())),
             ("bandwidth", Datum::map(bandwidth)),
-            ("action", Datum::empty()),
+            ("action", map(&BTreeMap::new())),
             ("external_ids", marked(&[])),
         ];
         [
