@@ -16,8 +16,10 @@ use nix::sys::time::TimeSpec;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
 
 /// How long to wait for an agent that is absent because it or its node is restarting. A runtime that gets error 11
-/// retries only after 10 to 15 s, which is longer than most restarts of the agent.
-pub(crate) const ABSENCE: Duration = Duration::from_secs(20);
+/// retries only after 10 to 15 s, which is longer than most restarts of the agent. On a node that starts 100 pods at the same
+/// time, the kubelet takes more than 20 s to start the new agent. Together with [`PATIENCE`], this is less than the kubelet's
+/// limit.
+pub(crate) const ABSENCE: Duration = Duration::from_mins(1);
 
 /// Sends one request on a new connection and reads the reply. Returns error 11 if the agent cannot be reached within
 /// `absence`, closes the connection or hangs. The runtime then retries. An agent that ends before it has read the request has
