@@ -290,11 +290,7 @@ fn own_port_changes(replica: &Replica, interface: &Interface<'_>, wanted: &NewPo
         let on = ovsdb::Where::Row(interface.id);
         ops.push(Op::Update { table: local::INTERFACE, on, row: columns });
     }
-    let ids = wanted.external_ids.iter().filter(|(key, value)| interface.external_id(key) != Some(value.as_str()));
-    let ids: Vec<_> = ids.map(|(key, value)| (key.as_str(), value.as_str())).collect();
-    if !ids.is_empty() {
-        ops.push(local::set_external_ids(local::INTERFACE, interface.id, ids));
-    }
+    ops.extend(interface.set_external_ids(&wanted.external_ids));
     ops
 }
 

@@ -55,6 +55,7 @@ pub async fn run(
     let (mut last_reports, mut exits) = (BTreeMap::new(), Exits::default());
     loop {
         let now = Instant::now();
+        let mut next_exits = None;
         if *connected.borrow() {
             let reports = southbound.read(reports);
             if reports != last_reports {
@@ -63,9 +64,6 @@ pub async fn run(
                     return;
                 }
             }
-        }
-        let mut next_exits = None;
-        if *connected.borrow() {
             let moved = exits.update(southbound.read(active), now);
             if moved && owner.send(Event::Exits(exits.settled.clone())).await.is_err() {
                 return;

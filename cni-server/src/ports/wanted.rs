@@ -59,7 +59,7 @@ impl Wanted {
             let is_new =
                 |name: &&str| is_host_end(name) && !self.known.contains_key(*name) && !self.unknown.contains(*name);
             let new = Interface::all(replica).filter_map(|row| row.name()).filter(is_new);
-            new.map(str::to_owned).chain(changed.iter().cloned()).collect()
+            new.map(str::to_owned).chain(changed).collect()
         })
     }
 }

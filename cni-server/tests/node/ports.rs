@@ -187,7 +187,7 @@ fn ports_of_running_pods_are_repaired_at_once() {
             scene.sandbox.vsctl(&["clear", "interface", six, "external_ids"]);
             eventually("6 has all of them again", || ids(six).contains("iface-id=pod-6.ns")).await;
             scene.sandbox.vsctl(&["set", "interface", six, "external_ids:note=mine"]);
-            // What its owner needs not is left alone.
+            // Keys of others are left alone.
             scene.sandbox.vsctl(&["del-port", five]);
             eventually("5 has its port again", || attacher.ovs.has_port("pod-5.ns")).await;
             eventually("5 has its flows again", || ids(five) == own).await;

@@ -53,7 +53,7 @@ impl GatewayState {
     }
 }
 
-/// A gateway node that a Subnet asks for.
+/// The gateway nodes that a Subnet asks for.
 struct Candidates {
     /// The field that asks for them.
     field: &'static str,
@@ -158,12 +158,11 @@ impl Engine {
             tracing::info!(subnet = &**name, from = &*from, to = &**to, "the gateway has moved");
             self.exits.moved.insert(Arc::clone(name), [from, Arc::clone(to)]);
         }
-        let former_nodes = self.world.gateway_nodes(name).to_vec();
-        let former_state = self.exits.states.insert(Arc::clone(name), state.clone());
-        if former_nodes != nodes || former_state != Some(state) {
+        let other_state = self.exits.states.get(name) != Some(&state);
+        self.exits.states.insert(Arc::clone(name), state);
+        if self.world.set_gateway_nodes(name, &nodes, spread) || other_state {
             self.unpublished.insert(Object::Subnet(Arc::clone(name)));
         }
-        self.world.set_gateway_nodes(name, &nodes, spread);
     }
 }
 

@@ -98,8 +98,7 @@ impl<'a> Settings<'a> {
     /// Returns the operation that gives these keys of `external_ids` these values. Other keys are not changed. `None` if nothing
     /// differs.
     pub fn set_external_ids<'k>(&self, wanted: impl IntoIterator<Item = (&'k str, &'k str)>) -> Option<Op> {
-        let differ: Vec<_> = wanted.into_iter().filter(|(key, value)| self.external_id(key) != Some(value)).collect();
-        (!differ.is_empty()).then(|| set_external_ids(OPEN_VSWITCH, self.id, differ))
+        set_differing_ids(OPEN_VSWITCH, self.id, |key| self.external_id(key), wanted)
     }
 
     /// `ovs_version`.
@@ -199,9 +198,8 @@ impl<'a> Interface<'a> {
 
     /// Returns the operation that gives these keys of `external_ids` these values, as [`Settings::set_external_ids`] does.
     pub fn set_external_ids(&self, ids: &BTreeMap<String, String>) -> Option<Op> {
-        let differ: Vec<_> = ids.iter().filter(|(key, value)| self.external_id(key) != Some(value)).collect();
-        let differ = differ.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        (differ.len() > 0).then(|| set_external_ids(INTERFACE, self.id, differ))
+        let wanted = ids.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        set_differing_ids(INTERFACE, self.id, |key| self.external_id(key), wanted)
     }
 
     /// `external_ids:iface-id`: the logical switch port of this interface (ovn-controller(8)).
@@ -323,6 +321,17 @@ pub fn set_external_ids<'a>(table: &'static str, row: Uuid, ids: impl IntoIterat
         Mutation { column: "external_ids", mutator: Mutator::Insert, value: Datum::map(ids) },
     ];
     Op::Mutate { table, on: Where::Row(row), mutations }
+}
+
+/// Returns the operation that sets those keys of a row's `external_ids` that have other values. `None` if there are none.
+fn set_differing_ids<'r, 'k>(
+    table: &'static str,
+    row: Uuid,
+    now: impl Fn(&str) -> Option<&'r str>,
+    wanted: impl IntoIterator<Item = (&'k str, &'k str)>,
+) -> Option<Op> {
+    let differ: Vec<_> = wanted.into_iter().filter(|(key, value)| now(key) != Some(*value)).collect();
+    (!differ.is_empty()).then(|| set_external_ids(table, row, differ))
 }
 
 /// Returns the operation that removes these keys from a row's `external_ids`.

@@ -127,14 +127,15 @@ impl World {
     }
 
     /// Sets the gateway nodes of a subnet, in order of preference. With `spread`, its pods leave by all of them, else by the
-    /// first one that is there. They count only while the subnet is centralized.
-    pub fn set_gateway_nodes(&mut self, subnet: &Arc<str>, nodes: &[Arc<str>], spread: bool) {
-        let Some(changed) = self.exits.set(subnet, nodes, spread) else { return };
+    /// first one that is there. They count only while the subnet is centralized. Returns whether they are others than before.
+    pub fn set_gateway_nodes(&mut self, subnet: &Arc<str>, nodes: &[Arc<str>], spread: bool) -> bool {
+        let Some(changed) = self.exits.set(subnet, nodes, spread) else { return false };
         self.dirty.extend(changed.nodes.into_iter().map(Key::Node));
         self.dirty.insert(Key::Subnet(Arc::clone(subnet)));
         if changed.any {
             self.dirty.insert(Key::Base);
         }
+        true
     }
 
     /// The gateway nodes of a subnet, the preferred one first. None if it has no way out.

@@ -45,7 +45,7 @@ impl Event {
         match self.clone() {
             Self::Subnet(subnet) => world.set_subnet(*subnet),
             Self::SubnetGone(name) => world.remove_subnet(&name),
-            Self::GatewayNodes(subnet, nodes, spread) => world.set_gateway_nodes(&subnet, &nodes, spread),
+            Self::GatewayNodes(subnet, nodes, spread) => drop(world.set_gateway_nodes(&subnet, &nodes, spread)),
             Self::Node(node) => world.set_node(node),
             Self::NodeGone(name) => world.remove_node(&name),
             Self::Port(port) => world.set_port(port),
