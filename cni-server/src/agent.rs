@@ -17,6 +17,7 @@ use crate::check;
 use crate::conflist::Install;
 use crate::databases;
 use crate::metrics::Metrics;
+use crate::mirror::{Chosen, Mirror};
 use crate::node_net;
 use crate::node_port::NodePort;
 use crate::ovs::Ovs;
@@ -65,11 +66,23 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         databases: databases::watch(&client, &args.node_name, &args.database_nodes),
         services: args.service_cluster_ip_range.iter().copied().collect(),
         firewall: args.firewall,
+        mirror: args.mirror_iface.clone(),
         metrics: metrics.clone(),
     };
+    let rules = rules::keep(rules);
+    let mirrored = Chosen { all: args.enable_mirror, node: cluster.node.clone(), pods: cluster.pods.clone() };
+    let mirror = Mirror {
+        device: args.mirror_iface.clone(),
+        ovs: ovs.clone(),
+        links: links.clone(),
+        chosen: mirrored.clone(),
+        rules: rules.clone(),
+    };
+    // A node whose mirror fails still serves its pods.
+    let _mirror = mirror.spawn().context("listen to netlink")?;
     let owners = Owners {
         node_port: node_port.ready,
-        rules: rules::keep(rules),
+        rules,
         rivals: match args.install() {
             Some(Install { conf_dir, conf_name, .. }) => Rivals { conf_dir, conf_name }.spawn(),
             // The agent installs no conflist, so the folder is not known.
@@ -93,6 +106,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ovs: ovs.clone(),
         links: links.clone(),
         pods: cluster.pods.clone(),
+        mirrored,
         leases: cluster.leases.clone(),
         subnets: cluster.subnets.clone(),
         mtu: node_port.mtu,

@@ -15,6 +15,9 @@ use kit::flags::{self, Ignored};
 use ovn::Encapsulation;
 
 use crate::conflist::Install;
+use crate::node_port::DEVICE;
+use crate::ovs::BRIDGE;
+use crate::ports::is_host_end;
 use crate::rules::Firewall;
 use crate::tunnel::{LEAST, Names};
 
@@ -48,6 +51,13 @@ pub struct Args {
     #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set)]
     pub encap_checksum: bool,
+    /// Copy the packets of all pods to the mirror interface. A node's annotation `ovn.kubernetes.io/mirror` decides for it.
+    #[arg(long, default_value_t = false, default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set)]
+    pub enable_mirror: bool,
+    /// Mirror interface: a device of Open vSwitch with copies of the packets of mirrored pods.
+    #[arg(long, default_value = "mirror0", value_parser = mirror_iface)]
+    pub mirror_iface: String,
     /// Unix socket for the CNI plugin.
     #[arg(long, default_value = "/run/openvswitch/kube-ovn-daemon.sock")]
     pub bind_socket: PathBuf,
@@ -146,6 +156,18 @@ fn mtu(text: &str) -> Result<u32, String> {
     }
 }
 
+/// Parses the name of the mirror interface: a link's name that is not that of another part.
+fn mirror_iface(text: &str) -> Result<String, String> {
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if !(1..=15).contains(&text.len()) || !text.bytes().all(is_name) || matches!(text, "." | ".." | "all" | "default") {
+        return Err("not the name of a link".to_owned());
+    }
+    if [DEVICE, BRIDGE, "lo", "ovs-system", "ovs-netdev"].contains(&text) || is_host_end(text) {
+        return Err("the name of another link".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 /// Parses the path of the node's database. The sockets of its bridges are in the same directory.
 pub(crate) fn ovs_socket(text: &str) -> Result<PathBuf, String> {
     match text.strip_prefix("unix:").unwrap_or(text) {
@@ -181,7 +203,7 @@ mod tests {
             --enable-ovn-ipsec=false --set-vxlan-tx-off=false --enable-arp-detect-ip-conflict=true --pprof-port=10666 -v 3";
         let (args, ignored) = Args::read(line.split_whitespace().map(Into::into)).unwrap();
         assert_eq!((args.iface.to_string().as_str(), args.endpoint().port()), ("", 10666));
-        assert_eq!((args.encap_checksum, ignored.len()), (true, 16));
+        assert_eq!((args.encap_checksum, ignored.len()), (true, 14));
         let unknown = Args::read(["kube-ovn-cni", "--no-such-flag=1"].map(Into::into)).unwrap_err().to_string();
         assert!(unknown.starts_with("error: unexpected argument '--no-such-flag' found"), "{unknown}");
     }

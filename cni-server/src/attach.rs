@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::allocation::Allocation;
 use crate::metrics::Metrics;
+use crate::mirror::Chosen;
 use crate::ovs::{Ovs, PendingPort, PodPort};
 use crate::seen::{Leases, Pod, Seen};
 use crate::tunnel::Mtu;
@@ -41,6 +42,8 @@ pub struct Attacher {
     pub links: Links,
     /// This node's pods.
     pub pods: watch::Receiver<Seen<Pod>>,
+    /// Whose packets are mirrored.
+    pub mirrored: Chosen,
     /// Their IP objects.
     pub leases: watch::Receiver<Leases>,
     /// The subnets in force.
@@ -143,7 +146,7 @@ impl Attacher {
             return Ok(false);
         }
         let net = self.allocation(attachment, deadline).await?;
-        let port = pod_port(attachment, &net, &host);
+        let port = self.port(attachment, &net, &host);
         if lost {
             tracing::warn!(container, pod, "Open vSwitch has lost the port of a running pod: adding it again");
             self.ovs.plug(port, self.ovs.pending_port()).await.map_err(error::ovs)?;
@@ -160,7 +163,7 @@ impl Attacher {
     /// Returns the port that an attached container should have. `None` while the pod's addresses are not known.
     pub fn port_of(&self, attachment: &Attachment) -> Option<PodPort> {
         let net = self.look(attachment, &pod_key(attachment)).ok()?;
-        Some(pod_port(attachment, &net, &host_ifname(&attachment.container_id)))
+        Some(self.port(attachment, &net, &host_ifname(&attachment.container_id)))
     }
 
     /// Detaches a container. Returns false if this interface of it was not attached. Does not need the namespace.
@@ -223,7 +226,7 @@ impl Attacher {
             gateways: net.addresses().map(|(_, gateway)| gateway).collect(),
             checksum: !self.ovs.userspace(),
         };
-        let port = pod_port(attachment, net, host);
+        let port = self.port(attachment, net, host);
         let start = std::time::Instant::now();
         let outside = async {
             for left in self.ovs.plug(port, pending).await.map_err(error::ovs)? {
@@ -255,6 +258,26 @@ impl Attacher {
         Ok(())
     }
 
+    fn port(&self, attachment: &Attachment, net: &Allocation, host: &str) -> PodPort {
+        let mut about = BTreeMap::from([
+            ("pod_name", attachment.pod_name.clone()),
+            ("pod_namespace", attachment.pod_namespace.clone()),
+            ("ifname", attachment.ifname.clone()),
+            ("ip", net.lease.ips.to_string()),
+            ("attached-mac", net.lease.mac.to_string()),
+        ]);
+        about.extend(attachment.netns.clone().map(|path| ("pod_netns", path)));
+        about.extend(attachment.pod_uid.clone().map(|uid| ("pod_uid", uid)));
+        let iface_id = pod_key(attachment);
+        PodPort {
+            device: host.to_owned(),
+            container_id: attachment.container_id.clone(),
+            mirrored: self.mirrored.is(&iface_id, attachment.pod_uid.as_deref()) == Some(true),
+            iface_id,
+            about,
+        }
+    }
+
     /// Announces the pod's MAC to its neighbours, which works only after its flows are installed. The ADD does not wait for
     /// it: the pod can communicate already, and neighbours that remember another MAC notice later by themselves.
     fn announce(&self, device: String, net: &Allocation) {
@@ -270,24 +293,6 @@ impl Attacher {
 /// Returns the name of the pod's port, of its IP object, and of the pod in [`Seen`].
 fn pod_key(attachment: &Attachment) -> String {
     api::pod_port(&attachment.pod_name, &attachment.pod_namespace)
-}
-
-fn pod_port(attachment: &Attachment, net: &Allocation, host: &str) -> PodPort {
-    let mut about = BTreeMap::from([
-        ("pod_name", attachment.pod_name.clone()),
-        ("pod_namespace", attachment.pod_namespace.clone()),
-        ("ifname", attachment.ifname.clone()),
-        ("ip", net.lease.ips.to_string()),
-        ("attached-mac", net.lease.mac.to_string()),
-    ]);
-    about.extend(attachment.netns.clone().map(|path| ("pod_netns", path)));
-    about.extend(attachment.pod_uid.clone().map(|uid| ("pod_uid", uid)));
-    PodPort {
-        device: host.to_owned(),
-        container_id: attachment.container_id.clone(),
-        iface_id: pod_key(attachment),
-        about,
-    }
 }
 
 fn attached(host: String, net: &Allocation, mtu: u32) -> Attached {

@@ -6,6 +6,7 @@
 //! - [`node_net`]: which subnets the node serves;
 //! - [`ovs`]: the session with the node's database;
 //! - [`node_port`]: `ovn0`, its routes, and the node's settings in Open vSwitch;
+//! - [`mirror`]: `mirror0`, with copies of the packets of pods;
 //! - [`databases`]: the nodes with OVN databases;
 //! - [`rules`]: the rules of the firewall;
 //! - [`rivals`]: the files of other networks beside our conflist;
@@ -27,6 +28,7 @@ pub mod check;
 pub mod conflist;
 pub mod databases;
 pub mod metrics;
+pub mod mirror;
 pub mod node_net;
 pub mod node_port;
 pub mod ovs;

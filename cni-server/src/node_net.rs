@@ -107,8 +107,14 @@ impl Served {
             .collect()
     }
 
-    /// What the firewall rules depend on. `sources` is `None` before the sources of the node's traffic are known.
-    pub fn rules(&self, services: &BTreeSet<IpNet>, sources: Option<Sources>, databases: &Databases) -> Wanted {
+    /// What the firewall rules depend on. `mirror` is the mirror's device. `sources` is `None` before the sources of the node's traffic are known.
+    pub fn rules(
+        &self,
+        services: &BTreeSet<IpNet>,
+        sources: Option<Sources>,
+        databases: &Databases,
+        mirror: &str,
+    ) -> Wanted {
         let nets = |wanted: fn(&EffectiveSubnet) -> bool| -> BTreeSet<IpNet> {
             let subnets = self.subnets().filter(|subnet| wanted(subnet));
             subnets.flat_map(|subnet| subnet.cidrs.iter()).map(api::Cidr::net).collect()
@@ -122,6 +128,7 @@ impl Served {
             nodes: nodes.collect(),
             databases: databases.nodes.clone(),
             members: databases.members.clone(),
+            mirror: mirror.to_owned(),
             sources,
         }
     }
@@ -253,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_subnet_without_nat_is_no_source_of_masquerade() {
-        let wanted = served(&[JOIN, DUAL, PLAIN], &[]).rules(&BTreeSet::new(), None, &Databases::default());
+        let wanted = served(&[JOIN, DUAL, PLAIN], &[]).rules(&BTreeSet::new(), None, &Databases::default(), "mirror0");
         let text = |nets: &BTreeSet<IpNet>| nets.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(
             text(&wanted.subnets),
@@ -273,7 +280,7 @@ mod tests {
             let seen = served(&[DUAL, PLAIN], &[("eth1", own), ("eth0", "172.31.0.0/24")]);
             let said = seen.left_out["dual"].to_string();
             assert_eq!(said, format!("subnet dual: its network {named} of this node's interface eth1"));
-            let nat = seen.rules(&BTreeSet::new(), None, &Databases::default());
+            let nat = seen.rules(&BTreeSet::new(), None, &Databases::default(), "mirror0");
             assert!(nat.nat.is_empty() && !nat.subnets.contains(&"fd00:23::/64".parse().unwrap()), "{own}");
             assert_eq!(nat.subnets.contains(&"10.24.0.0/24".parse().unwrap()), own != "10.0.0.0/8", "{own}");
         }

@@ -30,10 +30,11 @@ use crate::seen::{Lease, Leases, Node, Seen};
 use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Names, Tunnel, TunnelError};
 use claim::{Claim, Wanted};
 use error::Reason;
-use events::{concerns, concerns_address, concerns_tunnel};
+use events::{concerns, concerns_address};
 use mtu::tell_of_mtu;
 
 pub use error::NodePortError;
+pub(crate) use events::concerns_tunnel;
 pub use sources::Sources;
 
 /// The device.

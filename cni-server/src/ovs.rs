@@ -10,13 +10,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use api::{Addresses, Mac};
-use ovn::local::{self, Bridge, Interface, NewPort, Settings};
+use cni_wire::rpc::Attachment;
+use ovn::local::{self, Bridge, Interface, Mirror, NewMirror, NewPort, Settings};
 use ovn::southbound::{CMS_OPTIONS, NodeReport};
 use ovsdb::client::{Changes, Client, Config, Endpoint, TransactError};
-use ovsdb::{Op, Replica};
+use ovsdb::{Op, Replica, Uuid};
 use tokio::sync::watch;
 
 use crate::announce::{AnnounceError, Announcer};
+use crate::mirror::{self, Chosen};
+use crate::ports::{self, Plugged};
 use writer::{Change, Writer};
 
 pub use writer::PendingPort;
@@ -72,6 +75,8 @@ pub struct PodPort {
     pub iface_id: String,
     /// `pod_name`, `pod_namespace`, `pod_netns`, `ip` and so on.
     pub about: BTreeMap<&'static str, String>,
+    /// Whether the mirror copies its packets from the start.
+    pub mirrored: bool,
 }
 
 impl PodPort {
@@ -218,6 +223,20 @@ impl Ovs {
         Ok(written)
     }
 
+    /// Makes the mirror of the bridge as it should be: `device` gets copies of the packets of the chosen pods.
+    pub async fn mirror(&self, device: &str, chosen: &Chosen) -> Result<(), OvsError> {
+        let ops = self.read(|replica| mirror_changes(replica, device, chosen));
+        self.transact("the mirror", ops).await
+    }
+
+    /// Returns whether the mirror copies the packets of this device's port.
+    pub fn is_mirrored(&self, device: &str) -> bool {
+        self.read(|replica| {
+            let mirror = Bridge::find(replica, BRIDGE).and_then(|bridge| Mirror::find(replica, &bridge, mirror::NAME));
+            mirror.is_some_and(|mirror| replica.find(local::PORT, device).any(|port| mirror.has(port)))
+        })
+    }
+
     /// Sets keys of the node's `external_ids`, and the report in its options for the CMS. Other options stay. Returns true
     /// if something was written.
     pub async fn settings(&self, wanted: &[(&str, &str)], report: &NodeReport) -> Result<bool, OvsError> {
@@ -264,6 +283,27 @@ impl Ovs {
             Err(TransactError::Disconnected) => Err(OvsError::Away),
             Err(source) => Err(OvsError::Transact { what: what.to_owned(), source }),
         }
+    }
+}
+
+/// Returns the operations that change the mirror. None while the bridge or the device's port does not exist.
+fn mirror_changes(replica: &Replica, device: &str, chosen: &Chosen) -> Vec<Op> {
+    let Some(bridge) = Bridge::find(replica, BRIDGE) else { return Vec::new() };
+    let Some(output) = replica.find(local::PORT, device).next() else { return Vec::new() };
+    let mirror = Mirror::find(replica, &bridge, mirror::NAME);
+    let is_chosen = |plugged: &Plugged, port: Uuid| {
+        let Attachment { pod_name, pod_namespace, pod_uid, .. } = &plugged.attachment;
+        let said = chosen.is(&api::pod_port(pod_name, pod_namespace), pod_uid.as_deref());
+        said.unwrap_or_else(|| mirror.is_some_and(|mirror| mirror.has(port)))
+    };
+    let ports = ports::plugged(replica).into_iter().filter_map(|plugged| {
+        let port = replica.find(local::PORT, &plugged.device).next()?;
+        is_chosen(&plugged, port).then_some(port)
+    });
+    let wanted = NewMirror { name: mirror::NAME, output, ports: ports.collect() };
+    match mirror {
+        Some(mirror) => wanted.changes(&mirror),
+        None => wanted.add_to(bridge.id),
     }
 }
 

@@ -129,10 +129,10 @@ mod tests {
             index: u32::try_from(index).unwrap(),
             name: (*name).to_owned(),
             up: true,
+            noarp: false,
             mtu: 1500,
             mac: vec![],
-            veth: false,
-            loopback: false,
+            kind: links::LinkKind::Other,
             alias: String::new(),
         };
         let links: Vec<_> = links.iter().enumerate().map(link).collect();

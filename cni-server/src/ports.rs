@@ -33,6 +33,7 @@ use wanted::Wanted;
 
 pub use dead::{dead, existing};
 pub use host_ends::delete_orphans;
+pub(crate) use host_ends::is_host_end;
 
 /// The port of a pod, from its row.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,6 +21,8 @@
 //! Packets between pods that fit no known connection are dropped. The ports of the OVN databases take connections from
 //! nodes only.
 //!
+//! Copies that a mirror sends to its device are dropped before anything looks at them ([`crate::mirror`]).
+//!
 //! No rule touches the packets of tunnels, apart from the removal of kube-proxy's mark from them.
 
 mod backend;
@@ -61,6 +63,8 @@ pub struct Wanted {
     pub databases: BTreeSet<IpNet>,
     /// The addresses that may use the databases of this node: those of all nodes. `None` if it has no databases.
     pub members: Option<BTreeSet<IpNet>>,
+    /// The device of the mirror. What comes from it is dropped: it is a copy.
+    pub mirror: String,
     /// The source addresses of the node's traffic to pods. `None` leaves existing rules as they are.
     pub sources: Option<Sources>,
 }
@@ -99,10 +103,10 @@ impl Sources {
 }
 
 impl Wanted {
-    /// Returns the families of the subnets. A node of a cluster without IPv6 needs no rules for it, and its kernel may
-    /// have no IPv6.
+    /// Returns the families of the rules. A node of a cluster without IPv6 needs no rules for it, and its kernel may have
+    /// no IPv6. The copies of a mirror can be of any family.
     fn families(&self) -> impl Iterator<Item = Family> {
-        Family::ALL.into_iter().filter(|family| self.subnets.iter().any(|net| family.has(net)))
+        Family::ALL.into_iter().filter(|family| *family == Family::V4 || self.subnets.iter().any(|net| family.has(net)))
     }
 
     /// Returns the sets by name.
@@ -249,7 +253,8 @@ impl Rules {
         let Some(sources) = wanted.sources else { return result };
         let iptables = Iptables::of_host().await?;
         for family in wanted.families() {
-            let chains = iptables::chains(family.prefix(), sources.of(family), wanted.members.is_some());
+            let chains =
+                iptables::chains(family.prefix(), &wanted.mirror, sources.of(family), wanted.members.is_some());
             let rules = self.apply_rules(family, iptables, &[], chains).await;
             result = result.and(rules.map(|lines| written.rules += lines));
         }

@@ -15,7 +15,7 @@ mod subnets;
 
 use std::net::IpAddr;
 
-use api::annotations::NODE_NAME_LABEL;
+use api::annotations::{self, NODE_NAME_LABEL};
 use api::{EffectiveSubnet, FieldError, Ip, NodeView, PodView};
 use futures::StreamExt;
 use kit::kubernetes::Lister;
@@ -36,6 +36,8 @@ pub struct Pod {
     pub uid: String,
     /// The uid that kubelet gives a static pod. The runtime knows the pod by this one.
     pub config_hash: Option<String>,
+    /// Its annotation `mirror`.
+    pub mirror: Result<Option<bool>, FieldError>,
 }
 
 impl Pod {
@@ -50,6 +52,7 @@ impl From<&PodView> for Pod {
         Self {
             uid: view.uid().to_owned(),
             config_hash: view.annotation("kubernetes.io/config.hash").map(str::to_owned),
+            mirror: annotations::mirror(view.object(), view.annotations()),
         }
     }
 }
@@ -61,11 +64,17 @@ pub struct Node {
     pub uid: String,
     /// Its addresses of type `InternalIP`.
     pub internal_ips: Vec<IpAddr>,
+    /// Its annotation `mirror`.
+    pub mirror: Result<Option<bool>, FieldError>,
 }
 
 impl From<&NodeView> for Node {
     fn from(view: &NodeView) -> Self {
-        Self { uid: view.uid().to_owned(), internal_ips: view.internal_ips().collect() }
+        Self {
+            uid: view.uid().to_owned(),
+            internal_ips: view.internal_ips().collect(),
+            mirror: annotations::mirror(view.object(), view.annotations()),
+        }
     }
 }
 

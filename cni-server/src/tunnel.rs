@@ -7,7 +7,7 @@ mod names;
 
 use std::net::IpAddr;
 
-use links::Links;
+use links::{LinkKind, Links};
 use ovn::Encapsulation;
 
 pub use error::TunnelError;
@@ -43,7 +43,7 @@ pub async fn find(
 ) -> Result<Tunnel, TunnelError> {
     let (all, assigned) = (links.all().await?, links.assigned().await?);
     let (link, address) = choice::choose(&all, &assigned, names, node)?;
-    let link = if link.loopback {
+    let link = if link.kind == LinkKind::Loopback {
         // A node that announces its address by BGP has it on `lo`, and packets leave by another interface.
         let ways = links.default_links().await?;
         let out = all.iter().filter(|link| ways.contains(&link.index));
@@ -58,6 +58,7 @@ pub async fn find(
 /// Returns a link for tests.
 #[cfg(test)]
 fn link(index: u32, name: &str) -> links::Link {
-    let (name, loopback) = (name.to_owned(), name == "lo");
-    links::Link { index, name, up: true, mtu: 1500, mac: vec![], veth: false, loopback, alias: String::new() }
+    let kind = if name == "lo" { LinkKind::Loopback } else { LinkKind::Other };
+    let name = name.to_owned();
+    links::Link { index, name, up: true, noarp: false, mtu: 1500, mac: vec![], kind, alias: String::new() }
 }

@@ -29,11 +29,13 @@ use serde::de::DeserializeOwned;
 use crate::layout::{Node, OUTSIDE_NETNS, kubeconfig};
 use crate::pace;
 
+mod capture;
 pub mod nb;
 pub mod place;
 pub mod pod;
 pub mod scene;
 
+pub use capture::Capture;
 pub use place::{Answer, Place, Target};
 pub use pod::{Pod, is_ready};
 pub use scene::Scene;

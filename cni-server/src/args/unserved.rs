@@ -5,7 +5,6 @@ use kit::flags::Unserved;
 
 /// The flags, each with what applies instead.
 pub(super) const FLAGS: &[Unserved] = &[
-    Unserved { instead: "traffic is not mirrored", switches: &["enable-mirror"], values: &["mirror-iface"] },
     Unserved {
         instead: "the conflist is written by --cni-conf-dir and --cni-conf-name, not copied",
         switches: &[],

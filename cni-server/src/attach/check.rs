@@ -59,6 +59,12 @@ impl Attacher {
         if self.links.find(&host).await.map_err(error::plumbing)?.is_none() {
             return differs(&format!("{host} is gone"));
         }
+        let mirrored = self.ovs.is_mirrored(&host);
+        if self.mirrored.is(&super::pod_key(attachment), attachment.pod_uid.as_deref()).is_some_and(|is| is != mirrored)
+        {
+            let is = if mirrored { "in" } else { "not in" };
+            return differs(&format!("port {host} is {is} mirror {}", crate::mirror::NAME));
+        }
         let netns = Netns::open(attachment.netns.as_deref().unwrap_or_default()).map_err(error::environment)?;
         let inside = look(&netns, &attachment.ifname).await?;
         compare(&attachment.ifname, &record, &inside)?;

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use links::Links;
-use ovn::local::{Bridge, Settings};
+use ovn::local::{self, Bridge, Mirror, Settings};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{Args, Finding, PATIENCE};
+use crate::mirror;
 use crate::node_port::DEVICE;
 use crate::ovs::{BRIDGE, Ovs};
 use crate::rivals::Rivals;
@@ -36,12 +37,31 @@ pub(super) async fn check(args: &Args, ovs: &Ovs) -> Vec<Finding> {
     ];
     findings.extend(databases(recorded.as_ref()).await);
     findings.push(Finding::new("ovn0", ovn0().await));
+    findings.push(Finding::new("mirror", mirror(ovs).await));
     findings.push(Finding::new("rules", rules::are_there().await));
     findings.push(Finding::new("forwarding", forwarding(Path::new("/proc/sys/net"))));
     let conflist = Rivals { conf_dir: args.cni_conf_dir.clone(), conf_name: args.cni_conf_name.clone() };
     let path = args.cni_conf_dir.join(&args.cni_conf_name).display().to_string();
     findings.push(Finding::new("conflist", conflist.state().map(|()| format!("{path} is the first"))));
     findings
+}
+
+/// Looks for the mirror and its device, whatever the device's name is.
+async fn mirror(ovs: &Ovs) -> Result<String, String> {
+    let (device, ports) = ovs.read(|replica| {
+        let bridge = Bridge::find(replica, BRIDGE).ok_or_else(|| format!("bridge {BRIDGE} does not exist"))?;
+        let mirror = Mirror::find(replica, &bridge, mirror::NAME);
+        let mirror = mirror.ok_or_else(|| format!("{BRIDGE} has no mirror {}", mirror::NAME))?;
+        let port = mirror.output().and_then(|port| replica.get(local::PORT, port)?.get("name")?.as_str());
+        let device = port.ok_or_else(|| format!("mirror {} has no device", mirror::NAME))?;
+        Ok::<_, String>((device.to_owned(), mirror.len()))
+    })?;
+    let links = Links::here().map_err(|error| error.to_string())?;
+    match links.find(&device).await.map_err(|error| error.to_string())? {
+        Some(link) if link.up => Ok(format!("{device} shows the packets of {ports} pods")),
+        Some(_) => Err(format!("{device} is down")),
+        None => Err(format!("{device} does not exist")),
+    }
 }
 
 async fn recorded(ovs: &Ovs) -> Option<Recorded> {

@@ -21,7 +21,7 @@ pub(super) fn concerns(event: &Event, index: u32) -> bool {
 }
 
 /// Returns whether an event is about the link with this index or its addresses.
-pub(super) fn concerns_tunnel(event: &Event, index: u32) -> bool {
+pub(crate) fn concerns_tunnel(event: &Event, index: u32) -> bool {
     use RouteNetlinkMessage::{DelAddress, DelLink, NewAddress, NewLink};
     match event {
         Event::InnerMessage(NewLink(link) | DelLink(link)) => link.header.index == index,

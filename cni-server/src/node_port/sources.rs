@@ -45,7 +45,7 @@ mod tests {
     }
 
     fn chosen(internal: &[&str], served: &[&str], usable: &[&str]) -> String {
-        let node = Node { uid: "uid".to_owned(), internal_ips: ips(internal) };
+        let node = Node { uid: "uid".to_owned(), internal_ips: ips(internal), mirror: Ok(None) };
         let lease = Lease {
             holder: "uid".to_owned(),
             subnet: "join".to_owned(),

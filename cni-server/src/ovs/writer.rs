@@ -10,13 +10,14 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use ovn::local::{self, Bridge, Interface, NewPort};
+use ovn::local::{self, Bridge, Interface, Mirror, NewPort};
 use ovsdb::client::{Client, TransactError};
 use ovsdb::{Op, Replica};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::{BRIDGE, OvsError, PodPort, key};
+use crate::mirror;
 
 /// A requested change.
 #[derive(Debug)]
@@ -226,6 +227,8 @@ fn plug(replica: &Replica, port: &PodPort) -> Result<Step, OvsError> {
         ..NewPort::default()
     };
     ops.extend(new.add_to(bridge.id));
+    let mirror = Mirror::find(replica, &bridge, mirror::NAME).filter(|_| port.mirrored);
+    ops.extend(mirror.map(|mirror| local::select(mirror.id, new.port_id())));
     Ok(Step { ops, devices: gone, again: false })
 }
 
@@ -245,6 +248,7 @@ mod tests {
             container_id: format!("{device}-container"),
             iface_id: format!("{pod}.ns"),
             about: BTreeMap::new(),
+            mirrored: false,
         }))
     }
 

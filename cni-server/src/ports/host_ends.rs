@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use cni_wire::rpc::Attachment;
-use links::{Link, LinkError, Links};
+use links::{Link, LinkError, LinkKind, Links};
 use ovn::local::Interface;
 
 use super::Plugged;
@@ -43,7 +43,7 @@ pub async fn delete_orphans(ovs: &Ovs, links: &Links) -> Result<usize, LinkError
 
 /// Reads the ports, after the links were read: a device exists before its port.
 pub(super) fn without_port<'a>(ovs: &Ovs, links: &'a [Link]) -> Vec<&'a Link> {
-    let host_ends = links.iter().filter(|link| link.veth && is_host_end(&link.name));
+    let host_ends = links.iter().filter(|link| link.kind == LinkKind::Veth && is_host_end(&link.name));
     ovs.read(|replica| host_ends.filter(|link| Interface::find(replica, &link.name).is_none()).collect())
 }
 
@@ -68,8 +68,11 @@ pub(super) fn sort(
 
 /// Labels the host ends of earlier versions, which had no labels.
 pub(super) async fn label(links: &Links, plugged: &[Plugged], all: &[Link]) {
-    let bare: BTreeSet<&str> =
-        all.iter().filter(|link| link.veth && link.alias.is_empty()).map(|link| link.name.as_str()).collect();
+    let bare: BTreeSet<&str> = all
+        .iter()
+        .filter(|link| link.kind == LinkKind::Veth && link.alias.is_empty())
+        .map(|link| link.name.as_str())
+        .collect();
     for port in plugged.iter().filter(|port| bare.contains(port.device.as_str())) {
         let Some(alias) = Label::of(&port.attachment).and_then(|label| label.print()) else { continue };
         if let Err(error) = links.set_alias(&port.device, &alias).await {
@@ -84,7 +87,7 @@ pub(super) async fn delete(links: &Links, link: &str) -> Result<(), LinkError> {
 }
 
 /// Returns whether the name has the form of [`crate::attach::host_ifname`].
-pub(super) fn is_host_end(name: &str) -> bool {
+pub(crate) fn is_host_end(name: &str) -> bool {
     let hex = |id: &str| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit());
     name.strip_suffix("_h").is_some_and(hex)
 }
@@ -100,10 +103,10 @@ mod tests {
             index: 1,
             name: format!("{name}_h"),
             up: true,
+            noarp: false,
             mtu: 1400,
             mac: vec![],
-            veth: true,
-            loopback: false,
+            kind: LinkKind::Veth,
             alias: alias.to_owned(),
         };
         let all = [
@@ -112,7 +115,7 @@ mod tests {
             host_end("earlier", "kube-ovn earlier eth0 uid-c /netns/c"),
             host_end("bare", ""),
         ];
-        let pod = |uid: &str| Pod { uid: uid.to_owned(), config_hash: None };
+        let pod = |uid: &str| Pod { uid: uid.to_owned(), config_hash: None, mirror: Ok(None) };
         let pods = [("a.b.ns".to_owned(), pod("uid-a")), ("c.ns".to_owned(), pod("uid-c"))];
         let pods = Seen { synced: true, objects: pods.into() };
         // A later container of pod c has a port.

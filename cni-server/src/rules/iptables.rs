@@ -52,9 +52,9 @@ fn forward(rules: Vec<String>) -> Chain {
     Chain { table: "filter", name: "OVN-FORWARD", hook: Some(("FORWARD", "kube-ovn forward rules")), rules }
 }
 
-/// Returns all chains of an address family, for a node without nftables. `sets` is the prefix of its set names, `source`
-/// the source address of the node's traffic to pods. `has_databases` protects the ports of the OVN databases.
-pub(super) fn chains(sets: &str, source: Option<IpAddr>, has_databases: bool) -> Vec<Chain> {
+/// Returns all chains of an address family, for a node without nftables. `sets` is the prefix of its set names, `mirror`
+/// the device of the mirror, `source` the source address of the node's traffic to pods. `has_databases` protects the ports of the OVN databases.
+pub(super) fn chains(sets: &str, mirror: &str, source: Option<IpAddr>, has_databases: bool) -> Vec<Chain> {
     let set = |name: &str, way: &str| format!("-m set --match-set {sets}{name} {way}");
     let not = |name: &str, way: &str| format!("-m set ! --match-set {sets}{name} {way}");
     // kube-proxy drops these, too, but its chains may come later. A reply that is not translated back would make the client
@@ -94,6 +94,12 @@ pub(super) fn chains(sets: &str, source: Option<IpAddr>, has_databases: bool) ->
     postrouting.push("-p tcp -m tcp ! --tcp-flags SYN SYN -j RETURN".to_owned());
     postrouting.push(format!("{} {} -j OVN-MASQUERADE", set("subnets-nat", "src"), not("subnets", "dst")));
     let mut chains = vec![
+        Chain {
+            table: "raw",
+            name: "OVN-PREROUTING",
+            hook: Some(("PREROUTING", "kube-ovn prerouting rules")),
+            rules: vec![format!("-i {mirror} -j DROP")],
+        },
         // kube-ovn has this chain in nat. There, kube-proxy's jump can come first and translate the destination. mangle
         // comes before nat. In nat, the agent empties the chain that kube-ovn may have left.
         Chain {
@@ -184,7 +190,7 @@ impl Saved {
     /// which takes effect atomically at the table's COMMIT. Other chains are not changed.
     pub(super) fn batch(&self, chains: &[Chain]) -> String {
         let mut lines = String::new();
-        for table in ["mangle", "nat", "filter"] {
+        for table in ["raw", "mangle", "nat", "filter"] {
             let ours = || chains.iter().filter(|c| c.table == table);
             let (mut declared, mut rules) = (String::new(), String::new());
             // Writing to a String cannot fail.
@@ -257,7 +263,7 @@ mod tests {
     use expect_test::expect;
 
     fn check(saved: &str, batch: &expect_test::Expect) {
-        let chains = chains("ovn40", Some("172.31.0.1".parse().unwrap()), true);
+        let chains = chains("ovn40", "mirror0", Some("172.31.0.1".parse().unwrap()), true);
         batch.assert_eq(&Saved::parse(&chains, saved).batch(&chains));
     }
 
@@ -266,6 +272,11 @@ mod tests {
         check(
             "",
             &expect![[r#"
+                *raw
+                :OVN-PREROUTING - [0:0]
+                -A OVN-PREROUTING -i mirror0 -j DROP
+                -I PREROUTING 1 -m comment --comment "kube-ovn prerouting rules" -j OVN-PREROUTING
+                COMMIT
                 *mangle
                 :OVN-PREROUTING - [0:0]
                 :OVN-OUTPUT - [0:0]
@@ -315,7 +326,7 @@ mod tests {
 
     #[test]
     fn one_wrong_chain_is_the_only_one_written() {
-        let chains = chains("ovn40", Some("172.31.0.1".parse().unwrap()), true);
+        let chains = chains("ovn40", "mirror0", Some("172.31.0.1".parse().unwrap()), true);
         let right = Saved::default().batch(&chains).replace("-I ", "-A ").replace("ROUTING 1 ", "ROUTING ");
         let right = right.replace("PUT 1 ", "PUT ").replace("FORWARD 1 ", "FORWARD ");
         check(&right, &expect![""]);

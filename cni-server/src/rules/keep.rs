@@ -49,6 +49,8 @@ pub struct Inputs {
     pub services: BTreeSet<IpNet>,
     /// How the rules are written.
     pub firewall: Firewall,
+    /// The device of the mirror.
+    pub mirror: String,
     /// The metrics of dropped packets.
     pub metrics: Metrics,
 }
@@ -77,7 +79,7 @@ async fn run(mut inputs: Inputs, mut announcements: Option<Announcements>, sende
         let sources = if late { Some(Sources::default()) } else { known };
         let started = tokio::time::Instant::now();
         if served.in_force.synced {
-            let wanted = served.rules(&inputs.services, sources, &databases);
+            let wanted = served.rules(&inputs.services, sources, &databases, &inputs.mirror);
             let result = match forwarding::enable(wanted.families()) {
                 Ok(()) => rules.apply(&wanted).await.map_err(|error| error.to_string()),
                 Err(error) => Err(format!("turn forwarding on: {error}")),

@@ -50,6 +50,8 @@ pub(super) fn table(wanted: &Wanted, family: Family) -> String {
     // ovs-vswitchd gives a tunnel's packet the mark of the one that it carries. kube-proxy must not take it for a request to
     // masquerade the tunnel.
     let output = vec![format!("udp dport {{ 4789, 6081 }} {}", unmark())];
+    let copies = vec![format!("iifname \"{}\" drop", wanted.mirror)];
+    chain(&mut text, "prerouting", "filter", "prerouting", -300, &copies);
     chain(&mut text, "output", "filter", "output", -150, &output);
     chain(&mut text, "input", "filter", "input", -10, &input(wanted, family));
     chain(&mut text, "forward", "filter", "forward", -10, &forward(wanted, family));
@@ -227,6 +229,7 @@ mod tests {
             nodes: nets(&["172.31.0.1/32", "172.31.0.2/32"]),
             databases: nets(&["172.31.0.1/32"]),
             members: Some(nets(&["172.31.0.1/32", "172.31.0.2/32"])),
+            mirror: "mirror0".to_owned(),
             sources: Some(Sources { v4: Some("172.31.0.1".parse().unwrap()), v6: None }),
         };
         expect![[r#"
@@ -234,6 +237,11 @@ mod tests {
             	counter invalid { }
 
             	counter databases { }
+
+            	chain prerouting {
+            		type filter hook prerouting priority -300; policy accept;
+            		iifname "mirror0" drop
+            	}
 
             	chain output {
             		type filter hook output priority -150; policy accept;

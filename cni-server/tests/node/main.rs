@@ -14,6 +14,7 @@ mod api_server;
 mod attach;
 mod install;
 mod links;
+mod mirror;
 mod missing;
 mod ovn0;
 mod ports;

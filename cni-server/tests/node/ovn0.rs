@@ -26,7 +26,7 @@ pub fn join() -> EffectiveSubnet {
 }
 
 pub fn node() -> Seen<Node> {
-    let node = Node { uid: "uid-n1".to_owned(), internal_ips: vec!["172.31.0.1".parse().unwrap()] };
+    let node = Node { uid: "uid-n1".to_owned(), internal_ips: vec!["172.31.0.1".parse().unwrap()], mirror: Ok(None) };
     Seen { synced: true, objects: [("n1".to_owned(), node)].into() }
 }
 
@@ -206,7 +206,7 @@ fn a_subnet_that_overlaps_the_nodes_own_network_takes_nothing_from_it() {
         run("ip", &["link", "add", "docker0", "type", "bridge"]);
         run("ip", &["address", "add", "10.16.5.1/24", "dev", "docker0"]);
         eventually("no route to what overlaps it", || !own("10.16.0.0/16") && own("10.17.0.0/16")).await;
-        let wanted = served.borrow().rules(&[].into(), None, &Databases::default());
+        let wanted = served.borrow().rules(&[].into(), None, &Databases::default(), "mirror0");
         assert!(!wanted.subnets.contains(&"10.16.0.0/16".parse().unwrap()), "{wanted:?}");
         assert!(wanted.subnets.contains(&"10.17.0.0/16".parse().unwrap()), "{wanted:?}");
         eventually("the report", || report() == expected("docker0@10.16.5.0/24;")).await;

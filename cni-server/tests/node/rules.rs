@@ -31,6 +31,7 @@ fn wanted() -> Wanted {
         nodes: nets(&["172.31.0.1/32", "172.31.0.2/32", "fd00:31::1/128"]),
         databases: nets(&["172.31.0.1/32"]),
         members: Some(nets(&["172.31.0.1/32", "172.31.0.2/32", "fd00:31::1/128"])),
+        mirror: "mirror0".to_owned(),
         sources: Some(sources("172.31.0.1")),
     }
 }
@@ -173,6 +174,7 @@ fn what_others_delete_is_back_within_a_second() {
             databases: watch::channel(databases).1,
             services: nets(&["10.96.0.0/12"]),
             firewall: Firewall::Auto,
+            mirror: "mirror0".to_owned(),
             metrics: Metrics::register(&prometheus::Registry::new(), "n1").unwrap(),
         };
         let mut state = rules::keep(inputs);
@@ -256,6 +258,7 @@ fn an_element_that_is_refused_spoils_nothing() {
             subnets: nets(&["0.0.0.0/0", "10.16.0.0/16", "fd00:16::/64"]),
             nat: nets(&["0.0.0.0/0", "10.16.0.0/16"]),
             services: nets(&["10.96.0.0/12"]),
+            mirror: "mirror0".to_owned(),
             sources: Some(Sources::default()),
             ..Wanted::default()
         };

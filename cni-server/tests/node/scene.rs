@@ -7,7 +7,8 @@ use std::time::Duration;
 use api::{EffectiveSubnet, FieldError};
 use cni_server::attach::Attacher;
 use cni_server::metrics::Metrics;
-use cni_server::seen::{Lease, Leases, Pod, Seen};
+use cni_server::mirror::Chosen;
+use cni_server::seen::{Lease, Leases, Node, Pod, Seen};
 use cni_server::tunnel::Mtu;
 use cni_wire::rpc::Attachment;
 use links::Links;
@@ -18,6 +19,8 @@ use crate::sandbox::{PodNs, Sandbox, run};
 /// A node. Its pods are `pod-<n>` in namespace `ns`.
 pub struct Scene {
     pub sandbox: Sandbox,
+    /// The Node in the API server.
+    pub node: watch::Sender<Seen<Node>>,
     /// The pods in the API server.
     pub pods: watch::Sender<Seen<Pod>>,
     /// The IP objects in the API server.
@@ -39,12 +42,14 @@ impl Scene {
     /// A node without flows. An ADD waits at most `patience`.
     pub fn without_flows(pods: Seen<Pod>, leases: Leases, patience: Duration) -> Self {
         let sandbox = Sandbox::new();
+        let (node_sender, node) = watch::channel(node(None));
         let (pod_sender, pods) = watch::channel(pods);
         let (lease_sender, leases) = watch::channel(leases);
         let (subnet_sender, subnets) = watch::channel(seen([subnet()]));
         let attacher = Attacher {
             ovs: sandbox.ovs(),
             links: Links::here().unwrap(),
+            mirrored: Chosen { all: false, node, pods: pods.clone() },
             pods,
             leases,
             subnets,
@@ -54,7 +59,7 @@ impl Scene {
             restored: watch::Sender::default(),
             making: Arc::default(),
         };
-        Self { sandbox, pods: pod_sender, leases: lease_sender, subnets: subnet_sender, attacher }
+        Self { sandbox, node: node_sender, pods: pod_sender, leases: lease_sender, subnets: subnet_sender, attacher }
     }
 }
 
@@ -77,6 +82,12 @@ pub fn seen(subnets: impl IntoIterator<Item = EffectiveSubnet>) -> Seen<Effectiv
     Seen { synced: true, objects: objects.collect() }
 }
 
+/// The state of the watch of the Node with this annotation `mirror`.
+pub fn node(mirror: Option<bool>) -> Seen<Node> {
+    let node = Node { uid: "uid-n1".to_owned(), internal_ips: vec!["172.31.0.1".parse().unwrap()], mirror: Ok(mirror) };
+    Seen { synced: true, objects: [("n1".to_owned(), node)].into() }
+}
+
 /// The addresses of a pod.
 pub fn lease(n: u8) -> Lease {
     Lease {
@@ -90,7 +101,7 @@ pub fn lease(n: u8) -> Lease {
 
 /// The state of the watch when these pods exist.
 pub fn pods(all: impl IntoIterator<Item = u8>) -> Seen<Pod> {
-    let pod = |n| (format!("pod-{n}.ns"), Pod { uid: format!("uid-{n}"), config_hash: None });
+    let pod = |n| (format!("pod-{n}.ns"), Pod { uid: format!("uid-{n}"), config_hash: None, mirror: Ok(None) });
     Seen { synced: true, objects: all.into_iter().map(pod).collect() }
 }
 

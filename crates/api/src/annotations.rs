@@ -46,7 +46,7 @@ pub const EGRESS_BURST: &str = "ovn.kubernetes.io/egress_burst";
 pub const INGRESS_BANDWIDTH: &str = "kubernetes.io/ingress-bandwidth";
 /// The limit of traffic out of the pod, in Kubernetes' own annotation: `10M`.
 pub const EGRESS_BANDWIDTH: &str = "kubernetes.io/egress-bandwidth";
-/// Whether the pod's packets are copied to the mirror.
+/// Whether the pod's packets are copied to the mirror of its node. On a Node: whether those of all its pods are.
 pub const MIRROR: &str = "ovn.kubernetes.io/mirror";
 /// Whether the pod can send only from its own addresses.
 pub const PORT_SECURITY: &str = "ovn.kubernetes.io/port_security";
@@ -86,8 +86,7 @@ pub const NODE_NAME_LABEL: &str = "ovn.kubernetes.io/node-name";
 pub const IP_RESERVED_LABEL: &str = "ovn.kubernetes.io/ip_reserved";
 
 /// Annotations of kube-ovn's for pods that this version does not serve.
-const UNSERVED: [&str; 7] = [
-    MIRROR,
+const UNSERVED: [&str; 6] = [
     "ovn.kubernetes.io/routes",
     "ovn.kubernetes.io/north_gateway",
     "ovn.kubernetes.io/latency",
@@ -100,6 +99,11 @@ const UNSERVED: [&str; 7] = [
 pub fn unserved(pod: &crate::PodView) -> impl Iterator<Item = &'static str> + '_ {
     let asks = |value: &str| !matches!(value.trim(), "" | "0" | "false");
     UNSERVED.into_iter().filter(move |name| pod.annotation(name).is_some_and(asks))
+}
+
+/// What the annotation `mirror` of a pod or a node says. `object` is the name of the object for the error.
+pub fn mirror(object: String, annotations: &BTreeMap<String, String>) -> Result<Option<bool>, FieldError> {
+    Reader::new(object, annotations).flag(MIRROR)
 }
 
 /// The annotations of an object, and the name of the object for errors.

@@ -22,7 +22,7 @@ pub mod sysctl;
 pub use address::{Assigned, Standing, is_link_local, own_address};
 pub use error::LinkError;
 pub use events::{Event, events, skip_arrived};
-pub use link::Link;
+pub use link::{Link, LinkKind};
 pub use moved::MovedRoute;
 pub use route::{Route, is_default};
 pub use socket::{Links, alone, on_a_thread};

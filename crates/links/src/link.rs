@@ -16,16 +16,27 @@ pub struct Link {
     pub name: String,
     /// Whether the link is administratively up.
     pub up: bool,
+    /// Whether the node ignores ARP on the link.
+    pub noarp: bool,
     /// The MTU in bytes.
     pub mtu: u32,
     /// The MAC address. Empty if the link has none.
     pub mac: Vec<u8>,
-    /// Whether the link is one end of a veth pair.
-    pub veth: bool,
-    /// Whether it is the loopback device.
-    pub loopback: bool,
+    /// What it is, as far as we tell links apart.
+    pub kind: LinkKind,
     /// The alias. Empty if the link has none.
     pub alias: String,
+}
+
+/// The kinds of links that we tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkKind {
+    /// One end of a veth pair.
+    Veth,
+    /// The loopback device.
+    Loopback,
+    /// Any other link.
+    Other,
 }
 
 impl Link {
@@ -34,19 +45,24 @@ impl Link {
             index: message.header.index,
             name: String::new(),
             up: message.header.flags.contains(LinkFlags::Up),
+            noarp: message.header.flags.contains(LinkFlags::Noarp),
             mtu: 0,
             mac: Vec::new(),
-            veth: false,
-            loopback: message.header.flags.contains(LinkFlags::Loopback),
+            kind: LinkKind::Other,
             alias: String::new(),
         };
+        if message.header.flags.contains(LinkFlags::Loopback) {
+            link.kind = LinkKind::Loopback;
+        }
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Address(mac) => link.mac.clone_from(mac),
                 LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
-                LinkAttribute::LinkInfo(infos) => link.veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth)),
+                LinkAttribute::LinkInfo(infos) if infos.contains(&LinkInfo::Kind(InfoKind::Veth)) => {
+                    link.kind = LinkKind::Veth;
+                }
                 _ => {}
             }
         }
@@ -138,6 +154,18 @@ impl Links {
         let Some(link) = self.find(name).await? else { return Ok(()) };
         let change = LinkMessageBuilder::<LinkUnspec>::new().index(link.index).alias(alias).build();
         self.handle.link().set(change).execute().await.map_err(LinkError::on(format!("set the alias of {name}")))
+    }
+
+    /// Makes the node ignore ARP and IPv6 on this link. IPv4 cannot be switched off for a link.
+    pub async fn ignore(&self, link: &Link) -> Result<(), LinkError> {
+        let what = || format!("ignore ARP and IPv6 on {}", link.name);
+        sysctl::set("ipv6", &link.name, "disable_ipv6", "1")
+            .map_err(|refused| LinkError::on(what())(Error::NamespaceError(refused.to_string())))?;
+        if link.noarp {
+            return Ok(());
+        }
+        let change = LinkMessageBuilder::<LinkUnspec>::new().index(link.index).arp(false).build();
+        self.handle.link().set(change).execute().await.map_err(LinkError::on(what()))
     }
 
     /// Sets the link up.

@@ -5,11 +5,15 @@
 //! UUIDs of new rows are derived from the port's name and owner, so the database refuses a retry of a transaction that
 //! was already committed.
 
+mod mirror;
+
 use std::collections::BTreeMap;
 
 use ovsdb::{Datum, Mutation, Mutator, Op, Replica, Row, Table, Uuid, Where};
 
 use crate::key::local_id;
+
+pub use mirror::{Mirror, NewMirror, select};
 
 /// The table with the node's settings. It has one row.
 pub const OPEN_VSWITCH: &str = "Open_vSwitch";
@@ -19,6 +23,8 @@ pub const BRIDGE: &str = "Bridge";
 pub const PORT: &str = "Port";
 /// The table of a port's interfaces.
 pub const INTERFACE: &str = "Interface";
+/// The table of bridges' mirrors.
+pub const MIRROR: &str = "Mirror";
 
 /// The bridge of ovn-controller, unless `ovn-bridge` names another one.
 pub const INTEGRATION_BRIDGE: &str = "br-int";
@@ -35,7 +41,7 @@ pub fn open_vswitch() -> Vec<Table> {
         },
         Table {
             name: BRIDGE,
-            columns: &["name", "ports", "datapath_type", "fail_mode", "external_ids", "other_config"],
+            columns: &["name", "ports", "mirrors", "datapath_type", "fail_mode", "external_ids", "other_config"],
             key: Some(name),
         },
         Table { name: PORT, columns: &["name", "interfaces", "tag", "external_ids"], key: Some(name) },
@@ -55,6 +61,11 @@ pub fn open_vswitch() -> Vec<Table> {
                 "error",
                 "external_ids",
             ],
+            key: Some(name),
+        },
+        Table {
+            name: MIRROR,
+            columns: &["name", "select_all", "select_src_port", "select_dst_port", "output_port"],
             key: Some(name),
         },
     ]
@@ -127,6 +138,11 @@ impl<'a> Bridge<'a> {
     /// Returns true if the bridge has a port with this name.
     pub fn has_port(&self, replica: &Replica, name: &str) -> bool {
         replica.find(PORT, name).any(|port| self.ports().any(|own| own == port))
+    }
+
+    /// Returns the UUIDs of the mirrors.
+    pub fn mirrors(&self) -> impl Iterator<Item = Uuid> + use<'a> {
+        self.row.get("mirrors").into_iter().flat_map(Datum::uuids)
     }
 
     /// Returns the UUIDs of the ports.
@@ -235,6 +251,11 @@ pub struct NewPort {
 }
 
 impl NewPort {
+    /// Returns the UUID of the port's row.
+    pub fn port_id(&self) -> Uuid {
+        local_id(PORT, &self.name, &self.seed)
+    }
+
     /// Returns the UUID of the interface's row.
     pub fn interface_id(&self) -> Uuid {
         local_id(INTERFACE, &self.name, &self.seed)
@@ -242,7 +263,7 @@ impl NewPort {
 
     /// Returns the operations that add the port to a bridge, for one transaction.
     pub fn add_to(&self, bridge: Uuid) -> Vec<Op> {
-        let (port, interface) = (local_id(PORT, &self.name, &self.seed), self.interface_id());
+        let (port, interface) = (self.port_id(), self.interface_id());
         let name = Datum::from(self.name.as_str());
         let mut row: Row = [
             ("name", name.clone()),

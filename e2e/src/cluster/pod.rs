@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Event, Pod as PodObject};
 use kube::Api;
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Map, Value, json};
 
 use super::place::HTTP;
-use super::{Cluster, Place, Scene};
-use crate::layout::IMAGE;
+use super::{Cluster, Place, Scene, nb};
+use crate::layout::{IMAGE, Node};
 
 /// A pod to be created. It answers on the ports of [`super::place`].
 #[must_use]
@@ -148,6 +148,23 @@ impl Pod {
     /// Returns the pod as a place.
     pub fn place(&self) -> Place {
         Place::Pod { namespace: self.namespace().to_owned(), name: self.name().to_owned() }
+    }
+
+    /// Returns the pod's network namespace as a place, for programs of this machine.
+    pub async fn netns(&self) -> Result<Place> {
+        let node = Node::named(self.node().context("a pod without a node")?).context("no such node")?;
+        let condition = format!("external_ids:pod_name={}", self.name());
+        let rows = nb::find_local(&Place::Node(node), "Interface", &[&condition]).await?;
+        let path =
+            rows.first().and_then(|row| row.get("external_ids")?.get("pod_netns")?.as_str()).context("a port")?;
+        let (_, netns) = path.rsplit_once('/').context("a path")?;
+        Ok(Place::Plugged { node, netns: netns.to_owned() })
+    }
+
+    /// Adds, changes and removes (null) annotations.
+    pub async fn annotate(&self, annotations: Value) -> Result<()> {
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
+        self.api().patch(self.name(), &PatchParams::default(), &patch).await.map(drop).context("the annotations")
     }
 
     /// Returns the API of the pod's namespace.

@@ -3,20 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use e2e::cluster::{Place, Pod, nb};
-use e2e::layout::Node;
+use e2e::cluster::Place;
 use e2e::{Cluster, process};
-use serde_json::{Value, json};
-
-/// The network namespace of a pod, for programs of this machine.
-async fn inside(pod: &Pod) -> Result<Place> {
-    let node = Node::named(pod.node().context("a node")?).context("no such node")?;
-    let condition = format!("external_ids:pod_name={}", pod.name());
-    let rows = nb::find_local(&Place::Node(node), "Interface", &[&condition]).await?;
-    let path = rows.first().and_then(|row| row.get("external_ids")?.get("pod_netns")?.as_str()).context("a port")?;
-    let (_, netns) = path.rsplit_once('/').context("a path")?;
-    Ok(Place::Plugged { node, netns: netns.to_owned() })
-}
+use serde_json::json;
 
 /// The bytes that a place has received by `eth0`.
 async fn received(place: &Place) -> Result<u64> {
@@ -59,7 +48,7 @@ async fn b6_bandwidth_follows_the_annotations() -> Result<()> {
     let limited = limited.annotation("ovn.kubernetes.io/egress_rate", "10").ready().await?;
     let near = scene.pod("b6", "near").on("n1").ready().await?;
     let far = scene.pod("b6", "far").on("n2").ready().await?;
-    let own = inside(&limited).await?;
+    let own = limited.netns().await?;
     let mut amiss = Vec::new();
     let mut check = |what: String, rate: f64, wanted: f64| {
         println!("{what}: {rate:.1} of {wanted} Mbit/s");
@@ -68,7 +57,7 @@ async fn b6_bandwidth_follows_the_annotations() -> Result<()> {
         }
     };
     for (where_, other) in [("same node", &near), ("other node", &far)] {
-        let place = inside(other).await?;
+        let place = other.netns().await?;
         for (how, udp) in [("TCP", false), ("UDP", true)] {
             check(format!("{how}, in, {where_}"), rate(&place, &own, &limited.ip4()?, udp).await?, 10.0);
             check(format!("{how}, out, {where_}"), rate(&own, &place, &other.ip4()?, udp).await?, 10.0);
@@ -79,8 +68,8 @@ async fn b6_bandwidth_follows_the_annotations() -> Result<()> {
         "ovn.kubernetes.io/ingress_rate": null, "ovn.kubernetes.io/egress_rate": null,
         "kubernetes.io/ingress-bandwidth": "100M",
     });
-    annotate(&limited, annotations).await?;
-    let place = inside(&far).await?;
+    limited.annotate(annotations).await?;
+    let place = far.netns().await?;
     let changed = || async {
         let now = rate(&place, &own, &limited.ip6()?, false).await?;
         ensure!((90.0..=110.0).contains(&now), "{now:.1} Mbit/s of 100 arrive");
@@ -92,13 +81,7 @@ async fn b6_bandwidth_follows_the_annotations() -> Result<()> {
     ensure!(amiss.is_empty(), "{}", amiss.join("\n"));
 
     // What cannot be read changes nothing, and is told.
-    annotate(&limited, json!({ "kubernetes.io/ingress-bandwidth": "10Mbit" })).await?;
+    limited.annotate(json!({ "kubernetes.io/ingress-bandwidth": "10Mbit" })).await?;
     limited.told("UnreadableAnnotation", &["kubernetes.io/ingress-bandwidth"]).await?;
     changed().await
-}
-
-async fn annotate(pod: &Pod, annotations: Value) -> Result<()> {
-    use kube::api::{Patch, PatchParams};
-    let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
-    pod.api().patch(pod.name(), &PatchParams::default(), &patch).await.map(drop).context("the annotations")
 }

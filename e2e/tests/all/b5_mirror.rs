@@ -1,0 +1,131 @@
+//! B5: `mirror0` of a node shows the packets of its pods, of all of them or of those that say so, each packet once, while
+//! they run.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use e2e::bare::Probe;
+use e2e::cluster::{Capture, Pod};
+use e2e::layout::Node;
+use e2e::{Cluster, process};
+use k8s_openapi::api::core::v1::Node as NodeObject;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+/// The annotation.
+const MIRROR: &str = "ovn.kubernetes.io/mirror";
+/// The UDP port of probes.
+const PORT: u16 = 8082;
+/// The time from an edit to its effect.
+const LIVE: Duration = Duration::from_secs(2);
+
+async fn node_says(cluster: &Cluster, said: Value) -> Result<()> {
+    let nodes: Api<NodeObject> = Api::all(cluster.client());
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": { MIRROR: said } } }));
+    nodes.patch("n1", &PatchParams::default(), &patch).await.map(drop).context("the annotation of n1")
+}
+
+/// A conversation: a packet each 50 ms, and its answer.
+struct Talk {
+    probe: Option<Probe>,
+    from: String,
+    to: String,
+}
+
+impl Talk {
+    async fn start(from: &Pod, to: &Pod) -> Result<Self> {
+        let what = format!("{} to {}", from.name(), to.name());
+        let probe = Probe::start(&what, &from.netns().await?, &to.ip4()?, Duration::from_millis(50)).await?;
+        Ok(Self { probe: Some(probe), from: from.ip4()?, to: to.ip4()? })
+    }
+
+    /// Returns how many numbered packets of each direction a capture has.
+    async fn shown(&self, capture: &Capture) -> Result<(usize, usize)> {
+        let (from, there) = (format!("IP {}.", self.from), format!("> {}.{PORT}: UDP, length 8", self.to));
+        let (to, back) = (format!("IP {}.{PORT} > {}.", self.to, self.from), "UDP, length 8");
+        let packets = capture.packets().await?;
+        let count = |a: &str, b: &str| packets.iter().filter(|line| line.contains(a) && line.contains(b)).count();
+        Ok((count(&from, &there), count(&to, back)))
+    }
+
+    async fn is_shown(&self, shown: bool) -> Result<()> {
+        let node = Node::named("n1").context("n1")?;
+        let changed = || async {
+            let capture = Capture::start(node, "mirror0", &format!("udp port {PORT}")).await?;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let (requests, answers) = self.shown(&capture).await?;
+            let is = if shown { requests > 0 && answers > 0 } else { requests + answers == 0 };
+            ensure!(is, "{} to {}: {requests} requests and {answers} answers are shown", self.from, self.to);
+            Ok(())
+        };
+        process::until(LIVE, changed).await
+    }
+
+    /// Ends it. Returns the number of packets that were sent and answered: all of them.
+    async fn end(&mut self) -> Result<usize> {
+        let outcome = self.probe.take().context("ended already")?.end().await?;
+        ensure!(outcome.sent == outcome.answered, "{} to {}: {outcome:?}", self.from, self.to);
+        Ok(usize::try_from(outcome.sent)?)
+    }
+}
+
+#[tokio::test]
+async fn b5_mirror_shows_the_pods_that_say_so_and_then_all() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    node_says(&cluster, Value::Null).await?;
+    let scene = cluster.scene("b5").await?;
+    scene.namespace("b5", &[]).await?;
+    let on = |name: &'static str, node: &'static str| scene.pod("b5", name).on(node);
+    let (audited, near, plain, far) = tokio::try_join!(
+        on("audited", "n1").ready(),
+        on("near", "n1").ready(),
+        on("plain", "n1").annotation(MIRROR, "false").ready(),
+        on("far", "n2").ready()
+    )?;
+    let across = Talk::start(&audited, &far).await?;
+    let same = Talk::start(&audited, &near).await?;
+    let other = Talk::start(&plain, &far).await?;
+    across.is_shown(false).await?;
+
+    // A conversation that goes on already.
+    audited.annotate(json!({ MIRROR: "true" })).await?;
+    across.is_shown(true).await?;
+    same.is_shown(true).await?;
+    other.is_shown(false).await?;
+    audited.annotate(json!({ MIRROR: null })).await?;
+    across.is_shown(false).await?;
+
+    // The administrator chooses all pods of the node. A pod cannot take itself out.
+    node_says(&cluster, json!("true")).await?;
+    for talk in [&across, &same, &other] {
+        talk.is_shown(true).await?;
+    }
+    // A value that is not readable changes nothing, and is told.
+    audited.annotate(json!({ MIRROR: "yes" })).await?;
+    audited.told("UnreadableAnnotation", &[MIRROR]).await?;
+    node_says(&cluster, Value::Null).await?;
+    other.is_shown(false).await?;
+    across.is_shown(true).await?;
+
+    // Nothing was lost or doubled for the pods.
+    for mut talk in [across, same, other] {
+        talk.end().await?;
+    }
+
+    // Both ends of a whole conversation, from the first packet of a new pod on, each once.
+    let node = Node::named("n1").context("n1")?;
+    let capture = Capture::start(node, "mirror0", &format!("udp port {PORT}")).await?;
+    let new = on("new", "n1").annotation(MIRROR, "true").ready().await?;
+    let talks = [Talk::start(&new, &far).await?, Talk::start(&new, &plain).await?];
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for mut talk in talks {
+        let all = talk.end().await?;
+        let (requests, answers) = talk.shown(&capture).await?;
+        ensure!((requests, answers) == (all, all), "{requests} requests and {answers} answers of {all} are shown");
+    }
+    let host = cluster.node("n1")?;
+    let link = host.run("ip", &["link", "show", "mirror0"]).await?;
+    ensure!(link.contains("NOARP"), "the node would answer what the mirror shows: {link}");
+    Ok(())
+}
