@@ -18,7 +18,7 @@ use crate::conflist::Install;
 use crate::databases;
 use crate::metrics::Metrics;
 use crate::mirror::{Chosen, Mirror};
-use crate::node_net;
+use crate::node_net::{self, Own};
 use crate::node_port::NodePort;
 use crate::ovs::Ovs;
 use crate::own_networks;
@@ -66,7 +66,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         databases: databases::watch(&client, &args.node_name, &args.database_nodes),
         services: args.service_cluster_ip_range.iter().copied().collect(),
         firewall: args.firewall,
-        mirror: args.mirror_iface.clone(),
+        own: Own { node: args.node_name.clone(), mirror: args.mirror_iface.clone() },
         metrics: metrics.clone(),
     };
     let rules = rules::keep(rules);

@@ -110,6 +110,8 @@ mod tests {
             cidrs: cidrs.parse().unwrap(),
             gateway: gateway.parse().unwrap(),
             nat_outgoing: false,
+            nat_rules: Vec::new(),
+            nat_sources: Vec::new(),
             mtu: None,
             private: false,
             nodes: BTreeSet::new(),

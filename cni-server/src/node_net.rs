@@ -15,7 +15,7 @@ use crate::allocation::Allocation;
 use crate::databases::Databases;
 use crate::node_port::Sources;
 use crate::own_networks::OwnNetworks;
-use crate::rules::Wanted;
+use crate::rules::{Wanted, leaving};
 use crate::seen::{Seen, publish};
 use crate::tunnel::Mtu;
 
@@ -107,13 +107,13 @@ impl Served {
             .collect()
     }
 
-    /// What the firewall rules depend on. `mirror` is the mirror's device. `sources` is `None` before the sources of the node's traffic are known.
+    /// What the firewall rules depend on. `sources` is `None` before the sources of the node's traffic are known.
     pub fn rules(
         &self,
         services: &BTreeSet<IpNet>,
         sources: Option<Sources>,
         databases: &Databases,
-        mirror: &str,
+        own: &Own,
     ) -> Wanted {
         let nets = |wanted: fn(&EffectiveSubnet) -> bool| -> BTreeSet<IpNet> {
             let subnets = self.subnets().filter(|subnet| wanted(subnet));
@@ -123,20 +123,44 @@ impl Served {
         Wanted {
             subnets: nets(|_| true),
             nat: nets(|subnet| subnet.nat_outgoing),
+            leaving: self
+                .subnets()
+                .filter(|subnet| subnet.nat_outgoing)
+                .flat_map(|subnet| leaving::of(subnet, &own.node))
+                .collect(),
             services: services.iter().map(IpNet::trunc).collect(),
             private: nets(|subnet| subnet.private),
             nodes: nodes.collect(),
             databases: databases.nodes.clone(),
             members: databases.members.clone(),
-            mirror: mirror.to_owned(),
+            mirror: own.mirror.clone(),
             sources,
         }
     }
 }
 
+/// Names of this node that the rules contain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// The name of the node.
+    pub node: String,
+    /// The device of the mirror.
+    pub mirror: String,
+}
+
 /// Only the firewall rules depend on the other fields.
 fn has_networks_of(one: &EffectiveSubnet, two: &EffectiveSubnet) -> bool {
-    let EffectiveSubnet { name, cidrs, gateway, nat_outgoing: _, mtu, private: _, nodes: _ } = one;
+    let EffectiveSubnet {
+        name,
+        cidrs,
+        gateway,
+        nat_outgoing: _,
+        nat_rules: _,
+        nat_sources: _,
+        mtu,
+        private: _,
+        nodes: _,
+    } = one;
     (name, cidrs, gateway, mtu) == (&two.name, &two.cidrs, &two.gateway, &two.mtu)
 }
 
@@ -182,6 +206,8 @@ mod tests {
                 cidrs: cidrs.parse().unwrap(),
                 gateway: gateway.parse().unwrap(),
                 nat_outgoing: *nat_outgoing,
+                nat_rules: Vec::new(),
+                nat_sources: Vec::new(),
                 mtu: None,
                 private: false,
                 nodes: BTreeSet::new(),
@@ -204,6 +230,10 @@ mod tests {
         let sources = Sources { v4: Some("172.31.0.1".parse().unwrap()), v6: None };
         let mtu = Some(Mtu { pods: 1400, most: 1442 });
         served.routes(&node, sources, mtu).iter().map(ToString::to_string).collect()
+    }
+
+    fn this_node() -> Own {
+        Own { node: "n1".to_owned(), mirror: "mirror0".to_owned() }
     }
 
     const JOIN: (&str, &str, &str, bool) = ("join", "100.64.0.0/16,fd00:64::/64", "100.64.0.1,fd00:64::1", false);
@@ -260,7 +290,8 @@ mod tests {
 
     #[test]
     fn a_subnet_without_nat_is_no_source_of_masquerade() {
-        let wanted = served(&[JOIN, DUAL, PLAIN], &[]).rules(&BTreeSet::new(), None, &Databases::default(), "mirror0");
+        let wanted =
+            served(&[JOIN, DUAL, PLAIN], &[]).rules(&BTreeSet::new(), None, &Databases::default(), &this_node());
         let text = |nets: &BTreeSet<IpNet>| nets.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(
             text(&wanted.subnets),
@@ -280,7 +311,7 @@ mod tests {
             let seen = served(&[DUAL, PLAIN], &[("eth1", own), ("eth0", "172.31.0.0/24")]);
             let said = seen.left_out["dual"].to_string();
             assert_eq!(said, format!("subnet dual: its network {named} of this node's interface eth1"));
-            let nat = seen.rules(&BTreeSet::new(), None, &Databases::default(), "mirror0");
+            let nat = seen.rules(&BTreeSet::new(), None, &Databases::default(), &this_node());
             assert!(nat.nat.is_empty() && !nat.subnets.contains(&"fd00:23::/64".parse().unwrap()), "{own}");
             assert_eq!(nat.subnets.contains(&"10.24.0.0/24".parse().unwrap()), own != "10.0.0.0/8", "{own}");
         }

@@ -7,7 +7,8 @@
 //! It writes only what differs, and changes no other rules of the node.
 //!
 //! Traffic from a subnet with NAT to destinations outside of all subnets is masqueraded with the node's address, but not
-//! the replies to connections that came in through another node.
+//! the replies to connections that came in through another node. A subnet can have rules of its own for it, and another
+//! address than the node's ([`Leaving`]).
 //!
 //! Traffic from a pod to a Service is masqueraded after the destination was translated, so that the backend's reply returns
 //! through this node. So is what pods and other nodes send to a port of this node that leads to a pod, by a `NodePort` or
@@ -32,6 +33,7 @@ mod forwarding;
 mod ipset;
 mod iptables;
 mod keep;
+pub mod leaving;
 mod nft;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +47,7 @@ use backend::Iptables;
 pub use backend::Firewall;
 pub use command::CommandError;
 pub use keep::{Inputs, keep};
+pub use leaving::{How, Leaving};
 
 /// What the rules depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub struct Wanted {
     pub subnets: BTreeSet<IpNet>,
     /// The subnets with NAT.
     pub nat: BTreeSet<IpNet>,
+    /// What leaves these subnets in another way: the first that matches decides.
+    pub leaving: Vec<Leaving>,
     /// The service ranges.
     pub services: BTreeSet<IpNet>,
     /// The private subnets.
@@ -253,8 +258,7 @@ impl Rules {
         let Some(sources) = wanted.sources else { return result };
         let iptables = Iptables::of_host().await?;
         for family in wanted.families() {
-            let chains =
-                iptables::chains(family.prefix(), &wanted.mirror, sources.of(family), wanted.members.is_some());
+            let chains = iptables::chains(family, wanted, sources.of(family));
             let rules = self.apply_rules(family, iptables, &[], chains).await;
             result = result.and(rules.map(|lines| written.rules += lines));
         }

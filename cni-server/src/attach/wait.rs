@@ -142,6 +142,8 @@ mod tests {
             cidrs: "10.16.0.0/16".parse().unwrap(),
             gateway: "10.16.0.1".parse().unwrap(),
             nat_outgoing: true,
+            nat_rules: Vec::new(),
+            nat_sources: Vec::new(),
             mtu,
             private: false,
             nodes: BTreeSet::new(),

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 
 use super::nft::DATABASE_PORTS;
+use super::{Family, How, Leaving, Wanted};
 use crate::node_port::DEVICE;
 
 /// A chain of ours.
@@ -52,9 +53,10 @@ fn forward(rules: Vec<String>) -> Chain {
     Chain { table: "filter", name: "OVN-FORWARD", hook: Some(("FORWARD", "kube-ovn forward rules")), rules }
 }
 
-/// Returns all chains of an address family, for a node without nftables. `sets` is the prefix of its set names, `mirror`
-/// the device of the mirror, `source` the source address of the node's traffic to pods. `has_databases` protects the ports of the OVN databases.
-pub(super) fn chains(sets: &str, mirror: &str, source: Option<IpAddr>, has_databases: bool) -> Vec<Chain> {
+/// Returns all chains of an address family, for a node without nftables. `source` is the source address of the node's
+/// traffic to pods.
+pub(super) fn chains(family: Family, wanted: &Wanted, source: Option<IpAddr>) -> Vec<Chain> {
+    let sets = family.prefix();
     let set = |name: &str, way: &str| format!("-m set --match-set {sets}{name} {way}");
     let not = |name: &str, way: &str| format!("-m set ! --match-set {sets}{name} {way}");
     // kube-proxy drops these, too, but its chains may come later. A reply that is not translated back would make the client
@@ -62,7 +64,7 @@ pub(super) fn chains(sets: &str, mirror: &str, source: Option<IpAddr>, has_datab
     let drop_invalid = |from: &str| format!("{from} -m conntrack --ctstate INVALID -j DROP");
     let ports = format!("-p tcp -m tcp --dport {}", DATABASE_PORTS.replace('-', ":"));
     let mut into_node = vec![drop_invalid(&format!("-i {DEVICE} {}", set("subnets", "src")))];
-    if has_databases {
+    if wanted.members.is_some() {
         into_node.push(format!("-i {DEVICE} {ports} -j DROP"));
         into_node.push(format!("! -i lo {ports} {} -j DROP", not("members", "src")));
     }
@@ -92,13 +94,15 @@ pub(super) fn chains(sets: &str, mirror: &str, source: Option<IpAddr>, has_datab
     postrouting.push("-m mark --mark 0x4000/0x4000 -j OVN-MASQUERADE".to_owned());
     // A TCP connection that does not begin here came in through another node, and this is its reply.
     postrouting.push("-p tcp -m tcp ! --tcp-flags SYN SYN -j RETURN".to_owned());
+    let others = wanted.leaving.iter().filter(|leaving| family.has(&leaving.src));
+    postrouting.extend(others.map(|leaving| leave(leaving, &not("subnets", "dst"))));
     postrouting.push(format!("{} {} -j OVN-MASQUERADE", set("subnets-nat", "src"), not("subnets", "dst")));
     let mut chains = vec![
         Chain {
             table: "raw",
             name: "OVN-PREROUTING",
             hook: Some(("PREROUTING", "kube-ovn prerouting rules")),
-            rules: vec![format!("-i {mirror} -j DROP")],
+            rules: vec![format!("-i {} -j DROP", wanted.mirror)],
         },
         // kube-ovn has this chain in nat. There, kube-proxy's jump can come first and translate the destination. mangle
         // comes before nat. In nat, the agent empties the chain that kube-ovn may have left.
@@ -148,6 +152,17 @@ pub(super) fn chains(sets: &str, mirror: &str, source: Option<IpAddr>, has_datab
     ];
     chains.extend(accepting);
     chains
+}
+
+/// Returns the rule for traffic that leaves in its own way. `outside` is the condition that it leaves.
+fn leave(Leaving { src, dst, how }: &Leaving, outside: &str) -> String {
+    let dst = dst.map(|dst| format!(" -d {dst}")).unwrap_or_default();
+    let how = match how {
+        How::Forward => "RETURN".to_owned(),
+        How::Masquerade => "OVN-MASQUERADE".to_owned(),
+        How::Snat(address) => format!("SNAT --to-source {address}"),
+    };
+    format!("-s {src}{dst} {outside} -j {how}")
 }
 
 /// Our part of the saved rules.
@@ -263,8 +278,22 @@ mod tests {
     use expect_test::expect;
 
     fn check(saved: &str, batch: &expect_test::Expect) {
-        let chains = chains("ovn40", "mirror0", Some("172.31.0.1".parse().unwrap()), true);
+        let chains = all();
         batch.assert_eq(&Saved::parse(&chains, saved).batch(&chains));
+    }
+
+    /// The chains of a node with databases.
+    fn all() -> Vec<Chain> {
+        let own = |dst: Option<&str>, how| Leaving {
+            src: "10.16.4.0/24".parse().unwrap(),
+            dst: dst.map(|dst| dst.parse().unwrap()),
+            how,
+        };
+        let leaving =
+            vec![own(Some("192.0.2.0/24"), How::Forward), own(None, How::Snat("203.0.113.5".parse().unwrap()))];
+        let (mirror, members) = ("mirror0".to_owned(), Some([].into()));
+        let wanted = Wanted { leaving, members, mirror, ..Wanted::default() };
+        chains(Family::V4, &wanted, Some("172.31.0.1".parse().unwrap()))
     }
 
     #[test]
@@ -299,6 +328,8 @@ mod tests {
                 -A OVN-POSTROUTING -m mark --mark 0x100000/0x100000 -j OVN-FROM-NODE
                 -A OVN-POSTROUTING -m mark --mark 0x4000/0x4000 -j OVN-MASQUERADE
                 -A OVN-POSTROUTING -p tcp -m tcp ! --tcp-flags SYN SYN -j RETURN
+                -A OVN-POSTROUTING -s 10.16.4.0/24 -d 192.0.2.0/24 -m set ! --match-set ovn40subnets dst -j RETURN
+                -A OVN-POSTROUTING -s 10.16.4.0/24 -m set ! --match-set ovn40subnets dst -j SNAT --to-source 203.0.113.5
                 -A OVN-POSTROUTING -m set --match-set ovn40subnets-nat src -m set ! --match-set ovn40subnets dst -j OVN-MASQUERADE
                 -A OVN-FROM-NODE -j MARK --set-xmark 0x0/0xffffffff
                 -A OVN-FROM-NODE -j SNAT --to-source 172.31.0.1
@@ -326,7 +357,7 @@ mod tests {
 
     #[test]
     fn one_wrong_chain_is_the_only_one_written() {
-        let chains = chains("ovn40", "mirror0", Some("172.31.0.1".parse().unwrap()), true);
+        let chains = all();
         let right = Saved::default().batch(&chains).replace("-I ", "-A ").replace("ROUTING 1 ", "ROUTING ");
         let right = right.replace("PUT 1 ", "PUT ").replace("FORWARD 1 ", "FORWARD ");
         check(&right, &expect![""]);

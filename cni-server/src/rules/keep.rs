@@ -11,7 +11,7 @@ use super::events::Announcements;
 use super::{Firewall, Rules, Written, forwarding};
 use crate::databases::Databases;
 use crate::metrics::Metrics;
-use crate::node_net::Served;
+use crate::node_net::{Own, Served};
 use crate::node_port::Sources;
 
 /// How often the rules are compared with the kernel although no change is known.
@@ -49,8 +49,8 @@ pub struct Inputs {
     pub services: BTreeSet<IpNet>,
     /// How the rules are written.
     pub firewall: Firewall,
-    /// The device of the mirror.
-    pub mirror: String,
+    /// Names of this node.
+    pub own: Own,
     /// The metrics of dropped packets.
     pub metrics: Metrics,
 }
@@ -79,7 +79,7 @@ async fn run(mut inputs: Inputs, mut announcements: Option<Announcements>, sende
         let sources = if late { Some(Sources::default()) } else { known };
         let started = tokio::time::Instant::now();
         if served.in_force.synced {
-            let wanted = served.rules(&inputs.services, sources, &databases, &inputs.mirror);
+            let wanted = served.rules(&inputs.services, sources, &databases, &inputs.own);
             let result = match forwarding::enable(wanted.families()) {
                 Ok(()) => rules.apply(&wanted).await.map_err(|error| error.to_string()),
                 Err(error) => Err(format!("turn forwarding on: {error}")),

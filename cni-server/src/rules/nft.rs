@@ -10,7 +10,7 @@ use std::fmt::Write;
 use ipnet::IpNet;
 
 use super::command::{self, CommandError};
-use super::{Family, Wanted};
+use super::{Family, How, Leaving, Wanted};
 use crate::node_port::DEVICE;
 
 /// The name of the tables.
@@ -111,11 +111,23 @@ fn postrouting(wanted: &Wanted, family: Family) -> Vec<String> {
     // A TCP connection that does not begin here came in through another node, and this is its reply.
     let reply = Some("tcp flags & syn == 0 return".to_owned());
     // A pod leaves the cluster.
-    let leaving = is(family, "saddr", &wanted.nat).map(|pod| {
-        let outside = is_not(family, "daddr", &wanted.subnets).map(|outside| format!(" {outside}")).unwrap_or_default();
-        format!("{pod}{outside} goto masquerading")
-    });
-    translated.into_iter().chain([to_service, reply, leaving]).flatten().collect()
+    let outside = is_not(family, "daddr", &wanted.subnets).map(|outside| format!(" {outside}")).unwrap_or_default();
+    let others = wanted.leaving.iter().filter(|leaving| family.has(&leaving.src));
+    let others = others.map(|leaving| Some(leave(family, leaving, &outside))).collect::<Vec<_>>();
+    let leaving = is(family, "saddr", &wanted.nat).map(|pod| format!("{pod}{outside} goto masquerading"));
+    translated.into_iter().chain([to_service, reply]).chain(others).chain([leaving]).flatten().collect()
+}
+
+/// Returns the rule for traffic that leaves in its own way. `outside` is the condition that it leaves.
+fn leave(family: Family, Leaving { src, dst, how }: &Leaving, outside: &str) -> String {
+    let word = family.word();
+    let dst = dst.map(|dst| format!(" {word} daddr {}", element(dst))).unwrap_or_default();
+    let how = match how {
+        How::Forward => "return".to_owned(),
+        How::Masquerade => "goto masquerading".to_owned(),
+        How::Snat(address) => format!("{} snat to {address}", unmark()),
+    };
+    format!("{word} saddr {}{dst}{outside} {how}", element(*src))
 }
 
 fn translated(wanted: &Wanted, family: Family) -> Vec<String> {
@@ -221,9 +233,20 @@ mod tests {
     #[test]
     fn the_table_of_a_node_with_databases() {
         let nets = |list: &[&str]| list.iter().map(|net| net.parse().unwrap()).collect::<BTreeSet<IpNet>>();
+        let leaving = |src: &str, dst: Option<&str>, how| Leaving {
+            src: src.parse().unwrap(),
+            dst: dst.map(|dst| dst.parse().unwrap()),
+            how,
+        };
         let wanted = Wanted {
             subnets: nets(&["10.16.0.0/16", "10.17.0.0/24", "100.64.0.0/16", "fd00:16::/64"]),
             nat: nets(&["10.16.0.0/16", "fd00:16::/64"]),
+            leaving: vec![
+                leaving("10.16.4.0/24", Some("192.0.2.0/24"), How::Forward),
+                leaving("10.16.4.0/24", Some("192.0.2.7/32"), How::Masquerade),
+                leaving("10.16.0.0/16", None, How::Snat("203.0.113.5".parse().unwrap())),
+                leaving("fd00:16::/64", None, How::Snat("2001:db8::5".parse().unwrap())),
+            ],
             services: nets(&["10.96.0.0/12"]),
             private: nets(&["10.17.0.0/24"]),
             nodes: nets(&["172.31.0.1/32", "172.31.0.2/32"]),
@@ -268,6 +291,9 @@ mod tests {
             		oifname "ovn0" ct original ip daddr { 10.96.0.0/12, 172.31.0.1/32, 172.31.0.2/32 } jump translated
             		ip saddr { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } ct original ip daddr { 10.96.0.0/12 } goto masquerading
             		tcp flags & syn == 0 return
+            		ip saddr 10.16.4.0/24 ip daddr 192.0.2.0/24 ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } return
+            		ip saddr 10.16.4.0/24 ip daddr 192.0.2.7/32 ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } goto masquerading
+            		ip saddr 10.16.0.0/16 ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } meta mark set meta mark & 0xffffbfff snat to 203.0.113.5
             		ip saddr { 10.16.0.0/16 } ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } goto masquerading
             	}
 
@@ -284,7 +310,8 @@ mod tests {
             }
         "#]].assert_eq(&table(&wanted, Family::V4));
         let six = table(&Wanted { members: None, ..wanted }, Family::V6);
-        assert!(!six.contains("snat") && !six.contains("6641") && six.contains("{ fd00:16::/64 }"), "{six}");
+        assert!(!six.contains("172.31") && !six.contains("6641") && six.contains("{ fd00:16::/64 }"), "{six}");
+        assert!(six.contains("ip6 saddr fd00:16::/64 ip6 daddr != { fd00:16::/64 } meta mark"), "{six}");
     }
 
     #[test]

@@ -112,6 +112,8 @@ mod tests {
             cidrs: cidr.parse().unwrap(),
             gateway: "10.1.0.1".parse().unwrap(),
             nat_outgoing: true,
+            nat_rules: Vec::new(),
+            nat_sources: Vec::new(),
             mtu: None,
             private: false,
             nodes: BTreeSet::new(),

@@ -105,6 +105,8 @@ mod tests {
             cidrs: "10.1.0.0/24,fd00:1::/64".parse().unwrap(),
             gateway: "10.1.0.1,fd00:1::1".parse().unwrap(),
             nat_outgoing: true,
+            nat_rules: Vec::new(),
+            nat_sources: Vec::new(),
             mtu: Some(1300),
             private: false,
             nodes: BTreeSet::new(),

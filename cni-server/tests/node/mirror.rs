@@ -3,8 +3,14 @@
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use cni_server::databases::Databases;
+use cni_server::metrics::Metrics;
 use cni_server::mirror::Mirror;
+use cni_server::node_net::Served;
+use cni_server::node_port::Sources;
+use cni_server::rules::{self, Firewall};
 use cni_server::seen::{Pod, Seen};
+use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
 use crate::sandbox::{PodNs, eventually, in_netns, run};
@@ -197,5 +203,52 @@ fn what_others_change_of_the_mirror_is_repaired() {
         eventually("cleared", || !scene.attacher.ovs.is_mirrored("05cafe012345_h")).await;
         let error = scene.attacher.check(&attachment(5, &five.1), &[]).await.unwrap_err();
         assert!(error.to_string().contains("port 05cafe012345_h is not in mirror m0"), "{error}");
+    });
+}
+
+/// A pod sends a frame to the MAC address of the mirror's device, and so its copy looks like a packet for the node.
+#[test]
+fn the_node_receives_no_copies() {
+    in_netns(|| async {
+        let scene = Scene::new([5]);
+        scene.pods.send_replace(pods(&[(5, Some(true))]));
+        let inputs = rules::Inputs {
+            served: watch::channel(Served::new(scene::seen([scene::subnet()]), Some([].into()))).1,
+            sources: watch::channel(Some(Sources::default())).1,
+            databases: watch::channel(Databases { known: true, ..Databases::default() }).1,
+            services: [].into(),
+            firewall: Firewall::Auto,
+            own: scene::own(),
+            metrics: Metrics::register(&prometheus::Registry::new(), "n1").unwrap(),
+        };
+        let rules = rules::keep(inputs);
+        let mut state = spawn(&scene, rules.clone());
+        state.wait_for(Result::is_ok).await.unwrap();
+        let five = PodNs::new();
+        scene.attacher.add(&attachment(5, &five)).await.unwrap();
+        run("ip", &["address", "add", "10.16.0.99/32", "dev", "lo"]);
+        // Without a check of the way back, only the rule drops the copies.
+        run(
+            "sh",
+            &[
+                "-c",
+                "echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter; echo 0 > /proc/sys/net/ipv4/conf/mirror0/rp_filter",
+            ],
+        );
+        let socket = UdpSocket::bind("10.16.0.99:9").await.unwrap();
+        let mac = scene.attacher.links.find("mirror0").await.unwrap().unwrap().mac;
+        let mac = mac.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":");
+        let send = format!("ip neigh replace 10.16.0.99 lladdr {mac} dev eth0 && echo hello > /dev/udp/10.16.0.99/9");
+        let send: &'static str = send.leak();
+        let received = async || {
+            five.run("bash", vec!["-c", send].leak()).await;
+            let mut buffer = [0; 16];
+            tokio::time::timeout(Duration::from_millis(500), socket.recv(&mut buffer)).await.is_ok()
+        };
+        assert!(!received().await, "the node has taken a copy for a packet");
+        drop((state, rules));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        run("nft", &["delete", "table", "ip", "kube-ovn"]);
+        assert!(received().await, "the rule is what keeps it away");
     });
 }

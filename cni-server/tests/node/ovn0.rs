@@ -18,7 +18,17 @@ use crate::scene::seen;
 /// A subnet in force.
 fn subnet(name: &str, cidrs: &str, gateway: &str) -> EffectiveSubnet {
     let (name, cidrs, gateway) = (name.to_owned(), cidrs.parse().unwrap(), gateway.parse().unwrap());
-    EffectiveSubnet { name, cidrs, gateway, nat_outgoing: false, mtu: None, private: false, nodes: BTreeSet::new() }
+    EffectiveSubnet {
+        name,
+        cidrs,
+        gateway,
+        nat_outgoing: false,
+        nat_rules: Vec::new(),
+        nat_sources: Vec::new(),
+        mtu: None,
+        private: false,
+        nodes: BTreeSet::new(),
+    }
 }
 
 pub fn join() -> EffectiveSubnet {
@@ -206,7 +216,7 @@ fn a_subnet_that_overlaps_the_nodes_own_network_takes_nothing_from_it() {
         run("ip", &["link", "add", "docker0", "type", "bridge"]);
         run("ip", &["address", "add", "10.16.5.1/24", "dev", "docker0"]);
         eventually("no route to what overlaps it", || !own("10.16.0.0/16") && own("10.17.0.0/16")).await;
-        let wanted = served.borrow().rules(&[].into(), None, &Databases::default(), "mirror0");
+        let wanted = served.borrow().rules(&[].into(), None, &Databases::default(), &crate::scene::own());
         assert!(!wanted.subnets.contains(&"10.16.0.0/16".parse().unwrap()), "{wanted:?}");
         assert!(wanted.subnets.contains(&"10.17.0.0/16".parse().unwrap()), "{wanted:?}");
         eventually("the report", || report() == expected("docker0@10.16.5.0/24;")).await;

@@ -7,7 +7,7 @@ use cni_server::databases::Databases;
 use cni_server::metrics::Metrics;
 use cni_server::node_net::Served;
 use cni_server::node_port::Sources;
-use cni_server::rules::{self, Firewall, Rules, Wanted, Written};
+use cni_server::rules::{self, Firewall, How, Leaving, Rules, Wanted, Written};
 use ipnet::IpNet;
 use tokio::sync::watch;
 
@@ -22,10 +22,20 @@ fn sources(v4: &str) -> Sources {
     Sources { v4: Some(v4.parse().unwrap()), v6: Some("fd00:31::1".parse().unwrap()) }
 }
 
+fn leaving(src: &str, dst: Option<&str>, how: How) -> Leaving {
+    Leaving { src: src.parse().unwrap(), dst: dst.map(|dst| dst.parse().unwrap()), how }
+}
+
 fn wanted() -> Wanted {
     Wanted {
         subnets: nets(&["10.16.0.0/16", "100.64.0.0/16", "fd00:16::/64"]),
         nat: nets(&["10.16.0.0/16", "fd00:16::/64"]),
+        leaving: vec![
+            leaving("10.16.4.0/24", Some("192.0.2.0/24"), How::Forward),
+            leaving("10.16.4.0/24", Some("192.0.2.7/32"), How::Masquerade),
+            leaving("10.16.0.0/16", None, How::Snat("203.0.113.5".parse().unwrap())),
+            leaving("fd00:16::/64", None, How::Snat("2001:db8::5".parse().unwrap())),
+        ],
         services: nets(&["10.96.0.0/12", "fd00:10:96::/112"]),
         private: nets(&["10.17.0.0/16"]),
         nodes: nets(&["172.31.0.1/32", "172.31.0.2/32", "fd00:31::1/128"]),
@@ -75,7 +85,7 @@ fn tables_are_written_when_they_differ_and_otherwise_not() {
         run("nft", &["delete", "table", "ip6", "kube-ovn"]);
         Rules::with(Firewall::Auto).apply(&wanted).await.unwrap();
         assert_eq!(table("ip"), right);
-        assert!(!table("ip6").contains("snat"));
+        assert!(!table("ip6").contains("fib saddr"));
         // A cluster without IPv6 needs no table for it, and a node without databases has no members.
         wanted = Wanted { sources: Some(Sources::default()), members: None, ..wanted };
         wanted.subnets = nets(&["10.16.0.0/16"]);
@@ -174,7 +184,7 @@ fn what_others_delete_is_back_within_a_second() {
             databases: watch::channel(databases).1,
             services: nets(&["10.96.0.0/12"]),
             firewall: Firewall::Auto,
-            mirror: "mirror0".to_owned(),
+            own: scene::own(),
             metrics: Metrics::register(&prometheus::Registry::new(), "n1").unwrap(),
         };
         let mut state = rules::keep(inputs);

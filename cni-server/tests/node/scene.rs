@@ -8,6 +8,7 @@ use api::{EffectiveSubnet, FieldError};
 use cni_server::attach::Attacher;
 use cni_server::metrics::Metrics;
 use cni_server::mirror::Chosen;
+use cni_server::node_net::Own;
 use cni_server::seen::{Lease, Leases, Node, Pod, Seen};
 use cni_server::tunnel::Mtu;
 use cni_wire::rpc::Attachment;
@@ -63,6 +64,11 @@ impl Scene {
     }
 }
 
+/// The names of the node.
+pub fn own() -> Own {
+    Own { node: "n1".to_owned(), mirror: "mirror0".to_owned() }
+}
+
 /// The subnet of all pods.
 pub fn subnet() -> EffectiveSubnet {
     EffectiveSubnet {
@@ -70,6 +76,8 @@ pub fn subnet() -> EffectiveSubnet {
         cidrs: "10.16.0.0/16,fd00:16::/64".parse().unwrap(),
         gateway: "10.16.0.1,fd00:16::1".parse().unwrap(),
         nat_outgoing: true,
+        nat_rules: Vec::new(),
+        nat_sources: Vec::new(),
         mtu: None,
         private: false,
         nodes: BTreeSet::new(),

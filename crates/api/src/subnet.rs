@@ -9,6 +9,7 @@
 #![allow(clippy::duplicated_attributes)] // printer columns of one type are not duplicates
 
 mod in_force;
+mod nat;
 mod rules;
 mod unserved;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 pub use in_force::{EffectiveSubnet, InForce, InForceNetwork, SubnetView};
+pub use nat::{NatOutgoingPolicyMatch, NatOutgoingPolicyRule, NatRule};
 pub use unserved::unserved;
 
 /// The desired state of a subnet.
@@ -114,6 +116,12 @@ pub struct SubnetSpec {
     /// Whether traffic that leaves the cluster gets the node's address as its source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nat_outgoing: Option<bool>,
+
+    /// Which leaving traffic gets the node's address: the first rule that matches decides. Without `natOutgoing` they have no
+    /// effect.
+    #[serde(default, deserialize_with = "null_is_default", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    pub nat_outgoing_policy_rules: Vec<NatOutgoingPolicyRule>,
 
     /// Whether the pods can be reached only from this subnet, from the nodes and from `allowSubnets`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

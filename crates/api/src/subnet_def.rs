@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::{
-    Addresses, Cidr, Cidrs, Family, FieldError, IpRange, Subnet, selector::unknown_operator, values::parse_address,
+    Addresses, Cidr, Cidrs, Family, FieldError, IpRange, NatRule, Subnet, selector::unknown_operator,
+    values::parse_address,
 };
 
 /// The nodes at which the traffic of a subnet's pods leaves the cluster.
@@ -69,6 +70,8 @@ pub struct SubnetDef {
     pub enable_ecmp: bool,
     /// Whether traffic that leaves the cluster is masqueraded.
     pub nat_outgoing: bool,
+    /// Which of that traffic is masqueraded: the first rule that matches decides, and without one it is.
+    pub nat_rules: Vec<NatRule>,
     /// Whether traffic from other subnets is dropped.
     pub private: bool,
     /// The networks that can reach a private subnet, and that it can reach.
@@ -109,6 +112,7 @@ impl SubnetDef {
             }
         };
         let gateway_nodes = gateway_nodes(text(spec.gateway_node.as_ref())).map_err(|e| error("gatewayNode", &e))?;
+        let nat_rules = NatRule::read(&spec.nat_outgoing_policy_rules).map_err(|(field, why)| error(&field, &why))?;
         let allow_subnets = spec
             .allow_subnets
             .iter()
@@ -158,6 +162,7 @@ impl SubnetDef {
             gateway_node_selectors: spec.gateway_node_selectors.clone(),
             enable_ecmp: spec.enable_ecmp.unwrap_or_default(),
             nat_outgoing: spec.nat_outgoing.unwrap_or_default(),
+            nat_rules,
             private: spec.private.unwrap_or_default(),
             allow_subnets,
             default: spec.default.unwrap_or_default(),
@@ -168,6 +173,12 @@ impl SubnetDef {
             provider: or(&spec.provider, "ovn"),
             vpc: or(&spec.vpc, "ovn-cluster"),
         })
+    }
+
+    /// The gateway nodes with an address of their own, from which traffic leaves. Only a centralized subnet has any.
+    pub fn nat_sources(&self) -> impl Iterator<Item = &GatewayNode> {
+        let centralized = self.gateway_type == GatewayType::Centralized;
+        self.gateway_nodes.iter().filter(move |node| centralized && node.address.is_some())
     }
 
     /// The router's addresses with prefix lengths, for a router port: `10.17.0.1/24`.
@@ -241,6 +252,15 @@ pub(crate) fn gateway_nodes(text: &str) -> Result<Vec<GatewayNode>, String> {
             Ok(GatewayNode { node: node.to_owned(), address })
         })
         .collect()
+}
+
+impl fmt::Display for GatewayNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => write!(f, "{}:{address}", self.node),
+            None => f.write_str(&self.node),
+        }
+    }
 }
 
 #[cfg(test)]

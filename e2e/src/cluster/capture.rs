@@ -22,7 +22,20 @@ impl Capture {
     pub async fn start(node: Node, device: &str, filter: &str) -> Result<Self> {
         let file = tempfile::NamedTempFile::new()?;
         let pid = node.pid().with_context(|| format!("{} does not run", node.name()))?.to_string();
-        let words = ["--target", &pid, "--net", "--", "tcpdump", "--immediate-mode", "--packet-buffered", "-i", device, "-w", "-", filter];
+        let words = [
+            "--target",
+            &pid,
+            "--net",
+            "--",
+            "tcpdump",
+            "--immediate-mode",
+            "--packet-buffered",
+            "-i",
+            device,
+            "-w",
+            "-",
+            filter,
+        ];
         let mut command = Command::from(process::command("nsenter", &words));
         command.stdin(Stdio::null()).stdout(file.reopen()?).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;

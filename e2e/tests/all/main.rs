@@ -19,6 +19,7 @@ mod b1_nodes_and_pods;
 mod b1_ports_of_nodes;
 mod b2_distributed_gateway;
 mod b3_centralized_gateway;
+mod b4_nat;
 mod b5_mirror;
 mod b6_bandwidth;
 mod d1_minute_away;

@@ -7,8 +7,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{SubnetStatus, null_is_default, plain};
-use crate::{Addresses, Cidr, Cidrs, Family, FieldError, SubnetDef};
+use super::{NatOutgoingPolicyRule, NatRule, SubnetStatus, null_is_default, plain};
+use crate::subnet_def::gateway_nodes;
+use crate::{Addresses, Cidr, Cidrs, Family, FieldError, GatewayNode, SubnetDef};
 
 /// What is in force for a subnet: what the controller has last accepted of its spec. It stays when an edit is refused, and
 /// while the subnet is being deleted, until no address of it is in use.
@@ -25,6 +26,12 @@ pub struct InForce {
     /// Whether traffic that leaves the cluster gets the node's address as its source.
     #[serde(default, deserialize_with = "null_is_default")]
     pub nat_outgoing: bool,
+    /// Which of that traffic does: the first rule that matches decides, and without one it does.
+    #[serde(default, deserialize_with = "null_is_default", serialize_with = "null_if_empty")]
+    pub nat_rules: Vec<NatOutgoingPolicyRule>,
+    /// The nodes at which it gets another address than the node's: `n1:203.0.113.5`.
+    #[serde(default, deserialize_with = "null_is_default", serialize_with = "null_if_empty")]
+    pub nat_sources: Vec<String>,
     /// The MTU that the spec asks for, in bytes; 0: the tunnel's.
     #[serde(default, deserialize_with = "null_is_default")]
     pub mtu: u32,
@@ -37,7 +44,7 @@ pub struct InForce {
 }
 
 /// In a merge patch, null removes the field. Without it, an earlier list would stay.
-fn null_if_empty<S: Serializer>(list: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+fn null_if_empty<S: Serializer, T: Serialize>(list: &[T], serializer: S) -> Result<S::Ok, S::Error> {
     if list.is_empty() { serializer.serialize_none() } else { list.serialize(serializer) }
 }
 
@@ -82,6 +89,10 @@ pub struct EffectiveSubnet {
     pub gateway: Addresses,
     /// Whether leaving traffic is masqueraded.
     pub nat_outgoing: bool,
+    /// Which of it is: the first rule that matches decides, and without one it is.
+    pub nat_rules: Vec<NatRule>,
+    /// The nodes at which its source becomes another address than the node's.
+    pub nat_sources: Vec<GatewayNode>,
     /// MTU in bytes; `None`: the tunnel's.
     pub mtu: Option<u32>,
     /// Whether only allowed networks communicate with it.
@@ -97,6 +108,8 @@ impl InForce {
             generation,
             networks: networks(&subnet.cidrs, &subnet.gateway),
             nat_outgoing: subnet.nat_outgoing,
+            nat_rules: subnet.nat_rules.iter().map(Into::into).collect(),
+            nat_sources: subnet.nat_sources().map(ToString::to_string).collect(),
             mtu: subnet.mtu.unwrap_or_default(),
             private: subnet.private,
             nodes: Vec::new(),
@@ -105,16 +118,17 @@ impl InForce {
 
     /// Whether another value differs at most in the nodes.
     pub fn has_network_of(&self, other: &Self) -> bool {
-        let Self { generation, networks, nat_outgoing, mtu, private, nodes: _ } = self;
-        let same = (generation, networks) == (&other.generation, &other.networks);
-        same && (nat_outgoing, mtu, private) == (&other.nat_outgoing, &other.mtu, &other.private)
+        let Self { generation, networks, nat_outgoing, nat_rules, nat_sources, mtu, private, nodes: _ } = self;
+        (generation, networks, mtu, private) == (&other.generation, &other.networks, &other.mtu, &other.private)
+            && (nat_outgoing, nat_rules, nat_sources) == (&other.nat_outgoing, &other.nat_rules, &other.nat_sources)
     }
 
     /// Its values, for the subnet with this name. An error names the field that is not readable.
     pub fn effective(&self, name: &str) -> Result<EffectiveSubnet, FieldError> {
-        let error = |why: &dyn std::fmt::Display| {
-            FieldError::new(super::Subnet::object_of(name), "status.inForce.networks", why)
+        let error_in = |field: &str, why: &dyn std::fmt::Display| {
+            FieldError::new(super::Subnet::object_of(name), format!("status.inForce.{field}"), why)
         };
+        let error = |why: &dyn std::fmt::Display| error_in("networks", why);
         let join = |text: fn(&InForceNetwork) -> &str| self.networks.iter().map(text).collect::<Vec<_>>().join(",");
         let cidrs: Cidrs = join(|network| &network.cidr).parse().map_err(|e| error(&e))?;
         let gateway: Addresses = join(|network| &network.gateway).parse().map_err(|e| error(&e))?;
@@ -123,8 +137,10 @@ impl InForce {
         }
         let mtu = Some(self.mtu).filter(|mtu| *mtu != 0);
         let nodes = self.nodes.iter().filter_map(|address| address.parse().ok()).collect();
+        let nat_rules = NatRule::read(&self.nat_rules).map_err(|(_, why)| error_in("natRules", &why))?;
+        let nat_sources = gateway_nodes(&self.nat_sources.join(",")).map_err(|why| error_in("natSources", &why))?;
         let (name, nat_outgoing, private) = (name.to_owned(), self.nat_outgoing, self.private);
-        Ok(EffectiveSubnet { name, cidrs, gateway, nat_outgoing, mtu, private, nodes })
+        Ok(EffectiveSubnet { name, cidrs, gateway, nat_outgoing, nat_rules, nat_sources, mtu, private, nodes })
     }
 }
 
@@ -135,6 +151,8 @@ impl From<&EffectiveSubnet> for InForce {
             generation: 0,
             networks: networks(&subnet.cidrs, &subnet.gateway),
             nat_outgoing: subnet.nat_outgoing,
+            nat_rules: subnet.nat_rules.iter().map(Into::into).collect(),
+            nat_sources: subnet.nat_sources.iter().map(ToString::to_string).collect(),
             mtu: subnet.mtu.unwrap_or_default(),
             private: subnet.private,
             nodes: subnet.nodes.iter().map(ToString::to_string).collect(),
@@ -185,12 +203,17 @@ mod tests {
     fn what_the_controller_shows_is_what_agents_read() {
         let object = json!({
             "apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": { "name": "net" },
-            "spec": { "cidrBlock": "10.18.0.0/24,fd00:18::/64", "natOutgoing": true, "mtu": 1300 },
+            "spec": { "cidrBlock": "10.18.0.0/24,fd00:18::/64", "natOutgoing": true, "mtu": 1300,
+                "gatewayType": "centralized", "gatewayNode": "n1:203.0.113.5,n1:2001:db8::5,n2",
+                "natOutgoingPolicyRules": [{ "match": { "dstIPs": "192.0.2.0/24" }, "action": "forward" }] },
         });
         let def = SubnetDef::parse(&serde_json::from_value::<Subnet>(object).unwrap()).unwrap();
         let effective = view(&json!({ "inForce": InForce::new(&def, 3) })).unwrap().unwrap();
         assert_eq!((effective.cidrs, effective.gateway), (def.cidrs, def.gateway));
         assert_eq!((effective.nat_outgoing, effective.mtu), (true, Some(1300)));
+        assert_eq!(effective.nat_rules, def.nat_rules);
+        let sources: Vec<_> = effective.nat_sources.iter().map(ToString::to_string).collect();
+        assert_eq!(sources, ["n1:203.0.113.5", "n1:2001:db8::5"]);
         let nodes = ["172.30.0.11", "fd00:30::11"].map(|address| address.parse().unwrap());
         let effective = EffectiveSubnet { nodes: nodes.into(), ..effective };
         assert_eq!(InForce::from(&effective).effective("net").unwrap(), effective);

@@ -8,12 +8,6 @@ use super::SubnetSpec;
 /// for nothing (`false`, `0`, empty) counts as served.
 pub fn unserved(spec: &SubnetSpec) -> Option<String> {
     let mut fields = Vec::new();
-    if spec.gateway_node.as_deref().is_some_and(|text| text.contains(':')) {
-        fields.push(
-            "spec.gatewayNode: addresses of gateway nodes are not served, traffic leaves with the node's own"
-                .to_owned(),
-        );
-    }
     if spec.enable_lb == Some(false) {
         fields.push("spec.enableLb: false is not served, kube-proxy serves Services to all pods".to_owned());
     }
@@ -51,10 +45,10 @@ mod tests {
     fn what_is_asked_in_vain_is_named_and_what_asks_for_nothing_is_not() {
         let check = |spec: Value| unserved(&serde_json::from_value(spec).unwrap()).unwrap_or_default();
         assert_eq!(check(json!({ "cidrBlock": "10.0.0.0/8", "gatewayType": "distributed", "enableLb": true })), "");
-        assert_eq!(check(json!({ "enableDHCP": false, "acls": [], "vlan": "", "natOutgoingPolicyRules": null })), "");
+        assert_eq!(check(json!({ "enableDHCP": false, "acls": [], "vlan": "" })), "");
         assert_eq!(
-            check(json!({ "gatewayNode": "n1:172.30.0.1", "enableDHCP": true, "acls": [{ "priority": 1 }] })),
-            "spec.gatewayNode: addresses of gateway nodes are not served, traffic leaves with the node's own; spec.acls is not \
+            check(json!({ "enableDHCP": true, "acls": [{ "priority": 1 }] })),
+            "spec.acls is not \
              served; spec.enableDHCP is not served"
         );
     }

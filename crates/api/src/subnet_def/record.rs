@@ -1,6 +1,6 @@
 //! The definition of a subnet as text, from which a later leader reads the definition in force.
 
-use super::{GatewayNode, GatewayType, SubnetDef};
+use super::{GatewayType, SubnetDef};
 use crate::SubnetSpec;
 
 impl SubnetDef {
@@ -16,6 +16,7 @@ impl SubnetDef {
             gateway_node_selectors,
             enable_ecmp,
             nat_outgoing,
+            nat_rules,
             private,
             allow_subnets,
             default,
@@ -30,7 +31,7 @@ impl SubnetDef {
             namespaces: _,
             namespace_selectors: _,
         } = self;
-        let nodes: Vec<String> = gateway_nodes.iter().map(written).collect();
+        let nodes: Vec<String> = gateway_nodes.iter().map(ToString::to_string).collect();
         let spec = SubnetSpec {
             cidr_block: cidrs.to_string(),
             gateway: Some(gateway.to_string()),
@@ -40,6 +41,7 @@ impl SubnetDef {
             gateway_node_selectors: gateway_node_selectors.clone(),
             enable_ecmp: enable_ecmp.then_some(true),
             nat_outgoing: nat_outgoing.then_some(true),
+            nat_outgoing_policy_rules: nat_rules.iter().map(Into::into).collect(),
             private: private.then_some(true),
             allow_subnets: allow_subnets.iter().map(ToString::to_string).collect(),
             default: default.then_some(true),
@@ -65,8 +67,4 @@ impl SubnetSpec {
     pub fn from_record(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
     }
-}
-
-fn written(node: &GatewayNode) -> String {
-    node.address.map_or_else(|| node.node.clone(), |address| format!("{}:{address}", node.node))
 }
