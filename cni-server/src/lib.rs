@@ -7,6 +7,7 @@
 //! - [`ovs`]: the session with the node's database;
 //! - [`node_port`]: `ovn0`, its routes, and the node's settings in Open vSwitch;
 //! - [`mirror`]: `mirror0`, with copies of the packets of pods;
+//! - [`netem`]: the delay and loss that pods ask for;
 //! - [`databases`]: the nodes with OVN databases;
 //! - [`rules`]: the rules of the firewall;
 //! - [`rivals`]: the files of other networks beside our conflist;
@@ -29,6 +30,7 @@ pub mod conflist;
 pub mod databases;
 pub mod metrics;
 pub mod mirror;
+pub mod netem;
 pub mod node_net;
 pub mod node_port;
 pub mod ovs;

@@ -225,8 +225,7 @@ impl Ovs {
 
     /// Makes the mirror of the bridge as it should be: `device` gets copies of the packets of the chosen pods.
     pub async fn mirror(&self, device: &str, chosen: &Chosen) -> Result<(), OvsError> {
-        let ops = self.read(|replica| mirror_changes(replica, device, chosen));
-        self.transact("the mirror", ops).await
+        self.write("the mirror", |replica| mirror_changes(replica, device, chosen)).await
     }
 
     /// Returns whether the mirror copies the packets of this device's port.
@@ -234,6 +233,14 @@ impl Ovs {
         self.read(|replica| {
             let mirror = Bridge::find(replica, BRIDGE).and_then(|bridge| Mirror::find(replica, &bridge, mirror::NAME));
             mirror.is_some_and(|mirror| replica.find(local::PORT, device).any(|port| mirror.has(port)))
+        })
+    }
+
+    /// Returns the settings of `linux-netem` of this device's port. None if it has no such row.
+    pub fn netem(&self, device: &str) -> BTreeMap<String, String> {
+        self.read(|replica| {
+            let port = replica.find(local::PORT, device).next();
+            port.map(|port| local::netem::settings(replica, port)).unwrap_or_default()
         })
     }
 
@@ -272,6 +279,12 @@ impl Ovs {
             }
         });
         self.transact("Open_vSwitch external_ids", op.into_iter().collect()).await
+    }
+
+    /// Writes what `changes` returns of the replica, in one transaction. `what` names it in an error.
+    pub async fn write(&self, what: &str, changes: impl FnOnce(&Replica) -> Vec<Op>) -> Result<(), OvsError> {
+        let ops = self.read(changes);
+        self.transact(what, ops).await
     }
 
     async fn transact(&self, what: &str, ops: Vec<Op>) -> Result<(), OvsError> {

@@ -15,7 +15,7 @@ mod subnets;
 
 use std::net::IpAddr;
 
-use api::annotations::{self, NODE_NAME_LABEL};
+use api::annotations::{self, NODE_NAME_LABEL, Netem};
 use api::{EffectiveSubnet, FieldError, Ip, NodeView, PodView};
 use futures::StreamExt;
 use kit::kubernetes::Lister;
@@ -38,6 +38,8 @@ pub struct Pod {
     pub config_hash: Option<String>,
     /// Its annotation `mirror`.
     pub mirror: Result<Option<bool>, FieldError>,
+    /// What its annotations say happens to packets on their way into it.
+    pub netem: Result<Option<Netem>, FieldError>,
 }
 
 impl Pod {
@@ -53,6 +55,7 @@ impl From<&PodView> for Pod {
             uid: view.uid().to_owned(),
             config_hash: view.annotation("kubernetes.io/config.hash").map(str::to_owned),
             mirror: annotations::mirror(view.object(), view.annotations()),
+            netem: Netem::read(view.object(), view.annotations()),
         }
     }
 }

@@ -34,6 +34,7 @@ pub mod nb;
 pub mod place;
 pub mod pod;
 pub mod scene;
+pub mod traffic;
 
 pub use capture::Capture;
 pub use place::{Answer, Place, Target};

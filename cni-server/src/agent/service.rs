@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::args::Args;
 use crate::attach::Attacher;
 use crate::socket::{self, Agent};
-use crate::{attach, ports};
+use crate::{attach, netem, ports};
 
 /// The time that requests have to end after the agent is asked to stop. It fits into the grace of the pod and of the unit.
 const FINISH: Duration = Duration::from_secs(20);
@@ -40,5 +40,6 @@ pub(super) async fn serve(
     tokio::select! {
         () = socket::serve(listener, &args.bind_socket, methods, stop, FINISH) => Ok(()),
         () = keep => Ok(()),
+        () = netem::keep(&agent.ovs, attacher.pods.clone()) => Ok(()),
     }
 }

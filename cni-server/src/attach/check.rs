@@ -14,6 +14,7 @@ use links::{Link, Links, Route};
 use ovn::local::Interface;
 
 use super::{Attacher, error, host_ifname};
+use crate::netem;
 
 /// The contents of the row.
 struct Record {
@@ -64,6 +65,17 @@ impl Attacher {
         {
             let is = if mirrored { "in" } else { "not in" };
             return differs(&format!("port {host} is {is} mirror {}", crate::mirror::NAME));
+        }
+        let asked = netem::asked(attachment, &self.pods.borrow());
+        if let Some(asked) = asked.map(|asked| asked.map(netem::settings).unwrap_or_default()) {
+            let now = self.ovs.netem(&host);
+            if !asked
+                .iter()
+                .map(|(key, value)| (*key, value.as_str()))
+                .eq(now.iter().map(|(k, v)| (k.as_str(), v.as_str())))
+            {
+                return differs(&format!("port {host} does not have the delay and loss of the pod's annotations"));
+            }
         }
         let netns = Netns::open(attachment.netns.as_deref().unwrap_or_default()).map_err(error::environment)?;
         let inside = look(&netns, &attachment.ifname).await?;

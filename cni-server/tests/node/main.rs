@@ -16,6 +16,7 @@ mod install;
 mod links;
 mod mirror;
 mod missing;
+mod netem;
 mod ovn0;
 mod ports;
 mod rules;

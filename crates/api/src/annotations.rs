@@ -4,6 +4,7 @@
 //! the controller writes. [`PodWant`] and [`NamespaceNet`] are requests that users write.
 
 mod namespace;
+mod netem;
 mod placement;
 mod pod;
 
@@ -12,6 +13,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use crate::FieldError;
 
 pub use namespace::{NamespaceNet, bound_to};
+pub use netem::Netem;
 pub use placement::Placement;
 pub use pod::{AddressWant, Limit, LimitWant, PodIps, PodWant};
 
@@ -48,6 +50,14 @@ pub const INGRESS_BANDWIDTH: &str = "kubernetes.io/ingress-bandwidth";
 pub const EGRESS_BANDWIDTH: &str = "kubernetes.io/egress-bandwidth";
 /// Whether the pod's packets are copied to the mirror of its node. On a Node: whether those of all its pods are.
 pub const MIRROR: &str = "ovn.kubernetes.io/mirror";
+/// The delay of packets on their way into the pod, in ms.
+pub const LATENCY: &str = "ovn.kubernetes.io/latency";
+/// The largest random difference of that delay, in ms.
+pub const JITTER: &str = "ovn.kubernetes.io/jitter";
+/// How many of 100 packets on their way into the pod are lost.
+pub const LOSS: &str = "ovn.kubernetes.io/loss";
+/// The number of packets that wait for their delay at most.
+pub const LIMIT: &str = "ovn.kubernetes.io/limit";
 /// Whether the pod can send only from its own addresses.
 pub const PORT_SECURITY: &str = "ovn.kubernetes.io/port_security";
 
@@ -86,14 +96,7 @@ pub const NODE_NAME_LABEL: &str = "ovn.kubernetes.io/node-name";
 pub const IP_RESERVED_LABEL: &str = "ovn.kubernetes.io/ip_reserved";
 
 /// Annotations of kube-ovn's for pods that this version does not serve.
-const UNSERVED: [&str; 6] = [
-    "ovn.kubernetes.io/routes",
-    "ovn.kubernetes.io/north_gateway",
-    "ovn.kubernetes.io/latency",
-    "ovn.kubernetes.io/limit",
-    "ovn.kubernetes.io/loss",
-    "ovn.kubernetes.io/jitter",
-];
+const UNSERVED: [&str; 2] = ["ovn.kubernetes.io/routes", "ovn.kubernetes.io/north_gateway"];
 
 /// Returns the annotations of a pod that ask for something which this version does not do.
 pub fn unserved(pod: &crate::PodView) -> impl Iterator<Item = &'static str> + '_ {

@@ -6,6 +6,7 @@
 //! was already committed.
 
 mod mirror;
+pub mod netem;
 
 use std::collections::BTreeMap;
 
@@ -23,6 +24,8 @@ pub const BRIDGE: &str = "Bridge";
 pub const PORT: &str = "Port";
 /// The table of a port's interfaces.
 pub const INTERFACE: &str = "Interface";
+/// The table of rules for the packets that leave by a port.
+pub const QOS: &str = "QoS";
 /// The table of bridges' mirrors.
 pub const MIRROR: &str = "Mirror";
 
@@ -44,7 +47,7 @@ pub fn open_vswitch() -> Vec<Table> {
             columns: &["name", "ports", "mirrors", "datapath_type", "fail_mode", "external_ids", "other_config"],
             key: Some(name),
         },
-        Table { name: PORT, columns: &["name", "interfaces", "tag", "external_ids"], key: Some(name) },
+        Table { name: PORT, columns: &["name", "interfaces", "tag", "qos", "external_ids"], key: Some(name) },
         Table {
             name: INTERFACE,
             columns: &[
@@ -63,6 +66,7 @@ pub fn open_vswitch() -> Vec<Table> {
             ],
             key: Some(name),
         },
+        Table { name: QOS, columns: &["type", "other_config", "external_ids"], key: None },
         Table {
             name: MIRROR,
             columns: &["name", "select_all", "select_src_port", "select_dst_port", "output_port"],

@@ -93,6 +93,13 @@ impl Pod {
         Place::Plugged { node: self.node, netns: self.name.clone() }
     }
 
+    /// Adds, changes and removes (null) annotations.
+    pub async fn annotate(&self, client: &Client, annotations: Value) -> Result<()> {
+        let api: Api<PodObject> = Api::namespaced(client.clone(), &self.namespace);
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
+        api.patch(&self.name, &PatchParams::default(), &patch).await.map(drop).context("the annotations")
+    }
+
     /// Returns the address of a family.
     pub fn ip(&self, v6: bool) -> Result<IpAddr> {
         let found = self.ips.iter().find(|ip| ip.is_ipv6() == v6).copied();

@@ -101,9 +101,9 @@ async fn b4_the_source_outside_is_what_the_subnet_says() -> Result<()> {
     is_seen(&one, [snat, snat6]).await?;
     is_seen(&two, [snat, snat6]).await?;
     edit(&cluster, json!({ "gatewayNode": "n1" })).await?;
-    is_seen(&two, by1).await?;
     host.run("ip", &["address", "delete", &format!("{snat}/32"), "dev", "eth0"]).await?;
     host.run("ip", &["address", "delete", &format!("{snat6}/128"), "dev", "eth0"]).await?;
+    is_seen(&two, by1).await?;
 
     let outcome = running.end().await?;
     ensure!(outcome.sent == outcome.answered, "a connection lost packets while the subnet was edited: {outcome:?}");

@@ -1,43 +1,11 @@
 //! B6: the rate of a pod's traffic follows its annotations, in both directions, with TCP and UDP, while the pod runs.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use e2e::cluster::Place;
+use anyhow::{Result, ensure};
+use e2e::cluster::traffic::rate;
 use e2e::{Cluster, process};
 use serde_json::json;
-
-/// The bytes that a place has received by `eth0`.
-async fn received(place: &Place) -> Result<u64> {
-    let text = place.run("cat", &["/proc/net/dev"]).await?;
-    let line = text.lines().find_map(|line| line.trim().strip_prefix("eth0:")).context("eth0")?;
-    line.split_whitespace().next().and_then(|bytes| bytes.parse().ok()).context("bytes")
-}
-
-/// Sends from one pod to another, more than the limits. Returns the rate in Mbit/s that arrives.
-async fn rate(from: &Place, to: &Place, address: &str, udp: bool) -> Result<f64> {
-    let serve = process::run(to.command("iperf3", &["--server", "--one-off"])?);
-    let ask = async {
-        let listens = async || {
-            let sockets = to.run("ss", &["--listening", "--numeric", "--tcp"]).await?;
-            ensure!(sockets.contains(":5201"), "{sockets}");
-            Ok(())
-        };
-        process::until(Duration::from_secs(5), listens).await?;
-        let how: &[&str] = if udp { &["--udp", "--bitrate", "100M"] } else { &[] };
-        from.run("iperf3", &[&["--client", address, "--time", "6"], how].concat()).await
-    };
-    let measure = async {
-        // At first, the burst passes.
-        tokio::time::sleep(Duration::from_millis(2500)).await;
-        let (before, start) = (received(to).await?, Instant::now());
-        tokio::time::sleep(Duration::from_secs(3)).await;
-        let bytes = received(to).await? - before;
-        Ok(8e-6 * f64::from(u32::try_from(bytes)?) / start.elapsed().as_secs_f64())
-    };
-    let (_, _, rate) = tokio::try_join!(serve, ask, measure)?;
-    Ok(rate)
-}
 
 #[tokio::test]
 async fn b6_bandwidth_follows_the_annotations() -> Result<()> {
@@ -58,7 +26,7 @@ async fn b6_bandwidth_follows_the_annotations() -> Result<()> {
     };
     for (where_, other) in [("same node", &near), ("other node", &far)] {
         let place = other.netns().await?;
-        for (how, udp) in [("TCP", false), ("UDP", true)] {
+        for (how, udp) in [("TCP", None), ("UDP", Some(100))] {
             check(format!("{how}, in, {where_}"), rate(&place, &own, &limited.ip4()?, udp).await?, 10.0);
             check(format!("{how}, out, {where_}"), rate(&own, &place, &other.ip4()?, udp).await?, 10.0);
         }
@@ -71,12 +39,12 @@ async fn b6_bandwidth_follows_the_annotations() -> Result<()> {
     limited.annotate(annotations).await?;
     let place = far.netns().await?;
     let changed = || async {
-        let now = rate(&place, &own, &limited.ip6()?, false).await?;
+        let now = rate(&place, &own, &limited.ip6()?, None).await?;
         ensure!((90.0..=110.0).contains(&now), "{now:.1} Mbit/s of 100 arrive");
         Ok(())
     };
     process::until(Duration::from_secs(20), changed).await?;
-    let free = rate(&own, &place, &far.ip4()?, false).await?;
+    let free = rate(&own, &place, &far.ip4()?, None).await?;
     ensure!(free > 150.0, "without a limit, {free:.1} Mbit/s leave");
     ensure!(amiss.is_empty(), "{}", amiss.join("\n"));
 

@@ -7,6 +7,7 @@ mod b1_paths;
 mod b1_ports;
 mod b1_sizes;
 mod b2_outside;
+mod b6_limits;
 mod d3_restarts;
 mod marks;
 mod offloads;

@@ -1,13 +1,13 @@
 //! TCP with all offloads that the kernel has: segments stay large up to the last device, and no checksum is wrong.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use e2e::Cluster;
 use e2e::bare::Pod;
 use e2e::cluster::Place;
+use e2e::cluster::traffic::iperf3;
 use e2e::layout::OUTSIDE;
-use e2e::{Cluster, pace, process};
 
 use crate::stage::{MTU, stage};
 
@@ -39,26 +39,9 @@ async fn sent(pod: &Pod) -> Result<(u64, u64)> {
 /// Transfers [`BYTES`] from a pod and checks the counters of both ends.
 async fn transfer(from: &Pod, to: &str, server: &Place) -> Result<()> {
     let what = format!("from {} to {server}", from.name);
-    let serve = process::run(server.command("iperf3", &["--server", "--one-off", "--port", "5201"])?);
-    let ask = async {
-        // The server says nothing when it listens.
-        let listens = async || {
-            let sockets = server.run("ss", &["--listening", "--numeric", "--tcp"]).await?;
-            ensure!(sockets.contains(":5201"), "{sockets}");
-            Ok(())
-        };
-        process::until(Duration::from_secs(5), listens).await?;
-        let before = (counters(&from.place()).await?, counters(server).await?, sent(from).await?);
-        let bytes = BYTES.to_string();
-        from.place()
-            .run(
-                "iperf3",
-                &["--client", to, "--bytes", &bytes, "--connect-timeout", &format!("{}000", pace::seconds(3))],
-            )
-            .await?;
-        Ok((before, (counters(&from.place()).await?, counters(server).await?, sent(from).await?)))
-    };
-    let (_, (before, after)) = tokio::try_join!(serve, ask).with_context(|| what.clone())?;
+    let before = (counters(&from.place()).await?, counters(server).await?, sent(from).await?);
+    iperf3(&from.place(), server, to, &["--bytes", &BYTES.to_string()]).await?;
+    let after = (counters(&from.place()).await?, counters(server).await?, sent(from).await?);
     let grown = |before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>, name: &str| -> Result<u64> {
         Ok(after.get(name).with_context(|| format!("no counter {name}"))? - before.get(name).unwrap_or(&0))
     };

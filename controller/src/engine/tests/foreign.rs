@@ -184,13 +184,12 @@ fn an_unreadable_annotation_does_not_affect_others() {
     scene.pod_gone("default/a");
     assert!(scene.pod("default/a", json!({ "ovn.kubernetes.io/port_security": "maybe" })).starts_with("10.16."));
     assert!(is_secured(&mut scene), "of a pod of which nothing was in force it is on");
-    let bandwidth = json!({ "ovn.kubernetes.io/latency": "5", "ovn.kubernetes.io/egress_rate": "fast" });
+    let bandwidth = json!({ "ovn.kubernetes.io/north_gateway": "10.0.0.9", "ovn.kubernetes.io/egress_rate": "fast" });
     assert!(scene.pod("default/b", bandwidth).starts_with("10.16."), "the pod runs");
     let remarks = scene.engine.remarks(&scene.cluster, &Object::Pod("b.default".into()));
     let remarks: Vec<String> =
         remarks.into_iter().map(|remark| format!("{}: {}", remark.reason, remark.message)).collect();
-    let unserved =
-        "AnnotationNotServed: pod default/b: annotation ovn.kubernetes.io/latency: this version does not serve it";
+    let unserved = "AnnotationNotServed: pod default/b: annotation ovn.kubernetes.io/north_gateway: this version does not serve it";
     assert!(
         remarks.iter().any(|line| line == unserved) && remarks[0].starts_with("UnreadableAnnotation: "),
         "{remarks:?}"

@@ -2,7 +2,7 @@
 
 use super::{
     ALLOCATED, EGRESS_BANDWIDTH, EGRESS_BURST, EGRESS_RATE, INGRESS_BANDWIDTH, INGRESS_BURST, INGRESS_RATE, IP_ADDRESS,
-    IP_FAMILY, IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS, MIRROR, PORT_SECURITY, Reader, is_object_name,
+    IP_FAMILY, IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS, MIRROR, Netem, PORT_SECURITY, Reader, is_object_name,
 };
 use crate::{Addresses, Families, FieldError, Mac, PodView, Rate, ValueError};
 
@@ -67,6 +67,8 @@ pub struct PodWant {
     pub ingress_burst: Result<Option<Rate>, FieldError>,
     /// The burst of traffic out of the pod, in bits.
     pub egress_burst: Result<Option<Rate>, FieldError>,
+    /// What happens to packets on their way into the pod. The node acts on it.
+    pub netem: Result<Option<Netem>, FieldError>,
     /// Whether the pod's packets are mirrored. `None` means the default of the node.
     pub mirror: Result<Option<bool>, FieldError>,
     /// Whether the pod can send only from its own addresses.
@@ -97,6 +99,7 @@ impl Default for PodWant {
             egress: Ok(None),
             ingress_burst: Ok(None),
             egress_burst: Ok(None),
+            netem: Ok(None),
             mirror: Ok(None),
             port_security: Ok(false),
         }
@@ -113,6 +116,7 @@ impl PodWant {
             egress: rate(&reader, EGRESS_RATE, EGRESS_BANDWIDTH),
             ingress_burst: reader.parse_with(INGRESS_BURST, Rate::parse_mbit).map(Option::flatten),
             egress_burst: reader.parse_with(EGRESS_BURST, Rate::parse_mbit).map(Option::flatten),
+            netem: Netem::read(pod.object(), pod.annotations()),
             mirror: reader.flag(MIRROR),
             port_security: reader.flag(PORT_SECURITY).map(Option::unwrap_or_default),
         }
@@ -130,13 +134,14 @@ impl PodWant {
 
     /// The errors of the annotations that cannot be read, those of the address first.
     pub fn unreadable(&self) -> impl Iterator<Item = &FieldError> {
-        let Self { address, ingress, egress, ingress_burst, egress_burst, mirror, port_security } = self;
+        let Self { address, ingress, egress, ingress_burst, egress_burst, netem, mirror, port_security } = self;
         let parts = [
             address.as_ref().err(),
             ingress.as_ref().err(),
             egress.as_ref().err(),
             ingress_burst.as_ref().err(),
             egress_burst.as_ref().err(),
+            netem.as_ref().err(),
             mirror.as_ref().err(),
             port_security.as_ref().err(),
         ];

@@ -142,7 +142,7 @@ mod tests {
                 Op::Insert { table, uuid: Some(uuid), row } => drop(replica.insert(table, *uuid, row.clone())),
                 Op::Update { table, on: Where::Row(id), row } => {
                     let mut now = replica.get(table, *id).unwrap().clone();
-                    row.iter().for_each(|(column, value)| drop(now.insert(*column, value.clone())));
+                    row.iter().for_each(|(column, value)| drop(now.insert(column, value.clone())));
                     replica.insert(table, *id, now);
                 }
                 Op::Mutate { table, on: Where::Row(id), mutations } => {
@@ -155,7 +155,7 @@ mod tests {
                                 _ => drop(set.remove(&uuid)),
                             }
                         }
-                        now.insert(*column, Datum::set(set));
+                        now.insert(column, Datum::set(set));
                     }
                     replica.insert(table, *id, now);
                 }

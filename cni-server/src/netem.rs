@@ -1,0 +1,77 @@
+//! The delay and the loss of packets on their way into pods, as the pods' annotations say. One task owns the rows of `QoS` of
+//! pods' ports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use api::annotations::Netem;
+use cni_wire::rpc::Attachment;
+use ovn::local::PORT;
+use ovn::local::netem::{self, PortNetem, Wanted};
+use ovsdb::{Op, Replica};
+use tokio::sync::watch;
+
+use crate::ovs::Ovs;
+use crate::ports;
+use crate::seen::{Pod, Seen};
+
+/// The pause before a write that failed is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Keeps the rows, indefinitely.
+pub async fn keep(ovs: &Ovs, mut pods: watch::Receiver<Seen<Pod>>) {
+    let mut changed = ovs.changed();
+    // The sender lives as long as the process.
+    let _ = pods.wait_for(|seen| seen.synced).await;
+    loop {
+        let result = ovs.write("QoS of pods' ports", |replica| changes(replica, &pods.borrow())).await;
+        if let Err(error) = &result {
+            tracing::warn!(%error, "the delay of pods' packets is not written");
+        }
+        pods.mark_unchanged();
+        tokio::select! {
+            Ok(()) = changed.changed() => {}
+            Ok(()) = pods.changed() => {}
+            () = tokio::time::sleep(RETRY), if result.is_err() => {}
+        }
+    }
+}
+
+fn changes(replica: &Replica, pods: &Seen<Pod>) -> Vec<Op> {
+    let mut wanted = Wanted { ports: BTreeMap::new(), unknown: BTreeSet::new() };
+    for plugged in ports::plugged(replica) {
+        let Some(port) = replica.find(PORT, &plugged.device).next() else { continue };
+        let Attachment { pod_name, pod_namespace, .. } = &plugged.attachment;
+        let iface_id = api::pod_port(pod_name, pod_namespace);
+        match asked(&plugged.attachment, pods) {
+            Some(Some(netem)) => {
+                let pod = format!("{pod_namespace}/{pod_name}");
+                drop(wanted.ports.insert(port, PortNetem { iface_id, pod, settings: settings(netem) }));
+            }
+            Some(None) => {}
+            None => drop(wanted.unknown.insert(port)),
+        }
+    }
+    netem::changes(replica, &wanted)
+}
+
+/// Returns what the pod of an attachment asks for. `None` if the pod is not known, or if its annotations are not readable:
+/// what is in force stays.
+pub fn asked(attachment: &Attachment, pods: &Seen<Pod>) -> Option<Option<Netem>> {
+    let pod = pods.objects.get(&api::pod_port(&attachment.pod_name, &attachment.pod_namespace))?;
+    let is_it = attachment.pod_uid.as_deref().is_none_or(|uid| pod.has_uid(uid));
+    pod.netem.as_ref().ok().filter(|_| is_it).copied()
+}
+
+/// Returns the settings of a row.
+pub fn settings(netem: Netem) -> BTreeMap<&'static str, String> {
+    let Netem { latency, jitter, loss, limit } = netem;
+    let micros = |millis: u32| u64::from(millis) * 1000;
+    let all = [
+        ("latency", micros(latency)),
+        ("jitter", micros(jitter)),
+        ("loss", u64::from(loss)),
+        ("limit", u64::from(limit)),
+    ];
+    all.into_iter().filter(|(_, value)| *value > 0).map(|(key, value)| (key, value.to_string())).collect()
+}

@@ -1,0 +1,56 @@
+//! How fast packets pass between two places.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::Place;
+use crate::{pace, process};
+
+/// The bytes that a place has received by `eth0`.
+async fn received(place: &Place) -> Result<u64> {
+    let text = place.run("cat", &["/proc/net/dev"]).await?;
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("eth0:")).context("eth0")?;
+    line.split_whitespace().next().and_then(|bytes| bytes.parse().ok()).context("bytes")
+}
+
+/// Starts a server of iperf3 that ends after one client, and then the client. `how` are more arguments of the client.
+pub async fn iperf3(from: &Place, to: &Place, address: &str, how: &[&str]) -> Result<()> {
+    let serve = process::run(to.command("iperf3", &["--server", "--one-off"])?);
+    let ask = async {
+        // The server says nothing when it listens.
+        let listens = async || {
+            let sockets = to.run("ss", &["--listening", "--numeric", "--tcp"]).await?;
+            ensure!(sockets.contains(":5201"), "{sockets}");
+            Ok(())
+        };
+        process::until(Duration::from_secs(5), listens).await?;
+        let patience = format!("{}000", pace::seconds(3));
+        from.run("iperf3", &[&["--client", address, "--connect-timeout", &patience], how].concat()).await
+    };
+    let what = format!("iperf3 from {from} to {to}");
+    tokio::try_join!(serve, ask).with_context(|| what).map(drop)
+}
+
+/// Sends for some seconds from one place to another: with TCP, or with UDP at `udp` Mbit/s. Returns the rate in Mbit/s that
+/// arrives, without the first seconds, in which the burst of a limit passes.
+pub async fn rate(from: &Place, to: &Place, address: &str, udp: Option<u32>) -> Result<f64> {
+    let bitrate = udp.map(|mbit| format!("{mbit}M"));
+    let mut how = vec!["--time", "6"];
+    how.extend(bitrate.iter().flat_map(|bitrate| ["--udp", "--bitrate", bitrate.as_str()]));
+    let measure = async {
+        let begins = received(to).await?;
+        let flows = async || {
+            ensure!(received(to).await? > begins + 100_000, "nothing arrives at {to}");
+            Ok(())
+        };
+        process::until(Duration::from_secs(20), flows).await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let (before, start) = (received(to).await?, Instant::now());
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let bytes = received(to).await? - before;
+        Ok(8e-6 * f64::from(u32::try_from(bytes)?) / start.elapsed().as_secs_f64())
+    };
+    let ((), rate) = tokio::try_join!(iperf3(from, to, address, &how), measure)?;
+    Ok(rate)
+}
