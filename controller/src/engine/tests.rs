@@ -6,6 +6,7 @@ mod exits;
 mod first;
 mod foreign;
 mod laws;
+mod limits;
 mod pods;
 mod pools;
 mod recovery;

@@ -34,7 +34,7 @@ async fn docs_every_example_does_what_the_page_says() -> Result<()> {
     let scene = cluster.scene("docs").await?;
     let subnets: Api<Subnet> = Api::all(cluster.client());
     let examples = examples()?;
-    ensure!(examples.len() == 9, "the page has {} examples, and this test knows of 9", examples.len());
+    ensure!(examples.len() == 10, "the page has {} examples, and this test knows of 10", examples.len());
     for mut manifest in examples {
         match manifest["kind"].as_str() {
             Some("Namespace") => {
