@@ -57,6 +57,8 @@ pub struct Install {
     pub default_subnet: Arc<str>,
     /// Whether a southbound database is configured, from which the controller reads the nodes' own networks.
     pub southbound: bool,
+    /// Whether pods without an annotation have port security.
+    pub port_security: bool,
     /// The service range. No subnet may overlap it.
     pub services: Cidrs,
     /// The default subnet, if it must be created.
@@ -114,7 +116,8 @@ pub struct Engine {
     /// Former gateways and networks that pods were given, from the database at the start of the term.
     recorded_gateways: HashMap<Arc<str>, Addresses>,
     recorded_networks: HashMap<Arc<str>, Cidrs>,
-    /// Port security in the database at the start of the term, for pods whose annotation could not be read then.
+    /// Port security in the database, for pods whose annotation cannot be read, until the new leader has decided about all
+    /// pods.
     recorded_security: HashMap<Arc<str>, bool>,
     /// The limits of the ports in the database, until the new leader has decided about all pods.
     recorded_limits: HashMap<Arc<str>, PodLimits>,

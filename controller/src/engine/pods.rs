@@ -10,7 +10,7 @@ use plan::{Port, router_mac};
 use super::subnets::LEAVING;
 use super::wait_queues::QueueKey;
 use super::{Engine, Verdict};
-use crate::cluster::{Cluster, Object, Pod};
+use crate::cluster::{Cluster, Object, Pod, PortSecurity};
 
 /// The reasons of events, as in kube-ovn.
 const FAILED: &str = "AcquireAddressFailed";
@@ -213,11 +213,16 @@ impl Engine {
     }
 
     /// Whether port security is on. If the annotation cannot be read, the previous value stays in force; without a
-    /// previous value it is on.
+    /// previous value it is on, whatever the default is.
     fn port_security(&self, pod: &Pod) -> bool {
         let before = || self.world.port(&pod.port).filter(|port| port.uid == pod.uid).map(|port| port.port_security);
         let recorded = || self.recorded_security.get(&pod.port).copied();
-        pod.port_security.or_else(before).or_else(recorded).unwrap_or(true)
+        match pod.port_security {
+            PortSecurity::Unset => self.install.port_security,
+            PortSecurity::On => true,
+            PortSecurity::Off => false,
+            PortSecurity::Unreadable => before().or_else(recorded).unwrap_or(true),
+        }
     }
 
     /// The subnet whose router port has this MAC. Router MACs have a common prefix, so other MACs need no search.

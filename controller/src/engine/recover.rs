@@ -17,7 +17,7 @@ use ovsdb::{Replica, Row};
 
 use super::subnets::is_foreign;
 use super::{Engine, Install, PodLimits};
-use crate::cluster::{Cluster, Object, Pod};
+use crate::cluster::{Cluster, Object, Pod, PortSecurity};
 
 /// A recorded address.
 struct Record {
@@ -59,6 +59,7 @@ impl Engine {
         engine.undecided.extend(cluster.objects());
         engine.undecided.extend(engine.install_subnets());
         engine.decide(cluster);
+        engine.recorded_security.clear();
         engine.recorded_limits.clear();
         engine
     }
@@ -118,7 +119,7 @@ impl Engine {
         let ports = || cluster.pods.keys();
         self.recorded_gateways = ports().filter_map(|port| recorded_value(replica, port, plan::GATEWAY)).collect();
         self.recorded_networks = ports().filter_map(|port| recorded_value(replica, port, plan::NETWORKS)).collect();
-        let unreadable = cluster.pods.values().filter(|pod| pod.port_security.is_none());
+        let unreadable = cluster.pods.values().filter(|pod| pod.port_security == PortSecurity::Unreadable);
         self.recorded_security = unreadable.filter_map(|pod| port_security(replica, &pod.port)).collect();
         self.recorded_limits = recorded_limits(cluster, replica);
         for (port, _) in nodes().chain(pods()) {

@@ -7,6 +7,7 @@ mod node;
 mod pool;
 mod port;
 mod private;
+mod security;
 mod subnet;
 
 use api::{Addresses, Mac};
@@ -28,6 +29,9 @@ const PRIORITY_FROM_NODES: u16 = 3000;
 const PRIORITY_TALKS_WITH: u16 = 1001;
 /// ACL of a private subnet: drop all other traffic.
 const PRIORITY_PRIVATE: u16 = 1000;
+
+/// ACL of the ports with port security: drop what no pod may send.
+const PRIORITY_PORT_SECURITY: u16 = 32000;
 
 /// `QoS`: the limit of a pod.
 const PRIORITY_LIMIT: u16 = 1000;

@@ -59,6 +59,9 @@ fn the_base_is_a_router_and_the_address_sets_of_the_distributed_gateway() {
             Address_Set distributed_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
             Address_Set nodes_ip4 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
             Address_Set nodes_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+            Port_Group port_security external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+            ACL Port_Group port_security/0/from-lport/32000/inport == @port_security && ((ip4 && udp.dst == 68) || (ip6 && udp.dst == 546)) action=drop direction=from-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="inport == @port_security && ((ip4 && udp.dst == 68) || (ip6 && udp.dst == 546))" priority=32000 tier=0
+            Port_Group port_security acls += ACL Port_Group port_security/0/from-lport/32000/inport == @port_security && ((ip4 && udp.dst == 68) || (ip6 && udp.dst == 546))
         "#]],
     );
 }
@@ -302,6 +305,7 @@ fn port_security_restricts_a_port_to_its_own_addresses() {
         &expect![[r#"
             Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.16.0.5"] external_ids={ls=ovn-default, owner=kube-ovn-rs, pod="shop/web", vendor=kube-ovn} options={requested-chassis=n1} port_security=["0a:00:00:00:00:05 10.16.0.5"]
             Logical_Switch ovn-default ports += Logical_Switch_Port web.shop
+            Port_Group port_security ports += Logical_Switch_Port web.shop
         "#]],
     );
 }

@@ -184,6 +184,13 @@ fn an_unreadable_annotation_does_not_affect_others() {
     scene.pod_gone("default/a");
     assert!(scene.pod("default/a", json!({ "ovn.kubernetes.io/port_security": "maybe" })).starts_with("10.16."));
     assert!(is_secured(&mut scene), "of a pod of which nothing was in force it is on");
+    // Where it is on by default, a pod can switch it off.
+    let replica = Replica::new(ovn::northbound());
+    scene.engine = Engine::recover(Install { port_security: true, ..install() }, &scene.cluster, &replica);
+    for (annotation, security) in [(None, true), (Some("false"), false), (Some("true"), true)] {
+        scene.pod("default/a", json!({ "ovn.kubernetes.io/port_security": annotation.unwrap_or_default() }));
+        assert_eq!(is_secured(&mut scene), security, "{annotation:?}");
+    }
     let bandwidth = json!({ "ovn.kubernetes.io/mirror": "true", "ovn.kubernetes.io/egress_rate": "fast" });
     assert!(scene.pod("default/b", bandwidth).starts_with("10.16."), "the pod runs");
     let remarks = scene.engine.remarks(&scene.cluster, &Object::Pod("b.default".into()));

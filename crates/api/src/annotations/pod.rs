@@ -31,8 +31,8 @@ pub struct PodWant {
     pub limits: Limits,
     /// Whether the pod's packets are mirrored. `None` means the default of the node.
     pub mirror: Result<Option<bool>, FieldError>,
-    /// Whether the pod can send only from its own addresses.
-    pub port_security: Result<bool, FieldError>,
+    /// Whether the pod can send only from its own addresses. `None` means the default of the installation.
+    pub port_security: Result<Option<bool>, FieldError>,
 }
 
 /// The addresses that a pod asks for, and the subnet.
@@ -57,7 +57,7 @@ impl Default for PodWant {
             address: Ok(AddressWant::default()),
             limits: Limits::default(),
             mirror: Ok(None),
-            port_security: Ok(false),
+            port_security: Ok(None),
         }
     }
 }
@@ -70,7 +70,7 @@ impl PodWant {
             address: AddressWant::read(pod, &reader),
             limits: Limits::read(&reader),
             mirror: reader.flag(MIRROR),
-            port_security: reader.flag(PORT_SECURITY).map(Option::unwrap_or_default),
+            port_security: reader.flag(PORT_SECURITY),
         }
     }
 

@@ -112,7 +112,7 @@ fn rates_and_switches_of_a_pod() {
     let limit = |rate, burst| LimitWant::Limit(Limit { rate, burst });
     assert_eq!(want.limits.ingress, limit(10_000, 8000), "ours goes before Kubernetes' own");
     assert_eq!(want.limits.egress, LimitWant::Unlimited, "0 lifts the limit, whatever the burst");
-    assert_eq!((want.mirror, want.port_security), (Ok(Some(true)), Ok(true)));
+    assert_eq!((want.mirror, want.port_security), (Ok(Some(true)), Ok(Some(true))));
     let want = PodWant::parse(&pod(&[("kubernetes.io/egress-bandwidth", "7M"), ("mirror", "")]));
     assert_eq!((want.limits.egress, want.mirror), (limit(7000, 5600), Ok(None)));
     assert_eq!(want.limits.ingress, LimitWant::Unset);
