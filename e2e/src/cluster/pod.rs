@@ -9,8 +9,8 @@ use kube::api::ListParams;
 use serde_json::{Map, Value, json};
 
 use super::place::HTTP;
-use super::{Cluster, Place, Scene};
-use crate::layout::IMAGE;
+use super::{Cluster, Place, Scene, nb};
+use crate::layout::{IMAGE, Node};
 
 /// A pod to be created. It answers on the ports of [`super::place`].
 #[must_use]
@@ -148,6 +148,22 @@ impl Pod {
     /// Returns the pod as a place.
     pub fn place(&self) -> Place {
         Place::Pod { namespace: self.namespace().to_owned(), name: self.name().to_owned() }
+    }
+
+    /// Returns the pod's network namespace as a place, for programs of this machine.
+    pub async fn inside(&self) -> Result<Place> {
+        let node = Node::named(self.node().context("a node")?).context("no such node")?;
+        // Pods of the same name in other namespaces have ports, too.
+        let conditions = [
+            format!("external_ids:pod_name={}", self.name()),
+            format!("external_ids:pod_namespace={}", self.namespace()),
+        ];
+        let conditions = conditions.each_ref().map(String::as_str);
+        let rows = nb::find_local(&Place::Node(node), "Interface", &conditions).await?;
+        let path =
+            rows.first().and_then(|row| row.get("external_ids")?.get("pod_netns")?.as_str()).context("a port")?;
+        let (_, netns) = path.rsplit_once('/').context("a path")?;
+        Ok(Place::Plugged { node, netns: netns.to_owned() })
     }
 
     /// Returns the API of the pod's namespace.

@@ -5,23 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use api::Subnet;
-use e2e::cluster::{Place, Pod, nb, subnet_ready};
-use e2e::layout::Node;
+use e2e::cluster::{Place, Pod, subnet_ready};
 use e2e::{Cluster, process};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-
-/// The network namespace of a pod, for programs of this machine.
-async fn inside(pod: &Pod) -> Result<Place> {
-    let node = Node::named(pod.node().context("a node")?).context("no such node")?;
-    let condition = format!("external_ids:pod_name={}", pod.name());
-    let rows = nb::find_local(&Place::Node(node), "Interface", &[&condition]).await?;
-    let path = rows.first().and_then(|row| row.get("external_ids")?.get("pod_netns")?.as_str()).context("a port")?;
-    let (_, netns) = path.rsplit_once('/').context("a path")?;
-    Ok(Place::Plugged { node, netns: netns.to_owned() })
-}
 
 /// The bytes that a place has received by `eth0`.
 async fn received(place: &Place) -> Result<u64> {
@@ -64,7 +53,7 @@ async fn b6_bandwidth_follows_the_annotations() -> Result<()> {
     let limited = limited.annotation("ovn.kubernetes.io/egress_rate", "10").ready().await?;
     let near = scene.pod("b6", "near").on("n1").ready().await?;
     let far = scene.pod("b6", "far").on("n2").ready().await?;
-    let own = inside(&limited).await?;
+    let own = limited.inside().await?;
     let mut amiss = Vec::new();
     let mut check = |what: String, rate: f64, wanted: f64| {
         println!("{what}: {rate:.1} of {wanted} Mbit/s");
@@ -73,7 +62,7 @@ async fn b6_bandwidth_follows_the_annotations() -> Result<()> {
         }
     };
     for (where_, other) in [("same node", &near), ("other node", &far)] {
-        let place = inside(other).await?;
+        let place = other.inside().await?;
         for (how, udp) in [("TCP", false), ("UDP", true)] {
             check(format!("{how}, in, {where_}"), rate(&place, &own, &limited.ip4()?, udp).await?, 10.0);
             check(format!("{how}, out, {where_}"), rate(&own, &place, &other.ip4()?, udp).await?, 10.0);
@@ -85,7 +74,7 @@ async fn b6_bandwidth_follows_the_annotations() -> Result<()> {
         "kubernetes.io/ingress-bandwidth": "100M",
     });
     annotate(&limited, annotations).await?;
-    let place = inside(&far).await?;
+    let place = far.inside().await?;
     let changed = || async {
         let now = rate(&place, &own, &limited.ip6()?, false).await?;
         ensure!((90.0..=110.0).contains(&now), "{now:.1} Mbit/s of 100 arrive");
@@ -117,7 +106,7 @@ async fn b6_a_namespace_and_a_subnet_limit_their_pods() -> Result<()> {
     let plain = scene.pod(SUBNET, "plain").on("n1").ready().await?;
     let own = scene.pod(SUBNET, "own").on("n2").annotation("ovn.kubernetes.io/ingress_rate", "0");
     let own = own.annotation("ovn.kubernetes.io/egress_rate", "0").ready().await?;
-    let (here, there) = (inside(&plain).await?, inside(&own).await?);
+    let (here, there) = (plain.inside().await?, own.inside().await?);
     let within = |rate: f64, wanted: f64| {
         println!("{rate:.1} of {wanted} Mbit/s");
         ensure!((rate - wanted).abs() <= wanted / 10.0, "{rate:.1} instead of {wanted} Mbit/s");

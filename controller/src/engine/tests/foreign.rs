@@ -205,6 +205,31 @@ fn an_unreadable_annotation_does_not_affect_others() {
 }
 
 #[test]
+fn a_pod_that_is_created_again_does_not_have_the_port_security_of_its_predecessor() {
+    let mut scene = Scene::new();
+    let owner =
+        json!([{ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "s", "controller": true }]);
+    let member = |uid: &str, security: &str| {
+        let annotations = json!({ "ovn.kubernetes.io/port_security": security });
+        let metadata = json!({ "name": "db-0", "namespace": "default", "uid": uid, "annotations": annotations, "ownerReferences": owner });
+        Pod::from_view(&object(json!({ "metadata": metadata, "spec": { "nodeName": "n1" } }))).unwrap()
+    };
+    let set = json!({ "metadata": { "name": "db", "namespace": "default" }, "spec": { "replicas": 1 } });
+    let set = crate::cluster::StatefulSet::from_view(&object(set));
+    scene.apply(Event::StatefulSets(WatchEvent::Apply(set)));
+    let is_secured = |scene: &Scene| scene.engine.world.port("db-0.default").map(|port| port.port_security);
+    scene.apply(Event::Pods(WatchEvent::Apply(member("uid-1", "false"))));
+    scene.apply(Event::Pods(WatchEvent::Apply(member("uid-1", "maybe"))));
+    let replica = recovery::written(&scene);
+    scene.engine = Engine::recover(install(), &scene.cluster, &replica);
+    assert_eq!(is_secured(&scene), Some(false));
+    scene.apply(Event::Pods(WatchEvent::Delete(member("uid-1", "maybe"))));
+    assert!(scene.engine.is_reserved("db-0.default"));
+    scene.apply(Event::Pods(WatchEvent::Apply(member("uid-2", "maybe"))));
+    assert_eq!(is_secured(&scene), Some(true));
+}
+
+#[test]
 fn a_pod_cannot_have_the_mac_of_a_gateway() {
     let mut scene = Scene::new();
     let mac = plan::router_mac("ovn-cluster", "ovn-default");
