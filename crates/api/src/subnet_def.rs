@@ -1,5 +1,6 @@
 //! A checked subnet: the content of a [`crate::Subnet`] as values.
 
+mod acls;
 mod record;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
@@ -9,6 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use crate::{
     Addresses, Cidr, Cidrs, Family, FieldError, IpRange, Subnet, selector::unknown_operator, values::parse_address,
 };
+
+pub use acls::{AclAction, AclDirection, AclRule};
 
 /// The nodes at which the traffic of a subnet's pods leaves the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +76,8 @@ pub struct SubnetDef {
     pub private: bool,
     /// The networks that can reach a private subnet, and that it can reach.
     pub allow_subnets: Vec<Cidr>,
+    /// Rules for the packets that pass the switch. No two have the same direction, priority and match.
+    pub acls: Vec<AclRule>,
     /// Whether namespaces that are bound to no subnet use this one.
     pub default: bool,
     /// The MTU in bytes. `None` means that it follows from the tunnel.
@@ -117,6 +122,7 @@ impl SubnetDef {
             .map(str::parse)
             .collect::<Result<_, _>>()
             .map_err(|e: crate::ValueError| error("allowSubnets", &e))?;
+        let acls = acls::parse(&spec.acls).map_err(|why| error("acls", &why))?;
         let mtu = match spec.mtu.unwrap_or_default() {
             0 => None,
             mtu => Some(
@@ -160,6 +166,7 @@ impl SubnetDef {
             nat_outgoing: spec.nat_outgoing.unwrap_or_default(),
             private: spec.private.unwrap_or_default(),
             allow_subnets,
+            acls,
             default: spec.default.unwrap_or_default(),
             mtu,
             enable_lb: spec.enable_lb.unwrap_or(true),

@@ -1,6 +1,7 @@
 //! Compiles one key to its facts. Each kind of object has its own module, which does not depend on the facts of other
 //! keys.
 
+mod acls;
 mod base;
 mod exit;
 mod node;
@@ -22,6 +23,9 @@ const PRIORITY_TO_SUBNET: u16 = 31000;
 const PRIORITY_TO_NODE: u16 = 30000;
 /// Router policy: all other traffic leaves through a gateway.
 const PRIORITY_GATEWAY: u16 = 29000;
+
+/// The tier of the ACLs in the spec of a Subnet. All other ACLs are in tier 0.
+const TIER_OF_SUBNET: u8 = 1;
 
 /// ACL of a private subnet: allow traffic from nodes.
 const PRIORITY_FROM_NODES: u16 = 3000;

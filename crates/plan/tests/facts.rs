@@ -106,6 +106,27 @@ fn a_limited_pod_has_a_rule_for_each_direction() {
 }
 
 #[test]
+fn the_rules_of_a_subnet_come_after_those_of_the_controller() {
+    let acl = |direction: &str, priority: u16, match_: &str, action: &str| json!({ "direction": direction, "priority": priority, "match": match_, "action": action });
+    let acls =
+        [acl("to-lport", 32767, "ip4.src == 10.16.0.5", "reject"), acl("from-lport", 0, "udp", "allow-stateless")];
+    let mut world = world();
+    world.set_subnet(subnet("net", "10.21.0.0/24", json!({})));
+    check_change(
+        &mut world,
+        &Event::Subnet(Box::new(subnet("net", "10.21.0.0/24", json!({ "acls": acls })))),
+        &expect![[r#"
+            - Logical_Switch net external_ids={in_force="{\"cidrBlock\":\"10.21.0.0/24\",\"gateway\":\"10.21.0.1\"}", owner=kube-ovn-rs, vendor=kube-ovn}
+            + Logical_Switch net external_ids={in_force="{\"cidrBlock\":\"10.21.0.0/24\",\"gateway\":\"10.21.0.1\",\"acls\":[{\"direction\":\"to-lport\",\"priority\":32767,\"match\":\"ip4.src == 10.16.0.5\",\"action\":\"reject\"},{\"direction\":\"from-lport\",\"priority\":0,\"match\":\"udp\",\"action\":\"allow-stateless\"}]}", owner=kube-ovn-rs, vendor=kube-ovn}
+            + ACL net/1/to-lport/32767/ip4.src == 10.16.0.5 action=reject direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 10.16.0.5" priority=32767 tier=1
+            + Logical_Switch net acls += ACL net/1/to-lport/32767/ip4.src == 10.16.0.5
+            + ACL net/1/from-lport/0/udp action=allow-stateless direction=from-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match=udp priority=0 tier=1
+            + Logical_Switch net acls += ACL net/1/from-lport/0/udp
+        "#]],
+    );
+}
+
+#[test]
 fn pods_of_a_centralized_subnet_leave_by_its_gateway_nodes() {
     let mut world = world();
     let centralized = json!({"gatewayType": "centralized", "gatewayNode": "n1,n2"});

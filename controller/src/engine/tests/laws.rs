@@ -390,10 +390,15 @@ fn subnet_step() -> impl Strategy<Value = Step> {
     (name, spec, any::<bool>(), others, exit, rarely(RATES)).prop_map(
         |(name, (cidr, exclude, gateway, namespace, label), private, provider, (centralized, nodes, ecmp), rate)| {
             let annotations = annotations([("ingress_rate", rate)]);
+            let acls = match rate {
+                None => json!([]),
+                Some("fast") => json!([{ "direction": "in", "priority": 1, "match": "ip4", "action": "drop" }]),
+                Some(rate) => json!([{ "direction": "to-lport", "priority": 1, "match": format!("ip.ttl == {rate}"), "action": "drop" }]),
+            };
             let selectors = label.map(|label| json!([{ "matchLabels": { "team": label } }]));
             let value = json!({ "metadata": { "annotations": annotations }, "spec": {
             "cidrBlock": cidr, "excludeIps": Vec::from_iter(exclude), "gateway": gateway.unwrap_or_default(),
-            "namespaces": Vec::from_iter(namespace), "namespaceSelectors": selectors.unwrap_or_else(|| json!([])),
+            "acls": acls, "namespaces": Vec::from_iter(namespace), "namespaceSelectors": selectors.unwrap_or_else(|| json!([])),
             "private": private, "provider": provider, "enableEcmp": ecmp, "gatewayNode": nodes.unwrap_or_default(),
             "gatewayType": if centralized { "centralized" } else { "distributed" },
         } });

@@ -53,9 +53,9 @@ mod tests {
         assert_eq!(check(json!({ "cidrBlock": "10.0.0.0/8", "gatewayType": "distributed", "enableLb": true })), "");
         assert_eq!(check(json!({ "enableDHCP": false, "acls": [], "vlan": "", "natOutgoingPolicyRules": null })), "");
         assert_eq!(
-            check(json!({ "gatewayNode": "n1:172.30.0.1", "enableDHCP": true, "acls": [{ "priority": 1 }] })),
-            "spec.gatewayNode: addresses of gateway nodes are not served, traffic leaves with the node's own; spec.acls is not \
-             served; spec.enableDHCP is not served"
+            check(json!({ "gatewayNode": "n1:172.30.0.1", "enableDHCP": true, "vips": ["10.0.0.1"] })),
+            "spec.gatewayNode: addresses of gateway nodes are not served, traffic leaves with the node's own; spec.enableDHCP is \
+             not served; spec.vips is not served"
         );
     }
 }
