@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use api::{Addresses, Cidrs, IpRange};
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
+use clap::{ArgAction, CommandFactory, Parser};
 use kit::flags::{self, Ignored};
 use ovsdb::{Config, Endpoint, Table, TlsFiles};
 
@@ -83,6 +83,12 @@ pub struct Args {
     /// The API server's service range; no subnet may overlap it.
     #[arg(long, env = "SVC_CIDR", default_value = "10.96.0.0/12")]
     pub service_cluster_ip_range: Cidrs,
+
+    /// Port security of pods without the annotation `ovn.kubernetes.io/port_security`: whether they can send only from their
+    /// own addresses.
+    #[arg(long, default_value_t = false, default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set)]
+    pub enable_port_security: bool,
 
     /// This replica's name in the Lease; the pod's name in a cluster.
     #[arg(long, env = "POD_NAME")]
@@ -273,6 +279,17 @@ mod tests {
         // A container that starts before kubelet knows the Service exits with an error, and kubelet restarts it.
         let unknown = Args::read(line.into_iter().map(Into::into)).unwrap_err().to_string();
         assert!(unknown.contains("--ovn-nb-addr"), "{unknown}");
+    }
+
+    #[test]
+    fn port_security_can_be_the_default() {
+        for (more, default) in
+            [(&[][..], false), (&["--enable-port-security"], true), (&["--enable-port-security=false"], false)]
+        {
+            let line = ["tcp:10.0.0.1:6641"].iter().chain(more).copied().collect::<Vec<_>>();
+            assert_eq!(args(&line).unwrap().enable_port_security, default, "{more:?}");
+        }
+        assert!(args(&["tcp:10.0.0.1:6641", "--enable-port-security=on"]).is_err());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use api::{IpPool, Subnet};
 
-pub use objects::{IpRecord, Member, Namespace, Node, Pod, STATEFUL_SET, StatefulSet};
+pub use objects::{IpRecord, Member, Namespace, Node, Pod, PortSecurity, STATEFUL_SET, StatefulSet};
 pub use store::{Change, Observed, Store, Watched};
 
 use crate::chassis::NodeChassis;

@@ -10,6 +10,7 @@
 mod bindings;
 mod exits;
 mod gateways;
+mod limits;
 mod namespaces;
 mod nodes;
 mod own_networks;
@@ -26,11 +27,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::annotations::Limit;
 use api::{Addresses, Cidrs, IpRange, SubnetDef};
 use ipam::{Ipam, Lease};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use ovn::{Direction, Fact};
+use ovn::Fact;
 use plan::{Key, Settings, World};
 use sync::Facts;
 
@@ -40,9 +40,11 @@ use crate::sets::Sets;
 use bindings::Bindings;
 use exits::Exits;
 pub use exits::GatewayState;
+use limits::{DefaultLimits, PodLimits};
 pub use namespaces::Wish;
 pub use pods::NoAddress;
 pub use pools::{PoolVerdict, wishes_for_pools};
+pub use remarks::IGNORED;
 pub use subnets::Verdict;
 use wait_queues::WaitQueues;
 
@@ -55,6 +57,8 @@ pub struct Install {
     pub default_subnet: Arc<str>,
     /// Whether a southbound database is configured, from which the controller reads the nodes' own networks.
     pub southbound: bool,
+    /// Whether pods without an annotation have port security.
+    pub port_security: bool,
     /// The service range. No subnet may overlap it.
     pub services: Cidrs,
     /// The default subnet, if it must be created.
@@ -112,10 +116,13 @@ pub struct Engine {
     /// Former gateways and networks that pods were given, from the database at the start of the term.
     recorded_gateways: HashMap<Arc<str>, Addresses>,
     recorded_networks: HashMap<Arc<str>, Cidrs>,
-    /// Port security in the database at the start of the term, for pods whose annotation could not be read then.
+    /// Port security in the database, for pods whose annotation cannot be read, until the new leader has decided about all
+    /// pods.
     recorded_security: HashMap<Arc<str>, bool>,
-    /// Limits in the database at the start of the term, for pods whose annotations could not be read then.
-    recorded_limits: HashMap<(Arc<str>, Direction), Limit>,
+    /// The limits of the ports in the database, until the new leader has decided about all pods.
+    recorded_limits: HashMap<Arc<str>, PodLimits>,
+    /// The default limits that namespaces and Subnets set for their pods.
+    default_limits: HashMap<Object, DefaultLimits>,
     /// The stateful set and ordinal of pods that hold an address, or held one and are expected back.
     members: HashMap<Arc<str>, Member>,
     /// Reverse index: the ports in `members` of each stateful set.
@@ -153,6 +160,7 @@ impl Engine {
             recorded_networks: HashMap::new(),
             recorded_security: HashMap::new(),
             recorded_limits: HashMap::new(),
+            default_limits: HashMap::new(),
             members: HashMap::new(),
             ports_of_set: Sets::default(),
             wait_queues: WaitQueues::default(),
@@ -285,9 +293,7 @@ impl Engine {
         self.recorded_gateways.remove(port);
         self.recorded_networks.remove(port);
         self.recorded_security.remove(port);
-        if !self.recorded_limits.is_empty() {
-            self.recorded_limits.retain(|(of, _), _| **of != *port);
-        }
+        self.recorded_limits.remove(port);
         self.forget_member(port);
         // A subnet can wait for the port's name.
         let suffix = format!("-{}", self.install.settings.router);

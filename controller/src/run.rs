@@ -113,6 +113,7 @@ fn install(args: &Args) -> Install {
         },
         southbound: args.southbound().is_some(),
         default_subnet: args.default_ls.as_str().into(),
+        port_security: args.enable_port_security,
         services: args.service_cluster_ip_range,
         default_net: NewSubnet {
             cidrs: args.default_cidr,

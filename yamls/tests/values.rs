@@ -165,6 +165,8 @@ fn tunnels() {
     refused(&[DUAL[0], DUAL[1], "tunnel.mtu=1279"], &["tunnel.mtu: is 1279, but cidrs.pods.ipv6 is set"]);
     refused(&["tunnel.iface=eth0 eth1"], &["/tunnel/iface"]);
     refused(&["mirror.iface=a-name-of-16-chr"], &["/mirror/iface"]);
+    taken(&["portSecurity=true"], &["--enable-port-security=true\n"]);
+    refused(&["portSecurity=on"], &["/portSecurity", "want boolean"]);
     taken(&["mirror.enabled=true"], &["--enable-mirror=true\n", "--mirror-iface=mirror0\n"]);
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::annotations::Limits;
 use api::{IpPool, Subnet};
 use kube::api::ObjectMeta;
 
@@ -69,9 +70,10 @@ impl IpRecord {
     }
 }
 
-/// Subnets and IPPools are stored as a whole, with the status that the controller writes.
+/// Subnets and IPPools are stored as a whole, with the status that the controller writes. `same` compares what decisions
+/// about one of the kinds depend on besides.
 macro_rules! watched_whole {
-    ($kept:ty, $plural:literal) => {
+    ($kept:ty, $plural:literal, $same:expr) => {
         impl Watched for $kept {
             const PLURAL: &'static str = $plural;
 
@@ -80,7 +82,9 @@ macro_rules! watched_whole {
             }
 
             fn change(&self, before: &Self) -> Change {
-                if before.spec != self.spec || !same_metadata(&before.metadata, &self.metadata) {
+                let same: fn(&Self, &Self) -> bool = $same;
+                let same_metadata = same_metadata(&before.metadata, &self.metadata);
+                if before.spec != self.spec || !same_metadata || !same(before, self) {
                     Change::Decides
                 } else if before.status != self.status {
                     Change::Status
@@ -92,11 +96,11 @@ macro_rules! watched_whole {
     };
 }
 
-watched_whole!(Subnet, "subnets");
-watched_whole!(IpPool, "ippools");
+watched_whole!(Subnet, "subnets", |before, now| Limits::of_subnet(before) == Limits::of_subnet(now));
+watched_whole!(IpPool, "ippools", |_, _| true);
 
-/// Whether the metadata that decisions depend on is equal. Labels, annotations and fields set by the API server do not
-/// count.
+/// Whether the metadata that decisions about both kinds depend on is equal. Labels, annotations and fields set by the API
+/// server do not count.
 fn same_metadata(a: &ObjectMeta, b: &ObjectMeta) -> bool {
     a.uid == b.uid && a.deletion_timestamp == b.deletion_timestamp && a.finalizers == b.finalizers
 }

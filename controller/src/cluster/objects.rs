@@ -89,6 +89,19 @@ impl Node {
     }
 }
 
+/// What the annotation of a pod says about port security.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PortSecurity {
+    /// Nothing: the installation decides.
+    Unset,
+    /// The pod can send only from its own addresses.
+    On,
+    /// It can send from all addresses.
+    Off,
+    /// It cannot be read: what was in force stays.
+    Unreadable,
+}
+
 /// A Pod that is bound to a node and needs a network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pod {
@@ -114,8 +127,8 @@ pub struct Pod {
     pub ingress: LimitWant,
     /// The limit of traffic out of it.
     pub egress: LimitWant,
-    /// Whether port security is on; `None` when the annotation cannot be read.
-    pub port_security: Option<bool>,
+    /// What its annotation says about port security.
+    pub port_security: PortSecurity,
     /// The annotations that cannot be read.
     pub unreadable: Box<[FieldError]>,
     /// The annotations that ask for an unsupported feature.
@@ -145,10 +158,15 @@ impl Pod {
                 .map(|(set, ordinal)| Member { set: format!("{}/{set}", view.namespace()).into(), ordinal }),
             unreadable: want.unreadable().cloned().collect(),
             unserved: api::annotations::unserved(view).collect(),
-            ingress: want.ingress_limit(),
-            egress: want.egress_limit(),
+            ingress: want.limits.ingress,
+            egress: want.limits.egress,
             want: want.address,
-            port_security: want.port_security.ok(),
+            port_security: match want.port_security {
+                Ok(None) => PortSecurity::Unset,
+                Ok(Some(true)) => PortSecurity::On,
+                Ok(Some(false)) => PortSecurity::Off,
+                Err(_) => PortSecurity::Unreadable,
+            },
             net: Placement::of_pod(view),
             reported: reported(view),
         })

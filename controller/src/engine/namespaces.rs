@@ -35,6 +35,8 @@ impl Engine {
             let selected = labels.is_some_and(|labels| selected(selectors, labels));
             self.bindings.select(subnet, name, selected);
         }
+        let limits = found.map(|namespace| namespace.net.limits.clone()).unwrap_or_default();
+        self.set_namespace_limits(name, &limits, cluster.ports_of(name));
         self.update_wish(name, found.and_then(|namespace| self.open_wish(namespace)));
         let refused = found.and_then(|_| self.subnet_of(cluster, name).err());
         let object = Object::Namespace(Arc::clone(name));

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use api::annotations::{IP_POOL, Limit, LimitWant, MAC_ADDRESS};
+use api::annotations::{IP_POOL, MAC_ADDRESS};
 use api::{AddressWant, FieldError, Mac, PodIps};
 use ipam::{Lease, Refusal, Want, WantIps};
-use ovn::Direction;
 use plan::{Port, router_mac};
 
 use super::subnets::LEAVING;
 use super::wait_queues::QueueKey;
 use super::{Engine, Verdict};
-use crate::cluster::{Cluster, Object, Pod};
+use crate::cluster::{Cluster, Object, Pod, PortSecurity};
 
 /// The reasons of events, as in kube-ovn.
 const FAILED: &str = "AcquireAddressFailed";
@@ -96,6 +95,7 @@ impl Engine {
                 }
                 self.unpublished.insert(Object::Subnet(Arc::clone(&subnet)));
                 self.republish_pools_of(lease);
+                let limits = self.limits(pod, &subnet);
                 let port = Port {
                     name: Arc::clone(port),
                     uid: Arc::clone(&pod.uid),
@@ -105,8 +105,8 @@ impl Engine {
                     ips: lease.ips,
                     mac: lease.mac,
                     port_security: self.port_security(pod),
-                    ingress: self.limit(pod, Direction::ToLport),
-                    egress: self.limit(pod, Direction::FromLport),
+                    ingress: limits.ingress,
+                    egress: limits.egress,
                     gateway: self.given_gateway(pod, &subnet, &lease),
                     cidrs: self.given_networks(pod, &subnet),
                 };
@@ -213,26 +213,15 @@ impl Engine {
     }
 
     /// Whether port security is on. If the annotation cannot be read, the previous value stays in force; without a
-    /// previous value it is on.
+    /// previous value it is on, whatever the default is.
     fn port_security(&self, pod: &Pod) -> bool {
         let before = || self.world.port(&pod.port).filter(|port| port.uid == pod.uid).map(|port| port.port_security);
         let recorded = || self.recorded_security.get(&pod.port).copied();
-        pod.port_security.or_else(before).or_else(recorded).unwrap_or(true)
-    }
-
-    /// The limit of the pod's traffic in a direction. If the annotations cannot be read, the previous limit stays.
-    fn limit(&self, pod: &Pod, direction: Direction) -> Option<Limit> {
-        let (wanted, of): (_, fn(&Port) -> Option<Limit>) = match direction {
-            Direction::ToLport => (pod.ingress, |port| port.ingress),
-            Direction::FromLport => (pod.egress, |port| port.egress),
-        };
-        match wanted {
-            LimitWant::None => None,
-            LimitWant::Limit(limit) => Some(limit),
-            LimitWant::Unreadable => match self.world.port(&pod.port).filter(|port| port.uid == pod.uid) {
-                Some(port) => of(port),
-                None => self.recorded_limits.get(&(Arc::clone(&pod.port), direction)).copied(),
-            },
+        match pod.port_security {
+            PortSecurity::Unset => self.install.port_security,
+            PortSecurity::On => true,
+            PortSecurity::Off => false,
+            PortSecurity::Unreadable => before().or_else(recorded).unwrap_or(true),
         }
     }
 

@@ -4,19 +4,20 @@
 //! then the annotations. A pod without a record gets a new address. The full comparison that follows removes rows that
 //! are no longer needed, so there is no other start-up, repair or garbage collection.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use api::annotations::{Limit, LimitWant};
+use api::annotations::Limit;
 use api::{Addresses, FieldError, InForce, Mac, Placement, Subnet, SubnetSpec};
 use ipam::Lease;
 use ovn::{Direction, TableId};
 use ovsdb::{Replica, Row};
 
 use super::subnets::is_foreign;
-use super::{Engine, Install};
-use crate::cluster::{Cluster, Object, Pod};
+use super::{Engine, Install, PodLimits};
+use crate::cluster::{Cluster, Object, Pod, PortSecurity};
 
 /// A recorded address.
 struct Record {
@@ -58,6 +59,8 @@ impl Engine {
         engine.undecided.extend(cluster.objects());
         engine.undecided.extend(engine.install_subnets());
         engine.decide(cluster);
+        engine.recorded_security.clear();
+        engine.recorded_limits.clear();
         engine
     }
 
@@ -116,13 +119,9 @@ impl Engine {
         let ports = || cluster.pods.keys();
         self.recorded_gateways = ports().filter_map(|port| recorded_value(replica, port, plan::GATEWAY)).collect();
         self.recorded_networks = ports().filter_map(|port| recorded_value(replica, port, plan::NETWORKS)).collect();
-        let unreadable = cluster.pods.values().filter(|pod| pod.port_security.is_none());
+        let unreadable = cluster.pods.values().filter(|pod| pod.port_security == PortSecurity::Unreadable);
         self.recorded_security = unreadable.filter_map(|pod| port_security(replica, &pod.port)).collect();
-        let unreadable = |pod: &Pod| [pod.ingress, pod.egress].contains(&LimitWant::Unreadable);
-        if cluster.pods.values().any(unreadable) {
-            let rules = replica.rows(TableId::Qos.name()).map(|(_, row)| row).filter(|row| ovn::ours(row));
-            self.recorded_limits = rules.filter_map(limit).collect();
-        }
+        self.recorded_limits = recorded_limits(cluster, replica);
         for (port, _) in nodes().chain(pods()) {
             self.restore_lease(&port, from_ip_object(cluster, &port));
         }
@@ -222,8 +221,24 @@ fn port_security(replica: &Replica, port: &Arc<str>) -> Option<(Arc<str>, bool)>
     Some((Arc::clone(port), row.get("port_security")?.strs().next().is_some()))
 }
 
-/// The port and the direction of a limit.
-fn limit(row: &Row) -> Option<((Arc<str>, Direction), Limit)> {
+/// The limits of the pods that have a port in the database.
+fn recorded_limits(cluster: &Cluster, replica: &Replica) -> HashMap<Arc<str>, PodLimits> {
+    let has_port = |port: &&Arc<str>| our_row(replica, TableId::LogicalSwitchPort, port).is_some();
+    let ports = cluster.pods.keys().filter(has_port);
+    let mut limits: HashMap<_, _> = ports.map(|port| (Arc::clone(port), PodLimits::default())).collect();
+    for row in replica.rows(TableId::Qos.name()).map(|(_, row)| row).filter(|row| ovn::ours(row)) {
+        let Some((port, direction, limit)) = limit(row) else { continue };
+        let Some(limits) = limits.get_mut(port) else { continue };
+        match direction {
+            Direction::ToLport => limits.ingress = Some(limit),
+            Direction::FromLport => limits.egress = Some(limit),
+        }
+    }
+    limits
+}
+
+/// The port, the direction and the value of a limit.
+fn limit(row: &Row) -> Option<(&str, Direction, Limit)> {
     let (field, port) = row.get("match")?.as_str()?.split_once(" == ")?;
     let direction = if field == "outport" { Direction::ToLport } else { Direction::FromLport };
     let bandwidth = row.get("bandwidth")?;
@@ -232,7 +247,7 @@ fn limit(row: &Row) -> Option<((Arc<str>, Direction), Limit)> {
         let value = pairs.find(|(key, _)| key.as_str() == Some(name))?.1.as_int()?;
         u32::try_from(value).ok()
     };
-    Some(((port.trim_matches('"').into(), direction), Limit { rate: number("rate")?, burst: number("burst")? }))
+    Some((port.trim_matches('"'), direction, Limit { rate: number("rate")?, burst: number("burst")? }))
 }
 
 /// The definition that the subnet's switch records.

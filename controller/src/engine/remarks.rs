@@ -22,7 +22,10 @@ const TAKEN: &str = "NodeNetworkConflict";
 const RESTORED: &str = "PortsRestored";
 const MOVED: &str = "SubnetGatewayNodeChanged";
 const NO_GATEWAY: &str = "GatewayNodeMissing";
-const IGNORED: &str = "NamespacesIgnored";
+const IDLE: &str = "NamespacesIgnored";
+
+/// What applies instead of an annotation that cannot be read.
+pub const IGNORED: &str = "it is ignored, what was in force before stays";
 
 impl Engine {
     /// The warnings about an object.
@@ -90,7 +93,7 @@ impl Engine {
             let instead = if error.field.ends_with(PORT_SECURITY) {
                 "what was in force before stays, and a pod without that may only send from its own addresses"
             } else {
-                "it is ignored, what was in force before stays"
+                IGNORED
             };
             format!("{error}; {instead}")
         };
@@ -111,6 +114,6 @@ impl Engine {
             return None;
         }
         let why = "it is the nodes' own, pods get no addresses of it; the field is ignored";
-        Some(Remark { reason: IGNORED, message: format!("subnet {name}: {field}: {why}") })
+        Some(Remark { reason: IDLE, message: format!("subnet {name}: {field}: {why}") })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::annotations::bound_to;
+use api::annotations::{Limits, bound_to};
 use api::{Cidrs, FieldError, Subnet, SubnetDef, selected};
 use ipam::Network;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -79,6 +79,7 @@ impl Engine {
         {
             tracing::warn!(subnet = &**name, holders, "the subnet vanished while in use; its pods keep their network");
         }
+        self.set_subnet_limits(name, subnet.map(Limits::of_subnet).as_ref());
         self.mark_exit(name);
         // The annotations of namespaces without a binding show the default subnet.
         if *name == self.install.default_subnet {

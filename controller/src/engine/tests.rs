@@ -6,6 +6,7 @@ mod exits;
 mod first;
 mod foreign;
 mod laws;
+mod limits;
 mod pods;
 mod pools;
 mod recovery;
@@ -131,6 +132,7 @@ pub(crate) fn install() -> Install {
     Install {
         settings: plan::Settings::default(),
         southbound: true,
+        port_security: false,
         default_subnet: "ovn-default".into(),
         services: "10.96.0.0/12".parse().unwrap(),
         default_net: net("10.16.0.0/16"),

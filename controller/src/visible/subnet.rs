@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use api::annotations::Limits;
 use api::{Addresses, FINALIZER, GROUP, InForce, IpRange, Subnet, SubnetDef, SubnetSpec, SubnetStatus};
 use serde_json::{Map, Value, json};
 
 use super::conditions::Pending;
 use super::{conditions, counts};
 use crate::cluster::Cluster;
-use crate::engine::{Engine, NewSubnet, Verdict};
+use crate::engine::{Engine, IGNORED, NewSubnet, Verdict};
 use crate::publish::{Action, FIELD_MANAGER};
 
 /// The write to the metadata and spec of a Subnet.
@@ -255,8 +256,10 @@ pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::
     let default = &engine.install().default_subnet;
     let not_default = (subnet.spec.default == Some(true) && *name != **default)
         .then(|| format!("spec.default: true does nothing, the default subnet is {default} (--default-ls)"));
-    let unserved: Vec<String> =
-        api::unserved(&subnet.spec).into_iter().chain(engine.mtu_shortfall(cluster, name)).chain(not_default).collect();
+    let unreadable = Limits::of_subnet(subnet).unreadable.into_iter();
+    let unreadable = unreadable.map(|error| format!("{error}; {IGNORED}"));
+    let fields = api::unserved(&subnet.spec).into_iter().chain(engine.mtu_shortfall(cluster, name)).chain(not_default);
+    let unserved: Vec<String> = fields.chain(unreadable).collect();
     let unserved = (!unserved.is_empty()).then(|| unserved.join("; "));
     let was_ready = before.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
     let pending = if !has_finalizer(subnet) {

@@ -3,6 +3,7 @@
 //! Values are parsed from a view of the object. Errors name the object and the annotation. [`Placement`] is a result that
 //! the controller writes. [`PodWant`] and [`NamespaceNet`] are requests that users write.
 
+mod limits;
 mod namespace;
 mod netem;
 mod placement;
@@ -12,10 +13,11 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use crate::FieldError;
 
+pub use limits::{Limit, LimitWant, Limits};
 pub use namespace::{NamespaceNet, bound_to};
 pub use netem::Netem;
 pub use placement::Placement;
-pub use pod::{AddressWant, Limit, LimitWant, PodIps, PodWant};
+pub use pod::{AddressWant, PodIps, PodWant};
 
 /// `"true"` when the controller has given addresses to the object.
 pub const ALLOCATED: &str = "ovn.kubernetes.io/allocated";
@@ -36,7 +38,8 @@ pub const IP_FAMILY: &str = "ovn.kubernetes.io/ip_family";
 pub const CIDR: &str = "ovn.kubernetes.io/cidr";
 /// The router's address in the subnet.
 pub const GATEWAY: &str = "ovn.kubernetes.io/gateway";
-/// The limit of traffic into the pod, in Mbit/s.
+/// The limit of traffic into the pod, in Mbit/s. On a namespace or a Subnet, this and the following annotations are the
+/// default of its pods.
 pub const INGRESS_RATE: &str = "ovn.kubernetes.io/ingress_rate";
 /// The limit of traffic out of the pod, in Mbit/s.
 pub const EGRESS_RATE: &str = "ovn.kubernetes.io/egress_rate";

@@ -30,9 +30,9 @@ pub use port::{node_of_port, node_port, pod_of_port, pod_port};
 pub use selector::selected;
 pub use subnet::{
     Condition, EffectiveSubnet, InForce, InForceNetwork, NatOutgoingPolicyMatch, NatOutgoingPolicyRule, NatRule,
-    Subnet, SubnetSpec, SubnetStatus, SubnetView, unserved,
+    Subnet, SubnetAcl, SubnetSpec, SubnetStatus, SubnetView, unserved,
 };
-pub use subnet_def::{GatewayNode, GatewayType, SubnetDef};
+pub use subnet_def::{AclAction, AclDirection, AclRule, GatewayNode, GatewayType, SubnetDef};
 pub use values::{Addresses, Cidr, Cidrs, Families, Family, IpRange, Mac, Rate, ValueError};
 pub use views::{NamespaceView, NodeAddress, NodeCondition, NodeView, PodView, StatefulSetView};
 

@@ -8,6 +8,7 @@
 #![allow(unreachable_pub)] // KubeSchema copies the `pub` struct into a function body
 #![allow(clippy::duplicated_attributes)] // printer columns of one type are not duplicates
 
+mod acl;
 mod in_force;
 mod nat;
 mod rules;
@@ -20,6 +21,7 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+pub use acl::SubnetAcl;
 pub use in_force::{EffectiveSubnet, InForce, InForceNetwork, SubnetView};
 pub use nat::{NatOutgoingPolicyMatch, NatOutgoingPolicyRule, NatRule};
 pub use unserved::unserved;
@@ -132,6 +134,11 @@ pub struct SubnetSpec {
     #[schemars(length(max = 1024), inner(length(max = 128)))]
     #[x_kube(validation = rules::ALLOW_SUBNETS)]
     pub allow_subnets: Vec<String>,
+
+    /// Rules for the packets that pass the subnet's switch.
+    #[serde(default, deserialize_with = "acl::read", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub acls: Vec<SubnetAcl>,
 
     /// The provider of the subnet; `ovn` when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]

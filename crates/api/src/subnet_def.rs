@@ -1,5 +1,6 @@
 //! A checked subnet: the content of a [`crate::Subnet`] as values.
 
+mod acls;
 mod record;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
@@ -10,6 +11,8 @@ use crate::{
     Addresses, Cidr, Cidrs, Family, FieldError, IpRange, NatRule, Subnet, selector::unknown_operator,
     values::parse_address,
 };
+
+pub use acls::{AclAction, AclDirection, AclRule};
 
 /// The nodes at which the traffic of a subnet's pods leaves the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +79,8 @@ pub struct SubnetDef {
     pub private: bool,
     /// The networks that can reach a private subnet, and that it can reach.
     pub allow_subnets: Vec<Cidr>,
+    /// Rules for the packets that pass the switch. No two have the same direction, priority and match.
+    pub acls: Vec<AclRule>,
     /// Whether namespaces that are bound to no subnet use this one.
     pub default: bool,
     /// The MTU in bytes. `None` means that it follows from the tunnel.
@@ -121,6 +126,7 @@ impl SubnetDef {
             .map(str::parse)
             .collect::<Result<_, _>>()
             .map_err(|e: crate::ValueError| error("allowSubnets", &e))?;
+        let acls = acls::parse(&spec.acls).map_err(|why| error("acls", &why))?;
         let mtu = match spec.mtu.unwrap_or_default() {
             0 => None,
             mtu => Some(
@@ -165,6 +171,7 @@ impl SubnetDef {
             nat_rules,
             private: spec.private.unwrap_or_default(),
             allow_subnets,
+            acls,
             default: spec.default.unwrap_or_default(),
             mtu,
             enable_lb: spec.enable_lb.unwrap_or(true),

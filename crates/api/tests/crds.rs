@@ -58,6 +58,8 @@ fn rules_accept_what_users_have() {
     accepted(json!({"cidrBlock": "fd00::/64,10.17.0.0/24", "excludeIps": ["10.17.0.1", "fd00::1..fd00::ff"]}));
     accepted(json!({"cidrBlock": "10.17.0.0/31", "gateway": "10.17.0.0", "mtu": 0}));
     accepted(json!({"cidrBlock": "10.17.0.0/24", "allowSubnets": ["10.1.0.0/16", "10.2.0.0/16,fd00::/64"]}));
+    let acl = json!({"direction": "to-lport", "priority": 0, "match": "ip4", "action": "allow-stateless"});
+    accepted(json!({"cidrBlock": "10.17.0.0/24", "acls": [acl]}));
     accepted(json!({
         "cidrBlock": "10.22.0.0/24", "default": false, "enableLb": true, "excludeIps": ["10.22.0.254"],
         "gateway": "10.22.0.254", "gatewayNode": "n1,n2", "gatewayType": "centralized", "namespaces": ["egress"],

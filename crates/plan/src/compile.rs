@@ -1,12 +1,14 @@
 //! Compiles one key to its facts. Each kind of object has its own module, which does not depend on the facts of other
 //! keys.
 
+mod acls;
 mod base;
 mod exit;
 mod node;
 mod pool;
 mod port;
 mod private;
+mod security;
 mod subnet;
 
 use api::{Addresses, Mac};
@@ -22,12 +24,18 @@ const PRIORITY_TO_NODE: u16 = 30000;
 /// Router policy: all other traffic leaves through a gateway.
 const PRIORITY_GATEWAY: u16 = 29000;
 
+/// The tier of the ACLs in the spec of a Subnet. All other ACLs are in tier 0.
+const TIER_OF_SUBNET: u8 = 1;
+
 /// ACL of a private subnet: allow traffic from nodes.
 const PRIORITY_FROM_NODES: u16 = 3000;
 /// ACL of a private subnet: allow traffic within the subnet and with the allowed networks.
 const PRIORITY_TALKS_WITH: u16 = 1001;
 /// ACL of a private subnet: drop all other traffic.
 const PRIORITY_PRIVATE: u16 = 1000;
+
+/// ACL of the ports with port security: drop what no pod may send.
+const PRIORITY_PORT_SECURITY: u16 = 32000;
 
 /// `QoS`: the limit of a pod.
 const PRIORITY_LIMIT: u16 = 1000;

@@ -65,7 +65,7 @@ pub struct Port {
     pub ips: Addresses,
     /// The interface's MAC address.
     pub mac: Mac,
-    /// Whether the port may send only from its own addresses.
+    /// Whether the port may send only from its own addresses, and no answers of DHCP servers.
     pub port_security: bool,
     /// The limit of traffic into the pod.
     pub ingress: Option<Limit>,

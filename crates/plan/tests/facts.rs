@@ -59,6 +59,9 @@ fn the_base_is_a_router_and_the_address_sets_of_the_distributed_gateway() {
             Address_Set distributed_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
             Address_Set nodes_ip4 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
             Address_Set nodes_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+            Port_Group port_security external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+            ACL Port_Group port_security/0/from-lport/32000/inport == @port_security && ((ip4 && udp.dst == 68) || (ip6 && udp.dst == 546)) action=drop direction=from-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="inport == @port_security && ((ip4 && udp.dst == 68) || (ip6 && udp.dst == 546))" priority=32000 tier=0
+            Port_Group port_security acls += ACL Port_Group port_security/0/from-lport/32000/inport == @port_security && ((ip4 && udp.dst == 68) || (ip6 && udp.dst == 546))
         "#]],
     );
 }
@@ -99,6 +102,27 @@ fn a_limited_pod_has_a_rule_for_each_direction() {
         + QoS ovn-default/from-lport/1000/inport == "web.shop" bandwidth={burst=1, rate=5000} direction=from-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="inport == \"web.shop\"" priority=1000
         + Logical_Switch ovn-default qos_rules += QoS ovn-default/from-lport/1000/inport == "web.shop"
     "#]],
+    );
+}
+
+#[test]
+fn the_rules_of_a_subnet_come_after_those_of_the_controller() {
+    let acl = |direction: &str, priority: u16, match_: &str, action: &str| json!({ "direction": direction, "priority": priority, "match": match_, "action": action });
+    let acls =
+        [acl("to-lport", 32767, "ip4.src == 10.16.0.5", "reject"), acl("from-lport", 0, "udp", "allow-stateless")];
+    let mut world = world();
+    world.set_subnet(subnet("net", "10.21.0.0/24", json!({})));
+    check_change(
+        &mut world,
+        &Event::Subnet(Box::new(subnet("net", "10.21.0.0/24", json!({ "acls": acls })))),
+        &expect![[r#"
+            - Logical_Switch net external_ids={in_force="{\"cidrBlock\":\"10.21.0.0/24\",\"gateway\":\"10.21.0.1\"}", owner=kube-ovn-rs, vendor=kube-ovn}
+            + Logical_Switch net external_ids={in_force="{\"cidrBlock\":\"10.21.0.0/24\",\"gateway\":\"10.21.0.1\",\"acls\":[{\"direction\":\"to-lport\",\"priority\":32767,\"match\":\"ip4.src == 10.16.0.5\",\"action\":\"reject\"},{\"direction\":\"from-lport\",\"priority\":0,\"match\":\"udp\",\"action\":\"allow-stateless\"}]}", owner=kube-ovn-rs, vendor=kube-ovn}
+            + ACL net/1/to-lport/32767/ip4.src == 10.16.0.5 action=reject direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 10.16.0.5" priority=32767 tier=1
+            + Logical_Switch net acls += ACL net/1/to-lport/32767/ip4.src == 10.16.0.5
+            + ACL net/1/from-lport/0/udp action=allow-stateless direction=from-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match=udp priority=0 tier=1
+            + Logical_Switch net acls += ACL net/1/from-lport/0/udp
+        "#]],
     );
 }
 
@@ -302,6 +326,7 @@ fn port_security_restricts_a_port_to_its_own_addresses() {
         &expect![[r#"
             Logical_Switch_Port web.shop addresses=["0a:00:00:00:00:05 10.16.0.5"] external_ids={ls=ovn-default, owner=kube-ovn-rs, pod="shop/web", vendor=kube-ovn} options={requested-chassis=n1} port_security=["0a:00:00:00:00:05 10.16.0.5"]
             Logical_Switch ovn-default ports += Logical_Switch_Port web.shop
+            Port_Group port_security ports += Logical_Switch_Port web.shop
         "#]],
     );
 }

@@ -114,6 +114,8 @@ fn the_events_reach_every_feature() {
         (TableId::LogicalSwitchPort, "options"),
         (TableId::LogicalSwitchPort, "port_security"),
         (TableId::AddressSet, "addresses"),
+        (TableId::PortGroup, "acls"),
+        (TableId::PortGroup, "ports"),
     ] {
         assert!(filled.contains(&feature), "no event leads to {feature:?}");
     }

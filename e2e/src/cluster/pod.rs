@@ -152,9 +152,14 @@ impl Pod {
 
     /// Returns the pod's network namespace as a place, for programs of this machine.
     pub async fn netns(&self) -> Result<Place> {
-        let node = Node::named(self.node().context("a pod without a node")?).context("no such node")?;
-        let condition = format!("external_ids:pod_name={}", self.name());
-        let rows = nb::find_local(&Place::Node(node), "Interface", &[&condition]).await?;
+        let node = Node::named(self.node().context("a node")?).context("no such node")?;
+        // Pods of the same name in other namespaces have ports, too.
+        let conditions = [
+            format!("external_ids:pod_name={}", self.name()),
+            format!("external_ids:pod_namespace={}", self.namespace()),
+        ];
+        let conditions = conditions.each_ref().map(String::as_str);
+        let rows = nb::find_local(&Place::Node(node), "Interface", &conditions).await?;
         let path =
             rows.first().and_then(|row| row.get("external_ids")?.get("pod_netns")?.as_str()).context("a port")?;
         let (_, netns) = path.rsplit_once('/').context("a path")?;

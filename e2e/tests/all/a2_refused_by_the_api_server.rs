@@ -11,7 +11,7 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 /// Invalid objects: the field, the spec, and the message of the rule that refuses it.
-const BAD_SUBNETS: [(&str, &str, &str); 23] = [
+const BAD_SUBNETS: [(&str, &str, &str); 25] = [
     ("spec.cidrBlock", r#"{"cidrBlock": "10.50.0.0/33"}"#, "cidrBlock must be a CIDR"),
     ("spec.cidrBlock", r#"{"cidrBlock": ""}"#, "cidrBlock must be a CIDR"),
     ("spec.cidrBlock", r#"{"cidrBlock": "10.50.0.0/24,10.51.0.0/24"}"#, "two CIDRs of one address family"),
@@ -52,6 +52,16 @@ const BAD_SUBNETS: [(&str, &str, &str); 23] = [
     ("spec.cidrBlock", "{}", "Required value"),
     ("spec.mtu", r#"{"cidrBlock": "10.50.0.0/24", "mtu": 70000}"#, "should be less than or equal to 65535"),
     ("spec.namespaces", r#"{"cidrBlock": "10.50.0.0/24", "namespaces": "shop"}"#, "must be of type array"),
+    (
+        "spec.acls[0].action",
+        r#"{"cidrBlock": "10.50.0.0/24", "acls": [{"direction": "to-lport", "priority": 1, "match": "ip", "action": "pass"}]}"#,
+        "Unsupported value",
+    ),
+    (
+        "spec.acls[0].match",
+        r#"{"cidrBlock": "10.50.0.0/24", "acls": [{"direction": "to-lport", "priority": 1, "match": "", "action": "drop"}]}"#,
+        "should be at least 1 chars long",
+    ),
 ];
 
 const BAD_POOLS: [(&str, &str, &str); 9] = [

@@ -1,4 +1,5 @@
-//! A5: subnets reach each other. A private subnet reaches only itself, its nodes and the networks that it allows.
+//! A5: subnets reach each other. A private subnet reaches only itself, its nodes and the networks that it allows. A subnet
+//! with rules drops what they name.
 
 use anyhow::{Result, ensure};
 use api::Subnet;
@@ -56,6 +57,14 @@ async fn a5_a_private_subnet_talks_with_whom_it_allows() -> Result<()> {
     for outside in [OUTSIDE, OUTSIDE_6] {
         one.place().tcp(outside).await?;
     }
+
+    // A rule of the spec. One that OVN cannot read does not affect it.
+    let rule = |match_: &str| json!({"direction": "to-lport", "priority": 1000, "match": match_, "action": "drop"});
+    let friends = format!("ip4.src == {} || ip6.src == {}", friend.ip4()?, friend.ip6()?);
+    set(&subnets, json!({"acls": [rule("ip4.src =="), rule(&friends)]}), "acls!=[]").await?;
+    try_join!(talk(&one, &two), apart(&one, &friend), talk(&two, &other), talk(&one, &other), reached_by_nodes())?;
+    set(&subnets, json!({"acls": null}), "acls=[]").await?;
+    try_join!(talk(&one, &friend))?;
 
     // Private again, with an allowed network.
     let allow = ["10.25.0.0/24", "fd00:25::/64"];

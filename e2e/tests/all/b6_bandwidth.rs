@@ -1,10 +1,16 @@
-//! B6: the rate of a pod's traffic follows its annotations, in both directions, with TCP and UDP, while the pod runs.
+//! B6: the rate of a pod's traffic follows its annotations, or those of its namespace and subnet, in both directions, with
+//! TCP and UDP, while the pod runs.
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use api::Subnet;
+use e2e::cluster::subnet_ready;
 use e2e::cluster::traffic::rate;
 use e2e::{Cluster, process};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 #[tokio::test]
@@ -51,5 +57,43 @@ async fn b6_bandwidth_follows_the_annotations() -> Result<()> {
     // What cannot be read changes nothing, and is told.
     limited.annotate(json!({ "kubernetes.io/ingress-bandwidth": "10Mbit" })).await?;
     limited.told("UnreadableAnnotation", &["kubernetes.io/ingress-bandwidth"]).await?;
+    changed().await
+}
+
+#[tokio::test]
+async fn b6_a_namespace_and_a_subnet_limit_their_pods() -> Result<()> {
+    const SUBNET: &str = "b6-net";
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("b6-defaults").await?;
+    let spec = json!({ "cidrBlock": "10.88.0.0/24", "namespaces": [SUBNET] });
+    let metadata = json!({ "name": SUBNET, "annotations": { "ovn.kubernetes.io/egress_rate": "20" } });
+    scene
+        .create(json!({ "apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": metadata, "spec": spec }))
+        .await?;
+    cluster.until(Api::<Subnet>::all(cluster.client()), SUBNET, subnet_ready).await?;
+    scene.namespace(SUBNET, &[("ovn.kubernetes.io/ingress_rate", "10")]).await?;
+    let plain = scene.pod(SUBNET, "plain").on("n1").ready().await?;
+    let own = scene.pod(SUBNET, "own").on("n2").annotation("ovn.kubernetes.io/ingress_rate", "0");
+    let own = own.annotation("ovn.kubernetes.io/egress_rate", "0").ready().await?;
+    let (here, there) = (plain.netns().await?, own.netns().await?);
+    let within = |rate: f64, wanted: f64| {
+        println!("{rate:.1} of {wanted} Mbit/s");
+        ensure!((rate - wanted).abs() <= wanted / 10.0, "{rate:.1} instead of {wanted} Mbit/s");
+        Ok(())
+    };
+    within(rate(&there, &here, &plain.ip4()?, None).await?, 10.0).context("the namespace's, into the pod")?;
+    within(rate(&here, &there, &own.ip4()?, None).await?, 20.0).context("the subnet's, out of the pod")?;
+
+    let namespaces: Api<Namespace> = Api::all(cluster.client());
+    let say = async |value: &str| {
+        let patch = json!({ "metadata": { "annotations": { "ovn.kubernetes.io/ingress_rate": value } } });
+        namespaces.patch(SUBNET, &PatchParams::default(), &Patch::Merge(patch)).await.context("the annotation")
+    };
+    say("30").await?;
+    let changed = || async { within(rate(&there, &here, &plain.ip4()?, None).await?, 30.0) };
+    process::until(Duration::from_secs(20), changed).await?;
+    say("fast").await?;
+    let fields = format!("involvedObject.name={SUBNET},reason=UnreadableAnnotation");
+    cluster.told("default", &fields, &["namespace b6-net: annotation ovn.kubernetes.io/ingress_rate"]).await?;
     changed().await
 }

@@ -34,7 +34,7 @@ async fn docs_every_example_does_what_the_page_says() -> Result<()> {
     let scene = cluster.scene("docs").await?;
     let subnets: Api<Subnet> = Api::all(cluster.client());
     let examples = examples()?;
-    ensure!(examples.len() == 9, "the page has {} examples, and this test knows of 9", examples.len());
+    ensure!(examples.len() == 12, "the page has {} examples, and this test knows of 12", examples.len());
     for mut manifest in examples {
         match manifest["kind"].as_str() {
             Some("Namespace") => {
@@ -55,9 +55,11 @@ async fn docs_every_example_does_what_the_page_says() -> Result<()> {
     }
     cluster.until(subnets.clone(), "docs-team-net", subnet_ready).await?;
     scene.adopt(&subnets, "docs-team-net").await?;
-    cluster.until(subnets, "docs-shared", subnet_ready).await?;
+    cluster.until(subnets.clone(), "docs-shared", subnet_ready).await?;
+    cluster.until(subnets, "docs-ruled", subnet_ready).await?;
     let pods: Api<Pod> = Api::namespaced(cluster.client(), "docs-shop");
     cluster.until(pods.clone(), "web", address_in("10.41.0.")).await?;
+    cluster.until(pods.clone(), "honest", address_in("10.41.0.")).await?;
     cluster.until(pods.clone(), "guest", address_in("10.40.0.11")).await?;
     // The order of the pool's two addresses does not matter.
     cluster.until(pods, "till", address_in("10.41.0.3")).await?;

@@ -14,6 +14,7 @@ mod a4_static_addresses;
 mod a5_private_subnets;
 mod a6_dual_stack;
 mod a7_kube_ovn_readers;
+mod b10_port_security;
 mod b1_in_force;
 mod b1_nodes_and_pods;
 mod b1_ports_of_nodes;

@@ -184,6 +184,13 @@ fn an_unreadable_annotation_does_not_affect_others() {
     scene.pod_gone("default/a");
     assert!(scene.pod("default/a", json!({ "ovn.kubernetes.io/port_security": "maybe" })).starts_with("10.16."));
     assert!(is_secured(&mut scene), "of a pod of which nothing was in force it is on");
+    // Where it is on by default, a pod can switch it off.
+    let replica = Replica::new(ovn::northbound());
+    scene.engine = Engine::recover(Install { port_security: true, ..install() }, &scene.cluster, &replica);
+    for (annotation, security) in [(None, true), (Some("false"), false), (Some("true"), true)] {
+        scene.pod("default/a", json!({ "ovn.kubernetes.io/port_security": annotation.unwrap_or_default() }));
+        assert_eq!(is_secured(&mut scene), security, "{annotation:?}");
+    }
     let bandwidth = json!({ "ovn.kubernetes.io/north_gateway": "10.0.0.9", "ovn.kubernetes.io/egress_rate": "fast" });
     assert!(scene.pod("default/b", bandwidth).starts_with("10.16."), "the pod runs");
     let remarks = scene.engine.remarks(&scene.cluster, &Object::Pod("b.default".into()));
@@ -194,6 +201,31 @@ fn an_unreadable_annotation_does_not_affect_others() {
         remarks.iter().any(|line| line == unserved) && remarks[0].starts_with("UnreadableAnnotation: "),
         "{remarks:?}"
     );
+}
+
+#[test]
+fn a_pod_that_is_created_again_does_not_have_the_port_security_of_its_predecessor() {
+    let mut scene = Scene::new();
+    let owner =
+        json!([{ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "s", "controller": true }]);
+    let member = |uid: &str, security: &str| {
+        let annotations = json!({ "ovn.kubernetes.io/port_security": security });
+        let metadata = json!({ "name": "db-0", "namespace": "default", "uid": uid, "annotations": annotations, "ownerReferences": owner });
+        Pod::from_view(&object(json!({ "metadata": metadata, "spec": { "nodeName": "n1" } }))).unwrap()
+    };
+    let set = json!({ "metadata": { "name": "db", "namespace": "default" }, "spec": { "replicas": 1 } });
+    let set = crate::cluster::StatefulSet::from_view(&object(set));
+    scene.apply(Event::StatefulSets(WatchEvent::Apply(set)));
+    let is_secured = |scene: &Scene| scene.engine.world.port("db-0.default").map(|port| port.port_security);
+    scene.apply(Event::Pods(WatchEvent::Apply(member("uid-1", "false"))));
+    scene.apply(Event::Pods(WatchEvent::Apply(member("uid-1", "maybe"))));
+    let replica = recovery::written(&scene);
+    scene.engine = Engine::recover(install(), &scene.cluster, &replica);
+    assert_eq!(is_secured(&scene), Some(false));
+    scene.apply(Event::Pods(WatchEvent::Delete(member("uid-1", "maybe"))));
+    assert!(scene.engine.is_reserved("db-0.default"));
+    scene.apply(Event::Pods(WatchEvent::Apply(member("uid-2", "maybe"))));
+    assert_eq!(is_secured(&scene), Some(true));
 }
 
 #[test]

@@ -341,6 +341,8 @@ const CIDRS: &[&str] = &[
 const ADDRESSES: &[&str] =
     &["10.33.0.3", "10.33.0.4", "10.33.0.9", "10.16.0.3", "10.34.0.3,fd00:34::3", "10.34.0.2", "y"];
 const PARTS: &[&str] = &["10.33.0.3..10.33.0.4", "10.33.0.4", "10.33.0.9..10.33.0.10", "10.16.0.3", "fd00:34::3", "z"];
+/// The last one cannot be read.
+const RATES: &[&str] = &["0", "1", "2", "fast"];
 const MACS: &[&str] = &["00:00:00:00:00:01", "0a:58:0a:21:00:03", "m"];
 
 fn annotations(pairs: impl IntoIterator<Item = (&'static str, Option<&'static str>)>) -> Value {
@@ -353,12 +355,19 @@ fn pod_step() -> impl Strategy<Value = Step> {
     let wishes =
         (rarely(NETS), rarely(ADDRESSES), rarely(&["p", "q", "10.33.0.3,10.33.0.9", "10.16.0.3"]), rarely(MACS));
     let pod = (one_of(NAMESPACES), one_of(&["a", "b", "c", "db-0", "db-1", "node-n1"]), any::<prop::sample::Index>());
-    (pod, wishes).prop_map(|((namespace, name, phase), (net, ip, pool, mac))| {
+    let more = (rarely(RATES), rarely(&["true", "false", "maybe"]));
+    (pod, wishes, more).prop_map(|((namespace, name, phase), (net, ip, pool, mac), (rate, security))| {
         let owner =
             json!([{ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "s", "controller": true }]);
         let owners = if name.starts_with("db-") { owner } else { Value::Null };
-        let annotations =
-            annotations([("logical_switch", net), ("ip_address", ip), ("ip_pool", pool), ("mac_address", mac)]);
+        let annotations = annotations([
+            ("logical_switch", net),
+            ("ip_address", ip),
+            ("ip_pool", pool),
+            ("mac_address", mac),
+            ("ingress_rate", rate),
+            ("port_security", security),
+        ]);
         let value = json!({
             "metadata": { "annotations": annotations, "ownerReferences": owners },
             "spec": { "nodeName": "n1" }, "status": { "phase": *phase.get(&["Running", "Pending", "Succeeded"]) },
@@ -378,12 +387,18 @@ fn subnet_step() -> impl Strategy<Value = Step> {
     );
     let others = prop::option::weighted(0.1, Just("else"));
     let exit = (any::<bool>(), rarely(&["n1", "n2,n1", "n1,n9", "n9"]), any::<bool>());
-    (name, spec, any::<bool>(), others, exit).prop_map(
-        |(name, (cidr, exclude, gateway, namespace, label), private, provider, (centralized, nodes, ecmp))| {
+    (name, spec, any::<bool>(), others, exit, rarely(RATES)).prop_map(
+        |(name, (cidr, exclude, gateway, namespace, label), private, provider, (centralized, nodes, ecmp), rate)| {
+            let annotations = annotations([("ingress_rate", rate)]);
+            let acls = match rate {
+                None => json!([]),
+                Some("fast") => json!([{ "direction": "in", "priority": 1, "match": "ip4", "action": "drop" }]),
+                Some(rate) => json!([{ "direction": "to-lport", "priority": 1, "match": format!("ip.ttl == {rate}"), "action": "drop" }]),
+            };
             let selectors = label.map(|label| json!([{ "matchLabels": { "team": label } }]));
-            let value = json!({ "spec": {
+            let value = json!({ "metadata": { "annotations": annotations }, "spec": {
             "cidrBlock": cidr, "excludeIps": Vec::from_iter(exclude), "gateway": gateway.unwrap_or_default(),
-            "namespaces": Vec::from_iter(namespace), "namespaceSelectors": selectors.unwrap_or_else(|| json!([])),
+            "acls": acls, "namespaces": Vec::from_iter(namespace), "namespaceSelectors": selectors.unwrap_or_else(|| json!([])),
             "private": private, "provider": provider, "enableEcmp": ecmp, "gatewayNode": nodes.unwrap_or_default(),
             "gatewayType": if centralized { "centralized" } else { "distributed" },
         } });
@@ -402,9 +417,11 @@ fn pool_step() -> impl Strategy<Value = Step> {
 }
 
 fn namespace_step() -> impl Strategy<Value = Step> {
-    (one_of(NAMESPACES), rarely(NETS), rarely(CIDRS), rarely(&["p", "q", "p,q"]), rarely(&["red", "green"])).prop_map(
-        |(name, net, cidr, pool, team)| {
-            let annotations = annotations([("logical_switch", net), ("cidr", cidr), ("ip_pool", pool)]);
+    let labels = rarely(&["red", "green"]);
+    (one_of(NAMESPACES), rarely(NETS), rarely(CIDRS), rarely(&["p", "q", "p,q"]), labels, rarely(RATES)).prop_map(
+        |(name, net, cidr, pool, team, rate)| {
+            let annotations =
+                annotations([("logical_switch", net), ("cidr", cidr), ("ip_pool", pool), ("ingress_rate", rate)]);
             Step::Put(
                 "Namespace",
                 name.to_owned(),

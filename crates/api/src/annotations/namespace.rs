@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ALLOW, CIDR, EXCLUDE_IPS, GATEWAY, GATEWAY_NAT, GATEWAY_NODE, GATEWAY_TYPE, IP_POOL, LOGICAL_SWITCH, PRIVATE,
-    Reader,
+    ALLOW, CIDR, EXCLUDE_IPS, GATEWAY, GATEWAY_NAT, GATEWAY_NODE, GATEWAY_TYPE, IP_POOL, LOGICAL_SWITCH, Limits,
+    PRIVATE, Reader,
 };
 use crate::{
     Addresses, Cidr, Cidrs, FieldError, IpRange, NamespaceView, SubnetDef, SubnetSpec, ValueError,
@@ -25,11 +25,13 @@ pub struct NamespaceNet {
     pub wanted: Result<Option<SubnetSpec>, FieldError>,
     /// The names of the pools.
     pub pools: Result<Vec<String>, FieldError>,
+    /// The default limits of its pods' traffic.
+    pub limits: Limits,
 }
 
 impl Default for NamespaceNet {
     fn default() -> Self {
-        Self { switches: Ok(Vec::new()), wanted: Ok(None), pools: Ok(Vec::new()) }
+        Self { switches: Ok(Vec::new()), wanted: Ok(None), pools: Ok(Vec::new()), limits: Limits::default() }
     }
 }
 
@@ -49,13 +51,14 @@ impl NamespaceNet {
             }
             Ok(_) => wanted(&reader, namespace.name()).map(Some),
         };
-        Self { switches, wanted, pools: reader.names(IP_POOL, "an IPPool") }
+        Self { switches, wanted, pools: reader.names(IP_POOL, "an IPPool"), limits: Limits::read(&reader) }
     }
 
     /// The errors of the annotations that cannot be read, in the order of the fields.
     pub fn unreadable(&self) -> impl Iterator<Item = &FieldError> {
-        let Self { switches, wanted, pools } = self;
-        [switches.as_ref().err(), wanted.as_ref().err(), pools.as_ref().err()].into_iter().flatten()
+        let Self { switches, wanted, pools, limits } = self;
+        let addresses = [switches.as_ref().err(), wanted.as_ref().err(), pools.as_ref().err()];
+        addresses.into_iter().flatten().chain(&limits.unreadable)
     }
 }
 

@@ -1,10 +1,10 @@
 //! The annotations by which a pod's author asks for addresses and limits.
 
 use super::{
-    ALLOCATED, EGRESS_BANDWIDTH, EGRESS_BURST, EGRESS_RATE, INGRESS_BANDWIDTH, INGRESS_BURST, INGRESS_RATE, IP_ADDRESS,
-    IP_FAMILY, IP_POOL, LOGICAL_SWITCH, MAC_ADDRESS, MIRROR, Netem, PORT_SECURITY, Reader, is_object_name,
+    ALLOCATED, IP_ADDRESS, IP_FAMILY, IP_POOL, LOGICAL_SWITCH, Limits, MAC_ADDRESS, MIRROR, Netem, PORT_SECURITY,
+    Reader, is_object_name,
 };
-use crate::{Addresses, Families, FieldError, Mac, PodView, Rate, ValueError};
+use crate::{Addresses, Families, FieldError, Mac, PodView, ValueError};
 
 /// The addresses that a pod asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,38 +20,6 @@ pub enum PodIps {
     Pool(String),
 }
 
-/// A limit of a pod's traffic in one direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limit {
-    /// The rate in kbit/s, at least 1.
-    pub rate: u32,
-    /// The burst in kbit, at least 1.
-    pub burst: u32,
-}
-
-/// What a pod's annotations say about a limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LimitWant {
-    /// No limit.
-    #[default]
-    None,
-    /// This limit.
-    Limit(Limit),
-    /// They cannot be read: the last limit stays.
-    Unreadable,
-}
-
-impl LimitWant {
-    /// Without a burst, it is what passes in 0.8 s: with less, TCP does not reach the rate.
-    fn of(rate: &Result<Option<Rate>, FieldError>, burst: &Result<Option<Rate>, FieldError>) -> Self {
-        let (Ok(rate), Ok(burst)) = (rate, burst) else { return Self::Unreadable };
-        let Some(rate) = rate else { return Self::None };
-        let kbits = |bits: u64| u32::try_from(bits.clamp(1, u64::from(u32::MAX))).unwrap_or(u32::MAX);
-        let burst = burst.map_or(rate.kbits() / 5 * 4 + rate.kbits() % 5 * 4 / 5, Rate::kbits);
-        Self::Limit(Limit { rate: kbits(rate.kbits()), burst: kbits(burst) })
-    }
-}
-
 /// The network settings that a pod asks for.
 ///
 /// Each part is read separately: an annotation that cannot be read does not affect the others.
@@ -59,20 +27,14 @@ impl LimitWant {
 pub struct PodWant {
     /// The part that decides the pod's addresses. An error here leaves the pod without addresses.
     pub address: Result<AddressWant, FieldError>,
-    /// The limit of traffic into the pod.
-    pub ingress: Result<Option<Rate>, FieldError>,
-    /// The limit of traffic out of the pod.
-    pub egress: Result<Option<Rate>, FieldError>,
-    /// The burst of traffic into the pod, in bits.
-    pub ingress_burst: Result<Option<Rate>, FieldError>,
-    /// The burst of traffic out of the pod, in bits.
-    pub egress_burst: Result<Option<Rate>, FieldError>,
+    /// The limits of the pod's traffic.
+    pub limits: Limits,
     /// What happens to packets on their way into the pod. The node acts on it.
     pub netem: Result<Option<Netem>, FieldError>,
     /// Whether the pod's packets are mirrored. `None` means the default of the node.
     pub mirror: Result<Option<bool>, FieldError>,
-    /// Whether the pod can send only from its own addresses.
-    pub port_security: Result<bool, FieldError>,
+    /// Whether the pod can send only from its own addresses. `None` means the default of the installation.
+    pub port_security: Result<Option<bool>, FieldError>,
 }
 
 /// The addresses that a pod asks for, and the subnet.
@@ -95,13 +57,10 @@ impl Default for PodWant {
     fn default() -> Self {
         Self {
             address: Ok(AddressWant::default()),
-            ingress: Ok(None),
-            egress: Ok(None),
-            ingress_burst: Ok(None),
-            egress_burst: Ok(None),
+            limits: Limits::default(),
             netem: Ok(None),
             mirror: Ok(None),
-            port_security: Ok(false),
+            port_security: Ok(None),
         }
     }
 }
@@ -112,40 +71,18 @@ impl PodWant {
         let reader = Reader::new(pod.object(), pod.annotations());
         Self {
             address: AddressWant::read(pod, &reader),
-            ingress: rate(&reader, INGRESS_RATE, INGRESS_BANDWIDTH),
-            egress: rate(&reader, EGRESS_RATE, EGRESS_BANDWIDTH),
-            ingress_burst: reader.parse_with(INGRESS_BURST, Rate::parse_mbit).map(Option::flatten),
-            egress_burst: reader.parse_with(EGRESS_BURST, Rate::parse_mbit).map(Option::flatten),
+            limits: Limits::read(&reader),
             netem: Netem::read(pod.object(), pod.annotations()),
             mirror: reader.flag(MIRROR),
-            port_security: reader.flag(PORT_SECURITY).map(Option::unwrap_or_default),
+            port_security: reader.flag(PORT_SECURITY),
         }
-    }
-
-    /// The limit of traffic into the pod.
-    pub fn ingress_limit(&self) -> LimitWant {
-        LimitWant::of(&self.ingress, &self.ingress_burst)
-    }
-
-    /// The limit of traffic out of the pod.
-    pub fn egress_limit(&self) -> LimitWant {
-        LimitWant::of(&self.egress, &self.egress_burst)
     }
 
     /// The errors of the annotations that cannot be read, those of the address first.
     pub fn unreadable(&self) -> impl Iterator<Item = &FieldError> {
-        let Self { address, ingress, egress, ingress_burst, egress_burst, netem, mirror, port_security } = self;
-        let parts = [
-            address.as_ref().err(),
-            ingress.as_ref().err(),
-            egress.as_ref().err(),
-            ingress_burst.as_ref().err(),
-            egress_burst.as_ref().err(),
-            netem.as_ref().err(),
-            mirror.as_ref().err(),
-            port_security.as_ref().err(),
-        ];
-        parts.into_iter().flatten()
+        let Self { address, limits, netem, mirror, port_security } = self;
+        let others = [netem.as_ref().err(), mirror.as_ref().err(), port_security.as_ref().err()];
+        address.as_ref().err().into_iter().chain(&limits.unreadable).chain(others.into_iter().flatten())
     }
 }
 
@@ -185,15 +122,6 @@ fn family(text: &str) -> Result<Families<()>, String> {
         "ipv6" => Ok(Families::V6(())),
         "dual" => Ok(Families::Dual { v4: (), v6: () }),
         _ => Err(format!("{text:?} is none of ipv4, ipv6 and dual")),
-    }
-}
-
-/// The rate in the annotation `ours`, or else in the annotation `kubernetes`. When `ours` cannot be read, the result is an
-/// error, even if `kubernetes` can be read.
-fn rate(reader: &Reader<'_>, ours: &str, kubernetes: &str) -> Result<Option<Rate>, FieldError> {
-    match reader.parse_with(ours, Rate::parse_mbit)? {
-        Some(rate) => Ok(rate),
-        None => reader.parse(kubernetes),
     }
 }
 

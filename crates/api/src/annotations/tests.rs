@@ -103,18 +103,19 @@ fn rates_and_switches_of_a_pod() {
         ("ingress_rate", "10"),
         ("egress_rate", "0"),
         ("ingress_burst", "8"),
+        ("egress_burst", "-x"),
         ("kubernetes.io/ingress-bandwidth", "7M"),
         ("kubernetes.io/egress-bandwidth", "7M"),
         ("mirror", "true"),
         ("port_security", "true"),
     ]));
-    let mbit = |text: &str| Ok(crate::Rate::parse_mbit(text).unwrap());
-    assert_eq!(want.ingress, mbit("10"), "ours goes before Kubernetes' own");
-    assert_eq!(want.egress, Ok(None), "0 lifts the limit");
-    assert_eq!(want.ingress_burst, mbit("8"));
-    assert_eq!((want.mirror, want.port_security), (Ok(Some(true)), Ok(true)));
+    let limit = |rate, burst| LimitWant::Limit(Limit { rate, burst });
+    assert_eq!(want.limits.ingress, limit(10_000, 8000), "ours goes before Kubernetes' own");
+    assert_eq!(want.limits.egress, LimitWant::Unlimited, "0 lifts the limit, whatever the burst");
+    assert_eq!((want.mirror, want.port_security), (Ok(Some(true)), Ok(Some(true))));
     let want = PodWant::parse(&pod(&[("kubernetes.io/egress-bandwidth", "7M"), ("mirror", "")]));
-    assert_eq!((want.egress, want.mirror), (mbit("7"), Ok(None)));
+    assert_eq!((want.limits.egress, want.mirror), (limit(7000, 5600), Ok(None)));
+    assert_eq!(want.limits.ingress, LimitWant::Unset);
 }
 
 #[test]
@@ -190,12 +191,13 @@ fn each_annotation_of_a_pod_is_read_by_itself() {
         let mut expected = all.clone();
         match *broken {
             "logical_switch" => expected.address = Err(error.clone()),
-            "ingress_rate" => expected.ingress = Err(error.clone()),
-            "egress_rate" => expected.egress = Err(error.clone()),
-            "ingress_burst" => expected.ingress_burst = Err(error.clone()),
-            "egress_burst" => expected.egress_burst = Err(error.clone()),
+            "ingress_rate" | "ingress_burst" => expected.limits.ingress = LimitWant::Unreadable,
+            "egress_rate" | "egress_burst" => expected.limits.egress = LimitWant::Unreadable,
             "mirror" => expected.mirror = Err(error.clone()),
             _ => expected.port_security = Err(error.clone()),
+        }
+        if broken.ends_with("_rate") || broken.ends_with("_burst") {
+            expected.limits.unreadable = errors;
         }
         assert_eq!(want, expected, "{broken}: the others are as they were");
     }

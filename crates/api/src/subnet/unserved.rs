@@ -47,9 +47,8 @@ mod tests {
         assert_eq!(check(json!({ "cidrBlock": "10.0.0.0/8", "gatewayType": "distributed", "enableLb": true })), "");
         assert_eq!(check(json!({ "enableDHCP": false, "acls": [], "vlan": "" })), "");
         assert_eq!(
-            check(json!({ "enableDHCP": true, "acls": [{ "priority": 1 }] })),
-            "spec.acls is not \
-             served; spec.enableDHCP is not served"
+            check(json!({ "enableDHCP": true, "vips": ["10.0.0.1"] })),
+            "spec.enableDHCP is not served; spec.vips is not served"
         );
     }
 }

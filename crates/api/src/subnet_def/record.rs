@@ -1,6 +1,6 @@
 //! The definition of a subnet as text, from which a later leader reads the definition in force.
 
-use super::{GatewayType, SubnetDef};
+use super::{AclRule, GatewayType, SubnetDef};
 use crate::SubnetSpec;
 
 impl SubnetDef {
@@ -19,6 +19,7 @@ impl SubnetDef {
             nat_rules,
             private,
             allow_subnets,
+            acls,
             default,
             mtu,
             enable_lb,
@@ -44,6 +45,7 @@ impl SubnetDef {
             nat_outgoing_policy_rules: nat_rules.iter().map(Into::into).collect(),
             private: private.then_some(true),
             allow_subnets: allow_subnets.iter().map(ToString::to_string).collect(),
+            acls: acls.iter().map(AclRule::written).collect(),
             default: default.then_some(true),
             mtu: mtu.map(Into::into),
             enable_lb: (!enable_lb).then_some(false),
@@ -57,7 +59,7 @@ impl SubnetDef {
             vpc: (vpc != "ovn-cluster").then(|| vpc.clone()),
             ..SubnetSpec::default()
         };
-        // The spec has only strings, numbers and lists of them, so serialization does not fail.
+        // The spec has only strings, numbers, and lists of them and of structs of them, so serialization does not fail.
         serde_json::to_string(&spec).unwrap_or_default()
     }
 }

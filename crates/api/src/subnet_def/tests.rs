@@ -120,6 +120,13 @@ fn a_record_says_all_of_a_definition_but_its_namespaces() {
         "allowSubnets": ["10.16.0.0/16,fd00::/16", "10.17.0.0/16"], "default": true, "mtu": 1300, "enableLb": false,
         "enableIPv6RA": true, "ipv6RAConfigs": "address_mode=slaac", "disableGatewayCheck": true, "provider": "net.ns.ovn",
         "vpc": "other", "namespaces": ["egress"], "namespaceSelectors": [{"matchLabels": {"team": "gw"}}],
+        "acls": [
+            {"direction": "to-lport", "priority": 9, "match": " ip4 ", "action": "drop"},
+            {"direction": "from-lport", "priority": 32767, "match": "tcp.dst == 80", "action": "allow-related"},
+            {"direction": "from-lport", "priority": 0, "match": "ip6 && udp", "action": "allow-stateless"},
+            {"direction": "to-lport", "priority": 8, "match": "ip4", "action": "allow"},
+            {"direction": "to-lport", "priority": 9, "match": "ip6", "action": "reject"},
+        ],
     });
     for spec in [little, everything] {
         let def = parse(spec).unwrap();
@@ -197,6 +204,36 @@ fn errors_name_object_and_field() {
     let advertised =
         json!({"cidrBlock": "fd00::/64", "enableIPv6RA": true, "ipv6RAConfigs": "address_mode=slaac,often"});
     refused(advertised, r#"ipv6RAConfigs: "often" is not key=value"#);
+    let acl = |field: &str, value: Value| {
+        let mut acl = json!({"direction": "to-lport", "priority": 9, "match": "ip4", "action": "drop"});
+        acl[field] = value;
+        acl
+    };
+    let good = acl("priority", json!(8));
+    for (acl, why) in [
+        (acl("direction", json!("in")), r#"direction "in" is neither to-lport nor from-lport"#),
+        (acl("priority", json!(32768)), "priority 32768 is not between 0 and 32767"),
+        (acl("priority", json!(-1)), "priority -1 is not between 0 and 32767"),
+        (acl("match", json!(" ")), "match is empty"),
+        (acl("match", json!("x".repeat(4097))), "match is longer than 4096 bytes"),
+        (acl("match", json!("ip4\n")), ""),
+        (acl("match", json!("ip4 \u{0} && tcp")), "match contains a control character"),
+        (
+            acl("action", json!("pass")),
+            r#"action "pass" is none of allow-related, allow-stateless, allow, drop and reject"#,
+        ),
+        (good.clone(), "direction, priority and match are those of [0]"),
+        // What the API server stored before it knew the field.
+        (json!("ip4"), r#"direction "" is neither to-lport nor from-lport"#),
+        (json!({"priority": 1}), r#"direction "" is neither to-lport nor from-lport"#),
+    ] {
+        if why.is_empty() {
+            assert_eq!(parse(with("acls", json!([good, acl]))).unwrap().acls.len(), 2);
+        } else {
+            refused(with("acls", json!([good, acl])), &format!("acls: [1]: {why}"));
+        }
+    }
+    refused(with("acls", json!("ip4")), r#"acls: [0]: direction "" is neither to-lport nor from-lport"#);
     refused(with("mtu", json!(-1)), "mtu: -1 is not between 68 and 65535");
     refused(with("mtu", json!(66000)), "mtu: 66000 is not between 68 and 65535");
 }

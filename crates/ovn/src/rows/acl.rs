@@ -34,8 +34,14 @@ impl Direction {
 pub enum Verdict {
     /// Allows the packet and its replies.
     AllowRelated,
+    /// Allows the packet without connection tracking.
+    AllowStateless,
+    /// Allows the packet; with its replies if another rule of the switch is stateful.
+    Allow,
     /// Drops the packet silently.
     Drop,
+    /// Drops the packet and answers with a TCP reset or an ICMP error.
+    Reject,
 }
 
 /// A rule of a switch or a port group (ovn-nb(5), `ACL`). Its key is the parent, the tier, the direction, the priority
@@ -72,7 +78,10 @@ impl Acl {
         let key = self.key();
         let action = match self.action {
             Verdict::AllowRelated => "allow-related",
+            Verdict::AllowStateless => "allow-stateless",
+            Verdict::Allow => "allow",
             Verdict::Drop => "drop",
+            Verdict::Reject => "reject",
         };
         let columns = [
             ("direction", Datum::from(self.direction.as_str())),

@@ -1,5 +1,5 @@
-//! The facts that exist without any object: the cluster router, and the address sets of the distributed gateway and of
-//! the nodes, and what all ways out of centralized subnets share.
+//! The facts that exist without any object: the cluster router, the address sets of the distributed gateway and of the
+//! nodes, the group of the ports with port security, and what all ways out of centralized subnets share.
 
 use ovn::{AddressSet, Fact, LogicalRouter};
 
@@ -12,5 +12,6 @@ pub(super) fn compile(world: &World, facts: &mut Vec<Fact>) {
     for name in [DISTRIBUTED_V4, DISTRIBUTED_V6, NODES_V4, NODES_V6] {
         facts.push(AddressSet { name: name.into(), seed: "base".into(), ..AddressSet::default() }.fact());
     }
+    super::security::compile(facts);
     super::exit::shared(world, facts);
 }

@@ -1,4 +1,4 @@
-//! A pod's port on its subnet's switch, and the limits of its traffic.
+//! A pod's port on its subnet's switch, its port security, and the limits of its traffic.
 
 use ovn::{Direction, Fact, LogicalSwitchPort, Qos};
 
@@ -27,6 +27,9 @@ pub(super) fn compile(world: &World, port: &Port, facts: &mut Vec<Fact>) {
         ..LogicalSwitchPort::default()
     };
     facts.extend(row.facts());
+    if port.port_security {
+        facts.push(super::security::member(&port.name));
+    }
     let limits = [(Direction::ToLport, "outport", port.ingress), (Direction::FromLport, "inport", port.egress)];
     for (direction, field, limit) in limits {
         let Some(limit) = limit else { continue };

@@ -22,6 +22,7 @@ pub(super) fn compile(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) 
     if subnet.private {
         super::private::compile(world, subnet, facts);
     }
+    super::acls::compile(subnet, facts);
     if *subnet.name == *world.settings.node_switch {
         default_route(world, subnet, facts);
     } else if subnet.gateway_type == GatewayType::Centralized {

@@ -85,8 +85,14 @@ fn a_subnet() -> impl Strategy<Value = SubnetDef> {
     let allowed = subsequence(vec!["10.3.0.0/24", "fd00:3::/64", "10.16.0.0/16"], 0..=3);
     let leaves_by = select(vec!["distributed", "centralized"]);
     let advertised = select(vec![None, Some(""), Some("address_mode=slaac,send_periodic=true")]);
-    let parts = (0..SUBNETS, 0..4u8, leaves_by, any::<bool>(), allowed, advertised, any::<bool>(), any::<bool>());
-    parts.prop_map(|(index, networks, leaves_by, private, allowed, advertised, last, again)| {
+    let acl = |action: &str, match_: &str| json!({ "direction": "to-lport", "priority": 1, "match": match_, "action": action });
+    let acls = subsequence(vec![acl("drop", "ip4"), acl("reject", "ip6"), acl("allow-related", "arp")], 0..=2);
+    let acls = (acls, any::<bool>()).prop_map(|(mut acls, other)| {
+        acls.iter_mut().filter(|_| other).for_each(|acl| acl["action"] = json!("allow"));
+        acls
+    });
+    let parts = (0..SUBNETS, 0..4u8, leaves_by, any::<bool>(), allowed, advertised, any::<bool>(), any::<bool>(), acls);
+    parts.prop_map(|(index, networks, leaves_by, private, allowed, advertised, last, again, acls)| {
         let v6 = format!("fd00:{index}::/64");
         let (cidr, gateway) = match networks {
             0 => (format!("10.{index}.0.0/24"), format!("10.{index}.0.254")),
@@ -98,7 +104,7 @@ fn a_subnet() -> impl Strategy<Value = SubnetDef> {
         let more = json!({
             "gateway": if last { gateway } else { String::new() },
             "gatewayType": leaves_by, "private": private, "allowSubnets": allowed,
-            "enableIPv6RA": advertised.is_some(), "ipv6RAConfigs": advertised.unwrap_or_default(),
+            "acls": acls, "enableIPv6RA": advertised.is_some(), "ipv6RAConfigs": advertised.unwrap_or_default(),
         });
         let mut subnet = subnet(&subnet_name(index), &cidr, more);
         if again {

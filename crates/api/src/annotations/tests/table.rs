@@ -5,6 +5,16 @@ use super::*;
 /// The name, the values that are accepted, the values that are refused.
 type Line<'a> = (&'a str, &'a [&'a str], &'a [&'a str]);
 
+/// Of pods, namespaces and Subnets.
+const LIMITS: [Line<'_>; 6] = [
+    (INGRESS_RATE, &["10", "0", "1000"], &["ten", "-5", "10M", "1.5e"]),
+    (EGRESS_RATE, &["10", "0"], &["ten", "-5", "10M"]),
+    (INGRESS_BURST, &["8", "0"], &["eight", "-8", "8M"]),
+    (EGRESS_BURST, &["8", "0"], &["eight", "-8", "8M"]),
+    (INGRESS_BANDWIDTH, &["10M", "1G", "1000000", "10Mi", "1e6", "0.5Gi"], &["ten", "-10M", "10 M"]),
+    (EGRESS_BANDWIDTH, &["10M", "500k"], &["ten", "-10M", "M"]),
+];
+
 const POD: [Line<'_>; 13] = [
     (LOGICAL_SWITCH, &["net", "a.b-c", " net "], &["Net", "a,b", "a_b", "-a", "a/b"]),
     (
@@ -23,17 +33,17 @@ const POD: [Line<'_>; 13] = [
         &["10.0.0.5,x", ",", "10.0.0.1..10.0.0.5", "10.0.0.0/24", "Shop", "10.0.0.300", "shop,bank"],
     ),
     (IP_FAMILY, &["ipv4", "ipv6", "dual", "IPv4"], &["v4", "4", "ipv4,ipv6", "both"]),
-    (INGRESS_RATE, &["10", "0", "1000"], &["ten", "-5", "10M", "1.5e"]),
-    (EGRESS_RATE, &["10", "0"], &["ten", "-5", "10M"]),
-    (INGRESS_BURST, &["8", "0"], &["eight", "-8", "8M"]),
-    (EGRESS_BURST, &["8", "0"], &["eight", "-8", "8M"]),
-    (INGRESS_BANDWIDTH, &["10M", "1G", "1000000", "10Mi", "1e6", "0.5Gi"], &["ten", "-10M", "10 M"]),
-    (EGRESS_BANDWIDTH, &["10M", "500k"], &["ten", "-10M", "M"]),
+    LIMITS[0],
+    LIMITS[1],
+    LIMITS[2],
+    LIMITS[3],
+    LIMITS[4],
+    LIMITS[5],
     (MIRROR, &["true", "false"], &["yes", "True", "1"]),
     (PORT_SECURITY, &["true", "false"], &["yes", "on", "1"]),
 ];
 
-const NAMESPACE: [Line<'_>; 10] = [
+const NAMESPACE: [Line<'_>; 16] = [
     (LOGICAL_SWITCH, &["net", "a.b"], &["Net_1", "net,-a", "a b"]),
     (
         CIDR,
@@ -52,6 +62,12 @@ const NAMESPACE: [Line<'_>; 10] = [
     (GATEWAY_TYPE, &["distributed", "centralized"], &["central", "Distributed"]),
     (GATEWAY_NODE, &["n1", "n1,n2", "n1:172.30.0.1,n2:172.30.0.2"], &["n1:172.30.0", ":172.30.0.1"]),
     (GATEWAY_NAT, &["true", "false"], &["no", "1"]),
+    LIMITS[0],
+    LIMITS[1],
+    LIMITS[2],
+    LIMITS[3],
+    LIMITS[4],
+    LIMITS[5],
 ];
 
 /// The annotations that the controller writes on a pod and on a node. A broken value is refused.
@@ -93,6 +109,15 @@ fn of_a_namespace() {
         let base = [(LOGICAL_SWITCH, "net"), (CIDR, "10.17.0.0/24")];
         let others = base.into_iter().filter(|(have, _)| *have != name);
         first(NamespaceNet::parse(&namespace(&others.chain([(name, value)]).collect::<Vec<_>>())).unreadable())
+    });
+}
+
+#[test]
+fn of_a_subnet() {
+    check(&LIMITS, "subnet net", |name, value| {
+        let mut subnet = crate::Subnet::new("net", crate::SubnetSpec::default());
+        subnet.metadata.annotations = Some([(name.to_owned(), value.to_owned())].into());
+        first(Limits::of_subnet(&subnet).unreadable.iter())
     });
 }
 

@@ -62,6 +62,7 @@ fn a_pod_with_port_security() {
     scene.check([pod("ovn-default", "10.16.0.5", true)], &expect![[r#"
         insert Logical_Switch_Port web-0.shop addresses=["00:00:00:20:00:51 10.16.0.5"] external_ids={ls=ovn-default, owner=kube-ovn-rs, pod="shop/web-0", vendor=kube-ovn} options={requested-chassis=n1} port_security=["00:00:00:20:00:51 10.16.0.5"] type=""
         mutate Logical_Switch ovn-default ports += web-0.shop
+        mutate Port_Group port_security ports += web-0.shop
     "#]]);
     scene.check([pod("ovn-default", "10.16.0.6", true)], &expect![[r#"
         update Logical_Switch_Port web-0.shop addresses=["00:00:00:20:00:51 10.16.0.6"] port_security=["00:00:00:20:00:51 10.16.0.6"]
@@ -69,20 +70,23 @@ fn a_pod_with_port_security() {
     scene.check(
         [pod("ovn-default", "10.16.0.6", false)],
         &expect![[r#"
-        update Logical_Switch_Port web-0.shop port_security=[]
-    "#]],
+            update Logical_Switch_Port web-0.shop port_security=[]
+            mutate Port_Group port_security ports -= web-0.shop
+        "#]],
     );
     scene.check(
         [pod("ovn-default", "10.16.0.6", true)],
         &expect![[r#"
-        update Logical_Switch_Port web-0.shop port_security=["00:00:00:20:00:51 10.16.0.6"]
-    "#]],
+            update Logical_Switch_Port web-0.shop port_security=["00:00:00:20:00:51 10.16.0.6"]
+            mutate Port_Group port_security ports += web-0.shop
+        "#]],
     );
     scene.check(
         [Event::PortGone("web-0.shop".into())],
         &expect![[r#"
-        mutate Logical_Switch ovn-default ports -= web-0.shop
-    "#]],
+            mutate Logical_Switch ovn-default ports -= web-0.shop
+            mutate Port_Group port_security ports -= web-0.shop
+        "#]],
     );
 }
 

@@ -17,6 +17,7 @@ fn a_new_cluster_is_written_into_an_empty_database() {
         insert Address_Set distributed_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
         insert Address_Set nodes_ip4 addresses=["172.30.0.1"] external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
         insert Address_Set nodes_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+        insert Port_Group port_security external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
         insert Logical_Switch_Port join-ovn-cluster addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port=ovn-cluster-join} port_security=[] type=router
         insert Logical_Switch_Port node-n1 addresses=["0a:00:00:00:00:02 100.64.0.2"] external_ids={node=n1, owner=kube-ovn-rs, vendor=kube-ovn} options={requested-chassis=n1} port_security=[] type=""
         insert Logical_Switch_Port ovn-default-ovn-cluster addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port=ovn-cluster-ovn-default} port_security=[] type=router
@@ -27,11 +28,13 @@ fn a_new_cluster_is_written_into_an_empty_database() {
         insert Logical_Router_Port ovn-cluster-join external_ids={owner=kube-ovn-rs, vendor=kube-ovn} ipv6_ra_configs={} mac="0e:22:45:ae:3f:a9" networks=["100.64.0.1/16"] options={}
         insert Logical_Router_Port ovn-cluster-ovn-default external_ids={owner=kube-ovn-rs, vendor=kube-ovn} ipv6_ra_configs={} mac="0e:02:a6:e0:5d:e4" networks=["10.16.0.1/16"] options={}
         insert Logical_Router_Static_Route dst-ip/0.0.0.0/0/100.64.0.1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} ip_prefix="0.0.0.0/0" nexthop="100.64.0.1" policy=dst-ip
+        insert ACL 0/from-lport/32000/inport == @port_security && ((ip4 && udp.dst == 68) || (ip6 && udp.dst == 546)) action=drop direction=from-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="inport == @port_security && ((ip4 && udp.dst == 68) || (ip6 && udp.dst == 546))" options={} priority=32000 severity=[] tier=0
         mutate Logical_Switch join ports += join-ovn-cluster, node-n1
         mutate Logical_Switch ovn-default ports += ovn-default-ovn-cluster
         mutate Logical_Router ovn-cluster policies += 30000/ip4.dst == 172.30.0.1, 31000/ip4.dst == 100.64.0.0/16, 31000/ip4.dst == 10.16.0.0/16, 29000/ip4.src == $distributed_ip4 && is_chassis_resident("node-n1")
         mutate Logical_Router ovn-cluster ports += ovn-cluster-join, ovn-cluster-ovn-default
         mutate Logical_Router ovn-cluster static_routes += dst-ip/0.0.0.0/0/100.64.0.1
+        mutate Port_Group port_security acls += 0/from-lport/32000/inport == @port_security && ((ip4 && udp.dst == 68) || (ip6 && udp.dst == 546))
     "#]]);
 }
 
