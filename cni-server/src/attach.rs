@@ -12,10 +12,12 @@ mod label;
 mod wait;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::EffectiveSubnet;
+use api::annotations::PodRoute;
 use cni_wire::rpc::{Address, Attached, Attachment};
 use cni_wire::{CniError, Code};
 use links::Links;
@@ -120,7 +122,7 @@ impl Attacher {
         made.map_err(error::plumbing)?;
         tracing::debug!(host, after = ?start.elapsed(), "link created");
         match self.connect(attachment, &netns, &net, (&host, pending), deadline).await {
-            Ok(()) => Ok(attached(host, &net, mtu)),
+            Ok(()) => Ok(attached(host, &net, self.routes(attachment, &net), mtu)),
             Err(failure) => {
                 if let Err(undo) = self.remove(attachment).await {
                     tracing::warn!(container = attachment.container_id, error = %undo, "failed ADD not undone");
@@ -223,7 +225,7 @@ impl Attacher {
         let wanted = inside::Wanted {
             ifname: attachment.ifname.clone(),
             addresses: net.addresses().map(|(address, _)| address).collect(),
-            gateways: net.addresses().map(|(_, gateway)| gateway).collect(),
+            routes: self.routes(attachment, net),
             checksum: !self.ovs.userspace(),
         };
         let port = self.port(attachment, net, host);
@@ -256,6 +258,18 @@ impl Attacher {
         inside.and(outside)?;
         self.announce(host.to_owned(), net);
         Ok(())
+    }
+
+    /// The default routes by the gateways of the subnet, and the routes of the pod's annotation. A default route of the
+    /// annotation takes the place of the subnet's. Routes that are not readable are left out; the controller tells of them.
+    fn routes(&self, attachment: &Attachment, net: &Allocation) -> Vec<PodRoute> {
+        let pods = self.pods.borrow();
+        let pod = pods.objects.get(&pod_key(attachment));
+        let own = pod.and_then(|pod| pod.routes.as_deref().ok()).unwrap_or_default();
+        let is_replaced =
+            |gateway: IpAddr| own.iter().any(|own| own.is_default() && own.via.is_ipv4() == gateway.is_ipv4());
+        let gateways = net.addresses().map(|(_, gateway)| gateway).filter(|gateway| !is_replaced(*gateway));
+        gateways.map(PodRoute::default_by).chain(own.iter().copied()).collect()
     }
 
     fn port(&self, attachment: &Attachment, net: &Allocation, host: &str) -> PodPort {
@@ -295,13 +309,10 @@ fn pod_key(attachment: &Attachment) -> String {
     api::pod_port(&attachment.pod_name, &attachment.pod_namespace)
 }
 
-fn attached(host: String, net: &Allocation, mtu: u32) -> Attached {
-    let (mut ips, mut routes) = (Vec::new(), Vec::new());
-    for (address, gateway) in net.addresses() {
-        ips.push(Address { address: address.to_string(), gateway });
-        let dst = if gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
-        routes.push(cni_wire::result::Route { dst: dst.to_owned(), gw: Some(gateway) });
-    }
+fn attached(host: String, net: &Allocation, routes: Vec<PodRoute>, mtu: u32) -> Attached {
+    let ips = net.addresses().map(|(address, gateway)| Address { address: address.to_string(), gateway }).collect();
+    let route = |PodRoute { to, via }: PodRoute| cni_wire::result::Route { dst: to.to_string(), gw: Some(via) };
+    let routes = routes.into_iter().map(route).collect();
     Attached { host_ifname: host, mac: net.lease.mac.to_string(), mtu, ips, routes }
 }
 

@@ -15,7 +15,7 @@ mod subnets;
 
 use std::net::IpAddr;
 
-use api::annotations::{self, NODE_NAME_LABEL, Netem};
+use api::annotations::{self, NODE_NAME_LABEL, Netem, PodRoute};
 use api::{EffectiveSubnet, FieldError, Ip, NodeView, PodView};
 use futures::StreamExt;
 use kit::kubernetes::Lister;
@@ -40,6 +40,8 @@ pub struct Pod {
     pub mirror: Result<Option<bool>, FieldError>,
     /// What its annotations say happens to packets on their way into it.
     pub netem: Result<Option<Netem>, FieldError>,
+    /// The routes that its annotation asks for.
+    pub routes: Result<Vec<PodRoute>, FieldError>,
 }
 
 impl Pod {
@@ -56,6 +58,7 @@ impl From<&PodView> for Pod {
             config_hash: view.annotation("kubernetes.io/config.hash").map(str::to_owned),
             mirror: annotations::mirror(view.object(), view.annotations()),
             netem: Netem::read(view.object(), view.annotations()),
+            routes: PodRoute::read(view.object(), view.annotations()),
         }
     }
 }

@@ -1,7 +1,6 @@
-//! The end of the veth pair in the container's namespace: its sysctls, checksum offload, addresses and default routes.
+//! The end of the veth pair in the container's namespace: its sysctls, checksum offload, addresses and routes.
 
-use std::net::IpAddr;
-
+use api::annotations::PodRoute;
 use cni_wire::{CniError, Code};
 use ipnet::IpNet;
 use links::netns::{Netns, tx_checksum_off};
@@ -17,8 +16,8 @@ pub(super) struct Wanted {
     pub(super) ifname: String,
     /// Its addresses with the subnet's prefix length.
     pub(super) addresses: Vec<IpNet>,
-    /// The next hops of the default routes, one for each family.
-    pub(super) gateways: Vec<IpAddr>,
+    /// Its routes: the default routes first.
+    pub(super) routes: Vec<PodRoute>,
     /// Whether the pod may leave checksums to the other end.
     pub(super) checksum: bool,
 }
@@ -74,13 +73,9 @@ impl Wanted {
         for address in &self.addresses {
             links.add_address(&link, *address).await.map_err(error::plumbing)?;
         }
-        for via in &self.gateways {
-            let any: IpAddr = match via {
-                IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
-                IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
-            };
-            let Ok(to) = IpNet::new(any, 0) else { continue };
-            links.add_route(&link, &Route { to, via: *via, src: None, mtu: None }).await.map_err(error::plumbing)?;
+        for PodRoute { to, via } in &self.routes {
+            let route = Route { to: *to, via: *via, src: None, mtu: None };
+            links.add_route(&link, &route).await.map_err(error::plumbing)?;
         }
         Ok(())
     }

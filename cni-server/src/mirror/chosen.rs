@@ -67,7 +67,13 @@ mod tests {
 
     fn chosen(all: bool, node: Option<&str>, pod: &str) -> Chosen {
         let node = node.map(|text| Node { uid: String::new(), internal_ips: Vec::new(), mirror: said(text) });
-        let pod = Pod { uid: "uid".to_owned(), config_hash: None, mirror: said(pod), netem: Ok(None) };
+        let pod = Pod {
+            uid: "uid".to_owned(),
+            config_hash: None,
+            mirror: said(pod),
+            netem: Ok(None),
+            routes: Ok(Vec::new()),
+        };
         let node = Seen { synced: true, objects: node.map(|node| ("n1".to_owned(), node)).into_iter().collect() };
         let pods = Seen { synced: true, objects: [("web.ns".to_owned(), pod)].into() };
         Chosen { all, node: watch::channel(node).1, pods: watch::channel(pods).1 }

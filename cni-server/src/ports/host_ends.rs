@@ -115,7 +115,13 @@ mod tests {
             host_end("earlier", "kube-ovn earlier eth0 uid-c /netns/c"),
             host_end("bare", ""),
         ];
-        let pod = |uid: &str| Pod { uid: uid.to_owned(), config_hash: None, mirror: Ok(None), netem: Ok(None) };
+        let pod = |uid: &str| Pod {
+            uid: uid.to_owned(),
+            config_hash: None,
+            mirror: Ok(None),
+            netem: Ok(None),
+            routes: Ok(Vec::new()),
+        };
         let pods = [("a.b.ns".to_owned(), pod("uid-a")), ("c.ns".to_owned(), pod("uid-c"))];
         let pods = Seen { synced: true, objects: pods.into() };
         // A later container of pod c has a port.

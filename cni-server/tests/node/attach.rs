@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use api::annotations::PodRoute;
 use cni_server::attach::host_ifname;
 use cni_server::attachments::Attachments;
 use cni_server::ovs::{OvsError, PodPort};
@@ -10,7 +11,7 @@ use cni_wire::Code;
 use cni_wire::rpc::Attachment;
 
 use crate::sandbox::{PodNs, Sandbox, eventually, in_netns, run};
-use crate::scene::{Scene, attachment, lease, links};
+use crate::scene::{self, Scene, attachment, lease, links};
 
 #[test]
 fn add_plugs_a_pod_and_del_leaves_nothing() {
@@ -75,6 +76,36 @@ fn add_plugs_a_pod_and_del_leaves_nothing() {
         assert!(attacher.del(&attachment).await.unwrap());
         assert!(!attacher.del(&Attachment { netns: None, ..attachment }).await.unwrap());
         assert_eq!((sandbox.ports().len(), links().len()), (0, 0));
+    });
+}
+
+#[test]
+fn a_pod_has_the_routes_of_its_annotation() {
+    in_netns(|| async {
+        let scene = Scene::new([5, 6]);
+        let route = |to: &str, via: &str| PodRoute { to: to.parse().unwrap(), via: via.parse().unwrap() };
+        let mut pods = scene::pods([5, 6]);
+        let five = pods.objects.get_mut("pod-5.ns").unwrap();
+        five.routes = Ok(vec![route("192.0.2.0/24", "10.16.0.9"), route("::/0", "fd00:16::9")]);
+        pods.objects.get_mut("pod-6.ns").unwrap().routes = Ok(vec![route("192.0.2.0/24", "10.99.0.9")]);
+        scene.pods.send_replace(pods);
+        let (five, six) = (PodNs::new(), PodNs::new());
+        let reply = scene.attacher.add(&attachment(5, &five)).await.unwrap();
+        let routes: Vec<_> = reply.routes.iter().map(|route| format!("{} {}", route.dst, route.gw.unwrap())).collect();
+        assert_eq!(routes, ["0.0.0.0/0 10.16.0.1", "192.0.2.0/24 10.16.0.9", "::/0 fd00:16::9"]);
+        let four = five.run("ip", &["route"]).await;
+        assert!(
+            four.contains("default via 10.16.0.1") && four.contains("192.0.2.0/24 via 10.16.0.9 dev eth0"),
+            "{four}"
+        );
+        let default = five.run("ip", &["-6", "route", "show", "default"]).await;
+        assert!(default.starts_with("default via fd00:16::9") && default.lines().count() == 1, "{default}");
+        scene.attacher.check(&attachment(5, &five), &[]).await.unwrap();
+
+        // The kernel does not reach the next hop of the other one.
+        let error = scene.attacher.add(&attachment(6, &six)).await.unwrap_err().to_string();
+        assert!(error.contains("192.0.2.0/24 via 10.99.0.9"), "{error}");
+        assert_eq!(links().len(), 1, "nothing is left of it");
     });
 }
 

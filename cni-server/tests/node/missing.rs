@@ -128,8 +128,13 @@ fn a_static_pods_address_is_found_by_the_uid_of_the_api_server() {
     in_netns(|| async {
         let scene = Scene::new([5]);
         let pod = PodNs::new();
-        let mirror =
-            Pod { uid: "uid-5".to_owned(), config_hash: Some("hash".to_owned()), mirror: Ok(None), netem: Ok(None) };
+        let mirror = Pod {
+            uid: "uid-5".to_owned(),
+            config_hash: Some("hash".to_owned()),
+            mirror: Ok(None),
+            netem: Ok(None),
+            routes: Ok(Vec::new()),
+        };
         scene.pods.send_replace(Seen { synced: true, objects: [("pod-5.ns".to_owned(), mirror)].into() });
         let attachment = Attachment { pod_uid: Some("hash".to_owned()), ..attachment(5, &pod) };
         assert_eq!(scene.attacher.add(&attachment).await.unwrap().ips[0].address, "10.16.0.5/16");

@@ -110,7 +110,16 @@ pub fn lease(n: u8) -> Lease {
 /// The state of the watch when these pods exist.
 pub fn pods(all: impl IntoIterator<Item = u8>) -> Seen<Pod> {
     let pod = |n| {
-        (format!("pod-{n}.ns"), Pod { uid: format!("uid-{n}"), config_hash: None, mirror: Ok(None), netem: Ok(None) })
+        (
+            format!("pod-{n}.ns"),
+            Pod {
+                uid: format!("uid-{n}"),
+                config_hash: None,
+                mirror: Ok(None),
+                netem: Ok(None),
+                routes: Ok(Vec::new()),
+            },
+        )
     };
     Seen { synced: true, objects: all.into_iter().map(pod).collect() }
 }

@@ -8,6 +8,7 @@ mod namespace;
 mod netem;
 mod placement;
 mod pod;
+mod routes;
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -18,6 +19,7 @@ pub use namespace::{NamespaceNet, bound_to};
 pub use netem::Netem;
 pub use placement::Placement;
 pub use pod::{AddressWant, PodIps, PodWant};
+pub use routes::PodRoute;
 
 /// `"true"` when the controller has given addresses to the object.
 pub const ALLOCATED: &str = "ovn.kubernetes.io/allocated";
@@ -53,6 +55,8 @@ pub const INGRESS_BANDWIDTH: &str = "kubernetes.io/ingress-bandwidth";
 pub const EGRESS_BANDWIDTH: &str = "kubernetes.io/egress-bandwidth";
 /// Whether the pod's packets are copied to the mirror of its node. On a Node: whether those of all its pods are.
 pub const MIRROR: &str = "ovn.kubernetes.io/mirror";
+/// More routes of the pod, as JSON.
+pub const ROUTES: &str = "ovn.kubernetes.io/routes";
 /// The delay of packets on their way into the pod, in ms.
 pub const LATENCY: &str = "ovn.kubernetes.io/latency";
 /// The largest random difference of that delay, in ms.
@@ -99,7 +103,7 @@ pub const NODE_NAME_LABEL: &str = "ovn.kubernetes.io/node-name";
 pub const IP_RESERVED_LABEL: &str = "ovn.kubernetes.io/ip_reserved";
 
 /// Annotations of kube-ovn's for pods that this version does not serve.
-const UNSERVED: [&str; 2] = ["ovn.kubernetes.io/routes", "ovn.kubernetes.io/north_gateway"];
+const UNSERVED: [&str; 1] = ["ovn.kubernetes.io/north_gateway"];
 
 /// Returns the annotations of a pod that ask for something which this version does not do.
 pub fn unserved(pod: &crate::PodView) -> impl Iterator<Item = &'static str> + '_ {

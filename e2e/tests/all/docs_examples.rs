@@ -1,18 +1,19 @@
-//! Checks the user documentation: every example in `docs/subnets.md` has the described effect.
+//! Checks the user documentation: every example in `docs/subnets.md` and `docs/gateways.md` has the described effect.
 
 use anyhow::{Context, Result, ensure};
 use api::Subnet;
 use e2e::Cluster;
-use e2e::cluster::subnet_ready;
+use e2e::cluster::{Place, is_ready, subnet_ready};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use serde_json::Value;
 
-const PAGE: &str = include_str!("../../../docs/subnets.md");
+const PAGES: [&str; 2] = [include_str!("../../../docs/subnets.md"), include_str!("../../../docs/gateways.md")];
 
-/// Returns the YAML documents of the page, in order.
+/// Returns the YAML documents of the pages, in order.
 fn examples() -> Result<Vec<Value>> {
-    let blocks = PAGE.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let blocks =
+        PAGES.iter().flat_map(|page| page.split("```yaml\n").skip(1)).filter_map(|rest| rest.split("```").next());
     blocks
         .flat_map(|block| block.split("---\n"))
         .map(|yaml| serde_yaml_ng::from_str(yaml).context(yaml.to_owned()))
@@ -34,7 +35,7 @@ async fn docs_every_example_does_what_the_page_says() -> Result<()> {
     let scene = cluster.scene("docs").await?;
     let subnets: Api<Subnet> = Api::all(cluster.client());
     let examples = examples()?;
-    ensure!(examples.len() == 12, "the page has {} examples, and this test knows of 12", examples.len());
+    ensure!(examples.len() == 15, "the pages have {} examples, and this test knows of 15", examples.len());
     for mut manifest in examples {
         match manifest["kind"].as_str() {
             Some("Namespace") => {
@@ -56,13 +57,19 @@ async fn docs_every_example_does_what_the_page_says() -> Result<()> {
     cluster.until(subnets.clone(), "docs-team-net", subnet_ready).await?;
     scene.adopt(&subnets, "docs-team-net").await?;
     cluster.until(subnets.clone(), "docs-shared", subnet_ready).await?;
-    cluster.until(subnets, "docs-ruled", subnet_ready).await?;
+    for name in ["docs-ruled", "docs-egress", "docs-nat"] {
+        cluster.until(subnets.clone(), name, subnet_ready).await?;
+    }
     let pods: Api<Pod> = Api::namespaced(cluster.client(), "docs-shop");
     cluster.until(pods.clone(), "web", address_in("10.41.0.")).await?;
     cluster.until(pods.clone(), "honest", address_in("10.41.0.")).await?;
     cluster.until(pods.clone(), "guest", address_in("10.40.0.11")).await?;
     // The order of the pool's two addresses does not matter.
-    cluster.until(pods, "till", address_in("10.41.0.3")).await?;
+    cluster.until(pods.clone(), "till", address_in("10.41.0.3")).await?;
+    cluster.until(pods, "routed", is_ready).await?;
+    let routed = Place::Pod { namespace: "docs-shop".to_owned(), name: "routed".to_owned() };
+    let routes = routed.run("ip", &["route"]).await?;
+    ensure!(routes.contains("192.0.2.0/24 via 10.41.0.9"), "{routes}");
     let pods: Api<Pod> = Api::namespaced(cluster.client(), "docs-shop-db");
     cluster.until(pods, "ledger", address_in("10.41.0.3")).await?;
     Ok(())

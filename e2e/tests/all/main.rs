@@ -23,6 +23,7 @@ mod b3_centralized_gateway;
 mod b4_nat;
 mod b5_mirror;
 mod b6_bandwidth;
+mod b8_tunnels;
 mod d1_minute_away;
 mod d1_northbound_lost;
 mod d2_controllers;

@@ -2,7 +2,7 @@
 
 use super::{
     ALLOCATED, IP_ADDRESS, IP_FAMILY, IP_POOL, LOGICAL_SWITCH, Limits, MAC_ADDRESS, MIRROR, Netem, PORT_SECURITY,
-    Reader, is_object_name,
+    PodRoute, Reader, is_object_name,
 };
 use crate::{Addresses, Families, FieldError, Mac, PodView, ValueError};
 
@@ -29,6 +29,8 @@ pub struct PodWant {
     pub address: Result<AddressWant, FieldError>,
     /// The limits of the pod's traffic.
     pub limits: Limits,
+    /// More routes of the pod. The node acts on them when the pod starts.
+    pub routes: Result<Vec<PodRoute>, FieldError>,
     /// What happens to packets on their way into the pod. The node acts on it.
     pub netem: Result<Option<Netem>, FieldError>,
     /// Whether the pod's packets are mirrored. `None` means the default of the node.
@@ -58,6 +60,7 @@ impl Default for PodWant {
         Self {
             address: Ok(AddressWant::default()),
             limits: Limits::default(),
+            routes: Ok(Vec::new()),
             netem: Ok(None),
             mirror: Ok(None),
             port_security: Ok(None),
@@ -72,6 +75,7 @@ impl PodWant {
         Self {
             address: AddressWant::read(pod, &reader),
             limits: Limits::read(&reader),
+            routes: PodRoute::read(pod.object(), pod.annotations()),
             netem: Netem::read(pod.object(), pod.annotations()),
             mirror: reader.flag(MIRROR),
             port_security: reader.flag(PORT_SECURITY),
@@ -80,8 +84,8 @@ impl PodWant {
 
     /// The errors of the annotations that cannot be read, those of the address first.
     pub fn unreadable(&self) -> impl Iterator<Item = &FieldError> {
-        let Self { address, limits, netem, mirror, port_security } = self;
-        let others = [netem.as_ref().err(), mirror.as_ref().err(), port_security.as_ref().err()];
+        let Self { address, limits, routes, netem, mirror, port_security } = self;
+        let others = [routes.as_ref().err(), netem.as_ref().err(), mirror.as_ref().err(), port_security.as_ref().err()];
         address.as_ref().err().into_iter().chain(&limits.unreadable).chain(others.into_iter().flatten())
     }
 }
