@@ -10,13 +10,13 @@ use e2e::{Cluster, process};
 use futures::future::try_join_all;
 
 /// The time from the edit until all nodes have tunnels of the other type.
-const CHANGED: Duration = Duration::from_secs(120);
+const CHANGED: Duration = Duration::from_mins(2);
 
 /// Gives the agents this type of tunnels, as a `helm upgrade` with `tunnel.type` does.
 async fn change(to: &str) -> Result<()> {
     let object = ["--namespace", "kube-system", "daemonset/kube-ovn-cni"];
-    let path = "jsonpath={.spec.template.spec.containers[0].args}";
-    let printed = kubectl(&[&["get"], object.as_slice(), &["--output", path]].concat()).await?;
+    let output = "jsonpath={.spec.template.spec.containers[0].args}";
+    let printed = kubectl(&[&["get"], object.as_slice(), &["--output", output]].concat()).await?;
     let arguments: Vec<String> = serde_json::from_str(&printed)?;
     let at = arguments.iter().position(|argument| argument.starts_with("--network-type=")).context("the flag")?;
     let patch = serde_json::json!([{
@@ -69,7 +69,7 @@ async fn b8_tunnels_of_both_types_carry_the_traffic_of_pods() -> Result<()> {
         carries(&three, &four, vxlan).await?;
         carries(&four, &one, geneve).await
     };
-    let outcome = outcome.await;
+    let outcome = Box::pin(outcome).await;
     change("geneve").await?;
     process::until(CHANGED, || carries(&two, &one, geneve)).await?;
     outcome

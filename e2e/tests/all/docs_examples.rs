@@ -68,8 +68,8 @@ async fn docs_every_example_does_what_the_page_says() -> Result<()> {
     cluster.until(pods.clone(), "till", address_in("10.41.0.3")).await?;
     cluster.until(pods, "routed", is_ready).await?;
     let routed = Place::Pod { namespace: "docs-shop".to_owned(), name: "routed".to_owned() };
-    let routes = routed.run("ip", &["route"]).await?;
-    ensure!(routes.contains("192.0.2.0/24 via 10.41.0.9"), "{routes}");
+    let printed = routed.run("ip", &["route"]).await?;
+    ensure!(printed.contains("192.0.2.0/24 via 10.41.0.9"), "{printed}");
     let pods: Api<Pod> = Api::namespaced(cluster.client(), "docs-shop-db");
     cluster.until(pods, "ledger", address_in("10.41.0.3")).await?;
     Ok(())
