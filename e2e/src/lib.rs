@@ -28,6 +28,7 @@ pub mod pace;
 pub mod part;
 pub mod pki;
 pub mod process;
+pub mod random;
 pub mod record;
 pub mod rootfs;
 pub mod systemd;

@@ -5,13 +5,14 @@
 //! is only an object, so that the test takes a reasonable time on two processors. `KUBE_OVN_SEED` repeats a run.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use e2e::bench::bed::Bed;
 use e2e::bench::seen::Seen;
 use e2e::cluster::is_ready;
 use e2e::part::Part;
+use e2e::random::Random;
 use e2e::{Cluster, ledger};
 use futures::future::{try_join, try_join_all, try_join3};
 use k8s_openapi::api::core::v1::Pod;
@@ -25,23 +26,10 @@ const OTHERS: usize = 160;
 const NAME: &str = "d3-churn";
 const ON_NODES: &str = "d3-churn-real";
 
-/// `SplitMix64`.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-}
-
 /// Kills random processes one by one until `done` is set.
 async fn kill(random: &mut Random, parts: &[Part], done: &AtomicBool, killed: &mut Vec<String>) -> Result<()> {
     while !done.load(Ordering::Relaxed) {
-        let part = parts[usize::try_from(random.below(parts.len() as u64))?];
+        let part = *random.one_of(parts);
         part.revive().await.with_context(|| format!("{part:?}, after {killed:?}"))?;
         killed.push(part.name());
         tokio::time::sleep(Duration::from_millis(200 + random.below(1200))).await; // a random pause
@@ -68,10 +56,8 @@ async fn under_kills(
 
 #[tokio::test]
 async fn d3_churn_under_random_kills_leaves_records_that_agree() -> Result<()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-    let seed = std::env::var("KUBE_OVN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(now);
-    println!("KUBE_OVN_SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::from_environment()?;
+    let seed = random.seed;
     let cluster = Cluster::running().await?;
     let scene = cluster.scene(NAME).await?;
     scene.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NAME}})).await?;

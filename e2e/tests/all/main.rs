@@ -24,6 +24,7 @@ mod b4_nat;
 mod b5_mirror;
 mod b6_bandwidth;
 mod b8_tunnels;
+mod b9_random;
 mod d1_minute_away;
 mod d1_northbound_lost;
 mod d2_controllers;
