@@ -30,11 +30,17 @@ async fn b6_bandwidth_follows_the_annotations() -> Result<()> {
             amiss.push(format!("{what}: {rate:.1} instead of {wanted} Mbit/s"));
         }
     };
-    for (where_, other) in [("same node", &near), ("other node", &far)] {
-        let place = other.netns().await?;
+    let places = (near.netns().await?, far.netns().await?);
+    let (near, far) = ((&places.0, near.ip4()?), (&places.1, far.ip4()?));
+    // A pod on one node sends while the pod sends to one on the other.
+    for ((from, to), where_) in
+        [((&near, &far), "same node in, other node out"), ((&far, &near), "other node in, same node out")]
+    {
         for (how, udp) in [("TCP", None), ("UDP", Some(100))] {
-            check(format!("{how}, in, {where_}"), rate(&place, &own, &limited.ip4()?, udp).await?, 10.0);
-            check(format!("{how}, out, {where_}"), rate(&own, &place, &other.ip4()?, udp).await?, 10.0);
+            let own4 = limited.ip4()?;
+            let (into, out) = tokio::try_join!(rate(from.0, &own, &own4, udp), rate(&own, to.0, &to.1, udp))?;
+            check(format!("{how} in, {where_}"), into, 10.0);
+            check(format!("{how} out, {where_}"), out, 10.0);
         }
     }
     // Changed while the pod runs, the Kubernetes way, and over IPv6.
@@ -43,14 +49,14 @@ async fn b6_bandwidth_follows_the_annotations() -> Result<()> {
         "kubernetes.io/ingress-bandwidth": "100M",
     });
     limited.annotate(annotations).await?;
-    let place = far.netns().await?;
+    let place = places.1.clone();
     let changed = || async {
         let now = rate(&place, &own, &limited.ip6()?, None).await?;
         ensure!((90.0..=110.0).contains(&now), "{now:.1} Mbit/s of 100 arrive");
         Ok(())
     };
     process::until(Duration::from_secs(20), changed).await?;
-    let free = rate(&own, &place, &far.ip4()?, None).await?;
+    let free = rate(&own, &place, &far.1, None).await?;
     ensure!(free > 150.0, "without a limit, {free:.1} Mbit/s leave");
     ensure!(amiss.is_empty(), "{}", amiss.join("\n"));
 
