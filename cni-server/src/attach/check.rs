@@ -60,29 +60,30 @@ impl Attacher {
         if self.links.find(&host).await.map_err(error::plumbing)?.is_none() {
             return differs(&format!("{host} is gone"));
         }
-        let mirrored = self.ovs.is_mirrored(&host);
-        if self.mirrored.is(&super::pod_key(attachment), attachment.pod_uid.as_deref()).is_some_and(|is| is != mirrored)
-        {
-            let is = if mirrored { "in" } else { "not in" };
-            return differs(&format!("port {host} is {is} mirror {}", crate::mirror::NAME));
-        }
-        let asked = netem::asked(attachment, &self.pods.borrow());
-        if let Some(asked) = asked.map(|asked| asked.map(netem::settings).unwrap_or_default()) {
-            let now = self.ovs.netem(&host);
-            if !asked
-                .iter()
-                .map(|(key, value)| (*key, value.as_str()))
-                .eq(now.iter().map(|(k, v)| (k.as_str(), v.as_str())))
-            {
-                return differs(&format!("port {host} does not have the delay and loss of the pod's annotations"));
-            }
-        }
+        self.check_asked(attachment, &host)?;
         let netns = Netns::open(attachment.netns.as_deref().unwrap_or_default()).map_err(error::environment)?;
         let inside = look(&netns, &attachment.ifname).await?;
         compare(&attachment.ifname, &record, &inside)?;
         match promised.iter().find(|address| !inside.addresses.contains(address)) {
             Some(missing) => differs(&format!("{} does not have address {missing} of prevResult", attachment.ifname)),
             None => Ok(()),
+        }
+    }
+
+    /// Compares the port with what the pod's own annotations ask for: the mirror, delay and loss.
+    fn check_asked(&self, attachment: &Attachment, host: &str) -> Result<(), CniError> {
+        let mirrored = self.ovs.is_mirrored(host);
+        let wanted = self.mirrored.is(&super::pod_key(attachment), attachment.pod_uid.as_deref());
+        if wanted.is_some_and(|wanted| wanted != mirrored) {
+            let is = if mirrored { "in" } else { "not in" };
+            return differs(&format!("port {host} is {is} mirror {}", crate::mirror::NAME));
+        }
+        let Some(asked) = netem::asked(attachment, &self.pods.borrow()) else { return Ok(()) };
+        let (asked, now) = (asked.map(netem::settings).unwrap_or_default(), self.ovs.netem(host));
+        if asked.iter().map(|(key, value)| (*key, value)).eq(now.iter().map(|(key, value)| (key.as_str(), value))) {
+            Ok(())
+        } else {
+            differs(&format!("port {host} does not have the delay and loss of the pod's annotations"))
         }
     }
 }
