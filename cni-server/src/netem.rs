@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use api::annotations::Netem;
 use cni_wire::rpc::Attachment;
-use ovn::local::PORT;
 use ovn::local::netem::{self, PortNetem, Wanted};
+use ovn::local::{PORT, Settings};
 use ovsdb::{Op, Replica};
 use tokio::sync::watch;
 
@@ -23,12 +23,25 @@ pub async fn keep(ovs: &Ovs, mut pods: watch::Receiver<Seen<Pod>>) {
     let mut changed = ovs.changed();
     // The sender lives as long as the process.
     let _ = pods.wait_for(|seen| seen.synced).await;
+    // The number of the configuration that ovs-vswitchd must have applied before the next step.
+    let mut awaited = None;
     loop {
-        let result = ovs.write("QoS of pods' ports", |replica| changes(replica, &pods.borrow())).await;
+        pods.mark_unchanged();
+        let is_applied = ovs.read(|replica| Settings::find(replica).is_some_and(|s| awaited <= Some(s.cur_cfg())));
+        let mut result = Ok(());
+        if is_applied {
+            let mut next = None;
+            let step = |replica: &Replica| {
+                let (ops, number) = step(replica, &pods.borrow());
+                next = number;
+                ops
+            };
+            result = ovs.write("QoS of pods' ports", step).await;
+            awaited = next.filter(|_| result.is_ok());
+        }
         if let Err(error) = &result {
             tracing::warn!(%error, "the delay of pods' packets is not written");
         }
-        pods.mark_unchanged();
         tokio::select! {
             Ok(()) = changed.changed() => {}
             Ok(()) = pods.changed() => {}
@@ -37,7 +50,8 @@ pub async fn keep(ovs: &Ovs, mut pods: watch::Receiver<Seen<Pod>>) {
     }
 }
 
-fn changes(replica: &Replica, pods: &Seen<Pod>) -> Vec<Op> {
+/// Returns the operations of the next step, and the number of its configuration if another step follows.
+fn step(replica: &Replica, pods: &Seen<Pod>) -> (Vec<Op>, Option<i64>) {
     let mut wanted = Wanted { ports: BTreeMap::new(), unknown: BTreeSet::new() };
     for plugged in ports::plugged(replica) {
         let Some(port) = replica.find(PORT, &plugged.device).next() else { continue };
@@ -52,7 +66,10 @@ fn changes(replica: &Replica, pods: &Seen<Pod>) -> Vec<Op> {
             None => drop(wanted.unknown.insert(port)),
         }
     }
-    netem::changes(replica, &wanted)
+    let netem::Step { mut ops, again } = netem::step(replica, &wanted);
+    let Some(settings) = Settings::find(replica).filter(|_| again) else { return (ops, None) };
+    ops.push(settings.count_cfg());
+    (ops, Some(settings.next_cfg() + 1))
 }
 
 /// Returns what the pod of an attachment asks for. `None` if the pod is not known, or if its annotations are not readable:

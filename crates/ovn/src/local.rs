@@ -39,7 +39,7 @@ pub fn open_vswitch() -> Vec<Table> {
     vec![
         Table {
             name: OPEN_VSWITCH,
-            columns: &["bridges", "external_ids", "other_config", "ovs_version"],
+            columns: &["bridges", "external_ids", "other_config", "ovs_version", "next_cfg", "cur_cfg"],
             key: Some(|_| Some(".".to_owned())),
         },
         Table {
@@ -114,6 +114,23 @@ impl<'a> Settings<'a> {
     /// differs.
     pub fn set_external_ids<'k>(&self, wanted: impl IntoIterator<Item = (&'k str, &'k str)>) -> Option<Op> {
         set_differing_ids(OPEN_VSWITCH, self.id, |key| self.external_id(key), wanted)
+    }
+
+    /// `next_cfg`: the number of the newest configuration whose effect somebody waits for.
+    pub fn next_cfg(&self) -> i64 {
+        self.row.get("next_cfg").and_then(Datum::as_int).unwrap_or_default()
+    }
+
+    /// `cur_cfg`: the number of the newest configuration that ovs-vswitchd has applied.
+    pub fn cur_cfg(&self) -> i64 {
+        self.row.get("cur_cfg").and_then(Datum::as_int).unwrap_or_default()
+    }
+
+    /// Returns the operation that gives the configuration of its transaction a new number: one more than
+    /// [`Settings::next_cfg`], or more if others write at the same time.
+    pub fn count_cfg(&self) -> Op {
+        let mutation = Mutation { column: "next_cfg", mutator: Mutator::Add, value: 1.into() };
+        Op::Mutate { table: OPEN_VSWITCH, on: Where::Row(self.id), mutations: vec![mutation] }
     }
 
     /// `ovs_version`.

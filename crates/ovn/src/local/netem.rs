@@ -1,6 +1,7 @@
 //! `linux-netem`: a worse network for the packets that leave the switch by a port (ovs-vswitchd.conf.db(5), `QoS`).
 //!
-//! Rows of `QoS` stay in the database until they are deleted, also without a port that refers to them.
+//! Rows of `QoS` stay in the database until they are deleted, also without a port that refers to them. ovs-vswitchd does
+//! not apply other settings to a port that has `linux-netem` already, so that a change takes two steps ([`Step`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,10 +44,19 @@ impl PortNetem {
     }
 }
 
-/// Returns the operations that make the rows of pods' ports the wanted ones. A row is that of a pod if it names a logical
-/// port; those that kube-ovn has left are, too. Other rows are not changed.
-pub fn changes(replica: &Replica, wanted: &Wanted) -> Vec<Op> {
-    let mut ops = Vec::new();
+/// What is to be done next.
+#[derive(Clone, Debug, Default)]
+pub struct Step {
+    /// The operations, for one transaction.
+    pub ops: Vec<Op>,
+    /// Whether a port lost its settings and gets others when ovs-vswitchd has applied the operations.
+    pub again: bool,
+}
+
+/// Returns the next step to make the rows of pods' ports the wanted ones. A row is that of a pod if it names a logical port;
+/// those that kube-ovn has left are, too. Other rows are not changed.
+pub fn step(replica: &Replica, wanted: &Wanted) -> Step {
+    let (mut ops, mut again) = (Vec::new(), false);
     let mut used = BTreeSet::new();
     for (port, row) in replica.rows(PORT) {
         let now = row.get("qos").and_then(Datum::as_uuid);
@@ -57,18 +67,23 @@ pub fn changes(replica: &Replica, wanted: &Wanted) -> Vec<Op> {
         }
         match wanted.ports.get(&port) {
             Some(netem) => {
-                let id = local_id(QOS, &netem.iface_id, &port.to_string());
-                used.insert(id);
-                let (there, row) = (replica.get(QOS, id), netem.row());
+                let (there, row) = (now.and_then(|id| replica.get(QOS, id)), netem.row());
                 match there {
-                    None => ops.push(Op::Insert { table: QOS, uuid: Some(id), row }),
-                    Some(there) if row.iter().any(|(column, value)| there.get(column) != Some(value)) => {
-                        ops.push(Op::Update { table: QOS, on: Where::Row(id), row });
+                    Some(there) if row.iter().all(|(column, value)| there.get(column) == Some(value)) => {
+                        used.extend(now);
                     }
-                    Some(_) => {}
-                }
-                if now != Some(id) {
-                    ops.push(set_qos(port, id.into()));
+                    Some(there) if there.get("type") == row.get("type") => {
+                        ops.push(set_qos(port, Datum::empty()));
+                        again = true;
+                    }
+                    _ => {
+                        let id = local_id(QOS, &netem.iface_id, &format!("{port}/{:?}", netem.settings));
+                        used.insert(id);
+                        if replica.get(QOS, id).is_none() {
+                            ops.push(Op::Insert { table: QOS, uuid: Some(id), row });
+                        }
+                        ops.push(set_qos(port, id.into()));
+                    }
                 }
             }
             None if is_ours => ops.push(set_qos(port, Datum::empty())),
@@ -77,7 +92,7 @@ pub fn changes(replica: &Replica, wanted: &Wanted) -> Vec<Op> {
     }
     let gone = replica.rows(QOS).map(|(id, _)| id).filter(|id| is_of_a_pod(replica, *id) && !used.contains(id));
     ops.extend(gone.map(|id| Op::Delete { table: QOS, on: Where::Row(id) }));
-    ops
+    Step { ops, again }
 }
 
 /// Returns what a port's packets suffer.
@@ -138,20 +153,24 @@ mod tests {
         let qos = |replica: &Replica, port: Uuid| replica.get(PORT, port).unwrap().get("qos").unwrap().as_uuid();
 
         let slow = Wanted { ports: [(web, netem("600000"))].into(), ..Wanted::default() };
-        let ops = changes(&replica, &slow);
-        apply(&mut replica, &ops);
+        let first = step(&replica, &slow);
+        apply(&mut replica, &first.ops);
+        assert!(!first.again);
         assert_eq!(settings(&replica, web), [("latency".to_owned(), "600000".to_owned())].into());
         assert!(qos(&replica, other).is_none() && replica.get(QOS, left).is_none(), "kube-ovn's is gone");
         assert_eq!(qos(&replica, admins), Some(foreign));
-        assert!(changes(&replica, &slow).is_empty(), "nothing differs");
+        assert!(step(&replica, &slow).ops.is_empty(), "nothing differs");
 
-        // Not known any more, then slower, then nothing.
-        assert!(changes(&replica, &Wanted { unknown: [web].into(), ..Wanted::default() }).is_empty());
-        let ops = changes(&replica, &Wanted { ports: [(web, netem("700000"))].into(), ..Wanted::default() });
-        apply(&mut replica, &ops);
-        assert_eq!(settings(&replica, web)["latency"], "700000");
-        let ops = changes(&replica, &Wanted::default());
-        apply(&mut replica, &ops);
+        // Not known any more, then slower, in two steps, then nothing.
+        assert!(step(&replica, &Wanted { unknown: [web].into(), ..Wanted::default() }).ops.is_empty());
+        let slower = Wanted { ports: [(web, netem("700000"))].into(), ..Wanted::default() };
+        for (again, latency) in [(true, None), (false, Some("700000"))] {
+            let next = step(&replica, &slower);
+            apply(&mut replica, &next.ops);
+            assert_eq!((next.again, settings(&replica, web).get("latency").map(String::as_str)), (again, latency));
+        }
+        let last = step(&replica, &Wanted::default());
+        apply(&mut replica, &last.ops);
         assert!(settings(&replica, web).is_empty());
         assert_eq!(replica.rows(QOS).count(), 1, "no row stays without a port");
     }
