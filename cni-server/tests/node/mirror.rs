@@ -98,7 +98,7 @@ fn packets_of_chosen_pods_are_copied_once_from_the_first_on() {
         scene.attacher.check(&attachment(5, &five.1), &[]).await.unwrap();
 
         // A request and its reply between two ports, of which one is selected, then none, then both. Flows that exist are
-        // looked at again only by Open vSwitch from 3.2 on, so that each pair of ports is asked once.
+        // not looked at again by Open vSwitch 3.1, so that each pair of ports is asked once.
         let copies = async |wanted: usize| {
             eventually("the copies arrive", || capture.lines().len() >= wanted).await;
             tokio::time::sleep(Duration::from_millis(300)).await;
