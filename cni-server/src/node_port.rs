@@ -304,6 +304,7 @@ impl NodePort {
             networks: served.own.clone(),
             mtu: tunnel.map(|(_, most)| most),
             taken,
+            vxlan: self.network_type == Encapsulation::Vxlan,
             restored: *self.restored.borrow_and_update(),
         };
         if self.ovs.settings(&settings, &report).await? {

@@ -14,9 +14,13 @@ use crate::cluster::{Cluster, Object};
 /// The addresses of a node and the report of its agent.
 pub(super) type NodeNetworks = (BTreeSet<IpAddr>, NodeReport);
 
+/// The number of pods of a subnet whose ports have numbers with VXLAN: OVN has 2047 for the ports of a switch, one of which
+/// is the router's.
+const VXLAN_PODS: u128 = 2046;
+
 impl Engine {
     /// Updates the networks of a node. If they changed, decides again about invalid subnets and publishes the subnets with
-    /// an MTU.
+    /// an MTU, and all subnets if the type of the tunnels changed.
     pub(super) fn update_node_networks(&mut self, cluster: &Cluster, name: &Arc<str>) {
         let node = cluster.nodes.get(name);
         let now: Option<NodeNetworks> = node.map(|node| {
@@ -28,7 +32,9 @@ impl Engine {
         };
         if before != now {
             self.reconsider_refused();
-            let subnets = self.world.subnets().filter(|subnet| subnet.mtu.is_some());
+            let is_vxlan = |networks: &Option<NodeNetworks>| networks.as_ref().is_some_and(|(_, report)| report.vxlan);
+            let other_tunnels = is_vxlan(&before) != is_vxlan(&now);
+            let subnets = self.world.subnets().filter(|subnet| other_tunnels || subnet.mtu.is_some());
             self.unpublished.extend(subnets.map(|subnet| Object::Subnet(subnet.name.as_str().into())));
         }
     }
@@ -98,6 +104,13 @@ impl Engine {
         Some(format!("spec.mtu: {mtu} is more than the tunnels of node {node} carry, pods get {most} there"))
     }
 
+    /// A warning if the tunnels of a node are VXLAN and the subnet has nearly as many ports as they have numbers for.
+    pub fn port_shortage(&self, cluster: &Cluster, subnet: &str) -> Option<String> {
+        let (node, _) = cluster.reports.iter().find(|(_, chassis)| chassis.report.vxlan)?;
+        let usage = self.ipam.usage(subnet)?;
+        shortage(node, usage.v4.used.max(usage.v6.used))
+    }
+
     /// The flag with the networks of a subnet that the controller creates.
     pub(super) fn flag_of(&self, subnet: &str) -> Option<&'static str> {
         let Install { settings, default_subnet, .. } = &self.install;
@@ -129,4 +142,22 @@ fn overlap_with_nodes(cluster: &Cluster, cidr: &Cidr) -> Option<String> {
         .flatten()
         .find(inside)
         .map(|address| format!("{cidr} contains {address} of the API server"))
+}
+
+/// The warning for a subnet with so many pods.
+fn shortage(node: &str, pods: u128) -> Option<String> {
+    let what = format!("VXLAN, which carries at most {VXLAN_PODS} pods of a subnet, and it has {pods}");
+    (pods >= VXLAN_PODS * 9 / 10).then(|| format!("spec.cidrBlock: the tunnels of node {node} are {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shortage;
+
+    #[test]
+    fn a_subnet_is_warned_before_vxlan_has_no_more_numbers() {
+        assert_eq!(shortage("n1", 1840), None);
+        let warning = "spec.cidrBlock: the tunnels of node n1 are VXLAN, which carries at most 2046 pods of a subnet, and it has 1841";
+        assert_eq!(shortage("n1", 1841).as_deref(), Some(warning));
+    }
 }

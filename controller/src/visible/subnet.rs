@@ -258,7 +258,11 @@ pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::
         .then(|| format!("spec.default: true does nothing, the default subnet is {default} (--default-ls)"));
     let unreadable = Limits::of_subnet(subnet).unreadable.into_iter();
     let unreadable = unreadable.map(|error| format!("{error}; {IGNORED}"));
-    let fields = api::unserved(&subnet.spec).into_iter().chain(engine.mtu_shortfall(cluster, name)).chain(not_default);
+    let fields = api::unserved(&subnet.spec)
+        .into_iter()
+        .chain(engine.mtu_shortfall(cluster, name))
+        .chain(engine.port_shortage(cluster, name))
+        .chain(not_default);
     let unserved: Vec<String> = fields.chain(unreadable).collect();
     let unserved = (!unserved.is_empty()).then(|| unserved.join("; "));
     let was_ready = before.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");

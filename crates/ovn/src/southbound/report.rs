@@ -15,6 +15,8 @@ const NETWORKS: &str = "kube-ovn-networks";
 const MTU: &str = "kube-ovn-mtu";
 /// Our option with the node's tunnel address and the other chassis that has it: `<address>@<chassis>`.
 const TAKEN: &str = "kube-ovn-tunnel-taken";
+/// Our option that says that the node's tunnels are VXLAN.
+const VXLAN: &str = "kube-ovn-vxlan";
 /// Our option with the number of ports that the agent has added again.
 const RESTORED: &str = "kube-ovn-restored";
 
@@ -28,6 +30,8 @@ pub struct NodeReport {
     pub mtu: Option<u32>,
     /// The node's tunnel address and the name of another chassis that has it, so that this one has a stand-in.
     pub taken: Option<(IpAddr, String)>,
+    /// Whether the node's tunnels are VXLAN, which has room for fewer ports than Geneve.
+    pub vxlan: bool,
     /// The number of running pods whose ports Open vSwitch had lost and the agent has added again, since it started.
     pub restored: u32,
 }
@@ -47,6 +51,7 @@ impl NodeReport {
                 let (address, chassis) = taken.split_once('@')?;
                 Some((address.parse().ok()?, unescape(chassis)?))
             }),
+            vxlan: words(options).any(|word| word == VXLAN),
             restored: value(RESTORED).and_then(|(_, count)| count.parse().ok()).unwrap_or_default(),
         }
     }
@@ -54,7 +59,7 @@ impl NodeReport {
     /// Returns these options for the CMS with our mark, and with this report in place of an earlier one. Other options
     /// stay as they are.
     pub fn in_options(&self, options: &str) -> String {
-        let ours = |word: &&str| matches!(word.split('=').next(), Some(NETWORKS | MTU | TAKEN | RESTORED));
+        let ours = |word: &&str| matches!(word.split('=').next(), Some(NETWORKS | MTU | TAKEN | VXLAN | RESTORED));
         let mut kept: Vec<String> = words(options).filter(|word| !ours(word)).map(str::to_owned).collect();
         if !kept.iter().any(|word| word == MARK) {
             kept.push(MARK.to_owned());
@@ -67,6 +72,7 @@ impl NodeReport {
         kept.extend(self.mtu.map(|mtu| format!("{MTU}={mtu}")));
         let taken = self.taken.as_ref();
         kept.extend(taken.map(|(address, chassis)| format!("{TAKEN}={address}@{}", escape(chassis))));
+        kept.extend(self.vxlan.then(|| VXLAN.to_owned()));
         kept.extend((self.restored > 0).then(|| format!("{RESTORED}={}", self.restored)));
         kept.join(",")
     }
@@ -128,9 +134,9 @@ mod tests {
     #[test]
     fn what_is_amiss_and_what_was_repaired_is_named() {
         let taken = Some(("fd00::1".parse().unwrap(), "old,1".to_owned()));
-        let report = NodeReport { taken, restored: 3, ..report(&[], None) };
-        let options = "kube-ovn,kube-ovn-tunnel-taken=fd00::1@old%2C1,kube-ovn-restored=3";
-        assert_eq!(report.in_options("kube-ovn-tunnel-taken=x,kube-ovn-restored=2"), options);
+        let report = NodeReport { taken, vxlan: true, restored: 3, ..report(&[], None) };
+        let options = "kube-ovn,kube-ovn-tunnel-taken=fd00::1@old%2C1,kube-ovn-vxlan,kube-ovn-restored=3";
+        assert_eq!(report.in_options("kube-ovn-tunnel-taken=x,kube-ovn-vxlan,kube-ovn-restored=2"), options);
         assert_eq!(NodeReport::parse(&report.in_options("")), report);
     }
 
