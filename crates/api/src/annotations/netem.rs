@@ -22,7 +22,7 @@ impl Netem {
     /// The longest delay in ms.
     const LONGEST: u32 = 60_000;
     /// The largest number of packets that wait: they take the memory of the node.
-    const MOST: u32 = 100_000;
+    const MOST: u32 = 10_000;
 
     /// Reads the annotations of a pod. `object` is the name of the pod for the error. `None` if they ask for nothing.
     pub fn read(object: String, annotations: &BTreeMap<String, String>) -> Result<Option<Self>, FieldError> {
@@ -64,7 +64,7 @@ mod tests {
             Ok(Some([600, 30, 5, 2000]))
         );
         for (name, value, most) in
-            [("latency", "60001", 60_000), ("jitter", "-1", 60_000), ("loss", "2.5", 100), ("limit", "1e5", 100_000)]
+            [("latency", "60001", 60_000), ("jitter", "-1", 60_000), ("loss", "2.5", 100), ("limit", "1e5", 10_000)]
         {
             let expected = format!(
                 "pod ns/web: annotation ovn.kubernetes.io/{name}: {value:?} is not a whole number from 0 to {most}"
