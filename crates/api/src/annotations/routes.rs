@@ -35,7 +35,8 @@ impl PodRoute {
     /// `object` is the name of the pod for the error.
     pub fn read(object: String, annotations: &BTreeMap<String, String>) -> Result<Vec<Self>, FieldError> {
         let parsed = Reader::new(object, annotations).parse_with(ROUTES, |text| {
-            let elements: Vec<Element> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+            let elements: Vec<Element> =
+                serde_json::from_str(text).map_err(|error| format!("not a list of routes in JSON: {error}"))?;
             if elements.len() > Self::MOST {
                 return Err(format!("{} routes are more than {}", elements.len(), Self::MOST));
             }
@@ -112,7 +113,7 @@ mod tests {
         ] {
             assert_eq!(read(text), Err(format!("pod ns/web: annotation ovn.kubernetes.io/routes: {expected}")));
         }
-        assert!(read("192.0.2.0/24 via 10.16.0.9").unwrap_err().contains("expected value at line 1"));
+        assert!(read("192.0.2.0/24 via 10.16.0.9").unwrap_err().contains("routes: not a list of routes in JSON: "));
         assert!(
             read(&format!("[{}]", vec![r#"{"gw":"10.0.0.1"}"#; 65].join(",")))
                 .unwrap_err()
