@@ -12,6 +12,8 @@ mod rate;
 
 use std::{fmt, net::IpAddr};
 
+use ipnet::IpNet;
+
 pub use cidr::Cidr;
 pub use families::{Addresses, Cidrs, Families, Family, FamilyMember};
 pub use mac::Mac;
@@ -45,6 +47,12 @@ pub fn parse_address(text: &str) -> Result<IpAddr, ValueError> {
     let address: IpAddr = trimmed.parse().map_err(|_| ValueError::new(text, WHAT, "neither IPv4 nor IPv6"))?;
     refuse_mapped(address).map_err(|why| ValueError::new(text, WHAT, why))?;
     Ok(address)
+}
+
+/// Parses a network, or an address as a network of one. The bits of the host are cleared.
+pub(crate) fn parse_net(text: &str) -> Result<IpNet, String> {
+    let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    net.map(|net| net.trunc()).map_err(|_| format!("{text:?} is neither an address nor a network"))
 }
 
 fn refuse_mapped(address: IpAddr) -> Result<(), &'static str> {

@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{ROUTES, Reader};
 use crate::FieldError;
+use crate::values::parse_net;
 
 /// A route of a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,11 +64,7 @@ impl PodRoute {
         let via: IpAddr = gw.trim().parse().map_err(|_| format!("gw {gw:?} is not an address"))?;
         let to = match dst.trim() {
             "" | "default" => return Ok(Self::default_by(via)),
-            text => text
-                .parse::<IpNet>()
-                .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-                .map_err(|_| format!("dst {dst:?} is neither an address nor a network"))?
-                .trunc(),
+            text => parse_net(text).map_err(|why| format!("dst {why}"))?,
         };
         if to.addr().is_ipv4() == via.is_ipv4() {
             Ok(Self { to, via })

@@ -1,13 +1,13 @@
 //! `spec.natOutgoingPolicyRules`: which leaving traffic of a subnet with NAT is translated.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{null_is_default, plain};
+use crate::values::parse_net;
 
 /// A rule for traffic that leaves the cluster from a subnet with `natOutgoing`. The first rule that matches decides; traffic
 /// that no rule matches is translated.
@@ -94,12 +94,7 @@ impl From<&NatRule> for NatOutgoingPolicyRule {
 /// Parses addresses and networks.
 fn nets(text: &str) -> Result<Vec<IpNet>, String> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-    parts
-        .map(|part| {
-            let net = part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
-            net.map(|net| net.trunc()).map_err(|_| format!("{part:?} is neither an address nor a network"))
-        })
-        .collect()
+    parts.map(parse_net).collect()
 }
 
 impl fmt::Display for NatRule {
