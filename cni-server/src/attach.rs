@@ -122,7 +122,7 @@ impl Attacher {
         made.map_err(error::plumbing)?;
         tracing::debug!(host, after = ?start.elapsed(), "link created");
         match self.connect(attachment, &netns, &net, (&host, pending), deadline).await {
-            Ok(()) => Ok(attached(host, &net, self.routes(attachment, &net), mtu)),
+            Ok(routes) => Ok(attached(host, &net, routes, mtu)),
             Err(failure) => {
                 if let Err(undo) = self.remove(attachment).await {
                     tracing::warn!(container = attachment.container_id, error = %undo, "failed ADD not undone");
@@ -213,7 +213,8 @@ impl Attacher {
         unplugged.map(|ports| deleted || !ports.is_empty())
     }
 
-    /// Connects both ends of a new veth pair: configures the inner one, and adds the outer one to the bridge.
+    /// Connects both ends of a new veth pair: configures the inner one, and adds the outer one to the bridge. Returns the
+    /// routes of the inner one.
     async fn connect(
         &self,
         attachment: &Attachment,
@@ -221,7 +222,7 @@ impl Attacher {
         net: &Allocation,
         (host, pending): (&str, PendingPort),
         deadline: Instant,
-    ) -> Result<(), CniError> {
+    ) -> Result<Vec<PodRoute>, CniError> {
         let wanted = inside::Wanted {
             ifname: attachment.ifname.clone(),
             addresses: net.addresses().map(|(address, _)| address).collect(),
@@ -257,7 +258,7 @@ impl Attacher {
         self.metrics.waited_for_flows(start);
         inside.and(outside)?;
         self.announce(host.to_owned(), net);
-        Ok(())
+        Ok(wanted.routes)
     }
 
     /// The default routes by the gateways of the subnet, and the routes of the pod's annotation. A default route of the
