@@ -19,7 +19,7 @@ use links::{Event, LinkError, Links};
 use ovn::local::NewPort;
 use tokio::sync::watch;
 
-use crate::node_port::concerns_tunnel;
+use crate::node_port::concerns_link;
 use crate::ovs::{Ovs, OvsError};
 
 pub use chosen::Chosen;
@@ -102,7 +102,7 @@ impl Mirror {
                     Ok(()) = self.rules.changed() => break,
                     () = self.chosen.changed() => break,
                     Some(event) = events.next() => {
-                        if index.is_none_or(|index| concerns_tunnel(&event, index)) {
+                        if index.is_none_or(|index| concerns_link(&event, index)) {
                             break;
                         }
                     }

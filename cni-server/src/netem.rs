@@ -1,7 +1,7 @@
 //! The delay and the loss of packets on their way into pods, as the pods' annotations say. One task owns the rows of `QoS` of
 //! pods' ports.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::annotations::Netem;
@@ -52,7 +52,7 @@ pub async fn keep(ovs: &Ovs, mut pods: watch::Receiver<Seen<Pod>>) {
 
 /// Returns the operations of the next step, and the number of its configuration if another step follows.
 fn step(replica: &Replica, pods: &Seen<Pod>) -> (Vec<Op>, Option<i64>) {
-    let mut wanted = Wanted { ports: BTreeMap::new(), unknown: BTreeSet::new() };
+    let mut wanted = Wanted::default();
     for plugged in ports::plugged(replica) {
         let Some(port) = replica.find(PORT, &plugged.device).next() else { continue };
         let Attachment { pod_name, pod_namespace, .. } = &plugged.attachment;

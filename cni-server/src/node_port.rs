@@ -34,7 +34,7 @@ use events::{concerns, concerns_address};
 use mtu::tell_of_mtu;
 
 pub use error::NodePortError;
-pub(crate) use events::concerns_tunnel;
+pub(crate) use events::concerns_link;
 pub use sources::Sources;
 
 /// The device.
@@ -161,7 +161,7 @@ impl NodePort {
                     }
                     () = known.claim.changed() => break,
                     Some(event) = events.next() => {
-                        let below = |tunnel: &Tunnel| concerns_tunnel(&event, tunnel.index);
+                        let below = |tunnel: &Tunnel| concerns_link(&event, tunnel.index);
                         if index.is_none_or(|index| concerns(&event, index))
                             || known.tunnel.as_ref().is_some_and(below)
                             || concerns_address(&event, &known.internal_ips)

@@ -147,6 +147,11 @@ async fn look(links: &Links) -> Option<Vec<Link>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seen::Pod;
+
+    pub(super) fn pod(uid: &str) -> Pod {
+        Pod { uid: uid.to_owned(), config_hash: None, mirror: Ok(None), netem: Ok(None), routes: Ok(Vec::new()) }
+    }
 
     pub(super) fn port(pod: &str, netns: &str) -> Plugged {
         Plugged {

@@ -54,7 +54,7 @@ async fn mirror(ovs: &Ovs) -> Result<String, String> {
         let mirror = mirror.ok_or_else(|| format!("{BRIDGE} has no mirror {}", mirror::NAME))?;
         let port = mirror.output().and_then(|port| replica.get(local::PORT, port)?.get("name")?.as_str());
         let device = port.ok_or_else(|| format!("mirror {} has no device", mirror::NAME))?;
-        Ok::<_, String>((device.to_owned(), mirror.len()))
+        Ok::<_, String>((device.to_owned(), mirror.count()))
     })?;
     let links = Links::here().map_err(|error| error.to_string())?;
     match links.find(&device).await.map_err(|error| error.to_string())? {

@@ -16,12 +16,12 @@ pub(super) fn concerns(event: &Event, index: u32) -> bool {
         }
         // Some events were lost.
         Event::Overrun(_) => true,
-        event => concerns_tunnel(event, index),
+        event => concerns_link(event, index),
     }
 }
 
 /// Returns whether an event is about the link with this index or its addresses.
-pub(crate) fn concerns_tunnel(event: &Event, index: u32) -> bool {
+pub(crate) fn concerns_link(event: &Event, index: u32) -> bool {
     use RouteNetlinkMessage::{DelAddress, DelLink, NewAddress, NewLink};
     match event {
         Event::InnerMessage(NewLink(link) | DelLink(link)) => link.header.index == index,

@@ -63,18 +63,11 @@ pub async fn existing(all: Vec<Link>, plugged: &[Plugged], links: &Links) -> BTr
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::port;
+    use super::super::tests::{pod, port};
     use super::*;
 
     #[test]
     fn only_what_is_certainly_dead_goes() {
-        let pod = |uid: &str| Pod {
-            uid: uid.to_owned(),
-            config_hash: None,
-            mirror: Ok(None),
-            netem: Ok(None),
-            routes: Ok(Vec::new()),
-        };
         let pods = [("a.ns".to_owned(), pod("uid-a")), ("reborn.ns".to_owned(), pod("another"))];
         let pods = Seen { synced: true, objects: pods.into() };
         let all = vec![
@@ -99,13 +92,7 @@ mod tests {
 
     #[test]
     fn a_pod_that_stays_gone_takes_its_port_along() {
-        let pod = Pod {
-            uid: "uid-a".to_owned(),
-            config_hash: None,
-            mirror: Ok(None),
-            netem: Ok(None),
-            routes: Ok(Vec::new()),
-        };
+        let pod = pod("uid-a");
         let both = Seen { synced: true, objects: [("a.ns".to_owned(), pod.clone()), ("b.ns".to_owned(), pod)].into() };
         let one = Seen { synced: true, objects: [("a.ns".to_owned(), both.objects["a.ns"].clone())].into() };
         let ports = [port("a", "/proc/self/ns/net"), port("gone", "/proc/self/ns/net")];

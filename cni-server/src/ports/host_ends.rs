@@ -94,7 +94,7 @@ pub(crate) fn is_host_end(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::port;
+    use super::super::tests::{pod, port};
     use super::*;
 
     #[test]
@@ -115,13 +115,6 @@ mod tests {
             host_end("earlier", "kube-ovn earlier eth0 uid-c /netns/c"),
             host_end("bare", ""),
         ];
-        let pod = |uid: &str| Pod {
-            uid: uid.to_owned(),
-            config_hash: None,
-            mirror: Ok(None),
-            netem: Ok(None),
-            routes: Ok(Vec::new()),
-        };
         let pods = [("a.b.ns".to_owned(), pod("uid-a")), ("c.ns".to_owned(), pod("uid-c"))];
         let pods = Seen { synced: true, objects: pods.into() };
         // A later container of pod c has a port.

@@ -38,13 +38,8 @@ impl<'a> Mirror<'a> {
     }
 
     /// Returns the number of ports whose packets are copied in both directions.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.selected(SELECTED[0]).intersection(&self.selected(SELECTED[1])).count()
-    }
-
-    /// Returns whether no packets are copied.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// `select_all`: whether all packets of the bridge are copied.
