@@ -22,6 +22,7 @@ use crate::node_net::{self, Own};
 use crate::node_port::NodePort;
 use crate::ovs::Ovs;
 use crate::own_networks;
+use crate::reach::Reach;
 use crate::rivals::Rivals;
 use crate::rules;
 use crate::seen::Cluster;
@@ -46,6 +47,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let own = own_networks::watch(links.clone()).context("listen to netlink")?;
     let served = node_net::serve(cluster.subnets.clone(), own);
     let restored = watch::Sender::new(0);
+    let (answer, reached) = watch::channel(Err("starting".to_owned()));
     let node_port = NodePort {
         name: args.node_name.clone(),
         ovs: ovs.clone(),
@@ -54,12 +56,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         leases: cluster.leases.clone(),
         served: served.clone(),
         restored: restored.subscribe(),
-        ifaces: args.iface.clone(),
-        network_type: args.network_type,
-        encap_checksum: args.encap_checksum,
-        mtu: args.mtu,
+        reached: reached.clone(),
+        tunnels: args.tunnels.clone(),
+        external: false,
     };
     let node_port = node_port.spawn().context("listen to netlink")?;
+    let (name, ovn0) = (args.node_name.clone(), node_port.ready);
+    tokio::spawn(Reach { name, cluster: cluster.clone(), ovn0, answer }.run());
     let rules = rules::Inputs {
         served,
         sources: node_port.sources,
@@ -81,7 +84,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     // A node whose mirror fails still serves its pods.
     let _mirror = mirror.spawn().context("listen to netlink")?;
     let owners = Owners {
-        node_port: node_port.ready,
+        node_port: reached,
         rules,
         rivals: match args.install() {
             Some(Install { conf_dir, conf_name, .. }) => Rivals { conf_dir, conf_name }.spawn(),

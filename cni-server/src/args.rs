@@ -26,15 +26,12 @@ pub const PORT: u16 = 10665;
 
 /// The text below the flags in the help.
 const AFTER_HELP: &str = "`kube-ovn-cni check ready` asks the one that runs here how it is, as a probe does.\n\
-    `kube-ovn-cni check node` says from this node what of the network works.";
+    `kube-ovn-cni check node` says from this node what of the network works.\n\
+    `kube-ovn-cni external-host NAME` lets a machine that is no node join the pod network.";
 
-/// The node agent of the pod network.
-#[derive(Clone, Debug, Parser)]
-#[command(name = "kube-ovn-cni", version, after_help = AFTER_HELP)]
-pub struct Args {
-    /// Name of the Kubernetes node.
-    #[arg(long, env = "KUBE_NODE_NAME")]
-    pub node_name: String,
+/// The flags of the tunnels, which an external host has, too.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Tunnels {
     /// Interfaces for tunnels: names or regular expressions, in order of preference. Default: the interface with the
     /// node's address.
     #[arg(long, env = "IFACE", default_value = "", value_parser = ifaces)]
@@ -51,6 +48,25 @@ pub struct Args {
     #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set)]
     pub encap_checksum: bool,
+}
+
+/// The flags' defaults.
+impl Default for Tunnels {
+    fn default() -> Self {
+        Self { iface: Names::default(), mtu: 0, network_type: Encapsulation::Geneve, encap_checksum: true }
+    }
+}
+
+/// The node agent of the pod network.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "kube-ovn-cni", version, after_help = AFTER_HELP)]
+pub struct Args {
+    /// Name of the Kubernetes node.
+    #[arg(long, env = "KUBE_NODE_NAME")]
+    pub node_name: String,
+    /// The flags of the tunnels.
+    #[command(flatten)]
+    pub tunnels: Tunnels,
     /// Copy the packets of all pods to the mirror interface. A node's annotation `ovn.kubernetes.io/mirror` decides for it.
     #[arg(long, default_value_t = false, default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set)]
@@ -187,7 +203,7 @@ mod tests {
     #[test]
     fn the_defaults_are_kube_ovns() {
         let args = args(&[]);
-        assert_eq!(args.iface.to_string(), "");
+        assert_eq!(args.tunnels.iface.to_string(), "");
         assert_eq!(args.bind_socket, PathBuf::from("/run/openvswitch/kube-ovn-daemon.sock"));
         assert!(args.install().is_none());
     }
@@ -202,8 +218,8 @@ mod tests {
             --kubelet-dir=/var/lib/kubelet --enable-tproxy=false --ovs-vsctl-concurrency=100 --secure-serving=false \
             --enable-ovn-ipsec=false --set-vxlan-tx-off=false --enable-arp-detect-ip-conflict=true --pprof-port=10666 -v 3";
         let (args, ignored) = Args::read(line.split_whitespace().map(Into::into)).unwrap();
-        assert_eq!((args.iface.to_string().as_str(), args.endpoint().port()), ("", 10666));
-        assert_eq!((args.encap_checksum, ignored.len()), (true, 14));
+        assert_eq!((args.tunnels.iface.to_string().as_str(), args.endpoint().port()), ("", 10666));
+        assert_eq!((args.tunnels.encap_checksum, ignored.len()), (true, 14));
         let unknown = Args::read(["kube-ovn-cni", "--no-such-flag=1"].map(Into::into)).unwrap_err().to_string();
         assert!(unknown.starts_with("error: unexpected argument '--no-such-flag' found"), "{unknown}");
     }
@@ -221,7 +237,7 @@ mod tests {
 
     #[test]
     fn an_mtu_that_no_pod_could_have_is_refused() {
-        assert_eq!([args(&["--mtu=0"]).mtu, args(&["--mtu=576"]).mtu], [0, 576]);
+        assert_eq!([args(&["--mtu=0"]).tunnels.mtu, args(&["--mtu=576"]).tunnels.mtu], [0, 576]);
         for mtu in ["575", "65536", "-1", "jumbo"] {
             let refused =
                 Args::try_parse_from(["kube-ovn-cni", "--node-name=n1", &format!("--mtu={mtu}")]).unwrap_err();
@@ -233,7 +249,7 @@ mod tests {
     #[test]
     fn checksums_of_tunnels_are_a_switch() {
         let all = [&[][..], &["--encap-checksum"], &["--encap-checksum=true"], &["--encap-checksum=false"]];
-        assert_eq!(all.map(|more| args(more).encap_checksum), [true, true, true, false]);
+        assert_eq!(all.map(|more| args(more).tunnels.encap_checksum), [true, true, true, false]);
     }
 
     #[test]
@@ -263,7 +279,7 @@ mod tests {
             "--ovs-socket=unix:/run/db.sock",
             "--install-cni-config=/kube-ovn/kube-ovn",
         ]);
-        assert_eq!(args.iface.to_string(), "eth1, br-phy");
+        assert_eq!(args.tunnels.iface.to_string(), "eth1, br-phy");
         assert_eq!(args.service_cluster_ip_range.len(), 2);
         let install = args.install().unwrap();
         assert_eq!((install.plugin, install.others), (Some(PathBuf::from("/kube-ovn/kube-ovn")), None));

@@ -1,15 +1,16 @@
 //! The nodes with OVN databases, whose ports pods must not reach.
 //!
-//! They are those with the labels of `--database-nodes`. A node that is one of them watches all nodes, because it lets only
-//! nodes in. Other nodes do not: the nodes of a large cluster would keep the API server busy with each other.
+//! They are those with the labels of `--database-nodes`. A node that is one of them watches all nodes and external hosts,
+//! because it lets only those in. Other nodes do not: the nodes of a large cluster would keep the API server busy with each other.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use api::NodeView;
+use api::{ExternalHost, NodeView};
 use ipnet::IpNet;
+use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 
 use crate::seen::{self, Seen, publish};
@@ -21,12 +22,30 @@ pub struct Databases {
     pub known: bool,
     /// The addresses of the nodes with databases.
     pub nodes: BTreeSet<IpNet>,
-    /// The addresses of all nodes, if this node has databases.
+    /// The addresses of all nodes and external hosts, if this node has databases.
     pub members: Option<BTreeSet<IpNet>>,
 }
 
-/// The addresses of nodes, by their names.
+/// The addresses of nodes or of external hosts, by their names.
 type Addresses = Seen<Vec<IpAddr>>;
+
+/// All that may use the databases.
+struct Members {
+    nodes: watch::Receiver<Addresses>,
+    external_hosts: watch::Receiver<Addresses>,
+}
+
+impl Members {
+    /// Waits until a node or an external host comes, goes or has other addresses.
+    async fn changed(&mut self) {
+        // The senders live as long as the process.
+        tokio::select! {
+            Ok(()) = self.nodes.changed() => {}
+            Ok(()) = self.external_hosts.changed() => {}
+            else => std::future::pending().await,
+        }
+    }
+}
 
 /// Starts the watches for the node with this name. `labels` selects the nodes with databases; without any, there are none.
 pub fn watch(client: &Client, node: &str, labels: &str) -> watch::Receiver<Databases> {
@@ -36,19 +55,22 @@ pub fn watch(client: &Client, node: &str, labels: &str) -> watch::Receiver<Datab
     let labels = labels.to_owned();
     let (sender, receiver) = watch::channel(Databases::default());
     let (client, node) = (client.clone(), node.to_owned());
+    let nodes = Api::all(client.clone());
     let addresses = move |config| {
         let read = |node: NodeView| Some((node.name().to_owned(), node.internal_ips().collect()));
-        seen::keep("nodes", Api::all(client.clone()), config, read)
+        seen::keep("nodes", nodes.clone(), config, read)
     };
     tokio::spawn(async move {
         let mut labelled = addresses(watcher::Config::default().labels(&labels));
-        let mut all: Option<watch::Receiver<Addresses>> = None;
+        let mut all: Option<Members> = None;
         loop {
             let here = labelled.borrow_and_update().clone();
             if here.objects.contains_key(&node) && all.is_none() {
-                all = Some(addresses(watcher::Config::default()));
+                let external_hosts = external_hosts(&client);
+                all = Some(Members { nodes: addresses(watcher::Config::default()), external_hosts });
             }
-            let everyone = all.as_mut().map(|all| all.borrow_and_update().clone());
+            let known = |seen: &mut watch::Receiver<Addresses>| seen.borrow_and_update().clone();
+            let everyone = all.as_mut().map(|all| (known(&mut all.nodes), known(&mut all.external_hosts)));
             publish(&sender, databases(&node, &here, everyone.as_ref()));
             let more = async {
                 match &mut all {
@@ -58,7 +80,7 @@ pub fn watch(client: &Client, node: &str, labels: &str) -> watch::Receiver<Datab
             };
             tokio::select! {
                 Ok(()) = labelled.changed() => {}
-                Ok(()) = more => {}
+                () = more => {}
                 () = sender.closed() => return,
             }
         }
@@ -66,13 +88,25 @@ pub fn watch(client: &Client, node: &str, labels: &str) -> watch::Receiver<Datab
     receiver
 }
 
-fn databases(node: &str, labelled: &Addresses, all: Option<&Addresses>) -> Databases {
-    let networks = |seen: &Addresses| seen.objects.values().flatten().map(|address| IpNet::from(*address)).collect();
+/// Watches the addresses of all external hosts. One whose addresses cannot be read has none.
+fn external_hosts(client: &Client) -> watch::Receiver<Addresses> {
+    let read = |host: DeserializeGuard<ExternalHost>| {
+        let addresses = host.0.as_ref().ok().and_then(|host| host.addresses().ok()).unwrap_or_default();
+        Some((host.name_any(), addresses.into_iter().collect()))
+    };
+    seen::keep("externalhosts", Api::all(client.clone()), watcher::Config::default(), read)
+}
+
+/// `all` are the nodes and the external hosts. The rules do not wait for the latter.
+fn databases(node: &str, labelled: &Addresses, all: Option<&(Addresses, Addresses)>) -> Databases {
+    let networks = |seen: &Addresses| -> BTreeSet<IpNet> {
+        seen.objects.values().flatten().map(|address| IpNet::from(*address)).collect()
+    };
     let all = all.filter(|_| labelled.objects.contains_key(node));
     Databases {
-        known: labelled.synced && all.is_none_or(|all| all.synced),
+        known: labelled.synced && all.is_none_or(|(nodes, _)| nodes.synced),
         nodes: networks(labelled),
-        members: all.map(networks),
+        members: all.map(|(nodes, hosts)| networks(nodes).union(&networks(hosts)).copied().collect()),
     }
 }
 
@@ -86,15 +120,20 @@ mod tests {
     }
 
     #[test]
-    fn only_a_node_with_databases_needs_the_addresses_of_all_nodes() {
+    fn only_a_node_with_databases_needs_the_addresses_of_all_nodes_and_external_hosts() {
         let labelled = seen(true, &[("n1", "172.30.0.1")]);
-        let all = seen(true, &[("n1", "172.30.0.1"), ("n2", "172.30.0.2")]);
+        let nodes = seen(true, &[("n1", "172.30.0.1"), ("n2", "172.30.0.2")]);
+        let all = (nodes, seen(true, &[("lb1", "172.30.0.9")]));
         let other = databases("n2", &labelled, None);
         assert!(other.known && other.members.is_none());
         assert_eq!(other.nodes, BTreeSet::from(["172.30.0.1/32".parse().unwrap()]));
         let own = databases("n1", &labelled, Some(&all));
+        assert_eq!(own.members.map(|members| members.len()), Some(3));
+        let unlisted = || seen(false, &[]);
+        assert!(!databases("n1", &labelled, Some(&(unlisted(), unlisted()))).known, "not all nodes are listed yet");
+        let own = databases("n1", &labelled, Some(&(all.0.clone(), unlisted())));
+        assert!(own.known, "the nodes do not wait for external hosts");
         assert_eq!(own.members.map(|members| members.len()), Some(2));
-        assert!(!databases("n1", &labelled, Some(&seen(false, &[]))).known, "not all nodes are listed yet");
         // A node that has lost the label.
         assert_eq!(databases("n1", &seen(true, &[("n3", "172.30.0.3")]), Some(&all)).members, None);
     }

@@ -6,6 +6,7 @@
 //! - [`node_net`]: which subnets the node serves;
 //! - [`ovs`]: the session with the node's database;
 //! - [`node_port`]: `ovn0`, its routes, and the node's settings in Open vSwitch;
+//! - [`reach`]: whether the router answers through `ovn0`;
 //! - [`mirror`]: `mirror0`, with copies of the packets of pods;
 //! - [`netem`]: the delay and loss that pods ask for;
 //! - [`databases`]: the nodes with OVN databases;
@@ -17,7 +18,7 @@
 //! [`check`] says what of the network works, for operators.
 //!
 //! [`announce`] announces a new pod to its neighbours. [`ports`] keeps the ports of running pods, and removes what lost DELs
-//! have left. [`agent`] starts all of them. No input ends the process, and nothing that is already correct is written.
+//! have left. [`agent`] starts all of them, and [`external_host`] those that a machine without pods has. No input ends the process, and nothing that is already correct is written.
 
 pub mod agent;
 pub mod allocation;
@@ -28,6 +29,7 @@ pub mod attachments;
 pub mod check;
 pub mod conflist;
 pub mod databases;
+pub mod external_host;
 pub mod metrics;
 pub mod mirror;
 pub mod netem;
@@ -35,7 +37,9 @@ pub mod node_net;
 pub mod node_port;
 pub mod ovs;
 pub mod own_networks;
+pub mod ping;
 pub mod ports;
+pub mod reach;
 pub mod rivals;
 pub mod rules;
 pub mod seen;

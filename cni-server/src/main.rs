@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use cni_server::args::Args;
-use cni_server::check;
+use cni_server::{check, external_host};
 use kit::flags::Ignored;
 
 fn main() -> ExitCode {
@@ -13,6 +13,10 @@ fn main() -> ExitCode {
     if words.get(1).is_some_and(|word| word == "check") && words.get(2).is_some_and(|word| word == "node") {
         let args = check::Args::parse_from(words.into_iter().skip(2));
         return kit::logs::ending("kube-ovn-cni", check_node(&args));
+    }
+    if words.get(1).is_some_and(|word| word == "external-host") {
+        let args = external_host::Args::parse_from(words.into_iter().skip(1));
+        return kit::logs::ending("kube-ovn-cni", join(args));
     }
     if let Some(answer) = kit::check::asked(std::env::args_os(), cni_server::args::PORT) {
         return answer;
@@ -26,6 +30,11 @@ fn run(args: Args, ignored: &[Ignored]) -> anyhow::Result<()> {
     kit::logs::init(&args.logs, "kube_client=off")?;
     ignored.iter().for_each(Ignored::warn);
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(cni_server::agent::run(args))
+}
+
+fn join(args: external_host::Args) -> anyhow::Result<()> {
+    kit::logs::init(&args.logs, "kube_client=off")?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(external_host::run(args))
 }
 
 /// The findings are the output, and their number is the reason for the exit status.

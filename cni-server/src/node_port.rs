@@ -24,10 +24,11 @@ use ovn::southbound::{CMS_OPTIONS, NodeReport};
 use tokio::sync::watch;
 
 use crate::allocation::{self, Allocation};
+use crate::args::Tunnels;
 use crate::node_net::Served;
 use crate::ovs::{Ovs, OvsError};
 use crate::seen::{Lease, Leases, Node, Seen};
-use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Names, Tunnel, TunnelError};
+use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Tunnel, TunnelError};
 use claim::{Claim, Wanted};
 use error::Reason;
 use events::{concerns, concerns_address};
@@ -57,14 +58,13 @@ pub struct NodePort {
     pub served: watch::Receiver<Served>,
     /// The number of ports of running pods that were added again.
     pub restored: watch::Receiver<u32>,
-    /// Tunnel interfaces in order of preference.
-    pub ifaces: Names,
-    /// The encapsulation between nodes.
-    pub network_type: Encapsulation,
-    /// Whether the outer UDP headers of tunnels have checksums.
-    pub encap_checksum: bool,
-    /// `--mtu` in bytes. 0 means the MTU that fits.
-    pub mtu: u32,
+    /// Whether the router answers through `ovn0`, or why not.
+    pub reached: watch::Receiver<Result<(), String>>,
+    /// The flags of the tunnels.
+    pub tunnels: Tunnels,
+    /// Whether this is an external host. It loses its port when its object is deleted; a node keeps it until the Node comes
+    /// back.
+    pub external: bool,
 }
 
 /// What the owner publishes.
@@ -159,6 +159,7 @@ impl NodePort {
                         tokio::time::sleep(RESTORING).await;
                         break;
                     }
+                    Ok(()) = self.reached.changed() => break,
                     () = known.claim.changed() => break,
                     Some(event) = events.next() => {
                         let below = |tunnel: &Tunnel| concerns_link(&event, tunnel.index);
@@ -195,7 +196,16 @@ impl NodePort {
         let node = self.node.borrow_and_update().objects.get(&self.name).cloned();
         let served = self.served.borrow_and_update().clone();
         known.served.clone_from(&served);
-        let node = node.ok_or_else(|| NodePortError::NoNode(self.name.clone()))?;
+        let node = match node {
+            Some(node) => node,
+            None if self.external => {
+                if self.node.borrow().synced && self.ovs.remove_own_port(DEVICE).await? {
+                    tracing::info!("removed ovn0: the external host is gone");
+                }
+                return Err(NodePortError::NoExternalHost(self.name.clone()));
+            }
+            None => return Err(NodePortError::NoNode(self.name.clone())),
+        };
         known.internal_ips.clone_from(&node.internal_ips);
         let name = api::node_port(&self.name);
         let net = allocation::find(&self.leases.borrow(), &served.in_force, &name, &node.uid);
@@ -277,7 +287,7 @@ impl NodePort {
         let chassis = self.ovs.external_id("system-id").filter(|id| !id.is_empty())?;
         let remote = self.ovs.external_id("ovn-remote")?;
         let reported = self.ovs.external_id(CMS_OPTIONS).and_then(|options| NodeReport::parse(&options).taken);
-        claim.make(&Wanted { address, encapsulation: self.network_type.as_str(), chassis, remote }, reported)
+        claim.make(&Wanted { address, encapsulation: self.tunnels.network_type.as_str(), chassis, remote }, reported)
     }
 
     /// Writes the node's settings for ovn-controller, and the report for the controller. `tunnel` is its address and the
@@ -297,21 +307,22 @@ impl NodePort {
             None => tunnel.map(|(address, _)| address),
         };
         let address = address.map(|address| address.to_string());
-        let mut settings = vec![("ovn-monitor-all", "true"), ("ovn-encap-type", self.network_type.as_str())];
-        settings.push(("ovn-encap-csum", if self.encap_checksum { "true" } else { "false" }));
+        let mut settings = vec![("ovn-monitor-all", "true"), ("ovn-encap-type", self.tunnels.network_type.as_str())];
+        settings.push(("ovn-encap-csum", if self.tunnels.encap_checksum { "true" } else { "false" }));
         settings.extend(address.as_deref().map(|address| ("ovn-encap-ip", address)));
         let report = NodeReport {
             networks: served.own.clone(),
             mtu: tunnel.map(|(_, most)| most),
             taken,
-            vxlan: self.network_type == Encapsulation::Vxlan,
+            vxlan: self.tunnels.network_type == Encapsulation::Vxlan,
             restored: *self.restored.borrow_and_update(),
+            up: self.reached.borrow_and_update().is_ok(),
         };
         if self.ovs.settings(&settings, &report).await? {
             let encap_ip = address.unwrap_or_default();
             tracing::info!(
                 encap_ip,
-                encap_type = self.network_type.as_str(),
+                encap_type = self.tunnels.network_type.as_str(),
                 "wrote the node's settings for ovn-controller"
             );
         }
@@ -320,8 +331,8 @@ impl NodePort {
 
     async fn tunnel(&self, node: &Node, net: Option<&Allocation>) -> Result<Tunnel, TunnelError> {
         let ipv6 = net.is_some_and(|net| net.lease.ips.v6().is_some());
-        let wanted = tunnel::Wanted { mtu: self.mtu, least: if ipv6 { LEAST_IPV6 } else { LEAST } };
-        tunnel::find(&self.links, &self.ifaces, &node.internal_ips, self.network_type, wanted).await
+        let wanted = tunnel::Wanted { mtu: self.tunnels.mtu, least: if ipv6 { LEAST_IPV6 } else { LEAST } };
+        tunnel::find(&self.links, &self.tunnels.iface, &node.internal_ips, self.tunnels.network_type, wanted).await
     }
 
     fn port(&self, net: &Allocation, mtu: u32) -> NewPort {

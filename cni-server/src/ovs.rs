@@ -209,6 +209,14 @@ impl Ovs {
         }
     }
 
+    /// Deletes the node's own port. Returns whether there was one.
+    pub async fn remove_own_port(&self, device: &str) -> Result<bool, OvsError> {
+        let ops = self.read(|replica| local::delete_port(replica, device));
+        let written = !ops.is_empty();
+        self.transact(device, ops).await?;
+        Ok(written)
+    }
+
     /// Creates or changes the node's own port. Returns true if something was written.
     pub async fn own_port(&self, wanted: &NewPort) -> Result<bool, OvsError> {
         let ops = self.read(|replica| {

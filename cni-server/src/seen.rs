@@ -16,7 +16,7 @@ mod subnets;
 use std::net::IpAddr;
 
 use api::annotations::{self, NODE_NAME_LABEL, Netem, PodRoute};
-use api::{EffectiveSubnet, FieldError, Ip, NodeView, PodView};
+use api::{EffectiveSubnet, ExternalHost, FieldError, Ip, NodeView, PodView};
 use futures::StreamExt;
 use kit::kubernetes::Lister;
 use kube::core::DeserializeGuard;
@@ -84,6 +84,16 @@ impl From<&NodeView> for Node {
     }
 }
 
+impl From<&ExternalHost> for Node {
+    fn from(host: &ExternalHost) -> Self {
+        Self {
+            uid: host.metadata.uid.clone().unwrap_or_default(),
+            internal_ips: host.addresses().unwrap_or_default().into_iter().collect(),
+            mirror: Ok(None),
+        }
+    }
+}
+
 /// The IP objects, by name. An error means that an object is not readable.
 pub type Leases = Seen<Result<Lease, FieldError>>;
 
@@ -105,7 +115,6 @@ impl Cluster {
     pub fn watch(client: &Client, node: &str, ovs: Ovs) -> Self {
         let pods = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
         let own = watcher::Config::default().fields(&format!("metadata.name={node}"));
-        let leases = watcher::Config::default().labels(&format!("{NODE_NAME_LABEL}={}", api::label_value(node)));
         Self {
             pods: keep("pods", Api::all(client.clone()), pods, |pod: PodView| {
                 pod.wants_network().then(|| (pod.port_name(), Pod::from(&pod)))
@@ -113,9 +122,21 @@ impl Cluster {
             node: keep("node", Api::all(client.clone()), own, |node: NodeView| {
                 Some((node.name().to_owned(), Node::from(&node)))
             }),
-            leases: keep("ips", Api::all(client.clone()), leases, |ip: DeserializeGuard<Ip>| {
-                Some((ip.name_any(), Lease::read(&ip)))
+            leases: leases(client, node),
+            subnets: subnets::keep(client.clone(), ovs),
+        }
+    }
+
+    /// Starts the watches for the external host with this name. It has no pods.
+    pub fn watch_for_external_host(client: &Client, host: &str, ovs: Ovs) -> Self {
+        let own = watcher::Config::default().fields(&format!("metadata.name={host}"));
+        let no_pods = Seen { synced: true, ..Seen::default() };
+        Self {
+            pods: watch::channel(no_pods).1,
+            node: keep("externalhosts", Api::all(client.clone()), own, |host: DeserializeGuard<ExternalHost>| {
+                Some((host.name_any(), Node::from(&host.0.ok()?)))
             }),
+            leases: leases(client, host),
             subnets: subnets::keep(client.clone(), ovs),
         }
     }
@@ -132,6 +153,12 @@ impl Cluster {
         waits_for("subnets");
         let _ = self.subnets.wait_for(|seen| seen.synced).await;
     }
+}
+
+/// The IP objects of a node or of an external host.
+fn leases(client: &Client, node: &str) -> watch::Receiver<Leases> {
+    let config = watcher::Config::default().labels(&format!("{NODE_NAME_LABEL}={}", api::label_value(node)));
+    keep("ips", Api::all(client.clone()), config, |ip: DeserializeGuard<Ip>| Some((ip.name_any(), Lease::read(&ip))))
 }
 
 /// Publishes a value. Wakes the readers only if it is another one.

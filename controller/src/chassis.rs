@@ -21,8 +21,9 @@ use crate::cluster::Event;
 /// The names of all Nodes, while this replica leads and has listed them; else `None`.
 pub type Nodes = Option<Arc<BTreeSet<Arc<str>>>>;
 
-/// The pause before a chassis is removed again after its ovn-controller created it anew.
-const RETRY_AFTER: Duration = Duration::from_secs(30);
+/// The first and the longest pause before a chassis is removed again after its ovn-controller created it anew. An external
+/// host that is cut off loses its chassis and its way to the database at about the same time, so the first one is short.
+const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(30));
 
 /// The same for a chassis of a Node that has another one, from the second time on. One of the two machines may have been
 /// switched off without taking its report along, and the chassis that comes back is then the right one.
@@ -212,10 +213,21 @@ async fn remove(
     removed.next()
 }
 
-/// The last removal for each chassis, by its name: the row, and when the chassis may be removed again.
+/// The last removal for each chassis, by its name.
 #[derive(Debug, Default)]
 struct Removed {
-    again: BTreeMap<String, (Uuid, Instant)>,
+    last: BTreeMap<String, Removal>,
+}
+
+/// The last removal of a chassis.
+#[derive(Debug)]
+struct Removal {
+    /// Its row.
+    row: Uuid,
+    /// The pause until the chassis may be removed again, if nothing longer is said.
+    pause: Duration,
+    /// When it may be removed again.
+    again: Instant,
 }
 
 impl Removed {
@@ -223,13 +235,15 @@ impl Removed {
     /// that have another one.
     fn due(&mut self, mut stale: Vec<Chassis>, replaced: &BTreeSet<Uuid>, now: Instant) -> Vec<Chassis> {
         let names: BTreeSet<&str> = stale.iter().map(|chassis| chassis.name.as_str()).collect();
-        self.again.retain(|name, (_, again)| now < *again || names.contains(name.as_str()));
-        stale.retain(|chassis| self.again.get(&chassis.name).is_none_or(|(_, again)| now >= *again));
+        self.last.retain(|name, last| now < last.again || names.contains(name.as_str()));
+        stale.retain(|chassis| self.last.get(&chassis.name).is_none_or(|last| now >= last.again));
         for Chassis { id, name, hostname, .. } in &stale {
             // If the row is the same, its removal has failed.
-            let came_back = self.again.get(name).is_some_and(|(row, _)| row != id);
-            let pause = if came_back && replaced.contains(id) { RETRY_REPLACED_AFTER } else { RETRY_AFTER };
-            self.again.insert(name.clone(), (*id, now + pause));
+            let last = self.last.get(name);
+            let came_back = last.is_some_and(|last| last.row != *id);
+            let pause = last.map_or(RETRY_AFTER.0, |last| (last.pause * 2).min(RETRY_AFTER.1));
+            let again = now + if came_back && replaced.contains(id) { RETRY_REPLACED_AFTER } else { pause };
+            self.last.insert(name.clone(), Removal { row: *id, pause, again });
             if came_back {
                 tracing::warn!(
                     chassis = name,
@@ -244,7 +258,7 @@ impl Removed {
 
     /// When the next chassis is due that came back or whose removal failed.
     fn next(&self) -> Option<Instant> {
-        self.again.values().map(|(_, again)| *again).min()
+        self.last.values().map(|last| last.again).min()
     }
 }
 

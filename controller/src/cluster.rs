@@ -16,7 +16,9 @@ use std::sync::Arc;
 
 use api::{IpPool, Subnet};
 
-pub use objects::{IpRecord, Member, Namespace, Node, Pod, PortSecurity, STATEFUL_SET, StatefulSet};
+pub use objects::{
+    ExternalHost, IpRecord, Machine, Member, Namespace, Node, Pod, PortSecurity, STATEFUL_SET, StatefulSet,
+};
 pub use store::{Change, Observed, Store, Watched};
 
 use crate::chassis::NodeChassis;
@@ -113,6 +115,8 @@ kinds! {
     namespaces: Namespaces(Namespace) => Namespace,
     /// Nodes, by name.
     nodes: Nodes(Node) => Node,
+    /// External hosts, by name.
+    external_hosts: ExternalHosts(ExternalHost) => ExternalHost,
     /// Stateful sets, by `<namespace>/<name>`.
     stateful_sets: StatefulSets(StatefulSet) => StatefulSet,
     /// Pods that are bound to a node and need a network, by port name `<pod>.<namespace>`.
@@ -125,6 +129,17 @@ impl Cluster {
     /// Whether every kind has been listed. Then an object that is not in here does not exist.
     pub fn is_synced(&self) -> bool {
         self.missing().next().is_none()
+    }
+
+    /// The Node with this name, or else the external host.
+    pub fn machine(&self, name: &str) -> Option<Machine<'_>> {
+        self.nodes.get(name).map(Machine::from).or_else(|| self.external_hosts.get(name).map(Machine::from))
+    }
+
+    /// All Nodes and external hosts.
+    pub fn machines(&self) -> impl Iterator<Item = Machine<'_>> {
+        let external = self.external_hosts.values().filter(|host| !self.nodes.contains_key(&host.name));
+        self.nodes.values().map(Machine::from).chain(external.map(Machine::from))
     }
 
     /// Whether the stateful set expects a pod with this ordinal.

@@ -183,7 +183,7 @@ impl Engine {
                 Object::Subnet(name) => self.decide_subnet(cluster, name),
                 Object::IpPool(name) => self.decide_pool(cluster, name),
                 Object::Namespace(name) => self.decide_namespace(cluster, name),
-                Object::Node(name) => self.decide_node(cluster, name),
+                Object::Node(name) | Object::ExternalHost(name) => self.decide_machine(cluster, name),
                 Object::StatefulSet(path) => self.decide_stateful_set(path),
                 Object::Pod(port) => self.decide_pod(cluster, port),
                 Object::Ip(name) => self.decide_ip(cluster, name),

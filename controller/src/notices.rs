@@ -134,7 +134,7 @@ fn problems(engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option
                 found.push((*reason, CHECKING, message.clone()));
             }
         }
-        Object::StatefulSet(_) | Object::Ip(_) => {}
+        Object::ExternalHost(_) | Object::StatefulSet(_) | Object::Ip(_) => {}
     }
     found.extend(engine.remarks(cluster, object).into_iter().map(|remark| (remark.reason, CHECKING, remark.message)));
     found.extend(refusal.map(|why| ("WriteRefused", WRITING, format!("the API server refuses a write: {why}"))));
@@ -150,6 +150,12 @@ fn subject(cluster: &Cluster, object: &Object) -> Option<ObjectReference> {
         Object::Pod(port) | Object::Ip(port) => {
             let pod = cluster.pods.get(port)?;
             reference("Pod", &pod.name, Some(&pod.namespace), &pod.uid)
+        }
+        Object::Node(name) if !cluster.nodes.contains_key(name) && cluster.external_hosts.contains_key(name) => {
+            return subject(cluster, &Object::ExternalHost(Arc::clone(name)));
+        }
+        Object::ExternalHost(name) => {
+            ours(reference("ExternalHost", name, None, &cluster.external_hosts.get(name)?.uid))
         }
         // Like kubelet, the controller uses the name of a Node as the uid in events.
         Object::Node(name) => reference("Node", name, None, name),

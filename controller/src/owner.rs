@@ -9,6 +9,7 @@ mod refused;
 mod term;
 mod witness;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kit::endpoint::Readiness;
@@ -308,11 +309,12 @@ impl Owner {
     }
 
     fn show_nodes(&mut self) {
-        let names = &self.cluster.nodes;
+        let names = || self.cluster.machines().map(|machine| machine.name);
         self.out.nodes.send_if_modified(|shown| {
-            let same = shown.as_deref().is_some_and(|shown| shown.iter().eq(names.keys()));
+            let all = |shown: &BTreeSet<_>| names().count() == shown.len() && names().all(|name| shown.contains(name));
+            let same = shown.as_deref().is_some_and(all);
             if !same {
-                *shown = Some(Arc::new(names.keys().cloned().collect()));
+                *shown = Some(Arc::new(names().cloned().collect()));
             }
             !same
         });

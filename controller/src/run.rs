@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use api::{Ip, IpPool, NamespaceView, NodeView, PodView, StatefulSetView, Subnet};
+use api::{ExternalHost, Ip, IpPool, NamespaceView, NodeView, PodView, StatefulSetView, Subnet};
 use kit::endpoint::{Endpoint, Readiness};
 use kube::{Api, Client};
 use prometheus::Registry;
@@ -92,6 +92,7 @@ fn watches(client: &Client, owner: &mpsc::Sender<Event>) {
     let namespaces = Api::<NamespaceView>::all(client.clone());
     let nodes = Api::<NodeView>::all(client.clone());
     let pods = Api::<PodView>::all(client.clone());
+    let hosts = Api::<ExternalHost>::all(client.clone());
     let sets = Api::<StatefulSetView>::all(client.clone());
     let subnets = Api::<Subnet>::all(client.clone());
     let pools = Api::<IpPool>::all(client.clone());
@@ -99,6 +100,8 @@ fn watches(client: &Client, owner: &mpsc::Sender<Event>) {
     tokio::spawn(follow(namespaces, |view| Some(Namespace::from_view(&view)), Event::Namespaces, owner.clone()));
     tokio::spawn(follow(nodes, |view| Some(Node::from_view(&view)), Event::Nodes, owner.clone()));
     tokio::spawn(follow(pods, |view| Pod::from_view(&view), Event::Pods, owner.clone()));
+    let host = |host| Some(crate::cluster::ExternalHost::from_object(host));
+    tokio::spawn(follow(hosts, host, Event::ExternalHosts, owner.clone()));
     tokio::spawn(follow(sets, |view| Some(StatefulSet::from_view(&view)), Event::StatefulSets, owner.clone()));
     tokio::spawn(follow(subnets, Some, Event::Subnets, owner.clone()));
     tokio::spawn(follow(pools, Some, Event::IpPools, owner.clone()));

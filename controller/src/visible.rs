@@ -6,9 +6,11 @@
 
 mod conditions;
 mod counts;
+mod external_host;
 mod ip;
 mod ippool;
 mod namespace;
+mod node;
 mod placement;
 mod subnet;
 
@@ -22,20 +24,30 @@ pub fn write(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Acti
         Object::Subnet(name) => subnet::write(engine, cluster, name),
         Object::IpPool(name) => ippool::write(cluster, name),
         Object::Namespace(name) => namespace::write(engine, cluster, name),
-        Object::StatefulSet(_) => None,
+        Object::ExternalHost(_) | Object::StatefulSet(_) => None,
         Object::Node(name) => placement::of_node(engine, cluster, name),
         Object::Pod(port) => placement::of_pod(engine, cluster, port),
         Object::Ip(name) => ip::write(engine, cluster, name),
     }
 }
 
-/// The write that updates the status of a Subnet or an `IPPool`, if it differs. `now` is the time of conditions that
+/// Whether the controller writes the status of this kind.
+pub fn has_status(object: &Object) -> bool {
+    match object {
+        Object::Subnet(_) | Object::IpPool(_) | Object::ExternalHost(_) | Object::Node(_) => true,
+        Object::Namespace(_) | Object::StatefulSet(_) | Object::Pod(_) | Object::Ip(_) => false,
+    }
+}
+
+/// The write that updates the status of an object, if it differs. `now` is the time of conditions that
 /// change.
 pub fn status(engine: &Engine, cluster: &Cluster, object: &Object, now: jiff::Timestamp) -> Option<Action> {
     match object {
         Object::Subnet(name) => subnet::status(engine, cluster, name, now),
         Object::IpPool(name) => ippool::status(engine, cluster, name, now),
-        _ => None,
+        Object::ExternalHost(name) => external_host::status(engine, cluster, name, now),
+        Object::Node(name) => node::status(cluster, name, now),
+        Object::Namespace(_) | Object::StatefulSet(_) | Object::Pod(_) | Object::Ip(_) => None,
     }
 }
 

@@ -47,7 +47,7 @@ pub fn name(node: Node, unit: &str) -> String {
 
 /// Runs the commands of the page. The nodes have a network shortly after this returns.
 pub async fn up(nodes: &[Node]) -> Result<()> {
-    stand_in::prepare()?;
+    stand_in::prepare(&stand_in::folder())?;
     try_join_all(nodes.iter().map(|node| async {
         systemd::boot(*node).await?;
         stand_in::equip(*node)
@@ -62,7 +62,7 @@ pub async fn up(nodes: &[Node]) -> Result<()> {
 /// Runs the blocks under a heading. Returns their output.
 pub async fn section(title: &str, nodes: &[Node]) -> Result<String> {
     let mut said = String::new();
-    for block in page::section(title)? {
+    for block in page::section(page::TEXT, title)? {
         let run = run(&block, nodes).await;
         said += &run.with_context(|| format!("docs/by-hand.md, line {}", block.line))?;
     }
@@ -72,7 +72,7 @@ pub async fn section(title: &str, nodes: &[Node]) -> Result<String> {
 /// Runs the blocks under a heading on a node of choice.
 pub async fn section_on(title: &str, node: Node) -> Result<String> {
     let mut said = String::new();
-    for block in page::section(title)? {
+    for block in page::section(page::TEXT, title)? {
         ensure!(block.place == Place::OneNode, "line {}: it is said where this runs", block.line);
         said += &run_on(node, &block.script).await?;
     }
@@ -99,13 +99,13 @@ fn on(place: Place, nodes: &[Node]) -> Result<&[Node]> {
         Place::Central => some(1),
         Place::Controllers => some(2),
         Place::Nodes => Ok(nodes),
-        Place::OneNode => bail!("the page leaves it open on which node"),
+        Place::OneNode | Place::Host => bail!("the page leaves it open on which node"),
     }
 }
 
 async fn run(block: &Block, nodes: &[Node]) -> Result<String> {
     if block.place == Place::Operator {
-        return process::run(stand_in::shell(&block.script)).await;
+        return process::run(stand_in::shell(&stand_in::folder(), &block.script)).await;
     }
     let all = on(block.place, nodes)?.iter().map(|node| run_on(*node, &block.script));
     Ok(try_join_all(all).await?.concat())
@@ -142,7 +142,7 @@ mod tests {
             settings.lines().any(assigned)
         };
         let units = all();
-        assert_eq!(units.len(), 4);
+        assert_eq!(units.len(), 5);
         for (name, text) in units {
             // An unknown setting would expand to an empty value.
             for word in text.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(word, _)| word) {

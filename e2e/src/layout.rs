@@ -96,6 +96,9 @@ impl Node {
     /// `n2`, which exists in every lab whose network was made by hand.
     pub const TWO: Self = Self(2);
 
+    /// `n3`.
+    pub const THREE: Self = Self(3);
+
     /// Returns the first `count` nodes.
     pub fn first(count: u8) -> impl Iterator<Item = Self> {
         (1..=count).map(Self)

@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod control;
 pub mod dns;
 pub mod down;
+pub mod external_host;
 pub mod install;
 pub mod kube;
 pub mod kubelet;

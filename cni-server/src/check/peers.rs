@@ -10,12 +10,12 @@ use http::Request;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use links::Links;
-use tokio::process::Command;
 use tokio::time::timeout;
 
 use super::host::connect;
 use super::{Args, Finding, PATIENCE};
 use crate::node_port::DEVICE;
+use crate::ping;
 
 /// How many nodes are asked at the same time.
 const AT_ONCE: usize = 16;
@@ -125,27 +125,16 @@ async fn ask(nodes: Vec<Other>, port: u16) -> Vec<Finding> {
 /// only the size is wrong.
 async fn echo(address: IpAddr, mtu: u32) -> Result<String, String> {
     let headers = if address.is_ipv4() { 28 } else { 48 };
-    if ping(address, mtu.saturating_sub(headers)).await? {
+    if ping::answers(DEVICE, address, mtu.saturating_sub(headers)).await? {
         return Ok(format!("{address} answers packets of {mtu} bytes"));
     }
-    if ping(address, 56).await? {
+    if ping::answers(DEVICE, address, ping::SMALL).await? {
         return Err(format!(
             "{address} answers small packets, but not those of {mtu} bytes: the network between the nodes carries less \
              than the interface says; set a smaller --mtu"
         ));
     }
     Err(format!("{address} does not answer: a firewall may drop UDP port 6081 (Geneve) or 4789 (VXLAN)"))
-}
-
-async fn ping(address: IpAddr, payload: u32) -> Result<bool, String> {
-    let mut command = Command::new("ping");
-    // One lost packet is no fault.
-    command.args(["-n", "-q", "-c", "3", "-i", "0.2", "-w", "2", "-M", "do"]);
-    command.arg("-s").arg(payload.to_string()).arg("-I").arg(DEVICE).arg(address.to_string()).kill_on_drop(true);
-    let output = command.output().await.map_err(|error| format!("run ping: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let received = text.split(", ").find_map(|part| part.strip_suffix(" received")).and_then(|n| n.parse::<u32>().ok());
-    Ok(received.is_some_and(|received| received > 0))
 }
 
 #[cfg(test)]

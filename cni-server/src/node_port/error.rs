@@ -16,6 +16,9 @@ pub enum NodePortError {
     /// There is no Node yet.
     #[error("node {0} is not known to Kubernetes yet")]
     NoNode(String),
+    /// There is no `ExternalHost`, so the machine is not to join.
+    #[error("there is no ExternalHost {0}: an administrator creates it")]
+    NoExternalHost(String),
     /// The controller has not given the node an address yet, or its subnet is not in force.
     #[error("node {0} has no address on the join switch yet{1}")]
     NoAddress(String, Reason),

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use api::EffectiveSubnet;
+use cni_server::args::Tunnels;
 use cni_server::databases::Databases;
 use cni_server::node_net;
 use cni_server::node_port::{NodePort, Sources};
 use cni_server::own_networks;
 use cni_server::seen::{Lease, Leases, Node, Seen};
-use cni_server::tunnel::{Mtu, Names};
+use cni_server::tunnel::Mtu;
 use links::Links;
 use tokio::sync::watch;
 
@@ -77,10 +78,9 @@ fn ovn0_follows_the_cluster_and_heals() {
             leases: leases.clone(),
             served: served.clone(),
             restored: watch::channel(0).1,
-            ifaces: Names::default(),
-            network_type: ovn::Encapsulation::Geneve,
-            encap_checksum: true,
-            mtu: 0,
+            reached: watch::channel(Err(String::new())).1,
+            tunnels: Tunnels::default(),
+            external: false,
         };
         let mut state = agent().spawn().unwrap();
         state.ready.wait_for(Result::is_ok).await.unwrap();
@@ -181,10 +181,9 @@ fn a_subnet_that_overlaps_the_nodes_own_network_takes_nothing_from_it() {
             leases: seen_leases,
             served: served.clone(),
             restored: watch::channel(0).1,
-            ifaces: Names::default(),
-            network_type: ovn::Encapsulation::Geneve,
-            encap_checksum: true,
-            mtu: 0,
+            reached: watch::channel(Err(String::new())).1,
+            tunnels: Tunnels::default(),
+            external: false,
         };
         sandbox.vsctl(&["set", "open_vswitch", ".", "external_ids:ovn-cms-options=enable-chassis-as-gw"]);
         let mut state = node_port.spawn().unwrap();
@@ -256,10 +255,9 @@ fn the_nodes_traffic_to_pods_has_its_own_address() {
             leases: seen_leases,
             served: node_net::serve(subnets, own_networks::watch(Links::here().unwrap()).unwrap()),
             restored: watch::channel(0).1,
-            ifaces: Names::default(),
-            network_type: ovn::Encapsulation::Geneve,
-            encap_checksum: true,
-            mtu: 0,
+            reached: watch::channel(Err(String::new())).1,
+            tunnels: Tunnels::default(),
+            external: false,
         };
         let mut state = node_port.spawn().unwrap();
         state.ready.wait_for(Result::is_ok).await.unwrap();
@@ -304,5 +302,44 @@ fn the_nodes_traffic_to_pods_has_its_own_address() {
         seen_node.objects.get_mut("n1").unwrap().internal_ips = vec!["172.31.0.9".parse().unwrap()];
         node_sender.send_replace(seen_node);
         eventually("no source that is not the Node's", || has(v4, "")).await;
+    });
+}
+
+#[test]
+fn an_external_host_loses_ovn0_with_its_object() {
+    in_netns(|| async {
+        let sandbox = Sandbox::new();
+        run("ip", &["link", "add", "eth1", "type", "veth", "peer", "name", "far"]);
+        run("ip", &["address", "add", "172.31.0.1/24", "dev", "eth1"]);
+        run("ip", &["link", "set", "eth1", "up"]);
+        let (node_sender, seen_node) = watch::channel(Seen::default());
+        let a = subnet("a", "10.16.0.0/16", "10.16.0.1");
+        let (_subnets, subnets) = watch::channel(seen([join(), a]));
+        let node_port = NodePort {
+            name: "n1".to_owned(),
+            ovs: sandbox.ovs(),
+            links: Links::here().unwrap(),
+            node: seen_node,
+            leases: watch::channel(leases()).1,
+            served: node_net::serve(subnets, own_networks::watch(Links::here().unwrap()).unwrap()),
+            restored: watch::channel(0).1,
+            reached: watch::channel(Err(String::new())).1,
+            tunnels: Tunnels::default(),
+            external: true,
+        };
+        let mut state = node_port.spawn().unwrap();
+        node_sender.send_replace(node());
+        state.ready.wait_for(Result::is_ok).await.unwrap();
+        assert!(routes().contains("10.16.0.0/16 via 100.64.0.1"));
+        // The API server may be away for a while: only a list without the object says that it is gone.
+        node_sender.send_replace(Seen::default());
+        let gone = Err("there is no ExternalHost n1: an administrator creates it".to_owned());
+        state.ready.wait_for(|ready| *ready == gone).await.unwrap();
+        assert!(routes().contains("10.16.0.0/16 via 100.64.0.1"));
+        node_sender.send_replace(Seen { synced: true, ..Seen::default() });
+        eventually("no ovn0", || !std::path::Path::new("/sys/class/net/ovn0").exists()).await;
+        node_sender.send_replace(node());
+        state.ready.wait_for(Result::is_ok).await.unwrap();
+        assert!(routes().contains("10.16.0.0/16 via 100.64.0.1"));
     });
 }

@@ -1,6 +1,7 @@
 //! Tests of the tunnel interface: a missing interface, and an MTU that does not fit.
 
 use api::EffectiveSubnet;
+use cni_server::args::Tunnels;
 use cni_server::node_net::Served;
 use cni_server::node_port::{NodePort, State};
 use cni_server::own_networks::OwnNetworks;
@@ -28,10 +29,9 @@ fn node_port(sandbox: &Sandbox, iface: &str, mtu: u32) -> NodePort {
         leases: watch::channel(leases()).1,
         served: watch::channel(Served::new(seen([join()]), Some(OwnNetworks::new()))).1,
         restored: watch::channel(0).1,
-        ifaces: Names::parse(iface.split(',')).unwrap(),
-        network_type: ovn::Encapsulation::Geneve,
-        encap_checksum: true,
-        mtu,
+        reached: watch::channel(Err(String::new())).1,
+        tunnels: Tunnels { iface: Names::parse(iface.split(',')).unwrap(), mtu, ..Tunnels::default() },
+        external: false,
     }
 }
 
@@ -108,7 +108,8 @@ fn checksums_of_tunnels_are_as_the_flag_says_whatever_was_there() {
         eth1("1500");
         let ovs = sandbox.ovs();
         for encap_checksum in [true, false, true] {
-            let mut state = NodePort { encap_checksum, ..node_port(&sandbox, "", 0) }.spawn().unwrap();
+            let tunnels = Tunnels { encap_checksum, ..Tunnels::default() };
+            let mut state = NodePort { tunnels, ..node_port(&sandbox, "", 0) }.spawn().unwrap();
             state.ready.wait_for(Result::is_ok).await.unwrap();
             let expected = if encap_checksum { "true" } else { "false" };
             let is = || ovs.external_id("ovn-encap-csum").as_deref() == Some(expected);

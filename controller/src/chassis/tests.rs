@@ -167,12 +167,12 @@ fn a_chassis_is_due_again_after_a_pause() {
     let start = Instant::now();
     assert_eq!(removed.next(), None);
     assert_eq!(removed.due(vec![chassis(1, "n1")], &none, start), [chassis(1, "n1")]);
-    assert_eq!(removed.next(), Some(start + RETRY_AFTER));
+    assert_eq!(removed.next(), Some(start + RETRY_AFTER.0));
     let soon = start + Duration::from_secs(1);
     assert_eq!(removed.due(vec![chassis(2, "n1"), chassis(3, "n2")], &none, soon), [chassis(3, "n2")]);
-    assert_eq!(removed.due(vec![chassis(2, "n1")], &none, start + RETRY_AFTER), [chassis(2, "n1")]);
+    assert_eq!(removed.due(vec![chassis(2, "n1")], &none, start + RETRY_AFTER.0), [chassis(2, "n1")]);
     // Those that stay away are forgotten.
-    assert_eq!(removed.due(vec![], &none, start + RETRY_AFTER * 3), []);
+    assert_eq!(removed.due(vec![], &none, start + RETRY_AFTER.1 * 3), []);
     assert_eq!(removed.next(), None);
 }
 
@@ -191,10 +191,10 @@ fn a_chassis_that_comes_back_although_it_is_replaced_stays_longer() {
         removed.due(vec![chassis(id)], &BTreeSet::from([Uuid::from_u128(id)]), start + after).len()
     };
     assert_eq!(due(1, Duration::ZERO), 1);
-    assert_eq!(due(1, RETRY_AFTER), 1, "it was not removed");
-    assert_eq!(due(2, RETRY_AFTER * 2), 1, "it came back");
-    assert_eq!(due(3, RETRY_AFTER * 4), 0);
-    assert_eq!(due(3, RETRY_AFTER * 2 + RETRY_REPLACED_AFTER), 1);
+    assert_eq!(due(1, RETRY_AFTER.0), 1, "it was not removed");
+    assert_eq!(due(2, RETRY_AFTER.1 * 2), 1, "it came back");
+    assert_eq!(due(3, RETRY_AFTER.1 * 4), 0);
+    assert_eq!(due(3, RETRY_AFTER.1 * 2 + RETRY_REPLACED_AFTER), 1);
 }
 
 #[test]

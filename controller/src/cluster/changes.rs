@@ -6,7 +6,7 @@ use api::annotations::Limits;
 use api::{IpPool, Subnet};
 use kube::api::ObjectMeta;
 
-use super::objects::{IpRecord, Namespace, Node, Pod, StatefulSet};
+use super::objects::{ExternalHost, IpRecord, Namespace, Node, Pod, StatefulSet};
 use super::store::{Change, Watched};
 
 /// Kinds that are stored as the fields that decisions depend on.
@@ -67,6 +67,25 @@ impl IpRecord {
         let Self { name, spec, labelled, reserved, finalizers, terminating, uid, version: _ } = self;
         (name, spec, labelled, reserved) == (&other.name, &other.spec, &other.labelled, &other.reserved)
             && (finalizers, terminating, uid) == (&other.finalizers, &other.terminating, &other.uid)
+    }
+}
+
+impl Watched for ExternalHost {
+    const PLURAL: &'static str = "externalhosts";
+
+    fn key(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    fn change(&self, before: &Self) -> Change {
+        let Self { name, uid, made: _, addresses, unreadable, status } = self;
+        if (name, uid, addresses, unreadable) != (&before.name, &before.uid, &before.addresses, &before.unreadable) {
+            Change::Decides
+        } else if *status != before.status {
+            Change::Status
+        } else {
+            Change::Nothing
+        }
     }
 }
 

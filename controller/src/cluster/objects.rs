@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use api::annotations::{CHASSIS, IP_RESERVED_LABEL, LimitWant};
 use api::{
-    AddressWant, Addresses, FieldError, Ip, IpSpec, NamespaceNet, NamespaceView, NodeView, Placement, PodView, PodWant,
-    StatefulSetView,
+    AddressWant, Addresses, ExternalHostStatus, FieldError, Ip, IpSpec, NamespaceNet, NamespaceView, NodeView,
+    Placement, PodView, PodWant, StatefulSetView,
 };
 use kube::api::ObjectMeta;
 
@@ -60,6 +60,8 @@ pub struct Node {
     pub internal: BTreeSet<IpAddr>,
     /// Whether it is ready.
     pub ready: bool,
+    /// Whether its condition `NetworkUnavailable` is false.
+    pub has_network: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// The address on the join switch in its annotations.
@@ -77,6 +79,7 @@ impl Node {
             made: made(&view.metadata),
             internal: view.internal_ips().collect(),
             ready: view.is_ready(),
+            has_network: view.has_network(),
             labels: view.labels().clone(),
             net: Placement::of_node(view),
             chassis: view.annotation(CHASSIS).map(Into::into),
@@ -86,6 +89,77 @@ impl Node {
     /// The name of the node's port, IP and lease.
     pub fn port(&self) -> Arc<str> {
         api::node_port(&self.name).into()
+    }
+}
+
+/// An `ExternalHost`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExternalHost {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its uid.
+    pub uid: Arc<str>,
+    /// Its creation time, in seconds since 1970.
+    pub made: i64,
+    /// Its own addresses. None if they cannot be read.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Why they cannot be read.
+    pub unreadable: Option<FieldError>,
+    /// Its status, which the controller writes.
+    pub status: ExternalHostStatus,
+}
+
+impl ExternalHost {
+    /// Extracts the stored fields.
+    pub fn from_object(host: api::ExternalHost) -> Self {
+        let addresses = host.addresses();
+        Self {
+            made: made(&host.metadata),
+            unreadable: addresses.as_ref().err().cloned(),
+            addresses: addresses.unwrap_or_default(),
+            name: host.metadata.name.unwrap_or_default().into(),
+            uid: host.metadata.uid.unwrap_or_default().into(),
+            status: host.status.unwrap_or_default(),
+        }
+    }
+}
+
+/// What has an `ovn0`: a Node or an external host.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine<'a> {
+    /// Its name.
+    pub name: &'a Arc<str>,
+    /// Its uid.
+    pub uid: &'a Arc<str>,
+    /// Its creation time, in seconds since 1970.
+    pub made: i64,
+    /// Its own addresses.
+    pub addresses: &'a BTreeSet<IpAddr>,
+    /// Whether it is an external host.
+    pub external: bool,
+}
+
+impl Machine<'_> {
+    /// Its name in messages: `node <name>` or `external host <name>`.
+    pub fn object(&self) -> String {
+        format!("{} {}", if self.external { "external host" } else { "node" }, self.name)
+    }
+
+    /// The name of its port, IP and lease.
+    pub fn port(&self) -> Arc<str> {
+        api::node_port(self.name).into()
+    }
+}
+
+impl<'a> From<&'a Node> for Machine<'a> {
+    fn from(Node { name, uid, made, internal, .. }: &'a Node) -> Self {
+        Self { name, uid, made: *made, addresses: internal, external: false }
+    }
+}
+
+impl<'a> From<&'a ExternalHost> for Machine<'a> {
+    fn from(ExternalHost { name, uid, made, addresses, .. }: &'a ExternalHost) -> Self {
+        Self { name, uid, made: *made, addresses, external: true }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Nodes: each node has an address on the join subnet for its `ovn0`.
+//! Nodes and external hosts: each has an address on the join subnet for its `ovn0`. If both have the same name, the Node
+//! counts.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -14,13 +15,16 @@ use super::{Engine, NoAddress};
 use crate::cluster::{Cluster, Object};
 
 impl Engine {
-    pub(super) fn decide_node(&mut self, cluster: &Cluster, name: &Arc<str>) {
+    pub(super) fn decide_machine(&mut self, cluster: &Cluster, name: &Arc<str>) {
         let object = Object::Node(Arc::clone(name));
+        if cluster.external_hosts.contains_key(name) {
+            self.unpublished.insert(Object::ExternalHost(Arc::clone(name)));
+        }
         let port: Arc<str> = api::node_port(name).into();
         self.unpublished.insert(Object::Ip(Arc::clone(&port)));
         let join = Arc::clone(&self.install.settings.node_switch);
         self.update_node_networks(cluster, name);
-        let Some(node) = cluster.nodes.get(name) else {
+        let Some(node) = cluster.machine(name) else {
             self.no_address.remove(&object);
             self.wait_queues.forget(&object);
             self.claim_addresses(name, &BTreeSet::new());
@@ -40,10 +44,16 @@ impl Engine {
         if self.world.node(name).is_none() && cluster.pods.contains_key(&port) {
             self.undecided.insert(Object::Pod(Arc::clone(&port)));
         }
-        let internal = self.claim_addresses(name, &node.internal);
+        // Pods reach an external host by the address of its `ovn0` alone: it may not have joined yet.
+        let internal = if node.external {
+            self.claim_addresses(name, &BTreeSet::new())
+        } else {
+            self.claim_addresses(name, node.addresses)
+        };
         if port.len() > LONGEST_NAME {
             let why = format!(
-                "node {name}: metadata.name: the name of its IP object would be longer than {LONGEST_NAME} characters"
+                "{}: metadata.name: the name of its IP object would be longer than {LONGEST_NAME} characters",
+                node.object()
             );
             self.no_address.insert(object, NoAddress::new(why));
             return;
@@ -56,11 +66,12 @@ impl Engine {
                 self.republish_pools_of(lease);
                 self.world.set_node(Node {
                     name: Arc::clone(name),
-                    uid: Arc::clone(&node.uid),
+                    uid: Arc::clone(node.uid),
                     join: lease.ips,
                     mac: lease.mac,
                     chassis: cluster.reports.get(name).map(|report| Arc::clone(&report.id)),
                     internal,
+                    external: node.external,
                 });
                 self.mark_all_exits();
             }

@@ -22,9 +22,12 @@ impl Engine {
     /// Updates the networks of a node. If they changed, decides again about invalid subnets and publishes the subnets with
     /// an MTU, and all subnets if the type of the tunnels changed.
     pub(super) fn update_node_networks(&mut self, cluster: &Cluster, name: &Arc<str>) {
-        let node = cluster.nodes.get(name);
-        let now: Option<NodeNetworks> = node.map(|node| {
-            (node.internal.clone(), cluster.reports.get(name).map(|chassis| chassis.report.clone()).unwrap_or_default())
+        let machine = cluster.machine(name);
+        let now: Option<NodeNetworks> = machine.map(|machine| {
+            (
+                machine.addresses.clone(),
+                cluster.reports.get(name).map(|chassis| chassis.report.clone()).unwrap_or_default(),
+            )
         });
         let before = match now.clone() {
             Some(now) => self.own_networks.insert(Arc::clone(name), now),
@@ -131,9 +134,9 @@ fn overlap_with_nodes(cluster: &Cluster, cidr: &Cidr) -> Option<String> {
         }
     }
     let inside = |address: &&IpAddr| cidr.contains(**address);
-    for node in cluster.nodes.values() {
-        if let Some(address) = node.internal.iter().find(inside) {
-            return Some(format!("{cidr} contains {address} of node {}", node.name));
+    for machine in cluster.machines() {
+        if let Some(address) = machine.addresses.iter().find(inside) {
+            return Some(format!("{cidr} contains {address} of {}", machine.object()));
         }
     }
     cluster

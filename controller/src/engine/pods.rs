@@ -138,7 +138,7 @@ impl Engine {
             );
             return Err(error(why).into());
         }
-        if let Some(node) = api::node_of_port(port).filter(|node| cluster.nodes.contains_key(*node)) {
+        if let Some(node) = api::node_of_port(port).filter(|node| cluster.machine(node).is_some()) {
             let why = error(format!("its port would be called {port}, as that of node {node} is"));
             return Err(AssignError::until(Object::Node(node.into()), why.to_string()));
         }

@@ -99,7 +99,7 @@ impl Engine {
     /// the same way.
     fn restore_leases(&mut self, cluster: &Cluster, replica: &Replica) {
         let join = Arc::clone(&self.install.settings.node_switch);
-        let nodes = || cluster.nodes.values().map(|node| (node.port(), &node.net));
+        let machines = || cluster.machines().map(|machine| machine.port());
         // The record of a former pod of the same name does not count, unless both are the same member of a stateful
         // set.
         let own = |port: &Arc<str>, pod: &Pod| {
@@ -110,7 +110,7 @@ impl Engine {
             let live = cluster.pods.iter().filter(|(port, pod)| !pod.done && !is_a_nodes(cluster, port));
             live.filter(|(port, pod)| own(port, pod)).map(|(port, pod)| (Arc::clone(port), &pod.net))
         };
-        for (port, _) in nodes() {
+        for port in machines() {
             self.restore_lease(&port, from_northbound(replica, &port, Some(&join)));
         }
         for (port, _) in pods() {
@@ -122,12 +122,12 @@ impl Engine {
         let unreadable = cluster.pods.values().filter(|pod| pod.port_security == PortSecurity::Unreadable);
         self.recorded_security = unreadable.filter_map(|pod| port_security(replica, &pod.port)).collect();
         self.recorded_limits = recorded_limits(cluster, replica);
-        for (port, _) in nodes().chain(pods()) {
+        for port in machines().chain(pods().map(|(port, _)| port)) {
             self.restore_lease(&port, from_ip_object(cluster, &port));
         }
         self.restore_reserved(cluster);
-        for (port, net) in nodes() {
-            self.restore_lease(&port, from_annotations(net));
+        for node in cluster.nodes.values() {
+            self.restore_lease(&node.port(), from_annotations(&node.net));
         }
         // Users can write annotations. They only count if kubelet reports that the pod runs with that address.
         for (port, pod) in cluster.pods.iter().filter(|(port, pod)| !pod.done && !is_a_nodes(cluster, port)) {
@@ -186,7 +186,7 @@ impl Engine {
 
 /// Whether a port is a node's port. A pod can have the same port name.
 fn is_a_nodes(cluster: &Cluster, port: &str) -> bool {
-    api::node_of_port(port).is_some_and(|node| cluster.nodes.contains_key(node))
+    api::node_of_port(port).is_some_and(|node| cluster.machine(node).is_some())
 }
 
 /// The node address that a policy routes, and the address of the node's `ovn0`.

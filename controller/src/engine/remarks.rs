@@ -81,7 +81,7 @@ impl Engine {
                 });
                 contested.into_iter().chain(shares).chain(restored).collect()
             }
-            Object::IpPool(_) | Object::StatefulSet(_) | Object::Ip(_) => Vec::new(),
+            Object::IpPool(_) | Object::ExternalHost(_) | Object::StatefulSet(_) | Object::Ip(_) => Vec::new(),
         }
     }
 

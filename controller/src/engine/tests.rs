@@ -3,6 +3,7 @@
 #![allow(clippy::needless_pass_by_value)] // `json!` values are easier to read in place
 
 mod exits;
+mod external_hosts;
 mod first;
 mod foreign;
 mod laws;
@@ -114,6 +115,7 @@ pub(crate) fn bare_cluster() -> Vec<Event> {
     events.extend(listed(Event::Namespaces, vec![namespace("default", json!({}))]));
     events.extend(listed(Event::Nodes, vec![]));
     events.extend(listed(Event::Pods, vec![]));
+    events.extend(listed(Event::ExternalHosts, vec![]));
     events.extend(listed(Event::StatefulSets, vec![]));
     events.extend(listed(Event::Ips, vec![]));
     events.push(Event::ApiServers([].into()));
@@ -191,7 +193,8 @@ fn labelled_node(name: &str, labels: Value) -> Node {
 /// The event that these nodes have chassis, called `chassis-<node>`.
 fn chassis_of(nodes: &[&str]) -> Event {
     let chassis = |node: &&str| {
-        let chassis = NodeChassis { id: format!("chassis-{node}").into(), ..NodeChassis::default() };
+        let report = ovn::southbound::NodeReport { up: true, ..Default::default() };
+        let chassis = NodeChassis { id: format!("chassis-{node}").into(), report, shares: None };
         ((*node).into(), chassis)
     };
     Event::Reports(nodes.iter().map(chassis).collect())

@@ -56,7 +56,7 @@ pub(super) struct Term {
     refused: Refused,
     /// How many rows two objects wanted with different contents at the last look.
     conflicts: usize,
-    /// Subnets and IPPools whose status may be out of date, and when to compare it.
+    /// Objects whose status may be out of date, and when to compare it.
     stale: BTreeMap<Object, Instant>,
     /// When the status of each may be written again.
     rested: HashMap<Object, Instant>,
@@ -254,7 +254,7 @@ impl Term {
 
     /// Notes that an object's status may be out of date.
     fn stale(&mut self, object: &Object) {
-        if matches!(object, Object::Subnet(_) | Object::IpPool(_)) {
+        if visible::has_status(object) {
             let at = self.rested.get(object).copied().unwrap_or_else(Instant::now);
             self.stale.entry(object.clone()).or_insert(at);
         }
@@ -298,7 +298,7 @@ impl Term {
 fn port_of(object: &Object) -> Option<RowKey> {
     match object {
         Object::Pod(port) | Object::Ip(port) => Some(LogicalSwitchPort::key(port)),
-        Object::Node(name) => Some(LogicalSwitchPort::key(&api::node_port(name))),
+        Object::Node(name) | Object::ExternalHost(name) => Some(LogicalSwitchPort::key(&api::node_port(name))),
         Object::Subnet(_) | Object::IpPool(_) | Object::Namespace(_) | Object::StatefulSet(_) => None,
     }
 }

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use api::ExternalHost;
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::ListParams;
@@ -33,7 +34,7 @@ pub struct Witness(Option<Client>);
 pub(super) struct Missing {
     /// By port name.
     pods: BTreeSet<Arc<str>>,
-    /// By name.
+    /// Nodes and external hosts, by name.
     nodes: BTreeSet<Arc<str>>,
 }
 
@@ -47,14 +48,14 @@ pub(super) fn holders_without_object(cluster: &Cluster, replica: &Replica) -> Mi
         let about = |key: &str| ids.and_then(|ids| ids.get(key));
         if about("pod").is_some() {
             missing.pod(cluster, port);
-        } else if let Some(node) = about("node").filter(|node| !cluster.nodes.contains_key(*node)) {
+        } else if let Some(node) = about("node").filter(|node| cluster.machine(node).is_none()) {
             missing.nodes.insert(node.into());
         }
     }
     for ip in cluster.ips.values() {
         let node = api::node_of_port(&ip.name).filter(|_| ip.spec.namespace.is_empty());
         match node {
-            Some(node) if !cluster.nodes.contains_key(node) => drop(missing.nodes.insert(node.into())),
+            Some(node) if cluster.machine(node).is_none() => drop(missing.nodes.insert(node.into())),
             None if *ip.name == *api::pod_port(&ip.spec.pod_name, &ip.spec.namespace) => missing.pod(cluster, &ip.name),
             _ => {}
         }
@@ -96,9 +97,13 @@ impl Witness {
             return Err(behind(format!("pod {pod}")));
         }
         for node in &missing.nodes {
-            let api = Api::<Node>::all(client.clone());
-            if api.get_metadata_opt(node).await.map_err(unknown)?.is_some() {
+            let nodes = Api::<Node>::all(client.clone());
+            if nodes.get_metadata_opt(node).await.map_err(unknown)?.is_some() {
                 return Err(behind(format!("node {node}")));
+            }
+            let hosts = Api::<ExternalHost>::all(client.clone());
+            if hosts.get_metadata_opt(node).await.map_err(unknown)?.is_some() {
+                return Err(behind(format!("external host {node}")));
             }
         }
         Ok(())

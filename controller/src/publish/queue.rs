@@ -88,7 +88,14 @@ impl Queue {
     fn push_back(&mut self, target: Target) {
         let urgent = match (&target.object, target.part) {
             (Object::Ip(_) | Object::Node(_) | Object::Subnet(_), _) => true,
-            (Object::Pod(_) | Object::Namespace(_) | Object::IpPool(_) | Object::StatefulSet(_), _) => false,
+            (
+                Object::Pod(_)
+                | Object::Namespace(_)
+                | Object::IpPool(_)
+                | Object::ExternalHost(_)
+                | Object::StatefulSet(_),
+                _,
+            ) => false,
         };
         if urgent {
             self.urgent.push_back(target);

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use api::{Ip, IpPool, Subnet};
+use api::{ExternalHost, Ip, IpPool, Subnet};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Error, Resource};
@@ -52,11 +52,16 @@ pub(super) async fn once(client: &Client, target: &Target, action: &Action) -> R
         }
         Object::Node(name) => return Ok(metadata(&Api::<Node>::all(client), name, action).await?),
         Object::Namespace(name) => return Ok(metadata(&Api::<Namespace>::all(client), name, action).await?),
-        Object::Subnet(name) | Object::IpPool(name) | Object::Ip(name) | Object::StatefulSet(name) => name,
+        Object::Subnet(name)
+        | Object::IpPool(name)
+        | Object::ExternalHost(name)
+        | Object::Ip(name)
+        | Object::StatefulSet(name) => name,
     };
     match &target.object {
         Object::Subnet(_) => whole(&Api::<Subnet>::all(client), name, target.part, action).await?,
         Object::IpPool(_) => whole(&Api::<IpPool>::all(client), name, target.part, action).await?,
+        Object::ExternalHost(_) => whole(&Api::<ExternalHost>::all(client), name, target.part, action).await?,
         Object::Ip(_) => whole(&Api::<Ip>::all(client), name, target.part, action).await?,
         // The controller writes nothing to other kinds.
         _ => {}
@@ -64,13 +69,16 @@ pub(super) async fn once(client: &Client, target: &Target, action: &Action) -> R
     Ok(())
 }
 
-/// Patches only the metadata. The response contains only metadata, which is much smaller than the object.
+/// Patches the metadata, or the status. The response contains only metadata, which is much smaller than the object.
 async fn metadata<K>(api: &Api<K>, name: &str, action: &Action) -> Result<(), Error>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
-    if let Action::Merge(patch) = action {
-        api.patch_metadata(name, &params(), &Patch::Merge(raw(patch)?)).await?;
+    match action {
+        Action::Merge(patch) => drop(api.patch_metadata(name, &params(), &Patch::Merge(raw(patch)?)).await?),
+        Action::Strategic(patch) => drop(api.patch_status(name, &params(), &Patch::Strategic(raw(patch)?)).await?),
+        // The controller neither creates nor deletes these objects.
+        Action::Apply(_) | Action::Create(_) | Action::Delete(_) => {}
     }
     Ok(())
 }
@@ -84,6 +92,8 @@ where
             drop(api.patch_status(name, &params(), &Patch::Merge(raw(patch)?)).await?);
         }
         Action::Merge(patch) => drop(api.patch(name, &params(), &Patch::Merge(raw(patch)?)).await?),
+        // Custom resources have none.
+        Action::Strategic(_) => {}
         Action::Apply(config) => drop(api.patch(name, &params(), &Patch::Apply(raw(config)?)).await?),
         Action::Create(object) => {
             let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };

@@ -43,6 +43,8 @@ pub enum Action {
     /// A JSON merge patch (RFC 7386). A `metadata.uid` in it prevents a write to another object of the same name; a
     /// `metadata.resourceVersion` prevents a write to another version of the object.
     Merge(Body),
+    /// A strategic merge patch, for a list of which others write other entries, with the same precondition.
+    Strategic(Body),
     /// A server-side apply. It does not take over fields of other managers.
     Apply(Body),
     /// The creation of the whole object.
@@ -66,6 +68,11 @@ impl Action {
         Self::Merge(Body::of(patch))
     }
 
+    /// [`Action::Strategic`] of this patch.
+    pub fn strategic(patch: &Value) -> Self {
+        Self::Strategic(Body::of(patch))
+    }
+
     /// [`Action::Apply`] of this configuration.
     pub fn apply(object: &Value) -> Self {
         Self::Apply(Body::of(object))
@@ -82,7 +89,7 @@ impl Action {
     /// The patch or configuration, as a JSON value.
     pub fn patch(&self) -> Value {
         match self {
-            Self::Merge(patch) | Self::Apply(patch) => patch.parse().unwrap(),
+            Self::Merge(patch) | Self::Strategic(patch) | Self::Apply(patch) => patch.parse().unwrap(),
             other => panic!("{other:?} is no patch"),
         }
     }

@@ -1,5 +1,6 @@
 //! The conditions of a Subnet and of an IPPool: `Validated`, `Ready` and `Error` as in kube-ovn, and `Unserved` for
-//! fields of a Subnet that this version does not support. A centralized Subnet also has `GatewayReady`.
+//! fields of a Subnet that this version does not support. A centralized Subnet also has `GatewayReady`. An `ExternalHost` has
+//! `Ready` alone.
 
 use api::Condition;
 use jiff::Timestamp;
@@ -77,7 +78,20 @@ pub(super) fn of_pool(verdict: &PoolVerdict, before: &[Condition], now: Timestam
     conditions(found, [], before, now)
 }
 
-/// Builds the conditions. An unchanged condition keeps its times.
+/// The condition of an external host: ready, or the reason and the message why not.
+pub(super) fn of_external_host(
+    not_ready: Option<(&'static str, String)>,
+    before: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
+    let ready = match not_ready {
+        None => state(true, "Joined", ""),
+        Some((reason, message)) => state(false, reason, &message),
+    };
+    timed([("Ready", ready)], before, now)
+}
+
+/// The conditions that Subnets and IPPools have, and more.
 fn conditions(
     (validated, ready, error): (ConditionState, ConditionState, ConditionState),
     more: impl IntoIterator<Item = (&'static str, ConditionState)>,
@@ -85,8 +99,16 @@ fn conditions(
     now: Timestamp,
 ) -> Vec<Condition> {
     let named = [("Validated", validated), ("Ready", ready), ("Error", error)];
-    let named = named.into_iter().chain(more);
-    let conditions = named.map(|(type_, (status, reason, message))| {
+    timed(named.into_iter().chain(more), before, now)
+}
+
+/// Builds conditions. An unchanged condition keeps its times.
+fn timed(
+    named: impl IntoIterator<Item = (&'static str, ConditionState)>,
+    before: &[Condition],
+    now: Timestamp,
+) -> Vec<Condition> {
+    let conditions = named.into_iter().map(|(type_, (status, reason, message))| {
         let old = before.iter().find(|condition| condition.type_ == type_);
         let same_status = old.filter(|old| old.status == status);
         let same = same_status.filter(|old| old.reason == reason && old.message == message);

@@ -100,15 +100,11 @@ fn pod_holder(cluster: &Cluster, name: &str) -> Option<IpSpec> {
 
 fn node_holder(engine: &Engine, cluster: &Cluster, name: &str) -> Option<IpSpec> {
     let node = api::node_of_port(name)?;
-    let pod_uid = cluster.nodes.get(node)?.uid.to_string();
-    let node_addresses = engine.node_addresses(node).map(|ip| ip.to_string()).collect();
-    Some(IpSpec {
-        pod_name: node.to_owned(),
-        node_name: node.to_owned(),
-        pod_uid,
-        node_addresses: Some(node_addresses),
-        ..IpSpec::default()
-    })
+    let machine = cluster.machine(node)?;
+    let pod_uid = machine.uid.to_string();
+    // An external host sends with the address of its `ovn0`.
+    let node_addresses = (!machine.external).then(|| engine.node_addresses(node).map(|ip| ip.to_string()).collect());
+    Some(IpSpec { pod_name: node.to_owned(), node_name: node.to_owned(), pod_uid, node_addresses, ..IpSpec::default() })
 }
 
 /// Whether an IP has the name of a pod's or a node's port. Others, for example of another provider or of a virtual IP,

@@ -6,6 +6,7 @@
 
 pub mod annotations;
 mod error;
+mod external_host;
 mod ip;
 mod ippool;
 mod label;
@@ -22,6 +23,7 @@ use kube::CustomResourceExt;
 
 pub use annotations::{AddressWant, NamespaceNet, Placement, PodIps, PodWant};
 pub use error::FieldError;
+pub use external_host::{ExternalHost, ExternalHostSpec, ExternalHostStatus};
 pub use ip::{Ip, IpSpec};
 pub use ippool::{IpPool, IpPoolSpec, IpPoolStatus, PoolInForce};
 pub use label::label_value;
@@ -48,5 +50,6 @@ pub fn crds() -> Vec<(&'static str, CustomResourceDefinition)> {
         ("kubeovn.io_subnets.yaml", Subnet::crd()),
         ("kubeovn.io_ips.yaml", Ip::crd()),
         ("kubeovn.io_ippools.yaml", IpPool::crd()),
+        ("kubeovn.io_externalhosts.yaml", ExternalHost::crd()),
     ]
 }

@@ -304,8 +304,18 @@ impl NodeView {
 
     /// Whether the condition `Ready` is true.
     pub fn is_ready(&self) -> bool {
-        let conditions = self.status.conditions.as_deref().unwrap_or_default();
-        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        self.condition("Ready") == Some("True")
+    }
+
+    /// Whether the condition `NetworkUnavailable` is false. A node without it has not been told that its network works.
+    pub fn has_network(&self) -> bool {
+        self.condition("NetworkUnavailable") == Some("False")
+    }
+
+    /// The status of a condition.
+    fn condition(&self, name: &str) -> Option<&str> {
+        let mut conditions = self.status.conditions.iter().flatten();
+        conditions.find(|condition| condition.type_ == name).map(|condition| condition.status.as_str())
     }
 }
 

@@ -27,6 +27,11 @@ const PRIORITY_GATEWAY: u16 = 29000;
 /// The tier of the ACLs in the spec of a Subnet. All other ACLs are in tier 0.
 const TIER_OF_SUBNET: u8 = 1;
 
+/// ACL of a private subnet: allow traffic from external hosts that are in the allowed networks.
+const PRIORITY_FROM_ALLOWED_HOSTS: u16 = 3002;
+/// ACL of a private subnet: drop other traffic from external hosts. Their addresses on the join switch look like those of
+/// nodes.
+const PRIORITY_FROM_HOSTS: u16 = 3001;
 /// ACL of a private subnet: allow traffic from nodes.
 const PRIORITY_FROM_NODES: u16 = 3000;
 /// ACL of a private subnet: allow traffic within the subnet and with the allowed networks.
@@ -48,6 +53,10 @@ const DISTRIBUTED_V6: &str = "distributed_ip6";
 /// address of its `ovn0`.
 const NODES_V4: &str = "nodes_ip4";
 const NODES_V6: &str = "nodes_ip6";
+
+/// The address sets, one per family, of the addresses of external hosts on the join switch.
+const HOSTS_V4: &str = "external_hosts_ip4";
+const HOSTS_V6: &str = "external_hosts_ip6";
 
 /// The key in a switch's `external_ids` for the Subnet definition that its rows are compiled from
 /// ([`api::SubnetDef::record`]). After an invalid edit of the object, this is the only record of that definition.

@@ -23,12 +23,12 @@ impl Default for Settings {
     }
 }
 
-/// A node with its address on the join switch.
+/// A node with its address on the join switch, or an external host, which has one, too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// The Node's name.
+    /// The name of the Node or `ExternalHost`.
     pub name: Arc<str>,
-    /// The Node's uid; seeds the ids of new rows.
+    /// Its uid; seeds the ids of new rows.
     pub uid: Arc<str>,
     /// The addresses of its `ovn0`, one per family of the join subnet.
     pub join: Addresses,
@@ -38,6 +38,9 @@ pub struct Node {
     pub chassis: Option<Arc<str>>,
     /// Its own addresses (`InternalIP`), of either family.
     pub internal: BTreeSet<IpAddr>,
+    /// Whether it is an external host: no pod runs on it or leaves by it, and private subnets do not
+    /// take it for a node.
+    pub external: bool,
 }
 
 impl Node {

@@ -35,6 +35,7 @@ pub fn node(name: &str, join: &str, mac: &str, internal: &[&str]) -> Node {
         mac: mac.parse().unwrap(),
         chassis: Some(format!("chassis-{name}").into()),
         internal: internal.iter().map(|address| address.parse().unwrap()).collect(),
+        external: false,
     }
 }
 

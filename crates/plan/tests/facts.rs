@@ -59,6 +59,8 @@ fn the_base_is_a_router_and_the_address_sets_of_the_distributed_gateway() {
             Address_Set distributed_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
             Address_Set nodes_ip4 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
             Address_Set nodes_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+            Address_Set external_hosts_ip4 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+            Address_Set external_hosts_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
             Port_Group port_security external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
             ACL Port_Group port_security/0/from-lport/32000/inport == @port_security && ((ip4 && udp.dst == 68) || (ip6 && udp.dst == 546)) action=drop direction=from-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="inport == @port_security && ((ip4 && udp.dst == 68) || (ip6 && udp.dst == 546))" priority=32000 tier=0
             Port_Group port_security acls += ACL Port_Group port_security/0/from-lport/32000/inport == @port_security && ((ip4 && udp.dst == 68) || (ip6 && udp.dst == 546))
@@ -215,6 +217,10 @@ fn a_private_subnet_allows_itself_nodes_and_the_allowed_networks() {
         Logical_Switch vault acls += ACL vault/0/to-lport/3000/ip4.src == $nodes_ip4
         ACL vault/0/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24" priority=1001 tier=0
         Logical_Switch vault acls += ACL vault/0/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24
+        ACL vault/0/to-lport/3001/ip4.src == $external_hosts_ip4 action=drop direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == $external_hosts_ip4" priority=3001 tier=0
+        Logical_Switch vault acls += ACL vault/0/to-lport/3001/ip4.src == $external_hosts_ip4
+        ACL vault/0/to-lport/3002/ip4.src == $external_hosts_ip4 && ip4.src == 10.16.0.0/16 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == $external_hosts_ip4 && ip4.src == 10.16.0.0/16" priority=3002 tier=0
+        Logical_Switch vault acls += ACL vault/0/to-lport/3002/ip4.src == $external_hosts_ip4 && ip4.src == 10.16.0.0/16
         ACL vault/0/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24) action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24)" priority=1001 tier=0
         Logical_Switch vault acls += ACL vault/0/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24)
         ACL vault/0/to-lport/3000/ip6.src == fd00:100:64::/112 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip6.src == fd00:100:64::/112" priority=3000 tier=0
@@ -223,11 +229,32 @@ fn a_private_subnet_allows_itself_nodes_and_the_allowed_networks() {
         Logical_Switch vault acls += ACL vault/0/to-lport/3000/ip6.src == $nodes_ip6
         ACL vault/0/to-lport/1001/ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64" priority=1001 tier=0
         Logical_Switch vault acls += ACL vault/0/to-lport/1001/ip6.src == fd00:23::/64 && ip6.dst == fd00:23::/64
+        ACL vault/0/to-lport/3001/ip6.src == $external_hosts_ip6 action=drop direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip6.src == $external_hosts_ip6" priority=3001 tier=0
+        Logical_Switch vault acls += ACL vault/0/to-lport/3001/ip6.src == $external_hosts_ip6
+        ACL vault/0/to-lport/3002/ip6.src == $external_hosts_ip6 && ip6.src == fd00:10:16::/64 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip6.src == $external_hosts_ip6 && ip6.src == fd00:10:16::/64" priority=3002 tier=0
+        Logical_Switch vault acls += ACL vault/0/to-lport/3002/ip6.src == $external_hosts_ip6 && ip6.src == fd00:10:16::/64
         ACL vault/0/to-lport/1001/(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64) action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64)" priority=1001 tier=0
         Logical_Switch vault acls += ACL vault/0/to-lport/1001/(ip6.src == fd00:23::/64 && ip6.dst == fd00:10:16::/64) || (ip6.src == fd00:10:16::/64 && ip6.dst == fd00:23::/64)
         ACL vault/0/to-lport/1000/ip action=drop direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match=ip priority=1000 tier=0
         Logical_Switch vault acls += ACL vault/0/to-lport/1000/ip
     "#]].assert_eq(&(rules.join("\n") + "\n"));
+}
+
+#[test]
+fn an_external_host_has_a_port_and_addresses_that_lead_to_it() {
+    let mut host = node("lb1", "100.64.0.9,fd00:100:64::9", "0a:00:00:00:00:09", &["172.30.0.250"]);
+    host.external = true;
+    let mut world = world();
+    check_change(
+        &mut world,
+        &Event::Node(host),
+        &expect![[r#"
+        + Logical_Switch_Port node-lb1 addresses=["0a:00:00:00:00:09 100.64.0.9 fd00:100:64::9"] external_ids={node=lb1, owner=kube-ovn-rs, vendor=kube-ovn} options={requested-chassis=lb1}
+        + Logical_Switch join ports += Logical_Switch_Port node-lb1
+        + Address_Set external_hosts_ip4 addresses += "100.64.0.9"
+        + Address_Set external_hosts_ip6 addresses += "fd00:100:64::9"
+    "#]],
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! Parses `docs/by-hand.md`: its command blocks in order, by section, each with its place.
+//! Parses `docs/by-hand.md` and pages like it: their command blocks in order, by section, each with its place.
 //!
-//! A block is fenced as `sh`, and its first line is a comment with the name of a place. Any other block is an error, so
-//! that a typo cannot hide a block.
+//! A block is fenced as `sh`, and its first line is a comment with the name of a place. Blocks of `yaml` and `text` are not
+//! run. Any other block is an error, so that a typo cannot hide a block.
 
 use anyhow::{Context, Result, bail};
 
@@ -21,6 +21,8 @@ pub enum Place {
     Nodes,
     /// A node of the operator's choice.
     OneNode,
+    /// A machine that is no node.
+    Host,
 }
 
 /// A block of commands.
@@ -47,8 +49,10 @@ pub fn blocks(text: &str) -> Result<Vec<Block>> {
         }
         let Some(language) = line.strip_prefix("```") else { continue };
         let inside: Vec<_> = lines.by_ref().map(|(line, _)| line).take_while(|line| *line != "```").collect();
-        if language != "sh" {
-            bail!("line {number}: a block of {language:?}; only sh is run");
+        match language {
+            "sh" => {}
+            "yaml" | "text" => continue,
+            _ => bail!("line {number}: a block of {language:?}; only sh is run"),
         }
         let (place, script) = inside.split_first().with_context(|| format!("line {number}: an empty block"))?;
         let place = match *place {
@@ -57,6 +61,7 @@ pub fn blocks(text: &str) -> Result<Vec<Block>> {
             "# controllers" => Place::Controllers,
             "# nodes" => Place::Nodes,
             "# one node" => Place::OneNode,
+            "# host" => Place::Host,
             other => bail!("line {number}: a block that begins with {other:?}, which is no place"),
         };
         blocks.push(Block { section: section.clone(), place, line: number + 2, script: script.join("\n") });
@@ -64,12 +69,12 @@ pub fn blocks(text: &str) -> Result<Vec<Block>> {
     Ok(blocks)
 }
 
-/// Returns the blocks under a heading. Fails if there is none.
-pub fn section(title: &str) -> Result<Vec<Block>> {
-    let mut blocks = blocks(TEXT)?;
+/// Returns the blocks of a page under a heading. Fails if there is none.
+pub fn section(text: &str, title: &str) -> Result<Vec<Block>> {
+    let mut blocks = blocks(text)?;
     blocks.retain(|block| block.section == title);
     if blocks.is_empty() {
-        bail!("docs/by-hand.md has no commands under {title:?}");
+        bail!("the page has no commands under {title:?}");
     }
     Ok(blocks)
 }

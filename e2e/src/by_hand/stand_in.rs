@@ -1,4 +1,4 @@
-//! Replacements for what `docs/by-hand.md` assumes and a lab lacks. Nothing else differs from the page.
+//! Replacements for what `docs/by-hand.md` and `docs/external-hosts.md` assume and a lab lacks. Nothing else differs from the page.
 //!
 //! | The page | The lab |
 //! |---|---|
@@ -17,7 +17,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::layout::{Node, SERVICES, cache, lab, sibling, state};
-use crate::{operator, rootfs};
+use crate::{external_host, operator, rootfs};
 
 /// The settings of the lab: its addresses in both families, and the datapath that works in a network namespace.
 const SETTINGS: [(&str, &str); 7] = [
@@ -54,23 +54,23 @@ pub fn folder() -> std::path::PathBuf {
     state("operator")
 }
 
-/// Creates the operator's directory.
-pub fn prepare() -> Result<()> {
+/// Creates a directory of the operator.
+pub fn prepare(folder: &Path) -> Result<()> {
     for (path, name) in FILES {
-        let path = folder().join(path);
+        let path = folder.join(path);
         fs::create_dir_all(path.parent().unwrap_or(&path))?;
         fs::write(&path, format!("#!/bin/sh\nexec {} stand-in {name} \"$@\"\n", lab().display()))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
     }
     for part in ["yamls", "systemd"] {
-        symlink(operator::project().join(part), folder().join(part))?;
+        symlink(operator::project().join(part), folder.join(part))?;
     }
     Ok(())
 }
 
-/// Returns a shell of the operator that runs `script`.
-pub fn shell(script: &str) -> Command {
-    let mut command = operator::shell(&folder(), script);
+/// Returns a shell of the operator that runs `script` in a directory of [`prepare`].
+pub fn shell(folder: &Path, script: &str) -> Command {
+    let mut command = operator::shell(folder, script);
     command.env("EDITOR", "editor");
     command
 }
@@ -86,7 +86,8 @@ pub fn act(name: &str, arguments: &[String]) -> Result<()> {
 }
 
 fn ssh(host: &str, command: &str) -> Result<Infallible> {
-    let node = host.strip_prefix("root@").and_then(Node::named).with_context(|| format!("ssh {host}: no such node"))?;
+    let machine = |name| Node::named(name).or((name == external_host::NAME).then_some(external_host::MACHINE));
+    let node = host.strip_prefix("root@").and_then(machine).with_context(|| format!("ssh {host}: no such machine"))?;
     Err(rootfs::on(node, "sh", &["-c", command])?.exec()).context("ssh")
 }
 

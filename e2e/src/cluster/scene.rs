@@ -20,7 +20,8 @@ use crate::{kube as control_plane, process};
 pub const LABEL: &str = "e2e";
 /// The kinds of objects in a scene, in the order of removal. A subnet cannot be removed before its pods, and the
 /// deletion of a namespace with pods takes seconds longer.
-const KINDS: [&str; 5] = ["pods", "namespaces", "ippools.kubeovn.io", "subnets.kubeovn.io", "nodes"];
+const KINDS: [&str; 6] =
+    ["pods", "namespaces", "ippools.kubeovn.io", "subnets.kubeovn.io", "externalhosts.kubeovn.io", "nodes"];
 
 /// The objects of one test. Dropping it removes them.
 pub struct Scene {

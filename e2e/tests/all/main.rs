@@ -23,6 +23,7 @@ mod b3_centralized_gateway;
 mod b4_nat;
 mod b5_mirror;
 mod b6_bandwidth;
+mod b7_external_hosts;
 mod b8_tunnels;
 mod b9_random;
 mod d1_minute_away;

@@ -171,3 +171,26 @@ fn names_that_are_too_long_for_an_ip_object_are_refused() {
         assert!(name.len() <= 63 && value.as_str().unwrap().len() <= 63, "{key}: {value}");
     }
 }
+
+#[test]
+fn a_node_is_said_to_have_a_network_when_the_router_has_answered_there() {
+    let mut scene = Scene::new();
+    let status = |scene: &Scene| {
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        crate::visible::status(&scene.engine, &scene.cluster, &Object::Node("n1".into()), now)
+    };
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n1", "172.31.0.1"))));
+    assert_eq!(status(&scene), None);
+    scene.apply(chassis_of(&["n1"]));
+    let patch = status(&scene).unwrap().patch();
+    let condition = &patch["status"]["conditions"][0];
+    assert_eq!((&condition["type"], &condition["status"]), (&json!("NetworkUnavailable"), &json!("False")));
+    assert_eq!(condition["lastTransitionTime"], "1970-01-01T00:00:00Z");
+    // Whoever has set it since then was not told that it works.
+    let mut has = node("n1", "172.31.0.1");
+    has.has_network = true;
+    scene.apply(Event::Nodes(WatchEvent::Apply(has)));
+    assert_eq!(status(&scene), None);
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n1", "172.31.0.1"))));
+    assert!(status(&scene).is_some());
+}

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::*;
-use crate::cluster::StatefulSet;
+use crate::cluster::{ExternalHost, StatefulSet};
 use crate::publish::queue::Queue;
 use crate::publish::{Done, Outbox, Outcome, Started, Target, Write};
 use server::ApiServer;
@@ -211,7 +211,7 @@ impl Simulation {
     fn decisions(&mut self) -> BTreeSet<String> {
         let Scene { cluster, engine } = &self.scene;
         let mut lines = BTreeSet::new();
-        let nodes = cluster.nodes.values().map(Node::port);
+        let nodes = cluster.machines().map(|machine| machine.port());
         for port in cluster.pods.keys().cloned().chain(nodes).chain(cluster.ips.keys().cloned()) {
             lines.insert(format!("{port}: {:?}, {}", engine.lease(&port), engine.is_reserved(&port)));
         }
@@ -235,7 +235,7 @@ impl Simulation {
     /// The holders of addresses.
     fn leases(&self) -> BTreeSet<String> {
         let Scene { cluster, engine } = &self.scene;
-        let ports = cluster.pods.keys().cloned().chain(cluster.nodes.values().map(Node::port));
+        let ports = cluster.pods.keys().cloned().chain(cluster.machines().map(|machine| machine.port()));
         ports
             .chain(cluster.ips.keys().cloned())
             .filter_map(|port| Some(format!("{port}: {:?}", engine.lease(&port)?)))
@@ -303,6 +303,7 @@ fn event(kind: &str, mut value: Value, gone: bool) -> Option<Event> {
         "Pod" => Event::Pods(watch_event(Pod::from_view(&object(value))?, gone)),
         "Node" => Event::Nodes(watch_event(Node::from_view(&object(value)), gone)),
         "Namespace" => Event::Namespaces(watch_event(Namespace::from_view(&object(value)), gone)),
+        "ExternalHost" => Event::ExternalHosts(watch_event(ExternalHost::from_object(object(value)), gone)),
         "StatefulSet" => Event::StatefulSets(watch_event(StatefulSet::from_view(&object(value)), gone)),
         "Subnet" => Event::Subnets(watch_event(object(value), gone)),
         "IPPool" => Event::IpPools(watch_event(object(value), gone)),
@@ -441,6 +442,15 @@ fn node_step() -> impl Strategy<Value = Step> {
     })
 }
 
+/// One has the name of a Node.
+const HOSTS: &[&str] = &["n1", "lb1"];
+
+fn host_step() -> impl Strategy<Value = Step> {
+    (one_of(HOSTS), one_of(&["172.31.0.1", "10.33.0.4", "v"])).prop_map(|(name, address)| {
+        Step::Put("ExternalHost", name.to_owned(), json!({ "spec": { "addresses": [address] } }))
+    })
+}
+
 fn set_step() -> impl Strategy<Value = Step> {
     (one_of(NAMESPACES), 0..3).prop_map(|(namespace, replicas)| {
         Step::Put("StatefulSet", format!("{namespace}/db"), json!({ "spec": { "replicas": replicas } }))
@@ -456,6 +466,7 @@ fn deletion() -> impl Strategy<Value = Step> {
         1 => one_of(NETS).prop_map(|name| Step::Force("Subnet", name.to_owned())),
         1 => one_of(&["p", "q"]).prop_map(|name| Step::Delete("IPPool", name.to_owned())),
         1 => one_of(&["n1", "n2", "n1.default"]).prop_map(|name| Step::Delete("Node", name.to_owned())),
+        1 => one_of(HOSTS).prop_map(|name| Step::Delete("ExternalHost", name.to_owned())),
         1 => one_of(NAMESPACES).prop_map(|name| Step::Delete("StatefulSet", format!("{name}/db"))),
         2 => ips.prop_map(|(name, namespace)| Step::Delete("IP", format!("{name}.{namespace}"))),
         1 => Just(Step::Delete("Namespace", "blue".to_owned())),
@@ -473,6 +484,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => pool_step(),
         2 => namespace_step(),
         1 => node_step(),
+        1 => host_step(),
         2 => set_step(),
         6 => deletion(),
         8 => (1..6_usize).prop_map(Step::Watch),

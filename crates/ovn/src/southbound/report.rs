@@ -20,6 +20,9 @@ const VXLAN: &str = "kube-ovn-vxlan";
 /// Our option with the number of ports that the agent has added again.
 const RESTORED: &str = "kube-ovn-restored";
 
+/// Our option that says that the router answers through the node's `ovn0`.
+const UP: &str = "kube-ovn-up";
+
 /// What a node agent reports about its node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeReport {
@@ -34,6 +37,8 @@ pub struct NodeReport {
     pub vxlan: bool,
     /// The number of running pods whose ports Open vSwitch had lost and the agent has added again, since it started.
     pub restored: u32,
+    /// Whether the router answers through the node's `ovn0`.
+    pub up: bool,
 }
 
 impl NodeReport {
@@ -53,13 +58,14 @@ impl NodeReport {
             }),
             vxlan: words(options).any(|word| word == VXLAN),
             restored: value(RESTORED).and_then(|(_, count)| count.parse().ok()).unwrap_or_default(),
+            up: words(options).any(|word| word == UP),
         }
     }
 
     /// Returns these options for the CMS with our mark, and with this report in place of an earlier one. Other options
     /// stay as they are.
     pub fn in_options(&self, options: &str) -> String {
-        let ours = |word: &&str| matches!(word.split('=').next(), Some(NETWORKS | MTU | TAKEN | VXLAN | RESTORED));
+        let ours = |word: &&str| matches!(word.split('=').next(), Some(NETWORKS | MTU | TAKEN | VXLAN | RESTORED | UP));
         let mut kept: Vec<String> = words(options).filter(|word| !ours(word)).map(str::to_owned).collect();
         if !kept.iter().any(|word| word == MARK) {
             kept.push(MARK.to_owned());
@@ -74,6 +80,7 @@ impl NodeReport {
         kept.extend(taken.map(|(address, chassis)| format!("{TAKEN}={address}@{}", escape(chassis))));
         kept.extend(self.vxlan.then(|| VXLAN.to_owned()));
         kept.extend((self.restored > 0).then(|| format!("{RESTORED}={}", self.restored)));
+        kept.extend(self.up.then(|| UP.to_owned()));
         kept.join(",")
     }
 }
@@ -134,8 +141,8 @@ mod tests {
     #[test]
     fn what_is_amiss_and_what_was_repaired_is_named() {
         let taken = Some(("fd00::1".parse().unwrap(), "old,1".to_owned()));
-        let report = NodeReport { taken, vxlan: true, restored: 3, ..report(&[], None) };
-        let options = "kube-ovn,kube-ovn-tunnel-taken=fd00::1@old%2C1,kube-ovn-vxlan,kube-ovn-restored=3";
+        let report = NodeReport { taken, vxlan: true, restored: 3, up: true, ..report(&[], None) };
+        let options = "kube-ovn,kube-ovn-tunnel-taken=fd00::1@old%2C1,kube-ovn-vxlan,kube-ovn-restored=3,kube-ovn-up";
         assert_eq!(report.in_options("kube-ovn-tunnel-taken=x,kube-ovn-vxlan,kube-ovn-restored=2"), options);
         assert_eq!(NodeReport::parse(&report.in_options("")), report);
     }

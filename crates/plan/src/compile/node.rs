@@ -1,10 +1,13 @@
-//! A node: its port on the join switch, the route to its own addresses, and the route out of the cluster for its pods.
+//! A node: its port on the join switch, the route to its own addresses, and the route out of the cluster for its pods. An
+//! external host has only the port.
+
+use std::net::IpAddr;
 
 use ovn::{Action, AddressSet, Fact, LogicalSwitchPort, RouterPolicy};
 
 use super::{
-    DISTRIBUTED_V4, DISTRIBUTED_V6, NODES_V4, NODES_V6, PRIORITY_GATEWAY, PRIORITY_TO_NODE, REQUESTED_CHASSIS, address,
-    family_of,
+    DISTRIBUTED_V4, DISTRIBUTED_V6, HOSTS_V4, HOSTS_V6, NODES_V4, NODES_V6, PRIORITY_GATEWAY, PRIORITY_TO_NODE,
+    REQUESTED_CHASSIS, address, family_of,
 };
 use crate::objects::Node;
 use crate::world::World;
@@ -15,6 +18,11 @@ pub(super) fn compile(world: &World, node: &Node, facts: &mut Vec<Fact>) {
         return;
     }
     join_port(world, node, facts);
+    if node.external {
+        let set = |ip: &IpAddr| if ip.is_ipv4() { HOSTS_V4 } else { HOSTS_V6 };
+        facts.extend(node.join.iter().map(|ip| AddressSet::member(set(ip), &ip.to_string())));
+        return;
+    }
     to_the_node(world, node, facts);
     out_by_the_node(world, node, facts);
     super::exit::leave_by_node(world, node, facts);

@@ -1,5 +1,5 @@
 //! The ACLs of a private subnet. They allow traffic from nodes, within the subnet, and with the allowed networks, and
-//! drop all other traffic.
+//! drop all other traffic, also that from external hosts.
 //!
 //! All ACLs apply where packets leave the switch (`to-lport`), to a pod or to the router, so the drop covers both
 //! directions. Connection tracking allows replies. Neighbor discovery needs no ACL: OVN allows it on switches with
@@ -8,7 +8,10 @@
 use api::SubnetDef;
 use ovn::{Acl, Direction, Fact, LogicalSwitch, Verdict};
 
-use super::{NODES_V4, NODES_V6, PRIORITY_FROM_NODES, PRIORITY_PRIVATE, PRIORITY_TALKS_WITH, family_of};
+use super::{
+    HOSTS_V4, HOSTS_V6, NODES_V4, NODES_V6, PRIORITY_FROM_ALLOWED_HOSTS, PRIORITY_FROM_HOSTS, PRIORITY_FROM_NODES,
+    PRIORITY_PRIVATE, PRIORITY_TALKS_WITH, family_of,
+};
 use crate::world::World;
 
 pub(super) fn compile(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) {
@@ -36,6 +39,13 @@ pub(super) fn compile(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) 
         let nodes = if own.network().is_ipv4() { NODES_V4 } else { NODES_V6 };
         rule(PRIORITY_FROM_NODES, format!("{ip}.src == ${nodes}"), Verdict::AllowRelated);
         rule(PRIORITY_TALKS_WITH, format!("{ip}.src == {own} && {ip}.dst == {own}"), Verdict::AllowRelated);
+        // They are there before the first external host is, so that none gets in before its ACLs do.
+        let hosts = if own.network().is_ipv4() { HOSTS_V4 } else { HOSTS_V6 };
+        rule(PRIORITY_FROM_HOSTS, format!("{ip}.src == ${hosts}"), Verdict::Drop);
+        for allowed in subnet.allow_subnets.iter().filter(same_family) {
+            let both = format!("{ip}.src == ${hosts} && {ip}.src == {allowed}");
+            rule(PRIORITY_FROM_ALLOWED_HOSTS, both, Verdict::AllowRelated);
+        }
         for allowed in subnet.allow_subnets.iter().filter(same_family) {
             let both_ways =
                 format!("({ip}.src == {own} && {ip}.dst == {allowed}) || ({ip}.src == {allowed} && {ip}.dst == {own})");

@@ -1,8 +1,8 @@
 //! Random changes to a world, from ranges so small that they often concern the same objects.
 //!
 //! They cover every feature of the compiler: both families together and alone, overlapping networks, gateways, ACLs,
-//! router advertisements, port security, objects that are created again with another uid, and nodes with the same
-//! address.
+//! router advertisements, port security, objects that are created again with another uid, nodes with the same address, and
+//! external hosts.
 
 use std::sync::Arc;
 
@@ -126,8 +126,8 @@ fn gateway_nodes() -> impl Strategy<Value = Event> {
 }
 
 fn a_node() -> impl Strategy<Value = Node> {
-    let parts = (0..NODES, 0..3u8, subsequence(vec![0, 1, 2], 0..=3), any::<bool>());
-    parts.prop_map(|(index, join, internal, again)| {
+    let parts = (0..NODES, 0..3u8, subsequence(vec![0, 1, 2], 0..=3), any::<bool>(), 0..4u8);
+    parts.prop_map(|(index, join, internal, again, kind)| {
         let host = index + 2 + 10 * (join / 2);
         let join = if join == 0 { format!("10.0.0.{host}") } else { format!("10.0.0.{host},fd00::{host}") };
         // The last address is the same for all nodes.
@@ -138,6 +138,7 @@ fn a_node() -> impl Strategy<Value = Node> {
             node.uid = "another".into();
             node.chassis = None;
         }
+        node.external = kind == 0;
         node
     })
 }

@@ -85,6 +85,15 @@ impl ApiServer {
                 merge(&mut object, &patch);
                 self.store(place, object);
             }
+            // Only of the conditions of a Node, of which there are no others here.
+            (Action::Strategic(body), Some(mut object)) => {
+                let patch: Value = body.parse().unwrap();
+                if unlike(&patch, &object, "uid") {
+                    return Outcome::Conflict;
+                }
+                merge(&mut object, &json!({ "status": patch["status"] }));
+                self.store(place, object);
+            }
             (Action::Apply(body), Some(mut object)) => {
                 let applied: Value = body.parse().unwrap();
                 if unlike(&applied, &object, "uid") {
@@ -101,7 +110,9 @@ impl ApiServer {
                 self.delete(place);
             }
             (Action::Delete(_), None) => {}
-            (Action::Create(_), Some(_)) | (Action::Merge(_) | Action::Apply(_), None) => return Outcome::Conflict,
+            (Action::Create(_), Some(_)) | (Action::Merge(_) | Action::Strategic(_) | Action::Apply(_), None) => {
+                return Outcome::Conflict;
+            }
         }
         Outcome::Taken
     }
@@ -145,6 +156,7 @@ fn place(object: &Object) -> Place {
         Object::Node(name) => ("Node", name.to_string()),
         Object::Namespace(name) => ("Namespace", name.to_string()),
         Object::Subnet(name) => ("Subnet", name.to_string()),
+        Object::ExternalHost(name) => ("ExternalHost", name.to_string()),
         Object::IpPool(name) => ("IPPool", name.to_string()),
         Object::Ip(name) => ("IP", name.to_string()),
         Object::StatefulSet(path) => ("StatefulSet", path.to_string()),

@@ -1,0 +1,71 @@
+//! Whether the router of the pod network answers through `ovn0`.
+//!
+//! `ovn0` can have its addresses and routes long before ovn-controller has written the flows behind it. So the node is ready,
+//! and the controller says that its network is available, only when the router has answered.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::allocation;
+use crate::node_port::DEVICE;
+use crate::ping;
+use crate::seen::{Cluster, publish};
+
+/// How often the router is asked although nothing has changed.
+const RECHECK: Duration = Duration::from_mins(1);
+
+/// The shortest and the longest pause before it is asked again after it did not answer.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// What is asked, and who wants to know.
+#[derive(Debug)]
+pub struct Reach {
+    /// The name of the node or of the external host.
+    pub name: String,
+    /// The node's address, and the router's.
+    pub cluster: Cluster,
+    /// Whether `ovn0` has its addresses and routes, or why not.
+    pub ovn0: watch::Receiver<Result<(), String>>,
+    /// The answer: `ovn0` works, or why not.
+    pub answer: watch::Sender<Result<(), String>>,
+}
+
+impl Reach {
+    /// Asks again and again, and publishes the answer. Ends when the last receiver is dropped.
+    pub async fn run(mut self) {
+        let mut pause = RETRY.0;
+        loop {
+            let found = self.ask().await;
+            let again = if found.is_ok() { RECHECK } else { pause };
+            pause = if found.is_ok() { RETRY.0 } else { (pause * 2).min(RETRY.1) };
+            publish(&self.answer, found);
+            tokio::select! {
+                () = tokio::time::sleep(again) => {}
+                Ok(()) = self.ovn0.changed() => pause = RETRY.0,
+                () = self.answer.closed() => return,
+            }
+        }
+    }
+
+    async fn ask(&mut self) -> Result<(), String> {
+        self.ovn0.borrow_and_update().clone()?;
+        for router in self.router()? {
+            if !ping::answers(DEVICE, router, ping::SMALL).await? {
+                return Err(format!(
+                    "the router does not answer at {router} through {DEVICE}: does ovn-controller work?"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the router's addresses on the subnet of `ovn0`, of the families that the node has.
+    fn router(&self) -> Result<Vec<IpAddr>, String> {
+        let Cluster { node, leases, subnets, .. } = &self.cluster;
+        let uid = node.borrow().objects.get(&self.name).map(|node| node.uid.clone()).unwrap_or_default();
+        let net = allocation::find(&leases.borrow(), &subnets.borrow(), &api::node_port(&self.name), &uid);
+        Ok(net.map_err(|why| why.to_string())?.addresses().map(|(_, router)| router).collect())
+    }
+}
