@@ -22,7 +22,7 @@ use crate::node_net::{self, Own};
 use crate::node_port::NodePort;
 use crate::ovs::Ovs;
 use crate::own_networks;
-use crate::reach::Reach;
+use crate::reach::{self, Reach};
 use crate::rivals::Rivals;
 use crate::rules;
 use crate::seen::Cluster;
@@ -47,7 +47,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let own = own_networks::watch(links.clone()).context("listen to netlink")?;
     let served = node_net::serve(cluster.subnets.clone(), own);
     let restored = watch::Sender::new(0);
-    let (answer, reached) = watch::channel(Err("starting".to_owned()));
+    let (answer, reached) = watch::channel(Err(reach::Reason::NotAsked));
     let node_port = NodePort {
         name: args.node_name.clone(),
         ovs: ovs.clone(),

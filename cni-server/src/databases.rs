@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use api::{ExternalHost, NodeView};
 use ipnet::IpNet;
@@ -12,8 +13,12 @@ use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use crate::seen::{self, Seen, publish};
+
+/// How long the rules wait for the list of external hosts, so that a new agent cuts none off.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The nodes with databases.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,6 +68,8 @@ pub fn watch(client: &Client, node: &str, labels: &str) -> watch::Receiver<Datab
     tokio::spawn(async move {
         let mut labelled = addresses(watcher::Config::default().labels(&labels));
         let mut all: Option<Members> = None;
+        // An installation that was updated in part may not have the kind.
+        let patience = Instant::now() + PATIENCE;
         loop {
             let here = labelled.borrow_and_update().clone();
             if here.objects.contains_key(&node) && all.is_none() {
@@ -70,7 +77,10 @@ pub fn watch(client: &Client, node: &str, labels: &str) -> watch::Receiver<Datab
                 all = Some(Members { nodes: addresses(watcher::Config::default()), external_hosts });
             }
             let known = |seen: &mut watch::Receiver<Addresses>| seen.borrow_and_update().clone();
-            let everyone = all.as_mut().map(|all| (known(&mut all.nodes), known(&mut all.external_hosts)));
+            let mut everyone = all.as_mut().map(|all| (known(&mut all.nodes), known(&mut all.external_hosts)));
+            if let Some((_, hosts)) = everyone.as_mut().filter(|_| Instant::now() >= patience) {
+                hosts.synced = true;
+            }
             publish(&sender, databases(&node, &here, everyone.as_ref()));
             let more = async {
                 match &mut all {
@@ -81,6 +91,7 @@ pub fn watch(client: &Client, node: &str, labels: &str) -> watch::Receiver<Datab
             tokio::select! {
                 Ok(()) = labelled.changed() => {}
                 () = more => {}
+                () = sleep_until(patience), if Instant::now() < patience => {}
                 () = sender.closed() => return,
             }
         }
@@ -97,16 +108,20 @@ fn external_hosts(client: &Client) -> watch::Receiver<Addresses> {
     seen::keep("externalhosts", Api::all(client.clone()), watcher::Config::default(), read)
 }
 
-/// `all` are the nodes and the external hosts. The rules do not wait for the latter.
+/// `all` are the nodes and the external hosts. A host that has the name of a Node is not let in.
 fn databases(node: &str, labelled: &Addresses, all: Option<&(Addresses, Addresses)>) -> Databases {
     let networks = |seen: &Addresses| -> BTreeSet<IpNet> {
         seen.objects.values().flatten().map(|address| IpNet::from(*address)).collect()
     };
     let all = all.filter(|_| labelled.objects.contains_key(node));
     Databases {
-        known: labelled.synced && all.is_none_or(|(nodes, _)| nodes.synced),
+        known: labelled.synced && all.is_none_or(|(nodes, hosts)| nodes.synced && hosts.synced),
         nodes: networks(labelled),
-        members: all.map(|(nodes, hosts)| networks(nodes).union(&networks(hosts)).copied().collect()),
+        members: all.map(|(nodes, hosts)| {
+            let mut hosts = hosts.clone();
+            hosts.objects.retain(|name, _| !nodes.objects.contains_key(name));
+            networks(nodes).union(&networks(&hosts)).copied().collect()
+        }),
     }
 }
 
@@ -131,9 +146,10 @@ mod tests {
         assert_eq!(own.members.map(|members| members.len()), Some(3));
         let unlisted = || seen(false, &[]);
         assert!(!databases("n1", &labelled, Some(&(unlisted(), unlisted()))).known, "not all nodes are listed yet");
-        let own = databases("n1", &labelled, Some(&(all.0.clone(), unlisted())));
-        assert!(own.known, "the nodes do not wait for external hosts");
-        assert_eq!(own.members.map(|members| members.len()), Some(2));
+        assert!(!databases("n1", &labelled, Some(&(all.0.clone(), unlisted()))).known, "it would cut off all hosts");
+        let namesake = (all.0.clone(), seen(true, &[("n2", "172.30.0.9")]));
+        let own = databases("n1", &labelled, Some(&namesake));
+        assert_eq!(own.members.map(|members| members.len()), Some(2), "a Node has the name");
         // A node that has lost the label.
         assert_eq!(databases("n1", &seen(true, &[("n3", "172.30.0.3")]), Some(&all)).members, None);
     }

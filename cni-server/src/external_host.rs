@@ -17,7 +17,7 @@ use crate::node_net;
 use crate::node_port::NodePort;
 use crate::ovs::Ovs;
 use crate::own_networks;
-use crate::reach::Reach;
+use crate::reach::{self, Reach};
 use crate::seen::Cluster;
 
 /// Let this machine, which is no node, join the pod network.
@@ -57,7 +57,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut cluster = Cluster::watch_for_external_host(&client, &args.name, ovs.clone());
     let links = Links::here().context("open a netlink socket")?;
     let own = own_networks::watch(links.clone()).context("listen to netlink")?;
-    let (answer, mut reached) = watch::channel(Err("starting".to_owned()));
+    let (answer, mut reached) = watch::channel(Err(reach::Reason::NotAsked));
     let node_port = NodePort {
         name: args.name.clone(),
         ovs: ovs.clone(),
@@ -79,8 +79,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             let open = *connected.borrow_and_update();
             match reached.borrow_and_update().clone() {
                 _ if !open => readiness.not_ready("Open vSwitch is away".to_owned()),
-                Ok(()) => readiness.ready(),
-                Err(why) => readiness.not_ready(why),
+                Ok(_) => readiness.ready(),
+                Err(why) => readiness.not_ready(why.to_string()),
             }
             tokio::select! {
                 Ok(()) = connected.changed() => {}

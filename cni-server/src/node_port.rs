@@ -27,6 +27,7 @@ use crate::allocation::{self, Allocation};
 use crate::args::Tunnels;
 use crate::node_net::Served;
 use crate::ovs::{Ovs, OvsError};
+use crate::reach;
 use crate::seen::{Lease, Leases, Node, Seen};
 use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Tunnel, TunnelError};
 use claim::{Claim, Wanted};
@@ -58,8 +59,8 @@ pub struct NodePort {
     pub served: watch::Receiver<Served>,
     /// The number of ports of running pods that were added again.
     pub restored: watch::Receiver<u32>,
-    /// Whether the router answers through `ovn0`, or why not.
-    pub reached: watch::Receiver<Result<(), String>>,
+    /// Whether the router answers through `ovn0`.
+    pub reached: watch::Receiver<reach::Answer>,
     /// The flags of the tunnels.
     pub tunnels: Tunnels,
     /// Whether this is an external host. It loses its port when its object is deleted; a node keeps it until the Node comes
@@ -199,8 +200,8 @@ impl NodePort {
         let node = match node {
             Some(node) => node,
             None if self.external => {
-                if self.node.borrow().synced && self.ovs.remove_own_port(DEVICE).await? {
-                    tracing::info!("removed ovn0: the external host is gone");
+                if self.node.borrow().synced {
+                    self.cut_off().await?;
                 }
                 return Err(NodePortError::NoExternalHost(self.name.clone()));
             }
@@ -209,6 +210,10 @@ impl NodePort {
         known.internal_ips.clone_from(&node.internal_ips);
         let name = api::node_port(&self.name);
         let net = allocation::find(&self.leases.borrow(), &served.in_force, &name, &node.uid);
+        if self.external && matches!(net, Err(allocation::Missing::OtherHolder(_))) {
+            // A Node has the name, and with it the port.
+            self.cut_off().await?;
+        }
 
         let found = self.tunnel(&node, net.as_ref().ok()).await;
         let found = found.map_err(NodePortError::from);
@@ -286,8 +291,21 @@ impl NodePort {
     fn claim(&self, address: IpAddr, claim: &mut Claim) -> Option<String> {
         let chassis = self.ovs.external_id("system-id").filter(|id| !id.is_empty())?;
         let remote = self.ovs.external_id("ovn-remote")?;
-        let reported = self.ovs.external_id(CMS_OPTIONS).and_then(|options| NodeReport::parse(&options).taken);
+        let reported = self.reported().taken;
         claim.make(&Wanted { address, encapsulation: self.tunnels.network_type.as_str(), chassis, remote }, reported)
+    }
+
+    /// Removes `ovn0` of an external host that is not, or no longer, let in.
+    async fn cut_off(&self) -> Result<(), OvsError> {
+        if self.ovs.remove_own_port(DEVICE).await? {
+            tracing::info!("removed ovn0: this external host is not let in any more");
+        }
+        Ok(())
+    }
+
+    /// Returns what was reported last, by this process or by an earlier one.
+    fn reported(&self) -> NodeReport {
+        NodeReport::parse(&self.ovs.external_id(CMS_OPTIONS).unwrap_or_default())
     }
 
     /// Writes the node's settings for ovn-controller, and the report for the controller. `tunnel` is its address and the
@@ -310,13 +328,20 @@ impl NodePort {
         let mut settings = vec![("ovn-monitor-all", "true"), ("ovn-encap-type", self.tunnels.network_type.as_str())];
         settings.push(("ovn-encap-csum", if self.tunnels.encap_checksum { "true" } else { "false" }));
         settings.extend(address.as_deref().map(|address| ("ovn-encap-ip", address)));
+        let reached = self.reached.borrow_and_update().clone();
+        let up = match reached {
+            Ok(uid) => Some(uid),
+            Err(reach::Reason::NotAsked) => self.reported().up,
+            Err(reach::Reason::Because(_)) => None,
+        };
         let report = NodeReport {
             networks: served.own.clone(),
             mtu: tunnel.map(|(_, most)| most),
             taken,
             vxlan: self.tunnels.network_type == Encapsulation::Vxlan,
             restored: *self.restored.borrow_and_update(),
-            up: self.reached.borrow_and_update().is_ok(),
+            up,
+            external: self.external,
         };
         if self.ovs.settings(&settings, &report).await? {
             let encap_ip = address.unwrap_or_default();

@@ -15,7 +15,10 @@ pub async fn answers(device: &str, address: IpAddr, payload: u32) -> Result<bool
     command.args(["-n", "-q", "-c", "1", "-i", "0.2", "-w", "2", "-M", "do"]);
     command.arg("-s").arg(payload.to_string()).arg("-I").arg(device).arg(address.to_string()).kill_on_drop(true);
     let output = command.output().await.map_err(|error| format!("run ping: {error}"))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let received = text.split(", ").find_map(|part| part.strip_suffix(" received")).and_then(|n| n.parse::<u32>().ok());
-    Ok(received.is_some_and(|received| received > 0))
+    // ping(8): 1 if no packet was answered, 2 on other errors.
+    match output.status.code() {
+        Some(0) => Ok(true),
+        Some(1) => Ok(false),
+        _ => Err(format!("run ping: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())),
+    }
 }

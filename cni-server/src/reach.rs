@@ -19,6 +19,27 @@ const RECHECK: Duration = Duration::from_mins(1);
 /// The shortest and the longest pause before it is asked again after it did not answer.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
+/// The uid of the Node or the external host for which the router answers, or why it does not.
+pub type Answer = Result<String, Reason>;
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The router was not asked yet. What an earlier process has reported still holds.
+    NotAsked,
+    /// It was, or cannot be.
+    Because(String),
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotAsked => f.write_str("starting"),
+            Self::Because(why) => f.write_str(why),
+        }
+    }
+}
+
 /// What is asked, and who wants to know.
 #[derive(Debug)]
 pub struct Reach {
@@ -28,8 +49,8 @@ pub struct Reach {
     pub cluster: Cluster,
     /// Whether `ovn0` has its addresses and routes, or why not.
     pub ovn0: watch::Receiver<Result<(), String>>,
-    /// The answer: `ovn0` works, or why not.
-    pub answer: watch::Sender<Result<(), String>>,
+    /// The answer.
+    pub answer: watch::Sender<Answer>,
 }
 
 impl Reach {
@@ -37,7 +58,9 @@ impl Reach {
     pub async fn run(mut self) {
         let mut pause = RETRY.0;
         loop {
-            let found = self.ask().await;
+            // `ovn0` tells when it is ready.
+            let _ = self.ovn0.wait_for(|ovn0| ovn0.as_ref().err().is_none_or(|why| why != "starting")).await;
+            let found = self.ask().await.map_err(Reason::Because);
             let again = if found.is_ok() { RECHECK } else { pause };
             pause = if found.is_ok() { RETRY.0 } else { (pause * 2).min(RETRY.1) };
             publish(&self.answer, found);
@@ -49,23 +72,25 @@ impl Reach {
         }
     }
 
-    async fn ask(&mut self) -> Result<(), String> {
+    async fn ask(&mut self) -> Result<String, String> {
         self.ovn0.borrow_and_update().clone()?;
-        for router in self.router()? {
+        let (uid, routers) = self.routers()?;
+        for router in routers {
             if !ping::answers(DEVICE, router, ping::SMALL).await? {
                 return Err(format!(
                     "the router does not answer at {router} through {DEVICE}: does ovn-controller work?"
                 ));
             }
         }
-        Ok(())
+        Ok(uid)
     }
 
-    /// Returns the router's addresses on the subnet of `ovn0`, of the families that the node has.
-    fn router(&self) -> Result<Vec<IpAddr>, String> {
+    /// Returns the uid of the node, and the router's addresses on the subnet of `ovn0`, of the families that the node has.
+    fn routers(&self) -> Result<(String, Vec<IpAddr>), String> {
         let Cluster { node, leases, subnets, .. } = &self.cluster;
         let uid = node.borrow().objects.get(&self.name).map(|node| node.uid.clone()).unwrap_or_default();
         let net = allocation::find(&leases.borrow(), &subnets.borrow(), &api::node_port(&self.name), &uid);
-        Ok(net.map_err(|why| why.to_string())?.addresses().map(|(_, router)| router).collect())
+        let net = net.map_err(|why| why.to_string())?;
+        Ok((uid, net.addresses().map(|(_, router)| router).collect()))
     }
 }

@@ -146,7 +146,7 @@ impl Cluster {
         // The senders live as long as the process.
         waits_for("pods");
         let _ = self.pods.wait_for(|seen| seen.synced).await;
-        waits_for("nodes");
+        waits_for("nodes or externalhosts");
         let _ = self.node.wait_for(|seen| seen.synced).await;
         waits_for("ips");
         let _ = self.leases.wait_for(|seen| seen.synced).await;

@@ -2,7 +2,7 @@
 //! agents to the owner, and which chassis is active for each centralized subnet.
 //!
 //! ovn-controller creates its chassis, but does not delete it when its machine is switched off. All other nodes would
-//! keep a tunnel to it. Only chassis with our mark whose host is no Node are removed, and those that have the tunnel address
+//! keep a tunnel to it. Only chassis with our mark whose host is neither a Node nor an external host are removed, and those that have the tunnel address
 //! of a new chassis of the same host, which cannot have it before. Other chassis are left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +18,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::cluster::Event;
 
-/// The names of all Nodes, while this replica leads and has listed them; else `None`.
-pub type Nodes = Option<Arc<BTreeSet<Arc<str>>>>;
+/// The names of all Nodes and external hosts, and which are the latter, while this replica leads and has listed them; else
+/// `None`.
+pub type Nodes = Option<Arc<BTreeMap<Arc<str>, bool>>>;
 
 /// The first and the longest pause before a chassis is removed again after its ovn-controller created it anew. An external
 /// host that is cut off loses its chassis and its way to the database at about the same time, so the first one is short.
@@ -90,8 +91,10 @@ pub async fn run(
 fn reports(replica: &Replica) -> BTreeMap<Arc<str>, NodeChassis> {
     let replaced = replaced(replica);
     let chassis = Chassis::all(replica).filter(|chassis| !replaced.contains(&chassis.id));
-    let each = chassis.map(|chassis| {
-        let report = chassis.report();
+    let mut all: Vec<_> = chassis.map(|chassis| (chassis.report(), chassis)).collect();
+    // The chassis of a Node counts before that of an external host with its name.
+    all.sort_by_key(|(report, _)| !report.external);
+    let each = all.into_iter().map(|(report, chassis)| {
         (Arc::from(chassis.hostname), NodeChassis { id: chassis.name.into(), report, shares: None })
     });
     let mut each: BTreeMap<Arc<str>, NodeChassis> = each.collect();
@@ -183,14 +186,14 @@ fn replaced(replica: &Replica) -> BTreeSet<Uuid> {
 /// Removes the stale chassis that are due. Returns the time of the next attempt, if one is needed.
 async fn remove(
     southbound: &Client,
-    nodes: &BTreeSet<Arc<str>>,
+    nodes: &BTreeMap<Arc<str>, bool>,
     removed: &mut Removed,
     now: Instant,
 ) -> Option<Instant> {
     let (due, ops) = southbound.read(|replica| {
         let replaced = replaced(replica);
-        let stale = Chassis::all(replica)
-            .filter(|chassis| !nodes.contains(chassis.hostname.as_str()) || replaced.contains(&chassis.id));
+        let is_known = |chassis: &Chassis| nodes.get(chassis.hostname.as_str()) == Some(&chassis.report().external);
+        let stale = Chassis::all(replica).filter(|chassis| !is_known(chassis) || replaced.contains(&chassis.id));
         let due = removed.due(stale.collect(), &replaced, now);
         let ops: Vec<_> = due.iter().flat_map(|chassis| chassis.removal(replica)).collect();
         (due, ops)
@@ -202,7 +205,7 @@ async fn remove(
                     tracing::info!(
                         chassis = name,
                         hostname,
-                        "removed: the cluster has no such Node, or it has another chassis now"
+                        "removed: the cluster has no such Node or ExternalHost, or it has another chassis now"
                     );
                 }
             }
@@ -248,7 +251,7 @@ impl Removed {
                 tracing::warn!(
                     chassis = name,
                     hostname,
-                    "the chassis came back: an ovn-controller runs on a machine that is no Node of the cluster, or on two machines \
+                    "the chassis came back: an ovn-controller runs on a machine that is neither a Node nor an ExternalHost, or on two machines \
                      with the name of one Node; stop it there, or on one of them"
                 );
             }

@@ -136,6 +136,13 @@ impl Cluster {
         self.nodes.get(name).map(Machine::from).or_else(|| self.external_hosts.get(name).map(Machine::from))
     }
 
+    /// The chassis and the report of the Node with this name, or else of the external host. Not those of the one that does not
+    /// count because the other has the name.
+    pub fn report(&self, name: &str) -> Option<&NodeChassis> {
+        let machine = self.machine(name)?;
+        self.reports.get(name).filter(|chassis| chassis.report.external == machine.external)
+    }
+
     /// All Nodes and external hosts.
     pub fn machines(&self) -> impl Iterator<Item = Machine<'_>> {
         let external = self.external_hosts.values().filter(|host| !self.nodes.contains_key(&host.name));

@@ -119,6 +119,8 @@ pub struct Engine {
     /// Port security in the database, for pods whose annotation cannot be read, until the new leader has decided about all
     /// pods.
     recorded_security: HashMap<Arc<str>, bool>,
+    /// The next hops of pods in the database, of those whose annotation cannot be read, until then.
+    recorded_north_gateways: HashMap<Arc<str>, Addresses>,
     /// The limits of the ports in the database, until the new leader has decided about all pods.
     recorded_limits: HashMap<Arc<str>, PodLimits>,
     /// The default limits that namespaces and Subnets set for their pods.
@@ -159,6 +161,7 @@ impl Engine {
             recorded_gateways: HashMap::new(),
             recorded_networks: HashMap::new(),
             recorded_security: HashMap::new(),
+            recorded_north_gateways: HashMap::new(),
             recorded_limits: HashMap::new(),
             default_limits: HashMap::new(),
             members: HashMap::new(),
@@ -293,6 +296,7 @@ impl Engine {
         self.recorded_gateways.remove(port);
         self.recorded_networks.remove(port);
         self.recorded_security.remove(port);
+        self.recorded_north_gateways.remove(port);
         self.recorded_limits.remove(port);
         self.forget_member(port);
         // A subnet can wait for the port's name.

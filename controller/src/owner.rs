@@ -9,7 +9,6 @@ mod refused;
 mod term;
 mod witness;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kit::endpoint::Readiness;
@@ -309,12 +308,14 @@ impl Owner {
     }
 
     fn show_nodes(&mut self) {
-        let names = || self.cluster.machines().map(|machine| machine.name);
+        let machines = || self.cluster.machines().map(|machine| (machine.name, machine.external));
         self.out.nodes.send_if_modified(|shown| {
-            let all = |shown: &BTreeSet<_>| names().count() == shown.len() && names().all(|name| shown.contains(name));
-            let same = shown.as_deref().is_some_and(all);
+            let same = shown.as_deref().is_some_and(|shown| {
+                machines().count() == shown.len()
+                    && machines().all(|(name, external)| shown.get(name) == Some(&external))
+            });
             if !same {
-                *shown = Some(Arc::new(names().cloned().collect()));
+                *shown = Some(Arc::new(machines().map(|(name, external)| (Arc::clone(name), external)).collect()));
             }
             !same
         });

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::args::Args;
 use crate::conflist::Installation;
 use crate::ovs::Ovs;
+use crate::reach;
 use crate::seen::Cluster;
 
 /// Why a node is not ready without its Open vSwitch.
@@ -19,7 +20,7 @@ const INSTALL: Duration = Duration::from_secs(5);
 
 /// The state of each owner's part: ready, or why not.
 pub(super) struct Owners {
-    pub(super) node_port: watch::Receiver<Result<(), String>>,
+    pub(super) node_port: watch::Receiver<reach::Answer>,
     pub(super) rules: watch::Receiver<Result<(), String>>,
     pub(super) rivals: watch::Receiver<Result<(), String>>,
 }
@@ -44,7 +45,7 @@ pub(super) async fn publish(
     let mut installation = Installation::new(args.install());
     loop {
         let mut now = if *connected.borrow_and_update() { Ok(()) } else { Err(NO_OVS.to_owned()) }
-            .and(owners.node_port.borrow_and_update().clone())
+            .and(owners.node_port.borrow_and_update().as_ref().map(drop).map_err(ToString::to_string))
             .and(owners.rules.borrow_and_update().clone());
         let rivals = owners.rivals.borrow_and_update().clone();
         if now.is_ok() {

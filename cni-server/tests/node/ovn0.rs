@@ -8,6 +8,7 @@ use cni_server::databases::Databases;
 use cni_server::node_net;
 use cni_server::node_port::{NodePort, Sources};
 use cni_server::own_networks;
+use cni_server::reach::Reason;
 use cni_server::seen::{Lease, Leases, Node, Seen};
 use cni_server::tunnel::Mtu;
 use links::Links;
@@ -78,7 +79,7 @@ fn ovn0_follows_the_cluster_and_heals() {
             leases: leases.clone(),
             served: served.clone(),
             restored: watch::channel(0).1,
-            reached: watch::channel(Err(String::new())).1,
+            reached: watch::channel(Err(Reason::NotAsked)).1,
             tunnels: Tunnels::default(),
             external: false,
         };
@@ -103,7 +104,10 @@ fn ovn0_follows_the_cluster_and_heals() {
             assert!(settings.contains(part), "{part}: {settings}");
         }
 
-        // A new agent finds everything correct and writes nothing: neither a transaction nor a route.
+        // A new agent finds everything correct and writes nothing: neither a transaction nor a route. It has not asked the
+        // router yet, and what the former one has reported stays.
+        let up = "ovn-cms-options=kube-ovn,kube-ovn-networks=eth1@172.31.0.0/24,kube-ovn-mtu=1442,kube-ovn-up=uid-n1";
+        sandbox.vsctl(&["set", "open_vswitch", ".", &format!("external_ids:{}", up.replace(',', "\\,"))]);
         sandbox.settle();
         let found = || (sandbox.written(), routes(), run("ip", &["link", "show", "ovn0"]));
         let before = found();
@@ -181,7 +185,7 @@ fn a_subnet_that_overlaps_the_nodes_own_network_takes_nothing_from_it() {
             leases: seen_leases,
             served: served.clone(),
             restored: watch::channel(0).1,
-            reached: watch::channel(Err(String::new())).1,
+            reached: watch::channel(Err(Reason::NotAsked)).1,
             tunnels: Tunnels::default(),
             external: false,
         };
@@ -255,7 +259,7 @@ fn the_nodes_traffic_to_pods_has_its_own_address() {
             leases: seen_leases,
             served: node_net::serve(subnets, own_networks::watch(Links::here().unwrap()).unwrap()),
             restored: watch::channel(0).1,
-            reached: watch::channel(Err(String::new())).1,
+            reached: watch::channel(Err(Reason::NotAsked)).1,
             tunnels: Tunnels::default(),
             external: false,
         };
@@ -323,7 +327,7 @@ fn an_external_host_loses_ovn0_with_its_object() {
             leases: watch::channel(leases()).1,
             served: node_net::serve(subnets, own_networks::watch(Links::here().unwrap()).unwrap()),
             restored: watch::channel(0).1,
-            reached: watch::channel(Err(String::new())).1,
+            reached: watch::channel(Err(Reason::NotAsked)).1,
             tunnels: Tunnels::default(),
             external: true,
         };

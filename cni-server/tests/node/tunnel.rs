@@ -5,6 +5,7 @@ use cni_server::args::Tunnels;
 use cni_server::node_net::Served;
 use cni_server::node_port::{NodePort, State};
 use cni_server::own_networks::OwnNetworks;
+use cni_server::reach::Reason;
 use cni_server::tunnel::{Mtu, Names};
 use links::Links;
 use ovsdb::testing::OvsdbServer;
@@ -29,7 +30,7 @@ fn node_port(sandbox: &Sandbox, iface: &str, mtu: u32) -> NodePort {
         leases: watch::channel(leases()).1,
         served: watch::channel(Served::new(seen([join()]), Some(OwnNetworks::new()))).1,
         restored: watch::channel(0).1,
-        reached: watch::channel(Err(String::new())).1,
+        reached: watch::channel(Err(Reason::NotAsked)).1,
         tunnels: Tunnels { iface: Names::parse(iface.split(',')).unwrap(), mtu, ..Tunnels::default() },
         external: false,
     }

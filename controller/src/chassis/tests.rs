@@ -58,7 +58,7 @@ impl Southbound {
     }
 
     fn set_nodes(&self, nodes: &[&str]) {
-        self.nodes.send_replace(Some(Arc::new(nodes.iter().map(|name| Arc::from(*name)).collect())));
+        self.nodes.send_replace(Some(Arc::new(nodes.iter().map(|name| (Arc::from(*name), false)).collect())));
     }
 
     /// Waits until exactly these hosts have a chassis and a private row.
@@ -98,6 +98,18 @@ async fn the_chassis_of_a_deleted_node_is_removed_and_others_stay() {
     southbound.until(&["n1", "n2", "gateway"]).await;
     southbound.set_nodes(&["n2"]);
     southbound.until(&["n2", "gateway"]).await;
+}
+
+/// A Node has the name of an external host that has joined.
+#[tokio::test]
+async fn the_chassis_of_an_external_host_with_the_name_of_a_node_is_removed() {
+    let southbound = Southbound::new().await;
+    southbound.add_named("id-n1", "n1", "172.31.0.1", "kube-ovn").await;
+    southbound.add_named("id-other", "n1", "172.31.0.9", "kube-ovn,kube-ovn-external").await;
+    let reports = southbound.client.read(reports);
+    assert_eq!(&*reports["n1"].id, "id-n1");
+    southbound.set_nodes(&["n1"]);
+    southbound.until(&["n1"]).await;
 }
 
 #[tokio::test]

@@ -48,6 +48,7 @@ impl Pod {
             want,
             ingress,
             egress,
+            north_gateway,
             port_security,
             unreadable,
             unserved,
@@ -56,7 +57,7 @@ impl Pod {
         } = self;
         (port, uid, node, done, member) == (&other.port, &other.uid, &other.node, &other.done, &other.member)
             && (want, port_security, unreadable) == (&other.want, &other.port_security, &other.unreadable)
-            && (ingress, egress) == (&other.ingress, &other.egress)
+            && (ingress, egress, north_gateway) == (&other.ingress, &other.egress, &other.north_gateway)
             && (net, unserved) == (&other.net, &other.unserved)
     }
 }

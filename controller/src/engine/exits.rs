@@ -122,7 +122,8 @@ impl Engine {
         let spread = def.enable_ecmp;
         let Candidates { field, nodes: wanted } = candidates(cluster, def);
         let world = &self.world;
-        let chassis = |node: &Arc<str>| world.node(node)?.chassis.clone();
+        // No pod leaves by an external host.
+        let chassis = |node: &Arc<str>| world.node(node).filter(|node| !node.external)?.chassis.clone();
         let usable: Vec<Arc<str>> = wanted.iter().filter(|node| chassis(node).is_some()).cloned().collect();
         let is_ready = |node: &&Arc<str>| cluster.nodes.get(*node).is_some_and(|node| node.ready);
         let ready: Vec<Arc<str>> = usable.iter().filter(is_ready).cloned().collect();

@@ -69,7 +69,7 @@ impl Engine {
                     uid: Arc::clone(node.uid),
                     join: lease.ips,
                     mac: lease.mac,
-                    chassis: cluster.reports.get(name).map(|report| Arc::clone(&report.id)),
+                    chassis: cluster.report(name).map(|report| Arc::clone(&report.id)),
                     internal,
                     external: node.external,
                 });
@@ -133,7 +133,7 @@ impl Engine {
     pub(super) fn republish_nodes_inside(&mut self, cluster: &Cluster, subnet: &SubnetDef) {
         let inside = |name: &Arc<str>| {
             let own = self.world.node(name).into_iter().flat_map(|node| &node.internal).map(|ip| Cidr::from(*ip));
-            let reported = cluster.reports.get(name).into_iter().flat_map(|chassis| &chassis.report.networks);
+            let reported = cluster.report(name).into_iter().flat_map(|chassis| &chassis.report.networks);
             let networks = own.chain(reported.filter_map(|(_, network)| network.to_string().parse().ok()));
             networks.into_iter().any(|network| subnet.cidrs.iter().any(|cidr| cidr.overlaps(&network)))
         };

@@ -11,7 +11,7 @@ use ovn::southbound::NodeReport;
 use super::{Engine, Install};
 use crate::cluster::{Cluster, Object};
 
-/// The addresses of a node and the report of its agent.
+/// The addresses of a node and what of the report of its agent subnets depend on.
 pub(super) type NodeNetworks = (BTreeSet<IpAddr>, NodeReport);
 
 /// The number of pods of a subnet whose ports have numbers with VXLAN: OVN has 2047 for the ports of a switch, one of which
@@ -24,10 +24,9 @@ impl Engine {
     pub(super) fn update_node_networks(&mut self, cluster: &Cluster, name: &Arc<str>) {
         let machine = cluster.machine(name);
         let now: Option<NodeNetworks> = machine.map(|machine| {
-            (
-                machine.addresses.clone(),
-                cluster.reports.get(name).map(|chassis| chassis.report.clone()).unwrap_or_default(),
-            )
+            let report = cluster.report(name).map(|chassis| chassis.report.clone()).unwrap_or_default();
+            // Subnets depend on neither of these.
+            (machine.addresses.clone(), NodeReport { up: None, restored: 0, ..report })
         });
         let before = match now.clone() {
             Some(now) => self.own_networks.insert(Arc::clone(name), now),
@@ -72,7 +71,7 @@ impl Engine {
             .internal
             .iter()
             .map(|address| (format!("its address {address}"), Cidr::from(*address)));
-        let report = cluster.reports.get(name);
+        let report = cluster.report(name);
         let networks =
             report.into_iter().flat_map(|chassis| &chassis.report.networks).filter_map(|(interface, network)| {
                 Some((
@@ -102,7 +101,8 @@ impl Engine {
     /// A warning that names the smallest tunnel MTU of a node, if it is less than the `spec.mtu` of the subnet.
     pub fn mtu_shortfall(&self, cluster: &Cluster, subnet: &str) -> Option<String> {
         let mtu = self.world.subnet(subnet)?.mtu?;
-        let reports = cluster.reports.iter().filter_map(|(node, chassis)| Some((chassis.report.mtu?, node)));
+        // Pods run on nodes alone.
+        let reports = cluster.nodes.keys().filter_map(|node| Some((cluster.report(node)?.report.mtu?, node)));
         let (most, node) = reports.min().filter(|(most, _)| *most < mtu)?;
         Some(format!("spec.mtu: {mtu} is more than the tunnels of node {node} carry, pods get {most} there"))
     }
@@ -126,10 +126,11 @@ impl Engine {
 }
 
 fn overlap_with_nodes(cluster: &Cluster, cidr: &Cidr) -> Option<String> {
-    for (node, chassis) in &cluster.reports {
+    for machine in cluster.machines() {
+        let Some(chassis) = cluster.report(machine.name) else { continue };
         for (interface, network) in &chassis.report.networks {
             if network.to_string().parse::<Cidr>().is_ok_and(|network| network.overlaps(cidr)) {
-                return Some(format!("{cidr} overlaps {network} of interface {interface} of node {node}"));
+                return Some(format!("{cidr} overlaps {network} of interface {interface} of {}", machine.object()));
             }
         }
     }

@@ -1,9 +1,10 @@
 //! Pods: the subnet and the address of each pod, or why it has none.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use api::annotations::{IP_POOL, MAC_ADDRESS};
-use api::{AddressWant, FieldError, Mac, PodIps};
+use api::annotations::{IP_POOL, MAC_ADDRESS, NORTH_GATEWAY};
+use api::{AddressWant, Addresses, FieldError, Mac, PodIps};
 use ipam::{Lease, Refusal, Want, WantIps};
 use plan::{Port, router_mac};
 
@@ -105,6 +106,7 @@ impl Engine {
                     ips: lease.ips,
                     mac: lease.mac,
                     port_security: self.port_security(pod),
+                    north_gateway: self.north_gateway(pod),
                     ingress: limits.ingress,
                     egress: limits.egress,
                     gateway: self.given_gateway(pod, &subnet, &lease),
@@ -223,6 +225,28 @@ impl Engine {
             PortSecurity::Off => false,
             PortSecurity::Unreadable => before().or_else(recorded).unwrap_or(true),
         }
+    }
+
+    /// The next hop of the pod's traffic that leaves the cluster. If the annotation cannot be read, the previous one stays.
+    fn north_gateway(&self, pod: &Pod) -> Option<Addresses> {
+        let before = || self.world.port(&pod.port).filter(|port| port.uid == pod.uid).map(|port| port.north_gateway);
+        let recorded = || self.recorded_north_gateways.get(&pod.port).copied();
+        match pod.north_gateway {
+            Ok(asked) => asked,
+            Err(_) => before().unwrap_or_else(recorded),
+        }
+    }
+
+    /// The message about a next hop of a pod that is in no subnet, so that the router cannot reach it.
+    pub(super) fn lost_north_gateway(&self, pod: &Pod) -> Option<String> {
+        let asked = pod.north_gateway.as_ref().ok()?.as_ref()?;
+        let is_inside =
+            |ip: &IpAddr| self.world.subnets().any(|subnet| subnet.cidrs.iter().any(|net| net.contains(*ip)));
+        let lost = asked.iter().find(|ip| !is_inside(ip))?;
+        Some(format!(
+            "pod {}: annotation {NORTH_GATEWAY}: {lost} is in no subnet: the router cannot reach it",
+            pod.path()
+        ))
     }
 
     /// The subnet whose router port has this MAC. Router MACs have a common prefix, so other MACs need no search.

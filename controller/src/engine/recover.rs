@@ -60,6 +60,7 @@ impl Engine {
         engine.undecided.extend(engine.install_subnets());
         engine.decide(cluster);
         engine.recorded_security.clear();
+        engine.recorded_north_gateways.clear();
         engine.recorded_limits.clear();
         engine
     }
@@ -121,6 +122,9 @@ impl Engine {
         self.recorded_networks = ports().filter_map(|port| recorded_value(replica, port, plan::NETWORKS)).collect();
         let unreadable = cluster.pods.values().filter(|pod| pod.port_security == PortSecurity::Unreadable);
         self.recorded_security = unreadable.filter_map(|pod| port_security(replica, &pod.port)).collect();
+        let unreadable = cluster.pods.values().filter(|pod| pod.north_gateway.is_err());
+        self.recorded_north_gateways =
+            unreadable.filter_map(|pod| recorded_value(replica, &pod.port, plan::NORTH_GATEWAY)).collect();
         self.recorded_limits = recorded_limits(cluster, replica);
         for port in machines().chain(pods().map(|(port, _)| port)) {
             self.restore_lease(&port, from_ip_object(cluster, &port));
@@ -209,7 +213,7 @@ fn from_northbound(replica: &Replica, port: &str, only_subnet: Option<&str>) -> 
     Some(Record { subnet: subnet.to_owned(), lease, from: "the northbound database" })
 }
 
-/// A former gateway or network in the port's row.
+/// A former gateway or network, or the next hop, in the port's row.
 fn recorded_value<T: FromStr>(replica: &Replica, port: &Arc<str>, key: &str) -> Option<(Arc<str>, T)> {
     let row = our_row(replica, TableId::LogicalSwitchPort, port)?;
     Some((Arc::clone(port), row.get("external_ids")?.get(key)?.parse().ok()?))

@@ -17,6 +17,7 @@ pub struct Remark {
 
 const UNREADABLE: &str = "UnreadableAnnotation";
 const UNSERVED: &str = "AnnotationNotServed";
+const LOST: &str = "NorthGatewayUnreachable";
 const CONTESTED: &str = "NodeAddressConflict";
 const TAKEN: &str = "NodeNetworkConflict";
 const RESTORED: &str = "PortsRestored";
@@ -35,7 +36,8 @@ impl Engine {
                 let Some(pod) = cluster.pods.get(port).filter(|pod| !pod.done) else { return Vec::new() };
                 let message = |name| format!("pod {}: annotation {name}: this version does not serve it", pod.path());
                 let unserved = pod.unserved.iter().map(|name| Remark { reason: UNSERVED, message: message(name) });
-                self.unreadable(object, pod.unreadable.iter()).into_iter().chain(unserved).collect()
+                let lost = self.lost_north_gateway(pod).map(|message| Remark { reason: LOST, message });
+                self.unreadable(object, pod.unreadable.iter()).into_iter().chain(unserved).chain(lost).collect()
             }
             Object::Namespace(name) => {
                 let namespace = cluster.namespaces.get(name);
@@ -62,8 +64,7 @@ impl Engine {
             Object::Node(name) => {
                 let contested = cluster.nodes.get(name).and_then(|node| self.contested_address(name, &node.internal));
                 let contested = contested.map(|message| Remark { reason: CONTESTED, message });
-                let restored =
-                    cluster.reports.get(name).map(|chassis| chassis.report.restored).filter(|count| *count > 0);
+                let restored = cluster.report(name).map(|chassis| chassis.report.restored).filter(|count| *count > 0);
                 let restored = restored.map(|count| Remark {
                     reason: RESTORED,
                     message: format!(
@@ -71,7 +72,7 @@ impl Engine {
                          restored them"
                     ),
                 });
-                let shares = cluster.reports.get(name).and_then(|chassis| chassis.shares.as_ref());
+                let shares = cluster.report(name).and_then(|chassis| chassis.shares.as_ref());
                 let shares = shares.map(|(address, other)| Remark {
                     reason: CONTESTED,
                     message: format!(

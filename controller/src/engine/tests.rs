@@ -193,7 +193,8 @@ fn labelled_node(name: &str, labels: Value) -> Node {
 /// The event that these nodes have chassis, called `chassis-<node>`.
 fn chassis_of(nodes: &[&str]) -> Event {
     let chassis = |node: &&str| {
-        let report = ovn::southbound::NodeReport { up: true, ..Default::default() };
+        let up = Some((*node).to_owned());
+        let report = ovn::southbound::NodeReport { up, external: node.starts_with("lb"), ..Default::default() };
         let chassis = NodeChassis { id: format!("chassis-{node}").into(), report, shares: None };
         ((*node).into(), chassis)
     };

@@ -12,8 +12,8 @@ pub(super) fn status(engine: &Engine, cluster: &Cluster, name: &str, now: jiff::
     let host = cluster.external_hosts.get(name)?;
     let is_node = cluster.nodes.contains_key(name);
     let lease = engine.lease(&api::node_port(name)).map(|(_, lease)| lease).filter(|_| !is_node);
-    let chassis = cluster.reports.get(name).map(|report| report.id.to_string()).filter(|_| !is_node);
-    let up = cluster.reports.get(name).is_some_and(|chassis| chassis.report.up);
+    let chassis = cluster.report(name).map(|report| report.id.to_string()).filter(|_| !is_node);
+    let up = cluster.report(name).is_some_and(|chassis| chassis.report.up.as_deref() == Some(&*host.uid));
     let not_ready = not_ready(engine, cluster, host, lease.is_some(), up);
     let status = ExternalHostStatus {
         conditions: conditions::of_external_host(not_ready, &host.status.conditions, now),

@@ -9,7 +9,7 @@ use crate::publish::Action;
 /// network has an agent that is not ready.
 pub(super) fn status(cluster: &Cluster, name: &str, now: jiff::Timestamp) -> Option<Action> {
     let node = cluster.nodes.get(name).filter(|node| !node.has_network)?;
-    cluster.reports.get(name).filter(|chassis| chassis.report.up)?;
+    cluster.report(name).filter(|chassis| chassis.report.up.as_deref() == Some(&*node.uid))?;
     let now = format!("{now:.0}");
     let condition = json!({
         "type": "NetworkUnavailable", "status": "False", "reason": "RouterAnswers",

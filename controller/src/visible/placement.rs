@@ -30,7 +30,7 @@ pub(super) fn of_node(engine: &Engine, cluster: &Cluster, name: &str) -> Option<
         placement_change(subnet, subnet.gateway, lease, &node.net)
     });
     let mut annotations = place.map(|place| place.node_annotations(&port)).unwrap_or_default();
-    let chassis = cluster.reports.get(name).map(|chassis| &chassis.id);
+    let chassis = cluster.report(name).map(|chassis| &chassis.id);
     if let Some(id) = chassis.filter(|id| node.chassis.as_ref() != Some(*id)) {
         annotations.insert(CHASSIS.to_owned(), id.to_string());
     }

@@ -65,6 +65,8 @@ pub const JITTER: &str = "ovn.kubernetes.io/jitter";
 pub const LOSS: &str = "ovn.kubernetes.io/loss";
 /// The number of packets that wait for their delay at most.
 pub const LIMIT: &str = "ovn.kubernetes.io/limit";
+/// The next hop of the pod's traffic that leaves the cluster: `v4`, `v6` or `v4,v6`.
+pub const NORTH_GATEWAY: &str = "ovn.kubernetes.io/north_gateway";
 /// Whether the pod can send only from its own addresses.
 pub const PORT_SECURITY: &str = "ovn.kubernetes.io/port_security";
 
@@ -102,8 +104,20 @@ pub const NODE_NAME_LABEL: &str = "ovn.kubernetes.io/node-name";
 /// Label of an IP object: whether the object outlives its pod.
 pub const IP_RESERVED_LABEL: &str = "ovn.kubernetes.io/ip_reserved";
 
-/// Annotations of kube-ovn's for pods that this version does not serve.
-const UNSERVED: [&str; 1] = ["ovn.kubernetes.io/north_gateway"];
+/// Annotations of kube-ovn's for pods that this version does not serve, without those that kube-ovn itself writes to all pods.
+const UNSERVED: [&str; 11] = [
+    "ovn.kubernetes.io/aaps",
+    "ovn.kubernetes.io/activation_strategy",
+    "ovn.kubernetes.io/bgp",
+    "ovn.kubernetes.io/dhcp-v4-options",
+    "ovn.kubernetes.io/dhcp-v6-options",
+    "ovn.kubernetes.io/eip",
+    "ovn.kubernetes.io/layer2_forward",
+    "ovn.kubernetes.io/port_vips",
+    "ovn.kubernetes.io/security_groups",
+    "ovn.kubernetes.io/snat",
+    "ovn.kubernetes.io/vip",
+];
 
 /// Returns the annotations of a pod that ask for something which this version does not do.
 pub fn unserved(pod: &crate::PodView) -> impl Iterator<Item = &'static str> + '_ {

@@ -34,7 +34,7 @@ const ADDRESSES: (&str, &str) = ("self.all(a, isIP(a))", "addresses must be addr
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(transform = plain)]
+#[schemars(extend("required" = ["addresses"]), transform = plain)]
 pub struct ExternalHostSpec {
     /// The machine's own addresses: the one of its tunnels, and those from which it reaches the API server and the databases.
     #[serde(default)]

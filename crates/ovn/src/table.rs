@@ -174,7 +174,7 @@ static TABLES: [Descriptor; 14] = [
         "addresses": Kind::Set,
         "port_security": Kind::Set,
         "options": Kind::Map,
-        "external_ids": Kind::Keys(&["cidr", "gateway", "ls", "node", "owner", "pod", "vendor"]),
+        "external_ids": Kind::Keys(&["cidr", "gateway", "ls", "node", "north_gateway", "owner", "pod", "vendor"]),
     }),
     table!(LogicalRouterPort = "Logical_Router_Port", root: false, key: name, scope: &[], {
         "name": Kind::Scalar,

@@ -21,6 +21,9 @@ use crate::world::World;
 const PRIORITY_TO_SUBNET: u16 = 31000;
 /// Router policy: traffic to a node's own address goes to the node's `ovn0`.
 const PRIORITY_TO_NODE: u16 = 30000;
+/// Router policy: the traffic of a pod leaves by the next hop that its annotation names. The policies of centralized subnets
+/// come first, so that no pod gets past a gateway that its administrator has chosen.
+const PRIORITY_NORTH_GATEWAY: u16 = 29250;
 /// Router policy: all other traffic leaves through a gateway.
 const PRIORITY_GATEWAY: u16 = 29000;
 
@@ -72,6 +75,9 @@ const REQUESTED_CHASSIS: &str = "requested-chassis";
 /// The key in a port's `external_ids` for the gateway that the pod was given, if it is not the current gateway of the
 /// subnet.
 pub const GATEWAY: &str = "gateway";
+
+/// The key for the next hop of its traffic that leaves the cluster, if it has one of its own.
+pub const NORTH_GATEWAY: &str = "north_gateway";
 
 /// The key for the networks that the pod was given, if they are not the current ones.
 pub const NETWORKS: &str = "cidr";

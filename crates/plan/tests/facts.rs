@@ -249,11 +249,11 @@ fn an_external_host_has_a_port_and_addresses_that_lead_to_it() {
         &mut world,
         &Event::Node(host),
         &expect![[r#"
-        + Logical_Switch_Port node-lb1 addresses=["0a:00:00:00:00:09 100.64.0.9 fd00:100:64::9"] external_ids={node=lb1, owner=kube-ovn-rs, vendor=kube-ovn} options={requested-chassis=lb1}
-        + Logical_Switch join ports += Logical_Switch_Port node-lb1
-        + Address_Set external_hosts_ip4 addresses += "100.64.0.9"
-        + Address_Set external_hosts_ip6 addresses += "fd00:100:64::9"
-    "#]],
+            + Logical_Switch_Port node-lb1 addresses=["0a:00:00:00:00:09 100.64.0.9 fd00:100:64::9"] external_ids={node=lb1, owner=kube-ovn-rs, vendor=kube-ovn} options={requested-chassis=lb1} port_security=["0a:00:00:00:00:09 100.64.0.9 fd00:100:64::9"]
+            + Logical_Switch join ports += Logical_Switch_Port node-lb1
+            + Address_Set external_hosts_ip4 addresses += "100.64.0.9"
+            + Address_Set external_hosts_ip6 addresses += "fd00:100:64::9"
+        "#]],
     );
 }
 

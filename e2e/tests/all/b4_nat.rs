@@ -112,3 +112,47 @@ async fn b4_the_source_outside_is_what_the_subnet_says() -> Result<()> {
     }
     Ok(())
 }
+
+/// The traffic of a pod leaves by another pod, which gives it an address of its own.
+#[tokio::test]
+async fn b4_a_pod_leaves_by_the_next_hop_that_it_names() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("b4-north").await?;
+    let spec = json!({ "cidrBlock": "10.51.0.0/24,fd00:51::/64", "natOutgoing": true, "namespaces": ["b4-north"] });
+    let metadata = json!({ "name": "b4-north" });
+    scene
+        .create(json!({ "apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": metadata, "spec": spec }))
+        .await?;
+    cluster.until(Api::<Subnet>::all(cluster.client()), "b4-north", subnet_ready).await?;
+    scene.namespace("b4-north", &[]).await?;
+    let gateway = scene.pod("b4-north", "gateway").on("n2").ready().await?;
+    let next = format!("{},{}", gateway.ip4()?, gateway.ip6()?);
+    let pod = scene.pod("b4-north", "one").on("n1").ready().await?;
+    let node = |name| Node::named(name).context("no such node");
+    let (by1, by2) = (node("n1")?, node("n2")?);
+    let (by1, by2) = ([by1.ip4(), by1.ip6()], [by2.ip4(), by2.ip6()]);
+    let (by1, by2) = (by1.each_ref().map(String::as_str), by2.each_ref().map(String::as_str));
+    let inside = gateway.netns().await?;
+    for (setting, value) in [
+        ("net.ipv4.ip_forward", "1"),
+        ("net.ipv6.conf.all.forwarding", "1"),
+        ("net.ipv4.conf.eth0.send_redirects", "0"),
+    ] {
+        inside.run("sysctl", &["-w", &format!("{setting}={value}")]).await?;
+    }
+    let masquerade = "table inet north { chain out { type nat hook postrouting priority 100; masquerade; }; }";
+    inside.run("nft", &[masquerade]).await?;
+    is_seen(&pod, by1).await?;
+    pod.annotate(json!({ "ovn.kubernetes.io/north_gateway": next })).await?;
+    is_seen(&pod, by2).await?;
+    // Pods and nodes are reached as before.
+    let answer = pod.place().tcp(&gateway.ip4()?).await?;
+    ensure!(answer.seen.to_string() == pod.ip4()?, "{answer:?}");
+    cluster.node("n2")?.ping(&pod.ip4()?).await?;
+    // A value that cannot be read changes nothing, and is told.
+    pod.annotate(json!({ "ovn.kubernetes.io/north_gateway": "gateway" })).await?;
+    pod.told("UnreadableAnnotation", &["north_gateway"]).await?;
+    is_seen(&pod, by2).await?;
+    pod.annotate(json!({ "ovn.kubernetes.io/north_gateway": null })).await?;
+    is_seen(&pod, by1).await
+}

@@ -26,9 +26,11 @@ async fn b7_an_external_host_balances_load_to_pods() -> Result<()> {
     let scene = cluster.scene("b7").await?;
     external_host::boot().await?;
     let outcome = Box::pin(joins_and_leaves(&cluster, &scene)).await;
-    let balancer = process::stop(&state("pid").join(HAPROXY), Duration::from_secs(2)).await;
+    for name in (0..CLIENTS).map(client).chain([HAPROXY.to_owned()]) {
+        process::stop(&state("pid").join(name), Duration::from_secs(2)).await?;
+    }
     external_host::off().await?;
-    outcome.and(balancer)
+    outcome
 }
 
 async fn joins_and_leaves(cluster: &Cluster, scene: &Scene) -> Result<()> {
@@ -55,6 +57,12 @@ async fn joins_and_leaves(cluster: &Cluster, scene: &Scene) -> Result<()> {
             ensure!(answer.who == pod.name() && answer.seen.to_string() == from, "{to} has seen {answer:?}");
         }
     }
+
+    // With another address of the join subnet it would look like a node.
+    machine.run("ip", &["address", "add", "100.64.9.9/32", "dev", "ovn0"]).await?;
+    let from = ["-c", "2", "-W", "1", "-I", "100.64.9.9", &one.ip4()?];
+    ensure!(machine.run("ping", &from).await.is_err(), "it sends with an address that is not its own");
+    machine.run("ip", &["address", "del", "100.64.9.9/32", "dev", "ovn0"]).await?;
 
     private_subnets_do_not_let_it_in(cluster, scene, v4).await?;
     Box::pin(no_request_fails(scene, [one, two], v4)).await?;
@@ -161,6 +169,11 @@ async fn remove(server: &str) -> Result<()> {
     say(&format!("set server pods/{server} state maint")).await.map(drop)
 }
 
+/// The name of a client's process.
+fn client(number: usize) -> String {
+    format!("b7-client-{number}")
+}
+
 /// Asks through the load balancer as fast as it can, in the background, until [`Clients::stop`].
 struct Clients(PathBuf);
 
@@ -179,7 +192,7 @@ impl Clients {
             );
             let mut command = process::in_netns(OUTSIDE_NETNS, "bash", &["-c", &script]);
             command.current_dir(&folder);
-            process::start(&format!("b7-client-{client}"), command)?;
+            process::start(&self::client(client), command)?;
         }
         Ok(Self(folder))
     }
@@ -212,13 +225,12 @@ impl Clients {
     async fn stop(self) -> Result<Vec<String>> {
         fs::write(self.0.join("stop"), "")?;
         for client in 0..CLIENTS {
-            let name = format!("b7-client-{client}");
+            let name = self::client(client);
             process::until(SOON, || async {
                 ensure!(!process::runs(&name), "{name} runs");
                 Ok(())
             })
             .await?;
-            process::stop(&state("pid").join(&name), Duration::ZERO).await?;
         }
         self.answers()
     }

@@ -3,10 +3,10 @@
 use anyhow::{Context, Result, ensure};
 use api::Subnet;
 use e2e::Cluster;
-use e2e::cluster::{Place, is_ready, subnet_ready};
+use e2e::cluster::{Place, is_ready, nb, subnet_ready};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const PAGES: [&str; 2] = [include_str!("../../../docs/subnets.md"), include_str!("../../../docs/gateways.md")];
 
@@ -35,7 +35,7 @@ async fn docs_every_example_does_what_the_page_says() -> Result<()> {
     let scene = cluster.scene("docs").await?;
     let subnets: Api<Subnet> = Api::all(cluster.client());
     let examples = examples()?;
-    ensure!(examples.len() == 15, "the pages have {} examples, and this test knows of 15", examples.len());
+    ensure!(examples.len() == 16, "the pages have {} examples, and this test knows of 16", examples.len());
     for mut manifest in examples {
         match manifest["kind"].as_str() {
             Some("Namespace") => {
@@ -66,10 +66,13 @@ async fn docs_every_example_does_what_the_page_says() -> Result<()> {
     cluster.until(pods.clone(), "guest", address_in("10.40.0.11")).await?;
     // The order of the pool's two addresses does not matter.
     cluster.until(pods.clone(), "till", address_in("10.41.0.3")).await?;
+    cluster.until(pods.clone(), "north", is_ready).await?;
     cluster.until(pods, "routed", is_ready).await?;
     let routed = Place::Pod { namespace: "docs-shop".to_owned(), name: "routed".to_owned() };
     let printed = routed.run("ip", &["route"]).await?;
     ensure!(printed.contains("192.0.2.0/24 via 10.41.0.9"), "{printed}");
+    let rows = nb::find("Logical_Router_Policy", &["priority=29250"]).await?;
+    ensure!(rows.iter().any(|row| row["nexthops"] == json!("10.41.0.9")), "{rows:?}");
     let pods: Api<Pod> = Api::namespaced(cluster.client(), "docs-shop-db");
     cluster.until(pods, "ledger", address_in("10.41.0.3")).await?;
     Ok(())

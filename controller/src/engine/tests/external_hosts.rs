@@ -5,7 +5,7 @@ use crate::cluster::ExternalHost;
 
 fn host(name: &str, address: &str) -> ExternalHost {
     let value = json!({
-        "metadata": { "name": name, "uid": format!("uid-of-{name}") }, "spec": { "addresses": [address] },
+        "metadata": { "name": name, "uid": name }, "spec": { "addresses": [address] },
     });
     ExternalHost::from_object(object(value))
 }
@@ -67,4 +67,14 @@ fn a_subnet_that_contains_an_external_host_is_refused() {
     scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
     let verdict = format!("{:?}", scene.engine.verdict("net"));
     assert!(verdict.contains("10.33.0.0/24 contains 10.33.0.9 of external host lb1"), "{verdict}");
+}
+
+#[test]
+fn no_pod_leaves_by_an_external_host() {
+    let mut scene = Scene::new();
+    scene.apply(Event::ExternalHosts(WatchEvent::Apply(host("lb1", "192.0.2.9"))));
+    scene.apply(chassis_of(&["lb1"]));
+    scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24", "gatewayType": "centralized", "gatewayNode": "lb1" }));
+    assert_eq!(scene.engine.world.gateway_nodes("net"), []);
+    assert!(scene.engine.gateway_state("net").unwrap().problem().unwrap().contains("there is no node lb1"));
 }

@@ -191,12 +191,13 @@ fn an_unreadable_annotation_does_not_affect_others() {
         scene.pod("default/a", json!({ "ovn.kubernetes.io/port_security": annotation.unwrap_or_default() }));
         assert_eq!(is_secured(&mut scene), security, "{annotation:?}");
     }
-    let bandwidth = json!({ "ovn.kubernetes.io/north_gateway": "10.0.0.9", "ovn.kubernetes.io/egress_rate": "fast" });
+    let bandwidth = json!({ "ovn.kubernetes.io/vip": "10.0.0.9", "ovn.kubernetes.io/egress_rate": "fast" });
     assert!(scene.pod("default/b", bandwidth).starts_with("10.16."), "the pod runs");
     let remarks = scene.engine.remarks(&scene.cluster, &Object::Pod("b.default".into()));
     let remarks: Vec<String> =
         remarks.into_iter().map(|remark| format!("{}: {}", remark.reason, remark.message)).collect();
-    let unserved = "AnnotationNotServed: pod default/b: annotation ovn.kubernetes.io/north_gateway: this version does not serve it";
+    let unserved =
+        "AnnotationNotServed: pod default/b: annotation ovn.kubernetes.io/vip: this version does not serve it";
     assert!(
         remarks.iter().any(|line| line == unserved) && remarks[0].starts_with("UnreadableAnnotation: "),
         "{remarks:?}"

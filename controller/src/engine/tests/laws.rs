@@ -356,8 +356,8 @@ fn pod_step() -> impl Strategy<Value = Step> {
     let wishes =
         (rarely(NETS), rarely(ADDRESSES), rarely(&["p", "q", "10.33.0.3,10.33.0.9", "10.16.0.3"]), rarely(MACS));
     let pod = (one_of(NAMESPACES), one_of(&["a", "b", "c", "db-0", "db-1", "node-n1"]), any::<prop::sample::Index>());
-    let more = (rarely(RATES), rarely(&["true", "false", "maybe"]));
-    (pod, wishes, more).prop_map(|((namespace, name, phase), (net, ip, pool, mac), (rate, security))| {
+    let more = (rarely(RATES), rarely(&["true", "false", "maybe"]), rarely(&["10.16.0.9", "u"]));
+    (pod, wishes, more).prop_map(|((namespace, name, phase), (net, ip, pool, mac), (rate, security, north))| {
         let owner =
             json!([{ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "s", "controller": true }]);
         let owners = if name.starts_with("db-") { owner } else { Value::Null };
@@ -368,6 +368,7 @@ fn pod_step() -> impl Strategy<Value = Step> {
             ("mac_address", mac),
             ("ingress_rate", rate),
             ("port_security", security),
+            ("north_gateway", north),
         ]);
         let value = json!({
             "metadata": { "annotations": annotations, "ownerReferences": owners },

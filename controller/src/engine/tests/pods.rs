@@ -226,3 +226,36 @@ fn limits_follow_the_annotations_of_a_running_pod() {
     let none = json!({ "ovn.kubernetes.io/ingress_rate": "0", "kubernetes.io/ingress-bandwidth": "10M" });
     assert_eq!(limits(none), said("- -"));
 }
+
+#[test]
+fn a_pod_leaves_by_the_next_hop_that_it_names() {
+    let mut scene = Scene::new();
+    let pod = |gateway: &str| json!({ "ovn.kubernetes.io/north_gateway": gateway });
+    let way = |scene: &mut Scene| {
+        let facts = scene.facts_about("29250");
+        let rows = facts.iter().filter(|fact| fact.contains("nexthops"));
+        rows.map(|row| row.split("nexthops=").nth(1).unwrap().split(' ').next().unwrap().to_owned()).collect::<String>()
+    };
+    let events = |scene: &Scene| {
+        let remarks = scene.engine.remarks(&scene.cluster, &Object::Pod("a.default".into()));
+        remarks.iter().map(|remark| format!("{}: {}", remark.reason, remark.message)).collect::<Vec<_>>()
+    };
+    scene.pod("default/a", pod("10.16.0.9"));
+    assert_eq!(way(&mut scene), r#"["10.16.0.9"]"#);
+    assert_eq!(events(&scene), [""; 0]);
+    // The last one stays, over a change of the leader, too.
+    scene.pod("default/a", pod("10.16.0.900"));
+    assert_eq!(way(&mut scene), r#"["10.16.0.9"]"#);
+    let replica = recovery::written(&scene);
+    scene.engine = Engine::recover(install(), &scene.cluster, &replica);
+    scene.engine.decide(&scene.cluster);
+    assert_eq!(way(&mut scene), r#"["10.16.0.9"]"#);
+    // No subnet has it, and the pod has no address of the other family.
+    scene.pod("default/a", pod("192.0.2.1,fd00::9"));
+    assert_eq!(way(&mut scene), r#"["192.0.2.1"]"#);
+    let lost = "NorthGatewayUnreachable: pod default/a: annotation ovn.kubernetes.io/north_gateway: 192.0.2.1 is in no subnet: \
+                the router cannot reach it";
+    assert_eq!(events(&scene), [lost]);
+    scene.pod("default/a", json!({}));
+    assert_eq!(way(&mut scene), "");
+}

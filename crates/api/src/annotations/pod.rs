@@ -1,8 +1,8 @@
 //! The annotations by which a pod's author asks for addresses and limits.
 
 use super::{
-    ALLOCATED, IP_ADDRESS, IP_FAMILY, IP_POOL, LOGICAL_SWITCH, Limits, MAC_ADDRESS, MIRROR, Netem, PORT_SECURITY,
-    PodRoute, Reader, is_object_name,
+    ALLOCATED, IP_ADDRESS, IP_FAMILY, IP_POOL, LOGICAL_SWITCH, Limits, MAC_ADDRESS, MIRROR, NORTH_GATEWAY, Netem,
+    PORT_SECURITY, PodRoute, Reader, is_object_name,
 };
 use crate::{Addresses, Families, FieldError, Mac, PodView, ValueError};
 
@@ -35,6 +35,8 @@ pub struct PodWant {
     pub netem: Result<Option<Netem>, FieldError>,
     /// Whether the pod's packets are mirrored. `None` means the default of the node.
     pub mirror: Result<Option<bool>, FieldError>,
+    /// The next hop of its traffic that leaves the cluster.
+    pub north_gateway: Result<Option<Addresses>, FieldError>,
     /// Whether the pod can send only from its own addresses. `None` means the default of the installation.
     pub port_security: Result<Option<bool>, FieldError>,
 }
@@ -63,6 +65,7 @@ impl Default for PodWant {
             routes: Ok(Vec::new()),
             netem: Ok(None),
             mirror: Ok(None),
+            north_gateway: Ok(None),
             port_security: Ok(None),
         }
     }
@@ -78,14 +81,21 @@ impl PodWant {
             routes: PodRoute::read(pod.object(), pod.annotations()),
             netem: Netem::read(pod.object(), pod.annotations()),
             mirror: reader.flag(MIRROR),
+            north_gateway: reader.parse(NORTH_GATEWAY),
             port_security: reader.flag(PORT_SECURITY),
         }
     }
 
     /// The errors of the annotations that cannot be read, those of the address first.
     pub fn unreadable(&self) -> impl Iterator<Item = &FieldError> {
-        let Self { address, limits, routes, netem, mirror, port_security } = self;
-        let others = [routes.as_ref().err(), netem.as_ref().err(), mirror.as_ref().err(), port_security.as_ref().err()];
+        let Self { address, limits, routes, netem, mirror, north_gateway, port_security } = self;
+        let others = [
+            routes.as_ref().err(),
+            netem.as_ref().err(),
+            mirror.as_ref().err(),
+            north_gateway.as_ref().err(),
+            port_security.as_ref().err(),
+        ];
         address.as_ref().err().into_iter().chain(&limits.unreadable).chain(others.into_iter().flatten())
     }
 }

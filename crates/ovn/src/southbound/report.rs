@@ -20,8 +20,10 @@ const VXLAN: &str = "kube-ovn-vxlan";
 /// Our option with the number of ports that the agent has added again.
 const RESTORED: &str = "kube-ovn-restored";
 
-/// Our option that says that the router answers through the node's `ovn0`.
+/// Our option that says that the router answers through the node's `ovn0`, with the uid of the Node or the external host.
 const UP: &str = "kube-ovn-up";
+/// Our option that says that this is an external host, and no node.
+const EXTERNAL: &str = "kube-ovn-external";
 
 /// What a node agent reports about its node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,8 +39,10 @@ pub struct NodeReport {
     pub vxlan: bool,
     /// The number of running pods whose ports Open vSwitch had lost and the agent has added again, since it started.
     pub restored: u32,
-    /// Whether the router answers through the node's `ovn0`.
-    pub up: bool,
+    /// The uid of the Node or the external host for which the router answers through `ovn0`. `None` if it does not.
+    pub up: Option<String>,
+    /// Whether this is an external host, and no node.
+    pub external: bool,
 }
 
 impl NodeReport {
@@ -58,14 +62,16 @@ impl NodeReport {
             }),
             vxlan: words(options).any(|word| word == VXLAN),
             restored: value(RESTORED).and_then(|(_, count)| count.parse().ok()).unwrap_or_default(),
-            up: words(options).any(|word| word == UP),
+            up: value(UP).and_then(|(_, uid)| unescape(uid)),
+            external: words(options).any(|word| word == EXTERNAL),
         }
     }
 
     /// Returns these options for the CMS with our mark, and with this report in place of an earlier one. Other options
     /// stay as they are.
     pub fn in_options(&self, options: &str) -> String {
-        let ours = |word: &&str| matches!(word.split('=').next(), Some(NETWORKS | MTU | TAKEN | VXLAN | RESTORED | UP));
+        let all = [NETWORKS, MTU, TAKEN, VXLAN, RESTORED, UP, EXTERNAL];
+        let ours = |word: &&str| word.split('=').next().is_some_and(|key| all.contains(&key));
         let mut kept: Vec<String> = words(options).filter(|word| !ours(word)).map(str::to_owned).collect();
         if !kept.iter().any(|word| word == MARK) {
             kept.push(MARK.to_owned());
@@ -80,7 +86,8 @@ impl NodeReport {
         kept.extend(taken.map(|(address, chassis)| format!("{TAKEN}={address}@{}", escape(chassis))));
         kept.extend(self.vxlan.then(|| VXLAN.to_owned()));
         kept.extend((self.restored > 0).then(|| format!("{RESTORED}={}", self.restored)));
-        kept.extend(self.up.then(|| UP.to_owned()));
+        kept.extend(self.up.as_ref().map(|uid| format!("{UP}={}", escape(uid))));
+        kept.extend(self.external.then(|| EXTERNAL.to_owned()));
         kept.join(",")
     }
 }
@@ -141,8 +148,16 @@ mod tests {
     #[test]
     fn what_is_amiss_and_what_was_repaired_is_named() {
         let taken = Some(("fd00::1".parse().unwrap(), "old,1".to_owned()));
-        let report = NodeReport { taken, vxlan: true, restored: 3, up: true, ..report(&[], None) };
-        let options = "kube-ovn,kube-ovn-tunnel-taken=fd00::1@old%2C1,kube-ovn-vxlan,kube-ovn-restored=3,kube-ovn-up";
+        let report = NodeReport {
+            taken,
+            vxlan: true,
+            restored: 3,
+            up: Some("u-1".to_owned()),
+            external: true,
+            ..report(&[], None)
+        };
+        let options = "kube-ovn,kube-ovn-tunnel-taken=fd00::1@old%2C1,kube-ovn-vxlan,kube-ovn-restored=3,\
+             kube-ovn-up=u-1,kube-ovn-external";
         assert_eq!(report.in_options("kube-ovn-tunnel-taken=x,kube-ovn-vxlan,kube-ovn-restored=2"), options);
         assert_eq!(NodeReport::parse(&report.in_options("")), report);
     }

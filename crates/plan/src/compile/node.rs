@@ -29,11 +29,14 @@ pub(super) fn compile(world: &World, node: &Node, facts: &mut Vec<Fact>) {
 }
 
 fn join_port(world: &World, node: &Node, facts: &mut Vec<Fact>) {
+    let address = address(node.mac, &node.join);
     let port = LogicalSwitchPort {
         name: node_port(&node.name).into(),
         switch: world.settings.node_switch.clone(),
         seed: node.uid.clone(),
-        addresses: vec![address(node.mac, &node.join)],
+        // A node sends with its own addresses, too. An external host must not look like a node or a pod.
+        port_security: if node.external { vec![address.clone()] } else { vec![] },
+        addresses: vec![address],
         options: vec![(REQUESTED_CHASSIS, node.name.clone())],
         external_ids: vec![("node", node.name.clone())],
         ..LogicalSwitchPort::default()

@@ -1,8 +1,11 @@
-//! A pod's port on its subnet's switch, its port security, and the limits of its traffic.
+//! A pod's port on its subnet's switch, its port security, the limits of its traffic, and its own next hop.
 
-use ovn::{Direction, Fact, LogicalSwitchPort, Qos};
+use api::Addresses;
+use ovn::{Action, Direction, Fact, LogicalSwitchPort, Qos, RouterPolicy};
 
-use super::{GATEWAY, NETWORKS, PRIORITY_LIMIT, REQUESTED_CHASSIS, address};
+use super::{
+    GATEWAY, NETWORKS, NORTH_GATEWAY, PRIORITY_LIMIT, PRIORITY_NORTH_GATEWAY, REQUESTED_CHASSIS, address, family_of,
+};
 use crate::objects::Port;
 use crate::world::World;
 
@@ -14,6 +17,7 @@ pub(super) fn compile(world: &World, port: &Port, facts: &mut Vec<Fact>) {
     let mut external_ids = vec![("pod", port.pod.clone()), ("ls", port.subnet.clone())];
     external_ids.extend(port.gateway.map(|gateway| (GATEWAY, gateway.to_string().into())));
     external_ids.extend(port.cidrs.map(|cidrs| (NETWORKS, cidrs.to_string().into())));
+    external_ids.extend(port.north_gateway.map(|next| (NORTH_GATEWAY, next.to_string().into())));
     let row = LogicalSwitchPort {
         name: port.name.clone(),
         switch: port.subnet.clone(),
@@ -29,6 +33,17 @@ pub(super) fn compile(world: &World, port: &Port, facts: &mut Vec<Fact>) {
     facts.extend(row.facts());
     if port.port_security {
         facts.push(super::security::member(&port.name));
+    }
+    for (family, next) in port.north_gateway.iter().flat_map(Addresses::each) {
+        let Some(ip) = port.ips.get(family) else { continue };
+        let policy = RouterPolicy {
+            router: world.settings.router.to_string(),
+            seed: port.uid.clone(),
+            priority: PRIORITY_NORTH_GATEWAY,
+            match_: format!("{}.src == {ip}", family_of(*ip)),
+            action: Action::Reroute(vec![next.to_string()]),
+        };
+        facts.extend(policy.facts());
     }
     let limits = [(Direction::ToLport, "outport", port.ingress), (Direction::FromLport, "inport", port.egress)];
     for (direction, field, limit) in limits {

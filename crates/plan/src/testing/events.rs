@@ -145,13 +145,15 @@ fn a_node() -> impl Strategy<Value = Node> {
 
 fn a_port() -> impl Strategy<Value = Port> {
     let limit = || select(vec![None, Some(Limit { rate: 10_000, burst: 8_000 }), Some(Limit { rate: 1, burst: 1 })]);
-    let parts = (0..PORTS, 0..SUBNETS, 0..3u8, any::<bool>(), any::<bool>(), limit(), limit());
-    parts.prop_map(|(index, subnet, ips, port_security, again, ingress, egress)| {
+    let north = select(vec![None, None, Some("10.1.0.9"), Some("10.1.0.9,fd00:1::9")]);
+    let parts = (0..PORTS, 0..SUBNETS, 0..3u8, any::<bool>(), any::<bool>(), limit(), limit(), north);
+    parts.prop_map(|(index, subnet, ips, port_security, again, ingress, egress, north)| {
         let host = 10 + index + 10 * (ips / 2);
         let v4 = format!("10.{subnet}.0.{host}");
         let ips = if ips == 0 { format!("{v4},fd00:{subnet}::{host}") } else { v4 };
         let mut port = port(&format!("ns/p{index}"), &subnet_name(subnet), &ips, &format!("0a:00:00:00:00:{host:02}"));
         port.port_security = port_security;
+        port.north_gateway = north.and_then(|north| north.parse().ok());
         (port.ingress, port.egress) = (ingress, egress);
         if again {
             port.uid = "another".into();

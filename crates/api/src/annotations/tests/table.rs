@@ -15,7 +15,7 @@ const LIMITS: [Line<'_>; 6] = [
     (EGRESS_BANDWIDTH, &["10M", "500k"], &["ten", "-10M", "M"]),
 ];
 
-const POD: [Line<'_>; 13] = [
+const POD: [Line<'_>; 14] = [
     (LOGICAL_SWITCH, &["net", "a.b-c", " net "], &["Net", "a,b", "a_b", "-a", "a/b"]),
     (
         IP_ADDRESS,
@@ -40,6 +40,7 @@ const POD: [Line<'_>; 13] = [
     LIMITS[4],
     LIMITS[5],
     (MIRROR, &["true", "false"], &["yes", "True", "1"]),
+    (NORTH_GATEWAY, &["10.0.0.9", "fd00::9", "10.0.0.9,fd00::9"], &["10.0.0.9/24", "10.0.0.8,10.0.0.9", "gw"]),
     (PORT_SECURITY, &["true", "false"], &["yes", "on", "1"]),
 ];
 
