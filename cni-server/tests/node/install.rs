@@ -78,6 +78,7 @@ fn a_disk_that_takes_no_files_makes_the_agent_not_ready_until_it_does() {
     in_netns(|| async {
         let sandbox = Sandbox::new();
         let (_server, kubeconfig) = cluster().await;
+        let silent = "the router does not answer at 100.64.0.1 through ovn0: does ovn-controller work?";
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let (conf, bin) = (path("net.d"), path("bin"));
@@ -100,6 +101,8 @@ fn a_disk_that_takes_no_files_makes_the_agent_not_ready_until_it_does() {
         let (args, _) = Args::read(line.into_iter().map(Into::into)).unwrap();
         let agent = tokio::spawn(cni_server::agent::run(args));
 
+        until(Err(silent), dir.path()).await;
+        let _router = sandbox.router("100.64.0.1/16");
         let full = "--cni-bin-dir /opt/cni/bin: kube-ovn cannot be written, and so the node takes no pods: No space left on \
             device (os error 28)";
         until(Err(full), dir.path()).await;

@@ -106,8 +106,8 @@ fn ovn0_follows_the_cluster_and_heals() {
 
         // A new agent finds everything correct and writes nothing: neither a transaction nor a route. It has not asked the
         // router yet, and what the former one has reported stays.
-        let up = "ovn-cms-options=kube-ovn,kube-ovn-networks=eth1@172.31.0.0/24,kube-ovn-mtu=1442,kube-ovn-up=uid-n1";
-        sandbox.vsctl(&["set", "open_vswitch", ".", &format!("external_ids:{}", up.replace(',', "\\,"))]);
+        let up = "kube-ovn,kube-ovn-networks=eth1@172.31.0.0/24,kube-ovn-mtu=1442,kube-ovn-up=uid-n1";
+        sandbox.vsctl(&["set", "open_vswitch", ".", &format!("external_ids:ovn-cms-options=\"{up}\"")]);
         sandbox.settle();
         let found = || (sandbox.written(), routes(), run("ip", &["link", "show", "ovn0"]));
         let before = found();

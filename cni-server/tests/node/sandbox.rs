@@ -104,6 +104,18 @@ impl Sandbox {
         sandbox
     }
 
+    /// Adds a router with this address, which answers behind the bridge while the returned value lives.
+    pub fn router(&self, address: &str) -> PodNs {
+        let router = PodNs::new();
+        run("ip", &["link", "add", "router", "type", "veth", "peer", "name", "inside", "netns", &router.path()]);
+        run("ip", &["link", "set", "router", "up"]);
+        let inside = format!("--net={}", router.path());
+        run("nsenter", &[&inside, "ip", "address", "add", address, "dev", "inside"]);
+        run("nsenter", &[&inside, "ip", "link", "set", "inside", "up"]);
+        self.vsctl(&["set", "bridge", "br-int", "fail-mode=standalone", "--", "add-port", "br-int", "router"]);
+        router
+    }
+
     /// Stops ovsdb-server.
     pub fn kill_database(&mut self) {
         self.server.kill().unwrap();
