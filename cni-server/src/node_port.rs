@@ -42,6 +42,9 @@ pub use sources::Sources;
 /// The device.
 pub const DEVICE: &str = "ovn0";
 
+/// Why it is not ready before its first pass has ended.
+pub(crate) const STARTING: &str = "starting";
+
 /// What the owner of `ovn0` needs.
 #[derive(Debug)]
 pub struct NodePort {
@@ -108,7 +111,7 @@ impl NodePort {
     pub fn spawn(self) -> std::io::Result<State> {
         let events = links::events()?;
         let (mtu_sender, mtu) = watch::channel(None);
-        let (ready_sender, ready) = watch::channel(Err("starting".to_owned()));
+        let (ready_sender, ready) = watch::channel(Err(STARTING.to_owned()));
         let (sources_sender, sources) = watch::channel(None);
         let senders = Senders { mtu: mtu_sender, ready: ready_sender, sources: sources_sender };
         tokio::spawn(self.run(events, senders));

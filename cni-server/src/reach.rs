@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::allocation;
-use crate::node_port::DEVICE;
+use crate::node_port::{DEVICE, STARTING};
 use crate::ping;
 use crate::seen::{Cluster, publish};
 
@@ -34,7 +34,7 @@ pub enum Reason {
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NotAsked => f.write_str("starting"),
+            Self::NotAsked => f.write_str(STARTING),
             Self::Because(why) => f.write_str(why),
         }
     }
@@ -58,8 +58,8 @@ impl Reach {
     pub async fn run(mut self) {
         let mut pause = RETRY.0;
         loop {
-            // `ovn0` tells when it is ready.
-            let _ = self.ovn0.wait_for(|ovn0| ovn0.as_ref().err().is_none_or(|why| why != "starting")).await;
+            // The sender lives as long as the process.
+            let _ = self.ovn0.wait_for(|ovn0| ovn0.as_ref().err().is_none_or(|why| why != STARTING)).await;
             let found = self.ask().await.map_err(Reason::Because);
             let again = if found.is_ok() { RECHECK } else { pause };
             pause = if found.is_ok() { RETRY.0 } else { (pause * 2).min(RETRY.1) };

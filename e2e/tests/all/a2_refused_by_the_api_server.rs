@@ -64,6 +64,12 @@ const BAD_SUBNETS: [(&str, &str, &str); 25] = [
     ),
 ];
 
+const BAD_HOSTS: [(&str, &str, &str); 3] = [
+    ("spec.addresses", r#"{"addresses": ["lb1.example.com"]}"#, "addresses must be addresses"),
+    ("spec.addresses", r#"{"addresses": []}"#, "should have at least 1 items"),
+    ("spec.addresses", "{}", "Required value"),
+];
+
 const BAD_POOLS: [(&str, &str, &str); 9] = [
     ("spec.subnet", r#"{"subnet": "", "ips": ["10.50.0.1"]}"#, "subnet must name a subnet"),
     ("spec.ips", r#"{"subnet": "net", "ips": ["10.50.0.300"]}"#, "ips must be addresses, ranges"),
@@ -113,7 +119,8 @@ fn a2_every_rule_has_a_bad_object() -> Result<()> {
         rules(&serde_json::to_value(crd)?, &mut all);
     }
     ensure!(all.len() >= 16, "only {} rules were found: {all:?}", all.len());
-    let tried: Vec<&str> = BAD_SUBNETS.iter().chain(&BAD_POOLS).map(|(.., words)| *words).chain(ELSEWHERE).collect();
+    let tried: Vec<&str> =
+        BAD_SUBNETS.iter().chain(&BAD_POOLS).chain(&BAD_HOSTS).map(|(.., words)| *words).chain(ELSEWHERE).collect();
     let untried: Vec<&String> =
         all.iter().filter(|message| !tried.iter().any(|words| message.contains(words))).collect();
     ensure!(untried.is_empty(), "no bad object is there for: {untried:?}");
@@ -125,6 +132,7 @@ async fn a2_the_api_server_refuses_what_cannot_be() -> Result<()> {
     let cluster = Cluster::running().await?;
     let scene = cluster.scene("a2-refused").await?;
     let bad = BAD_SUBNETS.map(|bad| ("Subnet", bad)).into_iter().chain(BAD_POOLS.map(|bad| ("IPPool", bad)));
+    let bad = bad.chain(BAD_HOSTS.map(|bad| ("ExternalHost", bad)));
     for (kind, (field, spec, words)) in bad {
         let spec: Value = serde_json::from_str(spec)?;
         let answer = scene.create(object(kind, "a2-refused", &spec)).await;
