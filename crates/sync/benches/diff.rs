@@ -30,6 +30,7 @@ fn port(at: usize, turn: usize) -> Port {
         subnet: format!("net-{subnet}").into(),
         ips: format!("10.{subnet}.{}.{}", host / 256, host % 256).parse().unwrap(),
         mac: format!("0a:58:0a:{subnet:02x}:{:02x}:{:02x}", host / 256, host % 256).parse().unwrap(),
+        north_gateway: None,
         port_security: false,
         ingress: None,
         egress: None,
@@ -52,6 +53,7 @@ fn world() -> World {
             join: format!("100.64.0.{}", at + 2).parse().unwrap(),
             mac: format!("0a:58:64:40:00:{:02x}", at + 2).parse().unwrap(),
             internal: [format!("172.30.0.{at}").parse().unwrap()].into(),
+            external: false,
         });
     }
     for at in 0..PODS {
