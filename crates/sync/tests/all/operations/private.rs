@@ -21,10 +21,12 @@ fn a_private_subnet_with_whom_it_allows() {
         insert ACL 0/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24" options={} priority=1001 severity=[] tier=0
         insert ACL 0/to-lport/3000/ip4.src == $nodes_ip4 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == $nodes_ip4" options={} priority=3000 severity=[] tier=0
         insert ACL 0/to-lport/3000/ip4.src == 100.64.0.0/16 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 100.64.0.0/16" options={} priority=3000 severity=[] tier=0
+        insert ACL 0/to-lport/3001/ip4.src == $external_hosts_ip4 action=drop direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == $external_hosts_ip4" options={} priority=3001 severity=[] tier=0
+        insert ACL 0/to-lport/3002/ip4.src == $external_hosts_ip4 && ip4.src == 10.16.0.0/16 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == $external_hosts_ip4 && ip4.src == 10.16.0.0/16" options={} priority=3002 severity=[] tier=0
         insert Logical_Switch_Port vault-ovn-cluster addresses=[router] external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={router-port=ovn-cluster-vault} port_security=[] type=router
         insert Logical_Router_Policy 31000/ip4.dst == 10.23.0.0/24 action=allow external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.dst == 10.23.0.0/24" nexthop=[] nexthops=[] priority=31000
         insert Logical_Router_Port ovn-cluster-vault external_ids={owner=kube-ovn-rs, vendor=kube-ovn} ipv6_ra_configs={} mac="0e:f1:02:51:02:8b" networks=["10.23.0.1/24"] options={}
-        mutate Logical_Switch vault acls += 0/to-lport/3000/ip4.src == $nodes_ip4, 0/to-lport/1000/ip, 0/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24), 0/to-lport/3000/ip4.src == 100.64.0.0/16, 0/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24
+        mutate Logical_Switch vault acls += 0/to-lport/3001/ip4.src == $external_hosts_ip4, 0/to-lport/3000/ip4.src == $nodes_ip4, 0/to-lport/3002/ip4.src == $external_hosts_ip4 && ip4.src == 10.16.0.0/16, 0/to-lport/1000/ip, 0/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24), 0/to-lport/3000/ip4.src == 100.64.0.0/16, 0/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24
         mutate Logical_Switch vault ports += vault-ovn-cluster
         mutate Logical_Router ovn-cluster policies += 31000/ip4.dst == 10.23.0.0/24
         mutate Logical_Router ovn-cluster ports += ovn-cluster-vault
@@ -33,12 +35,13 @@ fn a_private_subnet_with_whom_it_allows() {
     scene.check(vault(json!({"private": true, "allowSubnets": ["10.20.0.0/24"]})), &expect![[r#"
         mutate Logical_Switch vault external_ids -= [in_force] external_ids += {in_force="{\"cidrBlock\":\"10.23.0.0/24\",\"gateway\":\"10.23.0.1\",\"private\":true,\"allowSubnets\":[\"10.20.0.0/24\"]}"}
         insert ACL 0/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.20.0.0/24) || (ip4.src == 10.20.0.0/24 && ip4.dst == 10.23.0.0/24) action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="(ip4.src == 10.23.0.0/24 && ip4.dst == 10.20.0.0/24) || (ip4.src == 10.20.0.0/24 && ip4.dst == 10.23.0.0/24)" options={} priority=1001 severity=[] tier=0
-        mutate Logical_Switch vault acls += 0/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.20.0.0/24) || (ip4.src == 10.20.0.0/24 && ip4.dst == 10.23.0.0/24)
-        mutate Logical_Switch vault acls -= 0/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24)
+        insert ACL 0/to-lport/3002/ip4.src == $external_hosts_ip4 && ip4.src == 10.20.0.0/24 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == $external_hosts_ip4 && ip4.src == 10.20.0.0/24" options={} priority=3002 severity=[] tier=0
+        mutate Logical_Switch vault acls += 0/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.20.0.0/24) || (ip4.src == 10.20.0.0/24 && ip4.dst == 10.23.0.0/24), 0/to-lport/3002/ip4.src == $external_hosts_ip4 && ip4.src == 10.20.0.0/24
+        mutate Logical_Switch vault acls -= 0/to-lport/3002/ip4.src == $external_hosts_ip4 && ip4.src == 10.16.0.0/16, 0/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.16.0.0/16) || (ip4.src == 10.16.0.0/16 && ip4.dst == 10.23.0.0/24)
     "#]]);
     scene.check(vault(json!({"private": true})), &expect![[r#"
         mutate Logical_Switch vault external_ids -= [in_force] external_ids += {in_force="{\"cidrBlock\":\"10.23.0.0/24\",\"gateway\":\"10.23.0.1\",\"private\":true}"}
-        mutate Logical_Switch vault acls -= 0/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.20.0.0/24) || (ip4.src == 10.20.0.0/24 && ip4.dst == 10.23.0.0/24)
+        mutate Logical_Switch vault acls -= 0/to-lport/1001/(ip4.src == 10.23.0.0/24 && ip4.dst == 10.20.0.0/24) || (ip4.src == 10.20.0.0/24 && ip4.dst == 10.23.0.0/24), 0/to-lport/3002/ip4.src == $external_hosts_ip4 && ip4.src == 10.20.0.0/24
     "#]]);
     scene.check(
         [gone("vault")],
@@ -60,11 +63,12 @@ fn a_subnet_that_becomes_private_and_ceases_to_be() {
         insert ACL 0/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24" options={} priority=1001 severity=[] tier=0
         insert ACL 0/to-lport/3000/ip4.src == $nodes_ip4 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == $nodes_ip4" options={} priority=3000 severity=[] tier=0
         insert ACL 0/to-lport/3000/ip4.src == 100.64.0.0/16 action=allow-related direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == 100.64.0.0/16" options={} priority=3000 severity=[] tier=0
-        mutate Logical_Switch vault acls += 0/to-lport/3000/ip4.src == $nodes_ip4, 0/to-lport/1000/ip, 0/to-lport/3000/ip4.src == 100.64.0.0/16, 0/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24
+        insert ACL 0/to-lport/3001/ip4.src == $external_hosts_ip4 action=drop direction=to-lport external_ids={owner=kube-ovn-rs, vendor=kube-ovn} log=false match="ip4.src == $external_hosts_ip4" options={} priority=3001 severity=[] tier=0
+        mutate Logical_Switch vault acls += 0/to-lport/3001/ip4.src == $external_hosts_ip4, 0/to-lport/3000/ip4.src == $nodes_ip4, 0/to-lport/1000/ip, 0/to-lport/3000/ip4.src == 100.64.0.0/16, 0/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24
     "#]]);
     scene.check(vault(json!({})), &expect![[r#"
         mutate Logical_Switch vault external_ids -= [in_force] external_ids += {in_force="{\"cidrBlock\":\"10.23.0.0/24\",\"gateway\":\"10.23.0.1\"}"}
-        mutate Logical_Switch vault acls -= 0/to-lport/3000/ip4.src == $nodes_ip4, 0/to-lport/1000/ip, 0/to-lport/3000/ip4.src == 100.64.0.0/16, 0/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24
+        mutate Logical_Switch vault acls -= 0/to-lport/3001/ip4.src == $external_hosts_ip4, 0/to-lport/3000/ip4.src == $nodes_ip4, 0/to-lport/1000/ip, 0/to-lport/3000/ip4.src == 100.64.0.0/16, 0/to-lport/1001/ip4.src == 10.23.0.0/24 && ip4.dst == 10.23.0.0/24
     "#]]);
 }
 

@@ -15,6 +15,8 @@ fn a_new_cluster_is_written_into_an_empty_database() {
         insert Logical_Router ovn-cluster external_ids={owner=kube-ovn-rs, vendor=kube-ovn} options={}
         insert Address_Set distributed_ip4 addresses=["10.16.0.0/16"] external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
         insert Address_Set distributed_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+        insert Address_Set external_hosts_ip4 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
+        insert Address_Set external_hosts_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
         insert Address_Set nodes_ip4 addresses=["172.30.0.1"] external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
         insert Address_Set nodes_ip6 external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
         insert Port_Group port_security external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
