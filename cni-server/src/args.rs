@@ -50,7 +50,6 @@ pub struct Tunnels {
     pub encap_checksum: bool,
 }
 
-/// The flags' defaults.
 impl Default for Tunnels {
     fn default() -> Self {
         Self { iface: Names::default(), mtu: 0, network_type: Encapsulation::Geneve, encap_checksum: true }

@@ -1,7 +1,8 @@
 //! The nodes with OVN databases, whose ports pods must not reach.
 //!
 //! They are those with the labels of `--database-nodes`. A node that is one of them watches all nodes and external hosts,
-//! because it lets only those in. Other nodes do not: the nodes of a large cluster would keep the API server busy with each other.
+//! because it lets only those in. Other nodes do not: the nodes of a large cluster would keep the API server busy with each
+//! other.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -2,8 +2,9 @@
 //! agents to the owner, and which chassis is active for each centralized subnet.
 //!
 //! ovn-controller creates its chassis, but does not delete it when its machine is switched off. All other nodes would
-//! keep a tunnel to it. Only chassis with our mark whose host is neither a Node nor an external host are removed, and those that have the tunnel address
-//! of a new chassis of the same host, which cannot have it before. Other chassis are left alone.
+//! keep a tunnel to it. Only chassis with our mark whose host is neither a Node nor an external host are removed, and those
+//! that have the tunnel address of a new chassis of the same host, which cannot have it before. Other chassis are left
+//! alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -251,8 +252,8 @@ impl Removed {
                 tracing::warn!(
                     chassis = name,
                     hostname,
-                    "the chassis came back: an ovn-controller runs on a machine that is neither a Node nor an ExternalHost, or on two machines \
-                     with the name of one Node; stop it there, or on one of them"
+                    "the chassis came back: an ovn-controller runs on a machine that is neither a Node nor an ExternalHost, or \
+                     on two machines with the name of one Node; stop it there, or on one of them"
                 );
             }
         }

@@ -1,5 +1,6 @@
 //! The facts that exist without any object: the cluster router, the address sets of the distributed gateway, of the
-//! nodes and of the external hosts, the group of the ports with port security, and what all ways out of centralized subnets share.
+//! nodes and of the external hosts, the group of the ports with port security, and what all ways out of centralized
+//! subnets share.
 
 use ovn::{AddressSet, Fact, LogicalRouter};
 
