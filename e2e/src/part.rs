@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -29,6 +29,8 @@ pub enum Part {
     Agent(Node),
     /// A node's containerd. The shims of running containers keep running.
     Containerd(Node),
+    /// A node's kubelet. Running containers keep running, and are not restarted without it.
+    Kubelet(Node),
     /// A node's ovn-controller.
     OvnController(Node),
     /// A node's ovs-vswitchd.
@@ -52,6 +54,7 @@ impl Part {
             Self::Controller(replica) => ours::controllers()[replica].clone(),
             Self::Agent(node) => by_hand::name(node, by_hand::AGENT),
             Self::Containerd(node) => format!("containerd-{}", node.name()),
+            Self::Kubelet(node) => format!("kubelet-{}", node.name()),
             Self::OvnController(node) => format!("ovn-controller-{}", node.name()),
             Self::Vswitchd(node) => format!("ovs-vswitchd-{}", node.name()),
             Self::Northbound => "nb".to_owned(),
@@ -71,7 +74,7 @@ impl Part {
             Self::OvnController(node) => on(&node.netns(), "ovn-controller", |_| true),
             Self::Vswitchd(node) => on(&node.netns(), "ovs-vswitchd", |_| true),
             Self::Northbound => on(&central::NODE.netns(), "ovsdb-server", is_northbound),
-            Self::Containerd(_) | Self::ApiServer => None, // run by the lab
+            Self::Containerd(_) | Self::Kubelet(_) | Self::ApiServer => None, // run by the lab
         }
     }
 
@@ -99,9 +102,19 @@ impl Part {
     pub async fn start(self) -> Result<()> {
         match self {
             Self::Containerd(node) => kubelet::start_containerd(node).await,
+            Self::Kubelet(node) => kubelet::up(node),
             Self::ApiServer => kube::start_apiserver().await,
             _ => self.again(None).await,
         }
+    }
+
+    /// Kills a controller that runs in a pod. Its kubelet is paused before, so that it is not restarted until the result
+    /// is dropped: a successor in the same pod would go on under the same Lease.
+    pub fn kill_for_good(self) -> Result<Paused> {
+        let Self::Controller(replica) = self else { bail!("{} is no controller", self.name()) };
+        let paused = Self::Kubelet(ours::NODES[replica]).pause()?;
+        self.signal(Signal::SIGKILL)?;
+        Ok(paused)
     }
 
     /// Stops the daemon with SIGSTOP. Dropping the result resumes it.
@@ -141,7 +154,7 @@ impl Part {
 
     /// Returns true if the lab runs the daemon. Other daemons are restarted by their parent.
     fn is_the_labs(self) -> bool {
-        matches!(self, Self::Containerd(_) | Self::ApiServer)
+        matches!(self, Self::Containerd(_) | Self::Kubelet(_) | Self::ApiServer)
     }
 
     /// Waits until the daemon has a process other than `old`.

@@ -34,17 +34,12 @@ async fn d2_a_leader_that_dies_amid_a_burst_loses_nothing() -> Result<()> {
     let killed = OnceLock::new();
     bed.create_all(&names, |_| {
         if taken.fetch_add(1, Ordering::Relaxed) == 100 {
-            // Its successor in the same pod would go on under the same Lease, so it is paused: the other replica has to
-            // take over.
-            let paused = tokio::spawn(async move {
-                dying.revive().await?;
-                dying.pause()
-            });
-            let _ = killed.set((Instant::now(), paused));
+            let _ = killed.set((Instant::now(), dying.kill_for_good()));
         }
     })
     .await?;
-    let (killed, paused) = killed.into_inner().context("it was not killed")?;
+    let (killed, gone) = killed.into_inner().context("it was not killed")?;
+    let gone = gone?;
     bed.pods.count(names.len()).await?;
     let took = killed.elapsed();
     bed.ips.count(names.len()).await?;
@@ -55,7 +50,8 @@ async fn d2_a_leader_that_dies_amid_a_burst_loses_nothing() -> Result<()> {
     ensure!(took < TAKEN_OVER, "the last of the pods was served {took:?} after the leader died");
 
     // The restarted controller is a standby, and pods are deleted normally.
-    drop(paused.await??);
+    drop(gone);
+    dying.start().await?;
     bed.clear().await?;
     ledger::agree(&cluster).await.map(drop)
 }
