@@ -3,7 +3,7 @@
 //! `lab-peer serve [NAME]` listens on all IPv4 and IPv6 addresses and answers with its name (by default the host name)
 //! and the client's address: HTTP on TCP port 8080 (any path), plain TCP on port 8081, and UDP on port 8081 (the
 //! answer, a space, and the received data). `lab-peer ask` asks peers, see [`ask`]. `lab-peer probe` counts lost packets, see [`probe`].
-//! `lab-peer pause` holds the namespaces of a pod and runs until it is killed.
+//! `lab-peer flood` sends packets at a rate, see [`flood`]. `lab-peer pause` holds the namespaces of a pod and runs until it is killed.
 //!
 //! The program uses only the standard library and is linked statically. It is the main content of the lab's image and
 //! starts quickly.
@@ -14,6 +14,7 @@ use std::time::Duration;
 use std::{env, fs, process, thread};
 
 mod ask;
+mod flood;
 mod probe;
 
 const HTTP: u16 = 8080;
@@ -24,13 +25,16 @@ fn main() {
         Some("serve") => serve(),
         Some("ask") => ask::all(),
         Some("probe") => probe::send(),
+        Some("flood") => flood::send(),
         // The process has no children here, because containers do not share a PID namespace with their sandbox. It
         // needs no reaping.
         Some("pause") => loop {
             thread::park();
         },
         _ => {
-            eprintln!("usage: lab-peer serve [NAME] | ask SECONDS TARGET... | probe ADDRESS MICROSECONDS | pause");
+            eprintln!(
+                "usage: lab-peer serve [NAME] | ask SECONDS TARGET... | probe ADDRESS MICROSECONDS | flood ADDRESS MBIT | pause"
+            );
             process::exit(2);
         }
     };

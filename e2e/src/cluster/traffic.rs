@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Place;
+use crate::layout::sibling;
 use crate::{pace, process};
 
 /// The bytes that a place has received by `eth0`.
@@ -36,9 +37,6 @@ pub async fn iperf3(from: &Place, to: &Place, address: &str, how: &[&str]) -> Re
 /// Mbit/s that arrives, without the first seconds, in which the burst of a limit passes. TCP loses speed for moments at a
 /// limit that drops packets, so it is seen for longer than UDP.
 pub async fn rate(from: &Place, to: &Place, address: &str, udp: Option<u32>) -> Result<f64> {
-    let bitrate = udp.map(|mbit| format!("{mbit}M"));
-    let mut how = vec!["--time", "300"];
-    how.extend(bitrate.iter().flat_map(|bitrate| ["--udp", "--bitrate", bitrate.as_str()]));
     let measure = async {
         let begins = received(to).await?;
         let flows = async || {
@@ -52,9 +50,18 @@ pub async fn rate(from: &Place, to: &Place, address: &str, udp: Option<u32>) -> 
         let bytes = received(to).await? - before;
         Ok(8e-6 * f64::from(u32::try_from(bytes)?) / start.elapsed().as_secs_f64())
     };
-    // Both ends of iperf3 are killed when the rate is known.
+    let send = async {
+        match udp {
+            None => iperf3(from, to, address, &["--time", "300"]).await,
+            Some(mbit) => {
+                let peer = sibling("static/lab-peer")?.display().to_string();
+                from.run(&peer, &["flood", address, &mbit.to_string()]).await.map(drop)
+            }
+        }
+    };
+    // The senders are killed when the rate is known.
     tokio::select! {
-        ended = iperf3(from, to, address, &how) => ended.and_then(|()| bail!("iperf3 from {from} to {to} has ended")),
+        ended = send => ended.and_then(|()| bail!("what sends from {from} to {to} has ended")),
         rate = measure => rate,
     }
 }

@@ -36,7 +36,7 @@ async fn b6_bandwidth_follows_the_annotations() -> Result<()> {
     for ((from, to), where_) in
         [((&near, &far), "same node in, other node out"), ((&far, &near), "other node in, same node out")]
     {
-        for (how, udp) in [("TCP", None), ("UDP", Some(100))] {
+        for (how, udp) in [("TCP", None), ("UDP", Some(30))] {
             let own4 = limited.ip4()?;
             let (into, out) = tokio::try_join!(rate(from.0, &own, &own4, udp), rate(&own, to.0, &to.1, udp))?;
             check(format!("{how} in, {where_}"), into, 10.0);
