@@ -121,6 +121,8 @@ pub struct Engine {
     recorded_security: HashMap<Arc<str>, bool>,
     /// The next hops of pods in the database, of those whose annotation cannot be read, until then.
     recorded_north_gateways: HashMap<Arc<str>, Addresses>,
+    /// Likewise, whether ports were mirrored.
+    recorded_mirrored: HashMap<Arc<str>, bool>,
     /// The limits of the ports in the database, until the new leader has decided about all pods.
     recorded_limits: HashMap<Arc<str>, PodLimits>,
     /// The default limits that namespaces and Subnets set for their pods.
@@ -162,6 +164,7 @@ impl Engine {
             recorded_networks: HashMap::new(),
             recorded_security: HashMap::new(),
             recorded_north_gateways: HashMap::new(),
+            recorded_mirrored: HashMap::new(),
             recorded_limits: HashMap::new(),
             default_limits: HashMap::new(),
             members: HashMap::new(),
@@ -297,6 +300,7 @@ impl Engine {
         self.recorded_networks.remove(port);
         self.recorded_security.remove(port);
         self.recorded_north_gateways.remove(port);
+        self.recorded_mirrored.remove(port);
         self.recorded_limits.remove(port);
         self.forget_member(port);
         // A subnet can wait for the port's name.

@@ -48,6 +48,7 @@ impl Pod {
             want,
             ingress,
             egress,
+            mirror,
             north_gateway,
             port_security,
             unreadable,
@@ -58,7 +59,7 @@ impl Pod {
         (port, uid, node, done, member) == (&other.port, &other.uid, &other.node, &other.done, &other.member)
             && (want, port_security, unreadable) == (&other.want, &other.port_security, &other.unreadable)
             && (ingress, egress, north_gateway) == (&other.ingress, &other.egress, &other.north_gateway)
-            && (net, unserved) == (&other.net, &other.unserved)
+            && (net, unserved, mirror) == (&other.net, &other.unserved, &other.mirror)
     }
 }
 

@@ -201,6 +201,8 @@ pub struct Pod {
     pub ingress: LimitWant,
     /// The limit of traffic out of it.
     pub egress: LimitWant,
+    /// Whether its packets are mirrored.
+    pub mirror: Result<Option<bool>, FieldError>,
     /// The next hop of its traffic that leaves the cluster.
     pub north_gateway: Result<Option<Addresses>, FieldError>,
     /// What its annotation says about port security.
@@ -237,6 +239,7 @@ impl Pod {
             ingress: want.limits.ingress,
             egress: want.limits.egress,
             want: want.address,
+            mirror: want.mirror,
             north_gateway: want.north_gateway,
             port_security: match want.port_security {
                 Ok(None) => PortSecurity::Unset,

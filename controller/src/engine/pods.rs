@@ -106,6 +106,7 @@ impl Engine {
                     ips: lease.ips,
                     mac: lease.mac,
                     port_security: self.port_security(pod),
+                    mirrored: self.mirrored(pod),
                     north_gateway: self.north_gateway(pod),
                     ingress: limits.ingress,
                     egress: limits.egress,
@@ -224,6 +225,16 @@ impl Engine {
             PortSecurity::On => true,
             PortSecurity::Off => false,
             PortSecurity::Unreadable => before().or_else(recorded).unwrap_or(true),
+        }
+    }
+
+    /// Whether the pod's annotation says that its packets are mirrored. If it cannot be read, the previous value stays.
+    fn mirrored(&self, pod: &Pod) -> bool {
+        let before = || self.world.port(&pod.port).filter(|port| port.uid == pod.uid).map(|port| port.mirrored);
+        let recorded = || self.recorded_mirrored.get(&pod.port).copied();
+        match pod.mirror {
+            Ok(said) => said.unwrap_or_default(),
+            Err(_) => before().or_else(recorded).unwrap_or_default(),
         }
     }
 

@@ -61,6 +61,7 @@ impl Engine {
         engine.decide(cluster);
         engine.recorded_security.clear();
         engine.recorded_north_gateways.clear();
+        engine.recorded_mirrored.clear();
         engine.recorded_limits.clear();
         engine
     }
@@ -125,6 +126,9 @@ impl Engine {
         let unreadable = cluster.pods.values().filter(|pod| pod.north_gateway.is_err());
         self.recorded_north_gateways =
             unreadable.filter_map(|pod| recorded_value(replica, &pod.port, plan::NORTH_GATEWAY)).collect();
+        let unreadable = cluster.pods.values().filter(|pod| pod.mirror.is_err());
+        self.recorded_mirrored =
+            unreadable.filter_map(|pod| recorded_value(replica, &pod.port, plan::MIRRORED)).collect();
         self.recorded_limits = recorded_limits(cluster, replica);
         for port in machines().chain(pods().map(|(port, _)| port)) {
             self.restore_lease(&port, from_ip_object(cluster, &port));
@@ -213,7 +217,7 @@ fn from_northbound(replica: &Replica, port: &str, only_subnet: Option<&str>) -> 
     Some(Record { subnet: subnet.to_owned(), lease, from: "the northbound database" })
 }
 
-/// A former gateway or network, or the next hop, in the port's row.
+/// A former gateway or network, the next hop, or whether the pod is mirrored, in the port's row.
 fn recorded_value<T: FromStr>(replica: &Replica, port: &Arc<str>, key: &str) -> Option<(Arc<str>, T)> {
     let row = our_row(replica, TableId::LogicalSwitchPort, port)?;
     Some((Arc::clone(port), row.get("external_ids")?.get(key)?.parse().ok()?))

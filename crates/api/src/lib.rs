@@ -32,9 +32,9 @@ pub use port::{node_of_port, node_port, pod_of_port, pod_port};
 pub use selector::selected;
 pub use subnet::{
     Condition, EffectiveSubnet, InForce, InForceNetwork, NatOutgoingPolicyMatch, NatOutgoingPolicyRule, NatRule,
-    Subnet, SubnetAcl, SubnetSpec, SubnetStatus, SubnetView, unserved,
+    RemoteMirror, Subnet, SubnetAcl, SubnetSpec, SubnetStatus, SubnetView, unserved,
 };
-pub use subnet_def::{AclAction, AclDirection, AclRule, GatewayNode, GatewayType, SubnetDef};
+pub use subnet_def::{AclAction, AclDirection, AclRule, Collector, GatewayNode, GatewayType, MirrorType, SubnetDef};
 pub use values::{Addresses, Cidr, Cidrs, Families, Family, IpRange, Mac, Rate, ValueError};
 pub use views::{NamespaceView, NodeAddress, NodeCondition, NodeView, PodView, StatefulSetView};
 

@@ -10,6 +10,7 @@
 
 mod acl;
 mod in_force;
+mod mirror;
 mod nat;
 mod rules;
 mod unserved;
@@ -23,6 +24,7 @@ use serde_json::Value;
 
 pub use acl::SubnetAcl;
 pub use in_force::{EffectiveSubnet, InForce, InForceNetwork, SubnetView};
+pub use mirror::RemoteMirror;
 pub use nat::{NatOutgoingPolicyMatch, NatOutgoingPolicyRule, NatRule};
 pub use unserved::unserved;
 
@@ -139,6 +141,10 @@ pub struct SubnetSpec {
     #[serde(default, deserialize_with = "acl::read", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub acls: Vec<SubnetAcl>,
+
+    /// A collector that gets copies of the packets of the subnet's pods.
+    #[serde(default, deserialize_with = "mirror::read", skip_serializing_if = "Option::is_none")]
+    pub remote_mirror: Option<RemoteMirror>,
 
     /// The provider of the subnet; `ovn` when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,7 @@
 //! A checked subnet: the content of a [`crate::Subnet`] as values.
 
 mod acls;
+mod mirror;
 mod record;
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
@@ -13,6 +14,7 @@ use crate::{
 };
 
 pub use acls::{AclAction, AclDirection, AclRule};
+pub use mirror::{Collector, MirrorType};
 
 /// The nodes at which the traffic of a subnet's pods leaves the cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -81,6 +83,8 @@ pub struct SubnetDef {
     pub allow_subnets: Vec<Cidr>,
     /// Rules for the packets that pass the switch. No two have the same direction, priority and match.
     pub acls: Vec<AclRule>,
+    /// Where copies of the packets of its pods go.
+    pub remote_mirror: Option<Collector>,
     /// Whether namespaces that are bound to no subnet use this one.
     pub default: bool,
     /// The MTU in bytes. `None` means that it follows from the tunnel.
@@ -127,6 +131,8 @@ impl SubnetDef {
             .collect::<Result<_, _>>()
             .map_err(|e: crate::ValueError| error("allowSubnets", &e))?;
         let acls = acls::parse(&spec.acls).map_err(|why| error("acls", &why))?;
+        let remote_mirror = spec.remote_mirror.as_ref().map(|written| Collector::parse(written, cidrs)).transpose();
+        let remote_mirror = remote_mirror.map_err(|(field, why)| error(field, &why))?;
         let mtu = match spec.mtu.unwrap_or_default() {
             0 => None,
             mtu => Some(
@@ -172,6 +178,7 @@ impl SubnetDef {
             private: spec.private.unwrap_or_default(),
             allow_subnets,
             acls,
+            remote_mirror,
             default: spec.default.unwrap_or_default(),
             mtu,
             enable_lb: spec.enable_lb.unwrap_or(true),

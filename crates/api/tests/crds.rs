@@ -60,6 +60,9 @@ fn rules_accept_what_users_have() {
     accepted(json!({"cidrBlock": "10.17.0.0/24", "allowSubnets": ["10.1.0.0/16", "10.2.0.0/16,fd00::/64"]}));
     let acl = json!({"direction": "to-lport", "priority": 0, "match": "ip4", "action": "allow-stateless"});
     accepted(json!({"cidrBlock": "10.17.0.0/24", "acls": [acl]}));
+    accepted(
+        json!({"cidrBlock": "10.17.0.0/24", "remoteMirror": {"to": "fd00::9", "type": "gre", "key": 7, "pods": "All"}}),
+    );
     accepted(json!({
         "cidrBlock": "10.22.0.0/24", "default": false, "enableLb": true, "excludeIps": ["10.22.0.254"],
         "gateway": "10.22.0.254", "gatewayNode": "n1,n2", "gatewayType": "centralized", "namespaces": ["egress"],
@@ -77,6 +80,7 @@ fn rules_refuse_what_is_wrong() {
     refused(json!({"cidrBlock": "10.0.0.0/24,fd00::/64,10.1.0.0/24"}), "cidrBlock must be a CIDR");
     refused(json!({"cidrBlock": "10.0.0.0/24,10.1.0.0/24"}), "two CIDRs of one address family");
     refused(json!({"cidrBlock": "10.0.0.0/24", "gateway": "10.0.0"}), "gateway must be an address");
+    refused(json!({"cidrBlock": "10.0.0.0/24", "remoteMirror": {"to": "x"}}), "remoteMirror.to must be an address");
     refused(json!({"cidrBlock": "10.0.0.0/24", "gateway": "10.0.1.1"}), "gateway must lie inside cidrBlock");
     refused(json!({"cidrBlock": "10.0.0.0/24", "gateway": "fd00::1"}), "gateway must lie inside cidrBlock");
     refused(json!({"cidrBlock": "10.0.0.0/24", "excludeIps": ["10.0.0.1-10.0.0.9"]}), "excludeIps must be addresses");

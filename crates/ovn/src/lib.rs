@@ -23,6 +23,6 @@ pub use group::Group;
 pub use key::{RowKey, row_id};
 pub use rows::{
     Acl, Action, AddressSet, Bfd, Direction, GatewayChassis, LogicalRouter, LogicalRouterPort, LogicalSwitch,
-    LogicalSwitchPort, NbGlobal, PortGroup, Qos, RouterPolicy, StaticMacBinding, StaticRoute, Verdict,
+    LogicalSwitchPort, Mirror, NbGlobal, PortGroup, Qos, RouterPolicy, StaticMacBinding, StaticRoute, Verdict,
 };
 pub use table::{Column, Descriptor, EXIT, Kind, Link, MARK, Scope, TableId, VENDOR, northbound, of_kube_ovn, ours};

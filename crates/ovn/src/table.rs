@@ -27,6 +27,8 @@ pub enum TableId {
     Bfd,
     /// The MAC addresses of next hops.
     StaticMacBinding,
+    /// Where copies of the packets of switch ports go.
+    Mirror,
     /// Switch ports of pods, nodes and routers.
     LogicalSwitchPort,
     /// A router's ports on switches.
@@ -45,7 +47,7 @@ pub enum TableId {
 
 impl TableId {
     /// All tables, in order.
-    pub const ALL: [TableId; 14] = [
+    pub const ALL: [TableId; 15] = [
         TableId::NbGlobal,
         TableId::LogicalSwitch,
         TableId::LogicalRouter,
@@ -53,6 +55,7 @@ impl TableId {
         TableId::PortGroup,
         TableId::Bfd,
         TableId::StaticMacBinding,
+        TableId::Mirror,
         TableId::LogicalSwitchPort,
         TableId::LogicalRouterPort,
         TableId::LogicalRouterPolicy,
@@ -125,7 +128,7 @@ macro_rules! table {
 }
 
 /// In the order of [`TableId`].
-static TABLES: [Descriptor; 14] = [
+static TABLES: [Descriptor; 15] = [
     table!(NbGlobal = "NB_Global", root: true, key: |_| Some(".".to_owned()), scope: &[], {
         "options": Kind::Keys(&["bfd-min-rx", "bfd-min-tx", "bfd-mult", "use_ct_inv_match"]),
         "external_ids": Kind::Keys(&[]),
@@ -168,13 +171,22 @@ static TABLES: [Descriptor; 14] = [
         "mac": Kind::Scalar,
         "override_dynamic_mac": Kind::Scalar,
     }),
+    table!(Mirror = "Mirror", root: true, key: name, scope: &[], {
+        "name": Kind::Scalar,
+        "filter": Kind::Scalar,
+        "sink": Kind::Scalar,
+        "type": Kind::Scalar,
+        "index": Kind::Scalar,
+        "external_ids": Kind::Keys(&["owner", "vendor"]),
+    }),
     table!(LogicalSwitchPort = "Logical_Switch_Port", root: false, key: name, scope: &[], {
         "name": Kind::Scalar,
         "type": Kind::Scalar,
         "addresses": Kind::Set,
         "port_security": Kind::Set,
+        "mirror_rules": Link::weak(TableId::Mirror),
         "options": Kind::Map,
-        "external_ids": Kind::Keys(&["cidr", "gateway", "ls", "node", "north_gateway", "owner", "pod", "vendor"]),
+        "external_ids": Kind::Keys(&["cidr", "gateway", "ls", "mirrored", "node", "north_gateway", "owner", "pod", "vendor"]),
     }),
     table!(LogicalRouterPort = "Logical_Router_Port", root: false, key: name, scope: &[], {
         "name": Kind::Scalar,

@@ -4,6 +4,7 @@
 mod acls;
 mod base;
 mod exit;
+mod mirror;
 mod node;
 mod pool;
 mod port;
@@ -75,6 +76,9 @@ const REQUESTED_CHASSIS: &str = "requested-chassis";
 /// The key in a port's `external_ids` for the gateway that the pod was given, if it is not the current gateway of the
 /// subnet.
 pub const GATEWAY: &str = "gateway";
+
+/// The key that says whether the pod's annotation asks for its packets to be mirrored; `true`, or absent.
+pub const MIRRORED: &str = "mirrored";
 
 /// The key for the next hop of its traffic that leaves the cluster, if it has one of its own.
 pub const NORTH_GATEWAY: &str = "north_gateway";

@@ -15,6 +15,6 @@ mod objects;
 pub mod testing;
 mod world;
 
-pub use compile::{GATEWAY, IN_FORCE, NETWORKS, NORTH_GATEWAY, address_set_of_pool, exit_of, router_mac};
+pub use compile::{GATEWAY, IN_FORCE, MIRRORED, NETWORKS, NORTH_GATEWAY, address_set_of_pool, exit_of, router_mac};
 pub use objects::{Key, Node, PoolSet, Port, Settings};
 pub use world::World;

@@ -70,6 +70,8 @@ pub struct Port {
     pub mac: Mac,
     /// Whether the port may send only from its own addresses, and no answers of DHCP servers.
     pub port_security: bool,
+    /// Whether the pod's annotation says that its packets are mirrored.
+    pub mirrored: bool,
     /// The next hop of traffic that leaves the cluster, if it is not the gateway of the subnet.
     pub north_gateway: Option<Addresses>,
     /// The limit of traffic into the pod.

@@ -51,6 +51,7 @@ pub fn port(pod: &str, subnet: &str, ips: &str, mac: &str) -> Port {
         ips: ips.parse().unwrap(),
         mac: mac.parse().unwrap(),
         port_security: false,
+        mirrored: false,
         north_gateway: None,
         ingress: None,
         egress: None,

@@ -59,7 +59,8 @@ impl World {
         if before.as_ref() == self.subnets.get(&name) {
             return;
         }
-        if before.is_none() {
+        let mirror = |subnet: Option<&SubnetDef>| subnet.and_then(|subnet| subnet.remote_mirror.clone());
+        if before.is_none() || mirror(before.as_ref()) != mirror(self.subnets.get(&name)) {
             self.mark_ports_of(&name);
         }
         if name == self.settings.node_switch {

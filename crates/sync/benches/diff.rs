@@ -30,6 +30,7 @@ fn port(at: usize, turn: usize) -> Port {
         subnet: format!("net-{subnet}").into(),
         ips: format!("10.{subnet}.{}.{}", host / 256, host % 256).parse().unwrap(),
         mac: format!("0a:58:0a:{subnet:02x}:{:02x}:{:02x}", host / 256, host % 256).parse().unwrap(),
+        mirrored: false,
         north_gateway: None,
         port_security: false,
         ingress: None,

@@ -11,7 +11,12 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 /// Invalid objects: the field, the spec, and the message of the rule that refuses it.
-const BAD_SUBNETS: [(&str, &str, &str); 25] = [
+const BAD_SUBNETS: [(&str, &str, &str); 26] = [
+    (
+        "spec.remoteMirror.to",
+        r#"{"cidrBlock": "10.50.0.0/24", "remoteMirror": {"to": "collector"}}"#,
+        "remoteMirror.to must be an address",
+    ),
     ("spec.cidrBlock", r#"{"cidrBlock": "10.50.0.0/33"}"#, "cidrBlock must be a CIDR"),
     ("spec.cidrBlock", r#"{"cidrBlock": ""}"#, "cidrBlock must be a CIDR"),
     ("spec.cidrBlock", r#"{"cidrBlock": "10.50.0.0/24,10.51.0.0/24"}"#, "two CIDRs of one address family"),

@@ -1,9 +1,10 @@
 //! B5: `mirror0` of a node shows the packets of its pods, of all of them or of those that say so, each packet once, while
-//! they run.
+//! they run. The collector of a subnet gets copies of the packets of its pods.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use api::Subnet;
 use e2e::bare::Probe;
 use e2e::cluster::{Capture, Pod};
 use e2e::layout::Node;
@@ -17,6 +18,8 @@ use serde_json::{Value, json};
 const MIRROR: &str = "ovn.kubernetes.io/mirror";
 /// The UDP port of probes.
 const PORT: u16 = 8082;
+/// The device at which packets for the other node's tunnels arrive.
+const DEVICE: &str = "br-phy";
 /// The time from an edit to its effect.
 const LIVE: Duration = Duration::from_secs(2);
 
@@ -130,5 +133,76 @@ async fn b5_mirror_shows_the_pods_that_say_so_and_then_all() -> Result<()> {
     let host = cluster.node("n1")?;
     let link = host.run("ip", &["link", "show", "mirror0"]).await?;
     ensure!(link.contains("NOARP"), "the node would answer what the mirror shows: {link}");
+    Ok(())
+}
+
+/// Returns the subnet with this collector, or without one.
+async fn collected(cluster: &Cluster, collector: Value) -> Result<()> {
+    let subnets: Api<Subnet> = Api::all(cluster.client());
+    let patch = Patch::Merge(json!({ "spec": { "remoteMirror": collector } }));
+    subnets.patch(REMOTE, &PatchParams::default(), &patch).await.map(drop).context("the collector")
+}
+
+/// The subnet whose packets are copied to a collector.
+const REMOTE: &str = "b5-remote";
+
+#[tokio::test]
+async fn b5_copies_go_to_the_collector_of_the_subnet() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("b5-remote").await?;
+    scene.subnet(REMOTE, "10.89.0.0/24").await?;
+    // The other node stands for a collector: it does not know what arrives.
+    let collector = Node::named("n2").context("n2")?;
+    let to = collector.tunnel_ip();
+    collected(&cluster, json!({ "to": to, "key": 7, "pods": "Annotated" })).await?;
+    let on = |name: &'static str| scene.pod(REMOTE, name).on("n1");
+    let (audited, near, plain) =
+        tokio::try_join!(on("audited").annotation(MIRROR, "true").ready(), on("near").ready(), on("plain").ready())?;
+    let capture = Capture::start(collector, DEVICE, "proto gre").await?;
+    let mut other = Talk::start(&plain, &near).await?;
+    let shown = || async {
+        let talk = Talk::start(&audited, &near).await?;
+        let (requests, answers) = talk.shown(&capture).await?;
+        ensure!(requests > 0 && answers > 0, "{requests} requests and {answers} answers have arrived");
+        Ok(())
+    };
+    process::until(LIVE, shown).await?;
+
+    // Each packet once, and none is lost for the pods.
+    let mut talk = Talk::start(&audited, &near).await?;
+    let capture = Capture::start(collector, DEVICE, "proto gre").await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (requests, answers) = talk.shown(&capture).await?;
+    let (sent, answered) = talk.end().await?;
+    let (all, back) = talk.shown(&capture).await?;
+    ensure!(sent == answered, "{answered} of {sent} packets were answered");
+    ensure!(requests > 10 && answers > 10, "{requests} requests and {answers} answers have arrived");
+    ensure!(all <= sent && back <= answered, "{all} requests of {sent} and {back} answers of {answered} have arrived");
+    ensure!(capture.packets().await?.iter().all(|line| !line.contains("GRE") || line.contains("key=0x7")), "the key");
+    let (requests, answers) = other.shown(&capture).await?;
+    ensure!(requests + answers == 0, "{requests} requests and {answers} answers of a pod without the annotation");
+
+    // All pods of the subnet, with ERSPAN, which tcpdump does not look into.
+    collected(&cluster, json!({ "to": to, "key": 9, "type": "erspan", "pods": "All" })).await?;
+    let packed = |types: &'static str| async move {
+        let capture = Capture::start(collector, DEVICE, "proto gre").await?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let packets = capture.packets().await?;
+        let of = packets.iter().filter(|line| line.contains(types)).count();
+        ensure!(of == packets.len() && !packets.is_empty(), "{of} of {} packets are {types}", packets.len());
+        Ok(())
+    };
+    process::until(LIVE, || packed("gre-proto-0x88be")).await?;
+    collected(&cluster, Value::Null).await?;
+    let silent = || async {
+        let capture = Capture::start(collector, DEVICE, "proto gre").await?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let packets = capture.packets().await?;
+        ensure!(packets.is_empty(), "{} packets arrive without a collector", packets.len());
+        Ok(())
+    };
+    process::until(LIVE, silent).await?;
+    let (sent, answered) = other.end().await?;
+    ensure!(sent == answered, "{answered} of {sent} packets were answered while mirrors changed");
     Ok(())
 }

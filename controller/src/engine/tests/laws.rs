@@ -357,7 +357,8 @@ fn pod_step() -> impl Strategy<Value = Step> {
         (rarely(NETS), rarely(ADDRESSES), rarely(&["p", "q", "10.33.0.3,10.33.0.9", "10.16.0.3"]), rarely(MACS));
     let pod = (one_of(NAMESPACES), one_of(&["a", "b", "c", "db-0", "db-1", "node-n1"]), any::<prop::sample::Index>());
     let more = (rarely(RATES), rarely(&["true", "false", "maybe"]), rarely(&["10.16.0.9", "u"]));
-    (pod, wishes, more).prop_map(|((namespace, name, phase), (net, ip, pool, mac), (rate, security, north))| {
+    let mirror = rarely(&["true", "false", "u"]);
+    (pod, wishes, more, mirror).prop_map(|((namespace, name, phase), (net, ip, pool, mac), (rate, security, north), mirror)| {
         let owner =
             json!([{ "apiVersion": "apps/v1", "kind": "StatefulSet", "name": "db", "uid": "s", "controller": true }]);
         let owners = if name.starts_with("db-") { owner } else { Value::Null };
@@ -369,6 +370,7 @@ fn pod_step() -> impl Strategy<Value = Step> {
             ("ingress_rate", rate),
             ("port_security", security),
             ("north_gateway", north),
+            ("mirror", mirror),
         ]);
         let value = json!({
             "metadata": { "annotations": annotations, "ownerReferences": owners },
@@ -397,10 +399,11 @@ fn subnet_step() -> impl Strategy<Value = Step> {
                 Some("fast") => json!([{ "direction": "in", "priority": 1, "match": "ip4", "action": "drop" }]),
                 Some(rate) => json!([{ "direction": "to-lport", "priority": 1, "match": format!("ip.ttl == {rate}"), "action": "drop" }]),
             };
+            let mirror = gateway.map(|_| json!({ "to": "192.0.2.9", "pods": if private { "All" } else { "Annotated" } }));
             let selectors = label.map(|label| json!([{ "matchLabels": { "team": label } }]));
             let value = json!({ "metadata": { "annotations": annotations }, "spec": {
             "cidrBlock": cidr, "excludeIps": Vec::from_iter(exclude), "gateway": gateway.unwrap_or_default(),
-            "acls": acls, "namespaces": Vec::from_iter(namespace), "namespaceSelectors": selectors.unwrap_or_else(|| json!([])),
+            "acls": acls, "remoteMirror": mirror, "namespaces": Vec::from_iter(namespace), "namespaceSelectors": selectors.unwrap_or_else(|| json!([])),
             "private": private, "provider": provider, "enableEcmp": ecmp, "gatewayNode": nodes.unwrap_or_default(),
             "gatewayType": if centralized { "centralized" } else { "distributed" },
         } });

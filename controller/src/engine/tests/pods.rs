@@ -228,6 +228,26 @@ fn limits_follow_the_annotations_of_a_running_pod() {
 }
 
 #[test]
+fn a_pod_stays_mirrored_while_its_annotation_cannot_be_read() {
+    let mut scene = Scene::new();
+    let pod = |value: &str| json!({ "ovn.kubernetes.io/mirror": value });
+    let copied = |scene: &mut Scene| scene.facts_about("mirror_rules").len();
+    let collector = json!({ "to": "192.0.2.9", "pods": "Annotated" });
+    scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24", "remoteMirror": collector, "namespaces": ["default"] }));
+    scene.namespace("default", json!({}));
+    scene.pod("default/a", pod("true"));
+    assert_eq!(copied(&mut scene), 1);
+    scene.pod("default/a", pod("yes"));
+    assert_eq!(copied(&mut scene), 1);
+    let replica = recovery::written(&scene);
+    scene.engine = Engine::recover(install(), &scene.cluster, &replica);
+    scene.engine.decide(&scene.cluster);
+    assert_eq!(copied(&mut scene), 1);
+    scene.pod("default/a", pod("false"));
+    assert_eq!(copied(&mut scene), 0);
+}
+
+#[test]
 fn a_pod_leaves_by_the_next_hop_that_it_names() {
     let mut scene = Scene::new();
     let pod = |gateway: &str| json!({ "ovn.kubernetes.io/north_gateway": gateway });

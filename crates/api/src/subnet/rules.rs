@@ -94,6 +94,8 @@ pub(super) const ALLOW_SUBNETS: Rule = (
     "allowSubnets must be CIDRs such as 10.18.0.0/24",
 );
 
+pub(super) const MIRROR_TO: Rule = ("isIP(self)", "remoteMirror.to must be an address such as 192.0.2.10");
+
 pub(super) const GATEWAY_TYPE: Rule =
     ("self in ['', 'distributed', 'centralized']", "gatewayType must be distributed or centralized");
 

@@ -1,6 +1,6 @@
 //! The definition of a subnet as text, from which a later leader reads the definition in force.
 
-use super::{AclRule, GatewayType, SubnetDef};
+use super::{AclRule, Collector, GatewayType, SubnetDef};
 use crate::SubnetSpec;
 
 impl SubnetDef {
@@ -20,6 +20,7 @@ impl SubnetDef {
             private,
             allow_subnets,
             acls,
+            remote_mirror,
             default,
             mtu,
             enable_lb,
@@ -46,6 +47,7 @@ impl SubnetDef {
             private: private.then_some(true),
             allow_subnets: allow_subnets.iter().map(ToString::to_string).collect(),
             acls: acls.iter().map(AclRule::written).collect(),
+            remote_mirror: remote_mirror.as_ref().map(Collector::written),
             default: default.then_some(true),
             mtu: mtu.map(Into::into),
             enable_lb: (!enable_lb).then_some(false),

@@ -119,6 +119,7 @@ fn a_record_says_all_of_a_definition_but_its_namespaces() {
         "gatewayNodeSelectors": [{"matchLabels": {"gw": "yes"}}], "enableEcmp": true, "natOutgoing": true, "private": true,
         "allowSubnets": ["10.16.0.0/16,fd00::/16", "10.17.0.0/16"], "default": true, "mtu": 1300, "enableLb": false,
         "enableIPv6RA": true, "ipv6RAConfigs": "address_mode=slaac", "disableGatewayCheck": true, "provider": "net.ns.ovn",
+        "remoteMirror": {"to": "192.0.2.9", "type": "erspan", "key": 1023, "pods": "Annotated"},
         "vpc": "other", "namespaces": ["egress"], "namespaceSelectors": [{"matchLabels": {"team": "gw"}}],
         "acls": [
             {"direction": "to-lport", "priority": 9, "match": " ip4 ", "action": "drop"},
@@ -234,6 +235,26 @@ fn errors_name_object_and_field() {
         }
     }
     refused(with("acls", json!("ip4")), r#"acls: [0]: direction "" is neither to-lport nor from-lport"#);
+    let mirror = |field: &str, value: Value| {
+        let mut mirror = json!({"to": "192.0.2.9", "type": "erspan"});
+        mirror[field] = value;
+        with("remoteMirror", mirror)
+    };
+    for (field, value, why) in [
+        ("to", json!("collector"), r#""collector" is not an IP address: neither IPv4 nor IPv6"#),
+        ("to", json!("224.0.0.9"), "224.0.0.9 is the address of no other machine"),
+        ("to", json!("10.0.0.9"), "10.0.0.9 is inside 10.0.0.0/24, the subnet itself"),
+        ("type", json!("geneve"), r#""geneve" is neither gre nor erspan"#),
+        ("key", json!(1024), "1024 is not between 0 and 1023"),
+        ("key", json!(-1), "-1 is not between 0 and 1023"),
+        ("pods", json!("Some"), r#""Some" is neither All nor Annotated"#),
+    ] {
+        refused(mirror(field, value), &format!("remoteMirror.{field}: {why}"));
+    }
+    refused(
+        with("remoteMirror", json!("192.0.2.9")),
+        r#"remoteMirror.to: "" is not an IP address: neither IPv4 nor IPv6"#,
+    );
     refused(with("mtu", json!(-1)), "mtu: -1 is not between 68 and 65535");
     refused(with("mtu", json!(66000)), "mtu: 66000 is not between 68 and 65535");
 }

@@ -1,22 +1,22 @@
-//! A pod's port on its subnet's switch, its port security, the limits of its traffic, and its own next hop.
+//! A pod's port on its subnet's switch, its port security, its mirror, the limits of its traffic, and its own next hop.
 
 use api::Addresses;
 use ovn::{Action, Direction, Fact, LogicalSwitchPort, Qos, RouterPolicy};
 
 use super::{
-    GATEWAY, NETWORKS, NORTH_GATEWAY, PRIORITY_LIMIT, PRIORITY_NORTH_GATEWAY, REQUESTED_CHASSIS, address, family_of,
+    GATEWAY, MIRRORED, NETWORKS, NORTH_GATEWAY, PRIORITY_LIMIT, PRIORITY_NORTH_GATEWAY, REQUESTED_CHASSIS, address,
+    family_of,
 };
 use crate::objects::Port;
 use crate::world::World;
 
 pub(super) fn compile(world: &World, port: &Port, facts: &mut Vec<Fact>) {
-    if !world.subnets.contains_key(&port.subnet) {
-        return;
-    }
+    let Some(subnet) = world.subnets.get(&port.subnet) else { return };
     let address = address(port.mac, &port.ips);
     let mut external_ids = vec![("pod", port.pod.clone()), ("ls", port.subnet.clone())];
     external_ids.extend(port.gateway.map(|gateway| (GATEWAY, gateway.to_string().into())));
     external_ids.extend(port.cidrs.map(|cidrs| (NETWORKS, cidrs.to_string().into())));
+    external_ids.extend(port.mirrored.then(|| (MIRRORED, "true".into())));
     external_ids.extend(port.north_gateway.map(|next| (NORTH_GATEWAY, next.to_string().into())));
     let row = LogicalSwitchPort {
         name: port.name.clone(),
@@ -34,6 +34,7 @@ pub(super) fn compile(world: &World, port: &Port, facts: &mut Vec<Fact>) {
     if port.port_security {
         facts.push(super::security::member(&port.name));
     }
+    super::mirror::port(subnet, port, facts);
     for (family, next) in port.north_gateway.iter().flat_map(Addresses::each) {
         let Some(ip) = port.ips.get(family) else { continue };
         let policy = RouterPolicy {

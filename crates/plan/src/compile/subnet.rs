@@ -23,6 +23,7 @@ pub(super) fn compile(world: &World, subnet: &SubnetDef, facts: &mut Vec<Fact>) 
         super::private::compile(world, subnet, facts);
     }
     super::acls::compile(subnet, facts);
+    super::mirror::subnet(subnet, facts);
     if *subnet.name == *world.settings.node_switch {
         default_route(world, subnet, facts);
     } else if subnet.gateway_type == GatewayType::Centralized {

@@ -91,8 +91,20 @@ fn a_subnet() -> impl Strategy<Value = SubnetDef> {
         acls.iter_mut().filter(|_| other).for_each(|acl| acl["action"] = json!("allow"));
         acls
     });
-    let parts = (0..SUBNETS, 0..4u8, leaves_by, any::<bool>(), allowed, advertised, any::<bool>(), any::<bool>(), acls);
-    parts.prop_map(|(index, networks, leaves_by, private, allowed, advertised, last, again, acls)| {
+    let collector = |pods: &str| Some(json!({ "to": "192.0.2.9", "pods": pods }));
+    let mirror = select(vec![None, collector("All"), collector("Annotated")]);
+    let parts = (
+        0..SUBNETS,
+        0..4u8,
+        leaves_by,
+        any::<bool>(),
+        allowed,
+        advertised,
+        any::<bool>(),
+        any::<bool>(),
+        (acls, mirror),
+    );
+    parts.prop_map(|(index, networks, leaves_by, private, allowed, advertised, last, again, (acls, mirror))| {
         let v6 = format!("fd00:{index}::/64");
         let (cidr, gateway) = match networks {
             0 => (format!("10.{index}.0.0/24"), format!("10.{index}.0.254")),
@@ -104,7 +116,7 @@ fn a_subnet() -> impl Strategy<Value = SubnetDef> {
         let more = json!({
             "gateway": if last { gateway } else { String::new() },
             "gatewayType": leaves_by, "private": private, "allowSubnets": allowed,
-            "acls": acls, "enableIPv6RA": advertised.is_some(), "ipv6RAConfigs": advertised.unwrap_or_default(),
+            "acls": acls, "remoteMirror": mirror, "enableIPv6RA": advertised.is_some(), "ipv6RAConfigs": advertised.unwrap_or_default(),
         });
         let mut subnet = subnet(&subnet_name(index), &cidr, more);
         if again {
@@ -146,13 +158,14 @@ fn a_node() -> impl Strategy<Value = Node> {
 fn a_port() -> impl Strategy<Value = Port> {
     let limit = || select(vec![None, Some(Limit { rate: 10_000, burst: 8_000 }), Some(Limit { rate: 1, burst: 1 })]);
     let north = select(vec![None, None, Some("10.1.0.9"), Some("10.1.0.9,fd00:1::9")]);
-    let parts = (0..PORTS, 0..SUBNETS, 0..3u8, any::<bool>(), any::<bool>(), limit(), limit(), north);
-    parts.prop_map(|(index, subnet, ips, port_security, again, ingress, egress, north)| {
+    let parts = (0..PORTS, 0..SUBNETS, 0..3u8, any::<bool>(), any::<bool>(), limit(), limit(), (north, any::<bool>()));
+    parts.prop_map(|(index, subnet, ips, port_security, again, ingress, egress, (north, mirrored))| {
         let host = 10 + index + 10 * (ips / 2);
         let v4 = format!("10.{subnet}.0.{host}");
         let ips = if ips == 0 { format!("{v4},fd00:{subnet}::{host}") } else { v4 };
         let mut port = port(&format!("ns/p{index}"), &subnet_name(subnet), &ips, &format!("0a:00:00:00:00:{host:02}"));
         port.port_security = port_security;
+        port.mirrored = mirrored;
         port.north_gateway = north.and_then(|north| north.parse().ok());
         (port.ingress, port.egress) = (ingress, egress);
         if again {
