@@ -113,6 +113,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         leases: cluster.leases.clone(),
         subnets: cluster.subnets.clone(),
         mtu: node_port.mtu,
+        networks: node_port.networks,
         patience: args.patience(),
         metrics,
         restored,

@@ -114,6 +114,7 @@ mod tests {
             nat_sources: Vec::new(),
             mtu: None,
             private: false,
+            node_network: None,
             nodes: BTreeSet::new(),
         };
         Seen { synced: true, objects: [("net".to_owned(), subnet)].into() }

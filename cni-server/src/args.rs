@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn the_defaults_are_kube_ovns() {
         let args = args(&[]);
-        assert_eq!(args.tunnels.iface.to_string(), "");
+        assert_eq!(args.tunnels.iface.to_string(), "--iface ");
         assert_eq!(args.bind_socket, PathBuf::from("/run/openvswitch/kube-ovn-daemon.sock"));
         assert!(args.install().is_none());
     }
@@ -217,7 +217,7 @@ mod tests {
             --kubelet-dir=/var/lib/kubelet --enable-tproxy=false --ovs-vsctl-concurrency=100 --secure-serving=false \
             --enable-ovn-ipsec=false --set-vxlan-tx-off=false --enable-arp-detect-ip-conflict=true --pprof-port=10666 -v 3";
         let (args, ignored) = Args::read(line.split_whitespace().map(Into::into)).unwrap();
-        assert_eq!((args.tunnels.iface.to_string().as_str(), args.endpoint().port()), ("", 10666));
+        assert_eq!((args.tunnels.iface.to_string().as_str(), args.endpoint().port()), ("--iface ", 10666));
         assert_eq!((args.tunnels.encap_checksum, ignored.len()), (true, 14));
         let unknown = Args::read(["kube-ovn-cni", "--no-such-flag=1"].map(Into::into)).unwrap_err().to_string();
         assert!(unknown.starts_with("error: unexpected argument '--no-such-flag' found"), "{unknown}");
@@ -278,7 +278,7 @@ mod tests {
             "--ovs-socket=unix:/run/db.sock",
             "--install-cni-config=/kube-ovn/kube-ovn",
         ]);
-        assert_eq!(args.tunnels.iface.to_string(), "eth1, br-phy");
+        assert_eq!(args.tunnels.iface.to_string(), "--iface eth1, br-phy");
         assert_eq!(args.service_cluster_ip_range.len(), 2);
         let install = args.install().unwrap();
         assert_eq!((install.plugin, install.others), (Some(PathBuf::from("/kube-ovn/kube-ovn")), None));

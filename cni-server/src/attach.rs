@@ -31,7 +31,7 @@ use crate::metrics::Metrics;
 use crate::mirror::Chosen;
 use crate::ovs::{Ovs, PendingPort, PodPort};
 use crate::seen::{Leases, Pod, Seen};
-use crate::tunnel::Mtu;
+use crate::tunnel::{Mtu, Network};
 
 pub use label::Label;
 
@@ -52,6 +52,8 @@ pub struct Attacher {
     pub subnets: watch::Receiver<Seen<EffectiveSubnet>>,
     /// The node's MTU for pods. `None` while it is not known.
     pub mtu: watch::Receiver<Option<Mtu>>,
+    /// The node's further networks, by which tunnels of some subnets go. `None` while they are not known.
+    pub networks: watch::Receiver<Option<BTreeMap<String, Network>>>,
     /// The time limit of an ADD.
     pub patience: Duration,
     /// The metrics of the waits.
@@ -91,7 +93,8 @@ impl Attacher {
         let net = self.allocation(attachment, deadline).await;
         self.metrics.waited_for_address(asked);
         let net = net?;
-        let mtu = wait::pod_mtu(&net.subnet, node_mtu);
+        let network = self.network(&net.subnet, deadline).await?;
+        let mtu = wait::pod_mtu(&net.subnet, network.map_or(node_mtu, |network| network.mtu));
 
         let host = host_ifname(&attachment.container_id);
         // Without its port, the link of another interface is still in the way of the new one.
@@ -152,10 +155,16 @@ impl Attacher {
         if lost {
             tracing::warn!(container, pod, "Open vSwitch has lost the port of a running pod: adding it again");
             self.ovs.plug(port, self.ovs.pending_port()).await.map_err(error::ovs)?;
-        } else if self.ovs.identify(port).await.map_err(error::ovs)? {
-            tracing::warn!(container, pod, "the port of a running pod had other external_ids: they are back");
         } else {
-            return Ok(false);
+            let identified = self.ovs.read(|replica| port.is_identified_in(replica));
+            if !self.ovs.identify(port).await.map_err(error::ovs)? {
+                return Ok(false);
+            }
+            if identified {
+                tracing::info!(container, pod, "the tunnels of a running pod go by another network of the node");
+                return Ok(true);
+            }
+            tracing::warn!(container, pod, "the port of a running pod had other external_ids: they are back");
         }
         self.metrics.restored();
         self.restored.send_modify(|count| *count += 1);
@@ -165,6 +174,8 @@ impl Attacher {
     /// Returns the port that an attached container should have. `None` while the pod's addresses are not known.
     pub fn port_of(&self, attachment: &Attachment) -> Option<PodPort> {
         let net = self.look(attachment, &pod_key(attachment)).ok()?;
+        // The row keeps its tunnel while the network of the subnet is not there.
+        net.subnet.node_network.as_ref().map_or(Ok(None), |name| self.known_network(name).map(Some)).ok()?;
         Some(self.port(attachment, &net, &host_ifname(&attachment.container_id)))
     }
 
@@ -288,6 +299,12 @@ impl Attacher {
             device: host.to_owned(),
             container_id: attachment.container_id.clone(),
             mirrored: self.mirrored.is(&iface_id, attachment.pod_uid.as_deref()) == Some(true),
+            encap: net
+                .subnet
+                .node_network
+                .as_ref()
+                .and_then(|name| self.known_network(name).ok())
+                .map(|network| network.address),
             iface_id,
             about,
         }

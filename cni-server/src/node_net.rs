@@ -159,6 +159,7 @@ fn has_networks_of(one: &EffectiveSubnet, two: &EffectiveSubnet) -> bool {
         nat_sources: _,
         mtu,
         private: _,
+        node_network: _,
         nodes: _,
     } = one;
     (name, cidrs, gateway, mtu) == (&two.name, &two.cidrs, &two.gateway, &two.mtu)
@@ -210,6 +211,7 @@ mod tests {
                 nat_sources: Vec::new(),
                 mtu: None,
                 private: false,
+                node_network: None,
                 nodes: BTreeSet::new(),
             };
             (subnet.name.clone(), subnet)

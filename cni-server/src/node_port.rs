@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use api::FieldError;
+use api::annotations::{NODE_NETWORKS, NodeWant, TUNNEL_INTERFACE};
 use futures::StreamExt;
 use links::{Event, Link, LinkError, Links, Route};
 use ovn::Encapsulation;
@@ -29,7 +30,7 @@ use crate::node_net::Served;
 use crate::ovs::{Ovs, OvsError};
 use crate::reach;
 use crate::seen::{Lease, Leases, Node, Seen};
-use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Tunnel, TunnelError};
+use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Names, Network, Networks, Tunnel, TunnelError};
 use claim::{Claim, Wanted};
 use error::Reason;
 use events::{concerns, concerns_address};
@@ -76,6 +77,8 @@ pub struct NodePort {
 pub struct State {
     /// The MTU of pods. `None` while there is no tunnel interface, or its MTU is too small.
     pub mtu: watch::Receiver<Option<Mtu>>,
+    /// The further networks of the node. `None` while they are not known.
+    pub networks: watch::Receiver<Option<BTreeMap<String, Network>>>,
     /// Whether `ovn0` is ready, or why not.
     pub ready: watch::Receiver<Result<(), String>>,
     /// The source addresses of the node's traffic to pods. `None` before they are known.
@@ -85,6 +88,7 @@ pub struct State {
 /// The senders of [`State`].
 struct Senders {
     mtu: watch::Sender<Option<Mtu>>,
+    networks: watch::Sender<Option<BTreeMap<String, Network>>>,
     ready: watch::Sender<Result<(), String>>,
     sources: watch::Sender<Option<Sources>>,
 }
@@ -94,12 +98,17 @@ struct Senders {
 struct Known {
     /// The IP object of the node in the last pass, and whether IP objects were listed.
     lease: (bool, Option<Result<Lease, FieldError>>),
-    /// The addresses of the Node in the last pass.
-    internal_ips: Vec<IpAddr>,
+    /// The addresses of the Node in the last pass, and those of its further networks.
+    own_ips: Vec<IpAddr>,
     /// The subnets of the last pass.
     served: Served,
     /// The tunnel that was found last.
     tunnel: Option<Tunnel>,
+    /// What the readable annotations of the Node said last: the interfaces for tunnels, and the further networks.
+    interfaces: Option<Names>,
+    named: Option<BTreeMap<String, IpAddr>>,
+    /// The further networks that were found, and why others cannot be used.
+    networks: Networks,
     /// The claim to the tunnel's address.
     claim: Claim,
     /// The routes that the kernel has refused.
@@ -111,11 +120,13 @@ impl NodePort {
     pub fn spawn(self) -> std::io::Result<State> {
         let events = links::events()?;
         let (mtu_sender, mtu) = watch::channel(None);
+        let (networks_sender, networks) = watch::channel(None);
         let (ready_sender, ready) = watch::channel(Err(STARTING.to_owned()));
         let (sources_sender, sources) = watch::channel(None);
-        let senders = Senders { mtu: mtu_sender, ready: ready_sender, sources: sources_sender };
+        let senders =
+            Senders { mtu: mtu_sender, networks: networks_sender, ready: ready_sender, sources: sources_sender };
         tokio::spawn(self.run(events, senders));
-        Ok(State { mtu, ready, sources })
+        Ok(State { mtu, networks, ready, sources })
     }
 
     async fn run(mut self, mut events: impl futures::Stream<Item = Event> + Unpin, senders: Senders) {
@@ -169,7 +180,8 @@ impl NodePort {
                         let below = |tunnel: &Tunnel| concerns_link(&event, tunnel.index);
                         if index.is_none_or(|index| concerns(&event, index))
                             || known.tunnel.as_ref().is_some_and(below)
-                            || concerns_address(&event, &known.internal_ips)
+                            || known.networks.0.values().any(|network| concerns_link(&event, network.index))
+                            || concerns_address(&event, &known.own_ips)
                         {
                             break;
                         }
@@ -210,7 +222,9 @@ impl NodePort {
             }
             None => return Err(NodePortError::NoNode(self.name.clone())),
         };
-        known.internal_ips.clone_from(&node.internal_ips);
+        self.read_wants(&node, known).await?;
+        known.own_ips =
+            node.internal_ips.iter().copied().chain(known.named.iter().flatten().map(|(_, ip)| *ip)).collect();
         let name = api::node_port(&self.name);
         let net = allocation::find(&self.leases.borrow(), &served.in_force, &name, &node.uid);
         if self.external && matches!(net, Err(allocation::Missing::OtherHolder(_))) {
@@ -218,7 +232,8 @@ impl NodePort {
             self.cut_off().await?;
         }
 
-        let found = self.tunnel(&node, net.as_ref().ok()).await;
+        let limits = self.limits(net.as_ref().ok());
+        let found = self.tunnel(&node, limits, known.interfaces.as_ref()).await;
         let found = found.map_err(NodePortError::from);
         let address = found.as_ref().ok().map(|tunnel| tunnel.address);
         let taken = address.and_then(|address| Some((address, self.claim(address, &mut known.claim)?)));
@@ -227,10 +242,18 @@ impl NodePort {
             Some((address, chassis)) => Err(NodePortError::Taken { address: *address, chassis: chassis.clone() }),
             None => found,
         };
+        let networks = known.named.clone().unwrap_or_default();
+        let networks = tunnel::networks(&self.links, &networks, self.tunnels.network_type, limits).await?;
+        networks.1.iter().filter(|why| !known.networks.1.contains(why)).for_each(|why| {
+            tracing::warn!("annotation {NODE_NETWORKS}: {why}; subnets with this nodeNetwork get no pods here");
+        });
+        known.networks = networks;
+        let now = known.named.is_some().then(|| known.networks.0.clone());
+        senders.networks.send_if_modified(|known| std::mem::replace(known, now.clone()) != now);
         // Without a tunnel, or with one that would lose packets, no pod is attached.
         let now = found.as_ref().ok().map(|tunnel| tunnel.mtu);
         senders.mtu.send_if_modified(|known| std::mem::replace(known, now) != now);
-        let written = self.settings(&served, wanted, taken).await;
+        let written = self.settings(&served, wanted, taken, known).await;
         let tunnel = match found {
             Ok(tunnel) => tunnel,
             Err(error) => {
@@ -318,6 +341,7 @@ impl NodePort {
         served: &Served,
         tunnel: Option<(IpAddr, u32)>,
         taken: Option<(IpAddr, String)>,
+        known: &Known,
     ) -> Result<(), OvsError> {
         // Before the node's own networks are known, the report of an earlier process stays.
         if !served.in_force.synced {
@@ -328,9 +352,13 @@ impl NodePort {
             None => tunnel.map(|(address, _)| address),
         };
         let address = address.map(|address| address.to_string());
+        // The other address may be in use because this machine was set up anew, and then those of its networks are, too.
+        let others = if taken.is_some() { Vec::new() } else { self.other_encaps(known) };
+        let all = address.as_ref().map(|address| [std::slice::from_ref(address), others.as_slice()].concat().join(","));
         let mut settings = vec![("ovn-monitor-all", "true"), ("ovn-encap-type", self.tunnels.network_type.as_str())];
         settings.push(("ovn-encap-csum", if self.tunnels.encap_checksum { "true" } else { "false" }));
-        settings.extend(address.as_deref().map(|address| ("ovn-encap-ip", address)));
+        settings.extend(all.as_deref().map(|all| ("ovn-encap-ip", all)));
+        settings.extend(address.as_deref().map(|address| ("ovn-encap-ip-default", address)));
         let reached = self.reached.borrow_and_update().clone();
         let up = match reached {
             Ok(uid) => Some(uid),
@@ -347,7 +375,7 @@ impl NodePort {
             external: self.external,
         };
         if self.ovs.settings(&settings, &report).await? {
-            let encap_ip = address.unwrap_or_default();
+            let encap_ip = all.unwrap_or_default();
             tracing::info!(
                 encap_ip,
                 encap_type = self.tunnels.network_type.as_str(),
@@ -357,10 +385,57 @@ impl NodePort {
         Ok(())
     }
 
-    async fn tunnel(&self, node: &Node, net: Option<&Allocation>) -> Result<Tunnel, TunnelError> {
+    /// Reads the annotations of the Node about tunnels. What cannot be read leaves what was in force before; after a start of
+    /// this process, that is the interface with the address of the tunnels.
+    async fn read_wants(&self, node: &Node, known: &mut Known) -> Result<(), LinkError> {
+        let NodeWant { mirror: _, tunnel_interface, networks } = &node.want;
+        if tunnel_interface.is_err() || networks.is_err() {
+            // What was in force before is in the database.
+            self.ovs.settings_known().await;
+        }
+        match tunnel_interface {
+            // The name was compiled where the annotation was read.
+            Ok(said) => {
+                let names = said.as_deref().and_then(|said| Names::of_annotation(TUNNEL_INTERFACE, said).ok());
+                known.interfaces = names;
+            }
+            Err(_) if known.tunnel.is_none() && known.interfaces.is_none() => {
+                let now = self.encaps().first().and_then(|now| now.parse::<IpAddr>().ok());
+                let (all, assigned) = (self.links.all().await?, self.links.assigned().await?);
+                let place = assigned.iter().find(|address| Some(address.own) == now).map(|address| address.link);
+                let link = all.iter().find(|link| Some(link.index) == place);
+                known.interfaces = link.map(|link| Names::exactly(&link.name));
+            }
+            Err(_) => {}
+        }
+        if let Ok(named) = networks {
+            known.named = Some(named.clone());
+        }
+        Ok(())
+    }
+
+    /// Returns the tunnel addresses of the node's chassis, that of the tunnel interface first.
+    fn encaps(&self) -> Vec<String> {
+        let all = self.ovs.external_id("ovn-encap-ip").unwrap_or_default();
+        all.split(',').filter(|one| !one.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// Returns the tunnel addresses in further networks. While the annotation was never readable, they stay as they are.
+    fn other_encaps(&self, known: &Known) -> Vec<String> {
+        match known.named {
+            Some(_) => known.networks.0.values().map(|network| network.address.to_string()).collect(),
+            None => self.encaps().split_off(self.encaps().len().min(1)),
+        }
+    }
+
+    fn limits(&self, net: Option<&Allocation>) -> tunnel::Wanted {
         let ipv6 = net.is_some_and(|net| net.lease.ips.v6().is_some());
-        let wanted = tunnel::Wanted { mtu: self.tunnels.mtu, least: if ipv6 { LEAST_IPV6 } else { LEAST } };
-        tunnel::find(&self.links, &self.tunnels.iface, &node.internal_ips, self.tunnels.network_type, wanted).await
+        tunnel::Wanted { mtu: self.tunnels.mtu, least: if ipv6 { LEAST_IPV6 } else { LEAST } }
+    }
+
+    async fn tunnel(&self, node: &Node, wanted: tunnel::Wanted, said: Option<&Names>) -> Result<Tunnel, TunnelError> {
+        let names = said.unwrap_or(&self.tunnels.iface);
+        tunnel::find(&self.links, names, &node.internal_ips, self.tunnels.network_type, wanted).await
     }
 
     fn port(&self, net: &Allocation, mtu: u32) -> NewPort {

@@ -7,6 +7,7 @@
 mod writer;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 
 use api::{Addresses, Mac};
@@ -31,6 +32,8 @@ pub const BRIDGE: &str = local::INTEGRATION_BRIDGE;
 mod key {
     pub(super) const IFACE_ID: &str = "iface-id";
     pub(super) const CONTAINER_ID: &str = "container_id";
+    /// The tunnel address of the chassis that the port's packets use (ovn-controller(8)).
+    pub(super) const ENCAP: &str = "encap-ip";
 }
 
 /// Why a port was not added or removed.
@@ -75,13 +78,15 @@ pub struct PodPort {
     pub iface_id: String,
     /// `pod_name`, `pod_namespace`, `pod_netns`, `ip` and so on.
     pub about: BTreeMap<&'static str, String>,
+    /// The tunnel address of the node that its packets use. `None` means that of the tunnel interface.
+    pub encap: Option<IpAddr>,
     /// Whether the mirror copies its packets from the start.
     pub mirrored: bool,
 }
 
 impl PodPort {
-    /// Returns the `external_ids` of the row.
-    pub fn external_ids(&self) -> BTreeMap<String, String> {
+    /// Returns the `external_ids` of the row that say whose port it is.
+    fn identity(&self) -> BTreeMap<String, String> {
         let own = [
             (key::IFACE_ID, self.iface_id.as_str()),
             (key::CONTAINER_ID, self.container_id.as_str()),
@@ -91,9 +96,24 @@ impl PodPort {
         about.chain(own).map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
+    /// Returns whether the device has a row that says whose port it is.
+    pub fn is_identified_in(&self, replica: &Replica) -> bool {
+        Interface::find(replica, &self.device).is_some_and(|row| row.has_external_ids(&self.identity()))
+    }
+
+    /// Returns the `external_ids` of the row.
+    pub fn external_ids(&self) -> BTreeMap<String, String> {
+        let mut ids = self.identity();
+        ids.extend(self.encap.map(|address| (key::ENCAP.to_owned(), address.to_string())));
+        ids
+    }
+
     /// Returns whether the device has a row that is as this port should be.
     pub fn is_in(&self, replica: &Replica) -> bool {
-        Interface::find(replica, &self.device).is_some_and(|row| row.has_external_ids(&self.external_ids()))
+        Interface::find(replica, &self.device).is_some_and(|row| {
+            row.has_external_ids(&self.external_ids())
+                && (self.encap.is_some() || row.external_id(key::ENCAP).is_none())
+        })
     }
 }
 

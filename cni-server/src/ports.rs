@@ -15,6 +15,7 @@
 
 mod dead;
 mod host_ends;
+mod tunnels;
 mod wanted;
 
 use std::collections::BTreeSet;
@@ -29,6 +30,7 @@ use crate::attach::Attacher;
 use crate::attachments::Attachments;
 use dead::Podless;
 use host_ends::Portless;
+use tunnels::Tunnels;
 use wanted::Wanted;
 
 pub use dead::{dead, existing};
@@ -84,6 +86,7 @@ pub async fn keep(attacher: &Attacher, attachments: &Attachments, pace: Pace) {
     again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let (mut podless, mut portless, mut wanted) = (Podless::default(), Portless::default(), Wanted::default());
     let (mut connected, mut changed) = (ovs.connected(), ovs.changed());
+    let mut tunnels = Tunnels::of(attacher);
     loop {
         let (ticked, begun) = tokio::select! {
             _ = again.tick() => (true, false),
@@ -93,6 +96,11 @@ pub async fn keep(attacher: &Attacher, attachments: &Attachments, pace: Pace) {
                 continue;
             }
             Ok(()) = pods.changed() => (false, false),
+            () = tunnels.changed() => {
+                wanted.forget();
+                restore(attachments, wanted.compare(attacher).await);
+                continue;
+            }
         };
         let mut plugged = ovs.read(plugged);
         let all = if ticked || begun { look(links).await } else { None };

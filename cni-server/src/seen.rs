@@ -15,7 +15,7 @@ mod subnets;
 
 use std::net::IpAddr;
 
-use api::annotations::{self, NODE_NAME_LABEL, Netem, PodRoute};
+use api::annotations::{self, NODE_NAME_LABEL, Netem, NodeWant, PodRoute};
 use api::{EffectiveSubnet, ExternalHost, FieldError, Ip, NodeView, PodView};
 use futures::StreamExt;
 use kit::kubernetes::Lister;
@@ -70,17 +70,13 @@ pub struct Node {
     pub uid: String,
     /// Its addresses of type `InternalIP`.
     pub internal_ips: Vec<IpAddr>,
-    /// Its annotation `mirror`.
-    pub mirror: Result<Option<bool>, FieldError>,
+    /// What its annotations say.
+    pub want: NodeWant,
 }
 
 impl From<&NodeView> for Node {
     fn from(view: &NodeView) -> Self {
-        Self {
-            uid: view.uid().to_owned(),
-            internal_ips: view.internal_ips().collect(),
-            mirror: annotations::mirror(view.object(), view.annotations()),
-        }
+        Self { uid: view.uid().to_owned(), internal_ips: view.internal_ips().collect(), want: NodeWant::parse(view) }
     }
 }
 
@@ -89,7 +85,7 @@ impl From<&ExternalHost> for Node {
         Self {
             uid: host.metadata.uid.clone().unwrap_or_default(),
             internal_ips: host.addresses().unwrap_or_default().into_iter().collect(),
-            mirror: Ok(None),
+            want: NodeWant::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ mod choice;
 mod error;
 mod mtu;
 mod names;
+mod networks;
 
 use std::net::IpAddr;
 
@@ -13,6 +14,7 @@ use ovn::Encapsulation;
 pub use error::TunnelError;
 pub use mtu::{LEAST, LEAST_IPV6, Mtu, Wanted};
 pub use names::Names;
+pub use networks::{Network, Networks, networks};
 
 /// The tunnel interface of the node.
 #[derive(Clone, Debug, PartialEq, Eq)]

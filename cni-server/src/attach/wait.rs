@@ -1,6 +1,9 @@
 //! What an ADD waits for in the cluster, and what makes it end early.
 
+use std::collections::BTreeMap;
+
 use api::EffectiveSubnet;
+use api::annotations::NODE_NETWORKS;
 use cni_wire::rpc::Attachment;
 use cni_wire::{CniError, Code};
 use futures::FutureExt;
@@ -9,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Attacher, error, pod_key};
 use crate::allocation::{self, Allocation, Missing};
 use crate::seen::{Leases, Pod, Seen};
-use crate::tunnel::Mtu;
+use crate::tunnel::{Mtu, Network};
 
 /// Why a pod has no network yet.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +98,31 @@ impl Attacher {
         }
     }
 
+    /// Waits for the network of the node that tunnels of a subnet use. `None` if it is that of the tunnel interface.
+    pub(super) async fn network(
+        &self,
+        subnet: &EffectiveSubnet,
+        deadline: Instant,
+    ) -> Result<Option<Network>, CniError> {
+        let Some(name) = &subnet.node_network else { return Ok(None) };
+        let mut networks = self.networks.clone();
+        let is_there =
+            |known: &Option<BTreeMap<String, Network>>| known.as_ref().is_some_and(|all| all.contains_key(name));
+        let _ = timeout_at(deadline, networks.wait_for(is_there)).await;
+        self.known_network(name)
+            .map(Some)
+            .map_err(|why| error::try_again(&format!("subnet {}: spec.nodeNetwork {name}", subnet.name)).details(why))
+    }
+
+    /// Returns a network of the node, or why it is not there.
+    pub(super) fn known_network(&self, name: &str) -> Result<Network, String> {
+        match self.networks.borrow().as_ref().map(|all| all.get(name).copied()) {
+            Some(Some(network)) => Ok(network),
+            Some(None) => Err(format!("the node has no network of this name: see its annotation {NODE_NETWORKS}")),
+            None => Err("the networks of the node are not known".to_owned()),
+        }
+    }
+
     /// Waits for the node's MTU.
     pub(super) async fn node_mtu(&self, deadline: Instant) -> Result<Mtu, CniError> {
         let mut mtu = self.mtu.clone();
@@ -146,6 +174,7 @@ mod tests {
             nat_sources: Vec::new(),
             mtu,
             private: false,
+            node_network: None,
             nodes: BTreeSet::new(),
         };
         let node = Mtu { pods: 1400, most: 1442 };

@@ -36,7 +36,7 @@ impl Chosen {
     /// Returns whether the packets of all pods are copied.
     fn all(&self) -> Option<bool> {
         let node = self.node.borrow();
-        match node.objects.values().next().map(|node| &node.mirror) {
+        match node.objects.values().next().map(|node| &node.want.mirror) {
             Some(Ok(said)) => Some(said.unwrap_or(self.all)),
             Some(Err(_)) => None,
             // The Node is gone, or not listed yet.
@@ -57,6 +57,7 @@ impl Chosen {
 #[cfg(test)]
 mod tests {
     use api::FieldError;
+    use api::annotations::NodeWant;
 
     use super::*;
 
@@ -66,7 +67,11 @@ mod tests {
     }
 
     fn chosen(all: bool, node: Option<&str>, pod: &str) -> Chosen {
-        let node = node.map(|text| Node { uid: String::new(), internal_ips: Vec::new(), mirror: said(text) });
+        let node = node.map(|text| Node {
+            uid: String::new(),
+            internal_ips: Vec::new(),
+            want: NodeWant { mirror: said(text), ..NodeWant::default() },
+        });
         let pod = Pod {
             uid: "uid".to_owned(),
             config_hash: None,

@@ -38,6 +38,8 @@ impl Sources {
 
 #[cfg(test)]
 mod tests {
+    use api::annotations::NodeWant;
+
     use super::*;
 
     fn ips<T: FromIterator<IpAddr>>(list: &[&str]) -> T {
@@ -45,7 +47,7 @@ mod tests {
     }
 
     fn chosen(internal: &[&str], served: &[&str], usable: &[&str]) -> String {
-        let node = Node { uid: "uid".to_owned(), internal_ips: ips(internal), mirror: Ok(None) };
+        let node = Node { uid: "uid".to_owned(), internal_ips: ips(internal), want: NodeWant::default() };
         let lease = Lease {
             holder: "uid".to_owned(),
             subnet: "join".to_owned(),

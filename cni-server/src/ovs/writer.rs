@@ -192,10 +192,13 @@ impl Change {
         match self {
             Self::Plug(port) => plug(replica, port),
             Self::Identify(port) => {
-                let op =
-                    Interface::find(replica, &port.device).and_then(|row| row.set_external_ids(&port.external_ids()));
-                let devices = op.iter().map(|_| port.device.clone()).collect();
-                Ok(Step { ops: op.into_iter().collect(), devices, again: false })
+                let row = Interface::find(replica, &port.device);
+                let set = row.as_ref().and_then(|row| row.set_external_ids(&port.external_ids()));
+                let former = row.filter(|row| port.encap.is_none() && row.external_id(key::ENCAP).is_some());
+                let removed = former.map(|row| local::remove_external_ids(local::INTERFACE, row.id, [key::ENCAP]));
+                let ops: Vec<Op> = set.into_iter().chain(removed).collect();
+                let devices = ops.first().map(|_| port.device.clone()).into_iter().collect();
+                Ok(Step { ops, devices, again: false })
             }
             Self::Unplug { container_id, device } => {
                 let ours = |i: &Interface<'_>| {
@@ -248,6 +251,7 @@ mod tests {
             container_id: format!("{device}-container"),
             iface_id: format!("{pod}.ns"),
             about: BTreeMap::new(),
+            encap: None,
             mirrored: false,
         }))
     }

@@ -98,6 +98,7 @@ mod tests {
             nat_sources: vec![source("n2", "203.0.113.9"), source("n1", "203.0.113.5")],
             mtu: None,
             private: false,
+            node_network: None,
             nodes: BTreeSet::new(),
         };
         let print = |Leaving { src, dst, how }: &Leaving| {

@@ -116,6 +116,7 @@ mod tests {
             nat_sources: Vec::new(),
             mtu: None,
             private: false,
+            node_network: None,
             nodes: BTreeSet::new(),
         }
     }

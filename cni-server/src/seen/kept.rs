@@ -109,6 +109,7 @@ mod tests {
             nat_sources: Vec::new(),
             mtu: Some(1300),
             private: false,
+            node_network: None,
             nodes: BTreeSet::new(),
         };
         let subnets: BTreeMap<String, EffectiveSubnet> = [("net".to_owned(), subnet.clone())].into();

@@ -18,18 +18,18 @@ pub enum TunnelError {
         /// The existing interfaces.
         there: String,
     },
-    /// No interface matches `--iface`.
-    #[error("--iface {names}: this node has no such interface; there are {there}")]
+    /// No interface matches `--iface`, or the annotation of the Node.
+    #[error("{names}: this node has no such interface; there are {there}")]
     Unknown {
-        /// The value of `--iface`.
+        /// Where the names are from, and the names.
         names: String,
         /// The existing interfaces.
         there: String,
     },
     /// The matching interfaces have no address, so other nodes cannot send to them.
-    #[error("--iface {names}: {found} has no address")]
+    #[error("{names}: {found} has no address")]
     NoAddress {
-        /// The value of `--iface`.
+        /// Where the names are from, and the names.
         names: String,
         /// The matching interfaces.
         found: String,

@@ -3,8 +3,18 @@
 use links::Link;
 
 /// Interface names from the user: exact names, or regular expressions for the whole name, for example `eth.*`.
-#[derive(Clone, Debug, Default)]
-pub struct Names(Vec<(String, regex::Regex)>);
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// Who says so: `--iface`, or an annotation.
+    from: &'static str,
+    list: Vec<(String, regex::Regex)>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { from: "--iface", list: Vec::new() }
+    }
+}
 
 impl Names {
     /// Parses a list. Skips empty entries.
@@ -13,16 +23,26 @@ impl Names {
         names
             .map(|name| Ok((name.to_owned(), regex::Regex::new(&format!("^(?:{name})$"))?)))
             .collect::<Result<_, _>>()
-            .map(Self)
+            .map(|list| Self { list, ..Self::default() })
+    }
+
+    /// Parses the value of an annotation of the Node.
+    pub fn of_annotation(name: &'static str, value: &str) -> Result<Self, regex::Error> {
+        Ok(Self { from: name, ..Self::parse(value.split(','))? })
+    }
+
+    /// Returns the name of an existing interface, and nothing else.
+    pub fn exactly(name: &str) -> Self {
+        Self::parse([regex::escape(name).as_str()]).unwrap_or_default()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// Returns the matching links in order of preference. Within an entry, an exact match comes first.
     pub(super) fn pick<'a>(&self, all: &'a [Link]) -> impl Iterator<Item = &'a Link> {
-        self.0.iter().flat_map(|(name, pattern)| {
+        self.list.iter().flat_map(|(name, pattern)| {
             let exact = all.iter().filter(move |link| &link.name == name);
             exact.chain(all.iter().filter(move |link| &link.name != name && pattern.is_match(&link.name)))
         })
@@ -31,8 +51,8 @@ impl Names {
 
 impl std::fmt::Display for Names {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names: Vec<&str> = self.0.iter().map(|(name, _)| name.as_str()).collect();
-        f.write_str(&names.join(", "))
+        let names: Vec<&str> = self.list.iter().map(|(name, _)| name.as_str()).collect();
+        write!(f, "{} {}", self.from, names.join(", "))
     }
 }
 

@@ -216,6 +216,7 @@ fn a_port_that_is_refused_takes_no_other_with_it() {
                 container_id: format!("container-{device}"),
                 iface_id: format!("pod-{device}.ns"),
                 about: BTreeMap::new(),
+                encap: None,
                 mirrored: false,
             };
             ovs.plug(port, ovs.pending_port()).await

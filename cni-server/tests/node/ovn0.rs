@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use api::EffectiveSubnet;
+use api::annotations::NodeWant;
 use cni_server::args::Tunnels;
 use cni_server::databases::Databases;
 use cni_server::node_net;
@@ -29,6 +30,7 @@ fn subnet(name: &str, cidrs: &str, gateway: &str) -> EffectiveSubnet {
         nat_sources: Vec::new(),
         mtu: None,
         private: false,
+        node_network: None,
         nodes: BTreeSet::new(),
     }
 }
@@ -38,7 +40,8 @@ pub fn join() -> EffectiveSubnet {
 }
 
 pub fn node() -> Seen<Node> {
-    let node = Node { uid: "uid-n1".to_owned(), internal_ips: vec!["172.31.0.1".parse().unwrap()], mirror: Ok(None) };
+    let node =
+        Node { uid: "uid-n1".to_owned(), internal_ips: vec!["172.31.0.1".parse().unwrap()], want: NodeWant::default() };
     Seen { synced: true, objects: [("n1".to_owned(), node)].into() }
 }
 
@@ -98,6 +101,7 @@ fn ovn0_follows_the_cluster_and_heals() {
         for part in [
             "ovn-monitor-all=\"true\"",
             "ovn-encap-ip=\"172.31.0.1\"",
+            "ovn-encap-ip-default=\"172.31.0.1\"",
             "ovn-encap-type=geneve",
             "ovn-cms-options=\"kube-ovn,kube-ovn-networks=eth1@172.31.0.0/24,kube-ovn-mtu=1442\"",
         ] {

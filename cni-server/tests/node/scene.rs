@@ -1,16 +1,17 @@
 //! A node for tests: an Open vSwitch, the API objects of its pods, and the attacher.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::annotations::NodeWant;
 use api::{EffectiveSubnet, FieldError};
 use cni_server::attach::Attacher;
 use cni_server::metrics::Metrics;
 use cni_server::mirror::Chosen;
 use cni_server::node_net::Own;
 use cni_server::seen::{Lease, Leases, Node, Pod, Seen};
-use cni_server::tunnel::Mtu;
+use cni_server::tunnel::{Mtu, Network};
 use cni_wire::rpc::Attachment;
 use links::Links;
 use tokio::sync::watch;
@@ -28,6 +29,8 @@ pub struct Scene {
     pub leases: watch::Sender<Leases>,
     /// The subnets in force.
     pub subnets: watch::Sender<Seen<EffectiveSubnet>>,
+    /// The further networks of the node.
+    pub networks: watch::Sender<Option<BTreeMap<String, Network>>>,
     pub attacher: Attacher,
 }
 
@@ -47,6 +50,7 @@ impl Scene {
         let (pod_sender, pods) = watch::channel(pods);
         let (lease_sender, leases) = watch::channel(leases);
         let (subnet_sender, subnets) = watch::channel(seen([subnet()]));
+        let (network_sender, networks) = watch::channel(Some(BTreeMap::new()));
         let attacher = Attacher {
             ovs: sandbox.ovs(),
             links: Links::here().unwrap(),
@@ -55,12 +59,21 @@ impl Scene {
             leases,
             subnets,
             mtu: watch::channel(Some(Mtu { pods: 1400, most: 1442 })).1,
+            networks,
             patience,
             metrics: Metrics::register(&prometheus::Registry::new(), "n1").unwrap(),
             restored: watch::Sender::default(),
             making: Arc::default(),
         };
-        Self { sandbox, node: node_sender, pods: pod_sender, leases: lease_sender, subnets: subnet_sender, attacher }
+        Self {
+            sandbox,
+            node: node_sender,
+            pods: pod_sender,
+            leases: lease_sender,
+            subnets: subnet_sender,
+            networks: network_sender,
+            attacher,
+        }
     }
 }
 
@@ -80,6 +93,7 @@ pub fn subnet() -> EffectiveSubnet {
         nat_sources: Vec::new(),
         mtu: None,
         private: false,
+        node_network: None,
         nodes: BTreeSet::new(),
     }
 }
@@ -92,7 +106,11 @@ pub fn seen(subnets: impl IntoIterator<Item = EffectiveSubnet>) -> Seen<Effectiv
 
 /// The state of the watch of the Node with this annotation `mirror`.
 pub fn node(mirror: Option<bool>) -> Seen<Node> {
-    let node = Node { uid: "uid-n1".to_owned(), internal_ips: vec!["172.31.0.1".parse().unwrap()], mirror: Ok(mirror) };
+    let node = Node {
+        uid: "uid-n1".to_owned(),
+        internal_ips: vec!["172.31.0.1".parse().unwrap()],
+        want: NodeWant { mirror: Ok(mirror), ..NodeWant::default() },
+    };
     Seen { synced: true, objects: [("n1".to_owned(), node)].into() }
 }
 

@@ -1,15 +1,23 @@
 //! Tests of the tunnel interface: a missing interface, and an MTU that does not fit.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use api::EffectiveSubnet;
+use api::annotations::{NODE_NETWORKS, NodeWant, TUNNEL_INTERFACE};
 use cni_server::args::Tunnels;
+use cni_server::attach::{Attacher, host_ifname};
+use cni_server::attachments::Attachments;
 use cni_server::node_net::Served;
 use cni_server::node_port::{NodePort, State};
 use cni_server::own_networks::OwnNetworks;
+use cni_server::ports::{self, Pace};
 use cni_server::reach::Reason;
-use cni_server::tunnel::{Mtu, Names};
+use cni_server::tunnel::{Mtu, Names, Network};
 use links::Links;
 use ovsdb::testing::OvsdbServer;
 use ovsdb::{Client, Config, Datum, Op, Row, Uuid, Where};
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::ovn0::{join, leases, node};
@@ -152,6 +160,112 @@ fn an_address_that_comes_and_goes_does_not_become_the_tunnels() {
             assert_eq!(ovs.external_id("ovn-encap-ip").as_deref(), Some(expected), "{iface} with {vip}");
         });
     }
+}
+
+#[test]
+fn the_annotations_of_the_node_choose_its_tunnels() {
+    in_netns(|| async {
+        let sandbox = Sandbox::new();
+        eth1("1500");
+        run("ip", &["link", "add", "eth2", "mtu", "9000", "type", "veth", "peer", "name", "far2"]);
+        run("ip", &["address", "add", "172.32.0.9/24", "dev", "eth2"]);
+        run("ip", &["link", "set", "eth2", "up"]);
+        let (sender, node) = watch::channel(node());
+        let says = |name: &str, value: &str| {
+            let said = json!({ "metadata": { "name": "n1", "annotations": { name: value } } });
+            let want = NodeWant::parse(&serde_json::from_value(said).unwrap());
+            sender.send_modify(|seen| seen.objects.get_mut("n1").unwrap().want = want);
+        };
+        let ovs = sandbox.ovs();
+        let encaps = async |expected: &str| {
+            let is = || ovs.external_id("ovn-encap-ip").as_deref() == Some(expected);
+            eventually(&format!("{expected} is the tunnel's"), is).await;
+        };
+        let agent = || NodePort { node: node.clone(), ..node_port(&sandbox, "eth1", 0) }.spawn().unwrap();
+        let mut state = agent();
+        encaps("172.31.0.1").await;
+        says(TUNNEL_INTERFACE, "bond0,eth2");
+        encaps("172.32.0.9").await;
+        state.mtu.wait_for(|mtu| *mtu == Some(Mtu { pods: 8900, most: 8942 })).await.unwrap();
+        // What cannot be read changes nothing, for a new agent, too.
+        says(TUNNEL_INTERFACE, "(");
+        drop(state);
+        let mut state = agent();
+        state.mtu.wait_for(|mtu| *mtu == Some(Mtu { pods: 8900, most: 8942 })).await.unwrap();
+        encaps("172.32.0.9").await;
+        says(TUNNEL_INTERFACE, "eth9");
+        let lost = "ovn.kubernetes.io/tunnel_interface eth9: this node has no such interface";
+        state.ready.wait_for(|ready| ready.as_ref().is_err_and(|why| why.contains(lost))).await.unwrap();
+
+        // Further networks: the addresses that the node has.
+        says(NODE_NETWORKS, r#"{"storage": "172.32.0.9", "backup": "172.33.0.9"}"#);
+        encaps("172.31.0.1,172.32.0.9").await;
+        let storage = |all: &Option<BTreeMap<String, Network>>| {
+            let all: Vec<_> = all.iter().flatten().map(|(name, network)| (name.as_str(), network.mtu.pods)).collect();
+            all == [("storage", 8900)]
+        };
+        state.networks.wait_for(storage).await.unwrap();
+        says(NODE_NETWORKS, "172.32.0.9");
+        drop(state);
+        let mut state = agent();
+        state.ready.wait_for(Result::is_ok).await.unwrap();
+        assert_eq!(ovs.external_id("ovn-encap-ip").as_deref(), Some("172.31.0.1,172.32.0.9"));
+        run("ip", &["address", "add", "172.33.0.9/24", "dev", "eth2"]);
+        says(NODE_NETWORKS, r#"{"backup": "172.33.0.9"}"#);
+        encaps("172.31.0.1,172.33.0.9").await;
+        says(NODE_NETWORKS, "{}");
+        encaps("172.31.0.1").await;
+        assert_eq!(ovs.external_id("ovn-encap-ip-default").as_deref(), Some("172.31.0.1"));
+    });
+}
+
+#[test]
+fn the_port_of_a_pod_uses_the_network_that_its_subnet_names() {
+    in_netns(|| async {
+        let scene = Scene::new([5, 6]);
+        let network = |last: u8| Network {
+            address: format!("172.32.0.{last}").parse().unwrap(),
+            index: 1,
+            mtu: Mtu { pods: 1300, most: 1342 },
+        };
+        let named = |name: &str| seen([EffectiveSubnet { node_network: Some(name.to_owned()), ..subnet() }]);
+        scene.networks.send_replace(Some([("storage".to_owned(), network(9))].into()));
+        scene.subnets.send_replace(named("storage"));
+        let pod = PodNs::new();
+        let request = attachment(5, &pod);
+        assert_eq!(scene.attacher.add(&request).await.unwrap().mtu, 1300);
+        let encap = || scene.sandbox.external_ids(&host_ifname(&request.container_id)).get("encap-ip").cloned();
+        assert_eq!(encap().as_deref(), Some("172.32.0.9"));
+
+        // It follows the subnet and the node, and stays while there is no such network.
+        let attachments = Attachments::spawn(scene.attacher.clone());
+        let pace = Pace { recheck: Duration::from_hours(1), grace: Duration::from_hours(1) };
+        let follows = async {
+            for (networks, subnets, expected) in [
+                (vec![("storage", 8)], named("storage"), Some("172.32.0.8")),
+                (vec![], named("storage"), Some("172.32.0.8")),
+                (vec![("storage", 8), ("backup", 7)], named("backup"), Some("172.32.0.7")),
+                (vec![("storage", 8)], seen([subnet()]), None),
+            ] {
+                let networks = networks.into_iter().map(|(name, last)| (name.to_owned(), network(last)));
+                scene.networks.send_replace(Some(networks.collect()));
+                scene.subnets.send_replace(subnets);
+                eventually(&format!("{expected:?}"), || encap().as_deref() == expected).await;
+            }
+        };
+        tokio::select! {
+            () = follows => {}
+            () = ports::keep(&scene.attacher, &attachments, pace) => {}
+        }
+        let short = Attacher { patience: Duration::from_millis(300), ..scene.attacher.clone() };
+        scene.subnets.send_replace(named("backup"));
+        let refused = short.add(&attachment(6, &PodNs::new())).await.unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "subnet ovn-default: spec.nodeNetwork backup (code 11): the node has no network of this name: see its annotation \
+             ovn.kubernetes.io/node_networks"
+        );
+    });
 }
 
 /// A node that announces its address by BGP has it on `lo`.

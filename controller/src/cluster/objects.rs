@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use api::annotations::{CHASSIS, IP_RESERVED_LABEL, LimitWant};
+use api::annotations::{CHASSIS, IP_RESERVED_LABEL, LimitWant, NodeWant};
 use api::{
     AddressWant, Addresses, ExternalHostStatus, FieldError, Ip, IpSpec, NamespaceNet, NamespaceView, NodeView,
     Placement, PodView, PodWant, StatefulSetView,
@@ -68,6 +68,8 @@ pub struct Node {
     pub net: Result<Option<Placement>, FieldError>,
     /// The chassis in its annotations.
     pub chassis: Option<Arc<str>>,
+    /// The annotations that cannot be read. The agent reads the others.
+    pub unreadable: Box<[FieldError]>,
 }
 
 impl Node {
@@ -83,6 +85,7 @@ impl Node {
             labels: view.labels().clone(),
             net: Placement::of_node(view),
             chassis: view.annotation(CHASSIS).map(Into::into),
+            unreadable: NodeWant::parse(view).unreadable().cloned().collect(),
         }
     }
 

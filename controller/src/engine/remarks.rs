@@ -80,7 +80,9 @@ impl Engine {
                          later takes no pods until the other one has another address"
                     ),
                 });
-                contested.into_iter().chain(shares).chain(restored).collect()
+                let node = cluster.nodes.get(name);
+                let unreadable = self.unreadable(object, node.into_iter().flat_map(|node| &node.unreadable));
+                contested.into_iter().chain(shares).chain(restored).chain(unreadable).collect()
             }
             Object::IpPool(_) | Object::ExternalHost(_) | Object::StatefulSet(_) | Object::Ip(_) => Vec::new(),
         }

@@ -6,6 +6,7 @@
 mod limits;
 mod namespace;
 mod netem;
+mod node;
 mod placement;
 mod pod;
 mod routes;
@@ -17,6 +18,7 @@ use crate::FieldError;
 pub use limits::{Limit, LimitWant, Limits};
 pub use namespace::{NamespaceNet, bound_to};
 pub use netem::Netem;
+pub use node::NodeWant;
 pub use placement::Placement;
 pub use pod::{AddressWant, PodIps, PodWant};
 pub use routes::PodRoute;
@@ -72,6 +74,10 @@ pub const PORT_SECURITY: &str = "ovn.kubernetes.io/port_security";
 
 /// Node: the name of its port.
 pub const PORT_NAME: &str = "ovn.kubernetes.io/port_name";
+/// Node: interfaces for tunnels, names or regular expressions.
+pub const TUNNEL_INTERFACE: &str = "ovn.kubernetes.io/tunnel_interface";
+/// Node: its addresses in further networks, as JSON.
+pub const NODE_NETWORKS: &str = "ovn.kubernetes.io/node_networks";
 /// Node: its OVS `system-id`.
 pub const CHASSIS: &str = "ovn.kubernetes.io/chassis";
 /// The label of the nodes that run ovn-central. Its value is `master`.

@@ -146,6 +146,11 @@ pub struct SubnetSpec {
     #[serde(default, deserialize_with = "mirror::read", skip_serializing_if = "Option::is_none")]
     pub remote_mirror: Option<RemoteMirror>,
 
+    /// The network of the nodes that tunnels for this subnet use: a name in the annotation `ovn.kubernetes.io/node_networks`
+    /// of Nodes. When it is empty, the network of the nodes' tunnel interfaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_network: Option<String>,
+
     /// The provider of the subnet; `ovn` when empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,

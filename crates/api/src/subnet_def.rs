@@ -85,6 +85,8 @@ pub struct SubnetDef {
     pub acls: Vec<AclRule>,
     /// Where copies of the packets of its pods go.
     pub remote_mirror: Option<Collector>,
+    /// The network of the nodes that tunnels for this subnet use. `None` means that of their tunnel interfaces.
+    pub node_network: Option<String>,
     /// Whether namespaces that are bound to no subnet use this one.
     pub default: bool,
     /// The MTU in bytes. `None` means that it follows from the tunnel.
@@ -179,6 +181,7 @@ impl SubnetDef {
             allow_subnets,
             acls,
             remote_mirror,
+            node_network: Some(or(&spec.node_network, "")).filter(|name| !name.is_empty()),
             default: spec.default.unwrap_or_default(),
             mtu,
             enable_lb: spec.enable_lb.unwrap_or(true),

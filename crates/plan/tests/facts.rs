@@ -117,13 +117,20 @@ fn ports_are_copied_to_the_collector_of_their_subnet() {
     let with = |collector: serde_json::Value| {
         Event::Subnet(Box::new(subnet("net", "10.21.0.0/24", json!({ "remoteMirror": collector }))))
     };
-    check_change(&mut world, &with(json!({ "to": "192.0.2.9", "key": 7, "pods": "Annotated" })), &expect![[r#"
+    check_change(
+        &mut world,
+        &with(json!({ "to": "192.0.2.9", "key": 7, "pods": "Annotated" })),
+        &expect![[r#"
         - Logical_Switch net external_ids={in_force="{\"cidrBlock\":\"10.21.0.0/24\",\"gateway\":\"10.21.0.1\"}", owner=kube-ovn-rs, vendor=kube-ovn}
         + Logical_Switch net external_ids={in_force="{\"cidrBlock\":\"10.21.0.0/24\",\"gateway\":\"10.21.0.1\",\"remoteMirror\":{\"to\":\"192.0.2.9\",\"key\":7,\"pods\":\"Annotated\"}}", owner=kube-ovn-rs, vendor=kube-ovn}
         + Mirror remote-gre-192.0.2.9-7 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} filter=both index=7 sink="192.0.2.9" type=gre
         + Logical_Switch_Port web.shop mirror_rules += Mirror remote-gre-192.0.2.9-7
-    "#]]);
-    check_change(&mut world, &with(json!({ "to": "fd00::9", "type": "erspan" })), &expect![[r#"
+    "#]],
+    );
+    check_change(
+        &mut world,
+        &with(json!({ "to": "fd00::9", "type": "erspan" })),
+        &expect![[r#"
         - Logical_Switch net external_ids={in_force="{\"cidrBlock\":\"10.21.0.0/24\",\"gateway\":\"10.21.0.1\",\"remoteMirror\":{\"to\":\"192.0.2.9\",\"key\":7,\"pods\":\"Annotated\"}}", owner=kube-ovn-rs, vendor=kube-ovn}
         - Mirror remote-gre-192.0.2.9-7 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} filter=both index=7 sink="192.0.2.9" type=gre
         - Logical_Switch_Port web.shop mirror_rules += Mirror remote-gre-192.0.2.9-7
@@ -131,7 +138,8 @@ fn ports_are_copied_to_the_collector_of_their_subnet() {
         + Mirror remote-erspan-fd00::9-0 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} filter=both index=0 sink="fd00::9" type=erspan
         + Logical_Switch_Port db.shop mirror_rules += Mirror remote-erspan-fd00::9-0
         + Logical_Switch_Port web.shop mirror_rules += Mirror remote-erspan-fd00::9-0
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]

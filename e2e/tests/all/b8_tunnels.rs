@@ -1,16 +1,23 @@
-//! B8: Geneve and VXLAN both carry the traffic of pods between nodes, with the MTU that fits, and the type changes on a
-//! running cluster.
+//! B8: Geneve and VXLAN both carry the traffic of pods between nodes, with the MTU that fits, over IPv4 and IPv6, and the type
+//! changes on a running cluster. A subnet goes by the network of the nodes that it names.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::cluster::{Place, Pod};
+use api::Subnet;
+use e2e::cluster::{Capture, Place, Pod};
 use e2e::kube::kubectl;
-use e2e::{Cluster, process};
+use e2e::{Cluster, layout, process};
 use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
 
 /// The time from the edit until all nodes have tunnels of the other type.
 const CHANGED: Duration = Duration::from_mins(2);
+/// The time from another edit to its effect.
+const LIVE: Duration = Duration::from_secs(10);
 
 /// Gives the agents this type of tunnels, as a `helm upgrade` with `tunnel.type` does.
 async fn change(to: &str) -> Result<()> {
@@ -19,7 +26,7 @@ async fn change(to: &str) -> Result<()> {
     let printed = kubectl(&[&["get"], object.as_slice(), &["--output", output]].concat()).await?;
     let arguments: Vec<String> = serde_json::from_str(&printed)?;
     let at = arguments.iter().position(|argument| argument.starts_with("--network-type=")).context("the flag")?;
-    let patch = serde_json::json!([{
+    let patch = json!([{
         "op": "replace", "path": format!("/spec/template/spec/containers/0/args/{at}"),
         "value": format!("--network-type={to}"),
     }]);
@@ -73,4 +80,147 @@ async fn b8_tunnels_of_both_types_carry_the_traffic_of_pods() -> Result<()> {
     change("geneve").await?;
     process::until(CHANGED, || carries(&two, &one, geneve)).await?;
     outcome
+}
+
+/// The network of the nodes for some subnets. Its addresses are on `br-phy`, beside those of all tunnels.
+const STORAGE: &str = "172.31.9";
+const ANNOTATION: &str = "ovn.kubernetes.io/node_networks";
+
+async fn annotate(node: &str, annotations: Value) -> Result<()> {
+    let nodes: Api<Node> = Api::all(Cluster::running().await?.client());
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
+    nodes.patch(node, &PatchParams::default(), &patch).await.map(drop).with_context(|| format!("annotate {node}"))
+}
+
+/// Adds or deletes an address of `br-phy` of each node.
+async fn addresses(cluster: &Cluster, action: &str, net: &str) -> Result<()> {
+    for (at, node) in cluster.nodes().into_iter().enumerate() {
+        let address = net.replace('N', &(at + 1).to_string());
+        Place::Node(node).run("ip", &["address", action, &address, "dev", "br-phy", "nodad"]).await?;
+    }
+    Ok(())
+}
+
+/// Returns how many of the packets between two pods cross the network for storage, of three echoes in both directions.
+async fn by_storage(from: &Pod, to: &Pod) -> Result<usize> {
+    let node = layout::Node::named("n1").context("n1")?;
+    let filter = format!("udp port 6081 and host {STORAGE}.1 and host {STORAGE}.2");
+    let capture = Capture::start(node, "eth1", &filter).await?;
+    from.place().run("ping", &["-c", "3", "-i", "0.2", "-W", "2", &to.ip4()?]).await?;
+    Ok(capture.packets().await?.iter().filter(|line| line.contains("ICMP echo")).count())
+}
+
+#[tokio::test]
+async fn b8_a_subnet_goes_by_the_network_that_it_names() -> Result<()> {
+    const SUBNET: &str = "b8-storage";
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("b8-storage").await?;
+    scene.subnet(SUBNET, "10.90.0.0/24").await?;
+    scene.namespace("b8-plain", &[]).await?;
+    let on = |namespace: &'static str, name: &'static str, node: &'static str| scene.pod(namespace, name).on(node);
+    let (one, two, plain, far) = tokio::try_join!(
+        on(SUBNET, "one", "n1").ready(),
+        on(SUBNET, "two", "n2").ready(),
+        on("b8-plain", "plain", "n1").ready(),
+        on("b8-plain", "far", "n2").ready()
+    )?;
+    let subnets: Api<Subnet> = Api::all(cluster.client());
+    let names = async |network: Value| {
+        let patch = Patch::Merge(json!({ "spec": { "nodeNetwork": network } }));
+        subnets.patch(SUBNET, &PatchParams::default(), &patch).await.map(drop).context("the subnet's network")
+    };
+    let goes = |all: bool| {
+        let (one, two) = (&one, &two);
+        async move {
+            let crossed = by_storage(one, two).await?;
+            ensure!(crossed == if all { 6 } else { 0 }, "{crossed} of 6 packets crossed the network for storage");
+            Ok(())
+        }
+    };
+
+    addresses(&cluster, "add", &format!("{STORAGE}.N/24")).await?;
+    let outcome = async {
+        for node in ["n1", "n2"] {
+            let address = format!("{STORAGE}.{}", &node[1..]);
+            annotate(node, json!({ ANNOTATION: json!({ "storage": address }).to_string() })).await?;
+        }
+        goes(false).await?;
+        // Pods that run.
+        names(json!("storage")).await?;
+        process::until(LIVE, || goes(true)).await?;
+        ensure!(by_storage(&plain, &far).await? == 0, "another subnet goes by the network for storage");
+        // New pods.
+        let (three, four) = tokio::try_join!(on(SUBNET, "three", "n1").ready(), on(SUBNET, "four", "n2").ready())?;
+        ensure!(by_storage(&three, &four).await? == 6, "new pods do not go by the network for storage");
+        one.place().run("ping", &["-c", "2", "-i", "0.2", "-W", "2", &far.ip4()?]).await?;
+
+        // What cannot be read changes nothing.
+        annotate("n1", json!({ ANNOTATION: "storage" })).await?;
+        let fields = "involvedObject.name=n1,reason=UnreadableAnnotation";
+        cluster.told("default", fields, &["node n1: annotation ovn.kubernetes.io/node_networks"]).await?;
+        goes(true).await?;
+        names(Value::Null).await?;
+        process::until(LIVE, || goes(false)).await
+    };
+    let outcome = Box::pin(outcome).await;
+    for node in ["n1", "n2"] {
+        annotate(node, json!({ ANNOTATION: null })).await?;
+    }
+    addresses(&cluster, "del", &format!("{STORAGE}.N/24")).await?;
+    outcome?;
+    goes(false).await
+}
+
+#[tokio::test]
+async fn b8_tunnels_go_over_ipv6_when_nodes_have_nothing_else_there() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("b8-six").await?;
+    scene.namespace("b8-six", &[]).await?;
+    let on = |name: &'static str, node: &'static str| scene.pod("b8-six", name).on(node);
+    let (one, two) = tokio::try_join!(on("one", "n1").ready(), on("two", "n2").ready())?;
+    let before = mtu(&one).await?;
+    let outcome = async {
+        addresses(&cluster, "add", "fd00:31::N/64").await?;
+        addresses(&cluster, "del", "172.31.0.N/24").await?;
+        process::until(LIVE, || carries(&one, &two, before)).await?;
+        let tunnels =
+            cluster.node("n1")?.run("ovs-vsctl", &["--bare", "--columns=options", "list", "interface"]).await?;
+        ensure!(tunnels.contains("remote_ip=fd00:31::2") && !tunnels.contains("172.31.0."), "{tunnels}");
+        let (three, four) = tokio::try_join!(on("three", "n1").ready(), on("four", "n2").ready())?;
+        let now = mtu(&three).await?;
+        ensure!(now == before - 20, "the MTU is {now} over IPv6 and {before} over IPv4");
+        carries(&three, &four, now).await
+    };
+    let outcome = Box::pin(outcome).await;
+    addresses(&cluster, "add", "172.31.0.N/24").await?;
+    addresses(&cluster, "del", "fd00:31::N/64").await?;
+    process::until(LIVE, || carries(&two, &one, before)).await?;
+    outcome
+}
+
+#[tokio::test]
+async fn b8_an_annotation_that_names_no_interface_keeps_the_tunnels() -> Result<()> {
+    const ANNOTATION: &str = "ovn.kubernetes.io/tunnel_interface";
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("b8-named").await?;
+    scene.namespace("b8-named", &[]).await?;
+    let on = |name: &'static str, node: &'static str| scene.pod("b8-named", name).on(node);
+    let (one, two) = tokio::try_join!(on("one", "n1").ready(), on("two", "n2").ready())?;
+    let said = || async {
+        let said = cluster.node("n1")?.run("curl", &["-s", "http://127.0.0.1:10665/readyz"]).await?;
+        ensure!(said.contains("ovn.kubernetes.io/tunnel_interface eth9: this node has no such interface"), "{said}");
+        Ok(())
+    };
+    let outcome = async {
+        annotate("n1", json!({ ANNOTATION: "eth9" })).await?;
+        process::until(LIVE, said).await?;
+        carries(&one, &two, mtu(&one).await?).await?;
+        // The interface that the tunnels have, by another name.
+        annotate("n1", json!({ ANNOTATION: "br-p.*" })).await?;
+        on("three", "n1").ready().await.map(drop)
+    };
+    let outcome = Box::pin(outcome).await;
+    annotate("n1", json!({ ANNOTATION: null })).await?;
+    outcome?;
+    carries(&one, &two, mtu(&one).await?).await
 }

@@ -38,6 +38,9 @@ pub struct InForce {
     /// Whether only allowed networks communicate with the subnet.
     #[serde(default, deserialize_with = "null_is_default")]
     pub private: bool,
+    /// The network of the nodes that tunnels use. Absent: that of the tunnel interfaces.
+    #[serde(default)]
+    pub node_network: Option<String>,
     /// The addresses of the cluster's nodes (`InternalIP`). Only for the nodes' own subnet, join.
     #[serde(default, deserialize_with = "null_is_default", serialize_with = "null_if_empty")]
     pub nodes: Vec<String>,
@@ -97,6 +100,8 @@ pub struct EffectiveSubnet {
     pub mtu: Option<u32>,
     /// Whether only allowed networks communicate with it.
     pub private: bool,
+    /// The network of the nodes that tunnels use. `None`: that of the tunnel interfaces.
+    pub node_network: Option<String>,
     /// The addresses of the cluster's nodes. Only for the nodes' own subnet.
     pub nodes: BTreeSet<IpAddr>,
 }
@@ -112,15 +117,18 @@ impl InForce {
             nat_sources: subnet.nat_sources().map(ToString::to_string).collect(),
             mtu: subnet.mtu.unwrap_or_default(),
             private: subnet.private,
+            node_network: subnet.node_network.clone(),
             nodes: Vec::new(),
         }
     }
 
     /// Whether another value differs at most in the nodes.
     pub fn has_network_of(&self, other: &Self) -> bool {
-        let Self { generation, networks, nat_outgoing, nat_rules, nat_sources, mtu, private, nodes: _ } = self;
+        let Self { generation, networks, nat_outgoing, nat_rules, nat_sources, mtu, private, node_network, nodes: _ } =
+            self;
         (generation, networks, mtu, private) == (&other.generation, &other.networks, &other.mtu, &other.private)
             && (nat_outgoing, nat_rules, nat_sources) == (&other.nat_outgoing, &other.nat_rules, &other.nat_sources)
+            && *node_network == other.node_network
     }
 
     /// Its values, for the subnet with this name. An error names the field that is not readable.
@@ -140,7 +148,19 @@ impl InForce {
         let nat_rules = NatRule::read(&self.nat_rules).map_err(|(_, why)| error_in("natRules", &why))?;
         let nat_sources = gateway_nodes(&self.nat_sources.join(",")).map_err(|why| error_in("natSources", &why))?;
         let (name, nat_outgoing, private) = (name.to_owned(), self.nat_outgoing, self.private);
-        Ok(EffectiveSubnet { name, cidrs, gateway, nat_outgoing, nat_rules, nat_sources, mtu, private, nodes })
+        let node_network = self.node_network.clone();
+        Ok(EffectiveSubnet {
+            name,
+            cidrs,
+            gateway,
+            nat_outgoing,
+            nat_rules,
+            nat_sources,
+            mtu,
+            private,
+            node_network,
+            nodes,
+        })
     }
 }
 
@@ -155,6 +175,7 @@ impl From<&EffectiveSubnet> for InForce {
             nat_sources: subnet.nat_sources.iter().map(ToString::to_string).collect(),
             mtu: subnet.mtu.unwrap_or_default(),
             private: subnet.private,
+            node_network: subnet.node_network.clone(),
             nodes: subnet.nodes.iter().map(ToString::to_string).collect(),
         }
     }
@@ -203,7 +224,7 @@ mod tests {
     fn what_the_controller_shows_is_what_agents_read() {
         let object = json!({
             "apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": { "name": "net" },
-            "spec": { "cidrBlock": "10.18.0.0/24,fd00:18::/64", "natOutgoing": true, "mtu": 1300,
+            "spec": { "cidrBlock": "10.18.0.0/24,fd00:18::/64", "natOutgoing": true, "mtu": 1300, "nodeNetwork": "storage",
                 "gatewayType": "centralized", "gatewayNode": "n1:203.0.113.5,n1:2001:db8::5,n2",
                 "natOutgoingPolicyRules": [{ "match": { "dstIPs": "192.0.2.0/24" }, "action": "forward" }] },
         });
@@ -211,6 +232,7 @@ mod tests {
         let effective = view(&json!({ "inForce": InForce::new(&def, 3) })).unwrap().unwrap();
         assert_eq!((effective.cidrs, effective.gateway), (def.cidrs, def.gateway));
         assert_eq!((effective.nat_outgoing, effective.mtu), (true, Some(1300)));
+        assert_eq!(effective.node_network.as_deref(), Some("storage"));
         assert_eq!(effective.nat_rules, def.nat_rules);
         let sources: Vec<_> = effective.nat_sources.iter().map(ToString::to_string).collect();
         assert_eq!(sources, ["n1:203.0.113.5", "n1:2001:db8::5"]);

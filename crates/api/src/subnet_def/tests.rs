@@ -120,7 +120,7 @@ fn a_record_says_all_of_a_definition_but_its_namespaces() {
         "allowSubnets": ["10.16.0.0/16,fd00::/16", "10.17.0.0/16"], "default": true, "mtu": 1300, "enableLb": false,
         "enableIPv6RA": true, "ipv6RAConfigs": "address_mode=slaac", "disableGatewayCheck": true, "provider": "net.ns.ovn",
         "remoteMirror": {"to": "192.0.2.9", "type": "erspan", "key": 1023, "pods": "Annotated"},
-        "vpc": "other", "namespaces": ["egress"], "namespaceSelectors": [{"matchLabels": {"team": "gw"}}],
+        "nodeNetwork": "storage", "vpc": "other", "namespaces": ["egress"], "namespaceSelectors": [{"matchLabels": {"team": "gw"}}],
         "acls": [
             {"direction": "to-lport", "priority": 9, "match": " ip4 ", "action": "drop"},
             {"direction": "from-lport", "priority": 32767, "match": "tcp.dst == 80", "action": "allow-related"},
