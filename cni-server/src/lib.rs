@@ -35,6 +35,7 @@ pub mod mirror;
 pub mod netem;
 pub mod node_net;
 pub mod node_port;
+pub mod openflow;
 pub mod ovs;
 pub mod own_networks;
 pub mod ping;

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use api::annotations::{Limit, LimitWant};
 use api::{Addresses, Mac};
 use cni_wire::rpc::Attachment;
 use cni_wire::{CniError, Code};
@@ -61,6 +62,7 @@ impl Attacher {
             return differs(&format!("{host} is gone"));
         }
         self.check_asked(attachment, &host)?;
+        self.check_limits(attachment).await?;
         let netns = Netns::open(attachment.netns.as_deref().unwrap_or_default()).map_err(error::environment)?;
         let inside = look(&netns, &attachment.ifname).await?;
         compare(&attachment.ifname, &record, &inside)?;
@@ -84,6 +86,31 @@ impl Attacher {
             Ok(())
         } else {
             differs(&format!("port {host} does not have the delay and loss of the pod's annotations"))
+        }
+    }
+}
+
+impl Attacher {
+    /// Compares the meters of the bridge with the limits of the pod's own annotations, which come before all others. A meter
+    /// does not say whose it is, so another pod's of the same limit counts as well.
+    async fn check_limits(&self, attachment: &Attachment) -> Result<(), CniError> {
+        let asked: Vec<Limit> = {
+            let pods = self.pods.borrow();
+            let pod = pods.objects.get(&super::pod_key(attachment));
+            let pod = pod.filter(|pod| attachment.pod_uid.as_deref().is_none_or(|uid| pod.has_uid(uid)));
+            let limit = |want: &LimitWant| if let LimitWant::Limit(limit) = want { Some(*limit) } else { None };
+            pod.iter().flat_map(|pod| &pod.limits).filter_map(limit).collect()
+        };
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let meters = self.ovs.meters().await;
+        let meters = meters.map_err(|why| error::try_again("the meters of the bridge").details(why))?;
+        match asked.iter().find(|limit| !meters.contains(limit)) {
+            Some(Limit { rate, burst }) => {
+                differs(&format!("no meter limits to {rate} kbit/s with a burst of {burst} kbit"))
+            }
+            None => Ok(()),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The annotations that limit the traffic of pods: of one pod, of all pods of a namespace, or of all pods of a subnet.
 
+use std::collections::BTreeMap;
+
 use super::{EGRESS_BANDWIDTH, EGRESS_BURST, EGRESS_RATE, INGRESS_BANDWIDTH, INGRESS_BURST, INGRESS_RATE, Reader};
 use crate::{FieldError, Rate, Subnet};
 
@@ -42,6 +44,11 @@ impl Limits {
     pub fn of_subnet(subnet: &Subnet) -> Self {
         let annotations = subnet.metadata.annotations.as_ref();
         annotations.map_or_else(Self::default, |annotations| Self::read(&Reader::new(subnet.object(), annotations)))
+    }
+
+    /// Reads the annotations of an object. `object` is its name for errors.
+    pub fn of(object: String, annotations: &BTreeMap<String, String>) -> Self {
+        Self::read(&Reader::new(object, annotations))
     }
 
     pub(super) fn read(reader: &Reader<'_>) -> Self {
