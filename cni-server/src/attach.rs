@@ -29,9 +29,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::allocation::Allocation;
 use crate::metrics::Metrics;
 use crate::mirror::Chosen;
-use crate::ovs::{Ovs, PendingPort, PodPort};
+use crate::ovs::{Encap, Ovs, PendingPort, PodPort};
 use crate::seen::{Leases, Pod, Seen};
-use crate::tunnel::{Mtu, Network};
+use crate::tunnel::{Mtu, Networks};
 
 pub use label::Label;
 
@@ -53,7 +53,7 @@ pub struct Attacher {
     /// The node's MTU for pods. `None` while it is not known.
     pub mtu: watch::Receiver<Option<Mtu>>,
     /// The node's further networks, by which tunnels of some subnets go. `None` while they are not known.
-    pub networks: watch::Receiver<Option<BTreeMap<String, Network>>>,
+    pub networks: watch::Receiver<Option<Networks>>,
     /// The time limit of an ADD.
     pub patience: Duration,
     /// The metrics of the waits.
@@ -93,7 +93,7 @@ impl Attacher {
         let net = self.allocation(attachment, deadline).await;
         self.metrics.waited_for_address(asked);
         let net = net?;
-        let network = self.network(&net.subnet, deadline).await?;
+        let network = self.network(attachment, &net, deadline).await?;
         let mtu = wait::pod_mtu(&net.subnet, network.map_or(node_mtu, |network| network.mtu));
 
         let host = host_ifname(&attachment.container_id);
@@ -174,8 +174,6 @@ impl Attacher {
     /// Returns the port that an attached container should have. `None` while the pod's addresses are not known.
     pub fn port_of(&self, attachment: &Attachment) -> Option<PodPort> {
         let net = self.look(attachment, &pod_key(attachment)).ok()?;
-        // The row keeps its tunnel while the network of the subnet is not there.
-        net.subnet.node_network.as_ref().map_or(Ok(None), |name| self.known_network(name).map(Some)).ok()?;
         Some(self.port(attachment, &net, &host_ifname(&attachment.container_id)))
     }
 
@@ -299,12 +297,10 @@ impl Attacher {
             device: host.to_owned(),
             container_id: attachment.container_id.clone(),
             mirrored: self.mirrored.is(&iface_id, attachment.pod_uid.as_deref()) == Some(true),
-            encap: net
-                .subnet
-                .node_network
-                .as_ref()
-                .and_then(|name| self.known_network(name).ok())
-                .map(|network| network.address),
+            encap: match &net.subnet.node_network {
+                None => Encap::Interface,
+                Some(name) => self.known_network(name).map_or(Encap::AsItIs, |network| Encap::Network(network.address)),
+            },
             iface_id,
             about,
         }

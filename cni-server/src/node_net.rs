@@ -17,7 +17,7 @@ use crate::node_port::Sources;
 use crate::own_networks::OwnNetworks;
 use crate::rules::{Wanted, leaving};
 use crate::seen::{Seen, publish};
-use crate::tunnel::Mtu;
+use crate::tunnel::{Mtu, Networks};
 
 /// The subnets in force, and which of them this node serves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,16 +86,23 @@ impl Served {
     }
 
     /// The MTU of `ovn0`: that of the subnet with the largest one, so that its packets reach the node.
-    pub fn device_mtu(&self, mtu: Mtu) -> u32 {
-        self.subnets().map(|subnet| mtu.of(subnet.mtu)).chain([mtu.pods]).max().unwrap_or(mtu.pods)
+    pub fn device_mtu(&self, mtu: Mtu, networks: &Networks) -> u32 {
+        self.subnets().map(|subnet| mtu_in(subnet, mtu, networks)).chain([mtu.pods]).max().unwrap_or(mtu.pods)
     }
 
     /// The routes of `ovn0`: to the networks of every subnet, through the gateway of the join subnet, with the node's own
     /// address as the source, and with the MTU of the subnet if that of `ovn0` is larger. The join subnet itself is
     /// connected, and its route has the address of `ovn0`. `mtu` is `None` while the node has no tunnels.
-    pub fn routes(&self, node: &Allocation, sources: Sources, mtu: Option<Mtu>) -> BTreeSet<Route> {
-        let device = mtu.map(|mtu| self.device_mtu(mtu));
-        let smaller = |subnet: &EffectiveSubnet| mtu.map(|mtu| mtu.of(subnet.mtu)).filter(|mtu| Some(*mtu) < device);
+    pub fn routes(
+        &self,
+        node: &Allocation,
+        sources: Sources,
+        mtu: Option<Mtu>,
+        networks: &Networks,
+    ) -> BTreeSet<Route> {
+        let device = mtu.map(|mtu| self.device_mtu(mtu, networks));
+        let smaller =
+            |subnet: &EffectiveSubnet| mtu.map(|mtu| mtu_in(subnet, mtu, networks)).filter(|mtu| Some(*mtu) < device);
         let via = |network: IpNet| {
             let gateways = node.addresses().map(|(_, gateway)| gateway);
             gateways.into_iter().find(|gateway| gateway.is_ipv4() == network.addr().is_ipv4())
@@ -139,6 +146,12 @@ impl Served {
     }
 }
 
+/// The MTU of the pods of a subnet: what the tunnels by its network of the node carry.
+fn mtu_in(subnet: &EffectiveSubnet, mtu: Mtu, networks: &Networks) -> u32 {
+    let network = subnet.node_network.as_ref().and_then(|name| networks.get(name)?.as_ref().ok());
+    network.map_or(mtu, |network| network.mtu).of(subnet.mtu)
+}
+
 /// Names of this node that the rules contain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Own {
@@ -159,10 +172,10 @@ fn has_networks_of(one: &EffectiveSubnet, two: &EffectiveSubnet) -> bool {
         nat_sources: _,
         mtu,
         private: _,
-        node_network: _,
+        node_network,
         nodes: _,
     } = one;
-    (name, cidrs, gateway, mtu) == (&two.name, &two.cidrs, &two.gateway, &two.mtu)
+    (name, cidrs, gateway, mtu) == (&two.name, &two.cidrs, &two.gateway, &two.mtu) && *node_network == two.node_network
 }
 
 /// Starts the task that decides again at each change, and logs what the node leaves out.
@@ -199,6 +212,7 @@ fn tell(before: &BTreeMap<String, Overlap>, now: &BTreeMap<String, Overlap>) {
 mod tests {
     use super::*;
     use crate::seen::Lease;
+    use crate::tunnel::Network;
 
     fn served(subnets: &[(&str, &str, &str, bool)], own: &[(&str, &str)]) -> Served {
         let objects = subnets.iter().map(|(name, cidrs, gateway, nat_outgoing)| {
@@ -231,7 +245,7 @@ mod tests {
         let node = Allocation { lease, subnet: served.in_force.objects["join"].clone() };
         let sources = Sources { v4: Some("172.31.0.1".parse().unwrap()), v6: None };
         let mtu = Some(Mtu { pods: 1400, most: 1442 });
-        served.routes(&node, sources, mtu).iter().map(ToString::to_string).collect()
+        served.routes(&node, sources, mtu, &Networks::new()).iter().map(ToString::to_string).collect()
     }
 
     fn this_node() -> Own {
@@ -264,7 +278,7 @@ mod tests {
             for (name, mtu) in [("dual", dual), ("plain", plain)] {
                 seen.in_force.objects.get_mut(name).unwrap().mtu = mtu;
             }
-            assert_eq!(seen.device_mtu(mtu), device);
+            assert_eq!(seen.device_mtu(mtu, &Networks::new()), device);
             let [dual, plain] = expected;
             let expected = [
                 format!("10.23.0.0/24 via 100.64.0.1 src 172.31.0.1{dual}"),
@@ -272,6 +286,19 @@ mod tests {
             ];
             assert_eq!(routes(&seen), expected);
         }
+    }
+
+    #[test]
+    fn a_subnet_has_the_mtu_of_its_network_of_the_node() {
+        let mut seen = served(&[JOIN, DUAL, PLAIN], &[]);
+        seen.in_force.objects.get_mut("dual").unwrap().node_network = Some("storage".to_owned());
+        let network =
+            |pods| Network { address: "172.32.0.9".parse().unwrap(), index: 1, mtu: Mtu { pods, most: pods } };
+        let with = |network: Result<Network, String>| Networks::from([("storage".to_owned(), network)]);
+        let mtu = Mtu { pods: 1400, most: 1442 };
+        assert_eq!(seen.device_mtu(mtu, &with(Ok(network(8900)))), 8900);
+        assert_eq!(seen.device_mtu(mtu, &with(Ok(network(1300)))), 1400);
+        assert_eq!(seen.device_mtu(mtu, &with(Err(String::new()))), 1400);
     }
 
     #[test]

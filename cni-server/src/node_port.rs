@@ -30,7 +30,7 @@ use crate::node_net::Served;
 use crate::ovs::{Ovs, OvsError};
 use crate::reach;
 use crate::seen::{Lease, Leases, Node, Seen};
-use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Names, Network, Networks, Tunnel, TunnelError};
+use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Names, Networks, Tunnel, TunnelError};
 use claim::{Claim, Wanted};
 use error::Reason;
 use events::{concerns, concerns_address};
@@ -42,6 +42,9 @@ pub use sources::Sources;
 
 /// The device.
 pub const DEVICE: &str = "ovn0";
+
+/// The bridge to which the userspace datapath moves the addresses of the interface that it takes over.
+const USERSPACE_BRIDGE: &str = "br-phy";
 
 /// Why it is not ready before its first pass has ended.
 pub(crate) const STARTING: &str = "starting";
@@ -78,7 +81,7 @@ pub struct State {
     /// The MTU of pods. `None` while there is no tunnel interface, or its MTU is too small.
     pub mtu: watch::Receiver<Option<Mtu>>,
     /// The further networks of the node. `None` while they are not known.
-    pub networks: watch::Receiver<Option<BTreeMap<String, Network>>>,
+    pub networks: watch::Receiver<Option<Networks>>,
     /// Whether `ovn0` is ready, or why not.
     pub ready: watch::Receiver<Result<(), String>>,
     /// The source addresses of the node's traffic to pods. `None` before they are known.
@@ -88,7 +91,7 @@ pub struct State {
 /// The senders of [`State`].
 struct Senders {
     mtu: watch::Sender<Option<Mtu>>,
-    networks: watch::Sender<Option<BTreeMap<String, Network>>>,
+    networks: watch::Sender<Option<Networks>>,
     ready: watch::Sender<Result<(), String>>,
     sources: watch::Sender<Option<Sources>>,
 }
@@ -180,7 +183,7 @@ impl NodePort {
                         let below = |tunnel: &Tunnel| concerns_link(&event, tunnel.index);
                         if index.is_none_or(|index| concerns(&event, index))
                             || known.tunnel.as_ref().is_some_and(below)
-                            || known.networks.0.values().any(|network| concerns_link(&event, network.index))
+                            || known.networks.values().flatten().any(|network| concerns_link(&event, network.index))
                             || concerns_address(&event, &known.own_ips)
                         {
                             break;
@@ -235,21 +238,25 @@ impl NodePort {
         let limits = self.limits(net.as_ref().ok());
         let found = self.tunnel(&node, limits, known.interfaces.as_ref()).await;
         let found = found.map_err(NodePortError::from);
+        let networks = known.named.clone().unwrap_or_default();
+        let networks = tunnel::networks(&self.links, &networks, self.tunnels.network_type, limits).await?;
+        for (name, network) in networks.iter().filter(|(name, network)| known.networks.get(*name) != Some(network)) {
+            if let Err(why) = network {
+                tracing::warn!(
+                    "annotation {NODE_NETWORKS}: network {name}: {why}; subnets that use it get no pods here"
+                );
+            }
+        }
+        known.networks = networks;
+        let now = known.named.is_some().then(|| known.networks.clone());
+        senders.networks.send_if_modified(|known| std::mem::replace(known, now.clone()) != now);
         let address = found.as_ref().ok().map(|tunnel| tunnel.address);
-        let taken = address.and_then(|address| Some((address, self.claim(address, &mut known.claim)?)));
+        let taken = address.and_then(|address| Some((address, self.claim(address, known)?)));
         let wanted = found.as_ref().ok().map(|tunnel| (tunnel.address, tunnel.mtu.most));
         let found = match &taken {
             Some((address, chassis)) => Err(NodePortError::Taken { address: *address, chassis: chassis.clone() }),
             None => found,
         };
-        let networks = known.named.clone().unwrap_or_default();
-        let networks = tunnel::networks(&self.links, &networks, self.tunnels.network_type, limits).await?;
-        networks.1.iter().filter(|why| !known.networks.1.contains(why)).for_each(|why| {
-            tracing::warn!("annotation {NODE_NETWORKS}: {why}; subnets with this nodeNetwork get no pods here");
-        });
-        known.networks = networks;
-        let now = known.named.is_some().then(|| known.networks.0.clone());
-        senders.networks.send_if_modified(|known| std::mem::replace(known, now.clone()) != now);
         // Without a tunnel, or with one that would lose packets, no pod is attached.
         let now = found.as_ref().ok().map(|tunnel| tunnel.mtu);
         senders.mtu.send_if_modified(|known| std::mem::replace(known, now) != now);
@@ -277,7 +284,7 @@ impl NodePort {
         if let Some(overlap) = served.left_out.get(&net.lease.subnet) {
             return Err(NodePortError::Overlap(overlap.clone()));
         }
-        let mtu = served.device_mtu(tunnel.mtu);
+        let mtu = served.device_mtu(tunnel.mtu, &known.networks);
         let port = self.port(&net, mtu);
         if self.ovs.own_port(&port).await? {
             tracing::info!(port = port.seed, ips = %net.lease.ips, "wrote ovn0 to the bridge");
@@ -307,18 +314,20 @@ impl NodePort {
         let usable = assigned.iter().filter(|address| address.usable).map(|address| address.own).collect();
         let sources = Sources::choose(node, &net.lease, &usable);
         let mtu = known.tunnel.as_ref().map(|tunnel| tunnel.mtu);
-        let wanted = served.routes(net, sources, mtu);
+        let wanted = served.routes(net, sources, mtu, &known.networks);
         known.refused = device::routes(&self.links, link, &wanted, &known.refused).await?;
         senders.sources.send_if_modified(|known| known.replace(sources) != Some(sources));
         Ok(())
     }
 
-    /// Claims the tunnel's address for the node's chassis. Returns the other chassis that has it.
-    fn claim(&self, address: IpAddr, claim: &mut Claim) -> Option<String> {
+    /// Claims the tunnel's address for the node's chassis, and those in further networks. Returns the other chassis that has
+    /// the first one.
+    fn claim(&self, address: IpAddr, known: &mut Known) -> Option<String> {
         let chassis = self.ovs.external_id("system-id").filter(|id| !id.is_empty())?;
         let remote = self.ovs.external_id("ovn-remote")?;
         let reported = self.reported().taken;
-        claim.make(&Wanted { address, encapsulation: self.tunnels.network_type.as_str(), chassis, remote }, reported)
+        let (others, encapsulation) = (self.other_encaps(known), self.tunnels.network_type.as_str());
+        known.claim.make(&Wanted { address, others, encapsulation, chassis, remote }, reported)
     }
 
     /// Removes `ovn0` of an external host that is not, or no longer, let in.
@@ -352,8 +361,10 @@ impl NodePort {
             None => tunnel.map(|(address, _)| address),
         };
         let address = address.map(|address| address.to_string());
-        // The other address may be in use because this machine was set up anew, and then those of its networks are, too.
-        let others = if taken.is_some() { Vec::new() } else { self.other_encaps(known) };
+        let registered = self.encaps();
+        let has = |other: &IpAddr| known.claim.allows(*other, registered.contains(&other.to_string()));
+        let others: Vec<String> =
+            self.other_encaps(known).iter().filter(|other| has(other)).map(ToString::to_string).collect();
         let all = address.as_ref().map(|address| [std::slice::from_ref(address), others.as_slice()].concat().join(","));
         let mut settings = vec![("ovn-monitor-all", "true"), ("ovn-encap-type", self.tunnels.network_type.as_str())];
         settings.push(("ovn-encap-csum", if self.tunnels.encap_checksum { "true" } else { "false" }));
@@ -387,29 +398,32 @@ impl NodePort {
 
     /// Reads the annotations of the Node about tunnels. What cannot be read leaves what was in force before; after a start of
     /// this process, that is the interface with the address of the tunnels.
-    async fn read_wants(&self, node: &Node, known: &mut Known) -> Result<(), LinkError> {
+    async fn read_wants(&self, node: &Node, known: &mut Known) -> Result<(), NodePortError> {
         let NodeWant { mirror: _, tunnel_interface, networks } = &node.want;
-        if tunnel_interface.is_err() || networks.is_err() {
-            // What was in force before is in the database.
-            self.ovs.settings_known().await;
-        }
         match tunnel_interface {
-            // The name was compiled where the annotation was read.
             Ok(said) => {
-                let names = said.as_deref().and_then(|said| Names::of_annotation(TUNNEL_INTERFACE, said).ok());
-                known.interfaces = names;
+                // The userspace datapath has taken over an interface, and its address is on the bridge.
+                let bridge = if self.ovs.userspace() { USERSPACE_BRIDGE } else { "" };
+                let said = said.as_ref().map(|said| format!("{bridge},{said}"));
+                // The names were compiled where the annotation was read.
+                known.interfaces = said.and_then(|said| Names::of_annotation(TUNNEL_INTERFACE, &said).ok());
             }
-            Err(_) if known.tunnel.is_none() && known.interfaces.is_none() => {
-                let now = self.encaps().first().and_then(|now| now.parse::<IpAddr>().ok());
-                let (all, assigned) = (self.links.all().await?, self.links.assigned().await?);
-                let place = assigned.iter().find(|address| Some(address.own) == now).map(|address| address.link);
-                let link = all.iter().find(|link| Some(link.index) == place);
-                known.interfaces = link.map(|link| Names::exactly(&link.name));
+            Err(unreadable) if known.tunnel.is_none() => {
+                self.ovs.settings_known().await;
+                if let Some(address) = self.encaps().first().and_then(|now| now.parse::<IpAddr>().ok()) {
+                    let (all, assigned) = (self.links.all().await?, self.links.assigned().await?);
+                    let place = assigned.iter().find(|assigned| assigned.own == address).map(|assigned| assigned.link);
+                    let link = all.iter().find(|link| Some(link.index) == place);
+                    let link = link.ok_or_else(|| NodePortError::Unreadable(unreadable.clone(), address))?;
+                    known.interfaces = Some(Names::exactly(&link.name));
+                }
             }
             Err(_) => {}
         }
-        if let Ok(named) = networks {
-            known.named = Some(named.clone());
+        match networks {
+            Ok(named) => known.named = Some(named.clone()),
+            Err(_) if known.named.is_none() => self.ovs.settings_known().await,
+            Err(_) => {}
         }
         Ok(())
     }
@@ -421,10 +435,10 @@ impl NodePort {
     }
 
     /// Returns the tunnel addresses in further networks. While the annotation was never readable, they stay as they are.
-    fn other_encaps(&self, known: &Known) -> Vec<String> {
+    fn other_encaps(&self, known: &Known) -> Vec<IpAddr> {
         match known.named {
-            Some(_) => known.networks.0.values().map(|network| network.address.to_string()).collect(),
-            None => self.encaps().split_off(self.encaps().len().min(1)),
+            Some(_) => known.networks.values().flatten().map(|network| network.address).collect(),
+            None => self.encaps().iter().skip(1).filter_map(|address| address.parse().ok()).collect(),
         }
     }
 

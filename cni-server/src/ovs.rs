@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
+use api::annotations::Limit;
 use api::{Addresses, Mac};
 use cni_wire::rpc::Attachment;
 use ovn::local::{self, Bridge, Interface, Mirror, NewMirror, NewPort, Settings};
@@ -18,8 +19,9 @@ use ovsdb::client::{Changes, Client, Config, Endpoint, TransactError};
 use ovsdb::{Op, Replica, Uuid};
 use tokio::sync::watch;
 
-use crate::announce::{AnnounceError, Announcer};
+use crate::announce;
 use crate::mirror::{self, Chosen};
+use crate::openflow::{Management, OpenFlowError};
 use crate::ports::{self, Plugged};
 use writer::{Change, Writer};
 
@@ -64,7 +66,7 @@ pub struct Ovs {
     client: Client,
     changed: watch::Receiver<u64>,
     writer: Writer,
-    announcer: Announcer,
+    bridge: Management,
 }
 
 /// A pod's port with its `external_ids`.
@@ -78,10 +80,21 @@ pub struct PodPort {
     pub iface_id: String,
     /// `pod_name`, `pod_namespace`, `pod_netns`, `ip` and so on.
     pub about: BTreeMap<&'static str, String>,
-    /// The tunnel address of the node that its packets use. `None` means that of the tunnel interface.
-    pub encap: Option<IpAddr>,
+    /// The tunnel address of the node that its packets use.
+    pub encap: Encap,
     /// Whether the mirror copies its packets from the start.
     pub mirrored: bool,
+}
+
+/// By which of the node's tunnel addresses the packets of a port go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Encap {
+    /// That of the tunnel interface.
+    Interface,
+    /// That in a further network of the node.
+    Network(IpAddr),
+    /// As before, because the network that it should be is not there.
+    AsItIs,
 }
 
 impl PodPort {
@@ -104,7 +117,9 @@ impl PodPort {
     /// Returns the `external_ids` of the row.
     pub fn external_ids(&self) -> BTreeMap<String, String> {
         let mut ids = self.identity();
-        ids.extend(self.encap.map(|address| (key::ENCAP.to_owned(), address.to_string())));
+        if let Encap::Network(address) = self.encap {
+            ids.insert(key::ENCAP.to_owned(), address.to_string());
+        }
         ids
     }
 
@@ -112,7 +127,7 @@ impl PodPort {
     pub fn is_in(&self, replica: &Replica) -> bool {
         Interface::find(replica, &self.device).is_some_and(|row| {
             row.has_external_ids(&self.external_ids())
-                && (self.encap.is_some() || row.external_id(key::ENCAP).is_none())
+                && (self.encap != Encap::Interface || row.external_id(key::ENCAP).is_none())
         })
     }
 }
@@ -124,7 +139,7 @@ impl Ovs {
         let (client, stream) = Client::spawn(Config::new(vec![endpoint], "Open_vSwitch", local::open_vswitch()));
         let (sender, changed) = watch::channel(0);
         tokio::spawn(forward(stream, sender));
-        Self { writer: Writer::spawn(client.clone()), announcer: Announcer::beside(socket, BRIDGE), client, changed }
+        Self { writer: Writer::spawn(client.clone()), bridge: Management::beside(socket, BRIDGE), client, changed }
     }
 
     /// Returns a counter of changes. Wait for a change of it, then read the replica again.
@@ -221,12 +236,17 @@ impl Ovs {
     }
 
     /// Announces the addresses of a device's port to its subnet. Does nothing if the port does not exist.
-    pub async fn announce(&self, device: &str, mac: Mac, ips: &Addresses) -> Result<(), AnnounceError> {
+    pub async fn announce(&self, device: &str, mac: Mac, ips: &Addresses) -> Result<(), OpenFlowError> {
         let ofport = self.read(|replica| Interface::find(replica, device).and_then(|i| i.ofport()));
         match ofport.and_then(|ofport| u32::try_from(ofport).ok()) {
-            Some(ofport) => self.announcer.announce(ofport, mac, ips).await,
+            Some(ofport) => announce::announce(&self.bridge, ofport, mac, ips).await,
             None => Ok(()),
         }
+    }
+
+    /// Returns the limits that meters of the bridge have.
+    pub async fn meters(&self) -> Result<Vec<Limit>, OpenFlowError> {
+        self.bridge.meters().await
     }
 
     /// Deletes the node's own port. Returns whether there was one.

@@ -26,7 +26,8 @@ pub type OwnNetworks = BTreeSet<(String, IpNet)>;
 const NOT_OWN: [&str; 5] = [DEVICE, BRIDGE, "ovs-system", "mirror0", "kube-ipvs0"];
 
 /// The beginnings of the names that ovs-vswitchd gives to its tunnel devices.
-const TUNNELS: [&str; 3] = ["genev_sys_", "vxlan_sys_", "stt_sys_"];
+const TUNNELS: [&str; 7] =
+    ["genev_sys_", "vxlan_sys_", "stt_sys_", "gre_sys", "erspan_sys", "ip6gre_sys", "ip6erspan_sys"];
 
 /// How often the networks are read although no change was announced: the kernel may drop announcements.
 const RECHECK: Duration = Duration::from_mins(1);

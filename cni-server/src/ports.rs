@@ -158,7 +158,14 @@ mod tests {
     use crate::seen::Pod;
 
     pub(super) fn pod(uid: &str) -> Pod {
-        Pod { uid: uid.to_owned(), config_hash: None, mirror: Ok(None), netem: Ok(None), routes: Ok(Vec::new()) }
+        Pod {
+            uid: uid.to_owned(),
+            config_hash: None,
+            mirror: Ok(None),
+            netem: Ok(None),
+            limits: Default::default(),
+            routes: Ok(Vec::new()),
+        }
     }
 
     pub(super) fn port(pod: &str, netns: &str) -> Plugged {

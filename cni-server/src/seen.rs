@@ -15,7 +15,7 @@ mod subnets;
 
 use std::net::IpAddr;
 
-use api::annotations::{self, NODE_NAME_LABEL, Netem, NodeWant, PodRoute};
+use api::annotations::{self, LimitWant, Limits, NODE_NAME_LABEL, Netem, NodeWant, PodRoute};
 use api::{EffectiveSubnet, ExternalHost, FieldError, Ip, NodeView, PodView};
 use futures::StreamExt;
 use kit::kubernetes::Lister;
@@ -40,6 +40,8 @@ pub struct Pod {
     pub mirror: Result<Option<bool>, FieldError>,
     /// What its annotations say happens to packets on their way into it.
     pub netem: Result<Option<Netem>, FieldError>,
+    /// The limits that its annotations ask for, into the pod and out of it.
+    pub limits: [LimitWant; 2],
     /// The routes that its annotation asks for.
     pub routes: Result<Vec<PodRoute>, FieldError>,
 }
@@ -53,7 +55,9 @@ impl Pod {
 
 impl From<&PodView> for Pod {
     fn from(view: &PodView) -> Self {
+        let limits = Limits::of(view.object(), view.annotations());
         Self {
+            limits: [limits.ingress, limits.egress],
             uid: view.uid().to_owned(),
             config_hash: view.annotation("kubernetes.io/config.hash").map(str::to_owned),
             mirror: annotations::mirror(view.object(), view.annotations()),

@@ -8,7 +8,7 @@ mod networks;
 
 use std::net::IpAddr;
 
-use links::{LinkKind, Links};
+use links::{Link, LinkError, LinkKind, Links};
 use ovn::Encapsulation;
 
 pub use error::TunnelError;
@@ -45,16 +45,25 @@ pub async fn find(
 ) -> Result<Tunnel, TunnelError> {
     let (all, assigned) = (links.all().await?, links.assigned().await?);
     let (link, address) = choice::choose(&all, &assigned, names, node)?;
-    let link = if link.kind == LinkKind::Loopback {
-        // A node that announces its address by BGP has it on `lo`, and packets leave by another interface.
-        let ways = links.default_links().await?;
-        let out = all.iter().filter(|link| ways.contains(&link.index));
-        out.min_by_key(|link| link.mtu).ok_or(TunnelError::NoWayOut { address })?
-    } else {
-        link
-    };
+    let link = way_out(links, link, &all, address).await??;
     let mtu = mtu::through(link, address, encapsulation, wanted)?;
     Ok(Tunnel { address, iface: link.name.clone(), index: link.index, iface_mtu: link.mtu, mtu })
+}
+
+/// Returns the link by which packets with this address of `link` leave. A node that announces its address by BGP has it on
+/// `lo`, and packets leave by another interface.
+async fn way_out<'a>(
+    links: &Links,
+    link: &'a Link,
+    all: &'a [Link],
+    address: IpAddr,
+) -> Result<Result<&'a Link, TunnelError>, LinkError> {
+    if link.kind != LinkKind::Loopback {
+        return Ok(Ok(link));
+    }
+    let ways = links.default_links().await?;
+    let out = all.iter().filter(|link| ways.contains(&link.index));
+    Ok(out.min_by_key(|link| link.mtu).ok_or(TunnelError::NoWayOut { address }))
 }
 
 /// Returns a link for tests.

@@ -1,7 +1,5 @@
 //! What an ADD waits for in the cluster, and what makes it end early.
 
-use std::collections::BTreeMap;
-
 use api::EffectiveSubnet;
 use api::annotations::NODE_NETWORKS;
 use cni_wire::rpc::Attachment;
@@ -12,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Attacher, error, pod_key};
 use crate::allocation::{self, Allocation, Missing};
 use crate::seen::{Leases, Pod, Seen};
-use crate::tunnel::{Mtu, Network};
+use crate::tunnel::{Mtu, Network, Networks};
 
 /// Why a pod has no network yet.
 #[derive(Debug, thiserror::Error)]
@@ -98,26 +96,39 @@ impl Attacher {
         }
     }
 
-    /// Waits for the network of the node that tunnels of a subnet use. `None` if it is that of the tunnel interface.
+    /// Waits for the network of the node that tunnels of the pod's subnet use. `None` if it is that of the tunnel interface.
+    /// Ends early if the subnet names another network, or the pod is gone.
     pub(super) async fn network(
         &self,
-        subnet: &EffectiveSubnet,
+        attachment: &Attachment,
+        net: &Allocation,
         deadline: Instant,
     ) -> Result<Option<Network>, CniError> {
-        let Some(name) = &subnet.node_network else { return Ok(None) };
-        let mut networks = self.networks.clone();
+        let (subnet, Some(name)) = (&net.subnet.name, &net.subnet.node_network) else { return Ok(None) };
+        let (mut networks, mut subnets) = (self.networks.clone(), self.subnets.clone());
         let is_there =
-            |known: &Option<BTreeMap<String, Network>>| known.as_ref().is_some_and(|all| all.contains_key(name));
-        let _ = timeout_at(deadline, networks.wait_for(is_there)).await;
-        self.known_network(name)
-            .map(Some)
-            .map_err(|why| error::try_again(&format!("subnet {}: spec.nodeNetwork {name}", subnet.name)).details(why))
+            |known: &Option<Networks>| known.as_ref().is_some_and(|all| matches!(all.get(name), Some(Ok(_))));
+        let named = |seen: &Seen<EffectiveSubnet>| {
+            seen.objects.get(subnet).is_none_or(|now| now.node_network.as_ref() != Some(name))
+        };
+        let failed = |why: String| error::try_again(&format!("subnet {subnet}: spec.nodeNetwork {name}")).details(why);
+        let early = async {
+            tokio::select! {
+                _ = networks.wait_for(is_there) => None,
+                _ = subnets.wait_for(named) => Some("the subnet names another network now".to_owned()),
+                why = self.outdated(attachment, net) => Some(why),
+            }
+        };
+        match timeout_at(deadline, early).await {
+            Ok(Some(why)) => Err(failed(why)),
+            Ok(None) | Err(_) => self.known_network(name).map(Some).map_err(failed),
+        }
     }
 
     /// Returns a network of the node, or why it is not there.
     pub(super) fn known_network(&self, name: &str) -> Result<Network, String> {
-        match self.networks.borrow().as_ref().map(|all| all.get(name).copied()) {
-            Some(Some(network)) => Ok(network),
+        match self.networks.borrow().as_ref().map(|all| all.get(name).cloned()) {
+            Some(Some(network)) => network,
             Some(None) => Err(format!("the node has no network of this name: see its annotation {NODE_NETWORKS}")),
             None => Err("the networks of the node are not known".to_owned()),
         }

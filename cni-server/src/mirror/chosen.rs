@@ -77,6 +77,7 @@ mod tests {
             config_hash: None,
             mirror: said(pod),
             netem: Ok(None),
+            limits: Default::default(),
             routes: Ok(Vec::new()),
         };
         let node = Seen { synced: true, objects: node.map(|node| ("n1".to_owned(), node)).into_iter().collect() };

@@ -5,14 +5,14 @@
 //! anew, so that its chassis has another name than before. The agent then gives the chassis a stand-in address, and reports
 //! who has the real one: the controller removes a chassis of the same node, and tells of one of another node.
 //!
-//! The agent asks the database that its ovn-controller uses, and only for the rows of its own address: a session of one row,
-//! which changes when the node's address does.
+//! The agent asks the database that its ovn-controller uses, and only for the rows of its own addresses, most often one.
+//! An address in a further network that another chassis has is left out.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use ovn::southbound::{self, Encap};
 use ovsdb::client::{Changes, Client, Config, Endpoint};
-use ovsdb::{Condition, Function, Uuid};
+use ovsdb::{Condition, Function, Replica, Uuid};
 
 /// The claim of the node's chassis to its tunnel address.
 #[derive(Debug, Default)]
@@ -30,6 +30,8 @@ pub(super) struct Claim {
 pub(super) struct Wanted {
     /// The address.
     pub(super) address: IpAddr,
+    /// The addresses in further networks of the node.
+    pub(super) others: Vec<IpAddr>,
     /// The encapsulation. An address is free for another one.
     pub(super) encapsulation: &'static str,
     /// The name of the node's chassis.
@@ -53,11 +55,19 @@ impl Claim {
         if !self.answered {
             return self.reported.clone();
         }
-        client.read(|replica| {
-            let holders = || Encap::all(replica).filter(|encap| encap.kind == wanted.encapsulation);
-            let is_ours = holders().any(|encap| encap.chassis == wanted.chassis);
-            holders().next().filter(|_| !is_ours).map(|encap| encap.chassis)
-        })
+        client.read(|replica| other_holder(replica, wanted, wanted.address))
+    }
+
+    /// Returns whether the chassis can have an address of [`Wanted::others`]. Before the database has answered, it can if it
+    /// has it already (`registered`). Without a database to ask, it can.
+    pub(super) fn allows(&self, address: IpAddr, registered: bool) -> bool {
+        match (&self.session, &self.wanted) {
+            (Some((client, _)), Some(wanted)) if self.answered => {
+                client.read(|replica| other_holder(replica, wanted, address).is_none())
+            }
+            (Some(_), _) => registered,
+            (None, _) => true,
+        }
     }
 
     /// Waits until a chassis takes or leaves the address. Never returns without a claim. Cancel safe.
@@ -69,13 +79,22 @@ impl Claim {
     }
 }
 
+/// Returns the chassis that has an address, if it is not the node's own.
+fn other_holder(replica: &Replica, wanted: &Wanted, address: IpAddr) -> Option<String> {
+    let address = address.to_string();
+    let holders = || Encap::all(replica).filter(|encap| encap.kind == wanted.encapsulation && encap.ip == address);
+    let is_ours = holders().any(|encap| encap.chassis == wanted.chassis);
+    holders().next().filter(|_| !is_ours).map(|encap| encap.chassis)
+}
+
 fn connect(wanted: &Wanted) -> Option<(Client, Changes)> {
     let endpoints = wanted.remote.split(',').filter_map(|endpoint| endpoint.trim().parse().ok());
     // The agent has no certificate for the database.
     let endpoints: Vec<Endpoint> = endpoints.filter(|endpoint| !matches!(endpoint, Endpoint::Ssl { .. })).collect();
     let mut config = Config::new(endpoints, southbound::DATABASE, southbound::encaps());
-    let own = Condition { column: "ip", function: Function::Equal, value: wanted.address.to_string().into() };
-    config.only = vec![(southbound::ENCAP, own)];
+    let own = |ip: &IpAddr| Condition { column: "ip", function: Function::Equal, value: ip.to_string().into() };
+    let all = [&wanted.address].into_iter().chain(&wanted.others);
+    config.only = all.map(|ip| (southbound::ENCAP, own(ip))).collect();
     (!config.endpoints.is_empty()).then(|| Client::spawn(config))
 }
 
@@ -100,6 +119,7 @@ mod tests {
     async fn until_the_database_answers_the_last_report_counts() {
         let wanted = |remote: &str| Wanted {
             address: Ipv4Addr::LOCALHOST.into(),
+            others: Vec::new(),
             encapsulation: "geneve",
             chassis: "id".to_owned(),
             remote: remote.to_owned(),

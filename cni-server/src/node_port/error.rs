@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use api::FieldError;
 use links::LinkError;
 
 use super::DEVICE;
@@ -25,6 +26,9 @@ pub enum NodePortError {
     /// The node's own networks overlap the join subnet.
     #[error("{0}: {DEVICE} gets no address of it")]
     Overlap(Overlap),
+    /// The annotation that names the interface cannot be read, and the address of the tunnels is not there.
+    #[error("{0}; and no interface has {1}, the address of the tunnels before")]
+    Unreadable(FieldError, IpAddr),
     /// There is no tunnel interface, or its MTU does not fit.
     #[error(transparent)]
     Tunnel(#[from] TunnelError),

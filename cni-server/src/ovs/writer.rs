@@ -16,7 +16,7 @@ use ovsdb::{Op, Replica};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::{BRIDGE, OvsError, PodPort, key};
+use super::{BRIDGE, Encap, OvsError, PodPort, key};
 use crate::mirror;
 
 /// A requested change.
@@ -194,7 +194,7 @@ impl Change {
             Self::Identify(port) => {
                 let row = Interface::find(replica, &port.device);
                 let set = row.as_ref().and_then(|row| row.set_external_ids(&port.external_ids()));
-                let former = row.filter(|row| port.encap.is_none() && row.external_id(key::ENCAP).is_some());
+                let former = row.filter(|row| port.encap == Encap::Interface && row.external_id(key::ENCAP).is_some());
                 let removed = former.map(|row| local::remove_external_ids(local::INTERFACE, row.id, [key::ENCAP]));
                 let ops: Vec<Op> = set.into_iter().chain(removed).collect();
                 let devices = ops.first().map(|_| port.device.clone()).into_iter().collect();
@@ -251,7 +251,7 @@ mod tests {
             container_id: format!("{device}-container"),
             iface_id: format!("{pod}.ns"),
             about: BTreeMap::new(),
-            encap: None,
+            encap: Encap::Interface,
             mirrored: false,
         }))
     }

@@ -7,11 +7,11 @@ use tokio::sync::watch;
 
 use crate::attach::Attacher;
 use crate::seen::Seen;
-use crate::tunnel::Network;
+use crate::tunnel::{Network, Networks};
 
 pub(super) struct Tunnels {
     subnets: watch::Receiver<Seen<EffectiveSubnet>>,
-    networks: watch::Receiver<Option<BTreeMap<String, Network>>>,
+    networks: watch::Receiver<Option<Networks>>,
     /// The networks of the subnets that name one.
     now: BTreeMap<String, Option<Network>>,
 }
@@ -41,7 +41,7 @@ impl Tunnels {
 
     fn read(&mut self) -> BTreeMap<String, Option<Network>> {
         let (subnets, networks) = (self.subnets.borrow_and_update(), self.networks.borrow_and_update());
-        let network = |name: &String| networks.as_ref().and_then(|all| all.get(name).copied());
+        let network = |name: &String| networks.as_ref().and_then(|all| all.get(name)?.as_ref().ok().copied());
         let named = subnets.objects.values();
         named.filter_map(|subnet| Some((subnet.name.clone(), network(subnet.node_network.as_ref()?)))).collect()
     }

@@ -56,6 +56,17 @@ pub(super) fn through(
     Ok(Mtu { pods, most })
 }
 
+/// Like [`through`], but an MTU that is wanted and does not fit is reduced.
+pub(super) fn reduced(
+    link: &Link,
+    outer: IpAddr,
+    encapsulation: Encapsulation,
+    wanted: Wanted,
+) -> Result<Mtu, TunnelError> {
+    let most = link.mtu.saturating_sub(headers(encapsulation, outer));
+    through(link, outer, encapsulation, Wanted { mtu: wanted.mtu.min(most), ..wanted })
+}
+
 /// Returns the number of bytes to reserve for tunnel headers, the same as in kube-ovn. For Geneve, it includes room for
 /// options.
 fn overhead(encapsulation: Encapsulation, outer: IpAddr) -> u32 {

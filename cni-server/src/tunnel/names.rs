@@ -33,7 +33,10 @@ impl Names {
 
     /// Returns the name of an existing interface, and nothing else.
     pub fn exactly(name: &str) -> Self {
-        Self::parse([regex::escape(name).as_str()]).unwrap_or_default()
+        Self {
+            from: "the interface of the tunnels,",
+            ..Self::parse([regex::escape(name).as_str()]).unwrap_or_default()
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use links::{LinkError, Links};
 use ovn::Encapsulation;
 
-use super::{Mtu, Wanted, mtu};
+use super::{Mtu, Wanted, mtu, way_out};
 
 /// A network of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,31 +19,33 @@ pub struct Network {
     pub mtu: Mtu,
 }
 
-/// The networks of a node by their names, and why others cannot be used.
-pub type Networks = (BTreeMap<String, Network>, Vec<String>);
+/// The networks of a node by their names, or why one cannot be used.
+pub type Networks = BTreeMap<String, Result<Network, String>>;
 
-/// Finds the interfaces of these addresses. A network whose address the node does not have is left out: ovn-controller cannot
-/// register a chassis with an address that another one has.
+/// Finds the interfaces of these addresses. An MTU that `wanted` asks for is reduced to what fits. An address that the node
+/// does not have is an error: ovn-controller cannot register a chassis with an address that another one has.
 pub async fn networks(
     links: &Links,
     named: &BTreeMap<String, IpAddr>,
     encapsulation: Encapsulation,
     wanted: Wanted,
 ) -> Result<Networks, LinkError> {
-    let mut found = Networks::default();
+    let mut found = Networks::new();
     if named.is_empty() {
         return Ok(found);
     }
     let (all, assigned) = (links.all().await?, links.assigned().await?);
     for (name, address) in named {
         let place = assigned.iter().find(|assigned| assigned.own == *address && assigned.usable);
-        let link = place.and_then(|place| all.iter().find(|link| link.index == place.link));
-        let mtu = link.map(|link| mtu::through(link, *address, encapsulation, wanted).map(|mtu| (link.index, mtu)));
-        match mtu {
-            Some(Ok((index, mtu))) => drop(found.0.insert(name.clone(), Network { address: *address, index, mtu })),
-            Some(Err(why)) => found.1.push(format!("network {name}: {why}")),
-            None => found.1.push(format!("network {name}: no interface of this node has address {address}")),
-        }
+        let link = match place.and_then(|place| all.iter().find(|link| link.index == place.link)) {
+            Some(link) => way_out(links, link, &all, *address).await?.map_err(|why| why.to_string()),
+            None => Err(format!("no interface of the node has its address {address}")),
+        };
+        let network = link.and_then(|link| {
+            let mtu = mtu::reduced(link, *address, encapsulation, wanted).map_err(|why| why.to_string())?;
+            Ok(Network { address: *address, index: link.index, mtu })
+        });
+        found.insert(name.clone(), network);
     }
     Ok(found)
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use api::annotations::PodRoute;
 use cni_server::attach::host_ifname;
 use cni_server::attachments::Attachments;
-use cni_server::ovs::{OvsError, PodPort};
+use cni_server::ovs::{Encap, OvsError, PodPort};
 use cni_wire::Code;
 use cni_wire::rpc::Attachment;
 
@@ -216,7 +216,7 @@ fn a_port_that_is_refused_takes_no_other_with_it() {
                 container_id: format!("container-{device}"),
                 iface_id: format!("pod-{device}.ns"),
                 about: BTreeMap::new(),
-                encap: None,
+                encap: Encap::Interface,
                 mirrored: false,
             };
             ovs.plug(port, ovs.pending_port()).await

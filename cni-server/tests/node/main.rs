@@ -13,6 +13,7 @@ fn logs() {
 mod api_server;
 mod attach;
 mod install;
+mod limits;
 mod links;
 mod mirror;
 mod missing;

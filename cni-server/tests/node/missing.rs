@@ -133,6 +133,7 @@ fn a_static_pods_address_is_found_by_the_uid_of_the_api_server() {
             config_hash: Some("hash".to_owned()),
             mirror: Ok(None),
             netem: Ok(None),
+            limits: Default::default(),
             routes: Ok(Vec::new()),
         };
         scene.pods.send_replace(Seen { synced: true, objects: [("pod-5.ns".to_owned(), mirror)].into() });

@@ -1,6 +1,6 @@
 //! A node for tests: an Open vSwitch, the API objects of its pods, and the attacher.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use cni_server::metrics::Metrics;
 use cni_server::mirror::Chosen;
 use cni_server::node_net::Own;
 use cni_server::seen::{Lease, Leases, Node, Pod, Seen};
-use cni_server::tunnel::{Mtu, Network};
+use cni_server::tunnel::{Mtu, Networks};
 use cni_wire::rpc::Attachment;
 use links::Links;
 use tokio::sync::watch;
@@ -30,7 +30,7 @@ pub struct Scene {
     /// The subnets in force.
     pub subnets: watch::Sender<Seen<EffectiveSubnet>>,
     /// The further networks of the node.
-    pub networks: watch::Sender<Option<BTreeMap<String, Network>>>,
+    pub networks: watch::Sender<Option<Networks>>,
     pub attacher: Attacher,
 }
 
@@ -50,7 +50,7 @@ impl Scene {
         let (pod_sender, pods) = watch::channel(pods);
         let (lease_sender, leases) = watch::channel(leases);
         let (subnet_sender, subnets) = watch::channel(seen([subnet()]));
-        let (network_sender, networks) = watch::channel(Some(BTreeMap::new()));
+        let (network_sender, networks) = watch::channel(Some(Networks::new()));
         let attacher = Attacher {
             ovs: sandbox.ovs(),
             links: Links::here().unwrap(),
@@ -135,6 +135,7 @@ pub fn pods(all: impl IntoIterator<Item = u8>) -> Seen<Pod> {
                 config_hash: None,
                 mirror: Ok(None),
                 netem: Ok(None),
+                limits: Default::default(),
                 routes: Ok(Vec::new()),
             },
         )

@@ -1,6 +1,5 @@
 //! Tests of the tunnel interface: a missing interface, and an MTU that does not fit.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::EffectiveSubnet;
@@ -13,7 +12,7 @@ use cni_server::node_port::{NodePort, State};
 use cni_server::own_networks::OwnNetworks;
 use cni_server::ports::{self, Pace};
 use cni_server::reach::Reason;
-use cni_server::tunnel::{Mtu, Names, Network};
+use cni_server::tunnel::{Mtu, Names, Network, Networks};
 use links::Links;
 use ovsdb::testing::OvsdbServer;
 use ovsdb::{Client, Config, Datum, Op, Row, Uuid, Where};
@@ -194,15 +193,16 @@ fn the_annotations_of_the_node_choose_its_tunnels() {
         state.mtu.wait_for(|mtu| *mtu == Some(Mtu { pods: 8900, most: 8942 })).await.unwrap();
         encaps("172.32.0.9").await;
         says(TUNNEL_INTERFACE, "eth9");
-        let lost = "ovn.kubernetes.io/tunnel_interface eth9: this node has no such interface";
+        let lost = "ovn.kubernetes.io/tunnel_interface br-phy, eth9: this node has no such interface";
         state.ready.wait_for(|ready| ready.as_ref().is_err_and(|why| why.contains(lost))).await.unwrap();
 
         // Further networks: the addresses that the node has.
         says(NODE_NETWORKS, r#"{"storage": "172.32.0.9", "backup": "172.33.0.9"}"#);
         encaps("172.31.0.1,172.32.0.9").await;
-        let storage = |all: &Option<BTreeMap<String, Network>>| {
-            let all: Vec<_> = all.iter().flatten().map(|(name, network)| (name.as_str(), network.mtu.pods)).collect();
-            all == [("storage", 8900)]
+        let storage = |all: &Option<Networks>| {
+            let mtu = |network: &Result<Network, String>| network.as_ref().ok().map(|network| network.mtu.pods);
+            let all: Vec<_> = all.iter().flatten().map(|(name, network)| (name.as_str(), mtu(network))).collect();
+            all == [("backup", None), ("storage", Some(8900))]
         };
         state.networks.wait_for(storage).await.unwrap();
         says(NODE_NETWORKS, "172.32.0.9");
@@ -229,12 +229,13 @@ fn the_port_of_a_pod_uses_the_network_that_its_subnet_names() {
             mtu: Mtu { pods: 1300, most: 1342 },
         };
         let named = |name: &str| seen([EffectiveSubnet { node_network: Some(name.to_owned()), ..subnet() }]);
-        scene.networks.send_replace(Some([("storage".to_owned(), network(9))].into()));
+        scene.networks.send_replace(Some([("storage".to_owned(), Ok(network(9)))].into()));
         scene.subnets.send_replace(named("storage"));
         let pod = PodNs::new();
         let request = attachment(5, &pod);
         assert_eq!(scene.attacher.add(&request).await.unwrap().mtu, 1300);
-        let encap = || scene.sandbox.external_ids(&host_ifname(&request.container_id)).get("encap-ip").cloned();
+        let device = host_ifname(&request.container_id);
+        let encap = || scene.sandbox.external_ids(&device).get("encap-ip").cloned();
         assert_eq!(encap().as_deref(), Some("172.32.0.9"));
 
         // It follows the subnet and the node, and stays while there is no such network.
@@ -247,10 +248,13 @@ fn the_port_of_a_pod_uses_the_network_that_its_subnet_names() {
                 (vec![("storage", 8), ("backup", 7)], named("backup"), Some("172.32.0.7")),
                 (vec![("storage", 8)], seen([subnet()]), None),
             ] {
-                let networks = networks.into_iter().map(|(name, last)| (name.to_owned(), network(last)));
+                let networks = networks.into_iter().map(|(name, last)| (name.to_owned(), Ok(network(last))));
                 scene.networks.send_replace(Some(networks.collect()));
                 scene.subnets.send_replace(subnets);
-                eventually(&format!("{expected:?}"), || encap().as_deref() == expected).await;
+                // Whose port it is, is repaired without the network, too.
+                scene.sandbox.vsctl(&["remove", "interface", &device, "external_ids", "pod_uid"]);
+                let repaired = || scene.sandbox.external_ids(&device).contains_key("pod_uid");
+                eventually("the row says whose it is", || repaired() && encap().as_deref() == expected).await;
             }
         };
         tokio::select! {

@@ -100,7 +100,9 @@ impl Engine {
 
     /// A warning that names the smallest tunnel MTU of a node, if it is less than the `spec.mtu` of the subnet.
     pub fn mtu_shortfall(&self, cluster: &Cluster, subnet: &str) -> Option<String> {
-        let mtu = self.world.subnet(subnet)?.mtu?;
+        // The nodes report what the tunnel interface carries.
+        let subnet = self.world.subnet(subnet).filter(|subnet| subnet.node_network.is_none())?;
+        let mtu = subnet.mtu?;
         // Pods run on nodes alone.
         let reports = cluster.nodes.keys().filter_map(|node| Some((cluster.report(node)?.report.mtu?, node)));
         let (most, node) = reports.min().filter(|(most, _)| *most < mtu)?;

@@ -24,6 +24,7 @@ const RESTORED: &str = "PortsRestored";
 const MOVED: &str = "SubnetGatewayNodeChanged";
 const NO_GATEWAY: &str = "GatewayNodeMissing";
 const IDLE: &str = "NamespacesIgnored";
+const NOT_FOR_NODES: &str = "FieldIgnored";
 
 /// What applies instead of an annotation that cannot be read.
 pub const IGNORED: &str = "it is ignored, what was in force before stays";
@@ -59,7 +60,13 @@ impl Engine {
                 let problem = self.gateway_state(name).and_then(GatewayState::problem);
                 let problem =
                     problem.map(|problem| Remark { reason: NO_GATEWAY, message: format!("subnet {name}: {problem}") });
-                self.ignored_namespaces(cluster, name).into_iter().chain(taken).chain(moved).chain(problem).collect()
+                self.ignored_namespaces(cluster, name)
+                    .into_iter()
+                    .chain(self.ignored_field(cluster, name))
+                    .chain(taken)
+                    .chain(moved)
+                    .chain(problem)
+                    .collect()
             }
             Object::Node(name) => {
                 let contested = cluster.nodes.get(name).and_then(|node| self.contested_address(name, &node.internal));
@@ -101,6 +108,17 @@ impl Engine {
             format!("{error}; {instead}")
         };
         others.map(|error| Remark { reason: UNREADABLE, message: message(error) }).collect()
+    }
+
+    /// The warning that a field of the join subnet concerns pods alone.
+    fn ignored_field(&self, cluster: &Cluster, name: &str) -> Option<Remark> {
+        let spec = &cluster.subnets.get(name).filter(|_| *name == *self.install.settings.node_switch)?.spec;
+        let fields = [("remoteMirror", spec.remote_mirror.is_some()), ("nodeNetwork", spec.node_network.is_some())];
+        let (field, _) = fields.into_iter().find(|(_, given)| *given)?;
+        let message = format!(
+            "subnet {name}: spec.{field}: it is for pods, and this subnet is the nodes' own; the field is ignored"
+        );
+        Some(Remark { reason: NOT_FOR_NODES, message })
     }
 
     /// The warning that the join subnet ignores its namespaces.

@@ -148,7 +148,7 @@ pub struct SubnetSpec {
 
     /// The network of the nodes that tunnels for this subnet use: a name in the annotation `ovn.kubernetes.io/node_networks`
     /// of Nodes. When it is empty, the network of the nodes' tunnel interfaces.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "as_text", skip_serializing_if = "Option::is_none")]
     pub node_network: Option<String>,
 
     /// The provider of the subnet; `ovn` when empty.
@@ -278,6 +278,15 @@ impl Subnet {
 /// Reads `null` as the default: a stored object can have `null` where Go had an empty list or string.
 pub(crate) fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(d)?.unwrap_or_default())
+}
+
+/// Reads any stored value as text: before the field was known, the API server stored it unchecked.
+fn as_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
+    })
 }
 
 /// Removes defaults and `null` types from a schema.

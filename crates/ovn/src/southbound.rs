@@ -58,7 +58,7 @@ pub fn active(replica: &Replica) -> impl Iterator<Item = (&str, &str)> {
 
 /// Returns the table of tunnel addresses, for an agent that looks for its own.
 pub fn encaps() -> Vec<Table> {
-    vec![Table { name: ENCAP, columns: &["type", "chassis_name"], key: None }]
+    vec![Table { name: ENCAP, columns: &["type", "ip", "chassis_name"], key: None }]
 }
 
 /// A tunnel address of a chassis.
@@ -66,6 +66,8 @@ pub fn encaps() -> Vec<Table> {
 pub struct Encap {
     /// The encapsulation, for example `geneve`.
     pub kind: String,
+    /// The address.
+    pub ip: String,
     /// The name of the chassis.
     pub chassis: String,
 }
@@ -75,7 +77,7 @@ impl Encap {
     pub fn all(replica: &Replica) -> impl Iterator<Item = Self> {
         replica.rows(ENCAP).map(|(_, row)| {
             let text = |column| row.get(column).and_then(Datum::as_str).unwrap_or_default().to_owned();
-            Self { kind: text("type"), chassis: text("chassis_name") }
+            Self { kind: text("type"), ip: text("ip"), chassis: text("chassis_name") }
         })
     }
 }

@@ -248,6 +248,16 @@ fn a_pod_stays_mirrored_while_its_annotation_cannot_be_read() {
 }
 
 #[test]
+fn fields_for_pods_are_ignored_on_the_join_subnet() {
+    let mut scene = Scene::new();
+    scene.subnet("join", json!({ "cidrBlock": "100.64.0.0/16", "nodeNetwork": "storage" }));
+    let remarks = scene.engine.remarks(&scene.cluster, &Object::Subnet("join".into()));
+    let said: Vec<_> = remarks.iter().map(|remark| format!("{}: {}", remark.reason, remark.message)).collect();
+    let expected = "FieldIgnored: subnet join: spec.nodeNetwork: it is for pods, and this subnet is the nodes' own; the field is ignored";
+    assert_eq!(said, [expected]);
+}
+
+#[test]
 fn a_pod_leaves_by_the_next_hop_that_it_names() {
     let mut scene = Scene::new();
     let pod = |gateway: &str| json!({ "ovn.kubernetes.io/north_gateway": gateway });

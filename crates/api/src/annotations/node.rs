@@ -61,9 +61,20 @@ fn networks(text: &str) -> Result<BTreeMap<String, IpAddr>, String> {
             return Err("a network has no name".to_owned());
         }
         let address = parse_address(&address).map_err(|why| format!("network {name}: {why}"))?;
+        if address.is_unspecified() || address.is_loopback() || address.is_multicast() || is_link_local(address) {
+            return Err(format!("network {name}: {address} is the address of no tunnel"));
+        }
         if taken.insert(address) { Ok((name, address)) } else { Err(format!("two networks have address {address}")) }
     };
     written.into_iter().map(address).collect()
+}
+
+/// Whether an address is valid on one link alone (RFC 3927, RFC 4291).
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
 }
 
 #[cfg(test)]
@@ -92,8 +103,10 @@ mod tests {
             (TUNNEL_INTERFACE, ",", "no interface in it"),
             (NODE_NETWORKS, "192.168.1.10", r#"it is not JSON like {"storage": "192.168.1.10"}, names and addresses"#),
             (NODE_NETWORKS, r#"{"a": "x"}"#, r#"network a: "x" is not an IP address: neither IPv4 nor IPv6"#),
-            (NODE_NETWORKS, r#"{"a": "::1", "b": "::1"}"#, "two networks have address ::1"),
-            (NODE_NETWORKS, r#"{"": "::1"}"#, "a network has no name"),
+            (NODE_NETWORKS, r#"{"a": "fd00::1", "b": "fd00::1"}"#, "two networks have address fd00::1"),
+            (NODE_NETWORKS, r#"{"": "fd00::1"}"#, "a network has no name"),
+            (NODE_NETWORKS, r#"{"a": "127.0.0.1"}"#, "network a: 127.0.0.1 is the address of no tunnel"),
+            (NODE_NETWORKS, r#"{"a": "fe80::1"}"#, "network a: fe80::1 is the address of no tunnel"),
         ] {
             assert_eq!(read(name, value).1, [format!("node n1: annotation {name}: {why}")]);
         }
