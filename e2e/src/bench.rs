@@ -3,8 +3,8 @@
 //!
 //! [`rows`] names every figure and its limit. The benchmark measures pods that get addresses ([`pods`]), the same
 //! writes to an API server without our controllers ([`alone`]), leader changes and restarts with many existing pods
-//! ([`held`]), large clusters ([`large`]), the CNI plugin ([`plugin`]), a node that rests ([`idle`]), and the repair of a
-//! node's rules ([`repair`]). A pod without its port or IP object, or a plugin call that fails, is an error. A missed limit
+//! ([`held`]), large clusters ([`large`]), the CNI plugin ([`plugin`]), a node that rests ([`idle`]), the repair of a
+//! node's rules ([`repair`]), the traffic of pods ([`traffic`]), and the loss of a gateway ([`failover`]). A pod without its port or IP object, or a plugin call that fails, is an error. A missed limit
 //! is only reported.
 
 use anyhow::{Context, Result, ensure};
@@ -18,6 +18,7 @@ use crate::ours;
 
 pub mod alone;
 pub mod bed;
+pub mod failover;
 pub mod held;
 pub mod idle;
 pub mod large;
@@ -32,6 +33,7 @@ pub mod report;
 pub mod rows;
 pub mod seen;
 pub mod stats;
+pub mod traffic;
 pub mod usage;
 
 use bed::Bed;
@@ -79,6 +81,10 @@ pub enum Part {
     Plugin,
     /// The firewall rules of a node.
     Rules,
+    /// Limits and copies of the traffic of pods.
+    Traffic,
+    /// The loss of a gateway. It needs a cluster of three nodes.
+    Failover,
 }
 
 /// The name of the scene, of its namespace, and of the node of all pods that never run. That node has no machine.
@@ -101,7 +107,7 @@ pub async fn run(options: Options) -> Result<()> {
     let scene = cluster.scene(NAME).await?;
     scene.namespace(NAME, &[]).await?;
     scene.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NAME}})).await?;
-    let outcome = measure(&options, &scene).await;
+    let outcome = Box::pin(measure(&options, &scene)).await;
     let restored = replicas::both().await;
     let deleted = nodes.delete(NAME, &DeleteParams::default()).await.context("deleting the node of the bench");
     outcome.and(restored).and(deleted.map(drop))
@@ -145,6 +151,15 @@ async fn measure(options: &Options, scene: &Scene) -> Result<()> {
     if asked(Part::Rules) {
         let node = scene.cluster().nodes().first().copied().context("a node")?;
         rows::repaired(&mut report, &repair::measure(node, REPAIRS).await?);
+    }
+    if asked(Part::Traffic) {
+        rows::traffic(&mut report, &Box::pin(traffic::measure(scene, options.runs)).await?);
+    }
+    // With two nodes, none can tell which one is cut off.
+    let enough = scene.cluster().nodes().len() > 2;
+    ensure!(enough || !options.only.contains(&Part::Failover), "the part failover needs three nodes");
+    if asked(Part::Failover) && enough {
+        rows::failover(&mut report, &failover::measure(scene).await?);
     }
     println!("\n{}", report.table());
     Ok(())

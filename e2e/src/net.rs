@@ -46,6 +46,14 @@ pub async fn unplug(node: Node) -> Result<()> {
     Ok(())
 }
 
+/// Sets both cables of a node to `up` or `down`, while they stay in their places.
+pub async fn cables(node: Node, state: &str) -> Result<()> {
+    for cable in [format!("v{}", node.netns()), format!("v{}t", node.netns())] {
+        sh(&format!("ip link set {cable} {state}")).await?;
+    }
+    Ok(())
+}
+
 /// Removes all links and namespaces. Missing ones are not an error.
 pub async fn down() -> Vec<anyhow::Error> {
     let mut lines = Vec::new();

@@ -11,6 +11,7 @@ use super::pods::Burst;
 use super::report::Bar::{self, AtLeast, AtMost};
 use super::report::{Report, thousands};
 use super::stats::{Times, median, medians, millis};
+use super::traffic::{RAISED, RATES, Traffic};
 use super::usage::Memory;
 
 /// Describes a node without a kubelet, whose pods never start.
@@ -211,6 +212,44 @@ pub fn repaired(report: &mut Report, times: &Times) {
     report.about("firewall rules of a node deleted", "all of IPv4");
     let both = times.half_and_most();
     report.row("until they are back, p50 / at most", &both, "ms", AtMost(&[1000.0, 1000.0]), "20-30 s");
+}
+
+/// Reports the traffic of pods.
+pub fn traffic(report: &mut Report, traffic: &Traffic) {
+    report.about("limits of traffic", "TCP and UDP, both directions, on one node and between two");
+    for (wanted, shares) in RATES.iter().zip(&traffic.limits) {
+        let off = |share: &f64| (share - 100.0).abs();
+        let worst = shares.iter().map(|(_, share)| off(share)).fold(0.0, f64::max);
+        report.row(
+            &format!("{wanted} Mbit/s: the largest error of {}", shares.len()),
+            &[worst],
+            "%",
+            AtMost(&[10.0]),
+            "",
+        );
+        for (what, share) in shares {
+            report.detail(&format!("  {what}"), &[*share], "%", "");
+        }
+    }
+    let both = [traffic.raised.percentile(50), traffic.raised.percentile(100)].map(millis);
+    let what = format!("raised {RAISED} times: annotation to more packets, p50 / at most");
+    report.row(&what, &both, "ms", Bar::None, "");
+    report.about("TCP between two pods of one node", &medians_of(traffic.forwarded.len()));
+    let [plain, mirrored, metered] = medians(traffic.forwarded.iter().copied());
+    report.row("without a mirror and a limit", &[plain], "Mbit/s", Bar::None, "");
+    let share = |at: usize| [median(traffic.forwarded.iter().map(|run| 100.0 * run[at] / run[0]))];
+    report.row("copied to mirror0, of that", &share(1), "%", Bar::None, "");
+    report.detail("  which is", &[mirrored], "Mbit/s", "");
+    report.row("with a limit that is not reached, of that", &share(2), "%", Bar::None, "");
+    report.detail("  which is", &[metered], "Mbit/s", "");
+}
+
+/// Reports the loss of a gateway.
+pub fn failover(report: &mut Report, pauses: &Times) {
+    let times = pauses.iter().count();
+    report.about("the active gateway node is unplugged", &format!("three nodes, {times} times, a ping each 10 ms"));
+    let both = [pauses.percentile(50), pauses.percentile(100)].map(millis);
+    report.row("longest time without an answer, p50 / at most", &both, "ms", AtMost(&[1000.0, 2000.0]), "49-53 s");
 }
 
 /// Reports the controller's memory before the first pod.

@@ -9,10 +9,16 @@ use crate::layout::sibling;
 use crate::{pace, process};
 
 /// The bytes that a place has received by `eth0`.
-async fn received(place: &Place) -> Result<u64> {
+pub async fn received(place: &Place) -> Result<u64> {
     let text = place.run("cat", &["/proc/net/dev"]).await?;
     let line = text.lines().find_map(|line| line.trim().strip_prefix("eth0:")).context("eth0")?;
     line.split_whitespace().next().and_then(|bytes| bytes.parse().ok()).context("bytes")
+}
+
+/// Returns the rate in Mbit/s.
+#[allow(clippy::cast_precision_loss)] // far below 2^53
+pub fn mbit(bytes: u64, time: Duration) -> f64 {
+    8e-6 * bytes as f64 / time.as_secs_f64()
 }
 
 /// Starts a server of iperf3 that ends after one client, and then the client. `how` are more arguments of the client.
@@ -48,7 +54,7 @@ pub async fn rate(from: &Place, to: &Place, address: &str, udp: Option<u32>) -> 
         let (before, start) = (received(to).await?, Instant::now());
         tokio::time::sleep(Duration::from_secs(if udp.is_some() { 3 } else { 8 })).await;
         let bytes = received(to).await? - before;
-        Ok(8e-6 * f64::from(u32::try_from(bytes)?) / start.elapsed().as_secs_f64())
+        Ok(mbit(bytes, start.elapsed()))
     };
     let send = async {
         match udp {
@@ -63,5 +69,47 @@ pub async fn rate(from: &Place, to: &Place, address: &str, udp: Option<u32>) -> 
     tokio::select! {
         ended = send => ended.and_then(|()| bail!("what sends from {from} to {to} has ended")),
         rate = measure => rate,
+    }
+}
+
+/// Returns the longest time between two answers in what `ping -D -i 0.01` prints. Fails if the first or the last answers
+/// are missing: the pause had begun before, or was not over.
+pub fn longest_pause(printed: &str) -> Result<Duration> {
+    let answers = printed.lines().filter(|line| line.contains("icmp_seq="));
+    let answers: Vec<(f64, u64)> = answers
+        .filter_map(|line| {
+            let (time, rest) = line.strip_prefix('[')?.split_once(']')?;
+            let number = rest.split_once("icmp_seq=")?.1.split_whitespace().next()?;
+            Some((time.parse().ok()?, number.parse().ok()?))
+        })
+        .collect();
+    let sent = printed.lines().find_map(|line| line.split_once(" packets transmitted")?.0.parse::<u64>().ok());
+    let (Some(first), Some(last), Some(sent)) = (answers.first(), answers.last(), sent) else {
+        bail!("no answers: {printed}");
+    };
+    ensure!(first.1 <= FEW && last.1 + FEW >= sent, "answers are missing at the begin or the end: {printed}");
+    let longest = answers.windows(2).map(|pair| pair[1].0 - pair[0].0).reduce(f64::max);
+    longest.map(Duration::from_secs_f64).context("one answer alone")
+}
+
+/// The packets that can be without an answer at both ends of a measurement.
+const FEW: u64 = 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_that_is_not_over_is_no_measurement() {
+        let answer =
+            |number: u32| format!("[{}.{:03}] 64 bytes: icmp_seq={number} ttl=62\n", number / 100, number % 100 * 10);
+        let printed = |numbers: &[u32]| {
+            let answers: String = numbers.iter().map(|number| answer(*number)).collect();
+            format!("{answers}\n--- 172.30.0.250 ping statistics ---\n600 packets transmitted, 9 received\n")
+        };
+        assert_eq!(longest_pause(&printed(&[1, 2, 90, 590])).unwrap(), Duration::from_secs(5));
+        assert!(longest_pause(&printed(&[1, 2, 90])).is_err());
+        assert!(longest_pause(&printed(&[90, 590])).is_err());
+        assert!(longest_pause(&printed(&[])).is_err());
     }
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use api::Subnet;
+use e2e::cluster::traffic::longest_pause;
 use e2e::cluster::{Answer, Place, Pod, Scene};
 use e2e::layout::{Node, OUTSIDE, OUTSIDE_6};
-use e2e::{Cluster, process};
+use e2e::{Cluster, net, process};
 use futures::future::try_join_all;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -16,8 +17,8 @@ use tokio::try_join;
 
 /// The time within which an edit is in force on all nodes, with the time that the requests take.
 const SOON: Duration = Duration::from_secs(10);
-/// The longest pause in milliseconds when the active gateway is lost.
-const FAILOVER: f64 = 2000.0;
+/// The longest pause when the active gateway is lost.
+const FAILOVER: Duration = Duration::from_secs(2);
 
 /// A centralized dual-stack subnet with the namespace of the same name.
 async fn subnet(scene: &Scene, name: &str, net: u8, fields: Value) -> Result<()> {
@@ -125,14 +126,6 @@ async fn b3_pods_leave_by_the_gateway_node() -> Result<()> {
     shows(&cluster, "b3", "n1,n2").await
 }
 
-/// Plugs or unplugs both cables of a node.
-async fn cables(node: Node, state: &str) -> Result<()> {
-    for cable in [format!("v{}", node.netns()), format!("v{}t", node.netns())] {
-        process::sh(&format!("ip link set {cable} {state}")).await?;
-    }
-    Ok(())
-}
-
 #[tokio::test]
 async fn b3_the_next_gateway_takes_over() -> Result<()> {
     let cluster = Cluster::running().await?;
@@ -149,11 +142,11 @@ async fn b3_the_next_gateway_takes_over() -> Result<()> {
     let lost = async {
         let unplug = async {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            cables(active, "down").await
+            net::cables(active, "down").await
         };
         let (printed, unplugged) = tokio::join!(place.run("sh", &script), unplug);
         unplugged?;
-        let longest = pause(&printed?)?;
+        let longest = longest_pause(&printed?)?;
         shows(&cluster, "b3-next", "n1").await?;
         leave_by(&[&pod], &["n1"]).await?;
         let fields = "involvedObject.kind=Subnet,involvedObject.name=b3-next,reason=SubnetGatewayNodeChanged";
@@ -161,15 +154,15 @@ async fn b3_the_next_gateway_takes_over() -> Result<()> {
         Ok::<_, anyhow::Error>(longest)
     };
     let lost = lost.await;
-    let (back, up) = tokio::join!(place.run("sh", &script), cables(active, "up"));
+    let (back, up) = tokio::join!(place.run("sh", &script), net::cables(active, "up"));
     up?;
     let lost = lost?;
     let back = back.context("when the former gateway came back")?;
     println!(
-        "the next gateway took over after {lost:.0} ms; when the former one came back, the pause was {:.0} ms",
-        pause(&back)?
+        "the next gateway took over after {lost:.0?}; when the former one came back, the pause was {:.0?}",
+        longest_pause(&back)?
     );
-    ensure!(lost <= FAILOVER, "the next gateway took over after {lost} ms");
+    ensure!(lost <= FAILOVER, "the next gateway took over after {lost:.0?}");
     let lost_again = back.lines().rfind(|line| line.contains("packet loss")).context("a summary")?;
     ensure!(lost_again.contains(" 0% packet loss"), "when the former gateway came back: {lost_again}");
     process::until(Duration::from_secs(30), || reaches(active, &pod)).await?;
@@ -179,13 +172,4 @@ async fn b3_the_next_gateway_takes_over() -> Result<()> {
 
 async fn reaches(node: Node, pod: &Pod) -> Result<()> {
     Place::Node(node).ping(&pod.ip4()?).await
-}
-
-/// The longest time between two answers, in milliseconds, of what `ping -D` prints.
-fn pause(printed: &str) -> Result<f64> {
-    let times = printed.lines().filter(|line| line.contains("icmp_seq="));
-    let times = times.filter_map(|line| line.strip_prefix('[')?.split_once(']')?.0.parse::<f64>().ok());
-    let times: Vec<f64> = times.collect();
-    let pauses = times.windows(2).map(|pair| (pair[1] - pair[0]) * 1000.0);
-    pauses.reduce(f64::max).with_context(|| format!("no answers: {printed}"))
 }
