@@ -1,4 +1,5 @@
-//! Checks the user documentation: every example in `docs/subnets.md` and `docs/gateways.md` has the described effect.
+//! Checks the user documentation: every example of the pages about subnets, gateways, limits and mirrors has the
+//! described effect.
 
 use anyhow::{Context, Result, ensure};
 use api::Subnet;
@@ -8,7 +9,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use serde_json::{Value, json};
 
-const PAGES: [&str; 2] = [include_str!("../../../docs/subnets.md"), include_str!("../../../docs/gateways.md")];
+const PAGES: [&str; 4] = [
+    include_str!("../../../docs/subnets.md"),
+    include_str!("../../../docs/gateways.md"),
+    include_str!("../../../docs/qos.md"),
+    include_str!("../../../docs/mirror.md"),
+];
 
 /// Returns the YAML documents of the pages, in order.
 fn examples() -> Result<Vec<Value>> {
@@ -35,7 +41,7 @@ async fn docs_every_example_does_what_the_page_says() -> Result<()> {
     let scene = cluster.scene("docs").await?;
     let subnets: Api<Subnet> = Api::all(cluster.client());
     let examples = examples()?;
-    ensure!(examples.len() == 16, "the pages have {} examples, and this test knows of 16", examples.len());
+    ensure!(examples.len() == 17, "the pages have {} examples, and this test knows of 17", examples.len());
     for mut manifest in examples {
         match manifest["kind"].as_str() {
             Some("Namespace") => {
@@ -57,7 +63,7 @@ async fn docs_every_example_does_what_the_page_says() -> Result<()> {
     cluster.until(subnets.clone(), "docs-team-net", subnet_ready).await?;
     scene.adopt(&subnets, "docs-team-net").await?;
     cluster.until(subnets.clone(), "docs-shared", subnet_ready).await?;
-    for name in ["docs-ruled", "docs-egress", "docs-nat"] {
+    for name in ["docs-ruled", "docs-egress", "docs-nat", "docs-audited"] {
         cluster.until(subnets.clone(), name, subnet_ready).await?;
     }
     let pods: Api<Pod> = Api::namespaced(cluster.client(), "docs-shop");
@@ -73,6 +79,8 @@ async fn docs_every_example_does_what_the_page_says() -> Result<()> {
     ensure!(printed.contains("192.0.2.0/24 via 10.41.0.9"), "{printed}");
     let rows = nb::find("Logical_Router_Policy", &["priority=29250"]).await?;
     ensure!(rows.iter().any(|row| row["nexthops"] == json!("10.41.0.9")), "{rows:?}");
+    let mirrors = nb::find("Mirror", &["name=remote-gre-192.0.2.9-7"]).await?;
+    ensure!(mirrors.len() == 1, "{mirrors:?}");
     let pods: Api<Pod> = Api::namespaced(cluster.client(), "docs-shop-db");
     cluster.until(pods, "ledger", address_in("10.41.0.3")).await?;
     Ok(())
