@@ -1,10 +1,25 @@
 //! B2, the basic case: a pod's traffic leaves the cluster through its own node, with that node's address, and is
 //! answered.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use e2e::Cluster;
+use e2e::cluster::Place;
 use e2e::layout::{Node, OUTSIDE, OUTSIDE_6};
 use tokio::try_join;
+
+/// Checks that a pod is told that nothing listens at a port outside, and where a packet with too small a hop limit has ended.
+async fn errors_come_back(from: &Place, to: &str) -> Result<()> {
+    let script = format!("exec 3<>/dev/udp/{to}/9; echo x >&3; sleep 0.5; echo x >&3 || echo refused");
+    let printed = from.run("bash", &["-c", &script]).await?;
+    ensure!(printed.contains("refused"), "a closed port is silent: {printed}");
+    for hops in ["1", "2"] {
+        let script = format!("ping -c 1 -W 2 -t {hops} {to} || true");
+        let printed = from.run("sh", &["-c", &script]).await?;
+        let ended = ["Time to live exceeded", "Hop limit"].iter().any(|words| printed.contains(words));
+        ensure!(ended, "after {hops} hops: {printed}");
+    }
+    Ok(())
+}
 
 #[tokio::test]
 async fn b2_pods_leave_by_their_own_node() -> Result<()> {
@@ -25,6 +40,9 @@ async fn b2_pods_leave_by_their_own_node() -> Result<()> {
                     pod.name()
                 );
             }
+        }
+        for to in [OUTSIDE, OUTSIDE_6] {
+            errors_come_back(&pod.place(), to).await.with_context(|| format!("from {} to {to}", pod.name()))?;
         }
         // The ClusterIP of the API server, which every in-cluster client uses.
         let version = pod.place().run("curl", &["-sSk", "--max-time", "5", "https://10.96.0.1/version"]).await;

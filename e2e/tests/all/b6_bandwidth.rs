@@ -87,8 +87,8 @@ async fn b6_a_namespace_and_a_subnet_limit_their_pods() -> Result<()> {
         ensure!((rate - wanted).abs() <= wanted / 10.0, "{rate:.1} instead of {wanted} Mbit/s");
         Ok(())
     };
-    within(rate(&there, &here, &plain.ip4()?, None).await?, 10.0).context("the namespace's, into the pod")?;
-    within(rate(&here, &there, &own.ip4()?, None).await?, 20.0).context("the subnet's, out of the pod")?;
+    within(rate(&there, &here, &plain.ip4()?, Some(60)).await?, 10.0).context("the namespace's, into the pod")?;
+    within(rate(&here, &there, &own.ip4()?, Some(60)).await?, 20.0).context("the subnet's, out of the pod")?;
 
     let namespaces: Api<Namespace> = Api::all(cluster.client());
     let say = async |value: &str| {
@@ -96,7 +96,7 @@ async fn b6_a_namespace_and_a_subnet_limit_their_pods() -> Result<()> {
         namespaces.patch(SUBNET, &PatchParams::default(), &Patch::Merge(patch)).await.context("the annotation")
     };
     say("30").await?;
-    let changed = || async { within(rate(&there, &here, &plain.ip4()?, None).await?, 30.0) };
+    let changed = || async { within(rate(&there, &here, &plain.ip4()?, Some(60)).await?, 30.0) };
     process::until(Duration::from_secs(20), changed).await?;
     say("fast").await?;
     let fields = format!("involvedObject.name={SUBNET},reason=UnreadableAnnotation");
