@@ -75,9 +75,9 @@ fn step(replica: &Replica, pods: &Seen<Pod>) -> (Vec<Op>, Option<i64>) {
 /// Returns what the pod of an attachment asks for. `None` if the pod is not known, or if its annotations are not readable:
 /// what is in force stays.
 pub fn asked(attachment: &Attachment, pods: &Seen<Pod>) -> Option<Option<Netem>> {
-    let pod = pods.objects.get(&api::pod_port(&attachment.pod_name, &attachment.pod_namespace))?;
-    let is_it = attachment.pod_uid.as_deref().is_none_or(|uid| pod.has_uid(uid));
-    pod.netem.as_ref().ok().filter(|_| is_it).copied()
+    let name = api::pod_port(&attachment.pod_name, &attachment.pod_namespace);
+    let pod = Pod::find(pods, &name, attachment.pod_uid.as_deref())?;
+    pod.netem.as_ref().ok().copied()
 }
 
 /// Returns the settings of a row.

@@ -29,7 +29,7 @@ use crate::args::Tunnels;
 use crate::node_net::Served;
 use crate::ovs::{Ovs, OvsError};
 use crate::reach;
-use crate::seen::{Lease, Leases, Node, Seen};
+use crate::seen::{Lease, Leases, Node, Seen, publish};
 use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Names, Networks, Tunnel, TunnelError};
 use claim::{Claim, Wanted};
 use error::Reason;
@@ -249,7 +249,7 @@ impl NodePort {
         }
         known.networks = networks;
         let now = known.named.is_some().then(|| known.networks.clone());
-        senders.networks.send_if_modified(|known| std::mem::replace(known, now.clone()) != now);
+        publish(&senders.networks, now);
         let address = found.as_ref().ok().map(|tunnel| tunnel.address);
         let taken = address.and_then(|address| Some((address, self.claim(address, known)?)));
         let wanted = found.as_ref().ok().map(|tunnel| (tunnel.address, tunnel.mtu.most));
@@ -259,7 +259,7 @@ impl NodePort {
         };
         // Without a tunnel, or with one that would lose packets, no pod is attached.
         let now = found.as_ref().ok().map(|tunnel| tunnel.mtu);
-        senders.mtu.send_if_modified(|known| std::mem::replace(known, now) != now);
+        publish(&senders.mtu, now);
         let written = self.settings(&served, wanted, taken, known).await;
         let tunnel = match found {
             Ok(tunnel) => tunnel,
@@ -316,7 +316,7 @@ impl NodePort {
         let mtu = known.tunnel.as_ref().map(|tunnel| tunnel.mtu);
         let wanted = served.routes(net, sources, mtu, &known.networks);
         known.refused = device::routes(&self.links, link, &wanted, &known.refused).await?;
-        senders.sources.send_if_modified(|known| known.replace(sources) != Some(sources));
+        publish(&senders.sources, Some(sources));
         Ok(())
     }
 

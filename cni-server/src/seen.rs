@@ -47,6 +47,11 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// Returns the pod with this name that the runtime means, if it exists. Without an uid, the name is enough.
+    pub fn find<'a>(pods: &'a Seen<Self>, name: &str, uid: Option<&str>) -> Option<&'a Self> {
+        pods.objects.get(name).filter(|pod| uid.is_none_or(|uid| pod.has_uid(uid)))
+    }
+
     /// Returns whether the runtime means this pod, and not another one with the same name.
     pub fn has_uid(&self, uid: &str) -> bool {
         self.uid == uid || self.config_hash.as_deref() == Some(uid)

@@ -4,8 +4,8 @@
 //! [`rows`] names every figure and its limit. The benchmark measures pods that get addresses ([`pods`]), the same
 //! writes to an API server without our controllers ([`alone`]), leader changes and restarts with many existing pods
 //! ([`held`]), large clusters ([`large`]), the CNI plugin ([`plugin`]), a node that rests ([`idle`]), the repair of a
-//! node's rules ([`repair`]), the traffic of pods ([`traffic`]), and the loss of a gateway ([`failover`]). A pod without its port or IP object, or a plugin call that fails, is an error. A missed limit
-//! is only reported.
+//! node's rules ([`repair`]), the traffic of pods ([`traffic`]), and the loss of a gateway ([`failover`]). A pod without
+//! its port or IP object, or a plugin call that fails, is an error. A missed limit is only reported.
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Node as NodeObject;

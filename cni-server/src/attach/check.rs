@@ -16,6 +16,7 @@ use ovn::local::Interface;
 
 use super::{Attacher, error, host_ifname};
 use crate::netem;
+use crate::seen::Pod;
 
 /// The contents of the row.
 struct Record {
@@ -88,16 +89,13 @@ impl Attacher {
             differs(&format!("port {host} does not have the delay and loss of the pod's annotations"))
         }
     }
-}
 
-impl Attacher {
     /// Compares the meters of the bridge with the limits of the pod's own annotations, which come before all others. A meter
     /// does not say whose it is, so another pod's of the same limit counts as well.
     async fn check_limits(&self, attachment: &Attachment) -> Result<(), CniError> {
         let asked: Vec<Limit> = {
             let pods = self.pods.borrow();
-            let pod = pods.objects.get(&super::pod_key(attachment));
-            let pod = pod.filter(|pod| attachment.pod_uid.as_deref().is_none_or(|uid| pod.has_uid(uid)));
+            let pod = Pod::find(&pods, &super::pod_key(attachment), attachment.pod_uid.as_deref());
             let limit = |want: &LimitWant| if let LimitWant::Limit(limit) = want { Some(*limit) } else { None };
             pod.iter().flat_map(|pod| &pod.limits).filter_map(limit).collect()
         };

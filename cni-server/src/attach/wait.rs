@@ -73,7 +73,7 @@ impl Attacher {
     pub(super) fn look(&self, attachment: &Attachment, name: &str) -> Result<Allocation, Unsettled> {
         let uid = {
             let pods = self.pods.borrow();
-            match (find(&pods, name, attachment), pods.objects.contains_key(name)) {
+            match (Pod::find(&pods, name, attachment.pod_uid.as_deref()), pods.objects.contains_key(name)) {
                 _ if !pods.synced => return Err(Unsettled::NotListed),
                 (Some(pod), _) => pod.uid.clone(),
                 (None, true) => return Err(Unsettled::OtherPod),
@@ -87,7 +87,7 @@ impl Attacher {
     pub(super) async fn outdated(&self, attachment: &Attachment, allocation: &Allocation) -> String {
         let name = pod_key(attachment);
         let (mut pods, mut leases) = (self.pods.clone(), self.leases.clone());
-        let gone = |seen: &Seen<Pod>| seen.synced && find(seen, &name, attachment).is_none();
+        let gone = |seen: &Seen<Pod>| seen.synced && Pod::find(seen, &name, attachment.pod_uid.as_deref()).is_none();
         let changed = |seen: &Leases| allocation::has_changed(seen, &name, &allocation.lease);
         tokio::select! {
             true = pods.wait_for(gone).map(|found| found.is_ok()) => "the pod was deleted".to_owned(),
@@ -160,12 +160,6 @@ fn fitting_mtu(subnet: &EffectiveSubnet, node: Mtu) -> (u32, Option<String>) {
         format!("subnet {name}: spec.mtu {mtu}: this node's tunnels leave {most} at most, so its pods get that")
     });
     (node.of(subnet.mtu), warning)
-}
-
-/// Returns the pod that the runtime means, if it exists.
-fn find<'a>(seen: &'a Seen<Pod>, name: &str, attachment: &Attachment) -> Option<&'a Pod> {
-    let meant = |pod: &&Pod| attachment.pod_uid.as_deref().is_none_or(|uid| pod.has_uid(uid));
-    seen.objects.get(name).filter(meant)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ impl Chosen {
             return all;
         }
         let pods = self.pods.borrow();
-        let pod = pods.objects.get(pod).filter(|pod| uid.is_none_or(|uid| pod.has_uid(uid)))?;
+        let pod = Pod::find(&pods, pod, uid)?;
         match (all, &pod.mirror) {
             (_, Ok(Some(true))) => Some(true),
             (Some(false), Ok(_)) => Some(false),

@@ -1,5 +1,6 @@
 //! Names of interfaces.
 
+use api::annotations::interface_pattern;
 use links::Link;
 
 /// Interface names from the user: exact names, or regular expressions for the whole name, for example `eth.*`.
@@ -21,7 +22,7 @@ impl Names {
     pub fn parse<'a>(list: impl IntoIterator<Item = &'a str>) -> Result<Self, regex::Error> {
         let names = list.into_iter().map(str::trim).filter(|name| !name.is_empty());
         names
-            .map(|name| Ok((name.to_owned(), regex::Regex::new(&format!("^(?:{name})$"))?)))
+            .map(|name| Ok((name.to_owned(), interface_pattern(name)?)))
             .collect::<Result<_, _>>()
             .map(|list| Self { list, ..Self::default() })
     }

@@ -18,7 +18,7 @@ use crate::FieldError;
 pub use limits::{Limit, LimitWant, Limits};
 pub use namespace::{NamespaceNet, bound_to};
 pub use netem::Netem;
-pub use node::NodeWant;
+pub use node::{NodeWant, interface_pattern};
 pub use placement::Placement;
 pub use pod::{AddressWant, PodIps, PodWant};
 pub use routes::PodRoute;
@@ -131,7 +131,7 @@ pub fn unserved(pod: &crate::PodView) -> impl Iterator<Item = &'static str> + '_
     UNSERVED.into_iter().filter(move |name| pod.annotation(name).is_some_and(asks))
 }
 
-/// What the annotation `mirror` of a pod or a node says. `object` is the name of the object for the error.
+/// What the annotation `mirror` of a pod says. `object` is the name of the object for the error.
 pub fn mirror(object: String, annotations: &BTreeMap<String, String>) -> Result<Option<bool>, FieldError> {
     Reader::new(object, annotations).flag(MIRROR)
 }

@@ -84,7 +84,7 @@ async fn b8_tunnels_of_both_types_carry_the_traffic_of_pods() -> Result<()> {
 
 /// The network of the nodes for some subnets. Its addresses are on `br-phy`, beside those of all tunnels.
 const STORAGE: &str = "172.31.9";
-const ANNOTATION: &str = "ovn.kubernetes.io/node_networks";
+const NODE_NETWORKS: &str = "ovn.kubernetes.io/node_networks";
 
 async fn annotate(node: &str, annotations: Value) -> Result<()> {
     let nodes: Api<Node> = Api::all(Cluster::running().await?.client());
@@ -142,7 +142,7 @@ async fn b8_a_subnet_goes_by_the_network_that_it_names() -> Result<()> {
     let outcome = async {
         for node in ["n1", "n2"] {
             let address = format!("{STORAGE}.{}", &node[1..]);
-            annotate(node, json!({ ANNOTATION: json!({ "storage": address }).to_string() })).await?;
+            annotate(node, json!({ NODE_NETWORKS: json!({ "storage": address }).to_string() })).await?;
         }
         process::until(LIVE, || goes(false)).await?;
         // Pods that run.
@@ -163,7 +163,7 @@ async fn b8_a_subnet_goes_by_the_network_that_it_names() -> Result<()> {
         one.place().run("ping", &["-c", "2", "-i", "0.2", "-W", "2", &far.ip4()?]).await?;
 
         // What cannot be read changes nothing.
-        annotate("n1", json!({ ANNOTATION: "storage" })).await?;
+        annotate("n1", json!({ NODE_NETWORKS: "storage" })).await?;
         let fields = "involvedObject.name=n1,reason=UnreadableAnnotation";
         cluster.told("default", fields, &["node n1: annotation ovn.kubernetes.io/node_networks"]).await?;
         process::until(LIVE, || goes(true)).await?;
@@ -172,7 +172,7 @@ async fn b8_a_subnet_goes_by_the_network_that_it_names() -> Result<()> {
     };
     let outcome = Box::pin(outcome).await;
     for node in ["n1", "n2"] {
-        annotate(node, json!({ ANNOTATION: null })).await?;
+        annotate(node, json!({ NODE_NETWORKS: null })).await?;
     }
     addresses(&cluster, "del", &format!("{STORAGE}.N/24")).await?;
     outcome?;

@@ -43,7 +43,7 @@ impl Limits {
     /// Reads the annotations of `subnet`, which are the defaults of its pods.
     pub fn of_subnet(subnet: &Subnet) -> Self {
         let annotations = subnet.metadata.annotations.as_ref();
-        annotations.map_or_else(Self::default, |annotations| Self::read(&Reader::new(subnet.object(), annotations)))
+        annotations.map_or_else(Self::default, |annotations| Self::of(subnet.object(), annotations))
     }
 
     /// Reads the annotations of an object. `object` is its name for errors.

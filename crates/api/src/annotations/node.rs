@@ -43,12 +43,17 @@ impl NodeWant {
     }
 }
 
+/// The pattern of an entry in a list of interfaces: a name, or a regular expression for the whole name.
+pub fn interface_pattern(entry: &str) -> Result<regex::Regex, regex::Error> {
+    regex::Regex::new(&format!("^(?:{entry})$"))
+}
+
 fn interfaces(text: &str) -> Result<String, String> {
     let mut names = text.split(',').map(str::trim).filter(|name| !name.is_empty()).peekable();
     if names.peek().is_none() {
         return Err("no interface in it".to_owned());
     }
-    let odd = names.find(|name| regex::Regex::new(&format!("^(?:{name})$")).is_err());
+    let odd = names.find(|name| interface_pattern(name).is_err());
     odd.map_or_else(|| Ok(text.to_owned()), |odd| Err(format!("{odd:?} is neither a name nor a regular expression")))
 }
 
