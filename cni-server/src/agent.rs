@@ -27,6 +27,7 @@ use crate::rivals::Rivals;
 use crate::rules;
 use crate::seen::Cluster;
 use crate::socket::Agent;
+use crate::southbound::{self, Servers};
 use readiness::Owners;
 
 /// Runs until the process is asked to stop. Fails only if it cannot start, for example because an address is in use or
@@ -63,10 +64,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let node_port = node_port.spawn().context("listen to netlink")?;
     let (name, ovn0) = (args.node_name.clone(), node_port.ready);
     tokio::spawn(Reach { name, cluster: cluster.clone(), ovn0, answer }.run());
+    let databases = databases::watch(&client, &args.node_name, &args.database_nodes);
+    tokio::spawn(southbound::keep(ovs.clone(), Servers::choose(&args.ovn_sb_addr, &databases)));
     let rules = rules::Inputs {
         served,
         sources: node_port.sources,
-        databases: databases::watch(&client, &args.node_name, &args.database_nodes),
+        databases,
         services: args.service_cluster_ip_range.iter().copied().collect(),
         firewall: args.firewall,
         own: Own { node: args.node_name.clone(), mirror: args.mirror_iface.clone() },

@@ -13,6 +13,7 @@ use clap::{ArgAction, Parser};
 use ipnet::IpNet;
 use kit::flags::{self, Ignored};
 use ovn::Encapsulation;
+use ovsdb::client::Endpoint;
 
 use crate::conflist::Install;
 use crate::node_port::DEVICE;
@@ -107,10 +108,14 @@ pub struct Args {
     /// Port that overrides the port of --metrics-address, as in kube-ovn.
     #[arg(long)]
     pub pprof_port: Option<u16>,
-    /// Labels of the nodes with OVN databases, comma-separated. The ports of the databases take connections from nodes
-    /// only. Empty: they are not protected.
+    /// Labels of the nodes with OVN databases, comma-separated. ovn-controller finds the southbound database there, and the
+    /// ports of the databases take connections from nodes only. Empty: they are not protected.
     #[arg(long, default_value_t = format!("{ROLE_LABEL}=master"))]
     pub database_nodes: String,
+    /// Servers of the southbound database for the node's ovn-controller, comma-separated: `tcp:HOST:PORT`. Default: port 6642
+    /// of the nodes of --database-nodes.
+    #[arg(long, env = "OVN_SB_ADDR", value_delimiter = ',')]
+    pub ovn_sb_addr: Vec<Endpoint>,
     /// How the firewall rules of the node are written.
     #[arg(long, value_enum, default_value_t = Firewall::Auto)]
     pub firewall: Firewall,

@@ -8,8 +8,9 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
-use kit::endpoint::{Endpoint, Readiness};
+use kit::endpoint::{self, Readiness};
 use links::Links;
+use ovsdb::client::Endpoint;
 use tokio::sync::watch;
 
 use crate::args::{self, Tunnels};
@@ -19,6 +20,7 @@ use crate::ovs::Ovs;
 use crate::own_networks;
 use crate::reach::{self, Reach};
 use crate::seen::Cluster;
+use crate::southbound::{self, Servers};
 
 /// Let this machine, which is no node, join the pod network.
 #[derive(Clone, Debug, Parser)]
@@ -29,6 +31,9 @@ pub struct Args {
     /// Path of the kubeconfig.
     #[arg(long, env = "KUBECONFIG")]
     pub kubeconfig: PathBuf,
+    /// Servers of the southbound database for the machine's ovn-controller, comma-separated: `tcp:HOST:PORT`.
+    #[arg(long, env = "OVN_SB_ADDR", value_delimiter = ',', required = true)]
+    pub ovn_sb_addr: Vec<Endpoint>,
     /// The flags of the tunnels.
     #[command(flatten)]
     pub tunnels: Tunnels,
@@ -48,12 +53,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let readiness = Readiness::waiting_for("starting");
     let registry = prometheus::Registry::new();
     let client = kit::kubernetes::client(Some(&args.kubeconfig), &registry).await?;
-    let endpoint = Endpoint::bind(args.metrics_address, registry, readiness.clone())
+    let endpoint = endpoint::Endpoint::bind(args.metrics_address, registry, readiness.clone())
         .await
         .with_context(|| format!("listen on {}", args.metrics_address))?;
     tokio::spawn(endpoint.serve());
 
     let ovs = Ovs::connect(&args.ovs_socket);
+    tokio::spawn(southbound::keep(ovs.clone(), Servers::Fixed(args.ovn_sb_addr)));
     let mut cluster = Cluster::watch_for_external_host(&client, &args.name, ovs.clone());
     let links = Links::here().context("open a netlink socket")?;
     let own = own_networks::watch(links.clone()).context("listen to netlink")?;

@@ -10,6 +10,7 @@
 //! - [`mirror`]: `mirror0`, with copies of the packets of pods;
 //! - [`netem`]: the delay and loss that pods ask for;
 //! - [`databases`]: the nodes with OVN databases;
+//! - [`southbound`]: where ovn-controller finds the southbound database;
 //! - [`rules`]: the rules of the firewall;
 //! - [`rivals`]: the files of other networks beside our conflist;
 //! - [`attachments`]: the queues of ADD and DEL requests. [`socket`] receives them, and [`attach`] carries them out with the
@@ -18,7 +19,8 @@
 //! [`check`] says what of the network works, for operators.
 //!
 //! [`announce`] announces a new pod to its neighbours. [`ports`] keeps the ports of running pods, and removes what lost DELs
-//! have left. [`agent`] starts all of them, and [`external_host`] those that a machine without pods has. No input ends the process, and nothing that is already correct is written.
+//! have left. [`agent`] starts all of them, and [`external_host`] those that a machine without pods has. No input ends the
+//! process, and nothing that is already correct is written.
 
 pub mod agent;
 pub mod allocation;
@@ -45,4 +47,5 @@ pub mod rivals;
 pub mod rules;
 pub mod seen;
 pub mod socket;
+pub mod southbound;
 pub mod tunnel;

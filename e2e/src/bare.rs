@@ -195,7 +195,6 @@ impl Daemon {
                 &[
                     "run",
                     &format!("--node-name={}", node.name()),
-                    &format!("--sb={central}"),
                     "--datapath=kernel",
                     "--database-directory=/etc/origin/openvswitch",
                     &grace(),

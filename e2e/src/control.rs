@@ -13,12 +13,13 @@ use std::time::Duration;
 use ::kube::api::{Patch, PatchParams};
 use ::kube::{Api, Client};
 use anyhow::{Context, Result, bail};
+use api::annotations::ROLE_LABEL;
 use k8s_openapi::api::core::v1::{Namespace, Node as NodeObject};
 use serde_json::json;
 
 use crate::bare::{account, create};
 use crate::layout::{self, Node, cache};
-use crate::{kube, pki, process};
+use crate::{central, kube, pki, process};
 
 /// The port of the API server, here and at the address where the lab looks for it. Another lab may use the default one.
 pub const API: u16 = 16443;
@@ -86,7 +87,10 @@ async fn objects(client: &Client, nodes: &[Node]) -> Result<()> {
     let api: Api<NodeObject> = Api::all(client.clone());
     for node in nodes {
         let (name, address) = (node.name(), |kind: &str, address: String| json!({"type": kind, "address": address}));
-        let labels = json!({"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"});
+        let mut labels = json!({"kubernetes.io/hostname": name, "kubernetes.io/os": "linux"});
+        if *node == central::NODE {
+            labels[ROLE_LABEL] = "master".into();
+        }
         let metadata = json!({"name": name, "labels": labels});
         create(client, json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata})).await?;
         let status = json!({"status": {

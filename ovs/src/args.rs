@@ -1,6 +1,5 @@
 //! Flags and environment variables. Variables have the same names as in kube-ovn where kube-ovn has them.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -35,15 +34,6 @@ pub struct Run {
     /// Name of the Kubernetes node. It is the host name in OVN, and the default ID of the chassis follows from it.
     #[arg(long, env = "KUBE_NODE_NAME")]
     pub node_name: String,
-    /// Comma-separated addresses of the southbound database servers.
-    #[arg(long, env = "OVN_DB_IPS", value_delimiter = ',')]
-    pub sb: Vec<IpAddr>,
-    /// Address of the Service `ovn-sb`, used if --sb is not set.
-    #[arg(long, env = "OVN_SB_SERVICE_HOST")]
-    pub sb_service: Option<IpAddr>,
-    /// TCP port of the southbound database.
-    #[arg(long, env = "OVN_SB_SERVICE_PORT", default_value_t = 6642)]
-    pub sb_port: u16,
     /// Datapath that forwards packets.
     #[arg(long, value_enum, default_value_t = Wanted::Auto)]
     pub datapath: Wanted,
@@ -96,17 +86,6 @@ pub struct RunDirectories {
 }
 
 impl Run {
-    /// Returns the value of `external_ids:ovn-remote`: the servers of the southbound database. An error names the
-    /// flags.
-    pub fn remote(&self) -> Result<String, String> {
-        let servers = if self.sb.is_empty() { self.sb_service.as_slice() } else { &self.sb };
-        if servers.is_empty() {
-            return Err("neither --sb nor --sb-service says where the southbound database is".to_owned());
-        }
-        let remote = |ip: &IpAddr| format!("tcp:{}", std::net::SocketAddr::new(*ip, self.sb_port));
-        Ok(servers.iter().map(remote).collect::<Vec<_>>().join(","))
-    }
-
     /// Returns the time that each daemon has to stop.
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.grace)
@@ -130,13 +109,6 @@ fn encapsulation() -> impl TypedValueParser<Value = Encapsulation> {
 mod tests {
     use super::*;
 
-    fn remote(more: &[&str]) -> Result<String, String> {
-        match Args::try_parse_from(["ovs-ovn", "run", "--node-name=n1"].iter().chain(more)) {
-            Ok(Args { verb: Verb::Run(run) }) => run.remote(),
-            other => panic!("{other:?}"),
-        }
-    }
-
     #[test]
     fn the_manifests_command_lines_are_taken() {
         let manifest = std::fs::read_to_string(yamls::MANIFEST).unwrap();
@@ -154,14 +126,6 @@ mod tests {
         for line in probes.into_iter().chain([run.collect()]) {
             Args::try_parse_from(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
         }
-    }
-
-    #[test]
-    fn servers_win_over_the_service_and_one_of_them_must_be_named() {
-        assert_eq!(remote(&["--sb-service=10.96.0.7"]).unwrap(), "tcp:10.96.0.7:6642");
-        let servers = remote(&["--sb-service=10.96.0.7", "--sb=10.0.0.1,fd00::1"]).unwrap();
-        assert_eq!(servers, "tcp:10.0.0.1:6642,tcp:[fd00::1]:6642");
-        assert!(remote(&[]).unwrap_err().contains("--sb"));
     }
 
     #[test]

@@ -26,9 +26,6 @@ use crate::vswitchd::{Table, Vswitchd, VswitchdError};
 /// Why the program stopped without a stop signal.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
-    /// The flags contradict each other.
-    #[error("{0}")]
-    Flags(String),
     /// The installed OVN or Open vSwitch is too old.
     #[error(transparent)]
     Version(#[from] VersionError),
@@ -63,7 +60,6 @@ struct Wishes {
     session: Session,
     id_file: PathBuf,
     node_name: String,
-    remote: String,
     datapath: Datapath,
 }
 
@@ -84,12 +80,11 @@ enum PlaceError {
 
 /// Runs the daemons until a stop signal.
 pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
-    let remote = run.remote().map_err(NodeError::Flags)?;
     init::begin()?;
     let ovn = Version::at_least("ovn-controller", OLDEST_OVN).await?;
     let ovs = Version::at_least(VSWITCHD, OLDEST_OVS).await?;
     let (datapath, because) = Machine::look(run.network_type).await.choose(run.datapath)?;
-    tracing::info!(%ovn, %ovs, node = run.node_name, remote, "starting on the {datapath} datapath: {because}");
+    tracing::info!(%ovn, %ovs, node = run.node_name, "starting on the {datapath} datapath: {because}");
     let directories = &run.directories;
     let underlay = match run.iface.as_str() {
         "" => None,
@@ -123,7 +118,7 @@ pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
         port: run.network_type.port(),
         table: table.subscribe(),
     };
-    let crew = Crew::new(places(&run, conf, session, remote, datapath, underlay, table), run.grace());
+    let crew = Crew::new(places(&run, conf, session, datapath, underlay, table), run.grace());
     let socket = directories.status();
     let status = Status::bind(&socket, crew.members()).map_err(InitError::on(&socket.display()))?;
     let answering = async |question, name, pid| inquiry.answer(question, name, pid).await;
@@ -139,7 +134,6 @@ fn places(
     run: &Run,
     conf: Conf,
     session: Session,
-    remote: String,
     datapath: Datapath,
     underlay: Option<Underlay>,
     table: watch::Sender<Table>,
@@ -149,7 +143,6 @@ fn places(
         session: session.clone(),
         id_file: run.database_directory.join("system-id.conf"),
         node_name: run.node_name.clone(),
-        remote,
         datapath,
     };
     let flows = Flows::new(&directories.run_directory, &run.data_directory);
@@ -163,9 +156,9 @@ impl Wishes {
         let recorded =
             Recorded { id: self.session.external_id("system-id"), hostname: self.session.external_id("hostname") };
         let id = settings::system_id(&self.id_file, recorded, &self.node_name)?;
-        let ours = settings::ours(&id, &self.node_name, &self.remote, self.datapath);
+        let ours = settings::ours(&id, &self.node_name, self.datapath);
         if self.session.external_ids(&ours).await? {
-            tracing::info!(chassis = id, remote = self.remote, datapath = %self.datapath, "wrote the node's settings");
+            tracing::info!(chassis = id, datapath = %self.datapath, "wrote the node's settings");
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The settings of ovn-controller and ovs-vswitchd in the `Open_vSwitch` row.
 //!
-//! They are only our own keys. The node agent writes `ovn-encap-ip`, `ovn-encap-type`, `ovn-encap-csum` and
-//! `ovn-monitor-all`, because it reads the Node object. Other keys are unused or set by an operator.
+//! They are only our own keys. The node agent writes `ovn-remote`, `ovn-encap-ip`, `ovn-encap-type`, `ovn-encap-csum` and
+//! `ovn-monitor-all`, because it reads the Node objects. Other keys are unused or set by an operator.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,11 +21,10 @@ pub struct IdError {
 
 /// Returns our keys. The intervals are kube-ovn's: in seconds for ovs-vswitchd, in milliseconds for the southbound
 /// database.
-pub fn ours(id: &str, node_name: &str, remote: &str, datapath: Datapath) -> BTreeMap<&'static str, String> {
+pub fn ours(id: &str, node_name: &str, datapath: Datapath) -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("system-id", id.to_owned()),
         ("hostname", node_name.to_owned()),
-        ("ovn-remote", remote.to_owned()),
         ("ovn-remote-probe-interval", "10000".to_owned()),
         ("ovn-openflow-probe-interval", "180".to_owned()),
         ("ovn-bridge-datapath-type", datapath.as_str().to_owned()),

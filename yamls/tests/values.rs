@@ -170,8 +170,8 @@ fn tunnels() {
     taken(&["mirror.enabled=true"], &["--enable-mirror=true\n", "--mirror-iface=mirror0\n"]);
 }
 
-/// The databases are at the nodes' addresses if those are given, otherwise at the Service. The brackets must contain an
-/// address.
+/// The databases are at the nodes' addresses if those are given. Otherwise the controller finds them at the Service, and the
+/// agents by the labels of the nodes. The brackets must contain an address.
 #[test]
 fn where_the_databases_are() {
     taken(&[], &["--ovn-nb-addr=tcp:[$(OVN_NB_SERVICE_HOST)]:6641\n"]);
@@ -180,7 +180,7 @@ fn where_the_databases_are() {
         &[two],
         &[
             "--ovn-nb-addr=tcp:[192.168.1.4]:6641,tcp:[fd01::4]:6641\n",
-            "name: OVN_DB_IPS\n              value: \"192.168.1.4,fd01::4\"\n",
+            "--ovn-sb-addr=tcp:[192.168.1.4]:6642,tcp:[fd01::4]:6642\n",
         ],
     );
     refused(&["central.addresses={master-1}"], &["/central/addresses/0"]);

@@ -24,5 +24,6 @@ mod rules;
 mod sandbox;
 mod scene;
 mod socket;
+mod southbound;
 mod tunnel;
 mod watches;
