@@ -1,5 +1,6 @@
 //! Flags and environment variables. Ports, paths and variables have the same names and defaults as in kube-ovn.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +32,10 @@ pub struct Run {
     /// Address of this member, at which other members reach it.
     #[arg(long, env = "POD_IP", value_parser = own_address)]
     pub address: IpAddr,
+    /// Comma-separated addresses of all members, the same list for each of them. A member without data joins the others. A
+    /// member that is alone in the list founds a cluster. Default: only this member.
+    #[arg(long, env = "NODE_IPS", value_delimiter = ',')]
+    pub members: Vec<IpAddr>,
     /// Comma-separated addresses on which to serve clients. Default: all IPv4 and IPv6 addresses.
     #[arg(long, value_delimiter = ',')]
     pub listen: Vec<IpAddr>,
@@ -74,7 +79,8 @@ pub struct Run {
 #[derive(Clone, Debug, clap::Args)]
 pub struct Check {
     /// The health check to query. `live`: this process answers, and so does every daemon that has started.
-    /// `ready`: both databases are leaders and answer on their ports, and northd is active.
+    /// `ready`: both databases are connected to the leaders of their clusters and answer on their ports, and northd is
+    /// active or, beside other members, on standby.
     pub question: Question,
     /// The directory of the sockets.
     #[command(flatten)]
@@ -99,6 +105,18 @@ impl Run {
         }
         let both = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
         vec![if both { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }]
+    }
+
+    /// Returns the addresses of the other members. An error names the flags.
+    pub fn others(&self) -> Result<Vec<IpAddr>, String> {
+        if !self.members.is_empty() && !self.members.contains(&self.address) {
+            return Err(format!("--members does not contain --address {}", self.address));
+        }
+        let others: BTreeSet<_> = self.members.iter().filter(|member| **member != self.address).collect();
+        if others.len() % 2 == 1 {
+            tracing::warn!("an even number of members tolerates no more losses than one member less");
+        }
+        Ok(others.into_iter().copied().collect())
     }
 
     /// Returns the time that each daemon has to stop.
@@ -156,6 +174,18 @@ mod tests {
         for line in probes.into_iter().chain([run.collect()]) {
             Args::try_parse_from(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
         }
+    }
+
+    #[test]
+    fn a_member_is_one_of_the_members() {
+        let others = |members: &[&str]| run(&[["--address=127.0.0.1"].as_slice(), members].concat()).unwrap().others();
+        assert!(others(&[]).unwrap().is_empty());
+        assert!(others(&["--members=127.0.0.1"]).unwrap().is_empty());
+        let two = ["127.0.0.2", "::1"].map(|address| address.parse::<IpAddr>().unwrap());
+        assert_eq!(others(&["--members=::1,127.0.0.1,127.0.0.2,127.0.0.2"]).unwrap(), two);
+        let mut elsewhere = run(&["--address=127.0.0.1", "--members=127.0.0.1"]).unwrap();
+        elsewhere.address = Ipv4Addr::new(10, 0, 0, 9).into();
+        assert_eq!(elsewhere.others().unwrap_err(), "--members does not contain --address 10.0.0.9");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The northbound or the southbound database: its file, its server, and the check that clients reach a leader.
+//! The northbound or the southbound database: its file, its server, its place in the cluster, and the check that clients are
+//! served.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,10 @@ use tokio::process::Command;
 
 use crate::args::Run;
 use crate::file::{File, FileError};
+use crate::standing::Standing;
+
+/// The pause before a former server is removed again. No event tells when the cluster has done it.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The two databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub struct Database {
     file: File,
     run_directory: PathBuf,
     listen: Vec<SocketAddr>,
+    /// Where clients reach the other members.
+    others: Vec<SocketAddr>,
     probe_interval: u32,
 }
 
@@ -52,9 +59,9 @@ pub enum DatabaseError {
         /// The error.
         source: std::io::Error,
     },
-    /// The server is not the leader, so it refuses writes.
-    #[error("it does not lead its cluster: its role is {0}")]
-    NotLeader(String),
+    /// The server is not connected to the leader of its cluster, so it refuses writes, and its data may be old.
+    #[error("it is not connected to the leader of its cluster: {0}")]
+    Apart(String),
     /// The schema version cannot be parsed.
     #[error("the schema's version makes no sense: {0}")]
     Schema(String),
@@ -87,21 +94,25 @@ impl Which {
 }
 
 impl Database {
-    /// Creates the description of a database from the flags.
-    pub fn new(which: Which, run: &Run) -> Self {
+    /// Creates the description of a database from the flags and the addresses of the other members.
+    pub fn new(which: Which, run: &Run, others: &[IpAddr]) -> Self {
         let (port, raft_port) = match which {
             Which::Northbound => (run.nb_port, run.nb_raft_port),
             Which::Southbound => (run.sb_port, run.sb_raft_port),
         };
+        let raft = |address: &IpAddr| format!("tcp:{}", SocketAddr::new(*address, raft_port));
         Self {
             which,
             file: File {
                 path: run.database_directory.join(format!("ovn{}_db.db", which.name())),
                 schema: run.schema_directory.join(format!("ovn-{}.ovsschema", which.name())),
-                address: format!("tcp:{}", SocketAddr::new(run.address, raft_port)),
+                database: which.schema(),
+                address: raft(&run.address),
+                others: others.iter().map(raft).collect(),
             },
             run_directory: run.directory.run_directory.clone(),
             listen: run.listen().into_iter().map(|address| SocketAddr::new(address, port)).collect(),
+            others: others.iter().map(|address| SocketAddr::new(*address, port)).collect(),
             probe_interval: run.probe_interval,
         }
     }
@@ -136,12 +147,24 @@ impl Database {
         Ok(command)
     }
 
-    /// Checks that the server is the leader and answers at every address.
+    /// Returns the servers to which a client in this container connects, this member first.
+    pub fn servers(&self) -> String {
+        let own = format!("unix:{}", self.socket().display());
+        let others = self.others.iter().map(|address| format!("tcp:{address}"));
+        [own].into_iter().chain(others).collect::<Vec<_>>().join(",")
+    }
+
+    /// Returns the place of the server in its cluster. The server works if it knows that, also without a leader.
+    pub async fn standing(&self) -> Result<Standing, DatabaseError> {
+        Ok(Standing::parse(&control::ask(&self.control(), "cluster/status", &[self.which.schema()]).await?))
+    }
+
+    /// Checks that the server has the data of its cluster and answers at every address. It need not be the leader: it passes
+    /// writes on.
     pub async fn check(&self) -> Result<(), DatabaseError> {
-        let status = control::ask(&self.control(), "cluster/status", &[self.which.schema()]).await?;
-        match role(&status) {
-            Some("leader") => {}
-            other => return Err(DatabaseError::NotLeader(other.unwrap_or("unknown").to_owned())),
+        let standing = self.standing().await?;
+        if !standing.connected {
+            return Err(DatabaseError::Apart(standing.status));
         }
         let select = json!({"op": "select", "table": self.which.global(), "where": [], "columns": ["_uuid"]});
         for address in &self.listen {
@@ -150,9 +173,63 @@ impl Database {
         Ok(())
     }
 
+    /// Finishes the start of a server that works. Beside other members, that may take as long as the cluster has no leader,
+    /// and the other daemons do not wait for it.
+    pub async fn finish_start(&self) -> Result<(), DatabaseError> {
+        if self.others.is_empty() {
+            self.connected().await?;
+            return self.convert().await;
+        }
+        let database = self.clone();
+        tokio::spawn(async move {
+            let name = database.which.schema();
+            if let Err(error) = database.settle().await {
+                tracing::warn!(database = name, %error, "the start is not finished");
+            }
+        });
+        Ok(())
+    }
+
+    /// Waits until the server is connected to its cluster, and does what needs a leader. Ends with the server.
+    async fn settle(&self) -> Result<(), DatabaseError> {
+        self.connected().await?;
+        self.convert().await?;
+        loop {
+            let standing = self.standing().await?;
+            let before: Vec<_> = standing.predecessors(&self.file.address).map(str::to_owned).collect();
+            if before.is_empty() {
+                return Ok(());
+            }
+            for server in before {
+                // This member has its address, so the other server, whose file is gone, never comes back.
+                tracing::warn!(
+                    database = self.which.schema(),
+                    server,
+                    "a former server with the address of this one is removed"
+                );
+                if let Err(error) = control::ask(&self.control(), "cluster/kick", &[self.which.schema(), &server]).await
+                {
+                    tracing::info!(database = self.which.schema(), server, %error, "it is not removed yet; trying again");
+                }
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Waits until the server is connected to its cluster. Fails if the server ends.
+    async fn connected(&self) -> Result<(), DatabaseError> {
+        loop {
+            let server = format!("unix:{}", self.socket().display());
+            match tool::run("ovsdb-client", ["wait", &server, self.which.schema(), "connected"]).await {
+                Err(ToolError::Slow { .. }) => {}
+                other => return Ok(other.map(drop)?),
+            }
+        }
+    }
+
     /// Converts the database to the installed schema if that is newer. Keeps a newer database schema: members are
     /// upgraded one by one, and an old member must not undo the conversion.
-    pub async fn finish_start(&self) -> Result<(), DatabaseError> {
+    async fn convert(&self) -> Result<(), DatabaseError> {
         let server = format!("unix:{}", self.socket().display());
         let schema = self.file.schema.display().to_string();
         let name = self.which.schema();
@@ -196,11 +273,6 @@ fn config_file(socket: &Path, listen: &[SocketAddr], probe_interval: u32, file: 
     json!({"remotes": remotes, "databases": {file.display().to_string(): {}}})
 }
 
-/// Returns the member's role from the output of `cluster/status`.
-fn role(status: &str) -> Option<&str> {
-    status.lines().find_map(|line| line.strip_prefix("Role: "))
-}
-
 /// Returns the address at which a client on this machine reaches this listener.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
@@ -219,6 +291,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_server_without_a_majority_says_so() {
+        let status = "Status: disconnected from the cluster (election timeout)\nRole: candidate\nLeader: unknown\n";
+        assert_eq!(
+            DatabaseError::Apart(Standing::parse(status).status).to_string(),
+            "it is not connected to the leader of its cluster: disconnected from the cluster (election timeout)"
+        );
+    }
+
+    #[test]
     fn each_address_is_served_in_the_words_of_ovs() {
         let listen = ["10.0.0.1:6641", "[::]:6641"].map(|text| text.parse().unwrap());
         let config = config_file(Path::new("/run/ovn/ovnnb_db.sock"), &listen, 5000, Path::new("/etc/ovn/ovnnb_db.db"));
@@ -232,12 +313,5 @@ mod tests {
         });
         assert_eq!(config, expected);
         assert_eq!(listen.map(reachable).map(|address| address.to_string()), ["10.0.0.1:6641", "[::1]:6641"]);
-    }
-
-    #[test]
-    fn the_role_is_a_line_of_its_own() {
-        let status = "0e64\nName: OVN_Northbound\nStatus: cluster member\nRole: leader\nTerm: 1\nLeader: self\n";
-        assert_eq!(role(status), Some("leader"));
-        assert_eq!(role("Name: Role: leader\n"), None);
     }
 }

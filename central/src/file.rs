@@ -1,7 +1,9 @@
 //! Prepares a database file before its server opens it.
 //!
-//! The result is the file of a cluster whose only member has our address. The contents are kept, with one exception: a
-//! file that no server can open is moved aside and replaced by an empty database, which the controller fills again.
+//! The result is the file of a member of a cluster, with our address. A member that is alone founds a cluster with the
+//! contents of its file. Beside other members, it never founds one: without a file it joins theirs. A file that no server
+//! can open, or that is of a member with another address, is renamed, and the contents come from the other members, or from
+//! the controller, which fills an empty database again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,8 +18,12 @@ pub struct File {
     pub path: PathBuf,
     /// The path of the installed schema.
     pub schema: PathBuf,
+    /// The name of the database in its schema.
+    pub database: &'static str,
     /// The address of this member in the cluster: `tcp:<address>:<port>`.
     pub address: String,
+    /// The addresses of the other members.
+    pub others: Vec<String>,
 }
 
 /// Why the file cannot be prepared.
@@ -35,7 +41,8 @@ pub enum FileError {
     #[error(transparent)]
     Tool(#[from] ToolError),
     /// The file belongs to a member with another address, in a cluster with other members.
-    #[error("database {} belongs to {was} in a cluster of {members}, and this is {is}: only one without others is moved",
+    #[error("database {} belongs to {was} in a cluster of {members}, and this is {is}: name the others in --members, so that \
+        this member joins them",
         path.display())]
     Clustered {
         /// The file.
@@ -46,6 +53,14 @@ pub enum FileError {
         members: usize,
         /// The address of this member.
         is: String,
+    },
+    /// The file is in no cluster, and there are other members, which may have a cluster already.
+    #[error("database {} is in no cluster, and the other members may have one: start this member alone in --members to found a \
+        cluster with its contents, or move the file away to join theirs",
+        path.display())]
+    Standalone {
+        /// The file.
+        path: PathBuf,
     },
 }
 
@@ -66,20 +81,14 @@ impl File {
     pub async fn prepare(&self) -> Result<(), FileError> {
         let path = self.path.display();
         match self.look().await? {
-            Found::Nothing => {
-                tracing::info!(%path, "there is no database yet: an empty one is made");
-                self.create(&self.path, &self.schema).await
-            }
+            Found::Nothing => self.begin().await,
             Found::Damaged(why) => {
-                let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-                let aside = damage::put_aside(&self.path, &now).map_err(|source| self.io(source))?;
+                let aside = damage::put_aside(&self.path, "damaged").map_err(|source| self.io(source))?;
                 let kept = aside.display();
-                tracing::error!(
-                    %path, %kept, why,
-                    "THE DATABASE CANNOT BE READ: its file is kept, and an empty database takes its place"
-                );
-                self.create(&self.path, &self.schema).await
+                tracing::error!(%path, %kept, why, "THE DATABASE CANNOT BE READ: its file is kept, and another one takes its place");
+                self.begin().await
             }
+            Found::Standalone if !self.others.is_empty() => Err(FileError::Standalone { path: self.path.clone() }),
             Found::Standalone => {
                 tracing::info!(%path, "the database is in no cluster yet: one is made of it");
                 let contents = self.beside("standalone");
@@ -106,11 +115,33 @@ impl File {
         }
     }
 
-    /// Moves the file from another address to ours, for example after the node's address changed. A member without
-    /// other members can be recreated from its contents.
+    /// Makes the file of a new member: of one that joins the others, or of the first one of a cluster.
+    async fn begin(&self) -> Result<(), FileError> {
+        let path = self.path.display();
+        if self.others.is_empty() {
+            tracing::info!(%path, "there is no database yet: an empty one is made");
+            return self.create(&self.path, &self.schema).await;
+        }
+        tracing::info!(%path, others = ?self.others, "there is no database yet: this member joins the others");
+        let remotes = self.others.iter().map(Path::new);
+        let words = [self.path.as_path(), Path::new(self.database), Path::new(&self.address)];
+        self.tool("join-cluster", &words.into_iter().chain(remotes).collect::<Vec<_>>()).await?;
+        Ok(())
+    }
+
+    /// Moves the file from another address to ours, for example after the node's address changed. The only member of a
+    /// cluster can be recreated from its contents. Beside others it joins them, as the members of a cluster cannot change
+    /// their addresses.
     async fn move_from(&self, was: String) -> Result<(), FileError> {
         let (path, is) = (self.path.display(), &self.address);
         let members = members(&self.tool("show-log", &[&self.path]).await.unwrap_or_default());
+        // A member that has not joined yet knows no members.
+        if members != 1 && !self.others.is_empty() {
+            let aside = damage::put_aside(&self.path, "replaced").map_err(|source| self.io(source))?;
+            let kept = aside.display();
+            tracing::warn!(%path, was, is, %kept, "this member has another address than before: its file is kept");
+            return self.begin().await;
+        }
         if members > 1 {
             let (path, is) = (self.path.clone(), self.address.clone());
             return Err(FileError::Clustered { path, was, members, is });
@@ -183,7 +214,7 @@ mod tests {
     fn file(dir: &Path, address: &str) -> File {
         let schema = dir.join("test.ovsschema");
         fs::write(&schema, SCHEMA).unwrap();
-        File { path: dir.join("test.db"), schema, address: address.to_owned() }
+        File { path: dir.join("test.db"), schema, database: "Test", address: address.to_owned(), others: Vec::new() }
     }
 
     /// Returns the names of the rows in a clustered database file.
@@ -259,6 +290,28 @@ mod tests {
         let there = file(dir.path(), "tcp:[::1]:6643");
         there.prepare().await.unwrap();
         assert_eq!(fs::read(&here.path).unwrap(), cut);
+    }
+
+    #[tokio::test]
+    async fn beside_others_a_file_in_no_cluster_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let others = vec!["tcp:127.0.0.2:6643".to_owned()];
+        let here = File { others, ..file(dir.path(), "tcp:127.0.0.1:6643") };
+        standalone(&here).await;
+        let before = fs::read(&here.path).unwrap();
+        let refused = here.prepare().await.unwrap_err();
+        assert!(matches!(refused, FileError::Standalone { .. }), "{refused}");
+        assert_eq!(fs::read(&here.path).unwrap(), before);
+        let message = FileError::Standalone { path: "/etc/ovn/ovnnb_db.db".into() }.to_string();
+        let start = "database /etc/ovn/ovnnb_db.db is in no cluster, and the other members may have one: start this member alone";
+        assert!(message.starts_with(start), "{message}");
+
+        // Without a file, it joins, and it knows no cluster until the others answer.
+        fs::remove_file(&here.path).unwrap();
+        here.prepare().await.unwrap();
+        assert_eq!(here.look().await.unwrap(), Found::Member(here.address.clone()));
+        let unknown = here.tool("db-cid", &[&here.path]).await.unwrap_err();
+        assert!(unknown.to_string().contains("cluster ID not yet known"), "{unknown}");
     }
 
     #[test]

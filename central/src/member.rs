@@ -14,6 +14,9 @@ use crate::northd::{Northd, NorthdError};
 /// Why the member stopped without a stop signal.
 #[derive(Debug, thiserror::Error)]
 pub enum MemberError {
+    /// The flags contradict each other.
+    #[error("{0}")]
+    Flags(String),
     /// The installed OVN is too old.
     #[error(transparent)]
     Version(#[from] VersionError),
@@ -45,15 +48,17 @@ enum PlaceError {
 
 /// Runs the member until a stop signal.
 pub async fn run(run: Run) -> Result<(), MemberError> {
+    let others = run.others().map_err(MemberError::Flags)?;
     let files = init::begin()?;
     let ovn = Version::at_least("ovn-northd", OLDEST_OVN).await?;
     let stop = kit::signals::stop_requested();
     let Some(_turn) = init::take_turn(&run.directory.run_directory, &[&run.database_directory], stop).await? else {
         return Ok(());
     };
-    tracing::info!(%ovn, address = %run.address, listen = ?run.listen(), files, "starting");
+    tracing::info!(%ovn, address = %run.address, ?others, listen = ?run.listen(), files, "starting");
 
-    let [northbound, southbound] = [Which::Northbound, Which::Southbound].map(|which| Database::new(which, &run));
+    let [northbound, southbound] =
+        [Which::Northbound, Which::Southbound].map(|which| Database::new(which, &run, &others));
     let northd = Northd::new(&northbound, &southbound, &run);
     let places = [Place::Database(northbound), Place::Database(southbound), Place::Northd(northd)];
     let crew = Crew::new(places.clone(), run.grace());
@@ -62,7 +67,7 @@ pub async fn run(run: Run) -> Result<(), MemberError> {
     let answering =
         async |question, name, pid| match (places.iter().find(|place: &&Place| place.name() == name), question) {
             (Some(place), Question::Live) => place.answers(pid).await,
-            (Some(place), Question::Ready) => place.check(pid).await,
+            (Some(place), Question::Ready) => place.serves(pid).await,
             (None, _) => Ok(()),
         };
     Ok(crew.serve(status, kit::signals::stop_requested(), answering).await?)
@@ -74,6 +79,14 @@ pub async fn check(check: &Check) -> Result<(), StatusError> {
 }
 
 impl Place {
+    /// Checks that the daemon serves its clients.
+    async fn serves(&self, pid: u32) -> Result<(), PlaceError> {
+        match self {
+            Self::Database(database) => Ok(database.check().await?),
+            Self::Northd(northd) => Ok(northd.check(pid).await?),
+        }
+    }
+
     /// Checks that the daemon answers.
     async fn answers(&self, pid: u32) -> Result<(), PlaceError> {
         let socket = match self {
@@ -102,10 +115,12 @@ impl Part for Place {
         }
     }
 
+    /// A server that has no leader works: to start it again would not help, and the other members need it for a majority. A
+    /// northd that waits for a leader works, too.
     async fn check(&self, pid: u32) -> Result<(), PlaceError> {
         match self {
-            Self::Database(database) => Ok(database.check().await?),
-            Self::Northd(northd) => Ok(northd.check(pid).await?),
+            Self::Database(database) => Ok(database.standing().await.map(drop)?),
+            Self::Northd(_) => self.answers(pid).await,
         }
     }
 

@@ -1,4 +1,5 @@
-//! `ovn-northd`, which translates the northbound into the southbound database.
+//! `ovn-northd`, which translates the northbound into the southbound database. Each member has one. It connects to the leaders
+//! of both databases, wherever they are, and a lock in the southbound database chooses the active one.
 
 use std::path::PathBuf;
 
@@ -6,13 +7,15 @@ use daemons::control::{self, ControlError};
 use tokio::process::Command;
 
 use crate::args::Run;
-use crate::database::Database;
+use crate::database::{Database, DatabaseError};
 
-/// `ovn-northd` for the two databases in this container.
+/// `ovn-northd` for the two databases.
 #[derive(Clone, Debug)]
 pub struct Northd {
     run_directory: PathBuf,
-    databases: [PathBuf; 2],
+    /// The servers of the northbound and the southbound database.
+    servers: [String; 2],
+    southbound: Box<Database>,
     threads: u16,
 }
 
@@ -22,6 +25,9 @@ pub enum NorthdError {
     /// northd does not answer.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// The southbound database does not answer.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
     /// northd is on standby or paused.
     #[error("it is not active: {0}")]
     NotActive(String),
@@ -32,7 +38,8 @@ impl Northd {
     pub fn new(northbound: &Database, southbound: &Database, run: &Run) -> Self {
         Self {
             run_directory: run.directory.run_directory.clone(),
-            databases: [northbound.socket(), southbound.socket()],
+            servers: [northbound.servers(), southbound.servers()],
+            southbound: Box::new(southbound.clone()),
             threads: run.northd_threads,
         }
     }
@@ -45,21 +52,22 @@ impl Northd {
     /// Returns the command that starts northd.
     pub fn command(&self) -> Command {
         let mut command = daemons::daemon::command("ovn-northd");
-        let [northbound, southbound] = &self.databases;
+        let [northbound, southbound] = &self.servers;
         command.env("OVN_RUNDIR", &self.run_directory).args([
-            format!("--ovnnb-db=unix:{}", northbound.display()),
-            format!("--ovnsb-db=unix:{}", southbound.display()),
+            format!("--ovnnb-db={northbound}"),
+            format!("--ovnsb-db={southbound}"),
             format!("--pidfile={}", self.run_directory.join("ovn-northd.pid").display()),
             format!("--n-threads={}", self.threads),
         ]);
         command
     }
 
-    /// Checks that northd is active.
+    /// Checks that northd is active, or waits for the one of another member to end.
     pub async fn check(&self, pid: u32) -> Result<(), NorthdError> {
         let said = control::ask(&self.control(pid), "status", &[]).await?;
         match said.trim() {
             "Status: active" => Ok(()),
+            "Status: standby" if self.southbound.standing().await?.servers.len() > 1 => Ok(()),
             other => Err(NorthdError::NotActive(other.to_owned())),
         }
     }

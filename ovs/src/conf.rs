@@ -62,8 +62,7 @@ impl Conf {
         let needed = match self.tool("needs-conversion", &[&self.file, &self.schema]).await {
             Ok(said) => said.trim() == "yes",
             Err(error) if error.said().is_some_and(damage::is_damage) => {
-                let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
-                let aside = damage::put_aside(&self.file, &now).map_err(|source| self.io(source))?;
+                let aside = damage::put_aside(&self.file, "damaged").map_err(|source| self.io(source))?;
                 let kept = aside.display();
                 tracing::error!(
                     %path, %kept, %error,

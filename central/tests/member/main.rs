@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use daemons::testing::{Container, Room};
 use nix::sys::signal::Signal;
 
+mod cluster;
+
 fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_ovn-central")).unwrap()
 }

@@ -10,11 +10,16 @@ pub fn is_damage(said: &str) -> bool {
     words.iter().any(|words| said.contains(words))
 }
 
-/// Renames the file, with a timestamp (`20250131T235959Z`) in the new name. Keeps the contents. Returns the new name.
-pub fn put_aside(file: &Path, time: &str) -> io::Result<PathBuf> {
+/// Renames the file, with the reason (`damaged`) and the time (`20250131T235959Z`) in the new name. Keeps the contents.
+/// Returns the new name.
+pub fn put_aside(file: &Path, reason: &str) -> io::Result<PathBuf> {
+    put_aside_at(file, reason, &jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string())
+}
+
+fn put_aside_at(file: &Path, reason: &str, time: &str) -> io::Result<PathBuf> {
     let name = |number: u32| {
         let mut name = file.to_owned().into_os_string();
-        name.push(format!(".damaged-{time}"));
+        name.push(format!(".{reason}-{time}"));
         if number > 0 {
             name.push(format!("-{number}"));
         }
@@ -49,7 +54,7 @@ mod tests {
         let file = dir.path().join("nb.db");
         for (text, name) in [("1", "nb.db.damaged-T"), ("2", "nb.db.damaged-T-1")] {
             std::fs::write(&file, text).unwrap();
-            let aside = put_aside(&file, "T").unwrap();
+            let aside = put_aside_at(&file, "damaged", "T").unwrap();
             assert_eq!(aside, dir.path().join(name));
             assert_eq!(std::fs::read_to_string(aside).unwrap(), text);
         }

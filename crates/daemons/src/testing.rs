@@ -78,10 +78,21 @@ impl Room {
 
     /// Starts `run` of the program with these arguments, after the shell commands `prepare` in the new namespaces.
     pub fn start(&self, prepare: &str, arguments: &[&str]) -> io::Result<Container<'_>> {
+        self.start_with(&["unshare", "--net"], prepare, arguments)
+    }
+
+    /// Starts the program like [`Room::start`], in the network of a container that runs.
+    pub fn start_beside(&self, other: &mut Container<'_>, arguments: &[&str]) -> io::Result<Container<'_>> {
+        let network = format!("--net=/proc/{}/ns/net", other.init()?);
+        self.start_with(&["nsenter", &network, "unshare"], "", arguments)
+    }
+
+    fn start_with(&self, unshare: &[&str], prepare: &str, arguments: &[&str]) -> io::Result<Container<'_>> {
         let log = File::options().create(true).append(true).open(self.path("log"))?;
         let child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "unshare"])
-            .args(["--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child", "--"])
+            .args(["--pdeathsig", "KILL"])
+            .args(unshare)
+            .args(["--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--"])
             .args(["sh", "-c", START, "sh"])
             .args(arguments)
             .env_clear()
