@@ -10,12 +10,13 @@ use daemons::tool::{self, ToolError};
 use daemons::version::Version;
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
+use tokio::task::AbortHandle;
 
 use crate::args::Run;
 use crate::file::{File, FileError};
 use crate::standing::Standing;
 
-/// The pause before a former server is removed again. No event tells when the cluster has done it.
+/// The pause before something that the cluster has not done yet is looked at again.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The two databases.
@@ -37,6 +38,8 @@ pub struct Database {
     /// Where clients reach the other members.
     others: Vec<SocketAddr>,
     probe_interval: u32,
+    /// Finishes the start of the running server.
+    settling: Option<AbortHandle>,
 }
 
 /// Why a database is not available.
@@ -60,8 +63,8 @@ pub enum DatabaseError {
         source: std::io::Error,
     },
     /// The server is not connected to the leader of its cluster, so it refuses writes, and its data may be old.
-    #[error("it is not connected to the leader of its cluster: {0}")]
-    Apart(String),
+    #[error("it is not connected to the leader of its cluster: {}", .0.why())]
+    Apart(Standing),
     /// The schema version cannot be parsed.
     #[error("the schema's version makes no sense: {0}")]
     Schema(String),
@@ -114,6 +117,7 @@ impl Database {
             listen: run.listen().into_iter().map(|address| SocketAddr::new(address, port)).collect(),
             others: others.iter().map(|address| SocketAddr::new(*address, port)).collect(),
             probe_interval: run.probe_interval,
+            settling: None,
         }
     }
 
@@ -133,7 +137,8 @@ impl Database {
     }
 
     /// Prepares the database file. Returns the command that starts the server.
-    pub async fn prepare(&self) -> Result<Command, DatabaseError> {
+    pub async fn prepare(&mut self) -> Result<Command, DatabaseError> {
+        self.stop_settling();
         self.file.prepare().await?;
         let config = self.beside("json");
         let text = config_file(&self.socket(), &self.listen, self.probe_interval, &self.file.path).to_string();
@@ -164,7 +169,7 @@ impl Database {
     pub async fn check(&self) -> Result<(), DatabaseError> {
         let standing = self.standing().await?;
         if !standing.connected {
-            return Err(DatabaseError::Apart(standing.status));
+            return Err(DatabaseError::Apart(standing));
         }
         let select = json!({"op": "select", "table": self.which.global(), "where": [], "columns": ["_uuid"]});
         for address in &self.listen {
@@ -175,53 +180,80 @@ impl Database {
 
     /// Finishes the start of a server that works. Beside other members, that may take as long as the cluster has no leader,
     /// and the other daemons do not wait for it.
-    pub async fn finish_start(&self) -> Result<(), DatabaseError> {
-        if self.others.is_empty() {
+    pub async fn finish_start(&mut self) -> Result<(), DatabaseError> {
+        self.stop_settling();
+        let servers = self.standing().await?.servers.len();
+        if self.others.is_empty() && servers <= 1 {
             self.connected().await?;
             return self.convert().await;
         }
+        if self.others.is_empty() {
+            let database = self.which.schema();
+            tracing::warn!(
+                database,
+                servers,
+                "--members names only this member of the cluster: if its file is lost, it founds another cluster"
+            );
+        }
         let database = self.clone();
-        tokio::spawn(async move {
-            let name = database.which.schema();
-            if let Err(error) = database.settle().await {
-                tracing::warn!(database = name, %error, "the start is not finished");
-            }
-        });
+        self.settling = Some(tokio::spawn(async move { database.settle().await }).abort_handle());
         Ok(())
     }
 
-    /// Waits until the server is connected to its cluster, and does what needs a leader. Ends with the server.
-    async fn settle(&self) -> Result<(), DatabaseError> {
+    /// Does what needs a leader, as soon as the server is connected to its cluster.
+    async fn settle(&self) {
+        let database = self.which.schema();
+        let mut said = String::new();
+        while let Err(error) = self.try_to_settle().await {
+            let error = error.to_string();
+            if error != said {
+                tracing::warn!(database, error, "the start is not finished; trying again");
+            }
+            said = error;
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    async fn try_to_settle(&self) -> Result<(), DatabaseError> {
         self.connected().await?;
+        let removed = self.remove_predecessors().await;
         self.convert().await?;
+        removed
+    }
+
+    /// Removes former servers with the address of this one from the cluster. Their files are gone, so they never come back.
+    async fn remove_predecessors(&self) -> Result<(), DatabaseError> {
+        let database = self.which.schema();
         loop {
             let standing = self.standing().await?;
-            let before: Vec<_> = standing.predecessors(&self.file.address).map(str::to_owned).collect();
-            if before.is_empty() {
+            let mut before = standing.predecessors(&self.file.address).peekable();
+            if before.peek().is_none() {
                 return Ok(());
             }
             for server in before {
-                // This member has its address, so the other server, whose file is gone, never comes back.
-                tracing::warn!(
-                    database = self.which.schema(),
-                    server,
-                    "a former server with the address of this one is removed"
-                );
-                if let Err(error) = control::ask(&self.control(), "cluster/kick", &[self.which.schema(), &server]).await
-                {
-                    tracing::info!(database = self.which.schema(), server, %error, "it is not removed yet; trying again");
-                }
+                tracing::warn!(database, server, "a former server with the address of this one is removed");
+                control::ask(&self.control(), "cluster/kick", &[database, server]).await?;
             }
+            // A follower passes the request on, and no event tells when the cluster has done it.
             tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    fn stop_settling(&mut self) {
+        if let Some(settling) = self.settling.take() {
+            settling.abort();
         }
     }
 
     /// Waits until the server is connected to its cluster. Fails if the server ends.
     async fn connected(&self) -> Result<(), DatabaseError> {
+        let (database, server) = (self.which.schema(), format!("unix:{}", self.socket().display()));
         loop {
-            let server = format!("unix:{}", self.socket().display());
-            match tool::run("ovsdb-client", ["wait", &server, self.which.schema(), "connected"]).await {
-                Err(ToolError::Slow { .. }) => {}
+            match tool::run("ovsdb-client", ["wait", &server, database, "connected"]).await {
+                Err(ToolError::Slow { .. }) => {
+                    let standing = self.standing().await?;
+                    tracing::warn!(database, status = standing.why(), "waiting for a leader of the cluster");
+                }
                 other => return Ok(other.map(drop)?),
             }
         }
@@ -243,7 +275,8 @@ impl Database {
     }
 
     /// Asks the server to exit.
-    pub async fn exit(&self) -> Result<(), DatabaseError> {
+    pub async fn exit(&mut self) -> Result<(), DatabaseError> {
+        self.stop_settling();
         control::ask(&self.control(), "exit", &[]).await?;
         Ok(())
     }
@@ -292,11 +325,12 @@ mod tests {
 
     #[test]
     fn a_server_without_a_majority_says_so() {
-        let status = "Status: disconnected from the cluster (election timeout)\nRole: candidate\nLeader: unknown\n";
+        let message = |status: &str| DatabaseError::Apart(Standing::parse(&format!("Status: {status}\n"))).to_string();
         assert_eq!(
-            DatabaseError::Apart(Standing::parse(status).status).to_string(),
+            message("disconnected from the cluster (election timeout)"),
             "it is not connected to the leader of its cluster: disconnected from the cluster (election timeout)"
         );
+        assert_eq!(message("joining cluster"), "it is not connected to the leader of its cluster: joining cluster");
     }
 
     #[test]

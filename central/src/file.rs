@@ -1,9 +1,9 @@
 //! Prepares a database file before its server opens it.
 //!
 //! The result is the file of a member of a cluster, with our address. A member that is alone founds a cluster with the
-//! contents of its file. Beside other members, it never founds one: without a file it joins theirs. A file that no server
-//! can open, or that is of a member with another address, is renamed, and the contents come from the other members, or from
-//! the controller, which fills an empty database again.
+//! contents of its file. Beside other members, one without data never founds one: it joins theirs. A file that no server can
+//! open, or that is of a member with another address, is renamed, and the contents come from the other members, or from the
+//! controller, which fills an empty database again.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -41,8 +41,8 @@ pub enum FileError {
     #[error(transparent)]
     Tool(#[from] ToolError),
     /// The file belongs to a member with another address, in a cluster with other members.
-    #[error("database {} belongs to {was} in a cluster of {members}, and this is {is}: name the others in --members, so that \
-        this member joins them",
+    #[error("database {} belongs to {was} in a cluster of {members}, and this is {is}: name those in --members that are left of \
+        it, so that this member joins them",
         path.display())]
     Clustered {
         /// The file.
@@ -74,6 +74,8 @@ enum Found {
     Standalone,
     /// The file of the cluster member with this address.
     Member(String),
+    /// The file of a member that has not joined a cluster yet. It contains no data.
+    Joining,
 }
 
 impl File {
@@ -95,6 +97,11 @@ impl File {
                 kit::file::copy(&self.path, &contents).map_err(|source| self.io(source))?;
                 self.replace(&contents).await
             }
+            Found::Joining => {
+                // The other members may be others than when it was made.
+                remove(&self.path).map_err(|source| self.io(source))?;
+                self.begin().await
+            }
             Found::Member(address) if address == self.address => Ok(()),
             Found::Member(address) => self.move_from(address).await,
         }
@@ -105,7 +112,15 @@ impl File {
             return Ok(Found::Nothing);
         }
         let error = match self.tool("db-local-address", &[&self.path]).await {
-            Ok(address) => return Ok(Found::Member(address.trim().to_owned())),
+            Ok(address) => {
+                return match self.tool("db-cid", &[&self.path]).await {
+                    Err(error) if error.said().is_some_and(|said| said.ends_with("cluster ID not yet known")) => {
+                        Ok(Found::Joining)
+                    }
+                    // The server says more of a file that only a part can be read of.
+                    _ => Ok(Found::Member(address.trim().to_owned())),
+                };
+            }
             Err(error) => error,
         };
         match error.said() {
@@ -134,17 +149,21 @@ impl File {
     /// their addresses.
     async fn move_from(&self, was: String) -> Result<(), FileError> {
         let (path, is) = (self.path.display(), &self.address);
-        let members = members(&self.tool("show-log", &[&self.path]).await.unwrap_or_default());
-        // A member that has not joined yet knows no members.
-        if members != 1 && !self.others.is_empty() {
+        let log = self.tool("show-log", &[&self.path]).await;
+        if !self.others.is_empty() && members(log.as_deref().unwrap_or_default()) != 1 {
+            let log = log?;
+            let last = last_configuration(&log);
+            if !self.others.iter().any(|other| last.contains(&format!("(\"{other}\")"))) {
+                return Err(self.clustered(was, members(&log)));
+            }
             let aside = damage::put_aside(&self.path, "replaced").map_err(|source| self.io(source))?;
             let kept = aside.display();
             tracing::warn!(%path, was, is, %kept, "this member has another address than before: its file is kept");
             return self.begin().await;
         }
+        let members = members(&log.unwrap_or_default());
         if members > 1 {
-            let (path, is) = (self.path.clone(), self.address.clone());
-            return Err(FileError::Clustered { path, was, members, is });
+            return Err(self.clustered(was, members));
         }
         let contents = self.beside("standalone");
         remove(&contents).map_err(|source| self.io(source))?;
@@ -156,6 +175,10 @@ impl File {
         }
         tracing::warn!(%path, was, is, "this member has another address than before: its database is moved");
         self.replace(&contents).await
+    }
+
+    fn clustered(&self, was: String, members: usize) -> FileError {
+        FileError::Clustered { path: self.path.clone(), was, members, is: self.address.clone() }
     }
 
     /// Replaces the file atomically by that of a new cluster with these contents.
@@ -189,10 +212,15 @@ impl File {
     }
 }
 
-/// Returns the number of servers in the last configuration of a log (`ovsdb-tool show-log`).
-fn members(log: &str) -> usize {
+/// Returns the line with the last configuration of a log (`ovsdb-tool show-log`).
+fn last_configuration(log: &str) -> &str {
     let line = |line: &&str| ["servers: ", "prev_servers: "].iter().any(|words| line.trim_start().starts_with(words));
-    log.lines().rfind(line).map_or(0, |line| line.matches("(\"").count())
+    log.lines().rfind(line).unwrap_or_default()
+}
+
+/// Returns the number of servers in the last configuration of a log.
+fn members(log: &str) -> usize {
+    last_configuration(log).matches("(\"").count()
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -309,9 +337,11 @@ mod tests {
         // Without a file, it joins, and it knows no cluster until the others answer.
         fs::remove_file(&here.path).unwrap();
         here.prepare().await.unwrap();
-        assert_eq!(here.look().await.unwrap(), Found::Member(here.address.clone()));
-        let unknown = here.tool("db-cid", &[&here.path]).await.unwrap_err();
-        assert!(unknown.to_string().contains("cluster ID not yet known"), "{unknown}");
+        assert_eq!(here.look().await.unwrap(), Found::Joining);
+        // Nobody has answered, and now it is alone.
+        let alone = File { others: Vec::new(), ..here };
+        alone.prepare().await.unwrap();
+        assert_eq!(rows(&alone, dir.path()).await, EMPTY);
     }
 
     #[test]

@@ -38,6 +38,12 @@ impl Standing {
         }
     }
 
+    /// Says why the server is not connected.
+    pub fn why(&self) -> &str {
+        // A member that has just lost its leader.
+        if self.status == "cluster member" { "no leader is known" } else { &self.status }
+    }
+
     /// Returns the IDs of other servers with this address, which is that of the server that answered. They had it before.
     pub fn predecessors(&self, address: &str) -> impl Iterator<Item = &str> {
         let own = self.servers.iter().find(|server| server.is_self && server.address == address);
@@ -105,14 +111,18 @@ Servers:
     fn without_a_leader_it_is_not_connected() {
         let leading = Standing::parse("Status: cluster member\nRole: leader\nLeader: self\n");
         assert!(leading.connected && leading.leads);
-        for text in [
-            "Status: cluster member\nRole: follower\nLeader: unknown\n",
-            "Status: disconnected from the cluster (election timeout)\nRole: candidate\nLeader: unknown\n",
-            "Status: joining cluster\nRemotes for joining: tcp:10.0.0.1:6643\nRole: follower\nLeader: unknown\n",
-            "",
+        for (text, why) in [
+            ("Status: cluster member\nRole: follower\nLeader: unknown\n", "no leader is known"),
+            (
+                "Status: disconnected from the cluster (election timeout)\nRole: candidate\nLeader: unknown\n",
+                "disconnected from the cluster (election timeout)",
+            ),
+            ("Status: joining cluster\nRole: follower\nLeader: unknown\n", "joining cluster"),
+            ("", ""),
         ] {
             let standing = Standing::parse(text);
             assert!(!standing.connected && !standing.leads, "{text}");
+            assert_eq!(standing.why(), why);
         }
     }
 }

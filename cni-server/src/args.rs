@@ -109,7 +109,8 @@ pub struct Args {
     #[arg(long)]
     pub pprof_port: Option<u16>,
     /// Labels of the nodes with OVN databases, comma-separated. ovn-controller finds the southbound database there, and the
-    /// ports of the databases take connections from nodes only. Empty: they are not protected.
+    /// ports of the databases take connections from nodes only. Without labels (two words: `--database-nodes ''`), the ports are
+    /// not protected, and the servers must be in --ovn-sb-addr.
     #[arg(long, default_value_t = format!("{ROLE_LABEL}=master"))]
     pub database_nodes: String,
     /// Servers of the southbound database for the node's ovn-controller, comma-separated: `tcp:HOST:PORT`. Default: port 6642

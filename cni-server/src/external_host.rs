@@ -31,8 +31,9 @@ pub struct Args {
     /// Path of the kubeconfig.
     #[arg(long, env = "KUBECONFIG")]
     pub kubeconfig: PathBuf,
-    /// Servers of the southbound database for the machine's ovn-controller, comma-separated: `tcp:HOST:PORT`.
-    #[arg(long, env = "OVN_SB_ADDR", value_delimiter = ',', required = true)]
+    /// Servers of the southbound database for the machine's ovn-controller, comma-separated: `tcp:HOST:PORT`. Default: what
+    /// Open vSwitch has (`external_ids:ovn-remote`).
+    #[arg(long, env = "OVN_SB_ADDR", value_delimiter = ',')]
     pub ovn_sb_addr: Vec<Endpoint>,
     /// The flags of the tunnels.
     #[command(flatten)]

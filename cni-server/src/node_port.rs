@@ -20,7 +20,7 @@ use api::annotations::{NODE_NETWORKS, NodeWant, TUNNEL_INTERFACE};
 use futures::StreamExt;
 use links::{Event, Link, LinkError, Links, Route};
 use ovn::Encapsulation;
-use ovn::local::{Interface, NewPort};
+use ovn::local::{Interface, NewPort, SOUTHBOUND_CLUSTER};
 use ovn::southbound::{CMS_OPTIONS, NodeReport};
 use tokio::sync::watch;
 
@@ -350,7 +350,7 @@ impl NodePort {
         served: &Served,
         tunnel: Option<(IpAddr, u32)>,
         taken: Option<(IpAddr, String)>,
-        known: &Known,
+        known: &mut Known,
     ) -> Result<(), OvsError> {
         // Before the node's own networks are known, the report of an earlier process stays.
         if !served.in_force.synced {
@@ -376,6 +376,8 @@ impl NodePort {
             Err(reach::Reason::NotAsked) => self.reported().up,
             Err(reach::Reason::Because(_)) => None,
         };
+        let cluster = known.claim.cluster().await.map(|id| id.to_string());
+        settings.extend(cluster.as_deref().map(|id| (SOUTHBOUND_CLUSTER, id)));
         let report = NodeReport {
             networks: served.own.clone(),
             mtu: tunnel.map(|(_, most)| most),

@@ -1,8 +1,8 @@
 //! Where ovn-controller finds the southbound database: `external_ids:ovn-remote` of the node's Open vSwitch.
 //!
-//! The servers are those of `--ovn-sb-addr`, or else all nodes with databases. ovn-controller tries them in turn, and keeps
-//! its connection as long as the server is among them. So databases can move, come and go while nodes forward packets, and
-//! nothing on a node is started again.
+//! The servers are those of `--ovn-sb-addr`, or else all nodes with databases. ovn-controller tries them in a random order, and
+//! keeps its connection as long as the server is among them. So databases can move, come and go while nodes forward packets,
+//! and nothing on a node is started again.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -48,6 +48,17 @@ impl Servers {
         }
     }
 
+    /// Returns true if the cluster is known to have no node with a database.
+    fn are_missing(&self) -> bool {
+        match self {
+            Self::Fixed(_) => false,
+            Self::Nodes(databases) => {
+                let databases = databases.borrow();
+                databases.known && databases.nodes.is_empty()
+            }
+        }
+    }
+
     /// Waits until the servers may have changed. Returns false if they never will again.
     async fn changed(&mut self) -> bool {
         match self {
@@ -60,7 +71,18 @@ impl Servers {
 /// Keeps the key, also against others that change it, until nobody tells of the servers any more.
 pub async fn keep(ovs: Ovs, mut servers: Servers) {
     let mut changed = ovs.changed();
+    ovs.settings_known().await;
+    let mut said = false;
     loop {
+        let missing = servers.are_missing();
+        if missing && !said {
+            tracing::warn!(
+                "no node has the labels of --database-nodes and an InternalIP, so ovn-controller is not told where the \
+                 southbound database is: it keeps {:?}",
+                ovs.external_id(KEY).unwrap_or_default()
+            );
+        }
+        said = missing;
         let remote = servers.remote();
         let differs = remote.is_some() && ovs.external_id(KEY) != remote;
         let written = match &remote {
@@ -102,7 +124,11 @@ mod tests {
         let three = nodes(&["172.30.0.3/32", "172.30.0.1/32", "fd00:30::1/128"]);
         assert_eq!(three.as_deref(), Some("tcp:172.30.0.1:6642,tcp:172.30.0.3:6642,tcp:[fd00:30::1]:6642"));
         assert_eq!(nodes(&[]), None);
-        let fixed = ["tcp:10.0.0.1:7642", "tcp:[fd00::1]:6642"].map(|text| text.parse().unwrap()).to_vec();
-        assert_eq!(Servers::Fixed(fixed).remote().as_deref(), Some("tcp:10.0.0.1:7642,tcp:[fd00::1]:6642"));
+        let fixed = ["tcp:10.0.0.1:7642", "tcp:[fd00::1]:6642"].map(|text| text.parse().unwrap());
+        let labelled = Databases { nodes: ["172.30.0.1/32".parse().unwrap()].into(), ..Databases::default() };
+        let labelled = watch::channel(labelled).1;
+        let chosen = |flag: &[Endpoint]| Servers::choose(flag, &labelled).remote();
+        assert_eq!(chosen(&fixed).as_deref(), Some("tcp:10.0.0.1:7642,tcp:[fd00::1]:6642"));
+        assert_eq!(chosen(&[]).as_deref(), Some("tcp:172.30.0.1:6642"));
     }
 }

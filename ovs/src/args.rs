@@ -34,6 +34,9 @@ pub struct Run {
     /// Name of the Kubernetes node. It is the host name in OVN, and the default ID of the chassis follows from it.
     #[arg(long, env = "KUBE_NODE_NAME")]
     pub node_name: String,
+    /// Has no effect: the node agent tells ovn-controller of the southbound database. Units of an earlier version have it.
+    #[arg(long, hide = true)]
+    pub sb: Option<String>,
     /// Datapath that forwards packets.
     #[arg(long, value_enum, default_value_t = Wanted::Auto)]
     pub datapath: Wanted,

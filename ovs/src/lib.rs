@@ -9,11 +9,12 @@
 //! - [`flows`]: its flows across a restart;
 //! - [`underlay`]: the interface for tunnels, which the userspace datapath needs on a bridge;
 //! - [`foreign`]: daemons of another installation on the node;
+//! - `southbound`: tells ovn-controller when another southbound database takes the place of the one that it knows;
 //! - `inquiry`: answers probes about the daemons, whose names and files are in `places`;
 //! - [`node`]: runs all daemons.
 //!
-//! The program writes only settings that no other program writes. The node agent writes the encapsulation settings and
-//! `ovn-monitor-all`. When the program stops, the kernel datapath keeps forwarding and the chassis stays registered.
+//! The program writes only settings that no other program writes. The node agent writes `ovn-remote`, the encapsulation
+//! settings and `ovn-monitor-all`. When the program stops, the kernel datapath keeps forwarding and the chassis stays registered.
 
 pub mod args;
 pub mod conf;
@@ -25,5 +26,6 @@ pub mod node;
 mod places;
 pub mod session;
 pub mod settings;
+mod southbound;
 pub mod underlay;
 pub mod vswitchd;

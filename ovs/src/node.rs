@@ -20,6 +20,7 @@ use crate::inquiry::Inquiry;
 use crate::places::{CONTROLLER, SERVER, VSWITCHD, control_socket, pid_file};
 use crate::session::{Session, SessionError};
 use crate::settings::{self, IdError, Recorded};
+use crate::southbound;
 use crate::underlay::{Underlay, UnderlayError};
 use crate::vswitchd::{Table, Vswitchd, VswitchdError};
 
@@ -80,6 +81,9 @@ enum PlaceError {
 
 /// Runs the daemons until a stop signal.
 pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
+    if run.sb.is_some() {
+        tracing::warn!("--sb has no effect: the node agent tells ovn-controller of the southbound database");
+    }
     init::begin()?;
     let ovn = Version::at_least("ovn-controller", OLDEST_OVN).await?;
     let ovs = Version::at_least(VSWITCHD, OLDEST_OVS).await?;
@@ -118,7 +122,9 @@ pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
         port: run.network_type.port(),
         table: table.subscribe(),
     };
+    let database = conf.socket();
     let crew = Crew::new(places(&run, conf, session, datapath, underlay, table), run.grace());
+    tokio::spawn(southbound::follow(database, crew.members(), directories.clone()));
     let socket = directories.status();
     let status = Status::bind(&socket, crew.members()).map_err(InitError::on(&socket.display()))?;
     let answering = async |question, name, pid| inquiry.answer(question, name, pid).await;

@@ -23,6 +23,9 @@ pub(super) struct Claim {
     answered: bool,
     /// The other chassis that had the address according to the last report. It counts until the database answers.
     reported: Option<String>,
+    /// The cluster of the server that answered last. It is asked again when the session may be another one.
+    cluster: Option<Uuid>,
+    is_cluster_known: bool,
 }
 
 /// What a claim is about. A change of any part makes a new claim.
@@ -48,6 +51,7 @@ impl Claim {
             self.session = connect(wanted);
             self.wanted = Some(wanted.clone());
             self.answered = false;
+            self.is_cluster_known = false;
             self.reported = reported.filter(|(address, _)| *address == wanted.address).map(|(_, chassis)| chassis);
         }
         let (client, _) = self.session.as_ref()?;
@@ -70,10 +74,25 @@ impl Claim {
         }
     }
 
-    /// Waits until a chassis takes or leaves the address. Never returns without a claim. Cancel safe.
+    /// Returns the ID of the cluster whose server has answered last. A standalone database has none.
+    pub(super) async fn cluster(&mut self) -> Option<Uuid> {
+        let (client, _) = self.session.as_ref()?;
+        if !self.is_cluster_known
+            && let Ok(cluster) = client.cluster().await
+        {
+            self.is_cluster_known = true;
+            self.cluster = cluster.or(self.cluster);
+        }
+        self.cluster
+    }
+
+    /// Waits until a chassis takes or leaves the address, or a session begins. Never returns without a claim. Cancel safe.
     pub(super) async fn changed(&mut self) {
         match &mut self.session {
-            Some((_, changes)) => drop(changes.next().await),
+            Some((_, changes)) => {
+                changes.next().await;
+                self.is_cluster_known = false;
+            }
             None => std::future::pending().await,
         }
     }

@@ -22,7 +22,14 @@ fn ovn_controller_is_told_of_the_nodes_with_databases() {
         let is =
             |remote: &str| sandbox.vsctl(&["get", "open_vswitch", ".", "external_ids:ovn-remote"]).trim() == remote;
         set("external_ids:ovn-remote=\"tcp:172.30.0.9:6642\"");
-        // The nodes are not listed yet.
+        // The nodes are not listed yet, and then none has the label: what is there stays.
+        let (sender, receiver) = watch::channel(Databases::default());
+        let kept = tokio::spawn(southbound::keep(sandbox.ovs(), Servers::Nodes(receiver)));
+        sender.send_replace(databases(&[]));
+        drop(sender);
+        kept.await.unwrap();
+        assert!(is(r#""tcp:172.30.0.9:6642""#));
+
         let (sender, receiver) = watch::channel(Databases::default());
         let kept = tokio::spawn(southbound::keep(sandbox.ovs(), Servers::Nodes(receiver)));
 

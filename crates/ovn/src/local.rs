@@ -29,6 +29,11 @@ pub const QOS: &str = "QoS";
 /// The table of bridges' mirrors.
 pub const MIRROR: &str = "Mirror";
 
+/// The key in `external_ids` of [`OPEN_VSWITCH`] with the ID of the cluster that serves the southbound database. The agent
+/// writes it. When another cluster takes the place of one, ovn-controller must be told that it is new: it refuses servers with
+/// shorter logs than it has seen.
+pub const SOUTHBOUND_CLUSTER: &str = "kube-ovn-southbound-cluster";
+
 /// The bridge of ovn-controller, unless `ovn-bridge` names another one.
 pub const INTEGRATION_BRIDGE: &str = "br-int";
 

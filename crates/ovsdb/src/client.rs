@@ -26,6 +26,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::{Op, Replica};
 
@@ -85,6 +86,12 @@ impl Client {
     /// Reads the replica under a short lock. Without a session, the replica keeps its last state.
     pub fn read<R>(&self, f: impl FnOnce(&Replica) -> R) -> R {
         f(&self.state.replica())
+    }
+
+    /// Asks the server of the live session for the ID of its cluster, which no other cluster has. `None` for a standalone
+    /// database.
+    pub async fn cluster(&self) -> Result<Option<Uuid>, TransactError> {
+        transact::cluster(&self.state).await
     }
 
     /// Runs the operations as one transaction. On `Ok`, the replica contains everything that the transaction wrote.

@@ -202,6 +202,46 @@ fn a_successor_waits_for_the_end_of_its_predecessor() {
     second.run(&["ovs-vsctl", "--timeout=5", "show"]).unwrap();
 }
 
+/// Runs a southbound database of a new cluster in the container.
+fn cluster(node: &mut Container<'_>, name: &str) {
+    let sh = format!(
+        "cd /run; ovsdb-tool create-cluster {name}.db /usr/share/ovn/ovn-sb.ovsschema tcp:127.0.0.1:6644; \
+        ovsdb-server --detach --no-chdir --pidfile=/run/{name}.pid --unixctl=/run/{name}.ctl --log-file=/run/{name}.log \
+        --remote=punix:/run/sb.sock --remote=ptcp:6642:127.0.0.1 /run/{name}.db; \
+        ovsdb-client wait unix:/run/sb.sock OVN_Southbound connected; ovn-sbctl --db=unix:/run/sb.sock init"
+    );
+    node.run(&["sh", "-ec", &sh]).unwrap();
+}
+
+#[test]
+fn another_southbound_database_is_taken_though_its_log_is_shorter() {
+    let room = room();
+    let mut node = start(&room, &[]);
+    up(&room, 1);
+    let set = |node: &mut Container<'_>, setting: &str| {
+        node.run(&["ovs-vsctl", "set", "Open_vSwitch", ".", &format!("external_ids:{setting}")]).unwrap();
+    };
+    cluster(&mut node, "before");
+    let grow = "for n in $(seq 50); do ovn-sbctl --db=unix:/run/sb.sock set SB_Global . external_ids:n=$n; done";
+    node.run(&["sh", "-ec", grow]).unwrap();
+    set(&mut node, "kube-ovn-southbound-cluster=before");
+    set(&mut node, r#"ovn-remote="tcp:127.0.0.1:6642""#);
+    node.until("ready").unwrap();
+
+    node.run(&["sh", "-ec", "pid=$(cat /run/before.pid); kill $pid; while kill -0 $pid; do sleep 0.05; done 2>/dev/null"]).unwrap();
+    refused(&mut node, "ready");
+    cluster(&mut node, "after");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !room.log().contains("has stale data") {
+        assert!(Instant::now() < deadline, "{}", room.log());
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    node.probe("ready").unwrap_err();
+    set(&mut node, "kube-ovn-southbound-cluster=after");
+    node.until("ready").unwrap();
+    assert!(room.log().contains("told ovn-controller that another cluster serves"), "{}", room.log());
+}
+
 #[test]
 fn a_node_without_tunnels_is_ready_as_long_as_it_is_alone() {
     let room = room();

@@ -50,8 +50,8 @@ without a cluster. */}}
 {{- join "," (sortAlpha $found) -}}
 {{- end }}
 
-{{- /* Addresses of the nodes on which ovn-central may run, comma-separated. Empty if they are unknown. The pods then
-use the Services, whose addresses the kubelet sets as environment variables.
+{{- /* Addresses of the nodes on which ovn-central may run, comma-separated. Empty if they are unknown. The
+controllers then use the Services, whose addresses the kubelet sets as environment variables.
 
 Node addresses need only the nodes' network. A Service needs kube-proxy or a replacement, which runs on the host network
 and does not need the pod network, so there is no circular dependency. DNS would be a circular dependency. Services come

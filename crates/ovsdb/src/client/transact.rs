@@ -8,10 +8,11 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::error::SessionError;
+use super::leader::DATABASE;
 use super::state::State;
 use super::ticket::Ticket;
-use super::wire::{Ticketed, describe};
-use crate::{Atom, Datum, Op};
+use super::wire::{SERVER, Ticketed, describe};
+use crate::{Atom, Condition, Datum, Function, Op, Where};
 
 /// The result of one operation of a committed transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,9 +70,21 @@ struct RawReply {
 }
 
 pub(super) async fn transact(state: &State, ops: &[Op]) -> Result<Vec<OpReply>, TransactError> {
+    run(state, state.config.database, ops).await
+}
+
+/// Returns the ID of the server's cluster (ovsdb-server(7), "_Server Database").
+pub(super) async fn cluster(state: &State) -> Result<Option<Uuid>, TransactError> {
+    let named = Condition { column: "name", function: Function::Equal, value: state.config.database.into() };
+    let select = Op::Select { table: DATABASE.name, on: Where::Conditions(vec![named]), columns: vec!["cid"] };
+    let replies = run(state, SERVER, &[select]).await?;
+    Ok(replies.first().and_then(|reply| reply.rows.first()?.get("cid")?.as_uuid()))
+}
+
+async fn run(state: &State, database: &str, ops: &[Op]) -> Result<Vec<OpReply>, TransactError> {
     let live = state.live().ok_or(TransactError::Disconnected)?;
     let ticket = live.link.tickets.issue();
-    let params = std::iter::once(json!(state.config.database)).chain(ops.iter().map(Op::to_json)).collect();
+    let params = std::iter::once(json!(database)).chain(ops.iter().map(Op::to_json)).collect();
     let params = Ticketed { ticket: ticket.number(), params };
     let within = state.config.request_timeout;
     let reply = tokio::select! {
