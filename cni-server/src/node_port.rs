@@ -46,6 +46,9 @@ pub const DEVICE: &str = "ovn0";
 /// The bridge to which the userspace datapath moves the addresses of the interface that it takes over.
 const USERSPACE_BRIDGE: &str = "br-phy";
 
+/// The key with the servers of the southbound database.
+const REMOTE: &str = "ovn-remote";
+
 /// Why it is not ready before its first pass has ended.
 pub(crate) const STARTING: &str = "starting";
 
@@ -168,7 +171,7 @@ impl NodePort {
                         }
                     }
                     Ok(()) = changed.changed() => {
-                        if index.is_none() || !self.plugged() {
+                        if index.is_none() || !self.plugged() || !known.claim.is_made_at(self.ovs.external_id(REMOTE).as_deref()) {
                             break;
                         }
                     }
@@ -324,7 +327,7 @@ impl NodePort {
     /// the first one.
     fn claim(&self, address: IpAddr, known: &mut Known) -> Option<String> {
         let chassis = self.ovs.external_id("system-id").filter(|id| !id.is_empty())?;
-        let remote = self.ovs.external_id("ovn-remote")?;
+        let remote = self.ovs.external_id(REMOTE)?;
         let reported = self.reported().taken;
         let (others, encapsulation) = (self.other_encaps(known), self.tunnels.network_type.as_str());
         known.claim.make(&Wanted { address, others, encapsulation, chassis, remote }, reported)

@@ -62,6 +62,11 @@ impl Claim {
         client.read(|replica| other_holder(replica, wanted, wanted.address))
     }
 
+    /// Returns whether these are the servers at which the claim was made. Without a claim, any are.
+    pub(super) fn is_made_at(&self, remote: Option<&str>) -> bool {
+        self.wanted.as_ref().is_none_or(|wanted| Some(wanted.remote.as_str()) == remote)
+    }
+
     /// Returns whether the chassis can have an address of [`Wanted::others`]. Before the database has answered, it can if it
     /// has it already (`registered`). Without a database to ask, it can.
     pub(super) fn allows(&self, address: IpAddr, registered: bool) -> bool {

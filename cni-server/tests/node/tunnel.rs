@@ -351,6 +351,32 @@ impl Southbound {
 }
 
 #[test]
+fn the_cluster_of_the_southbound_database_is_recorded_when_it_is_another_one() {
+    in_netns(|| async {
+        let sandbox = Sandbox::new();
+        eth1("1500");
+        let schema = std::fs::read_to_string("/usr/share/ovn/ovn-sb.ovsschema").unwrap();
+        let clusters = [(); 2].map(|()| OvsdbServer::start_clustered(&schema).unwrap());
+        let mut state = None;
+        let mut recorded = Vec::new();
+        for server in &clusters {
+            let remote = format!("external_ids:ovn-remote=\"{}\"", server.endpoint());
+            sandbox.vsctl(&["set", "open_vswitch", ".", "external_ids:system-id=own", &remote]);
+            state.get_or_insert_with(|| agent(&sandbox, "eth1", 0));
+            let (client, _) =
+                Client::spawn(Config::new(vec![server.endpoint()], ovn::southbound::DATABASE, Vec::new()));
+            client.synced().await;
+            let id = client.cluster().await.unwrap().unwrap();
+            let setting = format!("kube-ovn-southbound-cluster=\"{id}\"");
+            let settings = || sandbox.vsctl(&["get", "open_vswitch", ".", "external_ids"]);
+            eventually("the cluster's ID", || settings().contains(&setting)).await;
+            recorded.push(id);
+        }
+        assert_ne!(recorded[0], recorded[1]);
+    });
+}
+
+#[test]
 fn a_chassis_gets_the_tunnel_address_when_no_other_one_has_it() {
     in_netns(|| async {
         let (sandbox, mut southbound) = (Sandbox::new(), Southbound::start());

@@ -228,7 +228,12 @@ fn another_southbound_database_is_taken_though_its_log_is_shorter() {
     set(&mut node, r#"ovn-remote="tcp:127.0.0.1:6642""#);
     node.until("ready").unwrap();
 
-    node.run(&["sh", "-ec", "pid=$(cat /run/before.pid); kill $pid; while kill -0 $pid; do sleep 0.05; done 2>/dev/null"]).unwrap();
+    node.run(&[
+        "sh",
+        "-ec",
+        "pid=$(cat /run/before.pid); kill $pid; while kill -0 $pid; do sleep 0.05; done 2>/dev/null",
+    ])
+    .unwrap();
     refused(&mut node, "ready");
     cluster(&mut node, "after");
     let deadline = Instant::now() + Duration::from_secs(20);
