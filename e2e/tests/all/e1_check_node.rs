@@ -29,7 +29,7 @@ async fn e1_a_check_of_a_node_says_what_works() -> Result<()> {
     for (node, other) in [("n1", "n2"), ("n2", "n1")] {
         let (works, printed) = check(node).await?;
         ensure!(works, "{node}: {printed}");
-        ensure!(printed.lines().filter(|line| line.starts_with("ok  ")).count() == 12, "{printed}");
+        ensure!(printed.lines().filter(|line| line.starts_with("ok  ")).count() == 13, "{printed}");
         for line in
             ["ok   agent: is ready", "ok   rules: in the table kube-ovn of nftables", "ok   mirror: mirror0 shows"]
         {
