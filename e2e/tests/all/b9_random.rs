@@ -188,7 +188,7 @@ async fn written(node: Node) -> Result<Vec<String>> {
 #[tokio::test]
 async fn b9_random_changes_leave_each_node_as_a_new_one() -> Result<()> {
     let mut random = Random::from_environment()?;
-    let length = std::env::var("KUBE_OVN_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let length = std::env::var("KUBE_OVN_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(120);
     let cluster = Cluster::running().await?;
     let scene = cluster.scene("b9").await?;
     for (subnet, net) in SUBNETS.into_iter().zip([90, 91]) {
