@@ -131,6 +131,11 @@ impl Database {
         self.beside("sock")
     }
 
+    /// Returns the server of this container as a client names it.
+    fn server(&self) -> String {
+        format!("unix:{}", self.socket().display())
+    }
+
     /// Returns the control socket of the server.
     pub fn control(&self) -> PathBuf {
         self.beside("ctl")
@@ -154,9 +159,8 @@ impl Database {
 
     /// Returns the servers to which a client in this container connects, this member first.
     pub fn servers(&self) -> String {
-        let own = format!("unix:{}", self.socket().display());
         let others = self.others.iter().map(|address| format!("tcp:{address}"));
-        [own].into_iter().chain(others).collect::<Vec<_>>().join(",")
+        [self.server()].into_iter().chain(others).collect::<Vec<_>>().join(",")
     }
 
     /// Returns the place of the server in its cluster. The server works if it knows that, also without a leader.
@@ -247,7 +251,7 @@ impl Database {
 
     /// Waits until the server is connected to its cluster. Fails if the server ends.
     async fn connected(&self) -> Result<(), DatabaseError> {
-        let (database, server) = (self.which.schema(), format!("unix:{}", self.socket().display()));
+        let (database, server) = (self.which.schema(), self.server());
         loop {
             match tool::run("ovsdb-client", ["wait", &server, database, "connected"]).await {
                 Err(ToolError::Slow { .. }) => {
@@ -262,7 +266,7 @@ impl Database {
     /// Converts the database to the installed schema if that is newer. Keeps a newer database schema: members are
     /// upgraded one by one, and an old member must not undo the conversion.
     async fn convert(&self) -> Result<(), DatabaseError> {
-        let server = format!("unix:{}", self.socket().display());
+        let server = self.server();
         let schema = self.file.schema.display().to_string();
         let name = self.which.schema();
         let found = version(&tool::run("ovsdb-client", ["get-schema-version", &server, name]).await?)?;

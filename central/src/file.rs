@@ -85,7 +85,7 @@ impl File {
         match self.look().await? {
             Found::Nothing => self.begin().await,
             Found::Damaged(why) => {
-                let aside = damage::put_aside(&self.path, "damaged").map_err(|source| self.io(source))?;
+                let aside = self.put_aside("damaged")?;
                 let kept = aside.display();
                 tracing::error!(%path, %kept, why, "THE DATABASE CANNOT BE READ: its file is kept, and another one takes its place");
                 self.begin().await
@@ -112,15 +112,8 @@ impl File {
             return Ok(Found::Nothing);
         }
         let error = match self.tool("db-local-address", &[&self.path]).await {
-            Ok(address) => {
-                return match self.tool("db-cid", &[&self.path]).await {
-                    Err(error) if error.said().is_some_and(|said| said.ends_with("cluster ID not yet known")) => {
-                        Ok(Found::Joining)
-                    }
-                    // The server says more of a file that only a part can be read of.
-                    _ => Ok(Found::Member(address.trim().to_owned())),
-                };
-            }
+            Ok(_) if self.is_joining().await => return Ok(Found::Joining),
+            Ok(address) => return Ok(Found::Member(address.trim().to_owned())),
             Err(error) => error,
         };
         match error.said() {
@@ -128,6 +121,12 @@ impl File {
             Some(said) if damage::is_damage(said) => Ok(Found::Damaged(said.to_owned())),
             _ => Err(error.into()),
         }
+    }
+
+    /// Returns true if the member has not joined a cluster yet. If the file cannot be read so far, the server says why.
+    async fn is_joining(&self) -> bool {
+        let cluster = self.tool("db-cid", &[&self.path]).await;
+        cluster.is_err_and(|error| error.said().is_some_and(|said| said.ends_with("cluster ID not yet known")))
     }
 
     /// Makes the file of a new member: of one that joins the others, or of the first one of a cluster.
@@ -150,18 +149,18 @@ impl File {
     async fn move_from(&self, was: String) -> Result<(), FileError> {
         let (path, is) = (self.path.display(), &self.address);
         let log = self.tool("show-log", &[&self.path]).await;
-        if !self.others.is_empty() && members(log.as_deref().unwrap_or_default()) != 1 {
+        let members = members(log.as_deref().unwrap_or_default());
+        if !self.others.is_empty() && members != 1 {
             let log = log?;
             let last = last_configuration(&log);
             if !self.others.iter().any(|other| last.contains(&format!("(\"{other}\")"))) {
-                return Err(self.clustered(was, members(&log)));
+                return Err(self.clustered(was, members));
             }
-            let aside = damage::put_aside(&self.path, "replaced").map_err(|source| self.io(source))?;
+            let aside = self.put_aside("replaced")?;
             let kept = aside.display();
             tracing::warn!(%path, was, is, %kept, "this member has another address than before: its file is kept");
             return self.begin().await;
         }
-        let members = members(&log.unwrap_or_default());
         if members > 1 {
             return Err(self.clustered(was, members));
         }
@@ -175,6 +174,10 @@ impl File {
         }
         tracing::warn!(%path, was, is, "this member has another address than before: its database is moved");
         self.replace(&contents).await
+    }
+
+    fn put_aside(&self, reason: &str) -> Result<PathBuf, FileError> {
+        damage::put_aside(&self.path, reason).map_err(|source| self.io(source))
     }
 
     fn clustered(&self, was: String, members: usize) -> FileError {

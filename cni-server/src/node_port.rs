@@ -20,7 +20,7 @@ use api::annotations::{NODE_NETWORKS, NodeWant, TUNNEL_INTERFACE};
 use futures::StreamExt;
 use links::{Event, Link, LinkError, Links, Route};
 use ovn::Encapsulation;
-use ovn::local::{Interface, NewPort, SOUTHBOUND_CLUSTER};
+use ovn::local::{Interface, NewPort, REMOTE, SOUTHBOUND_CLUSTER};
 use ovn::southbound::{CMS_OPTIONS, NodeReport};
 use tokio::sync::watch;
 
@@ -45,9 +45,6 @@ pub const DEVICE: &str = "ovn0";
 
 /// The bridge to which the userspace datapath moves the addresses of the interface that it takes over.
 const USERSPACE_BRIDGE: &str = "br-phy";
-
-/// The key with the servers of the southbound database.
-const REMOTE: &str = "ovn-remote";
 
 /// Why it is not ready before its first pass has ended.
 pub(crate) const STARTING: &str = "starting";

@@ -9,14 +9,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use ovn::local::REMOTE;
 use ovsdb::client::Endpoint;
 use tokio::sync::watch;
 
 use crate::databases::Databases;
 use crate::ovs::Ovs;
-
-/// The key.
-const KEY: &str = "ovn-remote";
 
 /// The port of the southbound database.
 const PORT: u16 = 6642;
@@ -79,14 +77,14 @@ pub async fn keep(ovs: Ovs, mut servers: Servers) {
             tracing::warn!(
                 "no node has the labels of --database-nodes and an InternalIP, so ovn-controller is not told where the \
                  southbound database is: it keeps {:?}",
-                ovs.external_id(KEY).unwrap_or_default()
+                ovs.external_id(REMOTE).unwrap_or_default()
             );
         }
         said = missing;
         let remote = servers.remote();
-        let differs = remote.is_some() && ovs.external_id(KEY) != remote;
+        let differs = remote.is_some() && ovs.external_id(REMOTE) != remote;
         let written = match &remote {
-            Some(remote) if differs => ovs.record(KEY, Some(remote)).await,
+            Some(remote) if differs => ovs.record(REMOTE, Some(remote)).await,
             _ => Ok(()),
         };
         match &written {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use daemons::testing::{Container, Room};
 use nix::sys::signal::Signal;
 
-use crate::room;
+use crate::{room, status};
 
 const ALL: &str = "10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4";
 /// The northbound database for clients.
@@ -54,9 +54,8 @@ fn switches(member: &mut Container<'_>) -> Vec<String> {
 
 /// Returns the addresses of the servers of both clusters, as this member knows them.
 fn servers(member: &mut Container<'_>) -> [Vec<String>; 2] {
-    [("nb", "OVN_Northbound"), ("sb", "OVN_Southbound")].map(|(name, schema)| {
-        let control = format!("/run/ovn/ovn{name}_db.ctl");
-        let status = member.run(&["ovn-appctl", "-t", &control, "cluster/status", schema]).unwrap();
+    ["nb", "sb"].map(|database| {
+        let status = status(member, database);
         let listed = status.lines().skip_while(|line| *line != "Servers:").skip(1);
         let mut addresses: Vec<_> =
             listed.filter_map(|line| Some(line.split_once(" at ")?.1.split_once(')')?.0.to_owned())).collect();

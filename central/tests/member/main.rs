@@ -25,6 +25,13 @@ fn switches(member: &mut Container<'_>) -> String {
     member.run(&["ovn-nbctl", "--bare", "--columns=name", "list", "Logical_Switch"]).unwrap()
 }
 
+/// Returns what the server of a database, `nb` or `sb`, says of its cluster.
+fn status(member: &mut Container<'_>, database: &str) -> String {
+    let schema = if database == "nb" { "OVN_Northbound" } else { "OVN_Southbound" };
+    let control = format!("/run/ovn/ovn{database}_db.ctl");
+    member.run(&["ovn-appctl", "-t", &control, "cluster/status", schema]).unwrap()
+}
+
 /// Sends a signal to the daemon with this pid file.
 fn signal(member: &mut Container<'_>, signal: &str, pid_file: &str) {
     member.run(&["sh", "-c", &format!("kill -{signal} $(cat /run/ovn/{pid_file}.pid)")]).unwrap();
@@ -51,8 +58,7 @@ fn it_comes_up_serves_both_families_and_stops_in_order() {
         let found = member.run(&list).unwrap();
         assert!(found.contains("name=one"), "{found}");
     }
-    let status = ["ovn-appctl", "-t", "/run/ovn/ovnnb_db.ctl", "cluster/status", "OVN_Northbound"];
-    let status = member.run(&status).unwrap();
+    let status = status(&mut member, "nb");
     assert!(status.contains("Address: tcp:10.0.0.1:6643\n"), "{status}");
 
     let before = room.log().len();
@@ -131,9 +137,8 @@ fn another_address_takes_the_data_along_and_what_is_damaged_is_put_aside() {
     let mut member = start(&room, "10.0.0.2");
     member.until("ready").unwrap();
     assert_eq!(switches(&mut member), "one");
-    for (database, schema, port) in [("nb", "OVN_Northbound", 6643), ("sb", "OVN_Southbound", 6644)] {
-        let control = format!("/run/ovn/ovn{database}_db.ctl");
-        let status = member.run(&["ovn-appctl", "-t", &control, "cluster/status", schema]).unwrap();
+    for (database, port) in [("nb", 6643), ("sb", 6644)] {
+        let status = status(&mut member, database);
         assert!(status.contains(&format!("Address: tcp:10.0.0.2:{port}\n")), "{status}");
     }
     member.end(Signal::SIGTERM).unwrap();

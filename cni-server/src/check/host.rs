@@ -71,7 +71,7 @@ async fn recorded(ovs: &Ovs) -> Option<Recorded> {
         let settings = Settings::find(replica)?;
         Some(Recorded {
             datapath: Bridge::find(replica, BRIDGE).map(|bridge| bridge.datapath_type().unwrap_or_default().to_owned()),
-            remote: settings.external_id("ovn-remote").unwrap_or_default().to_owned(),
+            remote: settings.external_id(local::REMOTE).unwrap_or_default().to_owned(),
         })
     })
 }

@@ -29,6 +29,9 @@ pub const QOS: &str = "QoS";
 /// The table of bridges' mirrors.
 pub const MIRROR: &str = "Mirror";
 
+/// The key in `external_ids` of [`OPEN_VSWITCH`] with the servers of the southbound database.
+pub const REMOTE: &str = "ovn-remote";
+
 /// The key in `external_ids` of [`OPEN_VSWITCH`] with the ID of the cluster that serves the southbound database. The agent
 /// writes it. When another cluster takes the place of one, ovn-controller must be told that it is new: it refuses servers with
 /// shorter logs than it has seen.
