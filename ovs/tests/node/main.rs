@@ -67,14 +67,21 @@ fn refused(node: &mut Container<'_>, question: &str) -> String {
     }
 }
 
+/// Creates a southbound database and serves it in the container. Waits with a command until it takes transactions.
+fn serve(node: &mut Container<'_>, name: &str, create: &str, wait: &str) {
+    let sh = format!(
+        "cd /run; {create}; \
+        ovsdb-server --detach --no-chdir --pidfile=/run/{name}.pid --unixctl=/run/{name}.ctl --log-file=/run/{name}.log \
+        --remote=punix:/run/sb.sock --remote=ptcp:6642:127.0.0.1 /run/{name}.db; \
+        {wait}; ovn-sbctl --db=unix:/run/sb.sock init"
+    );
+    node.run(&["sh", "-ec", &sh]).unwrap();
+}
+
 /// Runs a southbound database in the container, and tells ovn-controller of it as the node agent does. Process 1 inherits
 /// it.
 fn southbound(node: &mut Container<'_>) {
-    let sh = "ovsdb-tool create /run/sb.db /usr/share/ovn/ovn-sb.ovsschema; \
-        ovsdb-server --detach --no-chdir --pidfile=/run/sb.pid --unixctl=/run/sb.ctl --log-file=/run/sb.log \
-        --remote=punix:/run/sb.sock --remote=ptcp:6642:127.0.0.1 /run/sb.db";
-    node.run(&["sh", "-ec", sh]).unwrap();
-    node.run(&["ovn-sbctl", "--db=unix:/run/sb.sock", "init"]).unwrap();
+    serve(node, "sb", "ovsdb-tool create sb.db /usr/share/ovn/ovn-sb.ovsschema", "true");
     let remote = "external_ids:ovn-remote=\"tcp:127.0.0.1:6642\"";
     node.run(&["ovs-vsctl", "set", "Open_vSwitch", ".", remote]).unwrap();
 }
@@ -204,13 +211,8 @@ fn a_successor_waits_for_the_end_of_its_predecessor() {
 
 /// Runs a southbound database of a new cluster in the container.
 fn cluster(node: &mut Container<'_>, name: &str) {
-    let sh = format!(
-        "cd /run; ovsdb-tool create-cluster {name}.db /usr/share/ovn/ovn-sb.ovsschema tcp:127.0.0.1:6644; \
-        ovsdb-server --detach --no-chdir --pidfile=/run/{name}.pid --unixctl=/run/{name}.ctl --log-file=/run/{name}.log \
-        --remote=punix:/run/sb.sock --remote=ptcp:6642:127.0.0.1 /run/{name}.db; \
-        ovsdb-client wait unix:/run/sb.sock OVN_Southbound connected; ovn-sbctl --db=unix:/run/sb.sock init"
-    );
-    node.run(&["sh", "-ec", &sh]).unwrap();
+    let create = format!("ovsdb-tool create-cluster {name}.db /usr/share/ovn/ovn-sb.ovsschema tcp:127.0.0.1:6644");
+    serve(node, name, &create, "ovsdb-client wait unix:/run/sb.sock OVN_Southbound connected");
 }
 
 #[test]
