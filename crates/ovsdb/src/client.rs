@@ -78,6 +78,16 @@ impl Client {
         self.state.connected.subscribe()
     }
 
+    /// Replaces the servers of the configuration. A session goes on if its server is among them, and ends otherwise. Without any
+    /// server, the client waits.
+    pub fn use_endpoints(&self, endpoints: Vec<Endpoint>) {
+        self.state.endpoints.send_if_modified(|before| {
+            let changed = *before != endpoints;
+            *before = endpoints;
+            changed
+        });
+    }
+
     /// The last connection error, with the endpoint that failed. `None` while a session is live.
     pub fn failure(&self) -> watch::Receiver<Option<Arc<str>>> {
         self.state.failure.subscribe()

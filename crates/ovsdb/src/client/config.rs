@@ -10,6 +10,7 @@ use crate::{Condition, Table};
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The servers of one database. The client tries them in turn, starting after the endpoint of the last session.
+    /// [`Client::use_endpoints`](super::Client::use_endpoints) replaces them.
     pub endpoints: Vec<Endpoint>,
     /// The database's name in its schema, such as `OVN_Northbound`.
     pub database: &'static str,

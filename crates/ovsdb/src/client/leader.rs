@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::wire::SERVER;
+use super::wire::{ROLE, SERVER};
 use crate::{Datum, Replica, Row, Schema, Table, UpdateError, Updates};
 
 /// The table in which the server reports its role.
@@ -54,7 +54,7 @@ impl Member {
         replica.adopt(schema);
         let columns: Vec<_> = replica.columns(DATABASE.name).collect();
         let row = json!([{ "columns": columns, "where": [["name", "==", database]] }]);
-        vec![json!(SERVER), json!(SERVER), json!({ DATABASE.name: row }), json!(Uuid::nil())]
+        vec![json!(SERVER), json!(ROLE), json!({ DATABASE.name: row }), json!(Uuid::nil())]
     }
 
     /// Applies an update of the `_Server` database.

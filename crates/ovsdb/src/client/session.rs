@@ -33,11 +33,36 @@ pub(super) async fn run(state: Arc<State>, mut handles: watch::Receiver<()>) {
 }
 
 async fn keep(state: &Arc<State>) {
-    let Config { endpoints, database, backoff, .. } = &state.config;
-    let mut turns = Turns::new(endpoints.len(), *backoff);
-    let mut failures: Vec<Option<String>> = vec![None; endpoints.len()];
-    while let (Some(endpoint), Some(failure)) = (endpoints.get(turns.endpoint()), failures.get_mut(turns.endpoint())) {
-        let (lasted, ended) = session(state, endpoint).await;
+    let Config { database, backoff, .. } = &state.config;
+    let mut given = state.endpoints.subscribe();
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    let mut turns = Turns::new(0, *backoff);
+    let mut failures: Vec<Option<String>> = Vec::new();
+    loop {
+        let now = given.borrow_and_update().clone();
+        if now != endpoints {
+            turns = Turns::new(now.len(), *backoff);
+            failures = vec![None; now.len()];
+            endpoints = now;
+        }
+        let (Some(endpoint), Some(failure)) = (endpoints.get(turns.endpoint()), failures.get_mut(turns.endpoint()))
+        else {
+            state.failure.send_replace(Some("no server is known".into()));
+            // The sender lives as long as the state.
+            let _ = given.changed().await;
+            continue;
+        };
+        let is_gone = async {
+            // The sender lives as long as the state.
+            let _ = state.endpoints.subscribe().wait_for(|endpoints| !endpoints.contains(endpoint)).await;
+        };
+        let (lasted, ended) = tokio::select! {
+            ended = session(state, endpoint) => ended,
+            () = is_gone => {
+                tracing::info!(database, %endpoint, "disconnected: it is not among the servers any more");
+                continue;
+            }
+        };
         let reason = ended.to_string();
         state.failure.send_replace(Some(format!("{endpoint}: {reason}").into()));
         if let Some(lasted) = lasted {
@@ -55,7 +80,10 @@ async fn keep(state: &Arc<State>) {
             *failure = Some(reason);
         }
         if let Some(pause) = turns.ended(lasted) {
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = given.changed() => {}
+            }
         }
     }
 }

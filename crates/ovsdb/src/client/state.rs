@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::changes::{Changes, Dirty};
 use super::config::Config;
+use super::endpoint::Endpoint;
 use super::error::SessionError;
 use super::leader::{DATABASE, Member, Seen};
 use super::ticket::Tickets;
@@ -24,6 +25,8 @@ use crate::{Replica, RowId, Schema, Table, Updates};
 
 #[derive(Debug)]
 pub(super) struct State {
+    /// The servers to try, instead of those of the configuration.
+    pub(super) endpoints: watch::Sender<Vec<Endpoint>>,
     pub(super) config: Config,
     pub(super) connected: watch::Sender<bool>,
     /// Why there is no session.
@@ -61,6 +64,7 @@ impl State {
     pub(super) fn new(config: Config) -> (State, Changes) {
         let dirty = Arc::new(Dirty::default());
         let state = State {
+            endpoints: watch::Sender::new(config.endpoints.clone()),
             connected: watch::Sender::new(false),
             failure: watch::Sender::new(None),
             replica: RwLock::new(Replica::new(config.tables.iter().copied())),

@@ -14,7 +14,10 @@ pub(super) const MONITOR: &str = "monitor_cond_since";
 /// The database in which the server describes its databases.
 pub(super) const SERVER: &str = "_Server";
 
-/// The two monitors of a session. The ID of each monitor is the name of its database.
+/// The ID of the monitor of the server's role. That of the tables is the name of their database, which can be [`SERVER`].
+pub(super) const ROLE: &str = "role";
+
+/// The two monitors of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Monitor {
     /// The table with the server's role.
@@ -76,7 +79,7 @@ pub(super) fn outgoing(message: &str) -> Result<Option<Request>, serde_json::Err
     let (Some(id), Some(params)) = (from.id, from.params) else { return Ok(None) };
     let json = serde_json::to_vec(&To { id, method: &from.method, params: params.params })?;
     let monitor = match &*from.method {
-        MONITOR => serde_json::from_str::<Vec<&RawValue>>(params.params.get())?.first().map(|of| Monitor::of(of)),
+        MONITOR => serde_json::from_str::<Vec<&RawValue>>(params.params.get())?.get(1).map(|of| Monitor::of(of)),
         _ => None,
     };
     Ok(Some(Request { ticket: params.ticket, id: id.get().to_owned(), monitor, json }))
@@ -160,7 +163,7 @@ pub(super) struct Monitored<'a> {
 impl Monitor {
     fn of(name: &RawValue) -> Monitor {
         match serde_json::from_str::<Cow<'_, str>>(name.get()) {
-            Ok(name) if name == SERVER => Monitor::Server,
+            Ok(name) if name == ROLE => Monitor::Server,
             _ => Monitor::Tables,
         }
     }
@@ -239,9 +242,9 @@ mod tests {
             ]],
         );
         check_out(
-            r#"{"jsonrpc":"2.0","id":2,"method":"monitor_cond_since","params":{"ticket":3,"params":["_Server"]}}"#,
+            r#"{"jsonrpc":"2.0","id":2,"method":"monitor_cond_since","params":{"ticket":3,"params":["_Server","role"]}}"#,
             &expect![[
-                r#"ticket 3 id 2 monitor Some(Server): {"id":2,"method":"monitor_cond_since","params":["_Server"]}"#
+                r#"ticket 3 id 2 monitor Some(Server): {"id":2,"method":"monitor_cond_since","params":["_Server","role"]}"#
             ]],
         );
         check_out(r#"{"jsonrpc":"2.0","method":"unsubscribe"}"#, &expect!["nothing"]);
@@ -268,10 +271,7 @@ mod tests {
             r#"{"id":null,"method":"update3","params":["Shop","t1",{"Shelf":{}}]}"#,
             &expect![[r#"update Tables t1 {"Shelf":{}}"#]],
         );
-        check_in(
-            r#"{"id":null,"method":"update3","params":["_Server","t1",{}]}"#,
-            &expect![[r#"update Server t1 {}"#]],
-        );
+        check_in(r#"{"id":null,"method":"update3","params":["role","t1",{}]}"#, &expect![[r#"update Server t1 {}"#]]);
         check_in(
             r#"{"id":null,"method":"update3","params":["Shop","t1"]}"#,
             &expect!["invalid length 2, expected tuple struct Update with 3 elements at line 1 column 13"],
@@ -317,7 +317,7 @@ mod tests {
                     prop::sample::select(&["id", "method", "params", "result", "error", "x"][..]),
                     prop_oneof![
                         prop::sample::select(&[
-                            "null", "7", "\"update3\"", "\"echo\"", "[]", "[\"_Server\",\"t\",{}]", "{}",
+                            "null", "7", "\"update3\"", "\"echo\"", "[]", "[\"role\",\"t\",{}]", "{}",
                             "{\"ticket\":1,\"params\":[\"Shop\"]}", "\"monitor_cond_since\"", "\"\\u0000\"",
                         ][..]).prop_map(str::to_owned),
                         r#"[{}\[\]",:a-z0-9 \\]{0,12}"#,

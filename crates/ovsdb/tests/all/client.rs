@@ -385,3 +385,22 @@ async fn outcomes_are_true_however_often_the_server_is_killed() {
     let rows = client.read(|replica| replica.len("Shelf"));
     assert_eq!(read(&client, "sum", "count").as_int(), i64::try_from(rows - 1).ok(), "something was written twice");
 }
+
+#[tokio::test]
+async fn the_servers_can_be_named_later_and_replaced() {
+    let (one, two) = (OvsdbServer::start(SCHEMA).unwrap(), OvsdbServer::start(SCHEMA).unwrap());
+    let (client, _changes) = Client::spawn(Config::new(Vec::new(), "Shop", tables()));
+    let mut failure = client.failure();
+    failure.wait_for(|why| why.as_deref() == Some("no server is known")).await.unwrap();
+    client.use_endpoints(vec![one.endpoint()]);
+    client.synced().await;
+    client.transact(&[shelf("a")]).await.unwrap();
+    // The session goes on while its server is one of them.
+    client.use_endpoints(vec![two.endpoint(), one.endpoint()]);
+    client.transact(&[shelf("b")]).await.unwrap();
+    let mut connected = client.connected();
+    client.use_endpoints(vec![two.endpoint()]);
+    connected.wait_for(|connected| !connected).await.unwrap();
+    client.synced().await;
+    assert_eq!(client.read(|replica| replica.len("Shelf")), 0);
+}

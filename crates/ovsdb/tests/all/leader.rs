@@ -60,7 +60,7 @@ impl Connection {
     /// Sends an update of the server's row.
     async fn change(&mut self, columns: Value) {
         let rows = json!({ "Database": { ROW: { "modify": columns } } });
-        self.say(&json!({ "id": null, "method": "update3", "params": ["_Server", "t", rows] })).await;
+        self.say(&json!({ "id": null, "method": "update3", "params": ["role", "t", rows] })).await;
     }
 
     /// Sends the schema and a snapshot.
@@ -201,7 +201,7 @@ async fn what_the_server_says_of_itself_may_be_nonsense() {
         let mut connection = asked(&first, &row).await;
         connection.serve().await;
         client.synced().await;
-        connection.say(&json!({ "id": null, "method": "update3", "params": ["_Server", "t", updates] })).await;
+        connection.say(&json!({ "id": null, "method": "update3", "params": ["role", "t", updates] })).await;
         connection.closed().await;
         second.accept().await;
     }
