@@ -17,14 +17,12 @@ use std::net::IpAddr;
 
 use api::annotations::{self, LimitWant, Limits, NODE_NAME_LABEL, Netem, NodeWant, PodRoute};
 use api::{EffectiveSubnet, ExternalHost, FieldError, Ip, NodeView, PodView};
-use futures::StreamExt;
-use kit::kubernetes::Lister;
 use kube::core::DeserializeGuard;
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 
-pub use kit::kubernetes::Seen;
+pub use kit::kubernetes::{Seen, keep};
 pub use lease::Lease;
 
 use crate::ovs::Ovs;
@@ -173,29 +171,4 @@ pub(crate) fn publish<T: PartialEq>(sender: &watch::Sender<T>, now: T) {
         *before = now;
         changed
     });
-}
-
-/// Starts the task that owns the objects of one kind.
-pub(crate) fn keep<K, T>(
-    what: &'static str,
-    api: Api<K>,
-    config: watcher::Config,
-    read: impl Fn(K) -> Option<(String, T)> + Send + 'static,
-) -> watch::Receiver<Seen<T>>
-where
-    K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
-    T: PartialEq + Send + Sync + 'static,
-{
-    let (sender, receiver) = watch::channel(Seen::default());
-    tokio::spawn(async move {
-        let mut events = std::pin::pin!(watcher(api, config).backoff(kit::kubernetes::pause()));
-        let mut lister = Lister::default();
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => drop(sender.send_if_modified(|seen| lister.apply(seen, event, &read))),
-                Err(error) => tracing::warn!(what, %error, "watch interrupted; going on"),
-            }
-        }
-    });
-    receiver
 }

@@ -19,7 +19,7 @@ use kube::{Client, Config};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 use tower::{Layer, Service, layer::layer_fn};
 
-pub use seen::{Lister, Seen};
+pub use seen::{Lister, Seen, keep};
 
 /// Returns a client for the API server in the kubeconfig file, or without a file for the in-cluster API server.
 /// Requests are counted in the registry, so a second client in the same process fails.

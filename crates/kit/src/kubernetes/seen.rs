@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use futures::StreamExt;
+use kube::Api;
 use kube::runtime::watcher::Event;
+use kube::runtime::{WatchStreamExt, watcher};
+use tokio::sync::watch;
 
 /// The objects of one kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +63,33 @@ impl<T: PartialEq> Lister<T> {
             Event::Delete(object) => read(object).is_some_and(|(name, _)| seen.objects.remove(&name).is_some()),
         }
     }
+}
+
+/// Starts the task that owns the objects of one kind, for as long as the process runs. When the watch is interrupted, the next
+/// list replaces the objects. `read` returns the name and what is read of an object, or `None` to ignore the object. Readers
+/// wake up only when something that is read has changed.
+pub fn keep<K, T>(
+    what: &'static str,
+    api: Api<K>,
+    config: watcher::Config,
+    read: impl Fn(K) -> Option<(String, T)> + Send + 'static,
+) -> watch::Receiver<Seen<T>>
+where
+    K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + 'static,
+    T: PartialEq + Send + Sync + 'static,
+{
+    let (sender, receiver) = watch::channel(Seen::default());
+    tokio::spawn(async move {
+        let mut events = std::pin::pin!(watcher(api, config).backoff(super::pause()));
+        let mut lister = Lister::default();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => drop(sender.send_if_modified(|seen| lister.apply(seen, event, &read))),
+                Err(error) => tracing::warn!(what, %error, "watch interrupted; going on"),
+            }
+        }
+    });
+    receiver
 }
 
 #[cfg(test)]
