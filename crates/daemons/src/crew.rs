@@ -53,6 +53,12 @@ pub trait Part {
         false
     }
 
+    /// Returns true if the daemon was told to exit so that it is prepared and started again. Its exit then is no fault. The
+    /// answer is true once for each request.
+    fn take_restart(&mut self) -> bool {
+        false
+    }
+
     /// The time limit for the start.
     fn patience(&self) -> Duration {
         Duration::from_secs(30)
@@ -277,11 +283,19 @@ impl<P: Part> Place<P> {
         Ok(())
     }
 
-    /// Handles an exit that was not requested.
+    /// Handles an exit while the group runs.
     fn ended(&mut self, status: ExitStatus) -> Result<(), CrewError> {
         let name = self.part.name();
         let pid = self.daemon.take().map(|daemon| daemon.pid());
         self.is_up = false;
+        if self.part.take_restart() {
+            tracing::info!(daemon = name, pid, %status, "has ended as it was told, and is started again");
+            self.pause = match self.restarts.ended(Instant::now()) {
+                Verdict::Again(pause) => pause,
+                Verdict::GiveUp => LONGEST_PAUSE,
+            };
+            return Ok(());
+        }
         match self.restarts.ended(Instant::now()) {
             Verdict::Again(pause) => {
                 tracing::error!(daemon = name, pid, %status, "has ended by itself, and is started again");
