@@ -27,12 +27,18 @@ pub struct Args {
     #[arg(long, env = "KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
 
+    /// Labels of the nodes with databases, comma-separated, as a label selector. The controller follows them: members come and
+    /// go without a restart.
+    #[arg(long, default_value = "kube-ovn/role=master")]
+    pub database_nodes: String,
+
     /// Northbound database: `tcp:HOST:PORT`, `ssl:HOST:PORT` or `unix:PATH`; the members of a cluster separated by commas.
-    #[arg(long, env = "OVN_NB_ADDR", value_delimiter = ',', required = true)]
+    /// Default: port 6641 of the nodes of --database-nodes, and port 6642 for the southbound database.
+    #[arg(long, env = "OVN_NB_ADDR", value_delimiter = ',')]
     pub ovn_nb_addr: Vec<Endpoint>,
 
-    /// Southbound database, in the same format. The controller removes the chassis of deleted nodes there; without this
-    /// flag they stay.
+    /// Southbound database, in the same format. The controller removes the chassis of deleted nodes there. With --ovn-nb-addr
+    /// and without this flag they stay.
     #[arg(long, env = "OVN_SB_ADDR", value_delimiter = ',')]
     pub ovn_sb_addr: Vec<Endpoint>,
 
@@ -161,9 +167,9 @@ impl Args {
         self.database(&self.ovn_nb_addr, "OVN_Northbound", ovn::northbound())
     }
 
-    /// The configuration of the southbound client, if an address is given.
+    /// The configuration of the southbound client, unless only an address of the northbound database is given.
     pub fn southbound(&self) -> Option<Config> {
-        let given = !self.ovn_sb_addr.is_empty();
+        let given = !self.ovn_sb_addr.is_empty() || self.ovn_nb_addr.is_empty();
         let tables = [ovn::southbound::chassis(), vec![ovn::southbound::port_bindings()]].concat();
         let config = given.then(|| self.database(&self.ovn_sb_addr, ovn::southbound::DATABASE, tables))?;
         Some(Config { only: vec![ovn::southbound::redirects()], ..config })
@@ -179,7 +185,10 @@ impl Args {
             _ => None,
         };
         let config = Config::new(endpoints.to_vec(), name, tables);
-        Config { tls, leader_only: true, ..config }
+        // A server that hangs keeps its connections, and meanwhile another one leads. An election takes a second, in which no
+        // server is the right one.
+        let (inactivity, backoff) = (Duration::from_secs(5), (Duration::from_millis(50), Duration::from_millis(250)));
+        Config { tls, leader_only: true, inactivity, backoff, ..config }
     }
 
     /// This replica's name in the Lease: the pod's name, else the host name and the process id.
@@ -266,19 +275,12 @@ mod tests {
     }
 
     #[test]
-    fn the_manifests_command_line_is_accepted_once_kubelet_has_expanded_it() {
+    fn the_manifests_command_line_is_accepted() {
         let manifest = std::fs::read_to_string(yamls::MANIFEST).unwrap();
         let line = yamls::command_line(&yamls::objects(&manifest).unwrap(), "kube-ovn-controller");
-        let known = line.iter().map(|word| {
-            let word = word.replace("$(OVN_NB_SERVICE_HOST)", "10.96.7.7");
-            word.replace("$(OVN_SB_SERVICE_HOST)", "10.96.7.8").into()
-        });
-        let (args, ignored) = Args::read(known).unwrap();
-        assert_eq!((args.ovn_nb_addr[0].to_string().as_str(), ignored.len()), ("tcp:10.96.7.7:6641", 0));
-        assert_eq!(args.ovn_sb_addr[0].to_string(), "tcp:10.96.7.8:6642");
-        // A container that starts before kubelet knows the Service exits with an error, and kubelet restarts it.
-        let unknown = Args::read(line.into_iter().map(Into::into)).unwrap_err().to_string();
-        assert!(unknown.contains("--ovn-nb-addr"), "{unknown}");
+        let (args, ignored) = Args::read(line.into_iter().map(Into::into)).unwrap();
+        assert_eq!((args.database_nodes.as_str(), ignored.len()), ("kube-ovn/role=master", 0));
+        assert!(args.ovn_nb_addr.is_empty() && args.southbound().is_some(), "it follows the nodes");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod api_servers;
 mod args;
 mod chassis;
 mod cluster;
+mod databases;
 mod election;
 mod engine;
 mod metrics;

@@ -192,11 +192,16 @@ impl Owner {
         }
         self.show_nodes();
         let Some(term) = &mut self.term else { return };
+        let compares_all = term.compares_all();
         let changes = term.decide(&self.cluster, &self.out.northbound);
         term.show_conflicts(&self.out.metrics);
         let count = changes.len();
         let began = Instant::now();
-        match self.writer.commit(changes).await {
+        let mut written = self.writer.commit(changes).await;
+        if written.is_ok() || (compares_all && matches!(written, Err(CommitError::Refused(_)))) {
+            written = self.writer.complete().await.and(written);
+        }
+        match written {
             Ok(()) => {
                 term.committed();
                 if count > 0 {

@@ -19,16 +19,16 @@ use crate::notices::Notices;
 use crate::owner::{Inputs, Outputs, Owner, Witness};
 use crate::publish::Publisher;
 use crate::watch::follow;
-use crate::{api_servers, chassis, notices, services};
+use crate::{api_servers, chassis, databases, notices, services};
 
 /// Runs the controller until a stop signal arrives.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let identity = args.identity();
     let northbound = args.northbound();
-    northbound.check().context("northbound database")?;
+    databases::check(&northbound).context("northbound database")?;
     let southbound = args.southbound();
     if let Some(southbound) = &southbound {
-        southbound.check().context("southbound database")?;
+        databases::check(southbound).context("southbound database")?;
     }
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).context("register metrics")?;
@@ -37,7 +37,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let endpoint = Endpoint::bind(args.endpoint(), registry, readiness.clone())
         .await
         .with_context(|| format!("listen on {} for metrics and health", args.endpoint()))?;
-    let (northbound, changes) = ovsdb::client::Client::spawn(northbound);
+    let nodes_with_databases = databases::nodes(&client, &args.database_nodes);
+    let (northbound, changes) = databases::spawn(northbound, databases::NORTHBOUND, &nodes_with_databases);
 
     let (events_in, events) = mpsc::channel(1 << 14);
     let (notices_in, notices) = mpsc::unbounded_channel();
@@ -62,7 +63,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tokio::spawn(notices::run(client.clone(), Arc::from(identity.as_str()), notices));
     tokio::spawn(endpoint.serve());
     if let Some(southbound) = southbound {
-        let (southbound, changes) = ovsdb::client::Client::spawn(southbound);
+        let (southbound, changes) = databases::spawn(southbound, databases::SOUTHBOUND, &nodes_with_databases);
         tokio::spawn(chassis::run(southbound, changes, nodes, events_in.clone()));
     }
     watches(&client, &events_in);

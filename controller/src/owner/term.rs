@@ -176,6 +176,11 @@ impl Term {
         }
     }
 
+    /// Whether the next decision compares everything.
+    pub(super) fn compares_all(&self) -> bool {
+        self.compare_all
+    }
+
     /// Decides about everything that has changed; returns what the database lacks.
     pub(super) fn decide(&mut self, cluster: &Cluster, northbound: &Client) -> Changes {
         self.engine.decide(cluster);

@@ -24,6 +24,10 @@ use crate::text::describe;
 /// The key of the epoch in `NB_Global.external_ids`.
 pub const EPOCH_KEY: &str = "kube-ovn-leader-epoch";
 
+/// The key in `NB_Global.external_ids` of a database that was founded empty, until everything is written to it. `ovn-central`
+/// founds it so, and keeps ovn-northd from translating a part.
+pub const INCOMPLETE_KEY: &str = "kube-ovn-incomplete";
+
 /// The maximum number of operations in a transaction, without the fence. A unit with more is a transaction of its own.
 pub const BATCH: usize = 500;
 
@@ -215,6 +219,22 @@ impl Writer {
             });
         }
         if refusals.is_empty() { Ok(()) } else { Err(CommitError::Refused(refusals)) }
+    }
+
+    /// Records in a database that was founded empty that everything is written. Does nothing in any other database.
+    pub async fn complete(&self) -> Result<(), CommitError> {
+        let is_incomplete = self.client.read(|nb| {
+            nb.rows(NB_GLOBAL)
+                .next()
+                .is_some_and(|(_, row)| row.get("external_ids").is_some_and(|ids| ids.get(INCOMPLETE_KEY).is_some()))
+        });
+        if !is_incomplete {
+            return Ok(());
+        }
+        let epoch = self.epoch.ok_or(CommitError::Fenced)?;
+        let mutations = vec![mutation(Mutator::Delete, Datum::from(INCOMPLETE_KEY))];
+        let complete = Op::Mutate { table: NB_GLOBAL, on: Where::All, mutations };
+        self.send(epoch, vec![complete]).await?.map_err(|refused| CommitError::Refused(vec![refused]))
     }
 
     /// Records that the epoch is ours and that no transaction under it is in flight.
