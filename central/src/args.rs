@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use daemons::status::Question;
 
+use crate::backup::Backups;
+
 /// One member of the OVN central: both databases and ovn-northd.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ovn-central", version)]
@@ -21,9 +23,11 @@ pub struct Args {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
     /// Run both databases and northd until a stop signal.
-    Run(Run),
+    Run(Box<Run>),
     /// Query the health of the member in this container. The exit status is the result of the probe.
     Check(Check),
+    /// Replace the contents of the northbound database by those of a backup.
+    Restore(Restore),
 }
 
 /// The options of `run`.
@@ -36,6 +40,9 @@ pub struct Run {
     /// member that is alone in the list founds a cluster. Default: only this member.
     #[arg(long, env = "NODE_IPS", value_delimiter = ',')]
     pub members: Vec<IpAddr>,
+    /// Where this member is in Kubernetes.
+    #[command(flatten)]
+    pub kubernetes: Kubernetes,
     /// Comma-separated addresses on which to serve clients. Default: all IPv4 and IPv6 addresses.
     #[arg(long, value_delimiter = ',')]
     pub listen: Vec<IpAddr>,
@@ -64,6 +71,13 @@ pub struct Run {
     /// the client. 0 disables the probe. A chassis that computes many flows can be silent for a long time.
     #[arg(long, env = "PROBE_INTERVAL", default_value_t = 180_000)]
     pub probe_interval: u32,
+    /// Time in hours from one backup of the northbound database to the next. The member that leads makes them, in the directory
+    /// `backups` beside the database. One is also made before the schema is converted. 0: none.
+    #[arg(long, default_value_t = 24)]
+    pub backup_interval: u32,
+    /// Number of backups that each member keeps.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub backups: u16,
     /// Time in seconds that each daemon has to stop after a stop request.
     #[arg(long, default_value_t = 8)]
     pub grace: u64,
@@ -75,13 +89,46 @@ pub struct Run {
     pub logs: kit::logs::Logs,
 }
 
+/// The options of a member that agrees with the others in Kubernetes.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Kubernetes {
+    /// Name of this member's node. With it, the members are the nodes with the labels of --database-nodes, and they record in
+    /// the ConfigMap `ovn-central` what they do to their clusters: lost and damaged files are replaced, and members come and
+    /// go with the labels.
+    #[arg(long, env = "KUBE_NODE_NAME", conflicts_with = "members")]
+    pub node_name: Option<String>,
+    /// Labels of the nodes with members, comma-separated, as a label selector.
+    #[arg(long, default_value = "kube-ovn/role=master", requires = "node_name")]
+    pub database_nodes: String,
+    /// Namespace of the ConfigMap and of the members' pods.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "kube-system")]
+    pub namespace: String,
+    /// Name of this member's pod, which is labelled while its servers lead. Default: none is labelled.
+    #[arg(long, env = "POD_NAME", requires = "node_name")]
+    pub pod_name: Option<String>,
+    /// Path of a kubeconfig. Default: the service account of the pod.
+    #[arg(long, env = "KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+}
+
 /// The options of `check`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Check {
     /// The health check to query. `live`: this process answers, and so does every daemon that has started.
     /// `ready`: both databases are connected to the leaders of their clusters and answer on their ports, and northd is
-    /// active or, beside other members, on standby.
+    /// active or, beside other members, on standby. The port of a southbound database is not open before northd has written
+    /// to it.
     pub question: Question,
+    /// The directory of the sockets.
+    #[command(flatten)]
+    pub directory: RunDirectory,
+}
+
+/// The options of `restore`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Restore {
+    /// The backup: `backups/ovnnb_db-<time>.backup` in the directory of the database files.
+    pub file: PathBuf,
     /// The directory of the sockets.
     #[command(flatten)]
     pub directory: RunDirectory,
@@ -119,6 +166,12 @@ impl Run {
         Ok(others.into_iter().copied().collect())
     }
 
+    /// Returns how the northbound database with this socket is backed up.
+    pub fn backups(&self, socket: PathBuf) -> Backups {
+        let every = (self.backup_interval > 0).then(|| Duration::from_hours(self.backup_interval.into()));
+        Backups { directory: self.database_directory.join("backups"), socket, every, keep: self.backups.into() }
+    }
+
     /// Returns the time that each daemon has to stop.
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.grace)
@@ -148,7 +201,7 @@ mod tests {
 
     fn run(more: &[&str]) -> Result<Run, String> {
         match Args::try_parse_from(["ovn-central", "run"].iter().chain(more)) {
-            Ok(Args { verb: Verb::Run(run) }) => Ok(run),
+            Ok(Args { verb: Verb::Run(run) }) => Ok(*run),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),
         }
@@ -169,8 +222,9 @@ mod tests {
         let objects = yamls::objects(&manifest).unwrap();
         let probes = yamls::probes(&objects, "ovn-central");
         assert_eq!(probes.len(), 2);
-        // The environment contains the member's address.
-        let run = yamls::command_line(&objects, "ovn-central").into_iter().chain(["--address=127.0.0.1".to_owned()]);
+        // The environment contains the member's address and the name of its node.
+        let environment = ["--address=127.0.0.1", "--node-name=n1"].map(str::to_owned);
+        let run = yamls::command_line(&objects, "ovn-central").into_iter().chain(environment);
         for line in probes.into_iter().chain([run.collect()]) {
             Args::try_parse_from(&line).unwrap_or_else(|error| panic!("{line:?}: {error}"));
         }

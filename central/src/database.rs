@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use daemons::control::{self, ControlError};
@@ -12,8 +14,12 @@ use serde_json::{Map, Value, json};
 use tokio::process::Command;
 use tokio::task::AbortHandle;
 
+use crate::agreed::Agreement;
 use crate::args::Run;
+use crate::backup::Backups;
+use crate::complete;
 use crate::file::{File, FileError};
+use crate::listed::{self, ListedError};
 use crate::standing::Standing;
 
 /// The pause before something that the cluster has not done yet is looked at again.
@@ -35,11 +41,28 @@ pub struct Database {
     file: File,
     run_directory: PathBuf,
     listen: Vec<SocketAddr>,
-    /// Where clients reach the other members.
-    others: Vec<SocketAddr>,
+    /// The port for clients.
+    port: u16,
+    others: Others,
+    /// Whether the server was told to exit so that its file is prepared anew.
+    restart: Arc<AtomicBool>,
+    backups: Backups,
+    /// Whether the last server ended before it worked.
+    failed: bool,
+    /// Whether the server serves clients of other machines.
+    open: Arc<AtomicBool>,
     probe_interval: u32,
     /// Finishes the start of the running server.
     settling: Option<AbortHandle>,
+}
+
+/// How a member knows the other members.
+#[derive(Clone, Debug)]
+pub enum Others {
+    /// From a list of their addresses and ports for Raft.
+    Listed(Vec<SocketAddr>),
+    /// From Kubernetes.
+    Agreed(Agreement),
 }
 
 /// Why a database is not available.
@@ -48,6 +71,9 @@ pub enum DatabaseError {
     /// The database file is unusable.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The database file cannot be used beside the members of the list.
+    #[error(transparent)]
+    Listed(#[from] ListedError),
     /// A tool such as `ovsdb-tool` failed.
     #[error(transparent)]
     Tool(#[from] ToolError),
@@ -63,8 +89,8 @@ pub enum DatabaseError {
         source: std::io::Error,
     },
     /// The server is not connected to the leader of its cluster, so it refuses writes, and its data may be old.
-    #[error("it is not connected to the leader of its cluster: {}", .0.why())]
-    Apart(Standing),
+    #[error("it is not connected to the leader of its cluster: {0}")]
+    Apart(String),
     /// The schema version cannot be parsed.
     #[error("the schema's version makes no sense: {0}")]
     Schema(String),
@@ -97,25 +123,32 @@ impl Which {
 }
 
 impl Database {
-    /// Creates the description of a database from the flags and the addresses of the other members.
-    pub fn new(which: Which, run: &Run, others: &[IpAddr]) -> Self {
+    /// Creates the description of a database from the flags. `agreement` is that of members that agree in Kubernetes, and
+    /// `listed` are the addresses of the other members without it.
+    pub fn new(which: Which, run: &Run, agreement: Option<Agreement>, listed: &[IpAddr]) -> Self {
         let (port, raft_port) = match which {
             Which::Northbound => (run.nb_port, run.nb_raft_port),
             Which::Southbound => (run.sb_port, run.sb_raft_port),
         };
-        let raft = |address: &IpAddr| format!("tcp:{}", SocketAddr::new(*address, raft_port));
+        let run_directory = run.directory.run_directory.clone();
+        let listed = || listed.iter().map(|address| SocketAddr::new(*address, raft_port)).collect();
         Self {
             which,
             file: File {
                 path: run.database_directory.join(format!("ovn{}_db.db", which.name())),
                 schema: run.schema_directory.join(format!("ovn-{}.ovsschema", which.name())),
                 database: which.schema(),
-                address: raft(&run.address),
-                others: others.iter().map(raft).collect(),
+                address: remote(SocketAddr::new(run.address, raft_port)),
+                first: (which == Which::Northbound).then(complete::first),
             },
-            run_directory: run.directory.run_directory.clone(),
+            backups: run.backups(run_directory.join("ovnnb_db.sock")),
+            run_directory,
             listen: run.listen().into_iter().map(|address| SocketAddr::new(address, port)).collect(),
-            others: others.iter().map(|address| SocketAddr::new(*address, port)).collect(),
+            port,
+            others: agreement.map_or_else(|| Others::Listed(listed()), Others::Agreed),
+            restart: Arc::default(),
+            open: Arc::default(),
+            failed: false,
             probe_interval: run.probe_interval,
             settling: None,
         }
@@ -144,10 +177,17 @@ impl Database {
     /// Prepares the database file. Returns the command that starts the server.
     pub async fn prepare(&mut self) -> Result<Command, DatabaseError> {
         self.stop_settling();
-        self.file.prepare().await?;
-        let config = self.beside("json");
-        let text = config_file(&self.socket(), &self.listen, self.probe_interval, &self.file.path).to_string();
-        std::fs::write(&config, text).map_err(|source| DatabaseError::Io { path: config.clone(), source })?;
+        match &self.others {
+            Others::Listed(others) => {
+                let others: Vec<_> = others.iter().copied().map(remote).collect();
+                listed::prepare(&self.file, &others, self.failed).await?;
+            }
+            Others::Agreed(agreement) => agreement.prepare(&self.file, self.failed).await?,
+        }
+        self.failed = true;
+        let open = self.which == Which::Northbound;
+        self.open.store(open, Ordering::Relaxed);
+        let config = self.configure(open)?;
         let mut command = daemons::daemon::command("ovsdb-server");
         command.args([
             format!("--config-file={}", config.display()),
@@ -157,10 +197,51 @@ impl Database {
         Ok(command)
     }
 
-    /// Returns the servers to which a client in this container connects, this member first.
-    pub fn servers(&self) -> String {
-        let others = self.others.iter().map(|address| format!("tcp:{address}"));
-        [self.server()].into_iter().chain(others).collect::<Vec<_>>().join(",")
+    /// Writes the configuration file of the server. Returns its path.
+    fn configure(&self, open: bool) -> Result<PathBuf, DatabaseError> {
+        let config = self.beside("json");
+        let listen = if open { &self.listen[..] } else { &[] };
+        let text = config_file(&self.socket(), listen, self.probe_interval, &self.file.path).to_string();
+        std::fs::write(&config, text).map_err(|source| DatabaseError::Io { path: config.clone(), source })?;
+        Ok(config)
+    }
+
+    /// Serves clients of other machines as soon as northd has written to the southbound database. An ovn-controller that sees an
+    /// empty one takes all flows away.
+    async fn open(&self) -> Result<(), DatabaseError> {
+        if self.open.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        complete::written(&self.socket()).await;
+        self.configure(true)?;
+        control::ask(&self.control(), "ovsdb-server/reload", &[]).await?;
+        self.open.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Returns the port for clients.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the address of this member in the cluster.
+    pub fn address(&self) -> &str {
+        &self.file.address
+    }
+
+    /// Has the server exit, so that its file is prepared anew and it is started again.
+    pub async fn restart(&self) -> Result<(), ControlError> {
+        self.restart.store(true, Ordering::Relaxed);
+        let told = control::ask(&self.control(), "exit", &[]).await;
+        if told.is_err() {
+            self.restart.store(false, Ordering::Relaxed);
+        }
+        told.map(drop)
+    }
+
+    /// Returns true once after the server was told to exit to be started again.
+    pub fn take_restart(&self) -> bool {
+        self.restart.swap(false, Ordering::Relaxed)
     }
 
     /// Returns the place of the server in its cluster. The server works if it knows that, also without a leader.
@@ -173,7 +254,10 @@ impl Database {
     pub async fn check(&self) -> Result<(), DatabaseError> {
         let standing = self.standing().await?;
         if !standing.connected {
-            return Err(DatabaseError::Apart(standing));
+            return Err(DatabaseError::Apart(standing.why().to_owned()));
+        }
+        if !self.open.load(Ordering::Relaxed) {
+            return Ok(());
         }
         let select = json!({"op": "select", "table": self.which.global(), "where": [], "columns": ["_uuid"]});
         for address in &self.listen {
@@ -185,13 +269,18 @@ impl Database {
     /// Finishes the start of a server that works. Beside other members, that may take as long as the cluster has no leader,
     /// and the other daemons do not wait for it.
     pub async fn finish_start(&mut self) -> Result<(), DatabaseError> {
+        self.failed = false;
         self.stop_settling();
         let servers = self.standing().await?.servers.len();
-        if self.others.is_empty() && servers <= 1 {
+        let is_alone = matches!(&self.others, Others::Listed(others) if others.is_empty());
+        if is_alone && servers <= 1 {
             self.connected().await?;
-            return self.convert().await;
+            self.convert().await?;
+            let database = self.clone();
+            self.settling = Some(tokio::spawn(async move { database.settle(false).await }).abort_handle());
+            return Ok(());
         }
-        if self.others.is_empty() {
+        if is_alone {
             let database = self.which.schema();
             tracing::warn!(
                 database,
@@ -200,15 +289,15 @@ impl Database {
             );
         }
         let database = self.clone();
-        self.settling = Some(tokio::spawn(async move { database.settle().await }).abort_handle());
+        self.settling = Some(tokio::spawn(async move { database.settle(true).await }).abort_handle());
         Ok(())
     }
 
-    /// Does what needs a leader, as soon as the server is connected to its cluster.
-    async fn settle(&self) {
+    /// Opens the database, and does what needs a leader, as soon as the server is connected to its cluster.
+    async fn settle(&self, connects: bool) {
         let database = self.which.schema();
         let mut said = String::new();
-        while let Err(error) = self.try_to_settle().await {
+        while let Err(error) = self.try_to_settle(connects).await {
             let error = error.to_string();
             if error != said {
                 tracing::warn!(database, error, "the start is not finished; trying again");
@@ -218,15 +307,23 @@ impl Database {
         }
     }
 
-    async fn try_to_settle(&self) -> Result<(), DatabaseError> {
+    async fn try_to_settle(&self, connects: bool) -> Result<(), DatabaseError> {
+        if !connects {
+            return self.open().await;
+        }
         self.connected().await?;
         let removed = self.remove_predecessors().await;
         self.convert().await?;
+        self.open().await?;
         removed
     }
 
     /// Removes former servers with the address of this one from the cluster. Their files are gone, so they never come back.
+    /// Members that agree in Kubernetes know more, and the leader removes those ([`crate::agreed::keeper`]).
     async fn remove_predecessors(&self) -> Result<(), DatabaseError> {
+        if matches!(self.others, Others::Agreed(_)) {
+            return Ok(());
+        }
         let database = self.which.schema();
         loop {
             let standing = self.standing().await?;
@@ -272,6 +369,11 @@ impl Database {
         let found = version(&tool::run("ovsdb-client", ["get-schema-version", &server, name]).await?)?;
         let installed = version(&tool::run("ovsdb-tool", ["schema-version", &schema]).await?)?;
         if installed > found {
+            if self.which == Which::Northbound
+                && let Err(error) = self.backups.make().await
+            {
+                tracing::warn!(%error, "there is no backup from before the conversion");
+            }
             tracing::info!(database = name, %found, %installed, "the schema is converted");
             tool::run("ovsdb-client", ["--timeout=120", "convert", &server, &schema]).await?;
         }
@@ -290,7 +392,8 @@ impl Database {
         Duration::from_mins(5)
     }
 
-    fn beside(&self, extension: &str) -> PathBuf {
+    /// Returns the path of a file of the server: `ovnnb_db.<extension>` or `ovnsb_db.<extension>`.
+    pub fn beside(&self, extension: &str) -> PathBuf {
         self.run_directory.join(format!("ovn{}_db.{extension}", self.which.name()))
     }
 }
@@ -308,6 +411,11 @@ fn config_file(socket: &Path, listen: &[SocketAddr], probe_interval: u32, file: 
         remotes.insert(format!("ptcp:{}:{ip}", address.port()), json!({"inactivity-probe": probe_interval}));
     }
     json!({"remotes": remotes, "databases": {file.display().to_string(): {}}})
+}
+
+/// Returns an address in the words of OVSDB.
+fn remote(address: SocketAddr) -> String {
+    format!("tcp:{address}")
 }
 
 /// Returns the address at which a client on this machine reaches this listener.
@@ -329,7 +437,9 @@ mod tests {
 
     #[test]
     fn a_server_without_a_majority_says_so() {
-        let message = |status: &str| DatabaseError::Apart(Standing::parse(&format!("Status: {status}\n"))).to_string();
+        let message = |status: &str| {
+            DatabaseError::Apart(Standing::parse(&format!("Status: {status}\n")).why().to_owned()).to_string()
+        };
         assert_eq!(
             message("disconnected from the cluster (election timeout)"),
             "it is not connected to the leader of its cluster: disconnected from the cluster (election timeout)"

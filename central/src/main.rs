@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ovn_central::args::{Args, Verb};
-use ovn_central::member;
+use ovn_central::{backup, member};
 
 fn main() -> ExitCode {
     kit::logs::ending("ovn-central", act(Args::parse().verb))
@@ -15,9 +15,10 @@ fn act(verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Run(run) => {
             kit::logs::init(&run.logs, "")?;
-            runtime.block_on(member::run(run))?;
+            runtime.block_on(member::run(*run))?;
         }
         Verb::Check(check) => runtime.block_on(member::check(&check))?,
+        Verb::Restore(restore) => backup::restore(&restore)?,
     }
     Ok(())
 }

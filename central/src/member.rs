@@ -6,10 +6,17 @@ use daemons::init::{self, InitError};
 use daemons::status::{self, Question, Status, StatusError};
 use daemons::version::{OLDEST_OVN, Version, VersionError};
 use tokio::process::Command;
+use tokio::sync::watch;
 
+use crate::agreed::keeper::Keeper;
+use crate::agreed::{Agreement, Settings};
 use crate::args::{Check, Run};
+use crate::complete;
 use crate::database::{Database, DatabaseError, Which};
-use crate::northd::{Northd, NorthdError};
+use crate::leader::{self, Clients, Leader};
+use crate::northd::{self, Northd, NorthdError};
+use crate::roles::Labels;
+use crate::server;
 
 /// Why the member stopped without a stop signal.
 #[derive(Debug, thiserror::Error)]
@@ -26,12 +33,15 @@ pub enum MemberError {
     /// A directory, a socket or a limit cannot be set up.
     #[error(transparent)]
     Init(#[from] InitError),
+    /// There is no way to the API server.
+    #[error("{0:#}")]
+    Kubernetes(anyhow::Error),
 }
 
 /// A daemon of the member.
 #[derive(Clone, Debug)]
 enum Place {
-    Database(Database),
+    Database(Box<Database>),
     Northd(Northd),
 }
 
@@ -57,10 +67,16 @@ pub async fn run(run: Run) -> Result<(), MemberError> {
     };
     tracing::info!(%ovn, address = %run.address, ?others, listen = ?run.listen(), files, "starting");
 
-    let [northbound, southbound] =
-        [Which::Northbound, Which::Southbound].map(|which| Database::new(which, &run, &others));
+    let kube = kube(&run).await?;
+    let both = [Which::Northbound, Which::Southbound];
+    let agreements =
+        kube.as_ref().map(|(client, settings)| Agreement::watch(client, settings, both.map(Which::schema)));
+    let [of_northbound, of_southbound] = agreements.clone().map_or([None, None], |both| both.map(Some));
+    let northbound = Database::new(Which::Northbound, &run, of_northbound, &others);
+    let southbound = Database::new(Which::Southbound, &run, of_southbound, &others);
     let northd = Northd::new(&northbound, &southbound, &run);
-    let places = [Place::Database(northbound), Place::Database(southbound), Place::Northd(northd)];
+    let database = |database: &Database| Place::Database(Box::new(database.clone()));
+    let places = [database(&northbound), database(&southbound), Place::Northd(northd.clone())];
     let crew = Crew::new(places.clone(), run.grace());
     let socket = run.directory.status();
     let status = Status::bind(&socket, crew.members()).map_err(InitError::on(&socket.display()))?;
@@ -70,7 +86,34 @@ pub async fn run(run: Run) -> Result<(), MemberError> {
             (Some(place), Question::Ready) => place.serves(pid).await,
             (None, _) => Ok(()),
         };
+    let always = watch::channel(true);
+    for (database, complete) in [(&northbound, complete::follow(&northbound)), (&southbound, always.1)] {
+        let socket = leader::path(database);
+        let clients = Clients::new(complete, &northd, crew.members());
+        tokio::spawn(Leader::bind(database, clients).map_err(InitError::on(&socket.display()))?.serve());
+    }
+    let roles = [&northbound, &southbound].map(|database| server::follow(database, crew.members()));
+    tokio::spawn(run.backups(northbound.socket()).run(roles[0].clone()));
+    if let (Some((client, settings)), Some([of_northbound, of_southbound])) = (&kube, agreements) {
+        if let Some(pod) = &run.kubernetes.pod_name {
+            let labels = Labels::new(client, &settings.namespace, pod, roles.clone(), &northd, crew.members());
+            tokio::spawn(labels.run());
+        }
+        let [role_of_northbound, role_of_southbound] = roles;
+        tokio::spawn(Keeper::new(of_northbound, northbound, role_of_northbound).run());
+        tokio::spawn(Keeper::new(of_southbound, southbound, role_of_southbound).run());
+    }
     Ok(crew.serve(status, kit::signals::stop_requested(), answering).await?)
+}
+
+/// Returns the client of a member that agrees with the others in Kubernetes.
+async fn kube(run: &Run) -> Result<Option<(kube::Client, Settings)>, MemberError> {
+    let Some(node_name) = run.kubernetes.node_name.clone() else { return Ok(None) };
+    let registry = prometheus::Registry::new();
+    let client = kit::kubernetes::client(run.kubernetes.kubeconfig.as_deref(), &registry);
+    let client = client.await.map_err(MemberError::Kubernetes)?;
+    let namespace = run.kubernetes.namespace.clone();
+    Ok(Some((client, Settings { node_name, namespace, database_nodes: run.kubernetes.database_nodes.clone() })))
 }
 
 /// Queries the member in this container.
@@ -104,7 +147,7 @@ impl Part for Place {
     fn name(&self) -> &'static str {
         match self {
             Self::Database(database) => database.which().name(),
-            Self::Northd(_) => "northd",
+            Self::Northd(_) => northd::NAME,
         }
     }
 
@@ -135,6 +178,13 @@ impl Part for Place {
         match self {
             Self::Database(database) => Ok(database.exit().await?),
             Self::Northd(northd) => Ok(northd.exit(pid).await?),
+        }
+    }
+
+    fn take_restart(&mut self) -> bool {
+        match self {
+            Self::Database(database) => database.take_restart(),
+            Self::Northd(_) => false,
         }
     }
 

@@ -1,5 +1,5 @@
-//! `ovn-northd`, which translates the northbound into the southbound database. Each member has one. It connects to the leaders
-//! of both databases, wherever they are, and a lock in the southbound database chooses the active one.
+//! `ovn-northd`, which translates the northbound into the southbound database. Each member has one. It works with the leaders
+//! of both databases, wherever they are ([`crate::leader`]), and a lock in the southbound database chooses the active one.
 
 use std::path::PathBuf;
 
@@ -8,16 +8,20 @@ use tokio::process::Command;
 
 use crate::args::Run;
 use crate::database::{Database, DatabaseError};
+use crate::leader;
 
 /// `ovn-northd` for the two databases.
 #[derive(Clone, Debug)]
 pub struct Northd {
     run_directory: PathBuf,
-    /// The servers of the northbound and the southbound database.
-    servers: [String; 2],
+    /// The sockets of the leaders of the northbound and the southbound database.
+    leaders: [PathBuf; 2],
     southbound: Box<Database>,
     threads: u16,
 }
+
+/// The name of northd among the daemons.
+pub const NAME: &str = "northd";
 
 /// Why northd does not translate.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +42,7 @@ impl Northd {
     pub fn new(northbound: &Database, southbound: &Database, run: &Run) -> Self {
         Self {
             run_directory: run.directory.run_directory.clone(),
-            servers: [northbound.servers(), southbound.servers()],
+            leaders: [northbound, southbound].map(leader::path),
             southbound: Box::new(southbound.clone()),
             threads: run.northd_threads,
         }
@@ -52,7 +56,7 @@ impl Northd {
     /// Returns the command that starts northd.
     pub fn command(&self) -> Command {
         let mut command = daemons::daemon::command("ovn-northd");
-        let [northbound, southbound] = &self.servers;
+        let [northbound, southbound] = self.leaders.each_ref().map(|socket| format!("unix:{}", socket.display()));
         command.env("OVN_RUNDIR", &self.run_directory).args([
             format!("--ovnnb-db={northbound}"),
             format!("--ovnsb-db={southbound}"),
@@ -60,6 +64,16 @@ impl Northd {
             format!("--n-threads={}", self.threads),
         ]);
         command
+    }
+
+    /// Has northd forget how long the log of a database was, `nb` or `sb`, so that it accepts another cluster.
+    pub async fn reset(&self, pid: u32, database: &str) -> Result<(), ControlError> {
+        control::ask(&self.control(pid), &format!("{database}-cluster-state-reset"), &[]).await.map(drop)
+    }
+
+    /// Returns whether northd says that it is the active one.
+    pub async fn is_active(&self, pid: u32) -> bool {
+        control::ask(&self.control(pid), "status", &[]).await.is_ok_and(|said| said.trim() == "Status: active")
     }
 
     /// Checks that northd is active, or waits for the one of another member to end.

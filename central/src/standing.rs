@@ -1,14 +1,33 @@
 //! The place of a server in its cluster, from the output of `cluster/status` (ovsdb-server(1)).
 
+use std::net::{IpAddr, SocketAddr};
+
+use uuid::Uuid;
+
+use crate::file::Identity;
+use crate::leader::Place;
+
 /// What a server says of itself and its cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// The status in its own words, such as `cluster member`.
     pub status: String,
+    /// The ID of the cluster, unless the server is joining one.
+    pub cluster: Option<Uuid>,
+    /// The ID of the server.
+    pub server: Option<Uuid>,
+    /// The address of the server.
+    pub address: String,
+    /// Whether the server has no data yet, and asks others to let it join their cluster.
+    pub joining: bool,
+    /// The addresses of those that it asks.
+    pub remotes: Vec<String>,
     /// Whether the server is a member whose cluster has a leader that it knows.
     pub connected: bool,
     /// Whether the server is the leader.
     pub leads: bool,
+    /// Where the leader is, if it is known.
+    pub leader: Option<Place>,
     /// The servers of the cluster.
     pub servers: Vec<Server>,
 }
@@ -28,14 +47,34 @@ impl Standing {
     /// Reads the output of `cluster/status`.
     pub fn parse(text: &str) -> Self {
         let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim();
-        let servers = text.lines().skip_while(|line| *line != "Servers:").skip(1).filter_map(Server::parse).collect();
+        let servers: Vec<_> =
+            text.lines().skip_while(|line| *line != "Servers:").skip(1).filter_map(Server::parse).collect();
         let (status, leader) = (value("Status:"), value("Leader:"));
+        // Such as `1259 (1259e6cb-3049-498f-a324-cb626026c5c8)`.
+        let id = |key| value(key).split_once('(')?.1.trim_end_matches(')').parse().ok();
         Self {
+            cluster: id("Cluster ID:"),
+            server: id("Server ID:"),
+            address: value("Address:").to_owned(),
+            joining: status.starts_with("joining"),
+            remotes: value("Remotes for joining:").split_whitespace().map(str::to_owned).collect(),
             connected: status == "cluster member" && !matches!(leader, "" | "unknown"),
             status: status.to_owned(),
             leads: leader == "self",
+            leader: match leader {
+                "self" => Some(Place::Here),
+                id => servers.iter().find(|server| server.id == id).and_then(Server::host).map(Place::There),
+            },
             servers,
         }
+    }
+
+    /// Returns the identity of the server, once it is a member of a cluster.
+    pub fn identity(&self) -> Option<Identity> {
+        if self.joining || self.address.is_empty() {
+            return None;
+        }
+        Some(Identity { cluster: self.cluster?, server: self.server?, address: self.address.clone() })
     }
 
     /// Says why the server is not connected.
@@ -55,6 +94,17 @@ impl Standing {
 }
 
 impl Server {
+    /// Returns the IP address of the server.
+    pub fn host(&self) -> Option<IpAddr> {
+        let (_, address) = self.address.split_once(':')?;
+        address.parse::<SocketAddr>().ok().map(|address| address.ip())
+    }
+
+    /// Returns true if this is the server with this ID and address.
+    pub fn is(&self, id: Uuid, address: &str) -> bool {
+        self.address == address && id.hyphenated().to_string().starts_with(&self.id)
+    }
+
     /// Reads a line such as `4db3 (4db3 at tcp:127.0.0.2:6643) (self) next_index=5 match_index=4`.
     fn parse(line: &str) -> Option<Self> {
         let (id, rest) = line.trim().split_once(" (")?;
@@ -98,6 +148,7 @@ Servers:
     fn a_former_server_with_the_same_address_is_found() {
         let standing = Standing::parse(JOINED);
         assert!(standing.connected && !standing.leads);
+        assert_eq!(standing.leader, Some(Place::There([127, 0, 0, 1].into())));
         assert_eq!(standing.servers.len(), 4);
         assert_eq!(standing.predecessors("tcp:127.0.0.3:17643").collect::<Vec<_>>(), ["295a"]);
         assert_eq!(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use daemons::testing::{Container, Room};
 use nix::sys::signal::Signal;
 
-use crate::{room, status};
+use crate::{complete, room, status};
 
 const ALL: &str = "10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4";
 /// The northbound database for clients.
@@ -83,6 +83,7 @@ fn a_cluster_of_one_grows_and_members_that_lose_their_files_join_again() {
     let rooms = [room(), room(), room()];
     let mut one = first(&rooms[0], 1, "10.0.0.1");
     one.until("ready").unwrap();
+    complete(&mut one);
     nbctl(&mut one, &["--wait=sb", "ls-add", "one"]);
 
     // It grows while the first member goes on as it is.
@@ -177,4 +178,31 @@ fn a_member_with_another_address_joins_anew() {
     let kept: Vec<_> = fs::read_dir(rooms[2].path("etc")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     let kept = kept.iter().filter(|name| name.to_string_lossy().contains(".replaced-")).count();
     assert_eq!(kept, 2, "both files are kept");
+}
+
+#[test]
+fn a_member_whose_server_was_removed_joins_anew() {
+    let rooms = [room(), room(), room()];
+    let mut one = first(&rooms[0], 1, "10.0.0.1");
+    one.until("ready").unwrap();
+    let mut two = beside(&mut one, &rooms[1], 2);
+    let mut three = beside(&mut one, &rooms[2], 3);
+    two.until("ready").unwrap();
+    three.until("ready").unwrap();
+    whole(&mut one);
+    for (database, schema) in [("nb", "OVN_Northbound"), ("sb", "OVN_Southbound")] {
+        let (control, port) = (format!("/run/ovn/ovn{database}_db.ctl"), if database == "nb" { 6643 } else { 6644 });
+        let address = format!("tcp:10.0.0.3:{port}");
+        one.run(&["ovn-appctl", "-t", &control, "cluster/kick", schema, &address]).unwrap();
+    }
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while servers(&mut one).iter().any(|servers| servers.len() == 3) {
+        assert!(Instant::now() < deadline, "it is not removed");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    three.end(Signal::SIGKILL).unwrap();
+    let mut three = beside(&mut one, &rooms[2], 3);
+    three.until("ready").unwrap();
+    whole(&mut three);
+    assert!(rooms[2].log().contains("shows that the server left the cluster"), "{}", rooms[2].log());
 }

@@ -20,6 +20,11 @@ fn start<'a>(room: &'a Room, address: &str) -> Container<'a> {
     room.start(addresses, &arguments).unwrap()
 }
 
+/// Writes what the controller writes last to a database that was founded empty: northd translates it from now on.
+fn complete(member: &mut Container<'_>) {
+    member.run(&["ovn-nbctl", "remove", "NB_Global", ".", "external_ids", "kube-ovn-incomplete"]).unwrap();
+}
+
 /// Returns the names of the logical switches.
 fn switches(member: &mut Container<'_>) -> String {
     member.run(&["ovn-nbctl", "--bare", "--columns=name", "list", "Logical_Switch"]).unwrap()
@@ -52,6 +57,7 @@ fn it_comes_up_serves_both_families_and_stops_in_order() {
     let fastest = fastest.min().unwrap();
     assert!(fastest < Duration::from_millis(50), "a probe takes {fastest:?}");
 
+    complete(&mut member);
     member.run(&["ovn-nbctl", "--wait=sb", "ls-add", "one"]).unwrap();
     for server in ["tcp:127.0.0.1:6642", "tcp:[::1]:6642", "tcp:10.0.0.1:6642"] {
         let list = ["ovn-sbctl", "--db", server, "--bare", "--columns=external_ids", "list", "Datapath_Binding"];
@@ -90,6 +96,7 @@ fn a_daemon_that_is_killed_is_started_again_and_one_that_hangs_is_no_life() {
     let room = room();
     let mut member = start(&room, "10.0.0.1");
     member.until("ready").unwrap();
+    complete(&mut member);
     member.run(&["ovn-nbctl", "--wait=sb", "ls-add", "one"]).unwrap();
     for (nth, daemon) in ["ovnnb_db", "ovnsb_db", "ovn-northd"].into_iter().enumerate() {
         let pid_file = format!("/run/ovn/{daemon}.pid");
@@ -131,6 +138,7 @@ fn another_address_takes_the_data_along_and_what_is_damaged_is_put_aside() {
     let room = room();
     let mut member = start(&room, "10.0.0.1");
     member.until("ready").unwrap();
+    complete(&mut member);
     member.run(&["ovn-nbctl", "--wait=sb", "ls-add", "one"]).unwrap();
     member.end(Signal::SIGTERM).unwrap();
 
@@ -152,7 +160,11 @@ fn another_address_takes_the_data_along_and_what_is_damaged_is_put_aside() {
     let aside = fs::read_dir(room.path("etc")).unwrap().map(|entry| entry.unwrap().path());
     let aside: Vec<_> = aside.filter(|path| path.to_string_lossy().contains("nb_db.db.damaged-")).collect();
     assert_eq!(fs::read(&aside[0]).unwrap(), damaged);
-    assert!(room.log().contains("ERROR ovn_central::file: THE DATABASE CANNOT BE READ"), "{}", room.log());
+    assert!(
+        room.log().contains("THE DATABASE CANNOT BE READ: its file is kept, and another one takes its place"),
+        "{}",
+        room.log()
+    );
 }
 
 #[test]
@@ -169,6 +181,7 @@ fn a_database_of_an_older_schema_is_converted_with_what_it_holds() {
     let version = ["ovsdb-client", "get-schema-version", "unix:/run/ovn/ovnnb_db.sock", "OVN_Northbound"];
     member.until("ready").unwrap();
     assert_eq!(member.run(&version).unwrap(), "5.0.0");
+    complete(&mut member);
     member.run(&["ovn-nbctl", "--wait=sb", "ls-add", "one"]).unwrap();
     member.end(Signal::SIGTERM).unwrap();
 
@@ -187,4 +200,79 @@ fn an_ovn_that_is_too_old_is_refused_in_words() {
     let log = room.log();
     assert!(log.contains("ovn-northd is of version 23.03.1, and 24.03.0 is the oldest that will do"), "{log}");
     assert!(!room.path("etc").exists());
+}
+
+#[test]
+fn northd_translates_nothing_before_everything_is_written() {
+    let room = room();
+    let mut member = start(&room, "10.0.0.1");
+    member.until("ready").unwrap();
+    member.run(&["ovn-nbctl", "ls-add", "one"]).unwrap();
+    let datapaths = ["ovn-sbctl", "--bare", "--columns=external_ids", "list", "Datapath_Binding"];
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(member.run(&datapaths).unwrap(), "");
+    assert!(room.log().contains("its clients wait until the controller has written everything"), "{}", room.log());
+    complete(&mut member);
+    member.run(&["ovn-nbctl", "--wait=sb", "--timeout=10", "sync"]).unwrap();
+    assert!(member.run(&datapaths).unwrap().contains("name=one"));
+}
+
+#[test]
+fn without_the_api_server_one_with_data_starts_and_one_without_waits() {
+    let room = room();
+    let kubeconfig = "
+        apiVersion: v1
+        kind: Config
+        current-context: none
+        clusters: [{name: none, cluster: {server: 'http://127.0.0.1:1'}}]
+        contexts: [{name: none, context: {cluster: none, user: none}}]
+        users: [{name: none, user: {}}]
+    ";
+    fs::write(room.path("kubeconfig"), kubeconfig).unwrap();
+    let agreeing =
+        ["--database-directory=/run/etc", "--address=10.0.0.1", "--node-name=n1", "--kubeconfig=/run/kubeconfig"];
+    let address = "ip address add 10.0.0.1/32 dev lo";
+    let mut member = room.start(address, &agreeing).unwrap();
+    member.until("live").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !room.log().contains("what other members have is not known; trying again") {
+        assert!(Instant::now() < deadline, "{}", room.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(!room.path("etc/ovnnb_db.db").exists());
+    member.end(Signal::SIGTERM).unwrap();
+
+    let mut member = start(&room, "10.0.0.1");
+    member.until("ready").unwrap();
+    member.run(&["ovn-nbctl", "ls-add", "one"]).unwrap();
+    member.end(Signal::SIGTERM).unwrap();
+    let mut member = room.start(address, &agreeing).unwrap();
+    member.until("ready").unwrap();
+    assert_eq!(switches(&mut member), "one");
+}
+
+#[test]
+fn a_backup_brings_back_what_was_there() {
+    let room = room();
+    let mut member = start(&room, "10.0.0.1");
+    member.until("ready").unwrap();
+    let backups = || fs::read_dir(room.path("etc/backups")).map(|all| all.map(|entry| entry.unwrap().path()).collect());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    // The first one is made at once, and the next one after a day.
+    let first: Vec<_> = loop {
+        match backups() {
+            Ok::<Vec<_>, _>(found) if found.iter().any(|path| path.extension().is_some_and(|is| is == "backup")) => {
+                break found;
+            }
+            _ => assert!(Instant::now() < deadline, "{}", room.log()),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(first.len(), 1, "{first:?}");
+    member.run(&["ovn-nbctl", "ls-add", "later"]).unwrap();
+    let name = first[0].file_name().unwrap().to_string_lossy().into_owned();
+    member.run(&["/run/program", "restore", &format!("/run/etc/backups/{name}")]).unwrap();
+    assert_eq!(switches(&mut member), "");
+    let refused = member.exec(&["/run/program", "restore", "/run/etc/backups/missing"]).unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("/run/etc/backups/missing: No such file"));
 }

@@ -1,0 +1,122 @@
+//! Does what a running member owes to its cluster, whenever its server, the record or the labelled nodes change.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use daemons::control::{self, ControlError};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::decision::Me;
+use super::duties::duties;
+use super::store::StoreError;
+use super::{Agreement, RETRY};
+use crate::database::{Database, DatabaseError};
+use crate::server::Role;
+
+/// The pause before a server that was told to do something is asked how far it is.
+const SOON: Duration = Duration::from_millis(250);
+
+/// Why a member could not do its duties.
+#[derive(Debug, thiserror::Error)]
+enum KeeperError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error(transparent)]
+    Control(#[from] ControlError),
+}
+
+/// Keeps one database of this member.
+#[derive(Debug)]
+pub struct Keeper {
+    agreement: Agreement,
+    database: Database,
+    role: watch::Receiver<Role>,
+}
+
+impl Keeper {
+    /// Creates the keeper of a database.
+    pub fn new(agreement: Agreement, database: Database, role: watch::Receiver<Role>) -> Self {
+        Self { agreement, database, role }
+    }
+
+    /// Acts for as long as the future runs.
+    pub async fn run(mut self) -> Infallible {
+        let database = self.database.which().schema();
+        let mut said = String::new();
+        loop {
+            self.agreement.labelled.mark_unchanged();
+            self.agreement.changed.mark_unchanged();
+            self.role.mark_unchanged();
+            let again = match self.round().await {
+                Ok(again) => {
+                    said.clear();
+                    again
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if error != said {
+                        warn!(database, error, "the members of the cluster are not looked after; trying again");
+                    }
+                    said = error;
+                    Some(RETRY)
+                }
+            };
+            tokio::select! {
+                _ = self.agreement.labelled.changed() => {}
+                _ = self.agreement.changed.changed() => {}
+                _ = self.role.changed() => {}
+                () = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {}
+            }
+        }
+    }
+
+    /// Acts once. Returns when to look again, if nothing tells.
+    async fn round(&self) -> Result<Option<Duration>, KeeperError> {
+        let labelled = self.agreement.labelled().filter(|labelled| labelled.contains_key(&self.agreement.node));
+        // A member without the label is about to end.
+        let Some(labelled) = labelled else { return Ok(None) };
+        let read = self.agreement.store.read().await?;
+        let database = self.database.which().schema();
+        let standing = match self.database.standing().await {
+            Ok(standing) => standing,
+            // It is not running, and one that starts without a leader has nothing to tell.
+            Err(DatabaseError::Control(ControlError::Io { .. })) => return Ok(Some(RETRY)),
+            // The server has learnt that it was removed, and has closed its database.
+            Err(DatabaseError::Control(ControlError::Refused { said, .. })) if said.contains("unknown cluster") => {
+                return self.restart("it was removed from its cluster").await;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let me = Me { node: &self.agreement.node, address: self.database.address() };
+        let duties = duties(&read.record, &standing, me, &labelled);
+        if let Some(record) = &duties.record
+            && !self.agreement.store.write(&read, record).await?
+        {
+            return Ok(Some(SOON));
+        }
+        for server in &duties.kick {
+            info!(database, server, "a server that never comes back is removed from the cluster");
+            control::ask(&self.database.control(), "cluster/kick", &[database, server]).await?;
+        }
+        match duties.restart {
+            Some(why) => self.restart(why).await,
+            None if !duties.kick.is_empty() || duties.record.is_some() => Ok(Some(SOON)),
+            None => Ok((!standing.connected).then_some(RETRY)),
+        }
+    }
+
+    /// Has the server end, so that it is started with the file that is right now.
+    async fn restart(&self, why: &'static str) -> Result<Option<Duration>, KeeperError> {
+        let database = self.database.which().schema();
+        warn!(database, why, "the server is started again");
+        // The new file may be made of this one. ovsdb-tool would also take over what the cluster has taken back.
+        if let Err(error) = control::ask(&self.database.control(), "ovsdb-server/compact", &[database]).await {
+            warn!(database, %error, "the file is not compacted");
+        }
+        self.database.restart().await?;
+        Ok(Some(RETRY))
+    }
+}

@@ -1,0 +1,135 @@
+//! Backups of the northbound database: files beside it, which the leader makes and `ovn-central restore` reads.
+//!
+//! The controller can write everything again without one. A backup keeps what others have written.
+
+use std::convert::Infallible;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use daemons::tool::{self, ToolError};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::args::Restore;
+use crate::server::Role;
+
+/// The pause after a backup has failed.
+const RETRY: Duration = Duration::from_mins(10);
+
+/// What each backup begins with. The rest of its name is the time, so that the names are in the order of their making.
+const PREFIX: &str = "ovnnb_db-";
+const SUFFIX: &str = ".backup";
+
+/// The backups of a member.
+#[derive(Clone, Debug)]
+pub struct Backups {
+    /// Their directory.
+    pub directory: PathBuf,
+    /// The socket of the server of the northbound database.
+    pub socket: PathBuf,
+    /// The time from one to the next. `None` if there are none.
+    pub every: Option<Duration>,
+    /// How many are kept.
+    pub keep: usize,
+}
+
+/// Why a backup cannot be made or restored.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// A file cannot be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The error.
+        source: io::Error,
+    },
+    /// `ovsdb-client` failed.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// `ovsdb-client` has said why on stderr.
+    #[error("ovsdb-client restore: {0}")]
+    Restore(std::process::ExitStatus),
+}
+
+impl Backups {
+    /// Makes backups for as long as this member leads, each when the last one of this member is old enough.
+    pub async fn run(self, mut role: watch::Receiver<Role>) -> Infallible {
+        let Some(every) = self.every else { return std::future::pending().await };
+        loop {
+            // The sender lives as long as the process.
+            let _ = role.wait_for(|role| role.leads).await;
+            let mut pause = every.saturating_sub(self.age().unwrap_or(every));
+            if pause.is_zero() {
+                pause = match self.make().await {
+                    Ok(_) => every,
+                    Err(error) => {
+                        warn!(%error, "the northbound database is not backed up; trying again");
+                        RETRY
+                    }
+                };
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = role.wait_for(|role| !role.leads) => {}
+            }
+        }
+    }
+
+    /// Makes one, and removes the oldest ones.
+    pub async fn make(&self) -> Result<PathBuf, BackupError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| BackupError::Io { path, source }
+        };
+        let server = format!("unix:{}", self.socket.display());
+        let contents = tool::run("ovsdb-client", ["backup", &server, "OVN_Northbound"]).await?;
+        fs::create_dir_all(&self.directory).map_err(at(&self.directory))?;
+        let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+        let path = self.directory.join(format!("{PREFIX}{time}{SUFFIX}"));
+        kit::file::write(&path, contents.as_bytes(), 0o600).map_err(at(&path))?;
+        info!(path = %path.display(), bytes = contents.len(), "backed the northbound database up");
+        let all = self.all().map_err(at(&self.directory))?;
+        for old in &all[..all.len().saturating_sub(self.keep)] {
+            fs::remove_file(old).map_err(at(old))?;
+        }
+        Ok(path)
+    }
+
+    /// Returns how old the last one is.
+    fn age(&self) -> Option<Duration> {
+        let made = fs::metadata(self.all().ok()?.last()?).ok()?.modified().ok()?;
+        Some(SystemTime::now().duration_since(made).unwrap_or_default())
+    }
+
+    /// Returns all of them, the oldest first.
+    fn all(&self) -> io::Result<Vec<PathBuf>> {
+        let mut all = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
+                all.push(path);
+            }
+        }
+        all.sort();
+        Ok(all)
+    }
+}
+
+/// Replaces the contents of the northbound database by those of a backup. It takes effect on all members at once. The
+/// controller then corrects what has changed since.
+pub fn restore(restore: &Restore) -> Result<(), BackupError> {
+    let file =
+        fs::File::open(&restore.file).map_err(|source| BackupError::Io { path: restore.file.clone(), source })?;
+    let socket = restore.directory.run_directory.join("ovnnb_db.sock");
+    let server = format!("unix:{}", socket.display());
+    // Any member passes it on to the leader.
+    let words = ["--no-leader-only", "restore", &server, "OVN_Northbound"];
+    let status = Command::new("ovsdb-client").args(words).stdin(file).status();
+    let status = status.map_err(|source| BackupError::Io { path: "ovsdb-client".into(), source })?;
+    if status.success() { Ok(()) } else { Err(BackupError::Restore(status)) }
+}

@@ -1,0 +1,230 @@
+//! A socket by which clients in this container reach the leader of a database, wherever it is.
+//!
+//! northd works with the leaders only. By itself, it tries the members in turn, and pauses for up to 8 s when none of them leads:
+//! an election takes one second, and nothing is translated for several. Here, it is connected as soon as the own server knows
+//! the leader, and when another one leads, it is disconnected, so that it comes back.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemons::member::Member;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Mutex, watch};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::complete;
+use crate::database::Database;
+use crate::northd::{NAME, Northd};
+use crate::standing::{Server, Standing};
+
+/// How often the own server is asked who leads while a client waits for that.
+const SOON: Duration = Duration::from_millis(50);
+/// How often it is asked whether still the same one leads: a leader that hangs closes no connection.
+const ASK: Duration = Duration::from_millis(500);
+
+/// How much a client can say before the leader is known, in bytes.
+const MOST: usize = 1 << 20;
+
+/// Where the leader is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In this container.
+    Here,
+    /// At this address of another member.
+    There(IpAddr),
+}
+
+/// The socket.
+#[derive(Debug)]
+pub struct Leader {
+    listener: UnixListener,
+    database: Database,
+    clients: Arc<Clients>,
+}
+
+/// What concerns all clients of a socket.
+#[derive(Debug)]
+pub struct Clients {
+    /// Whether the database is complete. Clients wait for that.
+    complete: watch::Receiver<bool>,
+    northd: Northd,
+    /// The daemons, among them northd.
+    members: watch::Receiver<Vec<Member>>,
+    /// The cluster that northd knows.
+    cluster: Mutex<Option<Uuid>>,
+    /// The other members, as the own server knew them last.
+    others: Mutex<VecDeque<IpAddr>>,
+}
+
+impl Clients {
+    /// Creates the state of a socket. `complete` is false while clients have to wait, `members` are the daemons.
+    pub fn new(complete: watch::Receiver<bool>, northd: &Northd, members: watch::Receiver<Vec<Member>>) -> Self {
+        Self { complete, northd: northd.clone(), members, cluster: Mutex::default(), others: Mutex::default() }
+    }
+
+    /// Asks the own server for its place in the cluster. `None` if it does not answer.
+    async fn standing(&self, database: &Database) -> Option<Standing> {
+        let standing = database.standing().await.ok()?;
+        let others = standing.servers.iter().filter(|server| !server.is_self).filter_map(Server::host);
+        *self.others.lock().await = others.collect();
+        Some(standing)
+    }
+
+    /// Returns another member, each in turn.
+    async fn next(&self) -> Option<IpAddr> {
+        let mut others = self.others.lock().await;
+        let next = others.pop_front()?;
+        others.push_back(next);
+        Some(next)
+    }
+
+    /// Returns true if the database is complete, or nobody completes it. Otherwise waits until it is, and returns false: the leader
+    /// may be another one then.
+    async fn is_complete(&self, database: &Database) -> bool {
+        let mut complete = self.complete.clone();
+        if *complete.borrow() {
+            return true;
+        }
+        let name = database.which().name();
+        tracing::info!(database = name, "its clients wait until the controller has written everything");
+        let waited = timeout(complete::PATIENCE, complete.wait_for(|complete| *complete)).await;
+        if waited.is_err() {
+            tracing::warn!(database = name, "it is not complete; its clients do not wait any longer");
+        }
+        waited.is_err()
+    }
+
+    /// Has northd accept a cluster. It refuses one whose log is shorter than that of the cluster before.
+    async fn accept(&self, database: &Database, cluster: Option<Uuid>) {
+        let Some(cluster) = cluster else { return };
+        let mut known = self.cluster.lock().await;
+        let running = self.members.borrow().iter().find(|member| member.name == NAME).and_then(|member| member.pid);
+        if known.is_some_and(|known| known != cluster)
+            && let Some(pid) = running
+        {
+            let name = database.which().name();
+            match self.northd.reset(pid, name).await {
+                Ok(()) => tracing::info!(database = name, %cluster, "northd accepts another cluster"),
+                Err(error) => {
+                    tracing::warn!(database = name, %error, "northd does not accept another cluster yet");
+                    return;
+                }
+            }
+        }
+        *known = Some(cluster);
+    }
+}
+
+/// Both directions of a connection.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+impl Leader {
+    /// Binds the socket of a database. A socket that a killed process has left is replaced.
+    pub fn bind(database: &Database, clients: Clients) -> io::Result<Self> {
+        let socket = path(database);
+        match std::fs::remove_file(&socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        Ok(Self { listener: UnixListener::bind(socket)?, database: database.clone(), clients: Arc::new(clients) })
+    }
+
+    /// Connects clients for as long as the future runs.
+    pub async fn serve(self) -> Infallible {
+        loop {
+            match self.listener.accept().await {
+                Ok((client, _)) => {
+                    drop(tokio::spawn(connect(client, self.database.clone(), self.clients.clone())));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a client of the leader is not accepted");
+                    tokio::time::sleep(ASK).await;
+                }
+            }
+        }
+    }
+}
+
+/// Returns the path of the socket of a database.
+pub fn path(database: &Database) -> PathBuf {
+    database.beside("leader.sock")
+}
+
+/// Connects a client to the leader, until one of them ends the connection or another member leads.
+async fn connect(mut client: UnixStream, database: Database, clients: Arc<Clients>) {
+    let mut said = Vec::new();
+    let found = async {
+        loop {
+            let (place, cluster, server) = reach(&database, &clients).await;
+            // Without its own server, a member knows neither the cluster nor whether it is complete.
+            if cluster.is_none() || clients.is_complete(&database).await {
+                clients.accept(&database, cluster).await;
+                return (place, server);
+            }
+        }
+    };
+    let (place, mut server) = tokio::select! {
+        found = found => found,
+        () = listen(&mut client, &mut said) => return,
+    };
+    let pass_on = async {
+        server.write_all(&said).await?;
+        copy_bidirectional(&mut client, &mut server).await
+    };
+    tokio::select! {
+        _ = pass_on => {}
+        () = moved(&database, &clients, place) => {
+            tracing::info!(database = database.which().schema(), "another member leads: its clients connect again");
+        }
+    }
+}
+
+/// Waits until a leader is known and takes a connection. Returns also its cluster. If the own server does not answer, it is one
+/// of the others, which may not lead: then the client comes back.
+async fn reach(database: &Database, clients: &Clients) -> (Place, Option<Uuid>, Box<dyn Stream>) {
+    loop {
+        let (place, cluster) = match clients.standing(database).await {
+            Some(standing) => (standing.leader, standing.cluster),
+            None => (clients.next().await.map(Place::There), None),
+        };
+        let server: Option<Box<dyn Stream>> = match place {
+            Some(Place::Here) => UnixStream::connect(database.socket()).await.ok().map(|server| Box::new(server) as _),
+            Some(Place::There(address)) => {
+                let connecting = TcpStream::connect(SocketAddr::new(address, database.port()));
+                let server = timeout(ASK, connecting).await;
+                server.ok().and_then(Result::ok).map(|server| Box::new(server) as _)
+            }
+            None => None,
+        };
+        if let (Some(place), Some(server)) = (place, server) {
+            return (place, cluster, server);
+        }
+        tokio::time::sleep(SOON).await;
+    }
+}
+
+/// Takes what the client says. Returns when it ends the connection or has said too much.
+async fn listen(client: &mut UnixStream, said: &mut Vec<u8>) {
+    while said.len() < MOST && client.read_buf(said).await.is_ok_and(|read| read > 0) {}
+}
+
+/// Waits until another member leads, or the own server, which leads, hangs.
+async fn moved(database: &Database, clients: &Clients, place: Place) {
+    loop {
+        tokio::time::sleep(ASK).await;
+        match clients.standing(database).await {
+            Some(standing) if standing.leader.is_some_and(|leader| leader != place) => return,
+            None if place == Place::Here => return,
+            _ => {}
+        }
+    }
+}
