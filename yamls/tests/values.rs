@@ -170,11 +170,11 @@ fn tunnels() {
     taken(&["mirror.enabled=true"], &["--enable-mirror=true\n", "--mirror-iface=mirror0\n"]);
 }
 
-/// The databases are at the nodes' addresses if those are given. Otherwise the controller finds them at the Service, and the
-/// agents by the labels of the nodes. The brackets must contain an address.
+/// The databases are at the addresses that are given. Otherwise the controller follows the labels of the nodes, as the agents
+/// do.
 #[test]
 fn where_the_databases_are() {
-    taken(&[], &["--ovn-nb-addr=tcp:[$(OVN_NB_SERVICE_HOST)]:6641\n"]);
+    taken(&["central.nodeSelector.zone=a"], &["--database-nodes=kube-ovn/role=master,zone=a\"\n"]);
     let two = "central.addresses={192.168.1.4,fd01::4}";
     taken(
         &[two],

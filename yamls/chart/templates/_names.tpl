@@ -31,48 +31,32 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- end }}
 
-{{- /* Internal addresses of the nodes on which ovn-central may run, looked up in the cluster, comma-separated. Empty
-without a cluster. */}}
+{{- /* The labels of the nodes on which ovn-central runs, as a label selector. */}}
+{{- define "kube-ovn.databaseNodes" -}}
+{{- $labels := list -}}
+{{- range $key, $value := .Values.central.nodeSelector -}}{{- $labels = append $labels (printf "%s=%s" $key $value) -}}{{- end -}}
+{{- join "," $labels -}}
+{{- end }}
+
+{{- /* `yes` if a node of the cluster has the labels of the nodes on which ovn-central runs. Empty without a cluster. */}}
 {{- define "kube-ovn.labelled" -}}
-{{- $found := list -}}
+{{- $found := "" -}}
 {{- range (lookup "v1" "Node" "" "").items -}}
   {{- $node := . -}}
   {{- $selected := true -}}
   {{- range $key, $value := $.Values.central.nodeSelector -}}
     {{- if ne (get ($node.metadata.labels | default dict) $key) $value -}}{{- $selected = false -}}{{- end -}}
   {{- end -}}
-  {{- if $selected -}}
-    {{- $internal := list -}}
-    {{- range $node.status.addresses -}}{{- if eq .type "InternalIP" -}}{{- $internal = append $internal .address -}}{{- end -}}{{- end -}}
-    {{- with first $internal -}}{{- $found = append $found . -}}{{- end -}}
-  {{- end -}}
+  {{- if $selected -}}{{- $found = "yes" -}}{{- end -}}
 {{- end -}}
-{{- join "," (sortAlpha $found) -}}
+{{- $found -}}
 {{- end }}
 
-{{- /* Addresses of the nodes on which ovn-central may run, comma-separated. Empty if they are unknown. The
-controllers then use the Services, whose addresses the kubelet sets as environment variables.
-
-Node addresses need only the nodes' network. A Service needs kube-proxy or a replacement, which runs on the host network
-and does not need the pod network, so there is no circular dependency. DNS would be a circular dependency. Services come
-first in the manifest, so the kubelet knows them before the pods. If it does not, the container exits with an error that
-names the missing variable, and succeeds after a restart. */}}
-{{- define "kube-ovn.central" -}}
-{{- if .Values.central.addresses -}}
-  {{- join "," .Values.central.addresses -}}
-{{- else -}}
-  {{- include "kube-ovn.labelled" . -}}
-{{- end -}}
-{{- end }}
-
-{{- /* The endpoints of the northbound or the southbound database. The brackets must contain an address, so the programs
-refuse a variable that the kubelet did not expand. */}}
-{{- define "kube-ovn.northbound" -}}{{- include "kube-ovn.endpoints" (list . "$(OVN_NB_SERVICE_HOST)" 6641) -}}{{- end }}
-{{- define "kube-ovn.southbound" -}}{{- include "kube-ovn.endpoints" (list . "$(OVN_SB_SERVICE_HOST)" 6642) -}}{{- end }}
+{{- /* The endpoints of a database. The argument is a list of the addresses and the port. */}}
 {{- define "kube-ovn.endpoints" -}}
 {{- $endpoints := list -}}
-{{- range $host := splitList "," (include "kube-ovn.central" (index . 0) | default (index . 1)) -}}
-  {{- $endpoints = append $endpoints (printf "tcp:[%s]:%d" $host (int (index $ 2))) -}}
+{{- range $host := index . 0 -}}
+  {{- $endpoints = append $endpoints (printf "tcp:[%s]:%d" $host (int (index $ 1))) -}}
 {{- end -}}
 {{- join "," $endpoints -}}
 {{- end }}
