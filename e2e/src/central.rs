@@ -1,6 +1,10 @@
-//! The OVN central as tests see it: the databases and northd on the first node, in a pod or a unit.
+//! The OVN central as tests see it: the databases and northd on the first node, in a pod or a unit. Tests of several members
+//! label more nodes.
+
+pub mod members;
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -24,27 +28,45 @@ pub async fn away(meanwhile: impl Future<Output = Result<()>>) -> Result<()> {
         systemd::ready(NODE, by_hand::CENTRAL, Duration::from_mins(1), check).await?;
         return outcome;
     }
-    let kubectl = async |words: &[&str]| kube::kubectl(&[&["--namespace=kube-system"], words].concat()).await;
-    // Wait for the pod, because the status of the Deployment can still describe the old pod.
-    let pod = async |is: &str| kubectl(&["wait", "pod", "--selector=app=ovn-central", is, "--timeout=60s"]).await;
-    kubectl(&["scale", "deployment/ovn-central", "--replicas=0"]).await?;
+    let pod = async |is: &str| {
+        let words = ["wait", "pod", "--namespace=kube-system", "--selector=app=ovn-central", is, "--timeout=60s"];
+        kube::kubectl(&words).await
+    };
+    // No node has this label.
+    place(r#"{"away": "true"}"#).await?;
     pod("--for=delete").await?;
     let outcome = meanwhile.await;
-    kubectl(&["scale", "deployment/ovn-central", "--replicas=1"]).await?;
+    place(r#"{"away": null}"#).await?;
     pod("--for=create").await?;
     pod("--for=condition=Ready").await?;
     outcome
 }
 
+/// Changes the labels of the nodes on which pods of `ovn-central` may run. The members are still those with the documented label.
+async fn place(labels: &str) -> Result<()> {
+    let patch = format!(r#"{{"spec": {{"template": {{"spec": {{"nodeSelector": {labels}}}}}}}}}"#);
+    let object = ["--namespace=kube-system", "daemonset/ovn-central", "--type=merge", "--patch", &patch];
+    kube::kubectl(&[&["patch"], &object[..]].concat()).await.map(drop)
+}
+
+/// The directory of the databases of a node.
+pub fn directory(node: Node) -> PathBuf {
+    node.dir().join("root/etc/origin/ovn")
+}
+
 /// The file of the northbound database: a log of all committed transactions.
 pub fn northbound_file() -> PathBuf {
-    NODE.dir().join("root/etc/origin/ovn/ovnnb_db.db")
+    directory(NODE).join("ovnnb_db.db")
 }
 
 /// The unix socket of the northbound database, as this process reaches it.
 pub fn northbound_socket() -> Result<PathBuf> {
-    let pid = NODE.pid().context("the node with the databases does not run")?;
-    Ok(PathBuf::from(format!("/proc/{pid}/root/run/ovn/ovnnb_db.sock")))
+    socket(NODE).context("the node with the databases does not run")
+}
+
+/// The unix socket of the northbound database of a node, as this process reaches it. `None` if the node does not run.
+pub fn socket(node: Node) -> Option<PathBuf> {
+    Some(PathBuf::from(format!("/proc/{}/root/run/ovn/ovnnb_db.sock", node.pid()?)))
 }
 
 /// Restarts the databases and runs `meanwhile` in between. The northbound database keeps its file or starts empty.
@@ -60,9 +82,12 @@ pub async fn restart_northbound(keep: bool, meanwhile: impl Future<Output = Resu
     Box::pin(away(outcome)).await
 }
 
-/// Returns an OVN command that finds the sockets of both databases.
+/// Returns an OVN command on the first node whose server of the northbound database answers. It finds the sockets of both
+/// databases there, and need not find the leaders.
 pub fn command(program: &str, arguments: &[&str]) -> Result<Command> {
-    rootfs::on(NODE, program, arguments)
+    let answers = |node: &Node| socket(*node).is_some_and(|socket| UnixStream::connect(socket).is_ok());
+    let node = Node::running().into_iter().find(answers).unwrap_or(NODE);
+    rootfs::on(node, program, &[&["--no-leader-only"], arguments].concat())
 }
 
 /// Runs `ovn-nbctl`. Returns its output.

@@ -92,7 +92,7 @@ fn values() -> Vec<String> {
 
 /// Waits until every workload of the manifest is rolled out.
 pub async fn settled() -> Result<()> {
-    let workloads = ["deployment/ovn-central", "daemonset/kube-ovn-cni", "deployment/kube-ovn-controller"];
+    let workloads = ["daemonset/ovn-central", "daemonset/kube-ovn-cni", "deployment/kube-ovn-controller"];
     try_join_all(workloads.map(|workload| async move {
         kubectl(&["--namespace=kube-system", "rollout", "status", workload, "--timeout=60s"]).await
     }))

@@ -183,27 +183,26 @@ impl Drop for Paused {
     }
 }
 
-/// Returns the process of `program` in a named network namespace for which `right` is true. Pods with their own network
-/// are in other namespaces.
-fn on(netns: &str, program: &str, right: fn(&Path) -> bool) -> Option<u32> {
+/// Returns the process of `program` in a named network namespace for whose command line `right` is true: the arguments, each
+/// followed by a null byte. Pods with their own network are in other namespaces.
+pub fn on(netns: &str, program: &str, right: impl Fn(&str) -> bool) -> Option<u32> {
     let namespace = fs::metadata(Path::new("/run/netns").join(netns)).ok()?.ino();
     let is_it = |pid: u32| {
         let process = Path::new("/proc").join(pid.to_string());
         process::program(pid).is_some_and(|name| name == program)
             && fs::metadata(process.join("ns/net")).is_ok_and(|own| own.ino() == namespace)
-            && right(&process)
+            && right(&fs::read_to_string(process.join("cmdline")).unwrap_or_default())
     };
     let names = fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.file_name());
     names.filter_map(|name| name.to_str()?.parse().ok()).find(|pid| is_it(*pid))
 }
 
-/// Returns true if the process is not a probe, which runs the same program (`check ready`).
-fn is_no_probe(process: &Path) -> bool {
-    let line = fs::read_to_string(process.join("cmdline")).unwrap_or_default();
+/// Returns true if this is not the command line of a probe, which runs the same program (`check ready`).
+fn is_no_probe(line: &str) -> bool {
     line.split('\0').nth(1) != Some("check")
 }
 
 /// Returns true if this database server serves the northbound database.
-fn is_northbound(process: &Path) -> bool {
-    fs::read_to_string(process.join("cmdline")).is_ok_and(|line| line.contains("ovnnb"))
+fn is_northbound(line: &str) -> bool {
+    line.contains("ovnnb")
 }

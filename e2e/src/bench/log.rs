@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 
-use crate::{central, process};
+use crate::{central, process, rootfs};
 
 /// A position in the file. Later transactions come after it.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +39,7 @@ impl Mark {
     /// minutes, and a compaction would remove the records.
     pub async fn now() -> Result<Self> {
         let arguments = ["-t", "/run/ovn/ovnnb_db.ctl", "ovsdb-server/compact"];
-        process::run(central::command("ovn-appctl", &arguments)?).await?;
+        process::run(rootfs::on(central::NODE, "ovn-appctl", &arguments)?).await?;
         let file = fs::metadata(central::northbound_file())?;
         Ok(Self { inode: file.ino(), length: file.len() })
     }

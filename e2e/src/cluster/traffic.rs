@@ -1,8 +1,14 @@
 //! How fast packets pass between two places.
 
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::Place;
 use crate::layout::sibling;
@@ -112,4 +118,47 @@ mod tests {
         assert!(longest_pause(&printed(&[90, 590])).is_err());
         assert!(longest_pause(&printed(&[])).is_err());
     }
+}
+
+/// A ping, one each 20 ms, that runs until it is stopped.
+#[derive(Debug)]
+pub struct Pings {
+    child: tokio::process::Child,
+    /// What ping prints. It must not wait for a reader.
+    output: File,
+}
+
+impl Pings {
+    /// Starts to ping an address from a place.
+    pub fn start(from: &Place, to: &str) -> Result<Self> {
+        let mut command = tokio::process::Command::from(from.command("ping", &["-i", "0.02", to])?);
+        let output = tempfile::tempfile()?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).kill_on_drop(true);
+        Ok(Self { child: command.spawn().context("ping")?, output })
+    }
+
+    /// Stops. Returns the number of requests, and the numbers of those that had no answer. The last one does not count: its
+    /// answer can be on its way.
+    pub async fn stop(mut self) -> Result<(usize, Vec<usize>)> {
+        let pid = self.child.id().context("ping has ended")?;
+        kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGINT)?;
+        self.child.wait().await?;
+        let mut printed = String::new();
+        self.output.rewind()?;
+        self.output.read_to_string(&mut printed)?;
+        let (sent, _) = counts(&printed)?;
+        let answered: BTreeSet<usize> = printed
+            .lines()
+            .filter(|line| line.contains(" bytes from "))
+            .filter_map(|line| line.split_once("icmp_seq=")?.1.split(' ').next()?.parse().ok())
+            .collect();
+        Ok((sent, (1..sent).filter(|request| !answered.contains(request)).collect()))
+    }
+}
+
+/// Parses the output of `ping -q`: the numbers of requests and of answers.
+pub fn counts(printed: &str) -> Result<(usize, usize)> {
+    let line = printed.lines().find(|line| line.contains("packets transmitted")).context("ping counted nothing")?;
+    let mut numbers = line.split_whitespace().filter_map(|word| word.parse().ok());
+    numbers.next().zip(numbers.next()).with_context(|| line.to_owned())
 }

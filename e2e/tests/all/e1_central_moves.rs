@@ -1,10 +1,10 @@
 //! Row E1 on an installed lab: the commands of `docs/operations.md` move the databases to another node, and the nodes follow
 //! without a restart.
 
-use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::kube::kubectl;
+use e2e::central::members;
 use e2e::layout::Node;
 use e2e::{Cluster, central, ledger, operator, process};
 
@@ -20,23 +20,9 @@ async fn operator_runs(commands: &str) -> Result<()> {
     process::run(operator::shell(&operator::project(), commands)).await.map(drop)
 }
 
-/// Waits until exactly one pod with these labels and fields is Ready.
-async fn ready(labels: &str, fields: &str) -> Result<()> {
-    for is in ["--for=create", "--for=condition=Ready"] {
-        let which = [&format!("--selector={labels}"), &format!("--field-selector={fields}")];
-        kubectl(&["wait", "pod", "--namespace=kube-system", which[0], which[1], is, "--timeout=60s"]).await?;
-    }
-    Ok(())
-}
-
-async fn moved(old: Node, new: Node) -> Result<()> {
+async fn moved(cluster: &Cluster, old: Node, new: Node) -> Result<()> {
     operator_runs(&commands()?.replace("OLD", &old.name()).replace("NEW", &new.name())).await?;
-    ready("app=ovn-central", &format!("spec.nodeName={}", new.name())).await?;
-    let all = ["rollout", "status", "--namespace=kube-system", "deployment/kube-ovn-controller", "--timeout=60s"];
-    kubectl(&all).await?;
-    // Remove the old files. Otherwise the next move would use them.
-    let left = old.dir().join("root/etc/origin/ovn");
-    fs::remove_dir_all(&left).with_context(|| left.display().to_string())
+    members::whole(cluster, &[new], Duration::from_secs(15)).await.map(drop)
 }
 
 #[tokio::test]
@@ -48,7 +34,7 @@ async fn e1_central_moves_to_another_node_and_pods_keep_their_addresses() -> Res
     ensure!(home != away, "the lab has one node");
     let here = scene.pod("e1-moves", "here").on(&home.name()).ready().await?;
     for (from, to, fresh) in [(home, away, "one"), (away, home, "two")] {
-        moved(from, to).await?;
+        moved(&cluster, from, to).await?;
         let fresh = scene.pod("e1-moves", fresh).on(&away.name()).ready().await?;
         ensure!(fresh.ip4()? != here.ip4()?, "{} is given out twice", here.ip4()?);
         fresh.place().ping(&here.ip4()?).await?;

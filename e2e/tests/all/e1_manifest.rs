@@ -1,9 +1,12 @@
-//! Row E1 on a lab started with `lab up --manifest`: the unchanged manifest, whose databases are found through the
-//! Services `ovn-nb` and `ovn-sb`, creates a network. The lab's userspace datapath has no tunnels on the node's own
-//! address, where the manifest puts them, and `ovs-ovn` reports this. Only the chart tests cover traffic between nodes.
+//! Row E1 on a lab started with `lab up --manifest`: the unchanged manifest creates a network. The lab's userspace datapath has
+//! no tunnels on the node's own address, where the manifest puts them, and `ovs-ovn` reports this. Only the chart tests cover
+//! traffic between nodes.
+
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use api::Subnet;
+use e2e::central::members;
 use e2e::kube::kubectl;
 use e2e::layout::OUTSIDE;
 use e2e::{Cluster, central, ledger};
@@ -41,18 +44,19 @@ async fn e1_manifest_the_file_of_the_project_makes_a_network() -> Result<()> {
 }
 
 #[tokio::test]
-async fn e1_manifest_without_the_label_the_databases_wait_and_say_for_what() -> Result<()> {
+async fn e1_manifest_without_the_label_the_member_ends_and_comes_back_with_its_data() -> Result<()> {
     let cluster = lab().await?;
-    let (node, place) = (central::NODE.name(), "--namespace=kube-system");
-    kubectl(&["label", "node", &node, "kube-ovn/role-"]).await?;
-    let outcome = async {
-        kubectl(&["delete", "pod", place, "--selector=app=ovn-central"]).await?;
-        cluster.told("kube-system", "reason=FailedScheduling", &["didn't match Pod's node affinity/selector"]).await
-    };
-    let outcome = outcome.await;
-    kubectl(&["label", "node", &node, "kube-ovn/role=master"]).await?;
+    let scene = cluster.scene("e1-label").await?;
+    scene.namespace("e1-label", &[]).await?;
+    let pod = scene.pod("e1-label", "before").on("n1").ready().await?;
+    members::label(&[]).await?;
+    let gone =
+        ["wait", "pod", "--namespace=kube-system", "--selector=app=ovn-central", "--for=delete", "--timeout=60s"];
+    let outcome = kubectl(&gone).await;
+    members::label(&[central::NODE]).await?;
     outcome?;
-    let pod = ["wait", "pod", place, "--selector=app=ovn-central", "--for=condition=Ready", "--timeout=60s"];
-    kubectl(&pod).await?;
+    members::whole(&cluster, &[central::NODE], Duration::from_secs(30)).await?;
+    let after = scene.pod("e1-label", "after").on("n1").ready().await?;
+    after.place().ping(&pod.ip4()?).await?;
     ledger::agree(&cluster).await.map(drop)
 }

@@ -1,0 +1,272 @@
+//! D1 with three members: each of them can be killed, cut off, and lose its files, also all of them, and they are whole again
+//! without a hand.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use e2e::central::members::{self, BOTH, Database};
+use e2e::cluster::traffic::Pings;
+use e2e::cluster::{Pod, Scene};
+use e2e::kube::kubectl;
+use e2e::layout::Node;
+use e2e::{Cluster, central, ledger, net, process};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use ovsdb::{Client, Config, Datum, Endpoint, Mutation, Mutator, Op, Where};
+
+/// The time within which the members are whole again.
+const WHOLE: Duration = Duration::from_secs(15);
+/// The time within which a pod gets its network while a member is lost.
+const POD: Duration = Duration::from_secs(15);
+/// The same while a server hangs or is cut off, whose clients learn that by its silence. The controller that leads can be cut
+/// off with it.
+const POD_BESIDE_ONE_THAT_HANGS: Duration = Duration::from_secs(25);
+
+/// How many of their packets running pods may lose: the userspace datapath drops one now and then while flows are added.
+const LOST: usize = 3;
+/// With the southbound database, it is lost which node has which port, until each ovn-controller is connected again.
+const LOST_WITH_ALL_FILES: usize = 50;
+
+/// Two running pods that ping each other, and the addresses that all have.
+struct Bystanders<'a> {
+    scene: &'a Scene,
+    pings: Pings,
+    near: Pod,
+    far: Pod,
+}
+
+impl<'a> Bystanders<'a> {
+    async fn start(scene: &'a Scene, namespace: &str) -> Result<Self> {
+        scene.namespace(namespace, &[]).await?;
+        let near = Box::pin(scene.pod(namespace, "near").on("n1").ready()).await?;
+        let far = Box::pin(scene.pod(namespace, "far").on("n2").ready()).await?;
+        let pings = Pings::start(&near.netns().await?, &far.ip4()?)?;
+        Ok(Self { scene, pings, near, far })
+    }
+
+    /// Starts a pod, whose address no other pod has, and removes it.
+    async fn newcomer(&self, what: &str) -> Result<()> {
+        self.newcomer_within(what, POD).await
+    }
+
+    async fn newcomer_within(&self, what: &str, bar: Duration) -> Result<()> {
+        let began = Instant::now();
+        let pod = self.scene.pod(self.near.namespace(), "fresh").on("n1").ready().await;
+        let pod = pod.with_context(|| format!("a pod, {what}"))?;
+        let ready = began.elapsed();
+        // The other node may have connected later.
+        let (place, far) = (pod.place(), self.far.ip4()?);
+        process::until(bar, async || place.ping(&far).await).await?;
+        println!("  a new pod is Ready after {ready:.1?}, and reaches another node after {:.1?}", began.elapsed());
+        ensure!(ready < bar, "{what}: a pod took {ready:?}");
+        ensure!(pod.ip4()? != self.near.ip4()? && pod.ip4()? != self.far.ip4()?, "an address is given out twice");
+        pod.delete().await
+    }
+
+    /// Ends. No more packets than these may be lost, and all records agree.
+    async fn end(self, bar: usize) -> Result<()> {
+        let (sent, lost) = self.pings.stop().await?;
+        println!("of {sent} pings between running pods, {} had no answer", lost.len());
+        ensure!(lost.len() <= bar, "{} of {sent} pings had no answer: {lost:?}", lost.len());
+        ledger::agree(self.scene.cluster()).await.map(drop)
+    }
+}
+
+fn three(cluster: &Cluster) -> Result<[Node; 3]> {
+    let nodes: Result<[Node; 3], _> = cluster.nodes().try_into();
+    nodes.ok().context("this needs a lab with three nodes")
+}
+
+/// Makes sure that all three nodes have members.
+async fn with_three_members(cluster: &Cluster) -> Result<[Node; 3]> {
+    let nodes = three(cluster)?;
+    members::label(&nodes).await?;
+    members::whole(cluster, &nodes, WHOLE).await?;
+    Ok(nodes)
+}
+
+#[tokio::test]
+async fn d1_members_come_and_go_with_their_labels() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let nodes = three(&cluster)?;
+    let scene = cluster.scene("d1-labels").await?;
+    let bystanders = Bystanders::start(&scene, "d1-labels").await?;
+    let [one, two, three] = nodes;
+    for labelled in [&[one][..], &[one, two, three], &[two, three], &[two], &[three], &[one, three], &[one, two, three]]
+    {
+        members::label(labelled).await?;
+        let names: Vec<_> = labelled.iter().map(|node| node.name()).collect();
+        println!("{names:?}: whole after {:.1?}", members::whole(&cluster, labelled, WHOLE).await?);
+        bystanders.newcomer("after a change of labels").await?;
+    }
+    // From one node to another in one step, nobody is left who has the data.
+    bystanders.end(LOST_WITH_ALL_FILES).await
+}
+
+/// Writes to the northbound database without a pause. Returns the longest time between two writes that succeeded.
+async fn longest_gap(nodes: &[Node], meanwhile: impl Future<Output = Result<()>>) -> Result<Duration> {
+    // The ports take connections of nodes only.
+    let endpoints = nodes.iter().filter_map(|node| Some(Endpoint::Unix(central::socket(*node)?))).collect();
+    let table = ovsdb::Table { name: "NB_Global", columns: &["external_ids"], key: None };
+    let config = Config { leader_only: true, ..Config::new(endpoints, "OVN_Northbound", vec![table]) };
+    let (client, _changes) = Client::spawn(config);
+    client.synced().await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writes = tokio::spawn({
+        let (client, stop) = (client.clone(), stop.clone());
+        async move {
+            let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+            let pair = |number: u32| Datum::map([("gap", number.to_string().as_str())]);
+            let mutation = |mutator, value| Mutation { column: "external_ids", mutator, value };
+            let mut number = 0;
+            while !stop.load(Ordering::Relaxed) {
+                number += 1;
+                let mutations =
+                    vec![mutation(Mutator::Delete, pair(number - 1)), mutation(Mutator::Insert, pair(number))];
+                let write = Op::Mutate { table: "NB_Global", on: Where::All, mutations };
+                if client.transact(&[write]).await.is_ok() {
+                    longest = longest.max(last.elapsed());
+                    last = Instant::now();
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            longest.max(last.elapsed())
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let outcome = meanwhile.await;
+    stop.store(true, Ordering::Relaxed);
+    let longest = writes.await?;
+    outcome.map(|()| longest)
+}
+
+#[tokio::test]
+async fn d1_members_are_killed_stopped_and_paused() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let nodes = with_three_members(&cluster).await?;
+    let scene = cluster.scene("d1-killed").await?;
+    let bystanders = Bystanders::start(&scene, "d1-killed").await?;
+    for (what, is_killed, bar) in [("killed", true, 4000), ("handed over", false, 1000)] {
+        let leader = Database::Nb.leader().await?;
+        let gap = longest_gap(&nodes, async {
+            if is_killed {
+                kill(Pid::from_raw(i32::try_from(Database::Nb.pid(leader)?)?), Signal::SIGKILL)?;
+            } else {
+                let on = format!("--field-selector=spec.nodeName={}", leader.name());
+                kubectl(&["delete", "pod", "--namespace=kube-system", "--selector=app=ovn-central", &on]).await?;
+            }
+            bystanders.newcomer(&format!("the northbound leader is {what}")).await?;
+            println!("{what}: whole after {:.1?}", members::whole(&cluster, &nodes, WHOLE).await?);
+            Ok(())
+        });
+        let gap = Box::pin(gap).await?;
+        println!("{what}: the longest time between two writes is {gap:.2?}");
+        ensure!(gap < Duration::from_millis(bar), "{what}: nothing was written for {gap:?}");
+    }
+    // One that hangs keeps its connections. Its clients notice its silence.
+    for database in BOTH {
+        let pid = Pid::from_raw(i32::try_from(database.pid(database.leader().await?)?)?);
+        kill(pid, Signal::SIGSTOP)?;
+        let newcomer = match database {
+            Database::Nb => bystanders.newcomer_within("the leader hangs", POD_BESIDE_ONE_THAT_HANGS).await,
+            // The ovn-controllers notice that after twice ten seconds only.
+            Database::Sb => {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                Ok(())
+            }
+        };
+        kill(pid, Signal::SIGCONT)?;
+        newcomer?;
+        println!("{database:?} resumed: whole after {:.1?}", members::whole(&cluster, &nodes, WHOLE).await?);
+        bystanders.newcomer("the leader hung").await?;
+    }
+    for node in nodes {
+        members::kill(node)?;
+    }
+    println!("all killed at once: whole after {:.1?}", members::whole(&cluster, &nodes, WHOLE).await?);
+    bystanders.newcomer("all members were killed").await?;
+    bystanders.end(LOST).await
+}
+
+/// A change to the files of a member that does not run.
+type Harm = fn(Node) -> Result<()>;
+
+const HARMS: [(&str, Harm); 4] = [
+    ("its directory is lost", |node| Ok(fs::remove_dir_all(central::directory(node))?)),
+    ("its files are cut short", |node| {
+        for file in BOTH.map(|database| database.file(node)) {
+            fs::write(&file, &fs::read(&file)?[..200])?;
+        }
+        Ok(())
+    }),
+    ("its files are not what was written", |node| {
+        for file in BOTH.map(|database| database.file(node)) {
+            let mut bytes = fs::read(&file)?;
+            bytes.iter_mut().skip(300).step_by(100).for_each(|byte| *byte ^= 0x20);
+            fs::write(&file, bytes)?;
+        }
+        Ok(())
+    }),
+    ("its files are each other's", |node| {
+        let [nb, sb] = BOTH.map(|database| database.file(node));
+        let other = nb.with_extension("other");
+        fs::rename(&nb, &other)?;
+        fs::rename(&sb, &nb)?;
+        Ok(fs::rename(&other, &sb)?)
+    }),
+];
+
+#[tokio::test]
+async fn d1_members_lose_their_files() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let nodes = with_three_members(&cluster).await?;
+    let scene = cluster.scene("d1-files").await?;
+    let bystanders = Bystanders::start(&scene, "d1-files").await?;
+    for (at, (what, harm)) in HARMS.into_iter().enumerate() {
+        let node = nodes[at % 3];
+        members::kill(node)?;
+        harm(node)?;
+        bystanders.newcomer(what).await?;
+        println!("{what}: whole after {:.1?}", members::whole(&cluster, &nodes, WHOLE).await?);
+    }
+    for lost in [1, 2] {
+        for node in &nodes[lost..] {
+            members::lose_disk(*node)?;
+        }
+        println!("{} disks lost: whole after {:.1?}", 3 - lost, members::whole(&cluster, &nodes, WHOLE).await?);
+        bystanders.newcomer("disks were lost").await?;
+    }
+    bystanders.end(LOST).await
+}
+
+#[tokio::test]
+async fn d1_members_lose_all_files() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let nodes = with_three_members(&cluster).await?;
+    let scene = cluster.scene("d1-all-files").await?;
+    let bystanders = Bystanders::start(&scene, "d1-all-files").await?;
+    for node in nodes {
+        members::lose_disk(node)?;
+    }
+    println!("all disks lost: whole after {:.1?}", members::whole(&cluster, &nodes, WHOLE).await?);
+    bystanders.newcomer("all disks were lost").await?;
+    bystanders.end(LOST_WITH_ALL_FILES).await
+}
+
+#[tokio::test]
+async fn d1_members_are_cut_off() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let nodes = with_three_members(&cluster).await?;
+    let scene = cluster.scene("d1-cut").await?;
+    let bystanders = Bystanders::start(&scene, "d1-cut").await?;
+    net::cables(nodes[2], "down").await?;
+    let newcomer = bystanders.newcomer_within("one member is cut off", POD_BESIDE_ONE_THAT_HANGS).await;
+    net::cables(nodes[2], "up").await?;
+    newcomer?;
+    println!("one cut off: whole after {:.1?}", members::whole(&cluster, &nodes, 2 * WHOLE).await?);
+    bystanders.newcomer("one member was cut off").await?;
+    bystanders.end(LOST).await
+}
