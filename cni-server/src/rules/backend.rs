@@ -90,7 +90,8 @@ impl Iptables {
             Self::Nft => is_installed("iptables-nft-save"),
             Self::Legacy => {
                 is_installed("iptables-legacy-save")
-                    && (is_there("/proc/net/ip_tables_names") || is_there("/proc/net/ip6_tables_names"))
+                    && (is_there("/proc/thread-self/net/ip_tables_names")
+                        || is_there("/proc/thread-self/net/ip6_tables_names"))
             }
             Self::Only => !is_installed("iptables-nft-save"),
         }
