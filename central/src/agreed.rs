@@ -121,7 +121,7 @@ impl Agreement {
                 Err(why) => {
                     let why = why.to_string();
                     let offline = began.elapsed() >= OFFLINE;
-                    let found = if closely { file.look_closely().await? } else { file.look().await? };
+                    let found = file.look(closely).await?;
                     if offline && matches!(found, Found::Member(member) if member.address == file.address) {
                         warn!(path = %file.path.display(), why, "the server starts with the data that it has");
                         return Ok(());
@@ -156,7 +156,7 @@ impl Agreement {
         }
         // The server of a member that is not recorded any more may have been removed.
         let closely = closely || (record.cluster.is_some() && recorded.is_none());
-        let found = if closely { file.look_closely().await? } else { file.look().await? };
+        let found = file.look(closely).await?;
         if !labelled.contains(&self.node) {
             // It does nothing to a cluster. If it is one of those that lose their labels, it is about to end.
             return match found {
@@ -183,8 +183,8 @@ impl Agreement {
             Decision::Create { contents, keep } => {
                 let contents = if contents { &found } else { &Found::Nothing };
                 let identity = match file.create(contents).await {
-                    // The last write is incomplete. The server repairs that when it opens the file, and works with any address.
-                    Err(FileError::Tool(error)) if is_torn(&error) => {
+                    // The server works with any address.
+                    Err(FileError::Tool(error)) if error.said().is_some_and(damage::is_torn) => {
                         warn!(%path, %error, "the file is opened as it is");
                         return Ok(true);
                     }
@@ -221,11 +221,6 @@ impl Agreement {
             }
         }
     }
-}
-
-/// Returns true if the last record of a file is incomplete.
-fn is_torn(error: &ToolError) -> bool {
-    error.said().is_some_and(|said| said.ends_with("(End of file)"))
 }
 
 /// Returns true if a file cannot be converted whatever is done, and not only now, as on a full disk.

@@ -166,9 +166,10 @@ impl Run {
         Ok(others.into_iter().copied().collect())
     }
 
-    /// Returns how the northbound database with this socket is backed up.
-    pub fn backups(&self, socket: PathBuf) -> Backups {
+    /// Returns how the northbound database is backed up.
+    pub fn backups(&self) -> Backups {
         let every = (self.backup_interval > 0).then(|| Duration::from_hours(self.backup_interval.into()));
+        let socket = self.directory.northbound();
         Backups { directory: self.database_directory.join("backups"), socket, every, keep: self.backups.into() }
     }
 
@@ -179,6 +180,11 @@ impl Run {
 }
 
 impl RunDirectory {
+    /// Returns the path of the socket of the northbound database.
+    pub fn northbound(&self) -> PathBuf {
+        self.run_directory.join("ovnnb_db.sock")
+    }
+
     /// Returns the path of the status socket.
     pub fn status(&self) -> PathBuf {
         self.run_directory.join("ovn-central.sock")

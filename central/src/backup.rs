@@ -125,7 +125,7 @@ impl Backups {
 pub fn restore(restore: &Restore) -> Result<(), BackupError> {
     let file =
         fs::File::open(&restore.file).map_err(|source| BackupError::Io { path: restore.file.clone(), source })?;
-    let socket = restore.directory.run_directory.join("ovnnb_db.sock");
+    let socket = restore.directory.northbound();
     let server = format!("unix:{}", socket.display());
     // Any member passes it on to the leader.
     let words = ["--no-leader-only", "restore", &server, "OVN_Northbound"];

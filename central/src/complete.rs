@@ -7,15 +7,15 @@
 use std::path::Path;
 use std::time::Duration;
 
+use daemons::member::Member;
+use ovn::INCOMPLETE_KEY;
 use ovsdb::Table;
 use ovsdb::client::{Client, Config, Endpoint};
 use serde_json::json;
 use tokio::sync::watch;
 
 use crate::database::Database;
-
-/// The key in `NB_Global.external_ids`.
-const KEY: &str = "kube-ovn-incomplete";
+use crate::server;
 
 /// The table with the key.
 const GLOBAL: Table = Table { name: "NB_Global", columns: &["external_ids"], key: None };
@@ -25,32 +25,17 @@ pub const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Returns the transaction with which an empty database begins.
 pub fn first() -> String {
-    let row = json!({"external_ids": ["map", [[KEY, "true"]]]});
+    let row = json!({"external_ids": ["map", [[INCOMPLETE_KEY, "true"]]]});
     json!(["OVN_Northbound", {"op": "insert", "table": GLOBAL.name, "row": row}]).to_string()
 }
 
-/// Follows whether the northbound database of this member is complete. One whose server does not run is not.
-pub fn follow(northbound: &Database) -> watch::Receiver<bool> {
-    let config = Config::new(vec![Endpoint::Unix(northbound.socket())], northbound.which().schema(), vec![GLOBAL]);
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        let (client, mut changes) = Client::spawn(config);
-        let mut connected = client.connected();
-        loop {
-            let complete = *connected.borrow_and_update()
-                && client.read(|replica| {
-                    let mut rows = replica.rows(GLOBAL.name);
-                    !rows.any(|(_, row)| row.get("external_ids").is_some_and(|ids| ids.get(KEY).is_some()))
-                });
-            sender.send_if_modified(|before| std::mem::replace(before, complete) != complete);
-            tokio::select! {
-                _ = changes.next() => {}
-                _ = connected.changed() => {}
-                () = sender.closed() => return,
-            }
-        }
-    });
-    receiver
+/// Follows whether the northbound database of this member is complete. One whose server does not run is not. `members` are the
+/// daemons.
+pub fn follow(northbound: &Database, members: watch::Receiver<Vec<Member>>) -> watch::Receiver<bool> {
+    server::observe(northbound, northbound.which().schema(), GLOBAL, members, |replica| {
+        let mut rows = replica.rows(GLOBAL.name);
+        !rows.any(|(_, row)| row.get("external_ids").is_some_and(|ids| ids.get(INCOMPLETE_KEY).is_some()))
+    })
 }
 
 /// Waits until the southbound database at this socket has been written to by northd.

@@ -46,7 +46,8 @@ pub struct Database {
     others: Others,
     /// Whether the server was told to exit so that its file is prepared anew.
     restart: Arc<AtomicBool>,
-    backups: Backups,
+    /// Of the northbound database.
+    backups: Option<Backups>,
     /// Whether the last server ended before it worked.
     failed: bool,
     /// Whether the server serves clients of other machines.
@@ -130,7 +131,6 @@ impl Database {
             Which::Northbound => (run.nb_port, run.nb_raft_port),
             Which::Southbound => (run.sb_port, run.sb_raft_port),
         };
-        let run_directory = run.directory.run_directory.clone();
         let listed = || listed.iter().map(|address| SocketAddr::new(*address, raft_port)).collect();
         Self {
             which,
@@ -141,8 +141,8 @@ impl Database {
                 address: remote(SocketAddr::new(run.address, raft_port)),
                 first: (which == Which::Northbound).then(complete::first),
             },
-            backups: run.backups(run_directory.join("ovnnb_db.sock")),
-            run_directory,
+            backups: (which == Which::Northbound).then(|| run.backups()),
+            run_directory: run.directory.run_directory.clone(),
             listen: run.listen().into_iter().map(|address| SocketAddr::new(address, port)).collect(),
             port,
             others: agreement.map_or_else(|| Others::Listed(listed()), Others::Agreed),
@@ -369,8 +369,8 @@ impl Database {
         let found = version(&tool::run("ovsdb-client", ["get-schema-version", &server, name]).await?)?;
         let installed = version(&tool::run("ovsdb-tool", ["schema-version", &schema]).await?)?;
         if installed > found {
-            if self.which == Which::Northbound
-                && let Err(error) = self.backups.make().await
+            if let Some(backups) = &self.backups
+                && let Err(error) = backups.make().await
             {
                 tracing::warn!(%error, "there is no backup from before the conversion");
             }

@@ -76,8 +76,15 @@ pub struct Identity {
 }
 
 impl File {
-    /// Returns the state of the file.
-    pub async fn look(&self) -> Result<Found, FileError> {
+    /// Returns the state of the file. `closely`: its server may not be able to open it, so of the file of a member, every record
+    /// is read.
+    pub async fn look(&self, closely: bool) -> Result<Found, FileError> {
+        let found = self.glance().await?;
+        if closely && matches!(found, Found::Member(_)) { self.examine(found).await } else { Ok(found) }
+    }
+
+    /// Returns the state of the file by its first record.
+    async fn glance(&self) -> Result<Found, FileError> {
         if !self.path.try_exists().map_err(|source| self.io(source))? {
             return Ok(Found::Nothing);
         }
@@ -105,18 +112,13 @@ impl File {
         }
     }
 
-    /// Returns the state of a file that its server may not be able to open: of the file of a member, every record is read.
-    pub async fn look_closely(&self) -> Result<Found, FileError> {
-        let found = self.look().await?;
-        if !matches!(found, Found::Member(_)) {
-            return Ok(found);
-        }
+    /// Returns the state of the file of a member, which was found to be this, after reading every record.
+    async fn examine(&self, found: Found) -> Result<Found, FileError> {
         let why = match self.tool("check-cluster", &[&self.path]).await {
             Ok(said) if said.contains("shows that the server left the cluster") => said.trim().to_owned(),
             Ok(_) => return Ok(found),
             Err(error) => match error.said() {
-                // The last write is incomplete, as after a power cut. The server repairs that.
-                Some(said) if said.ends_with("(End of file)") => return Ok(found),
+                Some(said) if damage::is_torn(said) => return Ok(found),
                 Some(said) if damage::is_damage(said) => said.to_owned(),
                 _ => return Err(error.into()),
             },

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use daemons::member::Member;
+use daemons::member::{self, Member};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Mutex, watch};
@@ -105,7 +105,7 @@ impl Clients {
     async fn accept(&self, database: &Database, cluster: Option<Uuid>) {
         let Some(cluster) = cluster else { return };
         let mut known = self.cluster.lock().await;
-        let running = self.members.borrow().iter().find(|member| member.name == NAME).and_then(|member| member.pid);
+        let running = member::pid(&self.members.borrow(), NAME);
         if known.is_some_and(|known| known != cluster)
             && let Some(pid) = running
         {

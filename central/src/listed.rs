@@ -43,7 +43,7 @@ pub enum ListedError {
 pub async fn prepare(file: &File, others: &[String], closely: bool) -> Result<(), ListedError> {
     let path = file.path.display();
     file.remove_new()?;
-    let found = if closely { file.look_closely().await? } else { file.look().await? };
+    let found = file.look(closely).await?;
     match &found {
         Found::Damaged(why) => {
             tracing::error!(%path, why, "THE DATABASE CANNOT BE READ: its file is kept, and another one takes its place");
@@ -130,7 +130,7 @@ mod tests {
 
     /// Returns whether the file is that of a member with the address that is expected.
     async fn is_ours(file: &File) -> bool {
-        matches!(file.look().await.unwrap(), Found::Member(identity) if identity.address == file.address)
+        matches!(file.look(false).await.unwrap(), Found::Member(identity) if identity.address == file.address)
     }
 
     /// Returns the names of the rows in a clustered database file.
@@ -225,7 +225,7 @@ mod tests {
         // Without a file, it joins, and it knows no cluster until the others answer.
         fs::remove_file(&here.path).unwrap();
         prepare(&here, &others, false).await.unwrap();
-        assert_eq!(here.look().await.unwrap(), Found::Joining);
+        assert_eq!(here.look(false).await.unwrap(), Found::Joining);
         // Nobody has answered, and now it is alone.
         prepare(&here, &[], false).await.unwrap();
         assert_eq!(rows(&here, dir.path()).await, EMPTY);

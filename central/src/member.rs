@@ -87,13 +87,14 @@ pub async fn run(run: Run) -> Result<(), MemberError> {
             (None, _) => Ok(()),
         };
     let always = watch::channel(true);
-    for (database, complete) in [(&northbound, complete::follow(&northbound)), (&southbound, always.1)] {
+    for (database, complete) in [(&northbound, complete::follow(&northbound, crew.members())), (&southbound, always.1)]
+    {
         let socket = leader::path(database);
         let clients = Clients::new(complete, &northd, crew.members());
         tokio::spawn(Leader::bind(database, clients).map_err(InitError::on(&socket.display()))?.serve());
     }
     let roles = [&northbound, &southbound].map(|database| server::follow(database, crew.members()));
-    tokio::spawn(run.backups(northbound.socket()).run(roles[0].clone()));
+    tokio::spawn(run.backups().run(roles[0].clone()));
     if let (Some((client, settings)), Some([of_northbound, of_southbound])) = (&kube, agreements) {
         if let Some(pod) = &run.kubernetes.pod_name {
             let labels = Labels::new(client, &settings.namespace, pod, roles.clone(), &northd, crew.members());

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use daemons::member::Member;
+use daemons::member::{self, Member};
 use k8s_openapi::api::core::v1::Pod;
 use kit::kubernetes::Seen;
 use kube::api::{Patch, PatchParams};
@@ -103,7 +103,7 @@ impl Labels {
     }
 
     async fn northd_is_active(&self) -> bool {
-        let running = self.members.borrow().iter().find(|member| member.name == NAME).and_then(|member| member.pid);
+        let running = member::pid(&self.members.borrow(), NAME);
         match running {
             Some(pid) => self.northd.is_active(pid).await,
             None => false,

@@ -1,8 +1,8 @@
 //! What a running server says of its role, in its own database `_Server` (ovsdb-server(7), "_Server Database").
 
-use daemons::member::Member;
+use daemons::member::{self, Member};
 use ovsdb::client::{Client, Config, Endpoint};
-use ovsdb::{Datum, Table};
+use ovsdb::{Datum, Replica, Table};
 use tokio::sync::watch;
 
 use crate::database::Database;
@@ -24,19 +24,35 @@ pub struct Role {
 }
 
 /// Follows the role of the server of a database for as long as somebody reads it. `members` are the daemons.
-pub fn follow(database: &Database, mut members: watch::Receiver<Vec<Member>>) -> watch::Receiver<Role> {
-    let which = database.which();
-    let config = Config::new(vec![Endpoint::Unix(database.socket())], "_Server", vec![DATABASES]);
-    let (sender, receiver) = watch::channel(Role::default());
+pub fn follow(database: &Database, members: watch::Receiver<Vec<Member>>) -> watch::Receiver<Role> {
+    let schema = database.which().schema();
+    observe(database, "_Server", DATABASES, members, move |replica| read(replica, schema))
+}
+
+/// Follows what `read` finds in one table of a server, for as long as somebody reads it. `contents` is the database with the
+/// table: that of the server, or its `_Server`. Without a session, nothing is found.
+pub fn observe<T: Default + PartialEq + Send + Sync + 'static>(
+    database: &Database,
+    contents: &'static str,
+    table: Table,
+    mut members: watch::Receiver<Vec<Member>>,
+    read: impl Fn(&Replica) -> T + Send + 'static,
+) -> watch::Receiver<T> {
+    let name = database.which().name();
+    let config = Config::new(vec![Endpoint::Unix(database.socket())], contents, vec![table]);
+    let (sender, receiver) = watch::channel(T::default());
     tokio::spawn(async move {
-        let is_up = |members: &Vec<Member>| members.iter().any(|member| member.name == which.name() && member.is_up);
         // The sender lives as long as the process.
-        let _ = members.wait_for(is_up).await;
+        let _ = members.wait_for(|members| member::is_up(members, name)).await;
         let (client, mut changes) = Client::spawn(config);
         let mut connected = client.connected();
         loop {
-            let role = if *connected.borrow_and_update() { read(&client, which.schema()) } else { Role::default() };
-            sender.send_if_modified(|before| std::mem::replace(before, role) != role);
+            let now = if *connected.borrow_and_update() { client.read(&read) } else { T::default() };
+            sender.send_if_modified(|before| {
+                let differs = *before != now;
+                *before = now;
+                differs
+            });
             tokio::select! {
                 _ = changes.next() => {}
                 _ = connected.changed() => {}
@@ -47,10 +63,8 @@ pub fn follow(database: &Database, mut members: watch::Receiver<Vec<Member>>) ->
     receiver
 }
 
-fn read(server: &Client, database: &str) -> Role {
-    server.read(|replica| {
-        let row = replica.find(DATABASES.name, database).next().and_then(|row| replica.get(DATABASES.name, row));
-        let is = |column| row.is_some_and(|row| row.get(column).and_then(Datum::as_bool) == Some(true));
-        Role { connected: is("connected"), leads: is("leader") }
-    })
+fn read(replica: &Replica, database: &str) -> Role {
+    let row = replica.find(DATABASES.name, database).next().and_then(|row| replica.get(DATABASES.name, row));
+    let is = |column| row.is_some_and(|row| row.get(column).and_then(Datum::as_bool) == Some(true));
+    Role { connected: is("connected"), leads: is("leader") }
 }

@@ -198,7 +198,7 @@ pub fn on(netns: &str, program: &str, right: impl Fn(&str) -> bool) -> Option<u3
 }
 
 /// Returns true if this is not the command line of a probe, which runs the same program (`check ready`).
-fn is_no_probe(line: &str) -> bool {
+pub(crate) fn is_no_probe(line: &str) -> bool {
     line.split('\0').nth(1) != Some("check")
 }
 

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use daemons::control;
-use daemons::member::Member;
+use daemons::member::{self, Member};
 use ovn::local::{OPEN_VSWITCH, SOUTHBOUND_CLUSTER, Settings, open_vswitch};
 use ovsdb::client::{Client, Config, Endpoint};
 use tokio::sync::watch;
@@ -28,9 +28,8 @@ pub(crate) async fn follow(
     mut members: watch::Receiver<Vec<Member>>,
     directories: RunDirectories,
 ) -> Infallible {
-    let is_up = |members: &Vec<Member>| members.iter().any(|member| member.name == SERVER && member.is_up);
     // The sender lives as long as the daemons.
-    let _ = members.wait_for(is_up).await;
+    let _ = members.wait_for(|members| member::is_up(members, SERVER)).await;
     let tables = open_vswitch().into_iter().filter(|table| table.name == OPEN_VSWITCH).collect();
     let (client, mut changes) = Client::spawn(Config::new(vec![Endpoint::Unix(socket)], "Open_vSwitch", tables));
     let mut known: Option<String> = None;
@@ -48,7 +47,7 @@ pub(crate) async fn follow(
 /// Has ovn-controller forget the length of the log. One that is about to start has seen none.
 async fn tell(members: &watch::Receiver<Vec<Member>>, directories: &RunDirectories, cluster: &str) {
     loop {
-        let running = members.borrow().iter().find(|member| member.name == CONTROLLER).and_then(|member| member.pid);
+        let running = member::pid(&members.borrow(), CONTROLLER);
         let Some(pid) = running else { return };
         let socket = control_socket(directories, CONTROLLER, pid);
         match control::ask(&socket, "sb-cluster-state-reset", &[]).await {

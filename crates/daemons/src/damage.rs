@@ -10,6 +10,12 @@ pub fn is_damage(said: &str) -> bool {
     words.iter().any(|words| said.contains(words))
 }
 
+/// Returns true if this error of `ovsdb-tool` means that the last record is incomplete, as after a power cut. A server repairs
+/// that when it opens the file.
+pub fn is_torn(said: &str) -> bool {
+    said.ends_with("(End of file)")
+}
+
 /// Renames the file, with the reason (`damaged`) and the time (`20250131T235959Z`) in the new name. Keeps the contents.
 /// Returns the new name.
 pub fn put_aside(file: &Path, reason: &str) -> io::Result<PathBuf> {

@@ -13,7 +13,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ovn::Group;
+use ovn::{Group, INCOMPLETE_KEY};
 use ovsdb::client::{Client, TransactError};
 use ovsdb::{Condition, Datum, Function, Mutation, Mutator, Op, Row, Until, Where};
 
@@ -23,10 +23,6 @@ use crate::text::describe;
 
 /// The key of the epoch in `NB_Global.external_ids`.
 pub const EPOCH_KEY: &str = "kube-ovn-leader-epoch";
-
-/// The key in `NB_Global.external_ids` of a database that was founded empty, until everything is written to it. `ovn-central`
-/// founds it so, and keeps ovn-northd from translating a part.
-pub const INCOMPLETE_KEY: &str = "kube-ovn-incomplete";
 
 /// The maximum number of operations in a transaction, without the fence. A unit with more is a transaction of its own.
 pub const BATCH: usize = 500;

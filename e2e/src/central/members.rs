@@ -102,7 +102,7 @@ pub async fn label(nodes: &[Node]) -> Result<()> {
 
 /// Returns the host's process ID of `ovn-central` of a member.
 pub fn pid(node: Node) -> Result<u32> {
-    let pid = part::on(&node.netns(), "ovn-central", |line| line.split('\0').nth(1) != Some("check"));
+    let pid = part::on(&node.netns(), "ovn-central", part::is_no_probe);
     pid.with_context(|| format!("{} has no ovn-central", node.name()))
 }
 

@@ -125,8 +125,7 @@ starts with the name of the value to change.
 {{- end -}}
 {{- $nodes := (lookup "v1" "Node" "" "").items -}}
 {{- if and $nodes (not (include "kube-ovn.labelled" .)) -}}
-  {{- $labels := list -}}
-  {{- range $key, $value := .Values.central.nodeSelector -}}{{- $labels = append $labels (printf "%s=%s" $key $value) -}}{{- end -}}
-  {{- fail (printf "central.nodeSelector: no node is labelled so; kubectl label node NAME %s" (join " " $labels)) -}}
+  {{- $labels := include "kube-ovn.databaseNodes" . | replace "," " " -}}
+  {{- fail (printf "central.nodeSelector: no node is labelled so; kubectl label node NAME %s" $labels) -}}
 {{- end -}}
 {{- end }}
