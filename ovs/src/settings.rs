@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use uuid::Uuid;
+use ovn::local::chassis_of;
 
 use crate::datapath::Datapath;
 
@@ -40,7 +40,7 @@ pub struct Recorded {
     pub hostname: Option<String>,
 }
 
-/// Returns the chassis ID: from the file, otherwise from the database, otherwise [`derived_id`]. The ID must not change,
+/// Returns the chassis ID: from the file, otherwise from the database, otherwise [`chassis_of`]. The ID must not change,
 /// so it is written to the file. If the database is of another node, for example because the disk was copied, its ID is
 /// not used: two nodes with one ID would take each other's ports.
 pub fn system_id(file: &Path, recorded: Recorded, node_name: &str) -> Result<String, IdError> {
@@ -57,16 +57,9 @@ pub fn system_id(file: &Path, recorded: Recorded, node_name: &str) -> Result<Str
         _ => {}
     }
     let known = recorded.id.filter(|id| !id.is_empty() && other.is_none());
-    let id = known.unwrap_or_else(|| derived_id(node_name));
+    let id = known.unwrap_or_else(|| chassis_of(node_name));
     kit::file::write(file, format!("{id}\n").as_bytes(), 0o644).map_err(failed)?;
     Ok(id)
-}
-
-/// Returns a UUID that follows from the node's name, because tools for kube-ovn expect a UUID. A node that has lost its
-/// directory gets the same one again, so its chassis takes the place of the one that is registered.
-fn derived_id(node_name: &str) -> String {
-    const NAMESPACE: Uuid = Uuid::from_u128(0x3a1d_84f2_7c55_4e0b_b9d6_60e2_95c8_1f73);
-    Uuid::new_v5(&NAMESPACE, node_name.as_bytes()).to_string()
 }
 
 #[cfg(test)]

@@ -395,6 +395,14 @@ fn ports_of(bridge: Uuid, mutator: Mutator, port: Uuid) -> Op {
     Op::Mutate { table: BRIDGE, on: Where::Row(bridge), mutations: vec![mutation] }
 }
 
+/// Returns the name that the chassis of a node or external host has by default: a UUID that follows from the node's name, because
+/// tools for kube-ovn expect a UUID. A node that has lost its disk gets the same one again, so its chassis takes the place of the
+/// one that is registered.
+pub fn chassis_of(node_name: &str) -> String {
+    const NAMESPACE: Uuid = Uuid::from_u128(0x3a1d_84f2_7c55_4e0b_b9d6_60e2_95c8_1f73);
+    Uuid::new_v5(&NAMESPACE, node_name.as_bytes()).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
