@@ -27,7 +27,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::address;
 use crate::file::{File, FileError, Found};
+use crate::gate::Peers;
 use decision::{Decision, Me, decide};
 use duties::Labelled;
 use store::{Store, StoreError};
@@ -57,6 +59,8 @@ pub struct Settings {
 pub struct Agreement {
     /// The name of this node.
     pub node: String,
+    /// The servers that this member reaches.
+    pub peers: Peers,
     /// The record.
     pub store: Store,
     /// The nodes with members.
@@ -80,7 +84,7 @@ enum AttemptError {
 
 impl Agreement {
     /// Starts the watches of the nodes with these labels and of the ConfigMap. Returns the agreement about each database.
-    pub fn watch(client: &Client, settings: &Settings, databases: [&'static str; 2]) -> [Self; 2] {
+    pub fn watch(client: &Client, settings: &Settings, databases: [&'static str; 2], peers: &Peers) -> [Self; 2] {
         let nodes = watcher::Config::default().labels(&settings.database_nodes);
         let labelled = keep("nodes", Api::all(client.clone()), nodes, |node: Node| {
             let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
@@ -92,6 +96,7 @@ impl Agreement {
         let changed = keep("configmaps", maps, one, |map: ConfigMap| Some((map.name_any(), map.resource_version())));
         databases.map(|database| Self {
             node: settings.node_name.clone(),
+            peers: peers.clone(),
             store: Store::new(client, &settings.namespace, database),
             labelled: labelled.clone(),
             changed: changed.clone(),
@@ -204,6 +209,7 @@ impl Agreement {
                 Ok(true)
             }
             Decision::Join { others, keep } => {
+                self.peers.know(others.iter().filter_map(|other| address::gate(other)));
                 let server = file.join(&others).await?;
                 if let Found::Member(identity) = &found
                     && Some(identity.cluster) == record.cluster

@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 use daemons::status::Question;
+use keys::Keys;
 
 use crate::backup::Backups;
 
@@ -58,6 +59,17 @@ pub struct Run {
     /// TCP port for the Raft traffic of the southbound cluster.
     #[arg(long, default_value_t = 6644)]
     pub sb_raft_port: u16,
+    /// TCP port of the southbound database for the controllers and for other members. The port of the chassis limits each of
+    /// them to its own rows.
+    #[arg(long, default_value_t = 6645)]
+    pub sb_admin_port: u16,
+    /// TLS on all ports, with keys for members, controllers and chassis. In Kubernetes, the members issue them. Without
+    /// (`--members`), they are in the directory `keys` beside the databases: `tls.pem`, the private key and the certificate of
+    /// this member, and `ca.pem`, the certificates of the authorities. With `--tls=false`, everybody who reaches the ports can
+    /// change the whole network.
+    #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set)]
+    pub tls: bool,
     /// Directory of the database files.
     #[arg(long, default_value = "/etc/ovn")]
     pub database_directory: PathBuf,
@@ -164,6 +176,11 @@ impl Run {
             tracing::warn!("an even number of members tolerates no more losses than one member less");
         }
         Ok(others.into_iter().copied().collect())
+    }
+
+    /// Returns where the member's key is.
+    pub fn keys(&self) -> Keys {
+        Keys::new(self.database_directory.join("keys"))
     }
 
     /// Returns how the northbound database is backed up.

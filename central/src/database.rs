@@ -10,17 +10,21 @@ use std::time::Duration;
 use daemons::control::{self, ControlError};
 use daemons::tool::{self, ToolError};
 use daemons::version::Version;
+use keys::{Keys, Role};
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 use tokio::task::AbortHandle;
 
+use crate::address;
 use crate::agreed::Agreement;
 use crate::args::Run;
 use crate::backup::Backups;
 use crate::complete;
 use crate::file::{File, FileError};
+use crate::gate::{Door, Peers};
 use crate::listed::{self, ListedError};
 use crate::standing::Standing;
+use crate::transport::{Stream, Transport};
 
 /// The pause before something that the cluster has not done yet is looked at again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -40,9 +44,15 @@ pub struct Database {
     which: Which,
     file: File,
     run_directory: PathBuf,
-    listen: Vec<SocketAddr>,
-    /// The port for clients.
+    /// The addresses for clients.
+    listen: Vec<IpAddr>,
+    /// The port for clients: of the northbound database a door, of the southbound one that of its server.
     port: u16,
+    /// The port of the door for members and controllers.
+    door: u16,
+    transport: Transport,
+    peers: Peers,
+    keys: Keys,
     others: Others,
     /// Whether the server was told to exit so that its file is prepared anew.
     restart: Arc<AtomicBool>,
@@ -63,7 +73,7 @@ pub enum Others {
     /// From a list of their addresses and ports for Raft.
     Listed(Vec<SocketAddr>),
     /// From Kubernetes.
-    Agreed(Agreement),
+    Agreed(Box<Agreement>),
 }
 
 /// Why a database is not available.
@@ -92,6 +102,9 @@ pub enum DatabaseError {
     /// The server is not connected to the leader of its cluster, so it refuses writes, and its data may be old.
     #[error("it is not connected to the leader of its cluster: {0}")]
     Apart(String),
+    /// The member cannot serve other machines.
+    #[error("the member has no key yet: its log says why")]
+    NoKey,
     /// The schema version cannot be parsed.
     #[error("the schema's version makes no sense: {0}")]
     Schema(String),
@@ -126,10 +139,16 @@ impl Which {
 impl Database {
     /// Creates the description of a database from the flags. `agreement` is that of members that agree in Kubernetes, and
     /// `listed` are the addresses of the other members without it.
-    pub fn new(which: Which, run: &Run, agreement: Option<Agreement>, listed: &[IpAddr]) -> Self {
-        let (port, raft_port) = match which {
-            Which::Northbound => (run.nb_port, run.nb_raft_port),
-            Which::Southbound => (run.sb_port, run.sb_raft_port),
+    pub fn new(
+        which: Which,
+        run: &Run,
+        agreement: Option<Agreement>,
+        listed: &[IpAddr],
+        ways: (&Transport, &Peers),
+    ) -> Self {
+        let (port, door, raft_port) = match which {
+            Which::Northbound => (run.nb_port, run.nb_port, run.nb_raft_port),
+            Which::Southbound => (run.sb_port, run.sb_admin_port, run.sb_raft_port),
         };
         let listed = || listed.iter().map(|address| SocketAddr::new(*address, raft_port)).collect();
         Self {
@@ -138,14 +157,18 @@ impl Database {
                 path: run.database_directory.join(format!("ovn{}_db.db", which.name())),
                 schema: run.schema_directory.join(format!("ovn-{}.ovsschema", which.name())),
                 database: which.schema(),
-                address: remote(SocketAddr::new(run.address, raft_port)),
+                address: address::of(SocketAddr::new(run.address, raft_port)),
                 first: (which == Which::Northbound).then(complete::first),
             },
             backups: (which == Which::Northbound).then(|| run.backups()),
             run_directory: run.directory.run_directory.clone(),
-            listen: run.listen().into_iter().map(|address| SocketAddr::new(address, port)).collect(),
+            listen: run.listen(),
             port,
-            others: agreement.map_or_else(|| Others::Listed(listed()), Others::Agreed),
+            door,
+            transport: ways.0.clone(),
+            peers: ways.1.clone(),
+            keys: run.keys(),
+            others: agreement.map_or_else(|| Others::Listed(listed()), |one| Others::Agreed(Box::new(one))),
             restart: Arc::default(),
             open: Arc::default(),
             failed: false,
@@ -179,29 +202,49 @@ impl Database {
         self.stop_settling();
         match &self.others {
             Others::Listed(others) => {
-                let others: Vec<_> = others.iter().copied().map(remote).collect();
+                self.peers.know(others.iter().copied());
+                let others: Vec<_> = others.iter().copied().map(address::of).collect();
                 listed::prepare(&self.file, &others, self.failed).await?;
             }
             Others::Agreed(agreement) => agreement.prepare(&self.file, self.failed).await?,
+        }
+        // Without the API server, the file is all that says who the others are.
+        if let Ok(configuration) = self.file.last_configuration().await {
+            self.peers.know(address::mentioned(&configuration));
         }
         self.failed = true;
         let open = self.which == Which::Northbound;
         self.open.store(open, Ordering::Relaxed);
         let config = self.configure(open)?;
         let mut command = daemons::daemon::command("ovsdb-server");
-        command.args([
+        command.env("OVS_RUNDIR", &self.run_directory).args([
             format!("--config-file={}", config.display()),
             format!("--unixctl={}", self.control().display()),
             format!("--pidfile={}", self.beside("pid").display()),
         ]);
+        if self.serves_chassis() && self.transport.is_tls() {
+            let (own, trusted) = (self.keys.own(), self.keys.trusted());
+            command.args([
+                format!("--private-key={}", own.display()),
+                format!("--certificate={}", own.display()),
+                format!("--ca-cert={}", trusted.display()),
+            ]);
+        }
         Ok(command)
+    }
+
+    /// Returns whether chassis connect to the server itself, because it knows the rights of each of them.
+    fn serves_chassis(&self) -> bool {
+        self.which == Which::Southbound
     }
 
     /// Writes the configuration file of the server. Returns its path.
     fn configure(&self, open: bool) -> Result<PathBuf, DatabaseError> {
         let config = self.beside("json");
-        let listen = if open { &self.listen[..] } else { &[] };
-        let text = config_file(&self.socket(), listen, self.probe_interval, &self.file.path).to_string();
+        let listen = if open && self.serves_chassis() { &self.listen[..] } else { &[] };
+        let listen: Vec<_> = listen.iter().map(|address| SocketAddr::new(*address, self.port)).collect();
+        let settings = remote_settings(self.transport.is_tls(), self.probe_interval);
+        let text = config_file(&self.socket(), &listen, &settings, &self.file.path).to_string();
         std::fs::write(&config, text).map_err(|source| DatabaseError::Io { path: config.clone(), source })?;
         Ok(config)
     }
@@ -213,15 +256,38 @@ impl Database {
             return Ok(());
         }
         complete::written(&self.socket()).await;
+        self.transport.ready().await;
         self.configure(true)?;
         control::ask(&self.control(), "ovsdb-server/reload", &[]).await?;
         self.open.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Returns the port for clients.
-    pub fn port(&self) -> u16 {
-        self.port
+    /// Returns the door to the server for members and controllers.
+    pub fn door(&self) -> Door {
+        let (what, open) = match self.which {
+            Which::Northbound => ("northbound database", None),
+            Which::Southbound => ("southbound database", Some(self.open.clone())),
+        };
+        let (addresses, roles) = (self.listen.clone(), &[Role::Member, Role::Controller][..]);
+        Door { what, addresses, port: self.door, target: self.socket(), roles, open, waits: false }
+    }
+
+    /// Returns the door for the other servers of the cluster.
+    pub fn raft_door(&self) -> Option<Door> {
+        let what = match self.which {
+            Which::Northbound => "cluster of the northbound database",
+            Which::Southbound => "cluster of the southbound database",
+        };
+        let gate = address::gate(&self.file.address)?;
+        let target = address::socket(&self.run_directory, gate);
+        let (addresses, port) = (vec![gate.ip()], gate.port());
+        Some(Door { what, addresses, port, target, roles: &[Role::Member], open: None, waits: true })
+    }
+
+    /// Connects to the server of another member at this address.
+    pub async fn connect(&self, member: IpAddr) -> std::io::Result<Box<dyn Stream>> {
+        self.transport.connect(SocketAddr::new(member, self.door)).await
     }
 
     /// Returns the address of this member in the cluster.
@@ -246,7 +312,9 @@ impl Database {
 
     /// Returns the place of the server in its cluster. The server works if it knows that, also without a leader.
     pub async fn standing(&self) -> Result<Standing, DatabaseError> {
-        Ok(Standing::parse(&control::ask(&self.control(), "cluster/status", &[self.which.schema()]).await?))
+        let standing = Standing::parse(&control::ask(&self.control(), "cluster/status", &[self.which.schema()]).await?);
+        self.peers.know(standing.gates());
+        Ok(standing)
     }
 
     /// Checks that the server has the data of its cluster and answers at every address. It need not be the leader: it passes
@@ -260,8 +328,13 @@ impl Database {
             return Ok(());
         }
         let select = json!({"op": "select", "table": self.which.global(), "where": [], "columns": ["_uuid"]});
+        if !self.transport.has_key() {
+            return Err(DatabaseError::NoKey);
+        }
         for address in &self.listen {
-            control::read(reachable(*address), self.which.schema(), std::slice::from_ref(&select)).await?;
+            let address = reachable(SocketAddr::new(*address, self.port));
+            let (at, connecting) = (address.to_string(), self.transport.connect(address));
+            control::read(&at, connecting, self.which.schema(), std::slice::from_ref(&select)).await?;
         }
         Ok(())
     }
@@ -271,7 +344,13 @@ impl Database {
     pub async fn finish_start(&mut self) -> Result<(), DatabaseError> {
         self.failed = false;
         self.stop_settling();
-        let servers = self.standing().await?.servers.len();
+        let standing = self.standing().await?;
+        if !standing.joining && standing.address != self.file.address {
+            // It could not be moved because its last write was incomplete. The server has repaired that.
+            tracing::warn!(was = standing.address, is = self.file.address, "the database is moved");
+            return Ok(self.restart().await?);
+        }
+        let servers = standing.servers.len();
         let is_alone = matches!(&self.others, Others::Listed(others) if others.is_empty());
         if is_alone && servers <= 1 {
             self.connected().await?;
@@ -400,7 +479,7 @@ impl Database {
 
 /// Returns the configuration file of the server (ovsdb-server(1), "Configuration File"). Only this file can set the
 /// inactivity probe for this server alone.
-fn config_file(socket: &Path, listen: &[SocketAddr], probe_interval: u32, file: &Path) -> Value {
+fn config_file(socket: &Path, listen: &[SocketAddr], (method, settings): &(&str, Value), file: &Path) -> Value {
     let mut remotes = Map::new();
     remotes.insert(format!("punix:{}", socket.display()), json!({}));
     for address in listen {
@@ -408,14 +487,19 @@ fn config_file(socket: &Path, listen: &[SocketAddr], probe_interval: u32, file: 
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => format!("[{ip}]"),
         };
-        remotes.insert(format!("ptcp:{}:{ip}", address.port()), json!({"inactivity-probe": probe_interval}));
+        remotes.insert(format!("{method}:{}:{ip}", address.port()), settings.clone());
     }
     json!({"remotes": remotes, "databases": {file.display().to_string(): {}}})
 }
 
-/// Returns an address in the words of OVSDB.
-fn remote(address: SocketAddr) -> String {
-    format!("tcp:{address}")
+/// Returns the method by which chassis connect, and its settings. With TLS, a chassis can change only what the role allows to the
+/// one that its certificate names (ovn-sb(5), `RBAC_Role`).
+fn remote_settings(tls: bool, probe_interval: u32) -> (&'static str, Value) {
+    if tls {
+        ("pssl", json!({"inactivity-probe": probe_interval, "role": "ovn-controller"}))
+    } else {
+        ("ptcp", json!({"inactivity-probe": probe_interval}))
+    }
 }
 
 /// Returns the address at which a client on this machine reaches this listener.
@@ -450,7 +534,10 @@ mod tests {
     #[test]
     fn each_address_is_served_in_the_words_of_ovs() {
         let listen = ["10.0.0.1:6641", "[::]:6641"].map(|text| text.parse().unwrap());
-        let config = config_file(Path::new("/run/ovn/ovnnb_db.sock"), &listen, 5000, Path::new("/etc/ovn/ovnnb_db.db"));
+        let config = |tls| {
+            let settings = remote_settings(tls, 5000);
+            config_file(Path::new("/run/ovn/ovnnb_db.sock"), &listen, &settings, Path::new("/etc/ovn/ovnnb_db.db"))
+        };
         let expected = json!({
             "remotes": {
                 "punix:/run/ovn/ovnnb_db.sock": {},
@@ -459,7 +546,9 @@ mod tests {
             },
             "databases": {"/etc/ovn/ovnnb_db.db": {}},
         });
-        assert_eq!(config, expected);
+        assert_eq!(config(false), expected);
+        let chassis = json!({"inactivity-probe": 5000, "role": "ovn-controller"});
+        assert_eq!(config(true)["remotes"]["pssl:6641:[::]"], chassis);
         assert_eq!(listen.map(reachable).map(|address| address.to_string()), ["10.0.0.1:6641", "[::1]:6641"]);
     }
 }

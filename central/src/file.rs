@@ -19,7 +19,7 @@ pub struct File {
     pub schema: PathBuf,
     /// The name of the database in its schema.
     pub database: &'static str,
-    /// The address of this member in the cluster: `tcp:<address>:<port>`.
+    /// The address of this member in the cluster ([`crate::address`]).
     pub address: String,
     /// What an empty database begins with: a transaction in the words of `ovsdb-tool transact`.
     pub first: Option<String>,
@@ -71,7 +71,7 @@ pub struct Identity {
     pub cluster: Uuid,
     /// The ID of the server.
     pub server: Uuid,
-    /// The address of the server, such as `tcp:10.0.0.1:6643`.
+    /// The address of the server ([`crate::address`]).
     pub address: String,
 }
 

@@ -7,14 +7,14 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use daemons::member::{self, Member};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -23,14 +23,12 @@ use crate::complete;
 use crate::database::Database;
 use crate::northd::{NAME, Northd};
 use crate::standing::{Server, Standing};
+use crate::transport::{self, Stream};
 
 /// How often the own server is asked who leads while a client waits for that.
 const SOON: Duration = Duration::from_millis(50);
 /// How often it is asked whether still the same one leads: a leader that hangs closes no connection.
 const ASK: Duration = Duration::from_millis(500);
-
-/// How much a client can say before the leader is known, in bytes.
-const MOST: usize = 1 << 20;
 
 /// Where the leader is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,11 +120,6 @@ impl Clients {
     }
 }
 
-/// Both directions of a connection.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
 impl Leader {
     /// Binds the socket of a database. A socket that a killed process has left is replaced.
     pub fn bind(database: &Database, clients: Clients) -> io::Result<Self> {
@@ -174,7 +167,7 @@ async fn connect(mut client: UnixStream, database: Database, clients: Arc<Client
     };
     let (place, mut server) = tokio::select! {
         found = found => found,
-        () = listen(&mut client, &mut said) => return,
+        () = transport::listen(&mut client, &mut said) => return,
     };
     let pass_on = async {
         server.write_all(&said).await?;
@@ -199,9 +192,8 @@ async fn reach(database: &Database, clients: &Clients) -> (Place, Option<Uuid>, 
         let server: Option<Box<dyn Stream>> = match place {
             Some(Place::Here) => UnixStream::connect(database.socket()).await.ok().map(|server| Box::new(server) as _),
             Some(Place::There(address)) => {
-                let connecting = TcpStream::connect(SocketAddr::new(address, database.port()));
-                let server = timeout(ASK, connecting).await;
-                server.ok().and_then(Result::ok).map(|server| Box::new(server) as _)
+                let server = timeout(ASK, database.connect(address)).await;
+                server.ok().and_then(Result::ok)
             }
             None => None,
         };
@@ -210,11 +202,6 @@ async fn reach(database: &Database, clients: &Clients) -> (Place, Option<Uuid>, 
         }
         tokio::time::sleep(SOON).await;
     }
-}
-
-/// Takes what the client says. Returns when it ends the connection or has said too much.
-async fn listen(client: &mut UnixStream, said: &mut Vec<u8>) {
-    while said.len() < MOST && client.read_buf(said).await.is_ok_and(|read| read > 0) {}
 }
 
 /// Waits until another member leads, or the own server, which leads, hangs.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use uuid::Uuid;
 
+use crate::address;
 use crate::file::Identity;
 use crate::leader::Place;
 
@@ -37,7 +38,7 @@ pub struct Standing {
 pub struct Server {
     /// The first digits of its ID, which commands take for the ID.
     pub id: String,
-    /// Its address, such as `tcp:10.0.0.1:6643`.
+    /// Its address ([`crate::address`]).
     pub address: String,
     /// Whether it is the one that answered.
     pub is_self: bool,
@@ -77,6 +78,12 @@ impl Standing {
         Some(Identity { cluster: self.cluster?, server: self.server?, address: self.address.clone() })
     }
 
+    /// Returns the addresses of the gates of the servers that it speaks with.
+    pub fn gates(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let servers = self.servers.iter().map(|server| &server.address);
+        servers.chain(&self.remotes).filter_map(|server| address::gate(server))
+    }
+
     /// Says why the server is not connected.
     pub fn why(&self) -> &str {
         // A member that has just lost its leader.
@@ -96,8 +103,7 @@ impl Standing {
 impl Server {
     /// Returns the IP address of the server.
     pub fn host(&self) -> Option<IpAddr> {
-        let (_, address) = self.address.split_once(':')?;
-        address.parse::<SocketAddr>().ok().map(|address| address.ip())
+        address::gate(&self.address).map(|gate| gate.ip())
     }
 
     /// Returns true if this is the server with this ID and address.

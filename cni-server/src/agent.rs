@@ -6,16 +6,18 @@ mod service;
 use std::sync::Arc;
 
 use anyhow::Context;
-use kit::endpoint::{Endpoint, Readiness};
+use keys::Keys;
+use kit::endpoint::{self, Endpoint};
 use links::Links;
 use tokio::sync::watch;
 
 use crate::args::Args;
 use crate::attach::Attacher;
 use crate::attachments::Attachments;
+use crate::chassis_key;
 use crate::check;
 use crate::conflist::Install;
-use crate::databases;
+use crate::databases::{self, Databases};
 use crate::metrics::Metrics;
 use crate::mirror::{Chosen, Mirror};
 use crate::node_net::{self, Own};
@@ -33,7 +35,7 @@ use readiness::Owners;
 /// Runs until the process is asked to stop. Fails only if it cannot start, for example because an address is in use or
 /// the kubeconfig is not readable.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let readiness = Readiness::waiting_for("starting");
+    let readiness = endpoint::Readiness::waiting_for("starting");
     let registry = prometheus::Registry::new();
     let metrics = Metrics::register(&registry, &args.node_name).context("register metrics")?;
     let client = kit::kubernetes::client(args.kubeconfig.as_deref(), &registry).await?;
@@ -59,13 +61,14 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         restored: restored.subscribe(),
         reached: reached.clone(),
         tunnels: args.tunnels.clone(),
+        keys: Keys::new(args.key_directory.clone()),
         external: false,
     };
     let node_port = node_port.spawn().context("listen to netlink")?;
     let (name, ovn0) = (args.node_name.clone(), node_port.ready);
     tokio::spawn(Reach { name, cluster: cluster.clone(), ovn0, answer }.run());
     let databases = databases::watch(&client, &args.node_name, &args.database_nodes);
-    tokio::spawn(southbound::keep(ovs.clone(), Servers::choose(&args.ovn_sb_addr, &databases)));
+    let key = connect(&args, &client, &ovs, &databases);
     let rules = rules::Inputs {
         served,
         sources: node_port.sources,
@@ -77,16 +80,12 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     let rules = rules::keep(rules);
     let mirrored = Chosen { all: args.enable_mirror, node: cluster.node.clone(), pods: cluster.pods.clone() };
-    let mirror = Mirror {
-        device: args.mirror_iface.clone(),
-        ovs: ovs.clone(),
-        links: links.clone(),
-        chosen: mirrored.clone(),
-        rules: rules.clone(),
-    };
+    let (device, chosen) = (args.mirror_iface.clone(), mirrored.clone());
+    let mirror = Mirror { device, ovs: ovs.clone(), links: links.clone(), chosen, rules: rules.clone() };
     // A node whose mirror fails still serves its pods.
     let _mirror = mirror.spawn().context("listen to netlink")?;
     let owners = Owners {
+        key,
         node_port: reached,
         rules,
         rivals: match args.install() {
@@ -135,4 +134,21 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ended = serve => ended,
         never = readiness::publish(&args, cluster.clone(), &ovs, owners, &readiness) => match never {},
     }
+}
+
+/// Tells ovn-controller where the southbound database is, and keeps the key for it. Returns whether there is one, if it is needed.
+fn connect(
+    args: &Args,
+    client: &kube::Client,
+    ovs: &Ovs,
+    databases: &watch::Receiver<Databases>,
+) -> watch::Receiver<keys::Readiness> {
+    let keys = Keys::new(args.key_directory.clone());
+    let key = args.needs_key().then(|| chassis_key::keep(client, &args.pod_namespace, &args.node_name, ovs, keys));
+    if key.is_none() {
+        tracing::warn!("the southbound database is reached without TLS");
+    }
+    let servers = Servers::choose(&args.ovn_sb_addr, databases, args.tls);
+    tokio::spawn(southbound::keep(ovs.clone(), servers, key.clone()));
+    key.unwrap_or_else(|| watch::channel(Ok(())).1)
 }

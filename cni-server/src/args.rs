@@ -15,6 +15,7 @@ use kit::flags::{self, Ignored};
 use ovn::Encapsulation;
 use ovsdb::client::Endpoint;
 
+use crate::chassis_key;
 use crate::conflist::Install;
 use crate::node_port::DEVICE;
 use crate::ovs::BRIDGE;
@@ -113,10 +114,21 @@ pub struct Args {
     /// not protected, and the servers must be in --ovn-sb-addr.
     #[arg(long, default_value_t = format!("{ROLE_LABEL}=master"))]
     pub database_nodes: String,
-    /// Servers of the southbound database for the node's ovn-controller, comma-separated: `tcp:HOST:PORT`. Default: port 6642
-    /// of the nodes of --database-nodes.
+    /// Servers of the southbound database for the node's ovn-controller, comma-separated: `ssl:HOST:PORT` or
+    /// `tcp:HOST:PORT`. Default: port 6642 of the nodes of --database-nodes.
     #[arg(long, env = "OVN_SB_ADDR", value_delimiter = ',')]
     pub ovn_sb_addr: Vec<Endpoint>,
+    /// Connect to the southbound database with TLS, by the key of the node's chassis, which ovn-central issues. With
+    /// --ovn-sb-addr, its endpoints say so: `ssl:` or `tcp:`.
+    #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set)]
+    pub tls: bool,
+    /// Directory of the key: `keys` beside the node's database.
+    #[arg(long, default_value = chassis_key::DIRECTORY)]
+    pub key_directory: PathBuf,
+    /// Namespace of ovn-central.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "kube-system")]
+    pub pod_namespace: String,
     /// How the firewall rules of the node are written.
     #[arg(long, value_enum, default_value_t = Firewall::Auto)]
     pub firewall: Firewall,
@@ -132,6 +144,11 @@ impl Args {
     /// Parses a command line, starting with the program's name. Returns the kube-ovn flags that have no effect.
     pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<(Self, Vec<Ignored>), clap::Error> {
         flags::read(line, unserved::FLAGS)
+    }
+
+    /// Returns whether the southbound database is reached with TLS.
+    pub fn needs_key(&self) -> bool {
+        if self.ovn_sb_addr.is_empty() { self.tls } else { has_tls(&self.ovn_sb_addr) }
     }
 
     /// Returns the address of the health endpoint.
@@ -160,6 +177,11 @@ impl Args {
     pub fn patience(&self) -> Duration {
         Duration::from_secs(self.add_timeout)
     }
+}
+
+/// Returns whether one of these servers is reached with TLS.
+pub(crate) fn has_tls(servers: &[Endpoint]) -> bool {
+    servers.iter().any(|server| matches!(server, Endpoint::Ssl { .. }))
 }
 
 fn ifaces(text: &str) -> Result<Names, regex::Error> {

@@ -8,12 +8,14 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
+use keys::Keys;
 use kit::endpoint::{self, Readiness};
 use links::Links;
 use ovsdb::client::Endpoint;
 use tokio::sync::watch;
 
 use crate::args::{self, Tunnels};
+use crate::chassis_key;
 use crate::node_net;
 use crate::node_port::NodePort;
 use crate::ovs::Ovs;
@@ -31,8 +33,9 @@ pub struct Args {
     /// Path of the kubeconfig.
     #[arg(long, env = "KUBECONFIG")]
     pub kubeconfig: PathBuf,
-    /// Servers of the southbound database for the machine's ovn-controller, comma-separated: `tcp:HOST:PORT`. Default: what
-    /// Open vSwitch has (`external_ids:ovn-remote`).
+    /// Servers of the southbound database for the machine's ovn-controller, comma-separated: `ssl:HOST:PORT`, by the key of the
+    /// machine's chassis, or `tcp:HOST:PORT`. Default: what Open vSwitch has (`external_ids:ovn-remote`), with the key that is
+    /// there.
     #[arg(long, env = "OVN_SB_ADDR", value_delimiter = ',')]
     pub ovn_sb_addr: Vec<Endpoint>,
     /// The flags of the tunnels.
@@ -41,6 +44,12 @@ pub struct Args {
     /// Database of the machine's Open vSwitch: a path or `unix:<path>`.
     #[arg(long, default_value = "/run/openvswitch/db.sock", value_parser = args::ovs_socket)]
     pub ovs_socket: PathBuf,
+    /// Directory of the key: `keys` beside the database of the machine's Open vSwitch.
+    #[arg(long, default_value = chassis_key::DIRECTORY)]
+    pub key_directory: PathBuf,
+    /// Namespace of ovn-central.
+    #[arg(long, default_value = "kube-system")]
+    pub namespace: String,
     /// Address of `/metrics`, `/healthz` and `/readyz`.
     #[arg(long, default_value_t = (Ipv4Addr::LOCALHOST, args::PORT).into())]
     pub metrics_address: SocketAddr,
@@ -60,7 +69,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tokio::spawn(endpoint.serve());
 
     let ovs = Ovs::connect(&args.ovs_socket);
-    tokio::spawn(southbound::keep(ovs.clone(), Servers::Fixed(args.ovn_sb_addr)));
+    let key = args::has_tls(&args.ovn_sb_addr)
+        .then(|| chassis_key::keep(&client, &args.namespace, &args.name, &ovs, Keys::new(args.key_directory.clone())));
+    tokio::spawn(southbound::keep(ovs.clone(), Servers::Fixed(args.ovn_sb_addr), key.clone()));
+    let mut key = key.unwrap_or_else(|| watch::channel(Ok(())).1);
     let mut cluster = Cluster::watch_for_external_host(&client, &args.name, ovs.clone());
     let links = Links::here().context("open a netlink socket")?;
     let own = own_networks::watch(links.clone()).context("listen to netlink")?;
@@ -75,6 +87,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         restored: watch::channel(0).1,
         reached: reached.clone(),
         tunnels: args.tunnels,
+        keys: Keys::new(args.key_directory),
         external: true,
     };
     let ovn0 = node_port.spawn().context("listen to netlink")?.ready;
@@ -84,14 +97,16 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         cluster.synced(|kind| readiness.not_ready(format!("waiting for the API server to list {kind}"))).await;
         loop {
             let open = *connected.borrow_and_update();
+            let keyed = key.borrow_and_update().clone();
             match reached.borrow_and_update().clone() {
                 _ if !open => readiness.not_ready("Open vSwitch is away".to_owned()),
                 Ok(_) => readiness.ready(),
-                Err(why) => readiness.not_ready(why.to_string()),
+                Err(why) => readiness.not_ready(keyed.err().unwrap_or_else(|| why.to_string())),
             }
             tokio::select! {
                 Ok(()) = connected.changed() => {}
                 Ok(()) = reached.changed() => {}
+                Ok(()) = key.changed() => {}
                 else => return,
             }
         }

@@ -28,6 +28,7 @@ pub mod announce;
 pub mod args;
 pub mod attach;
 pub mod attachments;
+pub mod chassis_key;
 pub mod check;
 pub mod conflist;
 pub mod databases;

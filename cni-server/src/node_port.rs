@@ -18,6 +18,7 @@ use std::time::Duration;
 use api::FieldError;
 use api::annotations::{NODE_NETWORKS, NodeWant, TUNNEL_INTERFACE};
 use futures::StreamExt;
+use keys::Keys;
 use links::{Event, Link, LinkError, Links, Route};
 use ovn::Encapsulation;
 use ovn::local::{Interface, NewPort, REMOTE, SOUTHBOUND_CLUSTER};
@@ -30,6 +31,7 @@ use crate::node_net::Served;
 use crate::ovs::{Ovs, OvsError};
 use crate::reach;
 use crate::seen::{Lease, Leases, Node, Seen, publish};
+use crate::southbound;
 use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Names, Networks, Tunnel, TunnelError};
 use claim::{Claim, Wanted};
 use error::Reason;
@@ -70,6 +72,8 @@ pub struct NodePort {
     pub reached: watch::Receiver<reach::Answer>,
     /// The flags of the tunnels.
     pub tunnels: Tunnels,
+    /// The key of the node's chassis.
+    pub keys: Keys,
     /// Whether this is an external host. It loses its port when its object is deleted; a node keeps it until the Node comes
     /// back.
     pub external: bool,
@@ -168,7 +172,7 @@ impl NodePort {
                         }
                     }
                     Ok(()) = changed.changed() => {
-                        if index.is_none() || !self.plugged() || !known.claim.is_made_at(self.ovs.external_id(REMOTE).as_deref()) {
+                        if index.is_none() || !self.plugged() || !known.claim.is_made_at(self.southbound_servers().as_ref()) {
                             break;
                         }
                     }
@@ -324,10 +328,18 @@ impl NodePort {
     /// the first one.
     fn claim(&self, address: IpAddr, known: &mut Known) -> Option<String> {
         let chassis = self.ovs.external_id("system-id").filter(|id| !id.is_empty())?;
-        let remote = self.ovs.external_id(REMOTE)?;
+        let servers = self.southbound_servers()?;
         let reported = self.reported().taken;
         let (others, encapsulation) = (self.other_encaps(known), self.tunnels.network_type.as_str());
-        known.claim.make(&Wanted { address, others, encapsulation, chassis, remote }, reported)
+        known
+            .claim
+            .make(&Wanted { address, others, encapsulation, chassis, servers, keys: self.keys.clone() }, reported)
+    }
+
+    /// Returns the servers of the southbound database that ovn-controller is told of.
+    fn southbound_servers(&self) -> Option<BTreeSet<String>> {
+        let remote = self.ovs.external_id(REMOTE)?;
+        Some(southbound::in_list(&remote).into_iter().map(str::to_owned).collect())
     }
 
     /// Removes `ovn0` of an external host that is not, or no longer, let in.

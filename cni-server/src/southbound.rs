@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use ovn::local::REMOTE;
+use keys::Readiness;
+use ovn::local::{REMOTE, SOUTHBOUND_CLUSTER};
 use ovsdb::client::Endpoint;
 use tokio::sync::watch;
 
@@ -27,14 +28,19 @@ const RETRY: Duration = Duration::from_secs(5);
 pub enum Servers {
     /// These, whatever the cluster says.
     Fixed(Vec<Endpoint>),
-    /// Port 6642 of the nodes with databases.
-    Nodes(watch::Receiver<Databases>),
+    /// Port 6642 of the nodes with databases, with TLS or without.
+    Nodes {
+        /// The nodes.
+        databases: watch::Receiver<Databases>,
+        /// Whether with TLS.
+        tls: bool,
+    },
 }
 
 impl Servers {
     /// Chooses the servers of the flag, if there are some.
-    pub fn choose(flag: &[Endpoint], databases: &watch::Receiver<Databases>) -> Self {
-        if flag.is_empty() { Self::Nodes(databases.clone()) } else { Self::Fixed(flag.to_vec()) }
+    pub fn choose(flag: &[Endpoint], databases: &watch::Receiver<Databases>, tls: bool) -> Self {
+        if flag.is_empty() { Self::Nodes { databases: databases.clone(), tls } } else { Self::Fixed(flag.to_vec()) }
     }
 
     /// Returns the value of the key. `None` while no server is known: what the node has then stays, because a label that is
@@ -42,7 +48,7 @@ impl Servers {
     fn remote(&mut self) -> Option<String> {
         match self {
             Self::Fixed(endpoints) => list(endpoints.iter().map(ToString::to_string)),
-            Self::Nodes(databases) => of_nodes(&databases.borrow_and_update().nodes),
+            Self::Nodes { databases, tls } => of_nodes(&databases.borrow_and_update().nodes, *tls),
         }
     }
 
@@ -50,7 +56,7 @@ impl Servers {
     fn are_missing(&self) -> bool {
         match self {
             Self::Fixed(_) => false,
-            Self::Nodes(databases) => {
+            Self::Nodes { databases, .. } => {
                 let databases = databases.borrow();
                 databases.known && databases.nodes.is_empty()
             }
@@ -61,16 +67,23 @@ impl Servers {
     async fn changed(&mut self) -> bool {
         match self {
             Self::Fixed(_) => std::future::pending().await,
-            Self::Nodes(databases) => databases.changed().await.is_ok(),
+            Self::Nodes { databases, .. } => databases.changed().await.is_ok(),
         }
     }
 }
 
-/// Keeps the key, also against others that change it, until nobody tells of the servers any more.
-pub async fn keep(ovs: Ovs, mut servers: Servers) {
+/// Keeps the key, also against others that change it, until nobody tells of the servers any more. With TLS, it begins when the
+/// chassis has a key (`ready`): ovn-controller would try without one, and then pause.
+pub async fn keep(ovs: Ovs, mut servers: Servers, ready: Option<watch::Receiver<Readiness>>) {
+    if let Some(mut ready) = ready
+        && ready.wait_for(Result::is_ok).await.is_err()
+    {
+        return;
+    }
     let mut changed = ovs.changed();
     ovs.settings_known().await;
     let mut said = false;
+    let mut cluster = ovs.external_id(SOUTHBOUND_CLUSTER);
     loop {
         let missing = servers.are_missing();
         if missing && !said {
@@ -81,8 +94,12 @@ pub async fn keep(ovs: Ovs, mut servers: Servers) {
             );
         }
         said = missing;
-        let remote = servers.remote();
-        let differs = remote.is_some() && ovs.external_id(REMOTE) != remote;
+        let now = ovs.external_id(SOUTHBOUND_CLUSTER);
+        let is_new_cluster = now.is_some() && cluster.is_some() && now != cluster;
+        cluster = now.or(cluster);
+        let recorded = ovs.external_id(REMOTE).unwrap_or_default();
+        let remote = servers.remote().map(|remote| with_order_of(&recorded, remote, is_new_cluster));
+        let differs = remote.as_ref().is_some_and(|remote| *remote != recorded);
         let written = match &remote {
             Some(remote) if differs => ovs.record(REMOTE, Some(remote)).await,
             _ => Ok(()),
@@ -103,8 +120,31 @@ pub async fn keep(ovs: Ovs, mut servers: Servers) {
     }
 }
 
-fn of_nodes(addresses: &BTreeSet<IpNet>) -> Option<String> {
-    list(addresses.iter().map(|address| format!("tcp:{}", SocketAddr::new(address.addr(), PORT))))
+/// Returns the servers in a value of `ovn-remote`. Their order means nothing, and one can be there twice.
+pub fn in_list(remote: &str) -> BTreeSet<&str> {
+    remote.split(',').map(str::trim).filter(|server| !server.is_empty()).collect()
+}
+
+/// Returns the servers in the order in which they are recorded, if those are the same ones. With `connect`, they get another
+/// order: ovn-controller connects at once to a list that has changed. Else, it pauses for up to 8 s after a server that it has
+/// refused, as one of a new cluster before it is told of that.
+fn with_order_of(recorded: &str, servers: String, connect: bool) -> String {
+    let is_same = in_list(recorded) == in_list(&servers);
+    let servers = if is_same { recorded.to_owned() } else { servers };
+    if !connect {
+        return servers;
+    }
+    match servers.split_once(',') {
+        Some((first, others)) if first == others => first.to_owned(),
+        Some((first, others)) => format!("{others},{first}"),
+        // The same one twice is another list, too.
+        None => format!("{servers},{servers}"),
+    }
+}
+
+fn of_nodes(addresses: &BTreeSet<IpNet>, tls: bool) -> Option<String> {
+    let method = if tls { "ssl" } else { "tcp" };
+    list(addresses.iter().map(|address| format!("{method}:{}", SocketAddr::new(address.addr(), PORT))))
 }
 
 fn list(servers: impl Iterator<Item = String>) -> Option<String> {
@@ -118,15 +158,24 @@ mod tests {
 
     #[test]
     fn all_nodes_with_databases_are_servers_and_none_is_no_answer() {
-        let nodes = |list: &[&str]| of_nodes(&list.iter().map(|address| address.parse().unwrap()).collect());
+        let nodes = |list: &[&str]| of_nodes(&list.iter().map(|address| address.parse().unwrap()).collect(), false);
         let three = nodes(&["172.30.0.3/32", "172.30.0.1/32", "fd00:30::1/128"]);
         assert_eq!(three.as_deref(), Some("tcp:172.30.0.1:6642,tcp:172.30.0.3:6642,tcp:[fd00:30::1]:6642"));
         assert_eq!(nodes(&[]), None);
         let fixed = ["tcp:10.0.0.1:7642", "tcp:[fd00::1]:6642"].map(|text| text.parse().unwrap());
         let labelled = Databases { nodes: ["172.30.0.1/32".parse().unwrap()].into(), ..Databases::default() };
         let labelled = watch::channel(labelled).1;
-        let chosen = |flag: &[Endpoint]| Servers::choose(flag, &labelled).remote();
+        let chosen = |flag: &[Endpoint]| Servers::choose(flag, &labelled, true).remote();
         assert_eq!(chosen(&fixed).as_deref(), Some("tcp:10.0.0.1:7642,tcp:[fd00::1]:6642"));
-        assert_eq!(chosen(&[]).as_deref(), Some("tcp:172.30.0.1:6642"));
+        assert_eq!(chosen(&[]).as_deref(), Some("ssl:172.30.0.1:6642"));
+    }
+
+    #[test]
+    fn a_new_cluster_makes_ovn_controller_connect_at_once() {
+        let order = |recorded: &str, connect| with_order_of(recorded, "a,b,c".to_owned(), connect);
+        assert_eq!([order("", false), order("x", false), order("b,c,a", false)], ["a,b,c", "a,b,c", "b,c,a"]);
+        assert_eq!([order("a,b,c", true), order("b,c,a", true)], ["b,c,a", "c,a,b"]);
+        let one = |recorded: &str, connect| with_order_of(recorded, "a".to_owned(), connect);
+        assert_eq!([one("", true), one("a", true), one("a,a", true), one("a,a", false)], ["a,a", "a,a", "a", "a,a"]);
     }
 }

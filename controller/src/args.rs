@@ -10,6 +10,7 @@ use std::time::Duration;
 use api::{Addresses, Cidrs, IpRange};
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser};
+use keys::Keys;
 use kit::flags::{self, Ignored};
 use ovsdb::{Config, Endpoint, Table, TlsFiles};
 
@@ -33,7 +34,7 @@ pub struct Args {
     pub database_nodes: String,
 
     /// Northbound database: `tcp:HOST:PORT`, `ssl:HOST:PORT` or `unix:PATH`; the members of a cluster separated by commas.
-    /// Default: port 6641 of the nodes of --database-nodes, and port 6642 for the southbound database.
+    /// Default: port 6641 of the nodes of --database-nodes, and port 6645 for the southbound database (6642 without TLS).
     #[arg(long, env = "OVN_NB_ADDR", value_delimiter = ',')]
     pub ovn_nb_addr: Vec<Endpoint>,
 
@@ -53,6 +54,16 @@ pub struct Args {
     /// CA certificates that verify the database's certificate, PEM. The host name in a certificate is not checked.
     #[arg(short = 'C', long, env = "OVN_CA_CERT", requires = "private_key")]
     pub ca_cert: Option<PathBuf>,
+
+    /// Connect to the databases of --database-nodes with TLS, by a key that ovn-central issues. With `--tls=false`, everybody who
+    /// reaches their ports can change the whole network.
+    #[arg(long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set)]
+    pub tls: bool,
+
+    /// Directory of the issued key.
+    #[arg(long, default_value = "/run/kube-ovn/keys")]
+    pub key_directory: PathBuf,
 
     /// Name of the default subnet, for namespaces bound to none.
     #[arg(long, default_value = "ovn-default")]
@@ -182,13 +193,24 @@ impl Args {
                 certificate: certificate.clone(),
                 ca_cert: ca_cert.clone(),
             }),
-            _ => None,
+            _ => self.issued().map(|keys| TlsFiles {
+                private_key: keys.own(),
+                certificate: keys.own(),
+                ca_cert: keys.trusted(),
+            }),
         };
         let config = Config::new(endpoints.to_vec(), name, tables);
         // A server that hangs keeps its connections, and meanwhile another one leads. An election takes a second, in which no
         // server is the right one.
         let (inactivity, backoff) = (Duration::from_secs(5), (Duration::from_millis(50), Duration::from_millis(250)));
         Config { tls, leader_only: true, inactivity, backoff, ..config }
+    }
+
+    /// Returns where the key is that ovn-central issues, if one is needed and none is given.
+    pub fn issued(&self) -> Option<Keys> {
+        let is_tls = |server: &Endpoint| matches!(server, Endpoint::Ssl { .. });
+        let needed = if self.ovn_nb_addr.is_empty() { self.tls } else { self.ovn_nb_addr.iter().any(is_tls) };
+        (needed && self.private_key.is_none()).then(|| Keys::new(self.key_directory.clone()))
     }
 
     /// This replica's name in the Lease: the pod's name, else the host name and the process id.
@@ -306,11 +328,26 @@ mod tests {
         assert!(args(&["tcp:10.0.0.1:6641", "-p", "key"]).unwrap_err().to_string().contains("--certificate"));
         assert!(args(&["tcp:10.0.0.1:6641", "-C", "ca"]).unwrap_err().to_string().contains("--private-key"));
 
-        let bare = args(&["tcp:10.0.0.1:6641,ssl:10.0.0.2:6641"]).unwrap().check().unwrap_err();
-        let expected = "endpoint ssl:10.0.0.2:6641 needs a private key, a certificate and a CA certificate";
-        assert_eq!(bare.to_string(), expected);
         let missing = args(&["ssl:10.0.0.2:6641", "-p", "/no/key", "-c", "/no/cert", "-C", "/no/ca"]);
         let missing = missing.unwrap().check().unwrap_err().to_string();
         assert!(missing.starts_with("endpoint ssl:10.0.0.2:6641: CA certificate /no/ca: "), "{missing}");
+    }
+
+    #[test]
+    fn a_key_is_issued_where_one_is_needed_and_none_is_given() {
+        let issued = |line: &[&str]| {
+            let args = Args::try_parse_from(["kube-ovn-controller"].iter().chain(line)).unwrap();
+            (args.issued().is_some(), args.northbound().tls.is_some())
+        };
+        let given = ["-p", "key", "-c", "certificate", "-C", "ca"];
+        for (line, expected) in [
+            (&[][..], (true, true)),
+            (&["--tls=false"], (false, false)),
+            (&["--ovn-nb-addr=tcp:10.0.0.1:6641"], (false, false)),
+            (&["--ovn-nb-addr=tcp:10.0.0.1:6641,ssl:10.0.0.2:6641"], (true, true)),
+            (&given, (false, true)),
+        ] {
+            assert_eq!(issued(line), expected, "{line:?}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use api::NodeView;
+use keys::Readiness;
 use kit::kubernetes::{Seen, keep};
 use kube::Api;
 use kube::runtime::watcher;
@@ -13,6 +14,8 @@ use tokio::sync::watch;
 pub const NORTHBOUND: u16 = 6641;
 /// The port of the southbound database.
 pub const SOUTHBOUND: u16 = 6642;
+/// The port of the southbound database that is open to controllers with a key. At the other one, each key changes one chassis.
+pub const SOUTHBOUND_WITH_KEY: u16 = 6645;
 
 /// The internal addresses of the nodes with databases, by name.
 pub type Nodes = watch::Receiver<Seen<Vec<IpAddr>>>;
@@ -28,19 +31,25 @@ pub fn nodes(client: &kube::Client, labels: &str) -> Nodes {
     keep("nodes", Api::all(client.clone()), watcher::Config::default().labels(labels), read)
 }
 
-/// Starts the client of a database. Without servers in its configuration, it uses this port of the nodes at any time.
-pub fn spawn(config: Config, port: u16, nodes: &Nodes) -> (Client, Changes) {
-    let follows = config.endpoints.is_empty();
+/// Starts the client of a database. Without servers in its configuration, it uses this port of the nodes at any time, with the
+/// key as soon as it is there.
+pub fn spawn(config: Config, port: u16, nodes: &Nodes, key: Option<&watch::Receiver<Readiness>>) -> (Client, Changes) {
+    let (follows, tls) = (config.endpoints.is_empty(), config.tls.is_some());
     let (client, changes) = Client::spawn(config);
     if follows {
-        tokio::spawn(follow(client.clone(), port, nodes.clone()));
+        tokio::spawn(follow(client.clone(), port, nodes.clone(), tls, key.cloned()));
     }
     (client, changes)
 }
 
-async fn follow(client: Client, port: u16, mut nodes: Nodes) {
+async fn follow(client: Client, port: u16, mut nodes: Nodes, tls: bool, key: Option<watch::Receiver<Readiness>>) {
+    if let Some(mut key) = key
+        && key.wait_for(Result::is_ok).await.is_err()
+    {
+        return;
+    }
     loop {
-        let endpoints = endpoints(&nodes.borrow_and_update(), port);
+        let endpoints = endpoints(&nodes.borrow_and_update(), port, tls);
         // Labels that are gone for a moment say nothing about the databases.
         if !endpoints.is_empty() {
             client.use_endpoints(endpoints);
@@ -52,9 +61,9 @@ async fn follow(client: Client, port: u16, mut nodes: Nodes) {
 }
 
 /// Returns the servers: the first address of each node.
-fn endpoints(nodes: &Seen<Vec<IpAddr>>, port: u16) -> Vec<Endpoint> {
-    let addresses = nodes.objects.values().filter_map(|addresses| addresses.first());
-    addresses.map(|address| Endpoint::Tcp { host: address.to_string(), port }).collect()
+fn endpoints(nodes: &Seen<Vec<IpAddr>>, port: u16, tls: bool) -> Vec<Endpoint> {
+    let hosts = nodes.objects.values().filter_map(|addresses| addresses.first()).map(ToString::to_string);
+    hosts.map(|host| if tls { Endpoint::Ssl { host, port } } else { Endpoint::Tcp { host, port } }).collect()
 }
 
 #[cfg(test)]
@@ -67,15 +76,17 @@ mod tests {
             (name.to_owned(), addresses.iter().map(|address| address.parse().unwrap()).collect())
         };
         let objects = [node("n1", &["10.0.0.1", "fd00::1"]), node("n2", &["fd00::2"]), node("n3", &[])].into();
-        let found = endpoints(&Seen { synced: true, objects }, NORTHBOUND);
-        let found: Vec<_> = found.iter().map(ToString::to_string).collect();
-        assert_eq!(found, ["tcp:10.0.0.1:6641", "tcp:[fd00::2]:6641"]);
+        let seen = Seen { synced: true, objects };
+        let found = |tls| endpoints(&seen, NORTHBOUND, tls).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(found(false), ["tcp:10.0.0.1:6641", "tcp:[fd00::2]:6641"]);
+        assert_eq!(found(true), ["ssl:10.0.0.1:6641", "ssl:[fd00::2]:6641"]);
     }
 
     #[tokio::test]
     async fn without_a_node_no_server_is_known() {
         let nowhere = watch::channel(Seen::default());
-        let (client, _changes) = spawn(Config::new(Vec::new(), "OVN_Northbound", Vec::new()), NORTHBOUND, &nowhere.1);
+        let (client, _changes) =
+            spawn(Config::new(Vec::new(), "OVN_Northbound", Vec::new()), NORTHBOUND, &nowhere.1, None);
         client.failure().wait_for(|why| why.as_deref() == Some("no server is known")).await.unwrap();
     }
 }

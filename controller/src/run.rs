@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use api::{ExternalHost, Ip, IpPool, NamespaceView, NodeView, PodView, StatefulSetView, Subnet};
+use keys::{Identity, Requester, Role};
 use kit::endpoint::{Endpoint, Readiness};
 use kube::{Api, Client};
 use prometheus::Registry;
@@ -25,10 +26,10 @@ use crate::{api_servers, chassis, databases, notices, services};
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let identity = args.identity();
     let northbound = args.northbound();
-    databases::check(&northbound).context("northbound database")?;
     let southbound = args.southbound();
-    if let Some(southbound) = &southbound {
-        databases::check(southbound).context("southbound database")?;
+    if args.issued().is_none() {
+        databases::check(&northbound).context("northbound database")?;
+        southbound.as_ref().map(databases::check).transpose().context("southbound database")?;
     }
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).context("register metrics")?;
@@ -38,7 +39,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listen on {} for metrics and health", args.endpoint()))?;
     let nodes_with_databases = databases::nodes(&client, &args.database_nodes);
-    let (northbound, changes) = databases::spawn(northbound, databases::NORTHBOUND, &nodes_with_databases);
+    let key = args.issued().map(|keys| {
+        let identity = Identity::new(Role::Controller, "kube-ovn-controller");
+        let requester = Requester::new(&client, &args.pod_namespace, identity, None, keys);
+        let ready = requester.ready();
+        tokio::spawn(requester.run());
+        ready
+    });
+    let (northbound, changes) =
+        databases::spawn(northbound, databases::NORTHBOUND, &nodes_with_databases, key.as_ref());
 
     let (events_in, events) = mpsc::channel(1 << 14);
     let (notices_in, notices) = mpsc::unbounded_channel();
@@ -63,7 +72,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tokio::spawn(notices::run(client.clone(), Arc::from(identity.as_str()), notices));
     tokio::spawn(endpoint.serve());
     if let Some(southbound) = southbound {
-        let (southbound, changes) = databases::spawn(southbound, databases::SOUTHBOUND, &nodes_with_databases);
+        let port = if southbound.tls.is_some() { databases::SOUTHBOUND_WITH_KEY } else { databases::SOUTHBOUND };
+        let (southbound, changes) = databases::spawn(southbound, port, &nodes_with_databases, key.as_ref());
         tokio::spawn(chassis::run(southbound, changes, nodes, events_in.clone()));
     }
     watches(&client, &events_in);

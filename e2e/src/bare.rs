@@ -187,7 +187,13 @@ impl Daemon {
             Self::Central => contained(
                 central::NODE,
                 "ovn-central",
-                &["run", &format!("--address={central}"), "--database-directory=/etc/origin/ovn", &grace()],
+                &[
+                    "run",
+                    &format!("--address={central}"),
+                    "--database-directory=/etc/origin/ovn",
+                    "--tls=false",
+                    &grace(),
+                ],
             ),
             Self::Ovs(node) => contained(
                 node,
@@ -207,6 +213,7 @@ impl Daemon {
                     &format!("--node-name={}", node.name()),
                     &format!("--kubeconfig={}", file("kube-ovn-cni.conf")),
                     "--iface=eth1",
+                    "--tls=false",
                     &format!("--service-cluster-ip-range={SERVICES}"),
                     &format!("--install-cni-config={PROGRAMS}/static/kube-ovn"),
                     &format!("--install-cni-plugins={OTHERS}"),

@@ -54,6 +54,11 @@ pub async fn cables(node: Node, state: &str) -> Result<()> {
     Ok(())
 }
 
+/// Moves this thread to a network namespace. What it opens stays there.
+pub fn enter(netns: &std::path::Path) -> std::io::Result<()> {
+    Ok(nix::sched::setns(std::fs::File::open(netns)?, nix::sched::CloneFlags::CLONE_NEWNET)?)
+}
+
 /// Removes all links and namespaces. Missing ones are not an error.
 pub async fn down() -> Vec<anyhow::Error> {
     let mut lines = Vec::new();

@@ -52,7 +52,8 @@ pub enum NodeError {
 enum Place {
     Conf(Conf, Wishes),
     Vswitchd(Vswitchd),
-    Controller(RunDirectories),
+    /// The directories, and that of the chassis' key, which the node agent keeps.
+    Controller(RunDirectories, PathBuf),
 }
 
 /// The settings to write as soon as the database server runs.
@@ -153,7 +154,11 @@ fn places(
     };
     let flows = Flows::new(&directories.run_directory, &run.data_directory);
     let vswitchd = Vswitchd::new(session, directories.run_directory.clone(), datapath, flows, underlay, table);
-    [Place::Conf(conf, wishes), Place::Vswitchd(vswitchd), Place::Controller(directories.clone())]
+    [
+        Place::Conf(conf, wishes),
+        Place::Vswitchd(vswitchd),
+        Place::Controller(directories.clone(), run.database_directory.join("keys")),
+    ]
 }
 
 impl Wishes {
@@ -175,7 +180,7 @@ impl Place {
         match self {
             Self::Conf(conf, _) => conf.run_directory.join(format!("{SERVER}.{pid}.ctl")),
             Self::Vswitchd(vswitchd) => vswitchd.control(pid),
-            Self::Controller(directories) => control_socket(directories, CONTROLLER, pid),
+            Self::Controller(directories, _) => control_socket(directories, CONTROLLER, pid),
         }
     }
 }
@@ -187,7 +192,7 @@ impl Part for Place {
         match self {
             Self::Conf(..) => SERVER,
             Self::Vswitchd(_) => VSWITCHD,
-            Self::Controller(_) => CONTROLLER,
+            Self::Controller(..) => CONTROLLER,
         }
     }
 
@@ -195,12 +200,16 @@ impl Part for Place {
         match self {
             Self::Conf(conf, _) => Ok(conf.prepare().await?),
             Self::Vswitchd(vswitchd) => Ok(vswitchd.prepare().await?),
-            Self::Controller(directories) => {
+            Self::Controller(directories, keys) => {
                 let RunDirectories { run_directory, ovn_run_directory } = directories;
                 let mut command = daemons::daemon::command(CONTROLLER);
                 command.env("OVS_RUNDIR", &*run_directory).env("OVN_RUNDIR", &*ovn_run_directory).args([
                     format!("unix:{}", run_directory.join("db.sock").display()),
                     format!("--pidfile={}", pid_file(directories, CONTROLLER).display()),
+                    // It reads them when it needs them, and anew when they change.
+                    format!("--private-key={}", keys.join("tls.pem").display()),
+                    format!("--certificate={}", keys.join("tls.pem").display()),
+                    format!("--ca-cert={}", keys.join("ca.pem").display()),
                 ]);
                 Ok(command)
             }
@@ -217,7 +226,7 @@ impl Part for Place {
         match self {
             Self::Conf(_, wishes) => wishes.write().await,
             Self::Vswitchd(vswitchd) => Ok(vswitchd.finish_start().await?),
-            Self::Controller(_) => Ok(()),
+            Self::Controller(..) => Ok(()),
         }
     }
 
@@ -227,14 +236,14 @@ impl Part for Place {
         match self {
             Self::Conf(..) => drop(control::ask(&control, "exit", &[]).await?),
             Self::Vswitchd(vswitchd) => vswitchd.exit(&control).await?,
-            Self::Controller(_) => drop(control::ask(&control, "exit", &["--restart"]).await?),
+            Self::Controller(..) => drop(control::ask(&control, "exit", &["--restart"]).await?),
         }
         Ok(())
     }
 
     /// The datapath forwards without ovn-controller.
     fn is_dispensable(&self) -> bool {
-        matches!(self, Self::Controller(_))
+        matches!(self, Self::Controller(..))
     }
 
     fn patience(&self) -> Duration {

@@ -15,7 +15,12 @@ type Kind = (&'static str, &'static str, bool);
 const KINDS: [(&str, &[Kind]); 6] = [
     (
         "/api/v1",
-        &[("Node", "nodes", false), ("Service", "services", true), ("ServiceAccount", "serviceaccounts", true)],
+        &[
+            ("Node", "nodes", false),
+            ("Secret", "secrets", true),
+            ("Service", "services", true),
+            ("ServiceAccount", "serviceaccounts", true),
+        ],
     ),
     ("/apis/apps/v1", &[("Deployment", "deployments", true), ("DaemonSet", "daemonsets", true)]),
     ("/apis/policy/v1", &[("PodDisruptionBudget", "poddisruptionbudgets", true)]),

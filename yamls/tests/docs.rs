@@ -155,7 +155,7 @@ fn tests_below(folder: &Path, into: &mut String) {
 #[test]
 fn every_message_of_the_page_appears_in_a_test() {
     let mut tests = String::new();
-    for folder in ["central", "cni-server", "controller", "crates/api", "crates/ipam", "ovs"] {
+    for folder in ["central", "cni-server", "controller", "crates/api", "crates/ipam", "crates/keys", "ovs"] {
         tests_below(&Path::new(TOP).join(folder), &mut tests);
     }
     let page = page("troubleshooting.md");

@@ -179,9 +179,13 @@ fn where_the_databases_are() {
     taken(
         &[two],
         &[
-            "--ovn-nb-addr=tcp:[192.168.1.4]:6641,tcp:[fd01::4]:6641\n",
-            "--ovn-sb-addr=tcp:[192.168.1.4]:6642,tcp:[fd01::4]:6642\n",
+            "--ovn-nb-addr=ssl:[192.168.1.4]:6641,ssl:[fd01::4]:6641\n",
+            "--ovn-sb-addr=ssl:[192.168.1.4]:6645,ssl:[fd01::4]:6645\n",
         ],
+    );
+    taken(
+        &["central.addresses={192.168.1.4}", "tls.enabled=false"],
+        &["--tls=false\n", "--ovn-nb-addr=tcp:[192.168.1.4]:6641\n", "--ovn-sb-addr=tcp:[192.168.1.4]:6642\n"],
     );
     refused(&["central.addresses={master-1}"], &["/central/addresses/0"]);
     refused(&["central.addresses={192.168.1.4,192.168.1.4}"], &["/central/addresses"]);

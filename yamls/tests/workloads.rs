@@ -164,7 +164,7 @@ fn everything_is_in_the_namespace_of_the_release() {
     let here = render(&[]).unwrap();
     let there = render_with(&["--namespace=net"], &[]).unwrap();
     assert_eq!(there, here.replace("kube-system", "net"));
-    assert_eq!((count(&here, "kube-system"), count(&there, "net"), count(&there, "kube-system")), (26, 26, 0));
+    assert_eq!((count(&here, "kube-system"), count(&there, "net"), count(&there, "kube-system")), (35, 35, 0));
     assert_eq!(count(&there, "default"), 2);
     let mut found = 0;
     for object in yamls::objects(&there).unwrap() {
@@ -180,7 +180,7 @@ fn everything_is_in_the_namespace_of_the_release() {
             found += 1;
         }
     }
-    assert_eq!(found, 7);
+    assert_eq!(found, 13);
     // A value wins, for releases whose record is elsewhere.
     assert_eq!(render_with(&["--namespace=elsewhere"], &["namespace=net"]).unwrap(), there);
     assert_eq!(render_with(&[], &["namespace=net"]).unwrap(), there);

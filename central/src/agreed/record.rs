@@ -36,7 +36,7 @@ pub struct Record {
 pub struct Server {
     /// The ID of the server.
     pub id: Uuid,
-    /// The address of the server, such as `tcp:10.0.0.1:6643`.
+    /// The address of the server ([`crate::address`]).
     pub address: String,
     /// Whether it has joined the cluster, so that it has the data.
     pub joined: bool,

@@ -13,26 +13,37 @@ const ALL: &str = "10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4";
 const NB: &str = "tcp:10.0.0.1:6641,tcp:10.0.0.2:6641,tcp:10.0.0.3:6641";
 
 /// Returns the arguments of the member with this number.
-fn arguments(number: usize, members: &str) -> [String; 5] {
+fn arguments(number: usize, members: &str, tls: &str) -> [String; 6] {
     [
         "--run-directory=/run/ovn".to_owned(),
         "--database-directory=/run/etc".to_owned(),
         format!("--address=10.0.0.{number}"),
         format!("--listen=10.0.0.{number}"),
         format!("--members={members}"),
+        tls.to_owned(),
     ]
 }
 
 /// Starts a member in a network of its own, with the addresses of all members.
 fn first<'a>(room: &'a Room, number: usize, members: &str) -> Container<'a> {
+    first_with(room, number, members, "--tls=false")
+}
+
+/// Starts such a member with this flag.
+pub fn first_with<'a>(room: &'a Room, number: usize, members: &str, tls: &str) -> Container<'a> {
     let addresses = "for address in 10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4; do ip address add $address/32 dev lo; done";
-    let arguments = arguments(number, members);
+    let arguments = arguments(number, members, tls);
     room.start(addresses, &arguments.each_ref().map(String::as_str)).unwrap()
 }
 
 /// Starts a member in the network of another one.
 fn beside<'a>(other: &mut Container<'_>, room: &'a Room, number: usize) -> Container<'a> {
-    let arguments = arguments(number, ALL);
+    beside_with(other, room, number, "--tls=false")
+}
+
+/// Starts such a member with this flag.
+pub fn beside_with<'a>(other: &mut Container<'_>, room: &'a Room, number: usize, tls: &str) -> Container<'a> {
+    let arguments = arguments(number, ALL, tls);
     room.start_beside(other, &arguments.each_ref().map(String::as_str)).unwrap()
 }
 
@@ -65,15 +76,16 @@ fn servers(member: &mut Container<'_>) -> [Vec<String>; 2] {
 }
 
 /// Waits until both clusters have exactly the three servers.
-fn whole(member: &mut Container<'_>) {
-    let expected = [6643, 6644].map(|port| [1, 2, 3].map(|number| format!("tcp:10.0.0.{number}:{port}")).to_vec());
+pub fn whole(member: &mut Container<'_>) {
+    let expected =
+        [6643, 6644].map(|port| [1, 2, 3].map(|number| format!("unix:raft/.10.0.0.{number}:{port}")).to_vec());
     let deadline = Instant::now() + Duration::from_secs(15);
     loop {
         let found = servers(member);
         if found == expected {
             return;
         }
-        assert!(Instant::now() < deadline, "{found:?}");
+        assert!(Instant::now() < deadline, "{found:?}\n{}", member.run(&["cat", "/run/log"]).unwrap_or_default());
         std::thread::sleep(Duration::from_millis(50));
     }
 }
@@ -192,7 +204,7 @@ fn a_member_whose_server_was_removed_joins_anew() {
     whole(&mut one);
     for (database, schema) in [("nb", "OVN_Northbound"), ("sb", "OVN_Southbound")] {
         let (control, port) = (format!("/run/ovn/ovn{database}_db.ctl"), if database == "nb" { 6643 } else { 6644 });
-        let address = format!("tcp:10.0.0.3:{port}");
+        let address = format!("unix:raft/.10.0.0.3:{port}");
         one.run(&["ovn-appctl", "-t", &control, "cluster/kick", schema, &address]).unwrap();
     }
     let deadline = Instant::now() + Duration::from_secs(15);

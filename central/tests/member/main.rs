@@ -8,6 +8,7 @@ use daemons::testing::{Container, Room};
 use nix::sys::signal::Signal;
 
 mod cluster;
+mod doors;
 
 fn room() -> Room {
     Room::new(env!("CARGO_BIN_EXE_ovn-central")).unwrap()
@@ -16,7 +17,7 @@ fn room() -> Room {
 /// Starts a member at one of the host's two addresses.
 fn start<'a>(room: &'a Room, address: &str) -> Container<'a> {
     let addresses = "for address in 10.0.0.1 10.0.0.2; do ip address add $address/32 dev lo; done";
-    let arguments = ["--run-directory=/run/ovn", "--database-directory=/run/etc", "--address", address];
+    let arguments = ["--run-directory=/run/ovn", "--database-directory=/run/etc", "--address", address, "--tls=false"];
     room.start(addresses, &arguments).unwrap()
 }
 
@@ -65,7 +66,7 @@ fn it_comes_up_serves_both_families_and_stops_in_order() {
         assert!(found.contains("name=one"), "{found}");
     }
     let status = status(&mut member, "nb");
-    assert!(status.contains("Address: tcp:10.0.0.1:6643\n"), "{status}");
+    assert!(status.contains("Address: unix:raft/.10.0.0.1:6643\n"), "{status}");
 
     let before = room.log().len();
     assert_eq!(member.end(Signal::SIGTERM).unwrap().code(), Some(0));
@@ -85,7 +86,7 @@ fn it_comes_up_serves_both_families_and_stops_in_order() {
 fn without_ipv6_it_serves_ipv4() {
     let room = room();
     let off = "sysctl -qw net.ipv6.conf.all.disable_ipv6=1; ip address add 10.0.0.1/32 dev lo";
-    let arguments = ["--run-directory=/run/ovn", "--database-directory=/run/etc", "--address=10.0.0.1"];
+    let arguments = ["--run-directory=/run/ovn", "--database-directory=/run/etc", "--address=10.0.0.1", "--tls=false"];
     let mut member = room.start(off, &arguments).unwrap();
     member.until("ready").unwrap();
     member.run(&["ovn-nbctl", "--db=tcp:10.0.0.1:6641", "show"]).unwrap();
@@ -147,7 +148,7 @@ fn another_address_takes_the_data_along_and_what_is_damaged_is_put_aside() {
     assert_eq!(switches(&mut member), "one");
     for (database, port) in [("nb", 6643), ("sb", 6644)] {
         let status = status(&mut member, database);
-        assert!(status.contains(&format!("Address: tcp:10.0.0.2:{port}\n")), "{status}");
+        assert!(status.contains(&format!("Address: unix:raft/.10.0.0.2:{port}\n")), "{status}");
     }
     member.end(Signal::SIGTERM).unwrap();
 
@@ -176,7 +177,7 @@ fn a_database_of_an_older_schema_is_converted_with_what_it_holds() {
         cp $ROOT/usr/share/ovn/ovn-sb.ovsschema $DIR/older
         ip address add 10.0.0.1/32 dev lo
     ";
-    let arguments = ["--database-directory=/run/etc", "--address=10.0.0.1"];
+    let arguments = ["--database-directory=/run/etc", "--address=10.0.0.1", "--tls=false"];
     let mut member = room.start(older, &[&arguments[..], &["--schema-directory=/run/older"]].concat()).unwrap();
     let version = ["ovsdb-client", "get-schema-version", "unix:/run/ovn/ovnnb_db.sock", "OVN_Northbound"];
     member.until("ready").unwrap();
@@ -246,6 +247,7 @@ fn without_the_api_server_one_with_data_starts_and_one_without_waits() {
     member.until("ready").unwrap();
     member.run(&["ovn-nbctl", "ls-add", "one"]).unwrap();
     member.end(Signal::SIGTERM).unwrap();
+    doors::Issuer::new().member(&room, 1);
     let mut member = room.start(address, &agreeing).unwrap();
     member.until("ready").unwrap();
     assert_eq!(switches(&mut member), "one");

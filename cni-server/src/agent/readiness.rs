@@ -20,6 +20,8 @@ const INSTALL: Duration = Duration::from_secs(5);
 
 /// The state of each owner's part: ready, or why not.
 pub(super) struct Owners {
+    /// The key for the southbound database, if it needs one.
+    pub(super) key: watch::Receiver<keys::Readiness>,
     pub(super) node_port: watch::Receiver<reach::Answer>,
     pub(super) rules: watch::Receiver<Result<(), String>>,
     pub(super) rivals: watch::Receiver<Result<(), String>>,
@@ -45,6 +47,7 @@ pub(super) async fn publish(
     let mut installation = Installation::new(args.install());
     loop {
         let mut now = if *connected.borrow_and_update() { Ok(()) } else { Err(NO_OVS.to_owned()) }
+            .and(owners.key.borrow_and_update().clone())
             .and(owners.node_port.borrow_and_update().as_ref().map(drop).map_err(ToString::to_string))
             .and(owners.rules.borrow_and_update().clone());
         let rivals = owners.rivals.borrow_and_update().clone();
@@ -58,6 +61,7 @@ pub(super) async fn publish(
         }
         tokio::select! {
             Ok(()) = connected.changed() => {}
+            Ok(()) = owners.key.changed() => {}
             Ok(()) = owners.node_port.changed() => {}
             Ok(()) = owners.rules.changed() => {}
             Ok(()) = owners.rivals.changed() => {}

@@ -8,10 +8,13 @@
 //! The agent asks the database that its ovn-controller uses, and only for the rows of its own addresses, most often one.
 //! An address in a further network that another chassis has is left out.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
+use keys::Keys;
 use ovn::southbound::{self, Encap};
-use ovsdb::client::{Changes, Client, Config, Endpoint};
+use ovsdb::client::{Changes, Client, Config, TlsFiles};
 use ovsdb::{Condition, Function, Replica, Uuid};
 
 /// The claim of the node's chassis to its tunnel address.
@@ -39,8 +42,10 @@ pub(super) struct Wanted {
     pub(super) encapsulation: &'static str,
     /// The name of the node's chassis.
     pub(super) chassis: String,
-    /// The southbound database servers, as in `ovn-remote`.
-    pub(super) remote: String,
+    /// The southbound database servers.
+    pub(super) servers: BTreeSet<String>,
+    /// The key of the chassis.
+    pub(super) keys: Keys,
 }
 
 impl Claim {
@@ -63,8 +68,8 @@ impl Claim {
     }
 
     /// Returns whether these are the servers at which the claim was made. Without a claim, any are.
-    pub(super) fn is_made_at(&self, remote: Option<&str>) -> bool {
-        self.wanted.as_ref().is_none_or(|wanted| Some(wanted.remote.as_str()) == remote)
+    pub(super) fn is_made_at(&self, servers: Option<&BTreeSet<String>>) -> bool {
+        self.wanted.as_ref().is_none_or(|wanted| Some(&wanted.servers) == servers)
     }
 
     /// Returns whether the chassis can have an address of [`Wanted::others`]. Before the database has answered, it can if it
@@ -112,10 +117,12 @@ fn other_holder(replica: &Replica, wanted: &Wanted, address: IpAddr) -> Option<S
 }
 
 fn connect(wanted: &Wanted) -> Option<(Client, Changes)> {
-    let endpoints = wanted.remote.split(',').filter_map(|endpoint| endpoint.trim().parse().ok());
-    // The agent has no certificate for the database.
-    let endpoints: Vec<Endpoint> = endpoints.filter(|endpoint| !matches!(endpoint, Endpoint::Ssl { .. })).collect();
-    let mut config = Config::new(endpoints, southbound::DATABASE, southbound::encaps());
+    let endpoints = wanted.servers.iter().filter_map(|endpoint| endpoint.parse().ok());
+    let mut config = Config::new(endpoints.collect(), southbound::DATABASE, southbound::encaps());
+    // The agent makes ovn-controller connect to a new cluster. Nodes that do it at different times have no tunnels in between.
+    config.backoff = (Duration::from_millis(50), Duration::from_millis(300));
+    let own = wanted.keys.own();
+    config.tls = Some(TlsFiles { private_key: own.clone(), certificate: own, ca_cert: wanted.keys.trusted() });
     let own = |ip: &IpAddr| Condition { column: "ip", function: Function::Equal, value: ip.to_string().into() };
     let all = [&wanted.address].into_iter().chain(&wanted.others);
     config.only = all.map(|ip| (southbound::ENCAP, own(ip))).collect();
@@ -146,16 +153,18 @@ mod tests {
             others: Vec::new(),
             encapsulation: "geneve",
             chassis: "id".to_owned(),
-            remote: remote.to_owned(),
+            servers: [remote.to_owned()].into(),
+            keys: Keys::new("/none".into()),
         };
         let of = |address: &str| Some((address.parse().unwrap(), "other".to_owned()));
-        // Nobody listens on port 1.
-        let away = wanted("tcp:127.0.0.1:1");
-        assert_eq!(Claim::default().make(&away, None), None);
-        assert_eq!(Claim::default().make(&away, of("127.0.0.2")), None);
-        assert_eq!(Claim::default().make(&away, of("127.0.0.1")).as_deref(), Some("other"));
+        // Nobody listens on port 1, and there may be no key yet.
+        for away in ["tcp:127.0.0.1:1", "ssl:127.0.0.1:1"].map(wanted) {
+            assert_eq!(Claim::default().make(&away, None), None);
+            assert_eq!(Claim::default().make(&away, of("127.0.0.2")), None);
+            assert_eq!(Claim::default().make(&away, of("127.0.0.1")).as_deref(), Some("other"));
+        }
         // It cannot be asked at all.
-        for remote in ["", "nonsense", "ssl:127.0.0.1:1"] {
+        for remote in ["", "nonsense"] {
             assert_eq!(Claim::default().make(&wanted(remote), of("127.0.0.1")), None);
         }
     }

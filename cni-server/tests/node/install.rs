@@ -90,6 +90,7 @@ fn a_disk_that_takes_no_files_makes_the_agent_not_ready_until_it_does() {
         let line = [
             "kube-ovn-cni".to_owned(),
             "--node-name=n1".to_owned(),
+            "--tls=false".to_owned(),
             flag("kubeconfig", &kubeconfig.path().display()),
             flag("ovs-socket", &sandbox.endpoint()),
             flag("bind-socket", &path("agent.sock").display()),

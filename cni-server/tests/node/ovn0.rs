@@ -84,6 +84,7 @@ fn ovn0_follows_the_cluster_and_heals() {
             restored: watch::channel(0).1,
             reached: watch::channel(Err(Reason::NotAsked)).1,
             tunnels: Tunnels::default(),
+            keys: keys::Keys::new("/none".into()),
             external: false,
         };
         let mut state = agent().spawn().unwrap();
@@ -191,6 +192,7 @@ fn a_subnet_that_overlaps_the_nodes_own_network_takes_nothing_from_it() {
             restored: watch::channel(0).1,
             reached: watch::channel(Err(Reason::NotAsked)).1,
             tunnels: Tunnels::default(),
+            keys: keys::Keys::new("/none".into()),
             external: false,
         };
         sandbox.vsctl(&["set", "open_vswitch", ".", "external_ids:ovn-cms-options=enable-chassis-as-gw"]);
@@ -265,6 +267,7 @@ fn the_nodes_traffic_to_pods_has_its_own_address() {
             restored: watch::channel(0).1,
             reached: watch::channel(Err(Reason::NotAsked)).1,
             tunnels: Tunnels::default(),
+            keys: keys::Keys::new("/none".into()),
             external: false,
         };
         let mut state = node_port.spawn().unwrap();
@@ -333,6 +336,7 @@ fn an_external_host_loses_ovn0_with_its_object() {
             restored: watch::channel(0).1,
             reached: watch::channel(Err(Reason::NotAsked)).1,
             tunnels: Tunnels::default(),
+            keys: keys::Keys::new("/none".into()),
             external: true,
         };
         let mut state = node_port.spawn().unwrap();

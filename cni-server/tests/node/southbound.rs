@@ -24,14 +24,16 @@ fn ovn_controller_is_told_of_the_nodes_with_databases() {
         set("external_ids:ovn-remote=\"tcp:172.30.0.9:6642\"");
         // The nodes are not listed yet, and then none has the label: what is there stays.
         let (sender, receiver) = watch::channel(Databases::default());
-        let kept = tokio::spawn(southbound::keep(sandbox.ovs(), Servers::Nodes(receiver)));
+        let kept =
+            tokio::spawn(southbound::keep(sandbox.ovs(), Servers::Nodes { databases: receiver, tls: false }, None));
         sender.send_replace(databases(&[]));
         drop(sender);
         kept.await.unwrap();
         assert!(is(r#""tcp:172.30.0.9:6642""#));
 
         let (sender, receiver) = watch::channel(Databases::default());
-        let kept = tokio::spawn(southbound::keep(sandbox.ovs(), Servers::Nodes(receiver)));
+        let kept =
+            tokio::spawn(southbound::keep(sandbox.ovs(), Servers::Nodes { databases: receiver, tls: false }, None));
 
         sender.send_replace(databases(&["172.30.0.1/32"]));
         eventually("the server", || is(r#""tcp:172.30.0.1:6642""#)).await;

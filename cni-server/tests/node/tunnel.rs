@@ -39,6 +39,7 @@ fn node_port(sandbox: &Sandbox, iface: &str, mtu: u32) -> NodePort {
         restored: watch::channel(0).1,
         reached: watch::channel(Err(Reason::NotAsked)).1,
         tunnels: Tunnels { iface: Names::parse(iface.split(',')).unwrap(), mtu, ..Tunnels::default() },
+        keys: keys::Keys::new("/none".into()),
         external: false,
     }
 }

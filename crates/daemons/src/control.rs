@@ -1,13 +1,12 @@
 //! Queries a daemon on its control socket (ovs-appctl(8)) or a database (RFC 7047 section 4.1). Each connection carries
 //! one request and one reply.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 
 /// The time limit for a reply. A daemon replies between two units of work, which take up to two seconds.
 pub const PATIENCE: Duration = Duration::from_secs(3);
@@ -57,18 +56,21 @@ pub async fn ask(socket: &Path, command: &str, arguments: &[&str]) -> Result<Str
     }
 }
 
-/// Runs read-only operations on the database at a TCP port. Returns their results (RFC 7047 section 4.1.3).
-pub async fn read(address: SocketAddr, database: &str, operations: &[Value]) -> Result<Vec<Value>, ControlError> {
-    let at = format!("tcp:{address}");
+/// Runs read-only operations on a database over a connection to its server at `at`. Returns their results (RFC 7047 section
+/// 4.1.3).
+pub async fn read<S: AsyncRead + AsyncWrite + Unpin>(
+    at: &str,
+    connecting: impl Future<Output = std::io::Result<S>>,
+    database: &str,
+    operations: &[Value],
+) -> Result<Vec<Value>, ControlError> {
+    let at = at.to_owned();
     let params: Vec<&Value> = operations.iter().collect();
     let mut params = json!(params);
     if let Value::Array(list) = &mut params {
         list.insert(0, json!(database));
     }
-    let answer = bounded(&at, async {
-        let stream = TcpStream::connect(address).await?;
-        call(stream, "transact", params).await
-    });
+    let answer = bounded(&at, async { call(connecting.await?, "transact", params).await });
     let results = match result(&at, "transact", answer.await?)? {
         Value::Array(results) => results,
         other => vec![other],

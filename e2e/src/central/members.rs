@@ -1,6 +1,7 @@
 //! Several members of the OVN central: which nodes they are on, whether their clusters are whole, and how they are harmed.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use nix::sys::signal::Signal;
+use ovn_central::address;
 use ovn_central::standing::Standing;
 
 use crate::central::directory;
@@ -45,6 +47,11 @@ impl Database {
             Self::Nb => "OVN_Northbound",
             Self::Sb => "OVN_Southbound",
         }
+    }
+
+    /// Returns the address in the cluster of the server on a node.
+    fn address_on(self, node: Node) -> Result<String> {
+        Ok(address::of(SocketAddr::new(node.ip4().parse()?, self.raft_port())))
     }
 
     fn raft_port(self) -> u16 {
@@ -159,8 +166,7 @@ async fn check(cluster: &Cluster, nodes: &[Node]) -> Result<()> {
     }
     for database in BOTH {
         let standings = try_join_all(nodes.iter().map(|node| database.standing(*node))).await?;
-        let mut addresses: Vec<_> =
-            nodes.iter().map(|node| format!("tcp:{}:{}", node.ip4(), database.raft_port())).collect();
+        let mut addresses: Vec<_> = nodes.iter().map(|node| database.address_on(*node)).collect::<Result<_>>()?;
         addresses.sort();
         let mut leaders = Vec::new();
         for (node, standing) in nodes.iter().zip(standings) {

@@ -52,11 +52,11 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- $found -}}
 {{- end }}
 
-{{- /* The endpoints of a database. The argument is a list of the addresses and the port. */}}
+{{- /* The endpoints of a database. The argument is a list of the addresses, the port, and the method. */}}
 {{- define "kube-ovn.endpoints" -}}
 {{- $endpoints := list -}}
 {{- range $host := index . 0 -}}
-  {{- $endpoints = append $endpoints (printf "tcp:[%s]:%d" $host (int (index $ 1))) -}}
+  {{- $endpoints = append $endpoints (printf "%s:[%s]:%d" (index $ 2) $host (int (index $ 1))) -}}
 {{- end -}}
 {{- join "," $endpoints -}}
 {{- end }}
@@ -78,6 +78,12 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
       fieldPath: spec.nodeName
 {{- end }}
 
+{{- define "kube-ovn.podNamespace" -}}
+- name: POD_NAMESPACE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.namespace
+{{- end }}
 {{- define "kube-ovn.pullSecrets" -}}
 {{- with .Values.imagePullSecrets -}}
 imagePullSecrets:
