@@ -46,4 +46,6 @@ mod e1_service_by_name;
 mod e1_tunnel_address;
 mod e1_update;
 mod e1_wrong_settings;
+mod sec_keys;
+mod sec_ports;
 mod sec_rights;

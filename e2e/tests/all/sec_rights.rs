@@ -4,6 +4,9 @@ use anyhow::{Context, Result, ensure};
 use e2e::Cluster;
 use e2e::kube::kubectl;
 use e2e::layout::Node;
+use k8s_openapi::ByteString;
+use keys::{HOLDER, Identity, Request, Role, SIGNER};
+use serde_json::{Value, json};
 
 const CENTRAL: &str = "--as=system:serviceaccount:kube-system:ovn-central";
 
@@ -128,4 +131,39 @@ async fn sec_accounts_may_only_what_they_need() -> Result<()> {
     ensure!(!may("ovn-central", "get", "configmaps/other", "--namespace=kube-system").await, "of another ConfigMap");
     ensure!(may("ovn-central", "update", "configmaps/ovn-central", "--namespace=kube-system").await, "its ConfigMap");
     Ok(())
+}
+
+#[tokio::test]
+async fn sec_requests_for_keys_are_for_keys_of_the_databases() -> Result<()> {
+    Cluster::running().await?;
+    let (_, request) = Request::create(&Identity::new(Role::Chassis, "nobody"), None)?;
+    let ask = async |account: &str, signer: &str, labels: Value| -> Result<String> {
+        let spec = json!({"request": ByteString(request.clone().into_bytes()), "signerName": signer, "usages": ["client auth"]});
+        let metadata = json!({"generateName": "sec-", "labels": labels});
+        let object = json!({
+            "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": metadata, "spec": spec,
+        });
+        let file = tempfile::NamedTempFile::new()?;
+        std::fs::write(file.path(), object.to_string())?;
+        let account = format!("--as=system:serviceaccount:kube-system:{account}");
+        let name = file.path().display().to_string();
+        Ok(kubectl(&["create", "--filename", &name, "--output=name", &account]).await?.trim().to_owned())
+    };
+    for account in ["kube-ovn-cni", "kube-ovn-controller", "kube-ovn-external-host"] {
+        let refused = ask(account, "kubernetes.io/kube-apiserver-client", json!({})).await;
+        let refused =
+            refused.err().with_context(|| format!("{account} may ask for a certificate of the API server"))?;
+        ensure!(format!("{refused:#}").contains("may ask only for keys of the databases"), "{refused:#}");
+    }
+    // One that is about nothing waits for an administrator, and is not signed when its label is not true.
+    let name = ask("kube-ovn-external-host", SIGNER, json!({})).await?;
+    kubectl(&["certificate", "approve", &name]).await?;
+    let signed = ["wait", &name, "--for=jsonpath={.status.certificate}", "--timeout=10s"];
+    kubectl(&signed).await.context("an administrator's approval counts")?;
+    let lies = ask("kube-ovn-external-host", SIGNER, json!({(HOLDER): "n1"})).await?;
+    kubectl(&["certificate", "approve", &lies]).await?;
+    let failed =
+        ["wait", &lies, "--for=jsonpath={.status.conditions[?(@.type==\"Failed\")].status}=True", "--timeout=10s"];
+    kubectl(&failed).await.context("a request whose label is not true is refused")?;
+    kubectl(&["delete", &name, &lies]).await.map(drop)
 }
