@@ -81,7 +81,12 @@ async fn change(cluster: &Cluster, scene: &Scene, random: &mut Random, asked: &m
             format!("{node} mirror {value}")
         }
         5 => {
-            let part = if yes { Part::Agent(Node::named(node).context("a node")?) } else { Part::leader().await? };
+            // A leader that was killed a moment ago has no successor before its Lease ends.
+            let part = if yes {
+                Part::Agent(Node::named(node).context("a node")?)
+            } else {
+                process::until(SETTLED, Part::leader).await?
+            };
             part.revive().await?;
             format!("{} was killed", part.name())
         }

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use ovsdb::{Client, Config, Datum, Endpoint, Mutation, Mutator, Op, Where};
 
 /// The time within which the members are whole again.
-const WHOLE: Duration = Duration::from_secs(15);
+pub(crate) const WHOLE: Duration = Duration::from_secs(15);
 /// The time within which a pod gets its network while a member is lost.
 const POD: Duration = Duration::from_secs(15);
 /// The same while a server hangs or is cut off, whose clients learn that by its silence. The controller that leads can be cut
@@ -31,7 +31,7 @@ const LOST: usize = 3;
 const LOST_WITH_ALL_FILES: usize = 50;
 
 /// Two running pods that ping each other, and the addresses that all have.
-struct Bystanders<'a> {
+pub(crate) struct Bystanders<'a> {
     scene: &'a Scene,
     pings: Pings,
     near: Pod,
@@ -39,7 +39,7 @@ struct Bystanders<'a> {
 }
 
 impl<'a> Bystanders<'a> {
-    async fn start(scene: &'a Scene, namespace: &str) -> Result<Self> {
+    pub(crate) async fn start(scene: &'a Scene, namespace: &str) -> Result<Self> {
         scene.namespace(namespace, &[]).await?;
         let near = Box::pin(scene.pod(namespace, "near").on("n1").ready()).await?;
         let far = Box::pin(scene.pod(namespace, "far").on("n2").ready()).await?;
@@ -52,7 +52,7 @@ impl<'a> Bystanders<'a> {
         self.newcomer_within(what, POD).await
     }
 
-    async fn newcomer_within(&self, what: &str, bar: Duration) -> Result<()> {
+    pub(crate) async fn newcomer_within(&self, what: &str, bar: Duration) -> Result<()> {
         let began = Instant::now();
         let pod = self.scene.pod(self.near.namespace(), "fresh").on("n1").ready().await;
         let pod = pod.with_context(|| format!("a pod, {what}"))?;
@@ -67,7 +67,7 @@ impl<'a> Bystanders<'a> {
     }
 
     /// Ends. No more packets than these may be lost, and all records agree.
-    async fn end(self, bar: usize) -> Result<()> {
+    pub(crate) async fn end(self, bar: usize) -> Result<()> {
         let (sent, lost) = self.pings.stop().await?;
         println!("of {sent} pings between running pods, {} had no answer", lost.len());
         ensure!(lost.len() <= bar, "{} of {sent} pings had no answer: {lost:?}", lost.len());
@@ -81,7 +81,7 @@ fn three(cluster: &Cluster) -> Result<[Node; 3]> {
 }
 
 /// Makes sure that all three nodes have members.
-async fn with_three_members(cluster: &Cluster) -> Result<[Node; 3]> {
+pub(crate) async fn with_three_members(cluster: &Cluster) -> Result<[Node; 3]> {
     let nodes = three(cluster)?;
     members::label(&nodes).await?;
     members::whole(cluster, &nodes, WHOLE).await?;
@@ -192,9 +192,9 @@ async fn d1_members_are_killed_stopped_and_paused() -> Result<()> {
 }
 
 /// A change to the files of a member that does not run.
-type Harm = fn(Node) -> Result<()>;
+pub(crate) type Harm = fn(Node) -> Result<()>;
 
-const HARMS: [(&str, Harm); 4] = [
+pub(crate) const HARMS: [(&str, Harm); 4] = [
     ("its directory is lost", |node| Ok(fs::remove_dir_all(central::directory(node))?)),
     ("its files are cut short", |node| {
         for file in BOTH.map(|database| database.file(node)) {

@@ -29,6 +29,7 @@ mod b9_random;
 mod d1_members;
 mod d1_minute_away;
 mod d1_northbound_lost;
+mod d1_random;
 mod d2_controllers;
 mod d2_in_flight;
 mod d3_churn;
