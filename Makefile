@@ -45,7 +45,7 @@ kernel: ## Run the tests on the kernel's Open vSwitch, in a virtual machine; KER
 	@e2e/setup lab kernel
 	@e2e/kernel $(KERNEL)
 
-bench: ## Measure the programs on this machine, and print the figures with their limits; BENCH="--only restart,plugin --runs 1", or --random
+bench: ## Measure the programs on this machine, and print the figures with their limits; BENCH="--only restart,plugin --runs 1", --random or --tls
 	@e2e/setup lab image
 	@e2e/bench $(BENCH)
 
