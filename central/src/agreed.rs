@@ -20,7 +20,7 @@ use std::time::Duration;
 use daemons::damage;
 use daemons::tool::ToolError;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
-use kit::kubernetes::{Seen, keep};
+use kit::kubernetes::{Seen, keep, named};
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
@@ -91,9 +91,10 @@ impl Agreement {
             let internal = addresses.filter(|address| address.type_ == "InternalIP");
             Some((node.name_any(), internal.filter_map(|address| address.address.parse().ok()).collect()))
         });
-        let one = watcher::Config::default().fields(&format!("metadata.name={}", store::NAME));
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &settings.namespace);
-        let changed = keep("configmaps", maps, one, |map: ConfigMap| Some((map.name_any(), map.resource_version())));
+        let changed = keep("configmaps", maps, named(store::NAME), |map: ConfigMap| {
+            Some((map.name_any(), map.resource_version()))
+        });
         databases.map(|database| Self {
             node: settings.node_name.clone(),
             peers: peers.clone(),

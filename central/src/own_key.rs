@@ -14,10 +14,9 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use keys::tls::{Tls, TlsError};
 use keys::{AUTHORITY, Authority, AuthorityError, HeldError, Keys, Role, TRUSTED};
-use kit::kubernetes::{Seen, keep};
+use kit::kubernetes::{Seen, keep, named};
 use kube::api::PostParams;
 use kube::core::ObjectMeta;
-use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 
@@ -37,7 +36,7 @@ pub struct OwnKey {
     secrets: Api<Secret>,
     maps: Api<ConfigMap>,
     seen: watch::Receiver<Seen<Secret>>,
-    published: watch::Receiver<Seen<Option<String>>>,
+    published: watch::Receiver<Seen<String>>,
     node: String,
     addresses: Vec<IpAddr>,
     keys: Keys,
@@ -67,13 +66,10 @@ impl OwnKey {
     /// Creates the key of the member on a node with these addresses.
     pub fn new(client: &Client, namespace: &str, node: &str, addresses: Vec<IpAddr>, keys: Keys) -> Self {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
-        let one = watcher::Config::default().fields(&format!("metadata.name={AUTHORITY}"));
-        let seen = keep("secrets", secrets.clone(), one, |secret: Secret| Some((secret.name_any(), secret)));
+        let read = |secret: Secret| Some((secret.name_any(), secret));
+        let seen = keep("secrets", secrets.clone(), named(AUTHORITY), read);
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-        let one = watcher::Config::default().fields(&format!("metadata.name={AUTHORITY}"));
-        let published = keep("configmaps", maps.clone(), one, |map: ConfigMap| {
-            Some((map.name_any(), map.data.as_ref().and_then(|data| data.get(TRUSTED).cloned())))
-        });
+        let published = keys::published(&maps);
         let is_there = keys.read().is_ok_and(|held| held.identity.role == Role::Member);
         let tls = if is_there { Tls::read(&keys).ok() } else { None };
         Self {
@@ -204,10 +200,10 @@ impl OwnKey {
 
     /// Publishes the certificates that everybody trusts.
     async fn publish(&self, trusted: &str) -> Result<(), OwnKeyError> {
-        let there = self.maps.get_opt(AUTHORITY).await?;
-        if there.as_ref().and_then(|map| map.data.as_ref()?.get(TRUSTED)).is_some_and(|text| text == trusted) {
+        if self.published.borrow().objects.get(AUTHORITY).is_some_and(|text| text == trusted) {
             return Ok(());
         }
+        let there = self.maps.get_opt(AUTHORITY).await?;
         let data = BTreeMap::from([(TRUSTED.to_owned(), trusted.to_owned())]);
         let written = if let Some(mut map) = there {
             map.data = Some(data);

@@ -185,7 +185,6 @@ impl Signer {
         let found = control::read(&socket.display().to_string(), connecting, "OVN_Southbound", &[select]).await?;
         Ok(Known {
             name: name.to_owned(),
-            named: all.iter().filter(|holder| ovn::local::chassis_of(holder) == name).cloned().collect(),
             registered: found[0]["rows"][0]["hostname"].as_str().map(str::to_owned),
             annotated: nodes.iter().filter(is_annotated).map(ResourceExt::name_any).collect(),
             all,

@@ -17,6 +17,7 @@ use std::net::IpAddr;
 
 use api::annotations::{self, LimitWant, Limits, NODE_NAME_LABEL, Netem, NodeWant, PodRoute};
 use api::{EffectiveSubnet, ExternalHost, FieldError, Ip, NodeView, PodView};
+use kit::kubernetes::named;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
@@ -117,7 +118,7 @@ impl Cluster {
     /// Starts the watches for the node with this name. Subnets that were deleted by force are recorded in Open vSwitch.
     pub fn watch(client: &Client, node: &str, ovs: Ovs) -> Self {
         let pods = watcher::Config::default().fields(&format!("spec.nodeName={node}"));
-        let own = watcher::Config::default().fields(&format!("metadata.name={node}"));
+        let own = named(node);
         Self {
             pods: keep("pods", Api::all(client.clone()), pods, |pod: PodView| {
                 pod.wants_network().then(|| (pod.port_name(), Pod::from(&pod)))
@@ -132,7 +133,7 @@ impl Cluster {
 
     /// Starts the watches for the external host with this name. It has no pods.
     pub fn watch_for_external_host(client: &Client, host: &str, ovs: Ovs) -> Self {
-        let own = watcher::Config::default().fields(&format!("metadata.name={host}"));
+        let own = named(host);
         let no_pods = Seen { synced: true, ..Seen::default() };
         Self {
             pods: watch::channel(no_pods).1,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kit::kubernetes::named;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
@@ -76,7 +77,7 @@ async fn campaign(
     standing: &watch::Sender<Standing>,
 ) {
     let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
-    let config = watcher::Config::default().fields(&format!("metadata.name={LEASE}"));
+    let config = named(LEASE);
     let mut lease_events = std::pin::pin!(watcher(leases, config).backoff(kit::kubernetes::pause()));
     let mut valid_until = Instant::now();
     loop {

@@ -69,8 +69,6 @@ impl Asker {
 pub struct Known {
     /// Its name.
     pub name: String,
-    /// The nodes and external hosts whose name gives the name of this chassis.
-    pub named: BTreeSet<String>,
     /// The host that the southbound database has for this chassis. Only whoever has its key can have written it.
     pub registered: Option<String>,
     /// The nodes that are annotated with it. Whoever is root on a node can write that.
@@ -82,8 +80,9 @@ pub struct Known {
 impl Known {
     /// Returns the node or external host that has the chassis, if that is sure.
     fn holder(&self) -> Option<&str> {
-        let named = self.named.first().or(self.registered.as_ref()).map(String::as_str);
-        named.filter(|holder| self.all.contains(*holder))
+        let named = self.all.iter().find(|holder| self.is_named(holder));
+        let registered = self.registered.as_ref().filter(|holder| self.all.contains(*holder));
+        named.or(registered).map(String::as_str)
     }
 
     /// Returns whether the name of a node or external host gives the name of this chassis.
@@ -93,7 +92,8 @@ impl Known {
 
     /// Returns whether a node can take the name for its chassis, as after it was set up anew: nobody else has it.
     fn is_free_for(&self, node: &str) -> bool {
-        self.named.is_empty() && self.registered.is_none() && self.annotated.iter().all(|other| other == node)
+        let is_named = self.all.iter().any(|holder| self.is_named(holder));
+        !is_named && self.registered.is_none() && self.annotated.iter().all(|other| other == node)
     }
 }
 
@@ -160,7 +160,6 @@ mod tests {
         let registered = BTreeMap::from([("of.n2", "n2"), ("stolen.name", "outside"), ("of.nobody", "removed")]);
         let known = Known {
             name: wanted.name.clone(),
-            named: all.iter().filter(|name| ovn::local::chassis_of(name) == wanted.name).cloned().collect(),
             registered: registered.get(wanted.name.as_str()).map(|host| (*host).to_owned()),
             annotated: annotations.iter().filter(is_wanted).map(|(node, _)| (*node).to_owned()).collect(),
             all,

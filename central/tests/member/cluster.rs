@@ -47,6 +47,17 @@ pub fn beside_with<'a>(other: &mut Container<'_>, room: &'a Room, number: usize,
     room.start_beside(other, &arguments.each_ref().map(String::as_str)).unwrap()
 }
 
+/// Starts three members of one cluster, which are ready.
+fn three(rooms: &[Room; 3]) -> [Container<'_>; 3] {
+    let mut one = first(&rooms[0], 1, "10.0.0.1");
+    one.until("ready").unwrap();
+    let mut two = beside(&mut one, &rooms[1], 2);
+    let mut three = beside(&mut one, &rooms[2], 3);
+    two.until("ready").unwrap();
+    three.until("ready").unwrap();
+    [one, two, three]
+}
+
 /// Runs `ovn-nbctl`, which finds the leader. It gives up at once when a server refuses its connection.
 fn nbctl(member: &mut Container<'_>, command: &[&str]) {
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -150,12 +161,7 @@ fn a_cluster_of_one_grows_and_members_that_lose_their_files_join_again() {
 #[test]
 fn without_a_majority_a_member_lives_and_is_not_ready() {
     let rooms = [room(), room(), room()];
-    let mut one = first(&rooms[0], 1, "10.0.0.1");
-    one.until("ready").unwrap();
-    let mut two = beside(&mut one, &rooms[1], 2);
-    let mut three = beside(&mut one, &rooms[2], 3);
-    two.until("ready").unwrap();
-    three.until("ready").unwrap();
+    let [mut one, two, three] = three(&rooms);
     two.end(Signal::SIGKILL).unwrap();
     three.end(Signal::SIGKILL).unwrap();
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -195,12 +201,7 @@ fn a_member_with_another_address_joins_anew() {
 #[test]
 fn a_member_whose_server_was_removed_joins_anew() {
     let rooms = [room(), room(), room()];
-    let mut one = first(&rooms[0], 1, "10.0.0.1");
-    one.until("ready").unwrap();
-    let mut two = beside(&mut one, &rooms[1], 2);
-    let mut three = beside(&mut one, &rooms[2], 3);
-    two.until("ready").unwrap();
-    three.until("ready").unwrap();
+    let [mut one, _two, three] = three(&rooms);
     whole(&mut one);
     for (database, schema) in [("nb", "OVN_Northbound"), ("sb", "OVN_Southbound")] {
         let (control, port) = (format!("/run/ovn/ovn{database}_db.ctl"), if database == "nb" { 6643 } else { 6644 });

@@ -21,7 +21,7 @@ pub mod tls;
 pub use authority::{Authority, AuthorityError, Request, RequestError};
 pub use held::{Held, HeldError, Keys};
 pub use identity::{Identity, IdentityError, Role};
-pub use request::{Readiness, Requester};
+pub use request::{Readiness, Requester, published};
 
 /// The name of the signer in Kubernetes (`spec.signerName` of a `CertificateSigningRequest`).
 pub const SIGNER: &str = "kubeovn.io/ovn-databases";

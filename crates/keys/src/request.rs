@@ -7,10 +7,10 @@ use std::time::Duration;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kit::kubernetes::{Seen, keep};
+use kit::kubernetes::{Seen, keep, named};
 use kube::api::PostParams;
 use kube::core::ObjectMeta;
-use kube::runtime::{wait, watcher};
+use kube::runtime::wait;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -77,12 +77,7 @@ impl Requester {
     /// Creates what keeps a key in these files. `namespace` is that of the members, and `holder` the name of the node or external
     /// host of a chassis.
     pub fn new(client: &Client, namespace: &str, identity: Identity, holder: Option<&str>, keys: Keys) -> Self {
-        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-        let one = watcher::Config::default().fields(&format!("metadata.name={AUTHORITY}"));
-        let trusted = keep("configmaps", maps, one, |map: ConfigMap| {
-            let text = map.data.as_ref().and_then(|data| data.get(TRUSTED)).cloned();
-            Some((map.name_any(), text.unwrap_or_default()))
-        });
+        let trusted = published(&Api::namespaced(client.clone(), namespace));
         let is_there = keys.read().is_ok_and(|held| held.identity == identity && held.is_valid());
         let ready = is_there.then_some(()).ok_or_else(|| NO_AUTHORITY.to_owned());
         let holder = holder.map(str::to_owned);
@@ -255,6 +250,14 @@ impl Requester {
             status: None,
         }
     }
+}
+
+/// Follows the certificates that ovn-central has published: the value of [`AUTHORITY`]. One without certificates is empty.
+pub fn published(maps: &Api<ConfigMap>) -> watch::Receiver<Seen<String>> {
+    keep("configmaps", maps.clone(), named(AUTHORITY), |map: ConfigMap| {
+        let text = map.data.as_ref().and_then(|data| data.get(TRUSTED)).cloned();
+        Some((map.name_any(), text.unwrap_or_default()))
+    })
 }
 
 /// Says why there is no key.

@@ -53,6 +53,11 @@ pub fn pause() -> watcher::ExponentialBackoff {
         .into()
 }
 
+/// Returns the configuration of a watch of the object with this name.
+pub fn named(name: &str) -> watcher::Config {
+    watcher::Config::default().fields(&format!("metadata.name={name}"))
+}
+
 /// The metrics of requests to one host. Clones share the counters.
 #[derive(Clone, Debug)]
 struct Requests {
