@@ -15,8 +15,9 @@ use tokio::time::timeout;
 /// The time limit for a connection and its handshake.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long a peer may be gone before its connection is closed, in milliseconds. Members and clients probe each other sooner.
-const SILENCE: u32 = 30_000;
+/// How long a peer may be gone before its connection is closed, in milliseconds. The kernel of a peer that is only busy answers.
+/// A northd that is gone has the lock of the southbound database until its connection is closed.
+const SILENCE: u32 = 3_000;
 
 /// How much a client can say before its server is there, in bytes.
 const MOST: usize = 1 << 20;
@@ -106,7 +107,8 @@ fn no_key() -> io::Error {
 fn set(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     setsockopt(stream, sockopt::KeepAlive, &true)?;
-    setsockopt(stream, sockopt::TcpKeepIdle, &(SILENCE / 1000 / 2))?;
+    setsockopt(stream, sockopt::TcpKeepIdle, &1)?;
+    setsockopt(stream, sockopt::TcpKeepInterval, &1)?;
     setsockopt(stream, sockopt::TcpUserTimeout, &SILENCE)?;
     Ok(())
 }
