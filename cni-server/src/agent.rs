@@ -144,11 +144,12 @@ fn connect(
     databases: &watch::Receiver<Databases>,
 ) -> watch::Receiver<keys::Readiness> {
     let keys = Keys::new(args.key_directory.clone());
-    let key = args.needs_key().then(|| chassis_key::keep(client, &args.pod_namespace, &args.node_name, ovs, keys));
+    let key =
+        args.needs_key().then(|| chassis_key::keep(client, &args.pod_namespace, &args.node_name, ovs, keys.clone()));
     if key.is_none() {
         tracing::warn!("the southbound database is reached without TLS");
     }
     let servers = Servers::choose(&args.ovn_sb_addr, databases, args.tls);
-    tokio::spawn(southbound::keep(ovs.clone(), servers, key.clone()));
+    tokio::spawn(southbound::keep(ovs.clone(), servers, key.clone().map(|ready| (keys, ready))));
     key.unwrap_or_else(|| watch::channel(Ok(())).1)
 }

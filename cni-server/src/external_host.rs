@@ -69,9 +69,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tokio::spawn(endpoint.serve());
 
     let ovs = Ovs::connect(&args.ovs_socket);
+    let keys = Keys::new(args.key_directory);
     let key = args::has_tls(&args.ovn_sb_addr)
-        .then(|| chassis_key::keep(&client, &args.namespace, &args.name, &ovs, Keys::new(args.key_directory.clone())));
-    tokio::spawn(southbound::keep(ovs.clone(), Servers::Fixed(args.ovn_sb_addr), key.clone()));
+        .then(|| chassis_key::keep(&client, &args.namespace, &args.name, &ovs, keys.clone()));
+    let kept = key.clone().map(|ready| (keys.clone(), ready));
+    tokio::spawn(southbound::keep(ovs.clone(), Servers::Fixed(args.ovn_sb_addr), kept));
     let mut key = key.unwrap_or_else(|| watch::channel(Ok(())).1);
     let mut cluster = Cluster::watch_for_external_host(&client, &args.name, ovs.clone());
     let links = Links::here().context("open a netlink socket")?;
@@ -87,7 +89,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         restored: watch::channel(0).1,
         reached: reached.clone(),
         tunnels: args.tunnels,
-        keys: Keys::new(args.key_directory),
+        keys,
         external: true,
     };
     let ovn0 = node_port.spawn().context("listen to netlink")?.ready;

@@ -1,19 +1,21 @@
 //! Where ovn-controller finds the southbound database: `external_ids:ovn-remote` of the node's Open vSwitch.
 //!
-//! The servers are those of `--ovn-sb-addr`, or else all nodes with databases. ovn-controller tries them in a random order, and
-//! keeps its connection as long as the server is among them. So databases can move, come and go while nodes forward packets,
-//! and nothing on a node is started again.
+//! The servers are those of `--ovn-sb-addr`, or else all nodes with databases, without those that do not answer. ovn-controller
+//! tries them in a random order, and keeps its connection as long as the server is among them. So databases can move, come and go
+//! while nodes forward packets, and nothing on a node is started again.
+
+mod answers;
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use keys::Readiness;
+use keys::{Keys, Readiness};
 use ovn::local::{REMOTE, SOUTHBOUND_CLUSTER};
-use ovsdb::client::Endpoint;
+use ovsdb::client::{Endpoint, TlsFiles};
 use tokio::sync::watch;
 
+use self::answers::Answers;
 use crate::databases::Databases;
 use crate::ovs::Ovs;
 
@@ -43,11 +45,11 @@ impl Servers {
         if flag.is_empty() { Self::Nodes { databases: databases.clone(), tls } } else { Self::Fixed(flag.to_vec()) }
     }
 
-    /// Returns the value of the key. `None` while no server is known: what the node has then stays, because a label that is
-    /// gone for a moment says nothing about the databases.
-    fn remote(&mut self) -> Option<String> {
+    /// Returns the servers. It is none while none is known: what the node has then stays, because a label that is gone for a
+    /// moment says nothing about the databases.
+    fn known(&mut self) -> Vec<Endpoint> {
         match self {
-            Self::Fixed(endpoints) => list(endpoints.iter().map(ToString::to_string)),
+            Self::Fixed(endpoints) => endpoints.clone(),
             Self::Nodes { databases, tls } => of_nodes(&databases.borrow_and_update().nodes, *tls),
         }
     }
@@ -72,14 +74,17 @@ impl Servers {
     }
 }
 
-/// Keeps the key, also against others that change it, until nobody tells of the servers any more. With TLS, it begins when the
-/// chassis has a key (`ready`): ovn-controller would try without one, and then pause.
-pub async fn keep(ovs: Ovs, mut servers: Servers, ready: Option<watch::Receiver<Readiness>>) {
-    if let Some(mut ready) = ready
-        && ready.wait_for(Result::is_ok).await.is_err()
-    {
-        return;
+/// Keeps the key, also against others that change it, until nobody tells of the servers any more. With TLS, `key` is that of the
+/// chassis, and it begins when there is one: ovn-controller would try without it, and then pause.
+pub async fn keep(ovs: Ovs, mut servers: Servers, key: Option<(Keys, watch::Receiver<Readiness>)>) {
+    let mut tls = None;
+    if let Some((keys, mut ready)) = key {
+        if ready.wait_for(Result::is_ok).await.is_err() {
+            return;
+        }
+        tls = Some(tls_files(&keys));
     }
+    let mut answers = Answers::new(tls);
     let mut changed = ovs.changed();
     ovs.settings_known().await;
     let mut said = false;
@@ -98,7 +103,8 @@ pub async fn keep(ovs: Ovs, mut servers: Servers, ready: Option<watch::Receiver<
         let is_new_cluster = now.is_some() && cluster.is_some() && now != cluster;
         cluster = now.or(cluster);
         let recorded = ovs.external_id(REMOTE).unwrap_or_default();
-        let remote = servers.remote().map(|remote| with_order_of(&recorded, remote, is_new_cluster));
+        let remote =
+            list(&answers.among(servers.known())).map(|remote| with_order_of(&recorded, remote, is_new_cluster));
         let differs = remote.as_ref().is_some_and(|remote| *remote != recorded);
         let written = match &remote {
             Some(remote) if differs => ovs.record(REMOTE, Some(remote)).await,
@@ -113,6 +119,7 @@ pub async fn keep(ovs: Ovs, mut servers: Servers, ready: Option<watch::Receiver<
         }
         tokio::select! {
             more = servers.changed() => if !more { return },
+            () = answers.changed() => {}
             // Open vSwitch is back, or somebody else has changed the key.
             ovs = changed.changed() => if ovs.is_err() { return },
             () = tokio::time::sleep(RETRY), if written.is_err() => {}
@@ -142,14 +149,22 @@ fn with_order_of(recorded: &str, servers: String, connect: bool) -> String {
     }
 }
 
-fn of_nodes(addresses: &BTreeSet<IpNet>, tls: bool) -> Option<String> {
-    let method = if tls { "ssl" } else { "tcp" };
-    list(addresses.iter().map(|address| format!("{method}:{}", SocketAddr::new(address.addr(), PORT))))
+fn of_nodes(addresses: &BTreeSet<IpNet>, tls: bool) -> Vec<Endpoint> {
+    let endpoint = |address: &IpNet| match (address.addr().to_string(), PORT) {
+        (host, port) if tls => Endpoint::Ssl { host, port },
+        (host, port) => Endpoint::Tcp { host, port },
+    };
+    addresses.iter().map(endpoint).collect()
 }
 
-fn list(servers: impl Iterator<Item = String>) -> Option<String> {
-    let servers: Vec<_> = servers.collect();
+fn list(servers: &[Endpoint]) -> Option<String> {
+    let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
     (!servers.is_empty()).then(|| servers.join(","))
+}
+
+/// Returns the files of the chassis' key, for a client of the southbound database.
+pub fn tls_files(keys: &Keys) -> TlsFiles {
+    TlsFiles { private_key: keys.own(), certificate: keys.own(), ca_cert: keys.trusted() }
 }
 
 #[cfg(test)]
@@ -158,14 +173,14 @@ mod tests {
 
     #[test]
     fn all_nodes_with_databases_are_servers_and_none_is_no_answer() {
-        let nodes = |list: &[&str]| of_nodes(&list.iter().map(|address| address.parse().unwrap()).collect(), false);
+        let nodes = |of: &[&str]| list(&of_nodes(&of.iter().map(|address| address.parse().unwrap()).collect(), false));
         let three = nodes(&["172.30.0.3/32", "172.30.0.1/32", "fd00:30::1/128"]);
         assert_eq!(three.as_deref(), Some("tcp:172.30.0.1:6642,tcp:172.30.0.3:6642,tcp:[fd00:30::1]:6642"));
         assert_eq!(nodes(&[]), None);
         let fixed = ["tcp:10.0.0.1:7642", "tcp:[fd00::1]:6642"].map(|text| text.parse().unwrap());
         let labelled = Databases { nodes: ["172.30.0.1/32".parse().unwrap()].into(), ..Databases::default() };
         let labelled = watch::channel(labelled).1;
-        let chosen = |flag: &[Endpoint]| Servers::choose(flag, &labelled, true).remote();
+        let chosen = |flag: &[Endpoint]| list(&Servers::choose(flag, &labelled, true).known());
         assert_eq!(chosen(&fixed).as_deref(), Some("tcp:10.0.0.1:7642,tcp:[fd00::1]:6642"));
         assert_eq!(chosen(&[]).as_deref(), Some("ssl:172.30.0.1:6642"));
     }

@@ -12,7 +12,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, Parser};
 use keys::Keys;
 use kit::flags::{self, Ignored};
-use ovsdb::{Config, Endpoint, Table, TlsFiles};
+use ovsdb::{Accept, Config, Endpoint, Table, TlsFiles};
 
 /// The default port of the health endpoint.
 pub const PORT: u16 = 10660;
@@ -116,7 +116,7 @@ pub struct Args {
     pub pod_namespace: String,
 
     /// How long the Lease is valid after a renewal, in seconds.
-    #[arg(long, default_value = "15", value_parser = seconds)]
+    #[arg(long, default_value = "6", value_parser = seconds)]
     pub lease_duration: Duration,
 
     /// Address of `/metrics`, `/healthz` and `/readyz`.
@@ -202,8 +202,8 @@ impl Args {
         let config = Config::new(endpoints.to_vec(), name, tables);
         // A server that hangs keeps its connections, and meanwhile another one leads. An election takes a second, in which no
         // server is the right one.
-        let (inactivity, backoff) = (Duration::from_secs(5), (Duration::from_millis(50), Duration::from_millis(250)));
-        Config { tls, leader_only: true, inactivity, backoff, ..config }
+        let (inactivity, backoff) = (Duration::from_secs(3), (Duration::from_millis(50), Duration::from_millis(250)));
+        Config { tls, accept: Accept::Leader, inactivity, backoff, ..config }
     }
 
     /// Returns where the key is that ovn-central issues, if one is needed and none is given.

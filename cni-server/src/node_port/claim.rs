@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use keys::Keys;
 use ovn::southbound::{self, Encap};
-use ovsdb::client::{Changes, Client, Config, TlsFiles};
+use ovsdb::client::{Changes, Client, Config, Endpoint};
 use ovsdb::{Condition, Function, Replica, Uuid};
+
+use crate::southbound::tls_files;
 
 /// The claim of the node's chassis to its tunnel address.
 #[derive(Debug, Default)]
@@ -31,7 +33,7 @@ pub(super) struct Claim {
     is_cluster_known: bool,
 }
 
-/// What a claim is about. A change of any part makes a new claim.
+/// What a claim is about. A change of any part but the servers makes a new claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     /// The address.
@@ -52,7 +54,18 @@ impl Claim {
     /// Makes the claim, if it is a new one. Returns the other chassis that has the address. `reported` is what the node has
     /// reported last. While the database is away, what it said last counts.
     pub(super) fn make(&mut self, wanted: &Wanted, reported: Option<(IpAddr, String)>) -> Option<String> {
-        if self.wanted.as_ref() != Some(wanted) {
+        let is_same_but_servers =
+            |before: &Wanted| Wanted { servers: wanted.servers.clone(), ..before.clone() } == *wanted;
+        if let (Some(before), Some((client, _))) = (&self.wanted, &self.session)
+            && !wanted.servers.is_empty()
+            && is_same_but_servers(before)
+        {
+            if before.servers != wanted.servers {
+                client.use_endpoints(wanted.endpoints());
+                self.is_cluster_known = false;
+                self.wanted = Some(wanted.clone());
+            }
+        } else if self.wanted.as_ref() != Some(wanted) {
             self.session = connect(wanted);
             self.wanted = Some(wanted.clone());
             self.answered = false;
@@ -108,6 +121,12 @@ impl Claim {
     }
 }
 
+impl Wanted {
+    fn endpoints(&self) -> Vec<Endpoint> {
+        self.servers.iter().filter_map(|server| server.parse().ok()).collect()
+    }
+}
+
 /// Returns the chassis that has an address, if it is not the node's own.
 fn other_holder(replica: &Replica, wanted: &Wanted, address: IpAddr) -> Option<String> {
     let address = address.to_string();
@@ -117,12 +136,10 @@ fn other_holder(replica: &Replica, wanted: &Wanted, address: IpAddr) -> Option<S
 }
 
 fn connect(wanted: &Wanted) -> Option<(Client, Changes)> {
-    let endpoints = wanted.servers.iter().filter_map(|endpoint| endpoint.parse().ok());
-    let mut config = Config::new(endpoints.collect(), southbound::DATABASE, southbound::encaps());
+    let mut config = Config::new(wanted.endpoints(), southbound::DATABASE, southbound::encaps());
     // The agent makes ovn-controller connect to a new cluster. Nodes that do it at different times have no tunnels in between.
     config.backoff = (Duration::from_millis(50), Duration::from_millis(300));
-    let own = wanted.keys.own();
-    config.tls = Some(TlsFiles { private_key: own.clone(), certificate: own, ca_cert: wanted.keys.trusted() });
+    config.tls = Some(tls_files(&wanted.keys));
     let own = |ip: &IpAddr| Condition { column: "ip", function: Function::Equal, value: ip.to_string().into() };
     let all = [&wanted.address].into_iter().chain(&wanted.others);
     config.only = all.map(|ip| (southbound::ENCAP, own(ip))).collect();

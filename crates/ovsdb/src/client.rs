@@ -31,7 +31,7 @@ use uuid::Uuid;
 use crate::{Op, Replica};
 
 pub use changes::{Change, Changes};
-pub use config::{Config, ConfigError};
+pub use config::{Accept, Config, ConfigError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use frame::{FrameError, Framer};
 pub use tls::{TlsError, TlsFiles};

@@ -5,7 +5,7 @@
 //! - The replica contains what a transaction wrote before `Client::transact` returns.
 //! - The replica is the server's last reported state, complete and in order. If an update does not fit, the client
 //!   requests a new snapshot.
-//! - With `Config::leader_only`, the server is the leader of its cluster and is never behind a state seen before.
+//! - With [`Accept::Leader`], the server is the leader of its cluster and is never behind a state seen before.
 //! - Every change is reported after the replica contains it. Changes of one row are coalesced until the owner reads
 //!   them.
 //! - No request is sent twice. The client always knows whether it sent a request. It may not know whether the server
@@ -58,7 +58,8 @@ mod value;
 
 #[cfg(feature = "client")]
 pub use client::{
-    Change, Changes, Client, Config, ConfigError, Endpoint, EndpointError, OpReply, TlsError, TlsFiles, TransactError,
+    Accept, Change, Changes, Client, Config, ConfigError, Endpoint, EndpointError, OpReply, TlsError, TlsFiles,
+    TransactError,
 };
 pub use op::{Condition, Function, Mutation, Mutator, Op, Until, Where};
 pub use replica::{Replica, Row, RowId, Table, UpdateError, Updates};

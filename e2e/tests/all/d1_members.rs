@@ -15,15 +15,13 @@ use e2e::layout::Node;
 use e2e::{Cluster, central, ledger, net, process};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ovsdb::{Client, Config, Datum, Endpoint, Mutation, Mutator, Op, Where};
+use ovsdb::{Accept, Client, Config, Datum, Endpoint, Mutation, Mutator, Op, Where};
 
 /// The time within which the members are whole again.
 pub(crate) const WHOLE: Duration = Duration::from_secs(15);
-/// The time within which a pod gets its network while a member is lost.
+/// The time within which a pod gets its network while a member is lost, hangs or is cut off. Then its clients learn that by its
+/// silence, and the controller that leads can be cut off with it.
 const POD: Duration = Duration::from_secs(15);
-/// The same while a server hangs or is cut off, whose clients learn that by its silence. The controller that leads can be cut
-/// off with it.
-const POD_BESIDE_ONE_THAT_HANGS: Duration = Duration::from_secs(25);
 
 /// How many of their packets running pods may lose: the userspace datapath drops one now and then while flows are added.
 const LOST: usize = 3;
@@ -111,7 +109,7 @@ async fn longest_gap(nodes: &[Node], meanwhile: impl Future<Output = Result<()>>
     // The ports take connections of nodes only.
     let endpoints = nodes.iter().filter_map(|node| Some(Endpoint::Unix(central::socket(*node)?))).collect();
     let table = ovsdb::Table { name: "NB_Global", columns: &["external_ids"], key: None };
-    let config = Config { leader_only: true, ..Config::new(endpoints, "OVN_Northbound", vec![table]) };
+    let config = Config { accept: Accept::Leader, ..Config::new(endpoints, "OVN_Northbound", vec![table]) };
     let (client, _changes) = Client::spawn(config);
     client.synced().await;
     let stop = Arc::new(AtomicBool::new(false));
@@ -171,7 +169,7 @@ async fn d1_members_are_killed_stopped_and_paused() -> Result<()> {
         let pid = Pid::from_raw(i32::try_from(database.pid(database.leader().await?)?)?);
         kill(pid, Signal::SIGSTOP)?;
         let newcomer = match database {
-            Database::Nb => bystanders.newcomer_within("the leader hangs", POD_BESIDE_ONE_THAT_HANGS).await,
+            Database::Nb => bystanders.newcomer("the leader hangs").await,
             // The ovn-controllers notice that after twice ten seconds only.
             Database::Sb => {
                 tokio::time::sleep(Duration::from_secs(5)).await;
@@ -263,7 +261,7 @@ async fn d1_members_are_cut_off() -> Result<()> {
     let scene = cluster.scene("d1-cut").await?;
     let bystanders = Bystanders::start(&scene, "d1-cut").await?;
     net::cables(nodes[2], "down").await?;
-    let newcomer = bystanders.newcomer_within("one member is cut off", POD_BESIDE_ONE_THAT_HANGS).await;
+    let newcomer = bystanders.newcomer("one member is cut off").await;
     net::cables(nodes[2], "up").await?;
     newcomer?;
     println!("one cut off: whole after {:.1?}", members::whole(&cluster, &nodes, 2 * WHOLE).await?);

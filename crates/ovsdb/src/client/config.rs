@@ -14,11 +14,9 @@ pub struct Config {
     pub endpoints: Vec<Endpoint>,
     /// The database's name in its schema, such as `OVN_Northbound`.
     pub database: &'static str,
-    /// Whether to accept only the leader of a cluster. Writers need the leader: followers can serve stale data and
-    /// forward writes. The server reports whether it is the leader. When it loses the leadership, the session ends and
-    /// the client tries the next endpoint at once. A standalone database is its own leader. If false, the client does
-    /// not check.
-    pub leader_only: bool,
+    /// Which servers to accept. Writers need the leader: followers can serve stale data and forward writes. When a server
+    /// reports that it is not one of these any more, the session ends and the client tries the next endpoint at once.
+    pub accept: Accept,
     /// The private key and certificates for `ssl:` endpoints. The client reads the files for each connection.
     pub tls: Option<TlsFiles>,
     /// The tables to replicate. Tables and columns that are missing in the server's schema are skipped with a warning.
@@ -41,6 +39,17 @@ pub struct Config {
     /// The largest message to accept while a monitor request is pending. Its reply is one message, whatever the
     /// database size.
     pub max_snapshot: usize,
+}
+
+/// The servers that a client accepts, by what they report about themselves. A standalone server is always accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accept {
+    /// Any server that answers. A member of a cluster can be behind, or cut off.
+    Any,
+    /// A member that is connected to its cluster, and not behind what the client has seen of it.
+    Connected,
+    /// The leader of the cluster, if it is not behind what the client has seen of it.
+    Leader,
 }
 
 /// Why the client can never connect to some endpoints of a [`Config`].
@@ -69,7 +78,7 @@ impl Config {
         Config {
             endpoints,
             database,
-            leader_only: false,
+            accept: Accept::Any,
             tls: None,
             tables,
             only: Vec::new(),

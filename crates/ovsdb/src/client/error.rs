@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::frame::FrameError;
-use super::leader::NotLeader;
+use super::leader::Unfit;
 use super::tls::TlsError;
 use crate::{SchemaError, UpdateError};
 
@@ -43,7 +43,7 @@ pub(super) enum SessionError {
     #[error(transparent)]
     Update(#[from] UpdateError),
     #[error(transparent)]
-    NotLeader(#[from] NotLeader),
+    Unfit(#[from] Unfit),
     #[error("the last handle is gone")]
     Dropped,
 }

@@ -1,4 +1,4 @@
-//! Checks whether the server is the leader. The server reports its role in the table `Database` of its own database
+//! Checks whether the server is one that the client accepts. It reports its role in the table `Database` of its own database
 //! `_Server` (ovsdb-server(7), "_Server Database"). The client monitors this table for the whole session.
 //!
 //! A cluster member that is not the leader, or that lost its connection to the cluster, can serve stale data. A new
@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::config::Accept;
 use super::wire::{ROLE, SERVER};
 use crate::{Datum, Replica, Row, Schema, Table, UpdateError, Updates};
 
@@ -22,7 +23,7 @@ pub(super) const DATABASE: Table = Table {
 
 /// Why the client refuses a server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum NotLeader {
+pub(super) enum Unfit {
     #[error("the server has no database {0}")]
     Absent(&'static str),
     #[error("the server is not connected to its cluster")]
@@ -62,17 +63,17 @@ impl Member {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).apply(updates).map(drop)
     }
 
-    /// Checks that the server reports itself as the leader and that its log index is not behind. Records the log index.
-    pub(super) fn check(&self, database: &'static str, seen: &Seen) -> Result<(), NotLeader> {
+    /// Checks that the server is one of those, by what it reports, and that its log index is not behind. Records the log index.
+    pub(super) fn check(&self, database: &'static str, accept: Accept, seen: &Seen) -> Result<(), Unfit> {
         let replica = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let row = replica.find(DATABASE.name, database).next();
-        let row = row.and_then(|row| replica.get(DATABASE.name, row)).ok_or(NotLeader::Absent(database))?;
+        let row = row.and_then(|row| replica.get(DATABASE.name, row)).ok_or(Unfit::Absent(database))?;
         let is = |column| row.get(column).and_then(Datum::as_bool) == Some(true);
         match row.get("model").and_then(Datum::as_str) {
-            Some("clustered") if !is("connected") => Err(NotLeader::CutOff),
-            Some("clustered") if !is("leader") => Err(NotLeader::Follower),
+            Some("clustered" | "relay") if !is("connected") => Err(Unfit::CutOff),
+            Some("clustered") if accept == Accept::Leader && !is("leader") => Err(Unfit::Follower),
             Some("clustered") => seen.check(row),
-            Some("relay") => Err(NotLeader::Relay),
+            Some("relay") if accept == Accept::Leader => Err(Unfit::Relay),
             // A standalone database has no other leader.
             _ => Ok(()),
         }
@@ -80,14 +81,14 @@ impl Member {
 }
 
 impl Seen {
-    fn check(&self, row: &Row) -> Result<(), NotLeader> {
+    fn check(&self, row: &Row) -> Result<(), Unfit> {
         let cluster = row.get("cid").and_then(Datum::as_uuid);
         let (Some(cluster), Some(index)) = (cluster, row.get("index").and_then(Datum::as_int)) else {
             return Ok(());
         };
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match *seen {
-            Some((of, seen)) if of == cluster && index < seen => Err(NotLeader::Behind { index, seen }),
+            Some((of, seen)) if of == cluster && index < seen => Err(Unfit::Behind { index, seen }),
             _ => {
                 *seen = Some((cluster, index));
                 Ok(())

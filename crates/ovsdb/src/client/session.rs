@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::config::Config;
+use super::config::{Accept, Config};
 use super::endpoint::Endpoint;
 use super::error::SessionError;
 use super::state::{Link, Live, State};
@@ -72,7 +72,7 @@ async fn keep(state: &Arc<State>) {
             tracing::debug!(database, %endpoint, reason, "still cannot connect");
         } else {
             // In a cluster, every member but one refuses as a follower. This is not a fault.
-            if matches!(*ended, SessionError::NotLeader(_)) {
+            if matches!(*ended, SessionError::Unfit(_)) {
                 tracing::info!(database, %endpoint, reason, "trying the next one");
             } else {
                 tracing::warn!(database, %endpoint, reason, "cannot connect, will try again");
@@ -158,14 +158,14 @@ async fn tcp(host: &str, port: u16) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Checks the leader, reads the schema and starts the monitor. On return, the replica is current.
+/// Checks the server, reads the schema and starts the monitor. On return, the replica is current.
 async fn open(state: &State, live: &Live) -> Result<(), SessionError> {
     let within = state.config.connect_timeout;
     let prepare = async {
-        if state.config.leader_only {
+        if state.config.accept != Accept::Any {
             let schema = schema(live, SERVER).await?;
             let watch = live.link.member.monitor_params(&schema, state.config.database);
-            // The transport ends the session when this reply, or a later update, names another leader.
+            // The transport ends the session when this reply, or a later update, says that the server is another one.
             request::<IgnoredAny>(live, MONITOR, watch).await?;
         }
         schema(live, state.config.database).await

@@ -150,10 +150,10 @@ impl State {
         Ok(())
     }
 
-    /// Applies an update of the server's own database and checks the leader.
+    /// Applies an update of the server's own database and checks whether the server is still accepted.
     pub(super) fn told(&self, link: &Link, updates: &RawValue) -> Result<(), SessionError> {
         link.member.updated(Updates::decode(&[DATABASE], updates)?)?;
-        Ok(link.member.check(self.config.database, &self.seen)?)
+        Ok(link.member.check(self.config.database, self.config.accept, &self.seen)?)
     }
 
     /// Applies updates and returns the changed rows, which the caller must mark.

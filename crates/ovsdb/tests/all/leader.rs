@@ -1,8 +1,8 @@
-//! Tests which servers the client accepts with `leader_only`, depending on what the servers report about themselves.
+//! Tests which servers the client accepts with [`Accept`], depending on what the servers report about themselves.
 
 use std::time::Duration;
 
-use ovsdb::{Client, Config, Endpoint, Table};
+use ovsdb::{Accept, Client, Config, Endpoint, Table};
 use serde_json::{Value, json};
 
 use crate::script::{Connection, Script};
@@ -13,10 +13,14 @@ const LEADER: &str = "the server is not the leader of its cluster";
 
 /// Returns a client of these servers whose pause is an hour.
 fn client(servers: &[&Script]) -> Client {
+    client_of(Accept::Leader, servers)
+}
+
+fn client_of(accept: Accept, servers: &[&Script]) -> Client {
     let tables = vec![Table { name: "Shelf", columns: &["name", "count"], key: None }];
     let hour = Duration::from_hours(1);
     let endpoints = servers.iter().map(|server| server.endpoint()).collect();
-    let config = Config { leader_only: true, backoff: (hour, hour), ..Config::new(endpoints, "Shop", tables) };
+    let config = Config { accept, backoff: (hour, hour), ..Config::new(endpoints, "Shop", tables) };
     Client::spawn(config).0
 }
 
@@ -108,6 +112,19 @@ async fn a_server_that_does_not_lead_is_left_at_once() {
         connection.serve().await;
         client.synced().await;
     }
+}
+
+#[tokio::test]
+async fn a_follower_is_good_enough_as_long_as_it_is_connected() {
+    let (first, second) = (Script::new(), Script::new());
+    let client = client_of(Accept::Connected, &[&first, &second]);
+    asked(&first, &database(7, &json!({ "connected": false }))).await.closed().await;
+    let mut connection = asked(&second, &database(7, &json!({ "leader": false }))).await;
+    connection.serve().await;
+    client.synced().await;
+    connection.change(json!({ "connected": false })).await;
+    connection.closed().await;
+    expect_failure(&client, &second, "the server is not connected to its cluster").await;
 }
 
 #[tokio::test]

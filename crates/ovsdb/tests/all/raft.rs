@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ovsdb::testing::{OvsdbCluster, OvsdbServer};
-use ovsdb::{Client, Config, Endpoint, Mutation, Mutator, Op, Row, Table, TransactError, Uuid, Where};
+use ovsdb::{Accept, Client, Config, Endpoint, Mutation, Mutator, Op, Row, Table, TransactError, Uuid, Where};
 
 use crate::SCHEMA;
 
 fn config(endpoints: Vec<Endpoint>) -> Config {
     let tables = vec![Table { name: "Shelf", columns: &["name", "count"], key: None }];
-    Config { leader_only: true, ..Config::new(endpoints, "Shop", tables) }
+    Config { accept: Accept::Leader, ..Config::new(endpoints, "Shop", tables) }
 }
 
 async fn client(endpoints: Vec<Endpoint>) -> Client {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ovn::{LogicalSwitch, TableId};
 use ovsdb::testing::OvsdbCluster;
-use ovsdb::{Client, Config, Endpoint, Uuid};
+use ovsdb::{Accept, Client, Config, Endpoint, Uuid};
 use sync::{Changes, CommitError, Facts, FenceError, Writer};
 use tokio::task::JoinSet;
 
@@ -13,8 +13,8 @@ use crate::model::diff_all;
 use crate::server::{schema, something};
 
 /// Returns a writer with a client of these servers.
-async fn writer_by(endpoints: Vec<Endpoint>, leader_only: bool) -> Writer {
-    let config = Config { leader_only, ..Config::new(endpoints, "OVN_Northbound", ovn::northbound()) };
+async fn writer_by(endpoints: Vec<Endpoint>, accept: Accept) -> Writer {
+    let config = Config { accept, ..Config::new(endpoints, "OVN_Northbound", ovn::northbound()) };
     let (client, changes) = Client::spawn(config);
     drop(changes);
     client.synced().await;
@@ -22,7 +22,7 @@ async fn writer_by(endpoints: Vec<Endpoint>, leader_only: bool) -> Writer {
 }
 
 async fn writer(cluster: &OvsdbCluster) -> Writer {
-    writer_by(cluster.endpoints(), true).await
+    writer_by(cluster.endpoints(), Accept::Leader).await
 }
 
 /// Raises the epoch. Retries until there is a leader.
@@ -68,7 +68,7 @@ async fn a_writer_that_was_overtaken_is_refused_by_every_member() {
     let mut cluster = OvsdbCluster::start(&schema(), 3).unwrap();
     let mut older = Vec::new();
     for endpoint in cluster.endpoints() {
-        let mut writer = writer_by(vec![endpoint], false).await;
+        let mut writer = writer_by(vec![endpoint], Accept::Any).await;
         raise(&mut writer).await;
         writer.commit(switch(&format!("by-{}", older.len()))).await.unwrap();
         older.push(writer);

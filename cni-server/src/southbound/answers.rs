@@ -1,0 +1,156 @@
+//! Which servers of the southbound database answer.
+//!
+//! ovn-controller takes twenty seconds to leave a server that is silent: a shorter interval would punish servers that are only
+//! busy. The agent takes six, because it compares: a server is left out only while another one answers. It has a session with
+//! each of them, in which nothing is replicated.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::select_all;
+use ovn::southbound::DATABASE;
+use ovsdb::client::{Accept, Client, Config, Endpoint, TlsFiles};
+use tokio::sync::watch;
+
+/// How long a server may be silent before it is asked for an answer, and how long it has for it.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// The pauses between attempts to connect.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// The sessions with the servers.
+#[derive(Debug)]
+pub(super) struct Answers {
+    tls: Option<TlsFiles>,
+    silence: Duration,
+    sessions: HashMap<Endpoint, Session>,
+}
+
+/// A session with one server, which lasts as long as the handle.
+#[derive(Debug)]
+struct Session {
+    _client: Client,
+    connected: watch::Receiver<bool>,
+    /// Why the last attempt or session has failed, if none has begun since.
+    failure: watch::Receiver<Option<Arc<str>>>,
+    /// What was last returned of it.
+    returned: State,
+}
+
+/// What is known of a server. It is known of a new one that it has neither answered nor failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct State {
+    answers: bool,
+    has_failed: bool,
+}
+
+impl Answers {
+    /// Starts without a server. `tls` is the key of the chassis.
+    pub(super) fn new(tls: Option<TlsFiles>) -> Self {
+        Self { tls, silence: SILENCE, sessions: HashMap::new() }
+    }
+
+    /// Returns the servers but those that do not answer while another one does.
+    pub(super) fn among(&mut self, servers: Vec<Endpoint>) -> Vec<Endpoint> {
+        // There is nothing to choose from one.
+        let compared = if servers.len() > 1 { servers.as_slice() } else { &[] };
+        self.sessions.retain(|server, _| compared.contains(server));
+        for server in compared {
+            self.sessions
+                .entry(server.clone())
+                .or_insert_with(|| Session::start(server, self.tls.clone(), self.silence));
+        }
+        for session in self.sessions.values_mut() {
+            session.returned = session.state();
+        }
+        let states = || self.sessions.values().map(|session| session.returned);
+        if !states().any(|state| state.answers) {
+            return servers;
+        }
+        let is_silent =
+            |server: &Endpoint| self.sessions.get(server).is_some_and(|session| session.returned.has_failed);
+        servers.into_iter().filter(|server| !is_silent(server)).collect()
+    }
+
+    /// Waits until a server begins or ceases to answer. Never returns without servers. Cancel safe.
+    pub(super) async fn changed(&mut self) {
+        if self.sessions.is_empty() {
+            std::future::pending::<()>().await;
+        }
+        select_all(self.sessions.values_mut().map(|session| session.changed().boxed())).await;
+    }
+}
+
+impl Session {
+    fn start(server: &Endpoint, tls: Option<TlsFiles>, silence: Duration) -> Self {
+        let (client, _) = Client::spawn(Config {
+            accept: Accept::Connected,
+            tls,
+            inactivity: silence,
+            connect_timeout: silence,
+            backoff: PAUSES,
+            ..Config::new(vec![server.clone()], DATABASE, Vec::new())
+        });
+        let (connected, failure) = (client.connected(), client.failure());
+        Self { _client: client, connected, failure, returned: State::default() }
+    }
+
+    fn state(&self) -> State {
+        State { answers: *self.connected.borrow(), has_failed: self.failure.borrow().is_some() }
+    }
+
+    /// Waits until the state is another one than was returned last.
+    async fn changed(&mut self) {
+        let State { answers, has_failed } = self.returned;
+        // The senders live as long as the client.
+        tokio::select! {
+            _ = self.connected.wait_for(|now| *now != answers) => {}
+            _ = self.failure.wait_for(|now| now.is_some() != has_failed) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ovsdb::testing::OvsdbServer;
+
+    use super::*;
+
+    const SCHEMA: &str = r#"{ "name": "OVN_Southbound", "version": "1.0.0", "tables": {} }"#;
+
+    /// Waits until these servers are left.
+    async fn until(answers: &mut Answers, servers: &[Endpoint], left: &[&Endpoint]) {
+        let change = async {
+            while answers.among(servers.to_vec()).iter().ne(left.iter().copied()) {
+                answers.changed().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), change).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_server_is_left_out_while_another_one_answers() {
+        let [mut one, two] = [(); 2].map(|()| OvsdbServer::start(SCHEMA).unwrap());
+        // Nobody listens on port 1.
+        let away: Endpoint = "tcp:127.0.0.1:1".parse().unwrap();
+        let (a, b) = (&one.tcp(), &two.tcp());
+        let servers = [a.clone(), away.clone(), b.clone()];
+        let mut answers = Answers { silence: Duration::from_millis(300), ..Answers::new(None) };
+        assert_eq!(answers.among(servers.to_vec()), servers, "nothing is known");
+        until(&mut answers, &servers, &[a, b]).await;
+        one.kill().unwrap();
+        until(&mut answers, &servers, &[b]).await;
+        one.restart().unwrap();
+        until(&mut answers, &servers, &[a, b]).await;
+        two.pause().unwrap();
+        until(&mut answers, &servers, &[a]).await;
+        one.kill().unwrap();
+        until(&mut answers, &servers, &[a, &away, b]).await;
+        two.resume().unwrap();
+        until(&mut answers, &servers, &[b]).await;
+        assert_eq!(answers.among(vec![away.clone()]), [away], "there is no other one");
+        assert!(answers.sessions.is_empty());
+    }
+}
