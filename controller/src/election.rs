@@ -6,6 +6,8 @@
 //!
 //! A standby does not poll. It watches the Lease and tries to acquire it when it expires. A Lease that was given back
 //! expires at once.
+//!
+//! The clocks of the replicas need not agree: a Lease expires when this replica has not seen it change for its duration.
 
 use std::time::Duration;
 
@@ -15,11 +17,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kit::kubernetes::named;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 use kube_leader_election::{Error, LeaseLock, LeaseLockParams, LeaseLockResult};
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// Name of the Lease, as kube-ovn calls it.
 pub const LEASE: &str = "kube-ovn-controller";
@@ -56,104 +58,177 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) {
     let params = LeaseLockParams { lease_name: LEASE.to_owned(), holder_id: identity.clone(), lease_ttl: ttl };
-    let lock = LeaseLock::new(client.clone(), &namespace, params);
+    let leases = Api::namespaced(client.clone(), &namespace);
+    let lock = LeaseLock::new(client, &namespace, params);
+    let mut candidate = Candidate { lock, leases: leases.clone(), identity, ttl, seen: Seen::default() };
     tokio::select! {
-        () = campaign(&client, &namespace, &lock, ttl, &standing) => {}
+        () = candidate.campaign(&standing) => {}
         () = stop => {}
     }
     let led = matches!(*standing.borrow(), Standing::Leading { .. });
     standing.send_replace(Standing::Standby);
-    let leases = Api::namespaced(client, &namespace);
-    if led && let Err(error) = give_back(&leases, &identity, ttl).await {
+    if led && let Err(error) = give_back(&leases, &candidate.identity).await {
         tracing::warn!(%error, lease = LEASE, "the lease was not given back; it runs out by itself");
     }
 }
 
-async fn campaign(
-    client: &Client,
-    namespace: &str,
-    lock: &LeaseLock,
+/// One replica in the election.
+struct Candidate {
+    lock: LeaseLock,
+    leases: Api<Lease>,
+    identity: String,
     ttl: Duration,
-    standing: &watch::Sender<Standing>,
-) {
-    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
-    let config = named(LEASE);
-    let mut lease_events = std::pin::pin!(watcher(leases, config).backoff(kit::kubernetes::pause()));
-    let mut valid_until = Instant::now();
-    loop {
-        let asked = Instant::now();
-        let mut next = match lock.try_acquire_or_renew().await {
-            Ok(LeaseLockResult::Acquired(_)) => {
-                valid_until = asked + ttl;
-                if !matches!(*standing.borrow(), Standing::Leading { .. }) {
-                    tracing::info!(lease = LEASE, "leading");
-                }
-                standing.send_replace(Standing::Leading { asked, until: valid_until });
-                asked + ttl / 3
-            }
-            Ok(LeaseLockResult::NotAcquired(lease)) => {
-                step_aside(standing, "another replica holds the lease");
-                asked + time_left(&lease)
-            }
-            Err(Error::CreateLease(kube::Error::Api(status))) if status.code == 409 => asked, // another replica was faster
-            Err(error) => {
-                tracing::warn!(%error, lease = LEASE, "the lease could not be read or written");
-                if Instant::now() >= valid_until {
-                    step_aside(standing, "the lease could not be renewed in time");
-                }
-                asked + (ttl / 6).max(Duration::from_millis(500))
-            }
-        };
-        let leading = matches!(*standing.borrow(), Standing::Leading { .. });
+    seen: Seen,
+}
+
+impl Candidate {
+    async fn campaign(&mut self, standing: &watch::Sender<Standing>) {
+        let ttl = self.ttl;
+        let mut lease_events =
+            std::pin::pin!(watcher(self.leases.clone(), named(LEASE)).backoff(kit::kubernetes::pause()));
+        let mut valid_until = Instant::now();
         loop {
-            tokio::select! {
-                () = sleep_until(next) => break,
-                event = lease_events.next() => match event {
-                    Some(Ok(watcher::Event::Delete(_))) | None => break,
-                    // A standby waits until the renewal that it has just seen expires.
-                    Some(Ok(watcher::Event::Apply(lease))) if !leading => match time_left(&lease) {
-                        Duration::ZERO => break,
-                        left => next = Instant::now() + left,
+            let asked = Instant::now();
+            let leads = matches!(*standing.borrow(), Standing::Leading { .. });
+            // A request on a connection that is cut off ends long after the Lease.
+            let outcome = match timeout(ttl / 2, self.try_to_lead(leads)).await {
+                Ok(outcome) => outcome.map_err(|error| error.to_string()),
+                Err(_) => Err("the API server did not answer in time".to_owned()),
+            };
+            let mut next = match outcome {
+                Ok(true) => {
+                    valid_until = asked + ttl;
+                    if !leads {
+                        tracing::info!(lease = LEASE, "leading");
+                    }
+                    standing.send_replace(Standing::Leading { asked, until: valid_until });
+                    asked + ttl / 3
+                }
+                Ok(false) => {
+                    step_aside(standing, "another replica holds the lease");
+                    self.seen.expiry(ttl)
+                }
+                Err(error) => {
+                    tracing::warn!(%error, lease = LEASE, "the lease could not be read or written");
+                    if Instant::now() >= valid_until {
+                        step_aside(standing, "the lease could not be renewed in time");
+                    }
+                    Instant::now() + (ttl / 6).max(Duration::from_millis(500))
+                }
+            };
+            let leading = matches!(*standing.borrow(), Standing::Leading { .. });
+            loop {
+                tokio::select! {
+                    () = sleep_until(next) => break,
+                    event = lease_events.next() => match event {
+                        Some(Ok(watcher::Event::Delete(_))) | None => break,
+                        // A standby waits until the renewal that it has just seen expires.
+                        Some(Ok(watcher::Event::Apply(lease) | watcher::Event::InitApply(lease))) if !leading => {
+                            self.seen.look(Some(lease));
+                            next = self.seen.expiry(ttl);
+                        }
+                        Some(_) => {}
                     },
-                    Some(_) => {}
-                },
+                }
             }
+        }
+    }
+
+    /// Acquires the Lease, or renews it. Returns false while another replica holds it.
+    async fn try_to_lead(&mut self, leads: bool) -> Result<bool, Error> {
+        // The library compares the holder's clock with ours, and does not take a Lease in which something is missing.
+        if !leads {
+            let lease = self.leases.get_opt(LEASE).await.map_err(Error::GetLease)?;
+            self.seen.look(lease.clone());
+            if let Some(lease) = lease.filter(|lease| holder(lease) != Some(&self.identity)) {
+                if Instant::now() < self.seen.expiry(self.ttl) {
+                    return Ok(false);
+                }
+                match write_expired(&self.leases, &lease).await {
+                    // Another replica was faster.
+                    Err(kube::Error::Api(status)) if status.code == 409 => return Ok(false),
+                    outcome => outcome.map_err(Error::ReleaseLease)?,
+                }
+            }
+        }
+        match self.lock.try_acquire_or_renew().await {
+            Ok(LeaseLockResult::Acquired(_)) => Ok(true),
+            Ok(LeaseLockResult::NotAcquired(lease)) => {
+                self.seen.look(Some(lease));
+                Ok(false)
+            }
+            Err(Error::CreateLease(kube::Error::Api(status))) if status.code == 409 => Ok(false),
+            Err(error) => Err(error),
         }
     }
 }
 
-/// Writes a Lease that we hold as held by none and long expired. The library's `step_down` leaves one second in which
-/// it refuses new holders. A Lease that another replica holds or acquires meanwhile is not changed.
-async fn give_back(leases: &Api<Lease>, identity: &str, ttl: Duration) -> kube::Result<()> {
+/// The Lease as it was seen last.
+#[derive(Debug)]
+struct Seen {
+    lease: Option<Lease>,
+    /// When it was first seen so.
+    since: Instant,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { lease: None, since: Instant::now() }
+    }
+}
+
+impl Seen {
+    fn look(&mut self, lease: Option<Lease>) {
+        let version = |lease: &Option<Lease>| lease.as_ref().and_then(Lease::resource_version);
+        if version(&lease) != version(&self.lease) {
+            *self = Self { lease, since: Instant::now() };
+        }
+    }
+
+    /// When the Lease expires unless it changes. One without a holder has expired. A duration that no replica would write is
+    /// shortened: the holder may be gone for good.
+    fn expiry(&self, ttl: Duration) -> Instant {
+        const LONGEST: Duration = Duration::from_mins(1);
+        let held = self.lease.as_ref().filter(|lease| holder(lease).is_some());
+        let seconds = held.and_then(|lease| lease.spec.as_ref()?.lease_duration_seconds);
+        let duration = Duration::from_secs(seconds.and_then(|seconds| seconds.try_into().ok()).unwrap_or(0));
+        self.since + duration.min(LONGEST.max(ttl))
+    }
+}
+
+/// Returns the replica that holds a Lease.
+fn holder(lease: &Lease) -> Option<&String> {
+    lease.spec.as_ref()?.holder_identity.as_ref().filter(|holder| !holder.is_empty())
+}
+
+/// Gives a Lease that we hold back. One that another replica holds or acquires meanwhile is not changed.
+async fn give_back(leases: &Api<Lease>, identity: &str) -> kube::Result<()> {
     loop {
         let Some(lease) = leases.get_opt(LEASE).await? else { return Ok(()) };
-        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
-        if holder != Some(identity) {
+        if holder(&lease).is_none_or(|holder| holder != identity) {
             return Ok(());
         }
-        // A replica whose clock is behind ours by less than `ttl` also sees it expired.
-        let over = MicroTime(jiff::Timestamp::now() - ttl);
-        let spec = json!({ "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": over });
-        let patch = json!({ "metadata": { "resourceVersion": lease.metadata.resource_version }, "spec": spec });
-        match leases.patch(LEASE, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        match write_expired(leases, &lease).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {} // it has changed since it was read
-            outcome => return outcome.map(drop),
+            outcome => return outcome,
         }
     }
 }
 
-/// How long a Lease is valid, by its renewal time and our clock. A Lease after `step_down` has one second left; a
-/// replica that tries earlier is refused and would retry at once.
-fn time_left(lease: &Lease) -> Duration {
-    /// kube-leader-election requires the current time to be strictly after the expiry.
-    const MARGIN: Duration = Duration::from_millis(20);
-    let Some(spec) = &lease.spec else { return Duration::ZERO };
-    let (Some(renewed), Some(seconds)) = (&spec.renew_time, spec.lease_duration_seconds) else {
-        return Duration::ZERO;
-    };
-    let age = jiff::Timestamp::now().duration_since(renewed.0);
-    let left = jiff::SignedDuration::from_secs(seconds.into()).saturating_sub(age);
-    Duration::try_from(left).map_or(Duration::ZERO, |left| left + MARGIN)
+/// Writes a Lease as held by none and expired for any clock, so that the library acquires it at once. The library's `step_down`
+/// leaves one second in which it refuses new holders. Fails with a conflict if the Lease has changed since it was read.
+async fn write_expired(leases: &Api<Lease>, lease: &Lease) -> kube::Result<()> {
+    let transitions = lease.spec.as_ref().and_then(|spec| spec.lease_transitions).unwrap_or(0);
+    let patch = json!({
+        "metadata": { "resourceVersion": lease.metadata.resource_version },
+        "spec": {
+            "holderIdentity": "",
+            "leaseDurationSeconds": 1,
+            "leaseTransitions": transitions,
+            "renewTime": MicroTime(jiff::Timestamp::UNIX_EPOCH),
+        },
+    });
+    leases.patch(LEASE, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop)
 }
 
 fn step_aside(standing: &watch::Sender<Standing>, why: &str) {

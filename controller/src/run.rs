@@ -10,6 +10,7 @@ use kit::endpoint::{Endpoint, Readiness};
 use kube::{Api, Client};
 use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::args::Args;
 use crate::cluster::{Event, IpRecord, Namespace, Node, Pod, StatefulSet};
@@ -39,11 +40,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("listen on {} for metrics and health", args.endpoint()))?;
     let nodes_with_databases = databases::nodes(&client, &args.database_nodes);
+    // None of them ends. One that did would leave a controller that looks well and does nothing.
+    let mut tasks = JoinSet::new();
     let key = args.issued().map(|keys| {
         let identity = Identity::new(Role::Controller, "kube-ovn-controller");
         let requester = Requester::new(&client, &args.pod_namespace, identity, None, keys);
         let ready = requester.ready();
-        tokio::spawn(requester.run());
+        tasks.spawn(async { match requester.run().await {} });
         ready
     });
     let (northbound, changes) =
@@ -68,17 +71,21 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         readiness,
         nodes: nodes_in,
     };
-    let owner = tokio::spawn(Owner::new(install(&args), outputs).run(Inputs { events, standing, changes }));
-    tokio::spawn(notices::run(client.clone(), Arc::from(identity.as_str()), notices));
-    tokio::spawn(endpoint.serve());
+    tasks.spawn(Owner::new(install(&args), outputs).run(Inputs { events, standing, changes }));
+    tasks.spawn(notices::run(client.clone(), Arc::from(identity.as_str()), notices));
+    tasks.spawn(async {
+        if let Err(error) = endpoint.serve().await {
+            tracing::error!(%error, "metrics and health are not served any more");
+        }
+    });
     if let Some(southbound) = southbound {
         let port = if southbound.tls.is_some() { databases::SOUTHBOUND_WITH_KEY } else { databases::SOUTHBOUND };
         let (southbound, changes) = databases::spawn(southbound, port, &nodes_with_databases, key.as_ref());
-        tokio::spawn(chassis::run(southbound, changes, nodes, events_in.clone()));
+        tasks.spawn(chassis::run(southbound, changes, nodes, events_in.clone()));
     }
-    watches(&client, &events_in);
-    tokio::spawn(api_servers::run(client.clone(), events_in.clone()));
-    tokio::spawn(services::run(client.clone(), args.service_cluster_ip_range, events_in.clone()));
+    watches(&client, &events_in, &mut tasks);
+    tasks.spawn(api_servers::run(client.clone(), events_in.clone()));
+    tasks.spawn(services::run(client.clone(), args.service_cluster_ip_range, events_in.clone()));
     let election = tokio::spawn(election::run(
         client,
         args.pod_namespace.clone(),
@@ -91,7 +98,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     tokio::select! {
         stop = kit::signals::stop_requested() => stop.context("listen for signals")?,
-        ended = owner => anyhow::bail!("the owner task ended: {ended:?}"),
+        ended = tasks.join_next() => anyhow::bail!("a task ended: {ended:?}"),
     }
     drop(stop);
     // Giving the Lease back takes two requests. The timeout bounds the shutdown when the API server does not answer.
@@ -99,7 +106,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn watches(client: &Client, owner: &mpsc::Sender<Event>) {
+fn watches(client: &Client, owner: &mpsc::Sender<Event>, tasks: &mut JoinSet<()>) {
     let namespaces = Api::<NamespaceView>::all(client.clone());
     let nodes = Api::<NodeView>::all(client.clone());
     let pods = Api::<PodView>::all(client.clone());
@@ -108,15 +115,15 @@ fn watches(client: &Client, owner: &mpsc::Sender<Event>) {
     let subnets = Api::<Subnet>::all(client.clone());
     let pools = Api::<IpPool>::all(client.clone());
     let ips = Api::<Ip>::all(client.clone());
-    tokio::spawn(follow(namespaces, |view| Some(Namespace::from_view(&view)), Event::Namespaces, owner.clone()));
-    tokio::spawn(follow(nodes, |view| Some(Node::from_view(&view)), Event::Nodes, owner.clone()));
-    tokio::spawn(follow(pods, |view| Pod::from_view(&view), Event::Pods, owner.clone()));
+    tasks.spawn(follow(namespaces, |view| Some(Namespace::from_view(&view)), Event::Namespaces, owner.clone()));
+    tasks.spawn(follow(nodes, |view| Some(Node::from_view(&view)), Event::Nodes, owner.clone()));
+    tasks.spawn(follow(pods, |view| Pod::from_view(&view), Event::Pods, owner.clone()));
     let host = |host| Some(crate::cluster::ExternalHost::from_object(host));
-    tokio::spawn(follow(hosts, host, Event::ExternalHosts, owner.clone()));
-    tokio::spawn(follow(sets, |view| Some(StatefulSet::from_view(&view)), Event::StatefulSets, owner.clone()));
-    tokio::spawn(follow(subnets, Some, Event::Subnets, owner.clone()));
-    tokio::spawn(follow(pools, Some, Event::IpPools, owner.clone()));
-    tokio::spawn(follow(ips, |ip| Some(IpRecord::from_object(ip)), Event::Ips, owner.clone()));
+    tasks.spawn(follow(hosts, host, Event::ExternalHosts, owner.clone()));
+    tasks.spawn(follow(sets, |view| Some(StatefulSet::from_view(&view)), Event::StatefulSets, owner.clone()));
+    tasks.spawn(follow(subnets, Some, Event::Subnets, owner.clone()));
+    tasks.spawn(follow(pools, Some, Event::IpPools, owner.clone()));
+    tasks.spawn(follow(ips, |ip| Some(IpRecord::from_object(ip)), Event::Ips, owner.clone()));
 }
 
 fn install(args: &Args) -> Install {

@@ -1,33 +1,13 @@
-//! Tests of the remaining time of a Lease and of giving it back. The API server is one Lease in memory.
+//! Tests of when a replica acquires the Lease, and of giving it back. The API server is one Lease in memory.
 
 use std::sync::{Arc, Mutex};
 
 use http::{Method, Request, Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::coordination::v1::LeaseSpec;
 use kube::client::Body;
 use serde_json::Value;
 
 use super::*;
-
-/// The remaining time in seconds.
-fn left(holder: &str, renewed_before: i64, duration: i32) -> u128 {
-    let renewed = Timestamp::now() - SignedDuration::from_secs(renewed_before);
-    let spec = LeaseSpec {
-        holder_identity: Some(holder.to_owned()),
-        lease_duration_seconds: Some(duration),
-        renew_time: Some(MicroTime(renewed)),
-        ..LeaseSpec::default()
-    };
-    (time_left(&Lease { spec: Some(spec), ..Lease::default() }).as_millis() + 500) / 1000
-}
-
-#[test]
-fn a_lease_binds_until_it_expires() {
-    assert_eq!((left("other", 5, 15), left("other", 15, 15), left("other", 99, 15)), (10, 0, 0));
-    assert_eq!((left("", 0, 1), left("", 1, 1)), (1, 0), "one that was given back");
-    assert_eq!(time_left(&Lease::default()), Duration::ZERO);
-}
 
 /// A Lease on an API server. `new_holder` takes it between the first read and the first write.
 #[derive(Clone)]
@@ -85,7 +65,24 @@ impl Server {
     }
 
     async fn given_back_by(&self, holder: &str) {
-        give_back(&Api::namespaced(self.client(), "kube-system"), holder, Duration::from_secs(15)).await.unwrap();
+        give_back(&Api::namespaced(self.client(), "kube-system"), holder).await.unwrap();
+    }
+
+    /// A replica with this name, and a Lease of 6 s.
+    fn candidate(&self, identity: &str) -> Candidate {
+        let (identity, ttl) = (identity.to_owned(), Duration::from_secs(6));
+        let params = LeaseLockParams { lease_name: LEASE.to_owned(), holder_id: identity.clone(), lease_ttl: ttl };
+        let lock = LeaseLock::new(self.client(), "kube-system", params);
+        let leases = Api::namespaced(self.client(), "kube-system");
+        Candidate { lock, leases, identity, ttl, seen: Seen::default() }
+    }
+
+    fn change(&self, spec: &Value) {
+        write(&mut self.lease.lock().unwrap(), spec.as_object().unwrap().clone());
+    }
+
+    fn renewed(&self, by_clock_of_holder: Timestamp) {
+        self.change(&json!({ "renewTime": MicroTime(by_clock_of_holder) }));
     }
 
     fn lease(&self) -> Lease {
@@ -106,14 +103,60 @@ fn write(lease: &mut Value, spec: serde_json::Map<String, Value>) {
 #[tokio::test]
 async fn a_lease_that_was_given_back_can_be_acquired_at_once() {
     let server = Server::held_by("a", None);
-    let params =
-        LeaseLockParams { lease_name: LEASE.to_owned(), holder_id: "b".to_owned(), lease_ttl: Duration::from_secs(15) };
-    let next = LeaseLock::new(server.client(), "kube-system", params);
-    assert!(matches!(next.try_acquire_or_renew().await.unwrap(), LeaseLockResult::NotAcquired(_)));
+    let mut next = server.candidate("b");
+    assert!(!next.try_to_lead(false).await.unwrap());
     server.given_back_by("a").await;
-    assert_eq!((time_left(&server.lease()), server.holder().as_str()), (Duration::ZERO, ""));
-    assert!(matches!(next.try_acquire_or_renew().await.unwrap(), LeaseLockResult::Acquired(_)));
+    assert_eq!(server.holder(), "");
+    assert!(next.try_to_lead(false).await.unwrap());
     assert_eq!(server.holder(), "b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_expires_when_it_does_not_change_whatever_the_clocks_say() {
+    let (past, future) =
+        (Timestamp::now() - SignedDuration::from_hours(9), Timestamp::now() + SignedDuration::from_hours(9));
+    let seconds = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+    for clock in [past, Timestamp::now(), future] {
+        let server = Server::held_by("a", None);
+        let mut standby = server.candidate("b");
+        for _ in 0..3 {
+            server.renewed(clock);
+            assert!(!standby.try_to_lead(false).await.unwrap());
+            seconds(14).await;
+            assert!(!standby.try_to_lead(false).await.unwrap(), "the Lease says 15 s");
+        }
+        seconds(1).await;
+        assert!(standby.try_to_lead(false).await.unwrap());
+        assert_eq!(server.holder(), "b");
+        assert!(standby.try_to_lead(true).await.unwrap());
+        assert!(!server.candidate("a").try_to_lead(false).await.unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_somebody_has_spoiled_is_mended() {
+    for (spec, seconds) in [
+        (json!({ "renewTime": null, "acquireTime": null, "leaseTransitions": null }), 15),
+        (json!({ "leaseDurationSeconds": 2_000_000_000 }), 60),
+        (json!({ "leaseDurationSeconds": -1 }), 0),
+        (json!({ "leaseDurationSeconds": null }), 0),
+        (json!({ "holderIdentity": null, "leaseTransitions": null }), 0),
+    ] {
+        let server = Server::held_by("a", None);
+        server.change(&spec);
+        let mut standby = server.candidate("b");
+        assert_eq!(standby.try_to_lead(false).await.unwrap(), seconds == 0);
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        assert!(standby.try_to_lead(false).await.unwrap());
+        assert_eq!(server.holder(), "b");
+    }
+}
+
+#[tokio::test]
+async fn of_two_that_see_it_expire_one_leads() {
+    let server = Server::held_by("", Some("c"));
+    assert!(!server.candidate("b").try_to_lead(false).await.unwrap());
+    assert_eq!(server.holder(), "c");
 }
 
 #[tokio::test]
@@ -121,10 +164,9 @@ async fn another_holders_lease_is_not_changed() {
     for server in [Server::held_by("b", None), Server::held_by("a", Some("b"))] {
         server.given_back_by("a").await;
         assert_eq!(server.holder(), "b");
-        assert!(time_left(&server.lease()) > Duration::from_secs(10));
     }
     // The Lease has changed, but we still hold it: for example, an earlier renewal has arrived.
     let server = Server::held_by("a", Some("a"));
     server.given_back_by("a").await;
-    assert_eq!((server.holder().as_str(), time_left(&server.lease())), ("", Duration::ZERO));
+    assert_eq!(server.holder(), "");
 }

@@ -12,8 +12,8 @@ use e2e::part::Part;
 use e2e::{Cluster, ledger, process};
 use serde_json::json;
 
-/// The time limit of a takeover. The Lease lasts 15 s; then the standby restores the state and writes missing rows.
-const TAKEN_OVER: Duration = Duration::from_secs(20);
+/// The time limit of a takeover. The Lease lasts 6 s; then the standby restores the state and writes missing rows.
+const TAKEN_OVER: Duration = Duration::from_secs(10);
 
 /// Creates a namespace whose pods are bound to a node without a kubelet, so that only the controllers handle them.
 async fn bed(cluster: &Cluster, scene: &Scene, name: &str) -> Result<Bed> {
