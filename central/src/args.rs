@@ -93,6 +93,10 @@ pub struct Run {
     /// Time in seconds that each daemon has to stop after a stop request.
     #[arg(long, default_value_t = 8)]
     pub grace: u64,
+    /// Number of the unprivileged user, and of its group, that this process and the daemons run as. The directories of the
+    /// database files and of the sockets are given to it. Needs root at the start. Default: the user that starts it.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub run_as: Option<u32>,
     /// The directory of the sockets.
     #[command(flatten)]
     pub directory: RunDirectory,

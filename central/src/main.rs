@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use daemons::user::become_user;
 use ovn_central::args::{Args, Verb};
 use ovn_central::{backup, member};
 
@@ -11,6 +12,11 @@ fn main() -> ExitCode {
 }
 
 fn act(verb: Verb) -> anyhow::Result<()> {
+    if let Verb::Run(run) = &verb
+        && let Some(user) = run.run_as
+    {
+        become_user(user, &[&run.database_directory, &run.directory.run_directory])?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match verb {
         Verb::Run(run) => {

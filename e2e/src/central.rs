@@ -66,7 +66,12 @@ pub fn northbound_socket() -> Result<PathBuf> {
 
 /// The unix socket of the northbound database of a node, as this process reaches it. `None` if the node does not run.
 pub fn socket(node: Node) -> Option<PathBuf> {
-    Some(PathBuf::from(format!("/proc/{}/root/run/ovn/ovnnb_db.sock", node.pid()?)))
+    Some(PathBuf::from(format!("/proc/{}/root{}/ovnnb_db.sock", node.pid()?, run_directory())))
+}
+
+/// The directory of the sockets on a node.
+pub fn run_directory() -> &'static str {
+    if by_hand::is_up() { "/run/ovn" } else { "/run/ovn-central" }
 }
 
 /// Restarts the databases and runs `meanwhile` in between. The northbound database keeps its file or starts empty.
@@ -87,7 +92,8 @@ pub async fn restart_northbound(keep: bool, meanwhile: impl Future<Output = Resu
 pub fn command(program: &str, arguments: &[&str]) -> Result<Command> {
     let answers = |node: &Node| socket(*node).is_some_and(|socket| UnixStream::connect(socket).is_ok());
     let node = Node::running().into_iter().find(answers).unwrap_or(NODE);
-    rootfs::on(node, program, &[&["--no-leader-only"], arguments].concat())
+    let environment = format!("OVN_RUNDIR={}", run_directory());
+    rootfs::on(node, "env", &[&[environment.as_str(), program, "--no-leader-only"], arguments].concat())
 }
 
 /// Runs `ovn-nbctl`. Returns its output.

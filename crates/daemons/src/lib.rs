@@ -11,6 +11,7 @@
 //! - [`tool`]: runs programs to completion, or until they print a line;
 //! - [`damage`]: handles damaged database files;
 //! - [`turn`]: lets only one process at a time run the daemons of a directory;
+//! - [`user`]: the unprivileged user that process 1 becomes;
 //! - [`version`]: the installed version of OVN or OVS.
 //!
 //! No daemon outlives [`crew::Crew::run`], and the log has one line for each exit of a daemon. The crate depends on no
@@ -31,4 +32,5 @@ pub mod status;
 pub mod testing;
 pub mod tool;
 pub mod turn;
+pub mod user;
 pub mod version;

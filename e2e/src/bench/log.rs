@@ -38,8 +38,8 @@ impl Mark {
     /// Returns the current end of the file. Compacts the database first: the server does not compact it again for ten
     /// minutes, and a compaction would remove the records.
     pub async fn now() -> Result<Self> {
-        let arguments = ["-t", "/run/ovn/ovnnb_db.ctl", "ovsdb-server/compact"];
-        process::run(rootfs::on(central::NODE, "ovn-appctl", &arguments)?).await?;
+        let control = format!("{}/ovnnb_db.ctl", central::run_directory());
+        process::run(rootfs::on(central::NODE, "ovn-appctl", &["-t", &control, "ovsdb-server/compact"])?).await?;
         let file = fs::metadata(central::northbound_file())?;
         Ok(Self { inode: file.ino(), length: file.len() })
     }

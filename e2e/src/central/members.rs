@@ -75,7 +75,7 @@ impl Database {
 
     /// Returns what the server of a member says of its cluster.
     pub async fn standing(self, node: Node) -> Result<Standing> {
-        let control = format!("/run/ovn/ovn{}_db.ctl", self.name());
+        let control = format!("{}/ovn{}_db.ctl", super::run_directory(), self.name());
         let command = rootfs::on(node, "ovn-appctl", &["-t", &control, "cluster/status", self.schema()])?;
         Ok(Standing::parse(&process::run(command).await?))
     }

@@ -1,0 +1,111 @@
+//! The unprivileged user that a container's process 1 becomes before it reads anything.
+//!
+//! The directories on a node belong to root when the kubelet has made them, or to the user of another installation. Only the
+//! start of a container can change that each time, also after somebody has removed a directory: so the process starts as root,
+//! with the capabilities `CHOWN`, `DAC_OVERRIDE`, `FOWNER`, `SETGID` and `SETUID`, and gives them all up.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
+
+/// Why a process cannot become the user.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// A directory, or something in it, cannot be given to the user.
+    #[error("give {} to user {user}: {source}", path.display())]
+    Directory {
+        /// The path.
+        path: PathBuf,
+        /// The user.
+        user: u32,
+        /// The error.
+        source: io::Error,
+    },
+    /// The process is not root, or lacks a capability.
+    #[error("become user {user}: {source}; only root can, with the capabilities SETGID and SETUID")]
+    Become {
+        /// The user.
+        user: u32,
+        /// The error.
+        source: nix::Error,
+    },
+}
+
+/// Gives these directories, with all that is in them, to a user and the group with the same number, and becomes this user for
+/// good. A directory that does not exist is made. Does nothing in a process that is this user already. Must be called while the
+/// process has one thread.
+pub fn become_user(user: u32, directories: &[&Path]) -> Result<(), UserError> {
+    let failed = |source| UserError::Become { user, source };
+    if geteuid().as_raw() == user {
+        return Ok(());
+    }
+    if geteuid().is_root() {
+        for directory in directories {
+            let make = fs::create_dir_all(directory)
+                .and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(0o750)));
+            make.map_err(|source| UserError::Directory { path: directory.to_path_buf(), user, source })?;
+            give(directory, user)?;
+        }
+    }
+    setgroups(&[]).map_err(failed)?;
+    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
+    setresgid(gid, gid, gid).and_then(|()| setresuid(uid, uid, uid)).map_err(failed)
+}
+
+/// Gives a file or directory to a user, with all that is in it. Links are left alone, because the user that had the directory
+/// before could have made them: a symbolic link, and a file that has another name.
+fn give(path: &Path, user: u32) -> Result<(), UserError> {
+    let failed = |source| UserError::Directory { path: path.to_owned(), user, source };
+    let metadata = match fs::symlink_metadata(path) {
+        // A socket or a temporary file of a process that ends.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        metadata => metadata.map_err(failed)?,
+    };
+    let is_link = metadata.is_symlink() || (!metadata.is_dir() && metadata.nlink() > 1);
+    if is_link {
+        return Ok(());
+    }
+    if metadata.uid() != user || metadata.gid() != user {
+        lchown(path, Some(user), Some(user)).map_err(failed)?;
+    }
+    if metadata.is_dir() {
+        for entry in fs::read_dir(path).map_err(failed)? {
+            give(&entry.map_err(failed)?.path(), user)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Needs root, as in a container.
+    #[test]
+    fn a_directory_is_given_with_all_but_links() {
+        let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let of = |path: &Path| fs::symlink_metadata(path).unwrap().uid();
+        let secret = other.path().join("secret");
+        fs::write(&secret, "").unwrap();
+        let [keys, file, soft, hard] = ["keys", "keys/tls.pem", "soft", "hard"].map(|name| own.path().join(name));
+        fs::create_dir(&keys).unwrap();
+        fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&secret, &soft).unwrap();
+        fs::hard_link(&secret, &hard).unwrap();
+        give(own.path(), 65532).unwrap();
+        assert_eq!([own.path(), &keys, &file].map(of), [65532; 3]);
+        assert_eq!([&soft, &hard, &secret].map(|path| of(path)), [0; 3]);
+        give(&own.path().join("absent"), 65532).unwrap();
+    }
+
+    #[test]
+    fn a_process_that_is_the_user_stays_so() {
+        let elsewhere = Path::new("/proc/none");
+        become_user(geteuid().as_raw(), &[elsewhere]).unwrap();
+        let why = become_user(65532, &[elsewhere]).unwrap_err().to_string();
+        assert!(why.starts_with("give /proc/none to user 65532: "), "{why}");
+    }
+}
