@@ -126,6 +126,9 @@ pub struct Args {
     /// Directory of the key: `keys` beside the node's database.
     #[arg(long, default_value = chassis_key::DIRECTORY)]
     pub key_directory: PathBuf,
+    /// Directory of the sysctls `net.*`: where it is mounted writable in a container without privileges.
+    #[arg(long, default_value = links::sysctl::DIRECTORY)]
+    pub sysctl_directory: PathBuf,
     /// Namespace of ovn-central.
     #[arg(long, env = "POD_NAMESPACE", default_value = "kube-system")]
     pub pod_namespace: String,

@@ -29,6 +29,7 @@ fn run(args: Args, ignored: &[Ignored]) -> anyhow::Result<()> {
     // The client's own errors come again in our words.
     kit::logs::init(&args.logs, "kube_client=off")?;
     ignored.iter().for_each(Ignored::warn);
+    links::sysctl::use_directory(&args.sysctl_directory);
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(cni_server::agent::run(args))
 }
 

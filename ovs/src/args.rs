@@ -24,6 +24,9 @@ pub struct Args {
 pub enum Verb {
     /// Run until a stop signal.
     Run(Box<Run>),
+    /// Load the modules of the kernel datapath, as far as the machine has them. `run` needs no right to do that then, and says
+    /// what is missing.
+    Modules(Modules),
     /// Query the health of the daemons in this container. The exit status is the result of the probe.
     Check(Check),
 }
@@ -63,6 +66,17 @@ pub struct Run {
     /// The log flags.
     #[command(flatten)]
     pub logs: kit::logs::Logs,
+}
+
+/// The options of `modules`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Modules {
+    /// Datapath that forwards packets. The userspace datapath needs no modules.
+    #[arg(long, value_enum, default_value_t = Wanted::Auto)]
+    pub datapath: Wanted,
+    /// Encapsulation between nodes. It determines the required kernel module.
+    #[arg(long, default_value_t = Encapsulation::Geneve, value_parser = encapsulation())]
+    pub network_type: Encapsulation,
 }
 
 /// The options of `check`.
@@ -137,7 +151,7 @@ mod tests {
             let line = ["ovs-ovn", "run", "--node-name=n1", &format!("--network-type={name}")];
             match Args::try_parse_from(line).map_err(|error| error.to_string())?.verb {
                 Verb::Run(run) => Ok(run.network_type),
-                Verb::Check(check) => Err(format!("{check:?}")),
+                other => Err(format!("{other:?}")),
             }
         };
         assert_eq!(parse("vxlan"), Ok(Encapsulation::Vxlan));

@@ -1,12 +1,16 @@
 //! Selects the datapath: the kernel datapath if its modules are available, otherwise the userspace datapath of
 //! ovs-vswitchd.
 
-use std::fmt;
 use std::path::Path;
+use std::{fmt, fs};
 
 use clap::ValueEnum;
 use daemons::tool;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use ovn::Encapsulation;
+
+/// The device for taps: misc device 200 (devices.txt of the kernel).
+const TUN: &str = "/dev/net/tun";
 
 /// A datapath. See `datapath_type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +65,12 @@ impl Machine {
             };
             modules.push((name, there));
         }
-        Self { modules, taps: Path::new("/dev/net/tun").exists() }
+        Self { modules, taps: has_taps() }
+    }
+
+    /// Returns the modules of the kernel datapath, each with the error if it is not available.
+    pub fn modules(&self) -> impl Iterator<Item = (&'static str, Result<(), &str>)> {
+        self.modules.iter().map(|(name, there)| (*name, there.as_ref().copied().map_err(String::as_str)))
     }
 
     /// Returns the datapath and the reason for the choice.
@@ -79,6 +88,19 @@ impl Machine {
             Wanted::Userspace => Ok((Datapath::Netdev, "--datapath says so".to_owned())),
         }
     }
+}
+
+/// Returns whether [`TUN`] exists. A container without privileges has none at first; the runtime lets it make the one device.
+fn has_taps() -> bool {
+    let path = Path::new(TUN);
+    if !path.exists() {
+        let permissions = Mode::from_bits_truncate(0o666);
+        let made = path.parent().is_some_and(|directory| fs::create_dir_all(directory).is_ok())
+            && mknod(path, SFlag::S_IFCHR, permissions, makedev(10, 200)).is_ok();
+        // The kernel loads the module for it when it is opened.
+        return made && fs::File::options().read(true).write(true).open(path).is_ok();
+    }
+    true
 }
 
 impl Datapath {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ovs_ovn::args::{Args, Verb};
+use ovs_ovn::datapath::{Machine, Wanted};
 use ovs_ovn::node;
 
 fn main() -> ExitCode {
@@ -17,7 +18,13 @@ fn act(verb: Verb) -> anyhow::Result<()> {
             kit::logs::init(&run.logs, "")?;
             runtime.block_on(node::run(run))?;
         }
+        Verb::Modules(modules) if modules.datapath == Wanted::Userspace => {}
+        Verb::Modules(modules) => runtime.block_on(Machine::look(modules.network_type)).modules().for_each(print),
         Verb::Check(check) => runtime.block_on(node::check(&check))?,
     }
     Ok(())
+}
+
+fn print((module, outcome): (&str, Result<(), &str>)) {
+    println!("module {module}: {}", outcome.err().unwrap_or("loaded"));
 }

@@ -66,8 +66,9 @@ fn each_workload_has_settings_of_its_own() {
         for field in ["hostNetwork", "dnsPolicy", "volumes", "serviceAccountName"] {
             assert_eq!(spec[field], before["spec"][field], "{name}: {field}");
         }
-        let privileged = |template: &Value| template["spec"]["containers"][0]["securityContext"]["privileged"].clone();
-        assert_eq!(privileged(&after), privileged(&before), "{name}");
+        let capabilities =
+            |template: &Value| template["spec"]["containers"][0]["securityContext"]["capabilities"].clone();
+        assert_eq!(capabilities(&after), capabilities(&before), "{name}");
     }
     let anti = "podAntiAffinity";
     assert!(template(&[], "kube-ovn-controller")["spec"]["affinity"][anti].is_object());
@@ -105,15 +106,24 @@ fn further_arguments_come_last_and_are_not_those_that_are_there() {
     );
 }
 
+#[test]
+fn a_privileged_container_has_no_more_rules() {
+    for (key, name) in [("agent", "kube-ovn-cni"), ("ovs", "ovs-ovn")] {
+        let privileged = template(&[&format!("{key}.securityContext.privileged=true")], name);
+        let expected = json!({ "privileged": true, "seLinuxOptions": { "type": "spc_t" } });
+        assert_eq!(privileged["spec"]["containers"][0]["securityContext"], expected);
+    }
+}
+
 /// What the programs need cannot be taken away.
 #[test]
 fn what_cannot_work_is_refused() {
     for (value, said) in [
-        ("agent.securityContext.privileged=false", "/agent/securityContext/privileged"),
-        ("agent.securityContext.privileged=null", "/agent/securityContext"),
-        ("ovs.securityContext.privileged=false", "/ovs/securityContext/privileged"),
+        ("agent.securityContext.capabilities.add={NET_ADMIN,NET_RAW}", "/agent/securityContext"),
+        ("agent.securityContext.capabilities=null", "/agent/securityContext"),
+        ("ovs.securityContext.capabilities.add={SYS_NICE}", "/ovs/securityContext"),
         ("ovs.securityContext.runAsUser=1000", "/ovs/securityContext/runAsUser"),
-        ("ovs.securityContext.allowPrivilegeEscalation=false", "'allowPrivilegeEscalation'"),
+        ("agent.securityContext.runAsNonRoot=true", "/agent/securityContext/runAsNonRoot"),
         ("agent.podSecurityContext.runAsNonRoot=true", "/agent/podSecurityContext/runAsNonRoot"),
         ("central.securityContext.runAsUser=1000", "/central/securityContext/runAsUser"),
         ("central.podSecurityContext.runAsNonRoot=true", "/central/podSecurityContext/runAsNonRoot"),

@@ -3,11 +3,13 @@
 use std::io;
 use std::path::Path;
 
+use links::sysctl;
+
 use super::Family;
 
 /// Enables forwarding for these families if it is disabled. Succeeds if the kernel has no IPv6.
 pub(super) fn enable(families: impl Iterator<Item = Family>) -> io::Result<()> {
-    families.into_iter().try_for_each(|family| enable_in(Path::new("/proc/sys/net"), family))
+    families.into_iter().try_for_each(|family| enable_in(sysctl::directory(), family))
 }
 
 fn enable_in(net: &Path, family: Family) -> io::Result<()> {

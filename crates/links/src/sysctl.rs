@@ -1,13 +1,31 @@
-//! Sysctls of an interface that rtnetlink cannot set, in the namespace of the calling thread.
+//! Sysctls of the network that rtnetlink cannot set, in the namespace of the calling thread.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// Where the sysctls are, unless [`use_directory`] says otherwise.
+pub const DIRECTORY: &str = "/proc/sys/net";
+
+static OTHER: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has this process find the sysctls in another directory, where [`DIRECTORY`] is mounted once more: in a container without
+/// privileges, that one is read-only. Must be called before the sysctls are used.
+pub fn use_directory(directory: &Path) {
+    // The first call decides.
+    let _ = OTHER.set(directory.to_owned());
+}
+
+/// Returns the directory of the sysctls `net.*`.
+pub fn directory() -> &'static Path {
+    OTHER.get().map_or(Path::new(DIRECTORY), PathBuf::as_path)
+}
 
 /// Sets `net.<protocol>.conf.<scope>.<name>`. Does nothing if the kernel does not support the protocol.
 ///
 /// A value that is already correct is not written: for some sysctls the kernel busy-waits for the RTNL lock.
 pub fn set(protocol: &str, scope: &str, name: &str, value: &str) -> std::io::Result<()> {
-    let path = format!("/proc/sys/net/{protocol}/conf/{scope}/{name}");
-    if !Path::new(&path).exists() || std::fs::read_to_string(&path)?.trim_end() == value {
+    let path = directory().join(format!("{protocol}/conf/{scope}/{name}"));
+    if !path.exists() || std::fs::read_to_string(&path)?.trim_end() == value {
         return Ok(());
     }
     std::fs::write(&path, value)

@@ -135,3 +135,13 @@ workload's name, its values, and its own arguments. */}}
 - {{ $argument | quote }}
 {{- end }}
 {{- end }}
+
+{{- /* The security context of a container that changes the node. One that is privileged has no use for the rest, and the API server
+refuses some of it. */}}
+{{- define "kube-ovn.nodeSecurity" -}}
+{{- if .privileged }}
+{{- pick . "privileged" "runAsUser" "seLinuxOptions" | toYaml }}
+{{- else }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
