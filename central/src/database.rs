@@ -62,6 +62,8 @@ pub struct Database {
     failed: bool,
     /// Whether the server serves clients of other machines.
     open: Arc<AtomicBool>,
+    /// Whether the server answers.
+    answers: Arc<AtomicBool>,
     probe_interval: u32,
     /// Finishes the start of the running server.
     settling: Option<AbortHandle>,
@@ -171,6 +173,7 @@ impl Database {
             others: agreement.map_or_else(|| Others::Listed(listed()), |one| Others::Agreed(Box::new(one))),
             restart: Arc::default(),
             open: Arc::default(),
+            answers: Arc::new(AtomicBool::new(true)),
             failed: false,
             probe_interval: run.probe_interval,
             settling: None,
@@ -270,7 +273,21 @@ impl Database {
             Which::Southbound => ("southbound database", Some(self.open.clone())),
         };
         let (addresses, roles) = (self.listen.clone(), &[Role::Member, Role::Controller][..]);
-        Door { what, addresses, port: self.door, target: self.socket(), roles, open, waits: false }
+        Door {
+            what,
+            addresses,
+            port: self.door,
+            target: self.socket(),
+            roles,
+            open,
+            answers: self.answers.clone(),
+            waits: false,
+        }
+    }
+
+    /// Says whether the server answers. Until this is called, it is said to do so.
+    pub fn answers(&self, now: bool) {
+        self.answers.store(now, Ordering::Relaxed);
     }
 
     /// Returns the door for the other servers of the cluster.
@@ -282,7 +299,8 @@ impl Database {
         let gate = address::gate(&self.file.address)?;
         let target = address::socket(&self.run_directory, gate);
         let (addresses, port) = (vec![gate.ip()], gate.port());
-        Some(Door { what, addresses, port, target, roles: &[Role::Member], open: None, waits: true })
+        let answers = self.answers.clone();
+        Some(Door { what, addresses, port, target, roles: &[Role::Member], open: None, answers, waits: true })
     }
 
     /// Connects to the server of another member at this address.

@@ -56,6 +56,8 @@ pub struct Door {
     pub roles: &'static [Role],
     /// Until this is set, only members may pass.
     pub open: Option<Arc<AtomicBool>>,
+    /// While this is not set, the server hangs: it would take connections, and not answer.
+    pub answers: Arc<AtomicBool>,
     /// Whether clients wait for a server that does not run. Others try the next member.
     pub waits: bool,
 }
@@ -155,7 +157,9 @@ async fn pass(door: &Door, stream: TcpStream, transport: &Transport, turn: Turn)
     let behind = Behind::Own(door.target.clone());
     if door.waits {
         join_with(client, &behind).await;
-    } else if let Ok(server) = behind.connect().await {
+    } else if door.answers.load(Ordering::Relaxed)
+        && let Ok(server) = behind.connect().await
+    {
         join(client, server, &[]).await;
     }
     Ok(())

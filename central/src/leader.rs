@@ -13,7 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemons::member::{self, Member};
-use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
@@ -173,27 +174,32 @@ async fn connect(mut client: UnixStream, database: Database, clients: Arc<Client
         server.write_all(&said).await?;
         copy_bidirectional(&mut client, &mut server).await
     };
-    tokio::select! {
-        _ = pass_on => {}
-        () = moved(&database, &clients, place) => {
-            tracing::info!(database = database.which().schema(), "another member leads: its clients connect again");
-        }
+    let is_moved = tokio::select! {
+        _ = pass_on => false,
+        () = moved(&database, &clients, place) => true,
+    };
+    if is_moved {
+        tracing::info!(database = database.which().schema(), "another member leads: its clients connect again");
+        // Space between messages. northd pauses for a second before it connects again, and up to eight if the last thing that it
+        // has heard is not much younger than the connection.
+        let _ = client.write_all(b" ").await;
     }
 }
 
-/// Waits until a leader is known and takes a connection. Returns also its cluster. If the own server does not answer, it is one
-/// of the others, which may not lead: then the client comes back.
+/// Waits until a leader is known and takes a connection. Returns also its cluster. If the own server does not answer, the others are
+/// tried in turn. northd pauses longer each time that it reaches one that does not lead, so another member is asked whether it does.
 async fn reach(database: &Database, clients: &Clients) -> (Place, Option<Uuid>, Box<dyn Stream>) {
     loop {
-        let (place, cluster) = match clients.standing(database).await {
-            Some(standing) => (standing.leader, standing.cluster),
-            None => (clients.next().await.map(Place::There), None),
+        let (place, cluster) = match timeout(ASK, clients.standing(database)).await {
+            Ok(Some(standing)) => (standing.leader, standing.cluster),
+            _ => (clients.next().await.map(Place::There), None),
         };
         let server: Option<Box<dyn Stream>> = match place {
             Some(Place::Here) => UnixStream::connect(database.socket()).await.ok().map(|server| Box::new(server) as _),
             Some(Place::There(address)) => {
-                let server = timeout(ASK, database.connect(address)).await;
-                server.ok().and_then(Result::ok)
+                let schema = database.which().schema();
+                let leading = async { leads(database.connect(address).await?, schema).await };
+                timeout(ASK, leading).await.ok().and_then(Result::ok).flatten()
             }
             None => None,
         };
@@ -201,6 +207,24 @@ async fn reach(database: &Database, clients: &Clients) -> (Place, Option<Uuid>, 
             return (place, cluster, server);
         }
         tokio::time::sleep(SOON).await;
+    }
+}
+
+/// Returns the connection to a server if it leads the cluster of the database with this schema (RFC 7047, 4.1.3).
+async fn leads(mut server: Box<dyn Stream>, schema: &str) -> io::Result<Option<Box<dyn Stream>>> {
+    let select = json!({"op": "select", "table": "Database", "where": [["name", "==", schema]], "columns": ["leader"]});
+    let request = json!({"id": "leads", "method": "transact", "params": ["_Server", select]});
+    server.write_all(request.to_string().as_bytes()).await?;
+    let mut said = Vec::new();
+    loop {
+        if server.read_buf(&mut said).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match serde_json::from_slice::<Value>(&said) {
+            Ok(reply) => return Ok((reply["result"][0]["rows"][0]["leader"] == true).then_some(server)),
+            Err(error) if error.is_eof() => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

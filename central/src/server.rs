@@ -1,5 +1,7 @@
 //! What a running server says of its role, in its own database `_Server` (ovsdb-server(7), "_Server Database").
 
+use std::time::Duration;
+
 use daemons::member::{self, Member};
 use ovsdb::client::{Client, Config, Endpoint};
 use ovsdb::{Datum, Replica, Table};
@@ -14,6 +16,12 @@ const DATABASES: Table = Table {
     key: Some(|row| row.get("name")?.as_str().map(str::to_owned)),
 };
 
+/// The database in which a server reports about itself.
+const SERVER: &str = "_Server";
+
+/// How long a server may be silent before it is asked for an answer, and how long it has for it.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// The role of a server. A server that does not run has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Role {
@@ -26,7 +34,7 @@ pub struct Role {
 /// Follows the role of the server of a database for as long as somebody reads it. `members` are the daemons.
 pub fn follow(database: &Database, members: watch::Receiver<Vec<Member>>) -> watch::Receiver<Role> {
     let schema = database.which().schema();
-    observe(database, "_Server", DATABASES, members, move |replica| read(replica, schema))
+    observe(database, SERVER, DATABASES, members, move |replica| read(replica, schema))
 }
 
 /// Follows what `read` finds in one table of a server, for as long as somebody reads it. `contents` is the database with the
@@ -40,14 +48,21 @@ pub fn observe<T: Default + PartialEq + Send + Sync + 'static>(
 ) -> watch::Receiver<T> {
     let name = database.which().name();
     let config = Config::new(vec![Endpoint::Unix(database.socket())], contents, vec![table]);
+    // One that hangs has lost its role to another one.
+    let config = Config { inactivity: SILENCE, ..config };
     let (sender, receiver) = watch::channel(T::default());
+    let database = database.clone();
     tokio::spawn(async move {
         // The sender lives as long as the process.
         let _ = members.wait_for(|members| member::is_up(members, name)).await;
         let (client, mut changes) = Client::spawn(config);
         let mut connected = client.connected();
         loop {
-            let now = if *connected.borrow_and_update() { client.read(&read) } else { T::default() };
+            let answers = *connected.borrow_and_update();
+            if contents == SERVER {
+                database.answers(answers);
+            }
+            let now = if answers { client.read(&read) } else { T::default() };
             sender.send_if_modified(|before| {
                 let differs = *before != now;
                 *before = now;

@@ -202,8 +202,10 @@ impl Args {
         let config = Config::new(endpoints.to_vec(), name, tables);
         // A server that hangs keeps its connections, and meanwhile another one leads. An election takes a second, in which no
         // server is the right one.
-        let (inactivity, backoff) = (Duration::from_secs(3), (Duration::from_millis(50), Duration::from_millis(250)));
-        Config { tls, accept: Accept::Leader, inactivity, backoff, ..config }
+        // One that hangs takes connections, too.
+        let silence = Duration::from_secs(3);
+        let backoff = (Duration::from_millis(50), Duration::from_millis(250));
+        Config { tls, accept: Accept::Leader, inactivity: silence, connect_timeout: silence, backoff, ..config }
     }
 
     /// Returns where the key is that ovn-central issues, if one is needed and none is given.
