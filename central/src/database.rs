@@ -29,6 +29,10 @@ use crate::transport::{Stream, Transport};
 /// The pause before something that the cluster has not done yet is looked at again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// What the system says of a full disk, and the pause before it is looked at again.
+const NO_SPACE: &str = "No space left on device";
+const SPACE: Duration = Duration::from_secs(1);
+
 /// The two databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
@@ -203,13 +207,16 @@ impl Database {
     /// Prepares the database file. Returns the command that starts the server.
     pub async fn prepare(&mut self) -> Result<Command, DatabaseError> {
         self.stop_settling();
-        match &self.others {
-            Others::Listed(others) => {
-                self.peers.know(others.iter().copied());
-                let others: Vec<_> = others.iter().copied().map(address::of).collect();
-                listed::prepare(&self.file, &others, self.failed).await?;
+        let mut said = false;
+        while let Err(error) = self.prepare_file().await {
+            if !error.to_string().contains(NO_SPACE) {
+                return Err(error);
             }
-            Others::Agreed(agreement) => agreement.prepare(&self.file, self.failed).await?,
+            if !said {
+                tracing::error!(database = self.which.schema(), %error, "the file cannot be prepared before there is space");
+            }
+            said = true;
+            tokio::time::sleep(SPACE).await;
         }
         // Without the API server, the file is all that says who the others are.
         if let Ok(configuration) = self.file.last_configuration().await {
@@ -234,6 +241,17 @@ impl Database {
             ]);
         }
         Ok(command)
+    }
+
+    async fn prepare_file(&self) -> Result<(), DatabaseError> {
+        match &self.others {
+            Others::Listed(others) => {
+                self.peers.know(others.iter().copied());
+                let others: Vec<_> = others.iter().copied().map(address::of).collect();
+                Ok(listed::prepare(&self.file, &others, self.failed).await?)
+            }
+            Others::Agreed(agreement) => Ok(agreement.prepare(&self.file, self.failed).await?),
+        }
     }
 
     /// Returns whether chassis connect to the server itself, because it knows the rights of each of them.

@@ -7,7 +7,13 @@ use std::path::{Path, PathBuf};
 /// read.
 pub fn is_damage(said: &str) -> bool {
     let words = ["syntax error: ", "unexpected file format", "cannot identify file type", "(End of file)"];
-    words.iter().any(|words| said.contains(words))
+    words.iter().any(|words| said.contains(words)) || names_record(said)
+}
+
+/// Returns true if the error is about the contents of one record: `nb.db: record 155 advances commit index to 76 but last log index is
+/// 75`. A record is missing for example where the disk was full.
+fn names_record(said: &str) -> bool {
+    said.split(": record ").skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// Returns true if this error of `ovsdb-tool` means that the last record is incomplete, as after a power cut. A server repairs
@@ -48,10 +54,13 @@ mod tests {
             "ovsdb error: nb.db: cannot identify file type",
             "I/O error: nb.db: error reading 14750 bytes starting at offset 61 (End of file)",
             "syntax error: nb.db: 14750 bytes starting at offset 61 have SHA-1 hash 22db but should have hash 0c91",
+            "ovsdb-tool: /etc/ovn/ovnnb_db.db: record 155 advances commit index to 76 but last log index is 75",
         ] {
             assert!(is_damage(said), "{said}");
         }
-        assert!(!is_damage("I/O error: nb.db: open failed (Permission denied)"));
+        for said in ["I/O error: nb.db: open failed (Permission denied)", "ovsdb-tool: a: record of: b"] {
+            assert!(!is_damage(said), "{said}");
+        }
     }
 
     #[test]

@@ -91,6 +91,9 @@ impl Database {
     }
 }
 
+/// The directory of the files on a node.
+const DIRECTORY: &str = "/etc/origin/ovn";
+
 /// Labels exactly these nodes as those with members.
 pub async fn label(nodes: &[Node]) -> Result<()> {
     let all = Node::running();
@@ -135,6 +138,42 @@ pub fn lose_disk(node: Node) -> Result<()> {
     kill(node)?;
     let directory = directory(node);
     fs::remove_dir_all(&directory).with_context(|| directory.display().to_string())
+}
+
+/// Moves the files of a member to a disk of its own, of a few megabytes.
+pub async fn on_a_small_disk(node: Node) -> Result<()> {
+    let script = format!(
+        "cp -a {DIRECTORY} /tmp/files && rm -r {DIRECTORY}/* && mount -t tmpfs -o size=6m tmpfs {DIRECTORY} &&
+         cp -a /tmp/files/. {DIRECTORY} && rm -r /tmp/files"
+    );
+    between_kills(node, &script).await
+}
+
+/// Fills the small disk.
+pub async fn fill(node: Node) -> Result<()> {
+    on_disk(node, &format!("! cp /dev/zero {DIRECTORY}/filler 2>/dev/null")).await
+}
+
+/// Makes space on the small disk.
+pub async fn free(node: Node) -> Result<()> {
+    on_disk(node, &format!("rm {DIRECTORY}/filler")).await
+}
+
+/// Takes the small disk away. The member has no files any more.
+pub async fn on_the_nodes_disk(node: Node) -> Result<()> {
+    between_kills(node, &format!("umount -l {DIRECTORY}")).await
+}
+
+/// Changes the disk of a member. A container has the disk that was there when it was started.
+async fn between_kills(node: Node, script: &str) -> Result<()> {
+    kill(node)?;
+    on_disk(node, script).await?;
+    process::until(Duration::from_secs(20), async || pid(node)).await?;
+    kill(node)
+}
+
+async fn on_disk(node: Node, script: &str) -> Result<()> {
+    process::run(process::on(node, "sh", &["-c", script])?).await.map(drop)
 }
 
 /// Waits until exactly these nodes have members, which are ready, form one cluster for each database, and have the labels of

@@ -24,7 +24,7 @@ pub(crate) const WHOLE: Duration = Duration::from_secs(15);
 const POD: Duration = Duration::from_secs(15);
 
 /// How many of their packets running pods may lose: the userspace datapath drops one now and then while flows are added.
-const LOST: usize = 3;
+pub(crate) const LOST: usize = 3;
 /// With the southbound database, it is lost which node has which port, until each ovn-controller is connected again.
 const LOST_WITH_ALL_FILES: usize = 50;
 
@@ -46,7 +46,7 @@ impl<'a> Bystanders<'a> {
     }
 
     /// Starts a pod, whose address no other pod has, and removes it.
-    async fn newcomer(&self, what: &str) -> Result<()> {
+    pub(crate) async fn newcomer(&self, what: &str) -> Result<()> {
         self.newcomer_within(what, POD).await
     }
 
@@ -168,14 +168,7 @@ async fn d1_members_are_killed_stopped_and_paused() -> Result<()> {
     for database in BOTH {
         let pid = Pid::from_raw(i32::try_from(database.pid(database.leader().await?)?)?);
         kill(pid, Signal::SIGSTOP)?;
-        let newcomer = match database {
-            Database::Nb => bystanders.newcomer("the leader hangs").await,
-            // The ovn-controllers notice that after twice ten seconds only.
-            Database::Sb => {
-                tokio::time::sleep(Duration::from_secs(5)).await;
-                Ok(())
-            }
-        };
+        let newcomer = bystanders.newcomer("the leader hangs").await;
         kill(pid, Signal::SIGCONT)?;
         newcomer?;
         println!("{database:?} resumed: whole after {:.1?}", members::whole(&cluster, &nodes, WHOLE).await?);
@@ -252,6 +245,98 @@ async fn d1_members_lose_all_files() -> Result<()> {
     println!("all disks lost: whole after {:.1?}", members::whole(&cluster, &nodes, WHOLE).await?);
     bystanders.newcomer("all disks were lost").await?;
     bystanders.end(LOST_WITH_ALL_FILES).await
+}
+
+/// Two of three members are cut off: nothing can be written until they are back.
+#[tokio::test]
+async fn d1_members_that_are_most_are_cut_off() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let nodes = with_three_members(&cluster).await?;
+    let scene = cluster.scene("d1-most-cut").await?;
+    scene.namespace("d1-most-waits", &[]).await?;
+    let cut = async {
+        for node in &nodes[1..] {
+            net::cables(*node, "down").await?;
+        }
+        let waiting = Box::pin(scene.pod("d1-most-waits", "waiting").on("n1").create()).await?;
+        // The servers of each side notice, and those of one node believe for a while that they lead.
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Ok(waiting)
+    };
+    let waiting: Result<Pod> = cut.await;
+    for node in &nodes[1..] {
+        net::cables(*node, "up").await?;
+    }
+    println!("most were cut off: whole after {:.1?}", members::whole(&cluster, &nodes, 2 * WHOLE).await?);
+    let (waiting, began) = (waiting?, Instant::now());
+    Box::pin(waiting.ready()).await?;
+    println!("  a pod that waited is Ready {:.1?} later", began.elapsed());
+    let bystanders = Bystanders::start(&scene, "d1-most-cut").await?;
+    bystanders.newcomer("most members were cut off").await?;
+    bystanders.end(LOST).await
+}
+
+/// A node is lost for good, and a new one takes its place.
+#[tokio::test]
+async fn d1_members_on_a_lost_node_are_replaced() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let nodes = with_three_members(&cluster).await?;
+    let scene = cluster.scene("d1-replaced").await?;
+    let bystanders = Bystanders::start(&scene, "d1-replaced").await?;
+    net::cables(nodes[2], "down").await?;
+    let lost = async {
+        members::label(&nodes[..2]).await?;
+        let began = Instant::now();
+        // Its pod stays in the API server, because its kubelet is lost as well.
+        process::until(WHOLE, async || members_are(&nodes[..2]).await).await?;
+        println!("lost for good: out of the clusters after {:.1?}", began.elapsed());
+        bystanders.newcomer("a node is lost for good").await?;
+        members::lose_disk(nodes[2])
+    };
+    let outcome = lost.await;
+    net::cables(nodes[2], "up").await?;
+    members::label(&nodes).await?;
+    outcome?;
+    println!("replaced: whole after {:.1?}", members::whole(&cluster, &nodes, WHOLE).await?);
+    bystanders.newcomer("a node was replaced").await?;
+    bystanders.end(LOST).await
+}
+
+/// Checks that the clusters have exactly these members.
+async fn members_are(nodes: &[Node]) -> Result<()> {
+    for database in BOTH {
+        let servers = database.standing(nodes[0]).await?.servers;
+        let all = nodes.iter().all(|node| servers.iter().any(|server| server.address.contains(&node.ip4())));
+        ensure!(all && servers.len() == nodes.len(), "{database:?} has {servers:?}");
+    }
+    Ok(())
+}
+
+/// The disk of the leader is full, also while it starts.
+#[tokio::test]
+async fn d1_members_go_on_beside_a_full_disk() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let nodes = with_three_members(&cluster).await?;
+    let scene = cluster.scene("d1-full").await?;
+    let bystanders = Bystanders::start(&scene, "d1-full").await?;
+    let node = Database::Nb.leader().await?;
+    members::on_a_small_disk(node).await?;
+    let full = async {
+        println!("on another disk: whole after {:.1?}", members::whole(&cluster, &nodes, WHOLE).await?);
+        members::fill(node).await?;
+        bystanders.newcomer("a disk is full").await?;
+        members::kill(node)?;
+        bystanders.newcomer("a member starts on a full disk").await?;
+        members::free(node).await?;
+        println!("a disk was full: whole after {:.1?}", members::whole(&cluster, &nodes, WHOLE).await?);
+        Ok(())
+    };
+    let outcome: Result<()> = full.await;
+    members::on_the_nodes_disk(node).await?;
+    outcome?;
+    println!("that disk is lost: whole after {:.1?}", members::whole(&cluster, &nodes, WHOLE).await?);
+    bystanders.newcomer("a disk was full").await?;
+    bystanders.end(LOST).await
 }
 
 #[tokio::test]
