@@ -83,6 +83,11 @@ pub struct Run {
     /// the client. 0 disables the probe. A chassis that computes many flows can be silent for a long time.
     #[arg(long, env = "PROBE_INTERVAL", default_value_t = 180_000)]
     pub probe_interval: u32,
+    /// Time in milliseconds without a word of the leader after which a server of a cluster starts an election. It takes up to twice
+    /// as long until another one leads. Increase it where servers are busy, or their disks slow, for longer than that. With
+    /// --members, the cluster keeps what it has: `ovs-appctl cluster/change-election-timer`.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(100..=600_000))]
+    pub election_timer: u32,
     /// Time in hours from one backup of the northbound database to the next. The member that leads makes them, in the directory
     /// `backups` beside the database. One is also made before the schema is converted. 0: none.
     #[arg(long, default_value_t = 24)]

@@ -30,8 +30,8 @@ use crate::transport::{Stream, Transport};
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What the system says of a full disk, and the pause before it is looked at again.
-const NO_SPACE: &str = "No space left on device";
-const SPACE: Duration = Duration::from_secs(1);
+const NO_SPACE: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
+const SPACE: Duration = Duration::from_secs(5);
 
 /// The two databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,7 +209,8 @@ impl Database {
         self.stop_settling();
         let mut said = false;
         while let Err(error) = self.prepare_file().await {
-            if !error.to_string().contains(NO_SPACE) {
+            let why = error.to_string();
+            if !NO_SPACE.iter().any(|words| why.contains(words)) {
                 return Err(error);
             }
             if !said {
@@ -298,7 +299,7 @@ impl Database {
             target: self.socket(),
             roles,
             open,
-            answers: self.answers.clone(),
+            answers: Some(self.answers.clone()),
             waits: false,
         }
     }
@@ -317,8 +318,7 @@ impl Database {
         let gate = address::gate(&self.file.address)?;
         let target = address::socket(&self.run_directory, gate);
         let (addresses, port) = (vec![gate.ip()], gate.port());
-        let answers = self.answers.clone();
-        Some(Door { what, addresses, port, target, roles: &[Role::Member], open: None, answers, waits: true })
+        Some(Door { what, addresses, port, target, roles: &[Role::Member], open: None, answers: None, waits: true })
     }
 
     /// Connects to the server of another member at this address.
@@ -380,6 +380,8 @@ impl Database {
     pub async fn finish_start(&mut self) -> Result<(), DatabaseError> {
         self.failed = false;
         self.stop_settling();
+        // What a compaction frees goes back to the system.
+        control::ask(&self.control(), "ovsdb-server/memory-trim-on-compaction", &["on"]).await?;
         let standing = self.standing().await?;
         if !standing.joining && standing.address != self.file.address {
             // It could not be moved because its last write was incomplete. The server has repaired that.

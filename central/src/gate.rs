@@ -57,7 +57,7 @@ pub struct Door {
     /// Until this is set, only members may pass.
     pub open: Option<Arc<AtomicBool>>,
     /// While this is not set, the server hangs: it would take connections, and not answer.
-    pub answers: Arc<AtomicBool>,
+    pub answers: Option<Arc<AtomicBool>>,
     /// Whether clients wait for a server that does not run. Others try the next member.
     pub waits: bool,
 }
@@ -157,7 +157,7 @@ async fn pass(door: &Door, stream: TcpStream, transport: &Transport, turn: Turn)
     let behind = Behind::Own(door.target.clone());
     if door.waits {
         join_with(client, &behind).await;
-    } else if door.answers.load(Ordering::Relaxed)
+    } else if door.answers.as_ref().is_none_or(|answers| answers.load(Ordering::Relaxed))
         && let Ok(server) = behind.connect().await
     {
         join(client, server, &[]).await;

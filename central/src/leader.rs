@@ -9,12 +9,14 @@ use std::convert::Infallible;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemons::control;
 use daemons::member::{self, Member};
-use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use serde_json::json;
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
@@ -30,6 +32,9 @@ use crate::transport::{self, Stream};
 const SOON: Duration = Duration::from_millis(50);
 /// How often it is asked whether still the same one leads: a leader that hangs closes no connection.
 const ASK: Duration = Duration::from_millis(500);
+
+/// How long the others are asked before the own server is asked again, which did not answer.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Where the leader is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,50 +187,68 @@ async fn connect(mut client: UnixStream, database: Database, clients: Arc<Client
         tracing::info!(database = database.which().schema(), "another member leads: its clients connect again");
         // Space between messages. northd pauses for a second before it connects again, and up to eight if the last thing that it
         // has heard is not much younger than the connection.
-        let _ = client.write_all(b" ").await;
+        let _ = client.try_write(b" ");
     }
 }
 
-/// Waits until a leader is known and takes a connection. Returns also its cluster. If the own server does not answer, the others are
-/// tried in turn. northd pauses longer each time that it reaches one that does not lead, so another member is asked whether it does.
+/// Waits until a leader is known and takes a connection. Returns also its cluster, if the own server knows it.
 async fn reach(database: &Database, clients: &Clients) -> (Place, Option<Uuid>, Box<dyn Stream>) {
     loop {
-        let (place, cluster) = match timeout(ASK, clients.standing(database)).await {
-            Ok(Some(standing)) => (standing.leader, standing.cluster),
-            _ => (clients.next().await.map(Place::There), None),
-        };
-        let server: Option<Box<dyn Stream>> = match place {
-            Some(Place::Here) => UnixStream::connect(database.socket()).await.ok().map(|server| Box::new(server) as _),
-            Some(Place::There(address)) => {
-                let schema = database.which().schema();
-                let leading = async { leads(database.connect(address).await?, schema).await };
-                timeout(ASK, leading).await.ok().and_then(Result::ok).flatten()
+        let mut own = pin!(clients.standing(database));
+        let soon = timeout(ASK, &mut own).await;
+        // If it does not answer soon, it is busy, or it hangs and another one leads.
+        let standing = if let Ok(standing) = soon {
+            standing
+        } else {
+            tokio::select! {
+                standing = own => standing,
+                (place, server) = other_leader(database, clients) => return (place, None, server),
             }
+        };
+        let Some(standing) = standing else {
+            tokio::select! {
+                (place, server) = other_leader(database, clients) => return (place, None, server),
+                // It may be there now.
+                () = tokio::time::sleep(AGAIN) => continue,
+            }
+        };
+        let server: Option<Box<dyn Stream>> = match standing.leader {
+            Some(Place::Here) => UnixStream::connect(database.socket()).await.ok().map(|server| Box::new(server) as _),
+            Some(Place::There(address)) => connect_to(database, address).await,
             None => None,
         };
-        if let (Some(place), Some(server)) = (place, server) {
-            return (place, cluster, server);
+        if let (Some(place), Some(server)) = (standing.leader, server) {
+            return (place, standing.cluster, server);
         }
         tokio::time::sleep(SOON).await;
     }
 }
 
-/// Returns the connection to a server if it leads the cluster of the database with this schema (RFC 7047, 4.1.3).
-async fn leads(mut server: Box<dyn Stream>, schema: &str) -> io::Result<Option<Box<dyn Stream>>> {
-    let select = json!({"op": "select", "table": "Database", "where": [["name", "==", schema]], "columns": ["leader"]});
-    let request = json!({"id": "leads", "method": "transact", "params": ["_Server", select]});
-    server.write_all(request.to_string().as_bytes()).await?;
-    let mut said = Vec::new();
+/// Waits until another member says that it leads, and takes a connection. northd pauses longer each time that it reaches one that does
+/// not.
+async fn other_leader(database: &Database, clients: &Clients) -> (Place, Box<dyn Stream>) {
     loop {
-        if server.read_buf(&mut said).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+        if let Some(member) = clients.next().await
+            && leads(database, member).await
+            && let Some(server) = connect_to(database, member).await
+        {
+            return (Place::There(member), server);
         }
-        match serde_json::from_slice::<Value>(&said) {
-            Ok(reply) => return Ok((reply["result"][0]["rows"][0]["leader"] == true).then_some(server)),
-            Err(error) if error.is_eof() => {}
-            Err(error) => return Err(error.into()),
-        }
+        tokio::time::sleep(SOON).await;
     }
+}
+
+async fn connect_to(database: &Database, member: IpAddr) -> Option<Box<dyn Stream>> {
+    timeout(ASK, database.connect(member)).await.ok()?.ok()
+}
+
+/// Asks the server of another member whether it leads its cluster.
+async fn leads(database: &Database, member: IpAddr) -> bool {
+    let schema = database.which().schema();
+    let select = json!({"op": "select", "table": "Database", "where": [["name", "==", schema]], "columns": ["leader"]});
+    let (at, connecting) = (member.to_string(), database.connect(member));
+    let answer = control::read(&at, connecting, "_Server", &[select]).await;
+    answer.is_ok_and(|answer| answer[0]["rows"][0]["leader"] == true)
 }
 
 /// Waits until another member leads, or the own server, which leads, hangs.

@@ -76,6 +76,9 @@ pub async fn run(run: Run) -> Result<(), MemberError> {
     let others = run.others().map_err(MemberError::Flags)?;
     let files = init::begin()?;
     let ovn = Version::at_least("ovn-northd", OLDEST_OVN).await?;
+    if let Some(fault) = ovn.fault_of_ovn() {
+        tracing::warn!(%ovn, fault, "this version of OVN has a known fault, unless the distribution has mended it");
+    }
     let stop = kit::signals::stop_requested();
     let Some(_turn) = init::take_turn(&run.directory.run_directory, &[&run.database_directory], stop).await? else {
         return Ok(());
@@ -131,8 +134,8 @@ pub async fn run(run: Run) -> Result<(), MemberError> {
         }
         tokio::spawn(know(peers, of_northbound.labelled.clone(), [run.nb_raft_port, run.sb_raft_port]));
         let [role_of_northbound, role_of_southbound] = roles;
-        tokio::spawn(Keeper::new(of_northbound, northbound, role_of_northbound).run());
-        tokio::spawn(Keeper::new(of_southbound, southbound, role_of_southbound).run());
+        tokio::spawn(Keeper::new(of_northbound, northbound, role_of_northbound, run.election_timer).run());
+        tokio::spawn(Keeper::new(of_southbound, southbound, role_of_southbound, run.election_timer).run());
     }
     Ok(crew.serve(status, kit::signals::stop_requested(), answering).await?)
 }

@@ -20,7 +20,7 @@ const DATABASES: Table = Table {
 const SERVER: &str = "_Server";
 
 /// How long a server may be silent before it is asked for an answer, and how long it has for it.
-const SILENCE: Duration = Duration::from_secs(1);
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// The role of a server. A server that does not run has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +49,8 @@ pub fn observe<T: Default + PartialEq + Send + Sync + 'static>(
     let name = database.which().name();
     let config = Config::new(vec![Endpoint::Unix(database.socket())], contents, vec![table]);
     // One that hangs has lost its role to another one.
-    let config = Config { inactivity: SILENCE, ..config };
+    let inactivity = if contents == SERVER { SILENCE } else { config.inactivity };
+    let config = Config { inactivity, ..config };
     let (sender, receiver) = watch::channel(T::default());
     let database = database.clone();
     tokio::spawn(async move {

@@ -27,6 +27,8 @@ pub struct Standing {
     pub connected: bool,
     /// Whether the server is the leader.
     pub leads: bool,
+    /// The election timer of the cluster in milliseconds.
+    pub election_timer: Option<u32>,
     /// Where the leader is, if it is known.
     pub leader: Option<Place>,
     /// The servers of the cluster.
@@ -62,6 +64,7 @@ impl Standing {
             connected: status == "cluster member" && !matches!(leader, "" | "unknown"),
             status: status.to_owned(),
             leads: leader == "self",
+            election_timer: value("Election timer:").parse().ok(),
             leader: match leader {
                 "self" => Some(Place::Here),
                 id => servers.iter().find(|server| server.id == id).and_then(Server::host).map(Place::There),

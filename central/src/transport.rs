@@ -1,23 +1,22 @@
 //! How members speak with each other and with their clients: TLS with the member's key, or plain TCP.
 
+mod watched;
+
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use keys::Identity;
 use keys::tls::Tls;
-use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use self::watched::Watched;
+
 /// The time limit for a connection and its handshake.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// How long a peer may be gone before its connection is closed, in milliseconds. The kernel of a peer that is only busy answers.
-/// A northd that is gone has the lock of the southbound database until its connection is closed.
-const SILENCE: u32 = 3_000;
 
 /// How much a client can say before its server is there, in bytes.
 const MOST: usize = 1 << 20;
@@ -63,8 +62,7 @@ impl Transport {
     /// Connects to another member.
     pub async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
         let connecting = async {
-            let stream = TcpStream::connect(address).await?;
-            set(&stream)?;
+            let stream = Watched::new(TcpStream::connect(address).await?)?;
             match self {
                 Self::Plain => Ok(Box::new(stream) as Box<dyn Stream>),
                 Self::Tls(tls) => {
@@ -78,7 +76,7 @@ impl Transport {
 
     /// Accepts a connection. Returns also who the client is, if its certificate says so.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<(Box<dyn Stream>, Option<Identity>)> {
-        set(&stream)?;
+        let stream = Watched::new(stream)?;
         match self {
             Self::Plain => Ok((Box::new(stream), None)),
             Self::Tls(tls) => {
@@ -101,14 +99,4 @@ pub async fn listen(client: &mut impl Stream, said: &mut Vec<u8>) {
 
 fn no_key() -> io::Error {
     io::Error::other("the member has no key yet")
-}
-
-/// Sends small messages at once, and notices a peer that is gone.
-fn set(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    setsockopt(stream, sockopt::KeepAlive, &true)?;
-    setsockopt(stream, sockopt::TcpKeepIdle, &1)?;
-    setsockopt(stream, sockopt::TcpKeepInterval, &1)?;
-    setsockopt(stream, sockopt::TcpUserTimeout, &SILENCE)?;
-    Ok(())
 }

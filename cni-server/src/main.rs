@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 use cni_server::args::Args;
 use cni_server::{check, external_host};
@@ -29,7 +30,8 @@ fn run(args: Args, ignored: &[Ignored]) -> anyhow::Result<()> {
     // The client's own errors come again in our words.
     kit::logs::init(&args.logs, "kube_client=off")?;
     ignored.iter().for_each(Ignored::warn);
-    links::sysctl::use_directory(&args.sysctl_directory);
+    let sysctls = &args.sysctl_directory;
+    links::sysctl::use_directory(sysctls).with_context(|| format!("--sysctl-directory {}", sysctls.display()))?;
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(cni_server::agent::run(args))
 }
 

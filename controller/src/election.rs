@@ -89,16 +89,17 @@ impl Candidate {
         let mut valid_until = Instant::now();
         loop {
             let asked = Instant::now();
-            let leads = matches!(*standing.borrow(), Standing::Leading { .. });
+            let led = matches!(*standing.borrow(), Standing::Leading { .. });
+            let holds = standing.borrow().holds(asked);
             // A request on a connection that is cut off ends long after the Lease.
-            let outcome = match timeout(ttl / 2, self.try_to_lead(leads)).await {
+            let outcome = match timeout(ttl / 4, self.try_to_lead(holds)).await {
                 Ok(outcome) => outcome.map_err(|error| error.to_string()),
                 Err(_) => Err("the API server did not answer in time".to_owned()),
             };
             let mut next = match outcome {
                 Ok(true) => {
                     valid_until = asked + ttl;
-                    if !leads {
+                    if !led {
                         tracing::info!(lease = LEASE, "leading");
                     }
                     standing.send_replace(Standing::Leading { asked, until: valid_until });
@@ -113,7 +114,7 @@ impl Candidate {
                     if Instant::now() >= valid_until {
                         step_aside(standing, "the lease could not be renewed in time");
                     }
-                    Instant::now() + (ttl / 6).max(Duration::from_millis(500))
+                    Instant::now() + (ttl / 12).max(Duration::from_millis(250))
                 }
             };
             let leading = matches!(*standing.borrow(), Standing::Leading { .. });
@@ -134,10 +135,10 @@ impl Candidate {
         }
     }
 
-    /// Acquires the Lease, or renews it. Returns false while another replica holds it.
-    async fn try_to_lead(&mut self, leads: bool) -> Result<bool, Error> {
+    /// Acquires the Lease, or renews it if this replica holds it. Returns false while another one does.
+    async fn try_to_lead(&mut self, holds: bool) -> Result<bool, Error> {
         // The library compares the holder's clock with ours, and does not take a Lease in which something is missing.
-        if !leads {
+        if !holds {
             let lease = self.leases.get_opt(LEASE).await.map_err(Error::GetLease)?;
             self.seen.look(lease.clone());
             if let Some(lease) = lease.filter(|lease| holder(lease) != Some(&self.identity)) {

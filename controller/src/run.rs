@@ -86,7 +86,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     watches(&client, &events_in, &mut tasks);
     tasks.spawn(api_servers::run(client.clone(), events_in.clone()));
     tasks.spawn(services::run(client.clone(), args.service_cluster_ip_range, events_in.clone()));
-    let election = tokio::spawn(election::run(
+    let mut election = tokio::spawn(election::run(
         client,
         args.pod_namespace.clone(),
         identity.clone(),
@@ -96,14 +96,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     ));
     tracing::info!(identity, version = env!("CARGO_PKG_VERSION"), "started");
 
-    tokio::select! {
-        stop = kit::signals::stop_requested() => stop.context("listen for signals")?,
-        ended = tasks.join_next() => anyhow::bail!("a task ended: {ended:?}"),
-    }
+    let outcome = tokio::select! {
+        stop = kit::signals::stop_requested() => stop.context("listen for signals"),
+        ended = tasks.join_next() => Err(anyhow::anyhow!("a task ended: {ended:?}")),
+        ended = &mut election => return Err(anyhow::anyhow!("the election ended: {ended:?}")),
+    };
     drop(stop);
     // Giving the Lease back takes two requests. The timeout bounds the shutdown when the API server does not answer.
     let _ = tokio::time::timeout(Duration::from_secs(5), election).await;
-    Ok(())
+    outcome
 }
 
 fn watches(client: &Client, owner: &mpsc::Sender<Event>, tasks: &mut JoinSet<()>) {

@@ -26,7 +26,7 @@ pub enum Datapath {
 pub struct Machine {
     /// The modules that the kernel datapath needs, each with the error if it is not available.
     modules: Vec<(&'static str, Result<(), String>)>,
-    /// Whether `/dev/net/tun` exists. The userspace datapath needs it for its internal ports.
+    /// Whether `/dev/net/tun` was looked for and exists. The userspace datapath needs it for its internal ports.
     taps: bool,
 }
 
@@ -53,8 +53,9 @@ pub enum Wanted {
 }
 
 impl Machine {
-    /// Detects the capabilities. Loads the kernel modules if possible.
-    pub async fn look(encapsulation: Encapsulation) -> Self {
+    /// Detects the capabilities. Loads the kernel modules if possible. Without one of them, or if the userspace datapath is wanted,
+    /// it looks for taps as well.
+    pub async fn look(encapsulation: Encapsulation, wanted: Wanted) -> Self {
         let mut modules = Vec::new();
         for name in ["openvswitch", encapsulation.as_str()] {
             let there = if Path::new("/sys/module").join(name).exists() {
@@ -65,7 +66,8 @@ impl Machine {
             };
             modules.push((name, there));
         }
-        Self { modules, taps: has_taps() }
+        let needs_taps = wanted == Wanted::Userspace || modules.iter().any(|(_, there)| there.is_err());
+        Self { modules, taps: needs_taps && has_taps() }
     }
 
     /// Returns the modules of the kernel datapath, each with the error if it is not available.

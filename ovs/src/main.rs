@@ -19,7 +19,9 @@ fn act(verb: Verb) -> anyhow::Result<()> {
             runtime.block_on(node::run(run))?;
         }
         Verb::Modules(modules) if modules.datapath == Wanted::Userspace => {}
-        Verb::Modules(modules) => runtime.block_on(Machine::look(modules.network_type)).modules().for_each(print),
+        Verb::Modules(modules) => {
+            runtime.block_on(Machine::look(modules.network_type, Wanted::Kernel)).modules().for_each(print);
+        }
         Verb::Check(check) => runtime.block_on(node::check(&check))?,
     }
     Ok(())

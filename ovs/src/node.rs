@@ -87,8 +87,11 @@ pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
     }
     init::begin()?;
     let ovn = Version::at_least("ovn-controller", OLDEST_OVN).await?;
+    if let Some(fault) = ovn.fault_of_ovn() {
+        tracing::warn!(%ovn, fault, "this version of OVN has a known fault, unless the distribution has mended it");
+    }
     let ovs = Version::at_least(VSWITCHD, OLDEST_OVS).await?;
-    let (datapath, because) = Machine::look(run.network_type).await.choose(run.datapath)?;
+    let (datapath, because) = Machine::look(run.network_type, run.datapath).await.choose(run.datapath)?;
     tracing::info!(%ovn, %ovs, node = run.node_name, "starting on the {datapath} datapath: {because}");
     let directories = &run.directories;
     let underlay = match run.iface.as_str() {

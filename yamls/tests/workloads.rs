@@ -122,6 +122,15 @@ fn what_cannot_work_is_refused() {
         ("agent.securityContext.capabilities.add={NET_ADMIN,NET_RAW}", "/agent/securityContext"),
         ("agent.securityContext.capabilities=null", "/agent/securityContext"),
         ("ovs.securityContext.capabilities.add={SYS_NICE}", "/ovs/securityContext"),
+        ("central.securityContext.capabilities.add={DAC_OVERRIDE}", "/central/securityContext"),
+        (
+            "central.databaseDir=/etc/origin",
+            "central.databaseDir: /etc/origin is that of ovs.databaseDir, or one of them is in",
+        ),
+        (
+            "ovs.databaseDir=/etc/origin/ovn",
+            "central.databaseDir: /etc/origin/ovn is that of ovs.databaseDir, or one of them",
+        ),
         ("ovs.securityContext.runAsUser=1000", "/ovs/securityContext/runAsUser"),
         ("agent.securityContext.runAsNonRoot=true", "/agent/securityContext/runAsNonRoot"),
         ("agent.podSecurityContext.runAsNonRoot=true", "/agent/podSecurityContext/runAsNonRoot"),

@@ -13,6 +13,7 @@ use super::store::StoreError;
 use super::{Agreement, RETRY};
 use crate::database::{Database, DatabaseError};
 use crate::server::Role;
+use crate::standing::Standing;
 
 /// The pause before a server that was told to do something is asked how far it is.
 const SOON: Duration = Duration::from_millis(250);
@@ -34,12 +35,14 @@ pub struct Keeper {
     agreement: Agreement,
     database: Database,
     role: watch::Receiver<Role>,
+    /// The election timer of the cluster in milliseconds.
+    election_timer: u32,
 }
 
 impl Keeper {
-    /// Creates the keeper of a database.
-    pub fn new(agreement: Agreement, database: Database, role: watch::Receiver<Role>) -> Self {
-        Self { agreement, database, role }
+    /// Creates the keeper of a database. `election_timer` is that of its cluster, in milliseconds.
+    pub fn new(agreement: Agreement, database: Database, role: watch::Receiver<Role>, election_timer: u32) -> Self {
+        Self { agreement, database, role, election_timer }
     }
 
     /// Acts for as long as the future runs.
@@ -101,9 +104,13 @@ impl Keeper {
             info!(database, server, "a server that never comes back is removed from the cluster");
             control::ask(&self.database.control(), "cluster/kick", &[database, server]).await?;
         }
+        let timer = next_timer(&standing, self.election_timer);
+        if let Some(timer) = &timer {
+            control::ask(&self.database.control(), "cluster/change-election-timer", &[database, timer]).await?;
+        }
         match duties.restart {
             Some(why) => self.restart(why).await,
-            None if !duties.kick.is_empty() || duties.record.is_some() => Ok(Some(SOON)),
+            None if !duties.kick.is_empty() || duties.record.is_some() || timer.is_some() => Ok(Some(SOON)),
             None => Ok((!standing.connected).then_some(RETRY)),
         }
     }
@@ -118,5 +125,28 @@ impl Keeper {
         }
         self.database.restart().await?;
         Ok(Some(RETRY))
+    }
+}
+
+/// Returns the election timer in milliseconds that the leader asks for on the way to this one. A cluster can at most double it at a
+/// time (ovsdb-server(1), `cluster/change-election-timer`).
+fn next_timer(standing: &Standing, wanted: u32) -> Option<String> {
+    let now = standing.election_timer.filter(|now| standing.leads && *now != wanted)?;
+    Some(wanted.min(now.saturating_mul(2)).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_leader_doubles_the_election_timer_until_it_is_right() {
+        let next = |leads, now, wanted| {
+            let timer = format!("Leader: {}\nElection timer: {now}", if leads { "self" } else { "4db3" });
+            next_timer(&Standing::parse(&timer), wanted)
+        };
+        assert_eq!([next(true, 1000, 5000), next(true, 4000, 5000)].map(Option::unwrap), ["2000", "5000"]);
+        assert_eq!(next(true, 5000, 1000).as_deref(), Some("1000"));
+        assert_eq!([next(true, 5000, 5000), next(false, 1000, 5000)], [None, None]);
     }
 }

@@ -135,6 +135,24 @@ fn a_daemon_that_is_killed_is_started_again_and_one_that_hangs_is_no_life() {
 }
 
 #[test]
+fn it_waits_for_space_and_then_works() {
+    let room = room();
+    let disk = "ip address add 10.0.0.1/32 dev lo
+        mkdir -p $ROOT/run/etc && mount -t tmpfs -o size=1m tmpfs $ROOT/run/etc
+        ! cat /dev/zero >$ROOT/run/etc/filler";
+    let arguments = ["--run-directory=/run/ovn", "--database-directory=/run/etc", "--address=10.0.0.1", "--tls=false"];
+    let mut member = room.start(disk, &arguments).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !room.log().contains("the file cannot be prepared before there is space") {
+        assert!(Instant::now() < deadline, "{}", room.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    member.run(&["rm", "/run/etc/filler"]).unwrap();
+    member.until("ready").unwrap();
+    assert_eq!(member.end(Signal::SIGTERM).unwrap().code(), Some(0));
+}
+
+#[test]
 fn another_address_takes_the_data_along_and_what_is_damaged_is_put_aside() {
     let room = room();
     let mut member = start(&room, "10.0.0.1");
@@ -199,7 +217,7 @@ fn an_ovn_that_is_too_old_is_refused_in_words() {
     room.shadow("ovn-northd", "#!/bin/sh\necho ovn-northd 23.03.1\n").unwrap();
     assert_eq!(start(&room, "10.0.0.1").ended().unwrap().code(), Some(1));
     let log = room.log();
-    assert!(log.contains("ovn-northd is of version 23.03.1, and 24.03.0 is the oldest that will do"), "{log}");
+    assert!(log.contains("ovn-northd is of version 23.03.1, and 24.03.1 is the oldest that will do"), "{log}");
     assert!(!room.path("etc").exists());
 }
 

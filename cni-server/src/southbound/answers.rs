@@ -1,8 +1,11 @@
 //! Which servers of the southbound database answer.
 //!
 //! ovn-controller takes twenty seconds to leave a server that is silent: a shorter interval would punish servers that are only
-//! busy. The agent takes six, because it compares: a server is left out only while another one answers. It has a session with
-//! each of them, in which nothing is replicated.
+//! busy. The agent takes six to ten, because it compares: a server is left out only while another one answers. It has a session
+//! with each of them, in which nothing is replicated.
+//!
+//! A server that is busy with many nodes is left by all of them, and the others are busy then. So the nodes leave it at different
+//! times, and come back only after it has answered for a while.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,11 +14,19 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::select_all;
 use ovn::southbound::DATABASE;
+use ovsdb::Uuid;
 use ovsdb::client::{Accept, Client, Config, Endpoint, TlsFiles};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// How long a server may be silent before it is asked for an answer, and how long it has for it.
 const SILENCE: Duration = Duration::from_secs(3);
+
+/// By how much that differs from node to node.
+const SPREAD: Duration = Duration::from_secs(2);
+
+/// How long a server that has failed must answer before it is preferred to none that is just as good.
+const TRUST: Duration = Duration::from_secs(10);
 
 /// The pauses between attempts to connect.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -25,6 +36,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 pub(super) struct Answers {
     tls: Option<TlsFiles>,
     silence: Duration,
+    trust: Duration,
     sessions: HashMap<Endpoint, Session>,
 }
 
@@ -37,6 +49,8 @@ struct Session {
     failure: watch::Receiver<Option<Arc<str>>>,
     /// What was last returned of it.
     returned: State,
+    /// When a server that has failed is as good as one that has not.
+    trusted: Option<Instant>,
 }
 
 /// What is known of a server. It is known of a new one that it has neither answered nor failed.
@@ -44,15 +58,18 @@ struct Session {
 struct State {
     answers: bool,
     has_failed: bool,
+    is_trusted: bool,
 }
 
 impl Answers {
     /// Starts without a server. `tls` is the key of the chassis.
     pub(super) fn new(tls: Option<TlsFiles>) -> Self {
-        Self { tls, silence: SILENCE, sessions: HashMap::new() }
+        let spread = Uuid::new_v4().as_u128() % SPREAD.as_millis();
+        let silence = SILENCE + Duration::from_millis(spread.try_into().unwrap_or_default());
+        Self { tls, silence, trust: TRUST, sessions: HashMap::new() }
     }
 
-    /// Returns the servers but those that do not answer while another one does.
+    /// Returns the servers but those that do not answer, or have only just begun to, while another one does.
     pub(super) fn among(&mut self, servers: Vec<Endpoint>) -> Vec<Endpoint> {
         // There is nothing to choose from one.
         let compared = if servers.len() > 1 { servers.as_slice() } else { &[] };
@@ -63,15 +80,17 @@ impl Answers {
                 .or_insert_with(|| Session::start(server, self.tls.clone(), self.silence));
         }
         for session in self.sessions.values_mut() {
-            session.returned = session.state();
+            session.look(self.trust);
         }
-        let states = || self.sessions.values().map(|session| session.returned);
-        if !states().any(|state| state.answers) {
-            return servers;
+        let state = |server: &Endpoint| self.sessions.get(server).map(|session| session.returned).unwrap_or_default();
+        let states = || servers.iter().map(state);
+        if states().any(|state| state.answers && state.is_trusted) {
+            return servers.iter().filter(|server| state(server).is_trusted).cloned().collect();
         }
-        let is_silent =
-            |server: &Endpoint| self.sessions.get(server).is_some_and(|session| session.returned.has_failed);
-        servers.into_iter().filter(|server| !is_silent(server)).collect()
+        if states().any(|state| state.answers) {
+            return servers.iter().filter(|server| !state(server).has_failed).cloned().collect();
+        }
+        servers
     }
 
     /// Waits until a server begins or ceases to answer. Never returns without servers. Cancel safe.
@@ -94,20 +113,33 @@ impl Session {
             ..Config::new(vec![server.clone()], DATABASE, Vec::new())
         });
         let (connected, failure) = (client.connected(), client.failure());
-        Self { _client: client, connected, failure, returned: State::default() }
+        Self { _client: client, connected, failure, returned: State::default(), trusted: None }
     }
 
-    fn state(&self) -> State {
-        State { answers: *self.connected.borrow(), has_failed: self.failure.borrow().is_some() }
+    /// Records what is known of the server now.
+    fn look(&mut self, trust: Duration) {
+        let (answers, has_failed) = (*self.connected.borrow(), self.failure.borrow().is_some());
+        let now = Instant::now();
+        let came_back = answers && !self.returned.answers && self.returned.has_failed;
+        if came_back {
+            self.trusted = Some(now + trust);
+        }
+        let is_trusted = !has_failed && self.trusted.is_none_or(|trusted| trusted <= now);
+        if is_trusted {
+            self.trusted = None;
+        }
+        self.returned = State { answers, has_failed, is_trusted };
     }
 
     /// Waits until the state is another one than was returned last.
     async fn changed(&mut self) {
-        let State { answers, has_failed } = self.returned;
+        let State { answers, has_failed, .. } = self.returned;
+        let (waits, trusted) = (self.trusted.is_some() && answers, self.trusted.unwrap_or_else(Instant::now));
         // The senders live as long as the client.
         tokio::select! {
             _ = self.connected.wait_for(|now| *now != answers) => {}
             _ = self.failure.wait_for(|now| now.is_some() != has_failed) => {}
+            () = tokio::time::sleep_until(trusted), if waits => {}
         }
     }
 }
@@ -130,6 +162,11 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(10), change).await.unwrap();
     }
 
+    async fn one_answers(answers: &mut Answers, server: &Endpoint) {
+        let connected = &mut answers.sessions.get_mut(server).unwrap().connected;
+        connected.wait_for(|connected| *connected).await.unwrap();
+    }
+
     #[tokio::test]
     async fn a_server_is_left_out_while_another_one_answers() {
         let [mut one, two] = [(); 2].map(|()| OvsdbServer::start(SCHEMA).unwrap());
@@ -137,12 +174,16 @@ mod tests {
         let away: Endpoint = "tcp:127.0.0.1:1".parse().unwrap();
         let (a, b) = (&one.tcp(), &two.tcp());
         let servers = [a.clone(), away.clone(), b.clone()];
-        let mut answers = Answers { silence: Duration::from_millis(300), ..Answers::new(None) };
+        let mut answers =
+            Answers { silence: Duration::from_millis(300), trust: Duration::from_secs(1), ..Answers::new(None) };
         assert_eq!(answers.among(servers.to_vec()), servers, "nothing is known");
         until(&mut answers, &servers, &[a, b]).await;
         one.kill().unwrap();
         until(&mut answers, &servers, &[b]).await;
         one.restart().unwrap();
+        // It is not trusted at once.
+        one_answers(&mut answers, a).await;
+        assert_eq!(answers.among(servers.to_vec()), std::slice::from_ref(b));
         until(&mut answers, &servers, &[a, b]).await;
         two.pause().unwrap();
         until(&mut answers, &servers, &[a]).await;

@@ -133,6 +133,16 @@ async fn a_lease_expires_when_it_does_not_change_whatever_the_clocks_say() {
     }
 }
 
+/// Another replica has taken the Lease meanwhile, and its clock is far behind ours.
+#[tokio::test]
+async fn a_leader_that_was_paused_takes_no_lease_by_its_clock() {
+    let server = Server::held_by("b", None);
+    server.renewed(Timestamp::now() - SignedDuration::from_hours(9));
+    let paused = Standing::Leading { asked: Instant::now(), until: Instant::now() };
+    assert!(!server.candidate("a").try_to_lead(paused.holds(Instant::now())).await.unwrap());
+    assert_eq!(server.holder(), "b");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_somebody_has_spoiled_is_mended() {
     for (spec, seconds) in [

@@ -34,20 +34,28 @@ pub enum UserError {
     },
 }
 
-/// Gives these directories, with all that is in them, to a user and the group with the same number, and becomes this user for
-/// good. A directory that does not exist is made. Does nothing in a process that is this user already. Must be called while the
-/// process has one thread.
-pub fn become_user(user: u32, directories: &[&Path]) -> Result<(), UserError> {
+/// Gives these directories to a user and the group with the same number, and becomes this user for good. What is in a directory is
+/// given as well if its name begins with one of these. A directory that does not exist is made. Does nothing in a process that is this
+/// user already. Must be called while the process has one thread.
+pub fn become_user(user: u32, directories: &[&Path], names: &[&str]) -> Result<(), UserError> {
     let failed = |source| UserError::Become { user, source };
     if geteuid().as_raw() == user {
         return Ok(());
     }
     if geteuid().is_root() {
         for directory in directories {
+            let failed = |source| UserError::Directory { path: directory.to_path_buf(), user, source };
             let make = fs::create_dir_all(directory)
-                .and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(0o750)));
-            make.map_err(|source| UserError::Directory { path: directory.to_path_buf(), user, source })?;
-            give(directory, user)?;
+                .and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(0o750)))
+                .and_then(|()| lchown(directory, Some(user), Some(user)));
+            make.map_err(failed)?;
+            for entry in fs::read_dir(directory).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let name = entry.file_name();
+                if names.iter().any(|start| name.to_string_lossy().starts_with(start)) {
+                    give(&entry.path(), user)?;
+                }
+            }
         }
     }
     setgroups(&[]).map_err(failed)?;
@@ -56,7 +64,7 @@ pub fn become_user(user: u32, directories: &[&Path]) -> Result<(), UserError> {
 }
 
 /// Gives a file or directory to a user, with all that is in it. Links are left alone, because the user that had the directory
-/// before could have made them: a symbolic link, and a file that has another name.
+/// before could have made them. A file that has another name is refused, so that nobody wonders why it cannot be opened.
 fn give(path: &Path, user: u32) -> Result<(), UserError> {
     let failed = |source| UserError::Directory { path: path.to_owned(), user, source };
     let metadata = match fs::symlink_metadata(path) {
@@ -64,9 +72,11 @@ fn give(path: &Path, user: u32) -> Result<(), UserError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         metadata => metadata.map_err(failed)?,
     };
-    let is_link = metadata.is_symlink() || (!metadata.is_dir() && metadata.nlink() > 1);
-    if is_link {
+    if metadata.is_symlink() {
         return Ok(());
+    }
+    if !metadata.is_dir() && metadata.nlink() > 1 {
+        return Err(failed(io::Error::other("it has another name, a hard link")));
     }
     if metadata.uid() != user || metadata.gid() != user {
         lchown(path, Some(user), Some(user)).map_err(failed)?;
@@ -94,9 +104,11 @@ mod tests {
         fs::create_dir(&keys).unwrap();
         fs::write(&file, "").unwrap();
         std::os::unix::fs::symlink(&secret, &soft).unwrap();
-        fs::hard_link(&secret, &hard).unwrap();
         give(own.path(), 65532).unwrap();
         assert_eq!([own.path(), &keys, &file].map(of), [65532; 3]);
+        fs::hard_link(&secret, &hard).unwrap();
+        let why = give(own.path(), 65532).unwrap_err().to_string();
+        assert!(why.ends_with("it has another name, a hard link"), "{why}");
         assert_eq!([&soft, &hard, &secret].map(|path| of(path)), [0; 3]);
         give(&own.path().join("absent"), 65532).unwrap();
     }
@@ -104,8 +116,8 @@ mod tests {
     #[test]
     fn a_process_that_is_the_user_stays_so() {
         let elsewhere = Path::new("/proc/none");
-        become_user(geteuid().as_raw(), &[elsewhere]).unwrap();
-        let why = become_user(65532, &[elsewhere]).unwrap_err().to_string();
+        become_user(geteuid().as_raw(), &[elsewhere], &[]).unwrap();
+        let why = become_user(65532, &[elsewhere], &[]).unwrap_err().to_string();
         assert!(why.starts_with("give /proc/none to user 65532: "), "{why}");
     }
 }

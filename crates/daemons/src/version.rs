@@ -9,8 +9,9 @@ use crate::tool::{self, ToolError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32, pub u32);
 
-/// The oldest supported version of OVN. Older versions lack the ACL tiers that NetworkPolicy needs, and local mirrors.
-pub const OLDEST_OVN: Version = Version(24, 3, 0);
+/// The oldest supported version of OVN. Older versions lack the ACL tiers that NetworkPolicy needs, and local mirrors, and let a pod
+/// change the state of tunnels by its own BFD packets (CVE-2024-2182).
+pub const OLDEST_OVN: Version = Version(24, 3, 1);
 /// The version of Open vSwitch that the oldest supported OVN was built with.
 pub const OLDEST_OVS: Version = Version(3, 3, 0);
 
@@ -44,6 +45,12 @@ impl Version {
     /// Parses the output of `--version`: the version is the last word of the first line.
     pub fn said(text: &str) -> Option<Self> {
         text.lines().next()?.split_whitespace().last()?.parse().ok()
+    }
+
+    /// Returns the fault of this version of OVN that an administrator should know: distributions also mend older versions.
+    pub fn fault_of_ovn(self) -> Option<&'static str> {
+        let is_mended = self >= Self(24, 9, 2) || (self >= Self(24, 3, 5) && self < Self(24, 9, 0));
+        (!is_mended).then_some("CVE-2025-0650: DNS rows let UDP packets pass ACLs; mended in 24.03.5 and 24.09.2")
     }
 
     /// Returns the version of a program. Fails if it is older than `oldest`.
@@ -99,6 +106,12 @@ mod tests {
         ] {
             assert_eq!(Version::said(said), version, "{said}");
         }
+        for (version, has_fault) in
+            [((24, 3, 4), true), ((24, 3, 5), false), ((24, 9, 1), true), ((24, 9, 2), false), ((25, 3, 0), false)]
+        {
+            let (major, minor, patch) = version;
+            assert_eq!(Version(major, minor, patch).fault_of_ovn().is_some(), has_fault, "{version:?}");
+        }
         assert!(Version(23, 9, 1) < Version(24, 3, 0) && Version(24, 3, 0) < Version(25, 3, 0));
         assert_eq!(Version(24, 3, 0).to_string(), "24.03.0");
     }
@@ -111,8 +124,8 @@ mod tests {
         std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let program = program.display().to_string();
         assert_eq!(Version::at_least(&program, Version(23, 3, 1)).await.unwrap(), Version(23, 3, 1));
-        let refused = Version::at_least(&program, Version(24, 3, 0)).await.unwrap_err().to_string();
-        assert_eq!(refused, format!("{program} is of version 23.03.1, and 24.03.0 is the oldest that will do"));
+        let refused = Version::at_least(&program, Version(24, 3, 1)).await.unwrap_err().to_string();
+        assert_eq!(refused, format!("{program} is of version 23.03.1, and 24.03.1 is the oldest that will do"));
         let missing = Version::at_least("/no/such/program", Version(1, 0, 0)).await.unwrap_err().to_string();
         assert!(missing.starts_with("/no/such/program: cannot be started: No such file"), "{missing}");
     }

@@ -9,10 +9,12 @@ pub const DIRECTORY: &str = "/proc/sys/net";
 static OTHER: OnceLock<PathBuf> = OnceLock::new();
 
 /// Has this process find the sysctls in another directory, where [`DIRECTORY`] is mounted once more: in a container without
-/// privileges, that one is read-only. Must be called before the sysctls are used.
-pub fn use_directory(directory: &Path) {
+/// privileges, that one is read-only. Must be called before the sysctls are used. Fails if they are not there.
+pub fn use_directory(directory: &Path) -> std::io::Result<()> {
+    std::fs::metadata(directory.join("ipv4"))?;
     // The first call decides.
     let _ = OTHER.set(directory.to_owned());
+    Ok(())
 }
 
 /// Returns the directory of the sysctls `net.*`.

@@ -151,7 +151,8 @@ pub async fn on_a_small_disk(node: Node) -> Result<()> {
 
 /// Fills the small disk.
 pub async fn fill(node: Node) -> Result<()> {
-    on_disk(node, &format!("! cp /dev/zero {DIRECTORY}/filler 2>/dev/null")).await
+    let script = format!("cp /dev/zero {DIRECTORY}/filler 2>/dev/null; df {DIRECTORY} | grep ' 0 100% '");
+    on_disk(node, &script).await
 }
 
 /// Makes space on the small disk.

@@ -49,4 +49,5 @@ mod e1_update;
 mod e1_wrong_settings;
 mod sec_keys;
 mod sec_ports;
+mod sec_privileges;
 mod sec_rights;

@@ -294,7 +294,7 @@ fn programs_that_are_too_old_are_named_with_the_oldest_that_will_do() {
         (
             "ovn-controller",
             "ovn-controller 23.09.1",
-            "ovn-controller is of version 23.09.1, and 24.03.0 is the oldest that will do",
+            "ovn-controller is of version 23.09.1, and 24.03.1 is the oldest that will do",
         ),
         (
             "ovs-vswitchd",

@@ -98,6 +98,13 @@ starts with the name of the value to change.
   {{- end -}}
 {{- end -}}
 
+{{- /* ovn-central gives its directory to a user of its own. */}}
+{{- $databases := printf "%s/" (trimSuffix "/" .Values.central.databaseDir) -}}
+{{- $switches := printf "%s/" (trimSuffix "/" .Values.ovs.databaseDir) -}}
+{{- if or (hasPrefix $databases $switches) (hasPrefix $switches $databases) -}}
+  {{- fail (printf "central.databaseDir: %s is that of ovs.databaseDir, or one of them is in the other one, %s" .Values.central.databaseDir .Values.ovs.databaseDir) -}}
+{{- end -}}
+
 {{- include "kube-ovn.checkCluster" . -}}
 {{- end }}
 

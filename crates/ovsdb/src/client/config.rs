@@ -46,7 +46,7 @@ pub struct Config {
 pub enum Accept {
     /// Any server that answers. A member of a cluster can be behind, or cut off.
     Any,
-    /// A member that is connected to its cluster, and not behind what the client has seen of it.
+    /// A member that is connected to its cluster. It can be behind.
     Connected,
     /// The leader of the cluster, if it is not behind what the client has seen of it.
     Leader,

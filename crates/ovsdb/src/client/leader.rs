@@ -49,11 +49,13 @@ impl Member {
         Member(Mutex::new(Replica::new([DATABASE])))
     }
 
-    /// The parameters of the monitor request for the row of this database. `schema` is the schema of [`SERVER`].
-    pub(super) fn monitor_params(&self, schema: &Schema, database: &str) -> Vec<Value> {
+    /// The parameters of the monitor request for the row of this database. `schema` is the schema of [`SERVER`]. The log index, which
+    /// changes with each transaction, is only for those who need the leader.
+    pub(super) fn monitor_params(&self, schema: &Schema, database: &str, accept: Accept) -> Vec<Value> {
         let mut replica = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         replica.adopt(schema);
-        let columns: Vec<_> = replica.columns(DATABASE.name).collect();
+        let needed = |column: &&str| accept == Accept::Leader || !matches!(*column, "leader" | "cid" | "index");
+        let columns: Vec<_> = replica.columns(DATABASE.name).filter(needed).collect();
         let row = json!([{ "columns": columns, "where": [["name", "==", database]] }]);
         vec![json!(SERVER), json!(ROLE), json!({ DATABASE.name: row }), json!(Uuid::nil())]
     }
@@ -72,7 +74,7 @@ impl Member {
         match row.get("model").and_then(Datum::as_str) {
             Some("clustered" | "relay") if !is("connected") => Err(Unfit::CutOff),
             Some("clustered") if accept == Accept::Leader && !is("leader") => Err(Unfit::Follower),
-            Some("clustered") => seen.check(row),
+            Some("clustered") if accept == Accept::Leader => seen.check(row),
             Some("relay") if accept == Accept::Leader => Err(Unfit::Relay),
             // A standalone database has no other leader.
             _ => Ok(()),

@@ -164,7 +164,7 @@ async fn open(state: &State, live: &Live) -> Result<(), SessionError> {
     let prepare = async {
         if state.config.accept != Accept::Any {
             let schema = schema(live, SERVER).await?;
-            let watch = live.link.member.monitor_params(&schema, state.config.database);
+            let watch = live.link.member.monitor_params(&schema, state.config.database, state.config.accept);
             // The transport ends the session when this reply, or a later update, says that the server is another one.
             request::<IgnoredAny>(live, MONITOR, watch).await?;
         }
