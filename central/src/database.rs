@@ -1,6 +1,7 @@
 //! The northbound or the southbound database: its file, its server, its place in the cluster, and the check that clients are
 //! served.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,11 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use daemons::control::{self, ControlError};
+use daemons::daemon::Hear;
 use daemons::tool::{self, ToolError};
 use daemons::version::Version;
 use keys::{Keys, Role};
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::address;
@@ -68,6 +71,8 @@ pub struct Database {
     open: Arc<AtomicBool>,
     /// Whether the server answers.
     answers: Arc<AtomicBool>,
+    /// Tells that the server could not write a record to its file.
+    unwritten: Arc<Notify>,
     probe_interval: u32,
     /// Finishes the start of the running server.
     settling: Option<AbortHandle>,
@@ -178,6 +183,7 @@ impl Database {
             restart: Arc::default(),
             open: Arc::default(),
             answers: Arc::new(AtomicBool::new(true)),
+            unwritten: Arc::default(),
             failed: false,
             probe_interval: run.probe_interval,
             settling: None,
@@ -242,6 +248,41 @@ impl Database {
             ]);
         }
         Ok(command)
+    }
+
+    /// Returns what listens to the server's log.
+    pub fn hear(&self) -> Hear {
+        let unwritten = self.unwritten.clone();
+        Arc::new(move |message| {
+            if message.contains("write failed") {
+                unwritten.notify_one();
+            }
+        })
+    }
+
+    /// Whenever the server could not write records, because the disk was full, has it write its file anew when there is space. Until
+    /// then, it goes on in memory, and it neither acknowledges nor writes the missing records by itself.
+    pub async fn complete_file(&self) -> Infallible {
+        loop {
+            self.unwritten.notified().await;
+            let database = self.which.schema();
+            tracing::error!(database, "records are not in the file: the server goes on in memory until there is space");
+            loop {
+                tokio::time::sleep(RETRY).await;
+                match control::ask(&self.control(), "ovsdb-server/compact", &[database]).await {
+                    Ok(_) => {
+                        tracing::info!(database, "the file is complete again");
+                        break;
+                    }
+                    Err(ControlError::Refused { said, .. }) if NO_SPACE.iter().any(|words| said.contains(words)) => {}
+                    // It has ended, or starts anew. Then the file is looked at closely.
+                    Err(error) => {
+                        tracing::warn!(database, %error, "the file is not written anew");
+                        break;
+                    }
+                }
+            }
+        }
     }
 
     async fn prepare_file(&self) -> Result<(), DatabaseError> {

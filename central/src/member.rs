@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use daemons::control::{self, ControlError};
 use daemons::crew::{Crew, CrewError, Part};
+use daemons::daemon::Hear;
 use daemons::init::{self, InitError};
 use daemons::status::{self, Question, Status, StatusError};
 use daemons::version::{OLDEST_OVN, Version, VersionError};
@@ -122,6 +123,10 @@ pub async fn run(run: Run) -> Result<(), MemberError> {
     }
     let roles = [&northbound, &southbound].map(|database| server::follow(database, crew.members()));
     tokio::spawn(run.backups().run(roles[0].clone()));
+    for database in [&northbound, &southbound] {
+        let database = database.clone();
+        tokio::spawn(async move { database.complete_file().await });
+    }
     if let (Some((client, settings)), Some([of_northbound, of_southbound])) = (&kube, agreements) {
         if let Some(Authorities { signs, distrusted }) = authorities {
             let (client, namespace) = (client.clone(), settings.namespace.clone());
@@ -267,6 +272,13 @@ impl Part for Place {
         match self {
             Self::Database(database) => Ok(database.exit().await?),
             Self::Northd(northd) => Ok(northd.exit(pid).await?),
+        }
+    }
+
+    fn hear(&self) -> Option<Hear> {
+        match self {
+            Self::Database(database) => Some(database.hear()),
+            Self::Northd(_) => None,
         }
     }
 

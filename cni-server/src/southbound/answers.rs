@@ -47,10 +47,12 @@ struct Session {
     connected: watch::Receiver<bool>,
     /// Why the last attempt or session has failed, if none has begun since.
     failure: watch::Receiver<Option<Arc<str>>>,
-    /// What was last returned of it.
-    returned: State,
+    /// What was last seen of it.
+    state: State,
     /// When a server that has failed is as good as one that has not.
     trusted: Option<Instant>,
+    /// Whether it was left among the servers.
+    is_listed: bool,
 }
 
 /// What is known of a server. It is known of a new one that it has neither answered nor failed.
@@ -58,7 +60,6 @@ struct Session {
 struct State {
     answers: bool,
     has_failed: bool,
-    is_trusted: bool,
 }
 
 impl Answers {
@@ -72,25 +73,27 @@ impl Answers {
     /// Returns the servers but those that do not answer, or have only just begun to, while another one does.
     pub(super) fn among(&mut self, servers: Vec<Endpoint>) -> Vec<Endpoint> {
         // There is nothing to choose from one.
-        let compared = if servers.len() > 1 { servers.as_slice() } else { &[] };
-        self.sessions.retain(|server, _| compared.contains(server));
-        for server in compared {
-            self.sessions
-                .entry(server.clone())
-                .or_insert_with(|| Session::start(server, self.tls.clone(), self.silence));
+        if servers.len() < 2 {
+            self.sessions.clear();
+            return servers;
         }
+        self.sessions.retain(|server, _| servers.contains(server));
+        for server in &servers {
+            let start = || Session::start(server, self.tls.clone(), self.silence);
+            self.sessions.entry(server.clone()).or_insert_with(start).look(self.trust);
+        }
+        let is_any = |wanted: fn(&Session) -> bool| self.sessions.values().any(wanted);
+        let is_left: fn(&Session) -> bool =
+            match (is_any(|one| one.state.answers && one.is_trusted()), is_any(|one| one.state.answers)) {
+                // Whoever was good enough while there was no better one stays.
+                (true, _) => |one| one.is_trusted() || (one.is_listed && !one.state.has_failed),
+                (false, true) => |one| !one.state.has_failed,
+                (false, false) => |_| true,
+            };
         for session in self.sessions.values_mut() {
-            session.look(self.trust);
+            session.is_listed = is_left(session);
         }
-        let state = |server: &Endpoint| self.sessions.get(server).map(|session| session.returned).unwrap_or_default();
-        let states = || servers.iter().map(state);
-        if states().any(|state| state.answers && state.is_trusted) {
-            return servers.iter().filter(|server| state(server).is_trusted).cloned().collect();
-        }
-        if states().any(|state| state.answers) {
-            return servers.iter().filter(|server| !state(server).has_failed).cloned().collect();
-        }
-        servers
+        servers.into_iter().filter(|server| self.sessions.get(server).is_some_and(|one| one.is_listed)).collect()
     }
 
     /// Waits until a server begins or ceases to answer. Never returns without servers. Cancel safe.
@@ -113,28 +116,28 @@ impl Session {
             ..Config::new(vec![server.clone()], DATABASE, Vec::new())
         });
         let (connected, failure) = (client.connected(), client.failure());
-        Self { _client: client, connected, failure, returned: State::default(), trusted: None }
+        Self { _client: client, connected, failure, state: State::default(), trusted: None, is_listed: true }
     }
 
     /// Records what is known of the server now.
     fn look(&mut self, trust: Duration) {
         let (answers, has_failed) = (*self.connected.borrow(), self.failure.borrow().is_some());
         let now = Instant::now();
-        let came_back = answers && !self.returned.answers && self.returned.has_failed;
-        if came_back {
+        if self.state.has_failed && !has_failed {
             self.trusted = Some(now + trust);
         }
-        let is_trusted = !has_failed && self.trusted.is_none_or(|trusted| trusted <= now);
-        if is_trusted {
-            self.trusted = None;
-        }
-        self.returned = State { answers, has_failed, is_trusted };
+        self.trusted = self.trusted.filter(|trusted| *trusted > now);
+        self.state = State { answers, has_failed };
     }
 
-    /// Waits until the state is another one than was returned last.
+    fn is_trusted(&self) -> bool {
+        !self.state.has_failed && self.trusted.is_none()
+    }
+
+    /// Waits until the state is another one than was seen last, or the server is trusted.
     async fn changed(&mut self) {
-        let State { answers, has_failed, .. } = self.returned;
-        let (waits, trusted) = (self.trusted.is_some() && answers, self.trusted.unwrap_or_else(Instant::now));
+        let State { answers, has_failed } = self.state;
+        let (waits, trusted) = (self.trusted.is_some(), self.trusted.unwrap_or_else(Instant::now));
         // The senders live as long as the client.
         tokio::select! {
             _ = self.connected.wait_for(|now| *now != answers) => {}

@@ -10,7 +10,7 @@ use futures::future::select_all;
 use tokio::process::Command;
 use tokio::sync::watch;
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Hear};
 use crate::member::Member;
 use crate::restarts::{Restarts, Verdict};
 use crate::status::{Question, Status};
@@ -51,6 +51,11 @@ pub trait Part {
     /// it would wait, too.
     fn is_dispensable(&self) -> bool {
         false
+    }
+
+    /// Returns what takes the messages of the daemon's log. By default, nobody does.
+    fn hear(&self) -> Option<Hear> {
+        None
     }
 
     /// Returns true if the daemon was told to exit so that it is prepared and started again. Its exit then is no fault. The
@@ -276,7 +281,7 @@ impl<P: Part> Place<P> {
         let name = self.part.name();
         let command = self.part.prepare().await.map_err(|error| CrewError::Part { name, why: error.to_string() })?;
         let program = command.as_std().get_program().to_string_lossy().into_owned();
-        let started = Daemon::start(name, command);
+        let started = Daemon::start(name, command, self.part.hear().as_ref());
         let daemon = started.map_err(|source| CrewError::Part { name, why: format!("start {program}: {source}") })?;
         self.daemon = Some(daemon);
         self.deadline = Some(Instant::now() + self.part.patience());

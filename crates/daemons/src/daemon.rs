@@ -2,6 +2,7 @@
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -21,6 +22,9 @@ pub struct Daemon {
     lines: [Option<tokio::task::JoinHandle<()>>; 2],
 }
 
+/// Takes what a daemon writes to its log, message by message.
+pub type Hear = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Returns the command of an OVN or OVS daemon, with the log format that [`Daemon`] reads.
 pub fn command(program: &str) -> Command {
     let mut command = Command::new(program);
@@ -30,12 +34,15 @@ pub fn command(program: &str) -> Command {
 
 impl Daemon {
     /// Starts the daemon in its own process group, so that a signal from the terminal reaches only this process.
-    pub fn start(name: &'static str, mut command: Command) -> io::Result<Self> {
+    /// `hear` gets the messages of its log.
+    pub fn start(name: &'static str, mut command: Command, hear: Option<&Hear>) -> io::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
         let mut child = orphans::spawn(&mut command)?;
         let (stdout, stderr) = child.outputs();
-        let lines =
-            [stdout.map(|pipe| tokio::spawn(tell(name, pipe))), stderr.map(|pipe| tokio::spawn(tell(name, pipe)))];
+        let lines = [
+            stdout.map(|pipe| tokio::spawn(tell(name, pipe, hear.cloned()))),
+            stderr.map(|pipe| tokio::spawn(tell(name, pipe, hear.cloned()))),
+        ];
         tracing::info!(daemon = name, pid = child.pid(), "started");
         Ok(Self { name, child, lines })
     }
@@ -93,12 +100,16 @@ fn terminate(pid: u32) -> io::Result<()> {
 }
 
 /// Copies the output to the log, line by line, until the pipe closes.
-async fn tell(name: &'static str, pipe: impl AsyncRead + Unpin) {
+async fn tell(name: &'static str, pipe: impl AsyncRead + Unpin, hear: Option<Hear>) {
     let mut pipe = BufReader::new(pipe);
     let mut line = Vec::new();
     while matches!(pipe.read_until(b'\n', &mut line).await, Ok(length) if length > 0) {
         let text = String::from_utf8_lossy(&line);
-        Line::parse(text.trim_end()).tell(name);
+        let parsed = Line::parse(text.trim_end());
+        parsed.tell(name);
+        if let Some(hear) = &hear {
+            hear(parsed.message);
+        }
         line.clear();
     }
 }
