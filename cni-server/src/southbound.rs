@@ -25,6 +25,9 @@ const PORT: u16 = 6642;
 /// The pause after a write that failed.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// How long a change of the servers that answer waits for further ones.
+const SETTLE: Duration = Duration::from_millis(500);
+
 /// The servers of the southbound database.
 #[derive(Debug)]
 pub enum Servers {
@@ -119,7 +122,8 @@ pub async fn keep(ovs: Ovs, mut servers: Servers, key: Option<(Keys, watch::Rece
         }
         tokio::select! {
             more = servers.changed() => if !more { return },
-            () = answers.changed() => {}
+            // Servers often change together, and ovn-controller starts anew with each list.
+            () = answers.changed() => tokio::time::sleep(SETTLE).await,
             // Open vSwitch is back, or somebody else has changed the key.
             ovs = changed.changed() => if ovs.is_err() { return },
             () = tokio::time::sleep(RETRY), if written.is_err() => {}
