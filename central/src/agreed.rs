@@ -21,6 +21,7 @@ use daemons::damage;
 use daemons::tool::ToolError;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kit::kubernetes::{Seen, keep, named};
+use kit::once::Once;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
@@ -113,7 +114,7 @@ impl Agreement {
     /// Prepares a file before its server opens it. If a server could not open the file, it is looked at `closely`.
     pub async fn prepare(&self, file: &File, closely: bool) -> Result<(), FileError> {
         let began = Instant::now();
-        let mut said = String::new();
+        let mut said = Once::default();
         loop {
             // Everything that happens from here on ends the pause below.
             let (mut labelled, mut changed) = (self.labelled.clone(), self.changed.clone());
@@ -132,10 +133,9 @@ impl Agreement {
                         warn!(path = %file.path.display(), why, "the server starts with the data that it has");
                         return Ok(());
                     }
-                    if why != said {
+                    if said.is_new(&why) {
                         warn!(path = %file.path.display(), why, "what other members have is not known; trying again");
                     }
-                    said = why;
                     pause = RETRY;
                 }
             }

@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use daemons::control::{self, ControlError};
 use daemons::daemon::Hear;
+use daemons::damage;
 use daemons::tool::{self, ToolError};
 use daemons::version::Version;
 use keys::{Keys, Role};
+use kit::once::Once;
 use serde_json::{Map, Value, json};
 use tokio::process::Command;
 use tokio::sync::Notify;
@@ -32,8 +34,7 @@ use crate::transport::{Stream, Transport};
 /// The pause before something that the cluster has not done yet is looked at again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What the system says of a full disk, and the pause before it is looked at again.
-const NO_SPACE: [&str; 2] = ["No space left on device", "Disk quota exceeded"];
+/// The pause before a full disk is looked at again.
 const SPACE: Duration = Duration::from_secs(5);
 
 /// The two databases.
@@ -216,7 +217,7 @@ impl Database {
         let mut said = false;
         while let Err(error) = self.prepare_file().await {
             let why = error.to_string();
-            if !NO_SPACE.iter().any(|words| why.contains(words)) {
+            if !damage::lacks_space(&why) {
                 return Err(error);
             }
             if !said {
@@ -274,7 +275,7 @@ impl Database {
                         tracing::info!(database, "the file is complete again");
                         break;
                     }
-                    Err(ControlError::Refused { said, .. }) if NO_SPACE.iter().any(|words| said.contains(words)) => {}
+                    Err(ControlError::Refused { said, .. }) if damage::lacks_space(&said) => {}
                     // It has ended, or starts anew. Then the file is looked at closely.
                     Err(error) => {
                         tracing::warn!(database, %error, "the file is not written anew");
@@ -454,13 +455,12 @@ impl Database {
     /// Opens the database, and does what needs a leader, as soon as the server is connected to its cluster.
     async fn settle(&self, connects: bool) {
         let database = self.which.schema();
-        let mut said = String::new();
+        let mut said = Once::default();
         while let Err(error) = self.try_to_settle(connects).await {
             let error = error.to_string();
-            if error != said {
+            if said.is_new(&error) {
                 tracing::warn!(database, error, "the start is not finished; trying again");
             }
-            said = error;
             tokio::time::sleep(RETRY).await;
         }
     }

@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use keys::tls::{Tls, TlsError};
 use keys::{AUTHORITY, Authority, AuthorityError, HeldError, Keys, Role, TRUSTED};
 use kit::kubernetes::{Seen, keep, named};
+use kit::once::Once;
 use kube::api::PostParams;
 use kube::core::ObjectMeta;
 use kube::{Api, Client, ResourceExt};
@@ -103,7 +104,7 @@ impl OwnKey {
 
     /// Keeps the key for as long as the future runs.
     pub async fn run(mut self) -> Infallible {
-        let mut said = String::new();
+        let mut said = Once::default();
         loop {
             self.seen.mark_unchanged();
             self.published.mark_unchanged();
@@ -114,10 +115,9 @@ impl OwnKey {
                 }
                 Err(error) => {
                     let error = error.to_string();
-                    if error != said {
+                    if said.is_new(&error) {
                         tracing::warn!(error, "the key of the member is not kept; trying again");
                     }
-                    said = error;
                     Some(RETRY)
                 }
             };

@@ -10,6 +10,7 @@ use std::time::Duration;
 use daemons::member::{self, Member};
 use k8s_openapi::api::core::v1::Pod;
 use kit::kubernetes::Seen;
+use kit::once::Once;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
@@ -70,7 +71,7 @@ impl Labels {
     pub async fn run(mut self) -> Infallible {
         let mut ask = tokio::time::interval(ASK);
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut active, mut said) = (false, String::new());
+        let (mut active, mut said) = (false, Once::default());
         loop {
             let [northbound, southbound] = self.servers.each_mut().map(|server| server.borrow_and_update().leads);
             let wrong = wrong([northbound, southbound, active], &self.pod, &self.pods.borrow_and_update());
@@ -87,10 +88,9 @@ impl Labels {
                     Ok(Err(error)) => error.to_string(),
                     Err(_) => format!("no answer of the API server within {PATIENCE:?}"),
                 };
-                if error != said {
+                if said.is_new(&error) {
                     warn!(pod, %labels, error, "not labelled; trying again");
                 }
-                said = error;
             }
             let [northbound, southbound] = &mut self.servers;
             tokio::select! {

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use daemons::control::{self, ControlError};
+use kit::once::Once;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -48,7 +49,7 @@ impl Keeper {
     /// Acts for as long as the future runs.
     pub async fn run(mut self) -> Infallible {
         let database = self.database.which().schema();
-        let mut said = String::new();
+        let mut said = Once::default();
         loop {
             self.agreement.labelled.mark_unchanged();
             self.agreement.changed.mark_unchanged();
@@ -60,10 +61,9 @@ impl Keeper {
                 }
                 Err(error) => {
                     let error = error.to_string();
-                    if error != said {
+                    if said.is_new(&error) {
                         warn!(database, error, "the members of the cluster are not looked after; trying again");
                     }
-                    said = error;
                     Some(RETRY)
                 }
             };

@@ -22,6 +22,11 @@ pub fn is_torn(said: &str) -> bool {
     said.ends_with("(End of file)")
 }
 
+/// Returns true if this error means that the disk is full, or the quota exhausted.
+pub fn lacks_space(said: &str) -> bool {
+    ["No space left on device", "Disk quota exceeded"].iter().any(|words| said.contains(words))
+}
+
 /// Renames the file, with the reason (`damaged`) and the time (`20250131T235959Z`) in the new name. Keeps the contents.
 /// Returns the new name.
 pub fn put_aside(file: &Path, reason: &str) -> io::Result<PathBuf> {

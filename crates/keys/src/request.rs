@@ -8,6 +8,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kit::kubernetes::{Seen, keep, named};
+use kit::once::Once;
 use kube::api::PostParams;
 use kube::core::ObjectMeta;
 use kube::runtime::wait;
@@ -99,20 +100,20 @@ impl Requester {
 
     /// Keeps the key for as long as the future runs.
     pub async fn run(mut self) -> Infallible {
-        let (mut said, mut pause) = (String::new(), RETRY.0);
+        let (mut said, mut pause) = (Once::default(), RETRY.0);
         loop {
             self.trusted.mark_unchanged();
             let next = match self.round().await {
                 Ok(next) => {
-                    (said, pause) = (String::new(), RETRY.0);
+                    said.clear();
+                    pause = RETRY.0;
                     next
                 }
                 Err(error) => {
                     let error = error.to_string();
-                    if error != said {
+                    if said.is_new(&error) {
                         tracing::warn!(error, "there is no new key for the databases; trying again");
                     }
-                    said = error;
                     let now = pause;
                     pause = RETRY.1.min(pause * 2);
                     now

@@ -6,6 +6,7 @@
 //! - [`check`]: the exec probe that queries the endpoint;
 //! - [`file`]: files that survive a power cut;
 //! - [`kubernetes`]: the API server client;
+//! - [`once`]: what is said once as long as it stays the same;
 //! - [`signals`]: the stop signals.
 //!
 //! The crate depends on no Kubernetes object type and not on OVN.
@@ -16,4 +17,5 @@ pub mod file;
 pub mod flags;
 pub mod kubernetes;
 pub mod logs;
+pub mod once;
 pub mod signals;

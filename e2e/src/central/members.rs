@@ -73,6 +73,11 @@ impl Database {
         pid.with_context(|| format!("{} has no server of the {} database", node.name(), self.name()))
     }
 
+    /// Sends a signal to the server of a member.
+    pub fn signal(self, node: Node, signal: Signal) -> Result<()> {
+        send(self.pid(node)?, signal)
+    }
+
     /// Returns what the server of a member says of its cluster.
     pub async fn standing(self, node: Node) -> Result<Standing> {
         let control = format!("{}/ovn{}_db.ctl", super::run_directory(), self.name());
@@ -116,10 +121,15 @@ pub fn pid(node: Node) -> Result<u32> {
     pid.with_context(|| format!("{} has no ovn-central", node.name()))
 }
 
+/// Sends a signal to a process.
+pub fn send(pid: u32, signal: Signal) -> Result<()> {
+    Ok(nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(pid)?), signal)?)
+}
+
 /// Kills all processes of a member. The kubelet starts it again.
 pub fn kill(node: Node) -> Result<()> {
-    let pid = i32::try_from(pid(node)?)?;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL)?;
+    let pid = pid(node)?;
+    send(pid, Signal::SIGKILL)?;
     // Its daemons die with process 1 of their namespace.
     let deadline = Instant::now() + Duration::from_secs(5);
     while fs::exists(format!("/proc/{pid}"))? && !is_zombie(pid) {
@@ -129,7 +139,7 @@ pub fn kill(node: Node) -> Result<()> {
     Ok(())
 }
 
-fn is_zombie(pid: i32) -> bool {
+fn is_zombie(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
 }
 

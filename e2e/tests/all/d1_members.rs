@@ -13,8 +13,7 @@ use e2e::cluster::{Pod, Scene};
 use e2e::kube::kubectl;
 use e2e::layout::Node;
 use e2e::{Cluster, central, ledger, net, process};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use ovsdb::{Accept, Client, Config, Datum, Endpoint, Mutation, Mutator, Op, Where};
 
 /// The time within which the members are whole again.
@@ -151,7 +150,7 @@ async fn d1_members_are_killed_stopped_and_paused() -> Result<()> {
         let leader = Database::Nb.leader().await?;
         let gap = longest_gap(&nodes, async {
             if is_killed {
-                kill(Pid::from_raw(i32::try_from(Database::Nb.pid(leader)?)?), Signal::SIGKILL)?;
+                Database::Nb.signal(leader, Signal::SIGKILL)?;
             } else {
                 let on = format!("--field-selector=spec.nodeName={}", leader.name());
                 kubectl(&["delete", "pod", "--namespace=kube-system", "--selector=app=ovn-central", &on]).await?;
@@ -166,10 +165,10 @@ async fn d1_members_are_killed_stopped_and_paused() -> Result<()> {
     }
     // One that hangs keeps its connections. Its clients notice its silence.
     for database in BOTH {
-        let pid = Pid::from_raw(i32::try_from(database.pid(database.leader().await?)?)?);
-        kill(pid, Signal::SIGSTOP)?;
+        let pid = database.pid(database.leader().await?)?;
+        members::send(pid, Signal::SIGSTOP)?;
         let newcomer = bystanders.newcomer("the leader hangs").await;
-        kill(pid, Signal::SIGCONT)?;
+        members::send(pid, Signal::SIGCONT)?;
         newcomer?;
         println!("{database:?} resumed: whole after {:.1?}", members::whole(&cluster, &nodes, WHOLE).await?);
         bystanders.newcomer("the leader hung").await?;

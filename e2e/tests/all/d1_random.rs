@@ -8,8 +8,7 @@ use e2e::central::members::{self, BOTH};
 use e2e::layout::Node;
 use e2e::random::Random;
 use e2e::{Cluster, net};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::d1_members::{Bystanders, HARMS, WHOLE, with_three_members};
 
@@ -21,10 +20,6 @@ const LOST: usize = 60;
 
 /// How long a server hangs, in seconds.
 const HANGS: [u64; 3] = [1, 5, 20];
-
-fn signal(pid: u32, signal: Signal) -> Result<()> {
-    Ok(kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
-}
 
 /// Takes a number of different nodes.
 fn some(random: &mut Random, nodes: [Node; 3]) -> Vec<Node> {
@@ -43,7 +38,7 @@ async fn harm(random: &mut Random, nodes: [Node; 3], bystanders: &Bystanders<'_>
         0 => {
             let database = *random.one_of(&BOTH);
             for node in &some {
-                signal(database.pid(*node)?, Signal::SIGKILL)?;
+                database.signal(*node, Signal::SIGKILL)?;
             }
             let what = format!("the servers {database:?} of {names} are killed");
             newcomer(&what).await.map(|()| what)
@@ -59,12 +54,12 @@ async fn harm(random: &mut Random, nodes: [Node; 3], bystanders: &Bystanders<'_>
             let (database, seconds) = (*random.one_of(&BOTH), *random.one_of(&HANGS));
             let pids = some.iter().map(|node| database.pid(*node)).collect::<Result<Vec<_>>>()?;
             for pid in &pids {
-                signal(*pid, Signal::SIGSTOP)?;
+                members::send(*pid, Signal::SIGSTOP)?;
             }
             tokio::time::sleep(Duration::from_secs(seconds)).await;
             for pid in &pids {
                 // The kubelet may have started it again.
-                let _ = signal(*pid, Signal::SIGCONT);
+                let _ = members::send(*pid, Signal::SIGCONT);
             }
             let what = format!("the servers {database:?} of {names} hang for {seconds} s");
             newcomer(&what).await.map(|()| what)
