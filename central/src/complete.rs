@@ -1,7 +1,8 @@
 //! Whether the databases are complete after one was founded empty.
 //!
-//! A northbound database that is founded empty has a mark, until the controller has written everything to it. northd would
-//! translate a part of it, and so take away from the nodes what is not written again yet: it waits for the rest. It writes the
+//! A database that is founded empty has a mark, until the controller has written to it: everything to the northbound database,
+//! and to the southbound one what northd and the chassis cannot compute again ([`ovn::southbound::unfilled`]). northd would translate a
+//! part of it, and so take away from the nodes what is not written again yet: it waits for the rest. It writes the
 //! southbound database in one transaction.
 
 use std::path::Path;
@@ -9,41 +10,52 @@ use std::time::Duration;
 
 use daemons::member::Member;
 use ovn::INCOMPLETE_KEY;
-use ovsdb::Table;
 use ovsdb::client::{Client, Config, Endpoint};
+use ovsdb::{Replica, Table};
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::database::Database;
+use crate::database::{Database, Which};
 use crate::server;
 
-/// The table with the key.
-const GLOBAL: Table = Table { name: "NB_Global", columns: &["external_ids"], key: None };
+/// How long northd waits for the northbound database. The controllers of an installation that was updated in part may not know
+/// the mark.
+const PATIENCE: Duration = Duration::from_mins(5);
+/// How long it waits for the southbound one. Without what was there before, only packets are lost.
+const PATIENCE_WITH_SOUTHBOUND: Duration = Duration::from_mins(1);
 
-/// How long northd waits. The controllers of an installation that was updated in part may not know the mark.
-pub const PATIENCE: Duration = Duration::from_mins(5);
-
-/// Returns the transaction with which an empty database begins.
-pub fn first() -> String {
-    let row = json!({"external_ids": ["map", [[INCOMPLETE_KEY, "true"]]]});
-    json!(["OVN_Northbound", {"op": "insert", "table": GLOBAL.name, "row": row}]).to_string()
+/// Returns how long northd waits for a database.
+pub fn patience(which: Which) -> Duration {
+    match which {
+        Which::Northbound => PATIENCE,
+        Which::Southbound => PATIENCE_WITH_SOUTHBOUND,
+    }
 }
 
-/// Follows whether the northbound database of this member is complete. One whose server does not run is not. `members` are the
-/// daemons.
-pub fn follow(northbound: &Database, members: watch::Receiver<Vec<Member>>) -> watch::Receiver<bool> {
-    server::observe(northbound, northbound.which().schema(), GLOBAL, members, |replica| {
-        let mut rows = replica.rows(GLOBAL.name);
+/// Returns the transaction with which an empty database begins.
+pub fn first(which: Which) -> String {
+    let row = json!({"external_ids": ["map", [[INCOMPLETE_KEY, "true"]]]});
+    json!([which.schema(), {"op": "insert", "table": which.global(), "row": row}]).to_string()
+}
+
+/// Follows whether a database of this member is complete. One whose server does not run is not. `members` are the daemons.
+pub fn follow(database: &Database, members: watch::Receiver<Vec<Member>>) -> watch::Receiver<bool> {
+    let global = Table { name: database.which().global(), columns: &["external_ids"], key: None };
+    server::observe(database, database.which().schema(), global, members, move |replica| {
+        let mut rows = replica.rows(global.name);
         !rows.any(|(_, row)| row.get("external_ids").is_some_and(|ids| ids.get(INCOMPLETE_KEY).is_some()))
     })
 }
 
-/// Waits until the southbound database at this socket has been written to by northd.
+/// Waits until northd has written to the southbound database at this socket: it sets options of every one.
 pub async fn written(southbound: &Path) {
-    let datapaths = Table { name: "Datapath_Binding", columns: &["tunnel_key"], key: None };
-    let config = Config::new(vec![Endpoint::Unix(southbound.to_owned())], "OVN_Southbound", vec![datapaths]);
-    let (client, mut changes) = Client::spawn(config);
-    while client.read(|replica| replica.is_empty(datapaths.name)) {
+    let global = Table { name: Which::Southbound.global(), columns: &["options"], key: None };
+    let endpoints = vec![Endpoint::Unix(southbound.to_owned())];
+    let (client, mut changes) = Client::spawn(Config::new(endpoints, Which::Southbound.schema(), vec![global]));
+    let is_written = |replica: &Replica| {
+        replica.rows(global.name).any(|(_, row)| row.get("options").is_some_and(|options| !options.is_empty()))
+    };
+    while !client.read(is_written) {
         changes.next().await;
     }
 }

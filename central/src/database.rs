@@ -140,7 +140,7 @@ impl Which {
     }
 
     /// Returns the table with the only row of settings.
-    fn global(self) -> &'static str {
+    pub fn global(self) -> &'static str {
         match self {
             Self::Northbound => "NB_Global",
             Self::Southbound => "SB_Global",
@@ -170,7 +170,8 @@ impl Database {
                 schema: run.schema_directory.join(format!("ovn-{}.ovsschema", which.name())),
                 database: which.schema(),
                 address: address::of(SocketAddr::new(run.address, raft_port)),
-                first: (which == Which::Northbound).then(complete::first),
+                // Without TLS, no controller reaches the southbound database before northd has written to it.
+                first: (which == Which::Northbound || run.tls).then(|| complete::first(which)),
             },
             backups: (which == Which::Northbound).then(|| run.backups()),
             run_directory: run.directory.run_directory.clone(),
@@ -329,9 +330,9 @@ impl Database {
 
     /// Returns the door to the server for members and controllers.
     pub fn door(&self) -> Door {
-        let (what, open) = match self.which {
-            Which::Northbound => ("northbound database", None),
-            Which::Southbound => ("southbound database", Some(self.open.clone())),
+        let what = match self.which {
+            Which::Northbound => "northbound database",
+            Which::Southbound => "southbound database",
         };
         let (addresses, roles) = (self.listen.clone(), &[Role::Member, Role::Controller][..]);
         Door {
@@ -340,7 +341,6 @@ impl Database {
             port: self.door,
             target: self.socket(),
             roles,
-            open,
             answers: Some(self.answers.clone()),
             waits: false,
         }
@@ -360,7 +360,7 @@ impl Database {
         let gate = address::gate(&self.file.address)?;
         let target = address::socket(&self.run_directory, gate);
         let (addresses, port) = (vec![gate.ip()], gate.port());
-        Some(Door { what, addresses, port, target, roles: &[Role::Member], open: None, answers: None, waits: true })
+        Some(Door { what, addresses, port, target, roles: &[Role::Member], answers: None, waits: true })
     }
 
     /// Connects to the server of another member at this address.

@@ -54,8 +54,6 @@ pub struct Door {
     pub target: PathBuf,
     /// The roles of those who may pass. With plain TCP, all may.
     pub roles: &'static [Role],
-    /// Until this is set, only members may pass.
-    pub open: Option<Arc<AtomicBool>>,
     /// While this is not set, the server hangs: it would take connections, and not answer.
     pub answers: Option<Arc<AtomicBool>>,
     /// Whether clients wait for a server that does not run. Others try the next member.
@@ -184,15 +182,11 @@ impl Behind {
 
 impl Door {
     fn admits(&self, transport: &Transport, identity: Option<&Identity>) -> Result<(), String> {
-        let is_member = match identity {
-            Some(identity) if self.roles.contains(&identity.role) => identity.role == Role::Member,
-            Some(identity) => return Err(format!("{:?} is no {:?}", identity, self.roles)),
-            None if transport.is_tls() => return Err("it has no certificate".to_owned()),
-            None => false,
-        };
-        match &self.open {
-            Some(open) if !is_member && !open.load(Ordering::Relaxed) => Err("it is not complete yet".to_owned()),
-            _ => Ok(()),
+        match identity {
+            Some(identity) if self.roles.contains(&identity.role) => Ok(()),
+            Some(identity) => Err(format!("{:?} is no {:?}", identity, self.roles)),
+            None if transport.is_tls() => Err("it has no certificate".to_owned()),
+            None => Ok(()),
         }
     }
 }

@@ -98,7 +98,7 @@ impl Clients {
         }
         let name = database.which().name();
         tracing::info!(database = name, "its clients wait until the controller has written everything");
-        let waited = timeout(complete::PATIENCE, complete.wait_for(|complete| *complete)).await;
+        let waited = timeout(complete::patience(database.which()), complete.wait_for(|complete| *complete)).await;
         if waited.is_err() {
             tracing::warn!(database = name, "it is not complete; its clients do not wait any longer");
         }

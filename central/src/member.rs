@@ -114,11 +114,9 @@ pub async fn run(run: Run) -> Result<(), MemberError> {
             (Some(place), Question::Ready) => place.serves(pid).await,
             (None, _) => Ok(()),
         };
-    let always = watch::channel(true);
-    for (database, complete) in [(&northbound, complete::follow(&northbound, crew.members())), (&southbound, always.1)]
-    {
+    for database in [&northbound, &southbound] {
         let socket = leader::path(database);
-        let clients = Clients::new(complete, &northd, crew.members());
+        let clients = Clients::new(complete::follow(database, crew.members()), &northd, crew.members());
         tokio::spawn(Leader::bind(database, clients).map_err(InitError::on(&socket.display()))?.serve());
     }
     let roles = [&northbound, &southbound].map(|database| server::follow(database, crew.members()));

@@ -181,9 +181,9 @@ impl Args {
     /// The configuration of the southbound client, unless only an address of the northbound database is given.
     pub fn southbound(&self) -> Option<Config> {
         let given = !self.ovn_sb_addr.is_empty() || self.ovn_nb_addr.is_empty();
-        let tables = [ovn::southbound::chassis(), vec![ovn::southbound::port_bindings()]].concat();
+        let tables = ovn::southbound::tables();
         let config = given.then(|| self.database(&self.ovn_sb_addr, ovn::southbound::DATABASE, tables))?;
-        Some(Config { only: vec![ovn::southbound::redirects()], ..config })
+        Some(Config { unfilled: Some(ovn::southbound::unfilled::is_unfilled), ..config })
     }
 
     fn database(&self, endpoints: &[Endpoint], name: &'static str, tables: Vec<Table>) -> Config {

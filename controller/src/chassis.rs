@@ -5,14 +5,17 @@
 //! keep a tunnel to it. Only chassis with our mark whose host is neither a Node nor an external host are removed, and those
 //! that have the tunnel address of a new chassis of the same host, which cannot have it before. Other chassis are left
 //! alone.
+//!
+//! After all members have lost their files, the leader writes back what was in the database before
+//! ([`ovn::southbound::unfilled`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ovn::southbound::{self, Chassis, NodeReport};
-use ovsdb::client::{Changes, Client};
+use ovn::southbound::{self, Chassis, NodeReport, unfilled};
+use ovsdb::client::{Change, Changes, Client};
 use ovsdb::{Replica, Uuid};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -35,6 +38,9 @@ const RETRY_REPLACED_AFTER: Duration = Duration::from_mins(10);
 /// the active one for a moment.
 const SETTLED: Duration = Duration::from_secs(2);
 
+/// The pause before a database that was founded empty is filled again, when that has failed.
+const FILL_AGAIN: Duration = Duration::from_secs(1);
+
 /// A node's data in the southbound database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeChassis {
@@ -56,12 +62,22 @@ pub async fn run(
     let mut connected = southbound.connected();
     let mut removed = Removed::default();
     let (mut last_reports, mut exits) = (BTreeMap::new(), Exits::default());
+    // A change of ports is that of a pod, and says nothing about chassis.
+    let mut of_chassis = true;
     loop {
         let now = Instant::now();
-        let mut next_exits = None;
-        if *connected.borrow() {
-            let reports = southbound.read(reports);
-            if reports != last_reports {
+        let is_connected = *connected.borrow_and_update();
+        let leads = nodes.borrow_and_update().clone();
+        let is_filled = is_connected && !southbound.read(unfilled::is_unfilled);
+        let (mut next_exits, mut next_removal, mut next_fill) = (None, None, None);
+        if is_connected && !is_filled && leads.is_some() {
+            next_fill = fill(&southbound).await.err().map(|()| now + FILL_AGAIN);
+        }
+        if is_filled {
+            let reports = of_chassis.then(|| southbound.read(reports));
+            if let Some(reports) = reports
+                && reports != last_reports
+            {
                 last_reports.clone_from(&reports);
                 if owner.send(Event::Reports(reports)).await.is_err() {
                     return;
@@ -72,20 +88,41 @@ pub async fn run(
                 return;
             }
             next_exits = exits.next();
+            if let Some(known) = leads {
+                next_removal = remove(&southbound, &known, &mut removed, now).await;
+            }
         }
-        let known = nodes.borrow_and_update().clone();
-        let next_removal = match known {
-            Some(known) if *connected.borrow_and_update() => remove(&southbound, &known, &mut removed, now).await,
-            _ => None,
+        let next = [next_exits, next_removal, next_fill].into_iter().flatten().min();
+        of_chassis = tokio::select! {
+            result = nodes.changed() => if result.is_err() { return } else { true },
+            change = changes.next() => is_of_chassis(&change),
+            _ = connected.changed() => true,
+            () = sleep_until(next.unwrap_or(now)), if next.is_some() => true,
         };
-        tokio::select! {
-            result = nodes.changed() => if result.is_err() { return },
-            _ = changes.next() => {}
-            _ = connected.changed() => {}
-            () = sleep_until(next_removal.unwrap_or(now)), if next_removal.is_some() => {}
-            () = sleep_until(next_exits.unwrap_or(now)), if next_exits.is_some() => {}
+    }
+}
+
+/// Returns whether a change may concern more than ports of pods.
+fn is_of_chassis(change: &Change) -> bool {
+    change.reset || change.connected || change.rows.iter().any(|(table, _)| *table != southbound::PORT_BINDING)
+}
+
+/// Writes what was in the database before to one that was founded empty, and lets northd begin.
+async fn fill(southbound: &Client) -> Result<(), ()> {
+    let before = southbound.before();
+    let transactions = southbound.read(|now| unfilled::fill(before.as_deref(), now));
+    let rows: usize = transactions.iter().map(|transaction| transaction.len() - 1).sum();
+    for transaction in transactions {
+        if let Err(error) = southbound.transact(&transaction).await {
+            tracing::warn!(%error, "the southbound database, which was founded empty, is not filled yet");
+            return Err(());
         }
     }
+    tracing::info!(
+        rows = rows - 1,
+        "the southbound database was founded empty: it has the keys and the chassis from before again"
+    );
+    Ok(())
 }
 
 /// The chassis and the report of each node, by node name.

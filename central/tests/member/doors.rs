@@ -54,6 +54,9 @@ fn transact(member: &mut Container<'_>, key: &[String], server: &str, database: 
 
 const NB: &str = "OVN_Northbound";
 const SB: &str = "OVN_Southbound";
+/// Lets northd begin to write to a southbound database that was founded empty.
+const FILL: &str = r#"{"op": "mutate", "table": "SB_Global", "where": [],
+    "mutations": [["external_ids", "delete", ["set", ["kube-ovn-incomplete"]]]]}"#;
 const SWITCH: &str = r#"{"op": "insert", "table": "Logical_Switch", "row": {"name": "x"}}"#;
 
 fn chassis(name: &str) -> String {
@@ -74,6 +77,13 @@ fn each_key_opens_its_own_doors_and_no_others() {
     let mut one = first_with(&rooms[0], 1, "10.0.0.1", "--tls");
     one.until("ready").unwrap();
     complete(&mut one);
+    // A controller reaches an empty southbound database, and fills it. A chassis waits until northd has written to it.
+    let (controller, own) = (
+        issuer.client(&rooms[0], Role::Controller, "kube-ovn-controller"),
+        issuer.client(&rooms[0], Role::Chassis, "chassis"),
+    );
+    assert_eq!(transact(&mut one, &own, "ssl:10.0.0.1:6642", SB, &chassis("chassis")), "no answer");
+    assert!(transact(&mut one, &controller, "ssl:10.0.0.1:6645", SB, FILL).contains("\"count\":1"));
     let mut two = beside_with(&mut one, &rooms[1], 2, "--tls");
     two.until("ready").unwrap();
     let mut three = beside_with(&mut one, &rooms[2], 3, "--tls");
@@ -81,8 +91,7 @@ fn each_key_opens_its_own_doors_and_no_others() {
     whole(&mut one);
 
     let room = &rooms[0];
-    let controller = issuer.client(room, Role::Controller, "kube-ovn-controller");
-    let (own, other) = (issuer.client(room, Role::Chassis, "chassis"), issuer.client(room, Role::Chassis, "other"));
+    let other = issuer.client(room, Role::Chassis, "other");
     let stranger = Issuer::new().client(room, Role::Controller, "stranger");
     let none: Vec<String> = Vec::new();
     let ports = [6641, 6643, 6644, 6645];

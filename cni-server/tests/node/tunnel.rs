@@ -321,7 +321,7 @@ impl Southbound {
     fn start() -> Self {
         let schema = std::fs::read_to_string("/usr/share/ovn/ovn-sb.ovsschema").unwrap();
         let server = OvsdbServer::start(&schema).unwrap();
-        let tables = ovn::southbound::chassis().into_iter().chain(ovn::southbound::encaps()).collect();
+        let tables = ovn::southbound::tables();
         let (client, _) = Client::spawn(Config::new(vec![server.endpoint()], ovn::southbound::DATABASE, tables));
         Self { server, client }
     }

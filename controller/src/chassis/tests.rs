@@ -6,6 +6,16 @@ use ovsdb::{Config, Datum, Op, Row, Uuid};
 
 use super::*;
 
+fn schema() -> String {
+    std::fs::read_to_string("/usr/share/ovn/ovn-sb.ovsschema")
+        .unwrap_or_else(|error| panic!("{error}; install it with: apt-get install ovn-common"))
+}
+
+fn config(server: &OvsdbServer) -> Config {
+    let config = Config::new(vec![server.endpoint()], southbound::DATABASE, southbound::tables());
+    Config { unfilled: Some(unfilled::is_unfilled), ..config }
+}
+
 struct Southbound {
     _server: OvsdbServer,
     client: Client,
@@ -15,10 +25,8 @@ struct Southbound {
 impl Southbound {
     /// A database, and a task that removes the chassis of deleted nodes.
     async fn new() -> Self {
-        let schema = std::fs::read_to_string("/usr/share/ovn/ovn-sb.ovsschema")
-            .unwrap_or_else(|error| panic!("{error}; install it with: apt-get install ovn-common"));
-        let server = OvsdbServer::start(&schema).unwrap();
-        let open = || Client::spawn(Config::new(vec![server.endpoint()], "OVN_Southbound", southbound::chassis()));
+        let server = OvsdbServer::start(&schema()).unwrap();
+        let open = || Client::spawn(config(&server));
         let (nodes, told) = watch::channel(None);
         let (remover, changes) = open();
         let (reports, mut unread) = mpsc::channel(8);
@@ -229,4 +237,57 @@ fn a_chassis_that_is_active_for_a_moment_does_not_count() {
     assert_eq!(at(22, Some("b")), (settled("a"), true));
     assert_eq!(at(40, Some("b")), (settled("b"), false));
     assert_eq!(at(41, None), (None, false));
+}
+
+/// All members have lost their files: the new database is that of before as far as northd and the chassis cannot compute it.
+#[tokio::test]
+async fn a_database_that_was_founded_empty_is_filled_by_the_leader() {
+    let [first, second] = [(); 2].map(|()| OvsdbServer::start(&schema()).unwrap());
+    let insert = |table, number, row| Op::Insert { table, uuid: Some(Uuid::from_u128(number)), row };
+    let (chassis, switch) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let port = Row::from([
+        ("logical_port", "a.default".into()),
+        ("datapath", switch.into()),
+        ("tunnel_key", 5.into()),
+        ("chassis", chassis.into()),
+    ]);
+    let encap = Row::from([("type", "geneve".into()), ("ip", "172.31.0.1".into()), ("chassis_name", "id".into())]);
+    let ops = [
+        insert(southbound::ENCAP, 3, encap),
+        insert(southbound::CHASSIS, 1, Row::from([("name", "id".into()), ("encaps", Uuid::from_u128(3).into())])),
+        insert(southbound::DATAPATH_BINDING, 2, Row::from([("tunnel_key", 7.into())])),
+        insert(southbound::PORT_BINDING, 4, port),
+    ];
+    let writer = Client::spawn(config(&first)).0;
+    writer.synced().await;
+    writer.transact(&ops).await.unwrap();
+    let (filler, changes) = Client::spawn(config(&first));
+    filler.synced().await;
+    let (nodes, told) = watch::channel(None);
+    let (reports, mut read) = mpsc::channel(8);
+    tokio::spawn(run(filler.clone(), changes, told, reports));
+
+    let reader = Client::spawn(config(&second)).0;
+    reader.synced().await;
+    let mark = Row::from([("external_ids", Datum::map([(ovn::INCOMPLETE_KEY, "true")]))]);
+    reader.transact(&[insert(southbound::SB_GLOBAL, 9, mark)]).await.unwrap();
+    filler.use_endpoints(vec![second.endpoint()]);
+    drop(first);
+    filler.connected().wait_for(|connected| *connected && filler.before().is_some()).await.unwrap();
+    assert!(reader.read(unfilled::is_unfilled), "a standby writes nothing");
+
+    nodes.send_replace(Some(Arc::default()));
+    let done = async {
+        while reader.read(unfilled::is_unfilled) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), done).await.expect("it is filled");
+    reader.read(|now| {
+        let row = now.get(southbound::PORT_BINDING, Uuid::from_u128(4)).expect("the port");
+        assert_eq!((row["tunnel_key"].as_int(), row["chassis"].as_uuid()), (Some(5), Some(chassis)));
+        assert_eq!(now.get(southbound::DATAPATH_BINDING, switch).unwrap()["tunnel_key"].as_int(), Some(7));
+        assert_eq!(now.get(southbound::CHASSIS, chassis).unwrap()["encaps"].as_uuid(), Some(Uuid::from_u128(3)));
+    });
+    assert!(read.try_recv().is_err(), "nothing is reported of a database that is not filled");
 }

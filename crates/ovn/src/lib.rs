@@ -17,8 +17,8 @@ pub mod southbound;
 mod table;
 pub mod text;
 
-/// The key in `NB_Global.external_ids` of a database that was founded empty, until everything is written to it. `ovn-central`
-/// founds it so, and keeps ovn-northd from translating a part. The controller removes the key.
+/// The key in `external_ids` of `NB_Global` or `SB_Global` of a database that was founded empty, until everything is written to it.
+/// `ovn-central` founds it so, and keeps ovn-northd from translating a part. The controller removes the key.
 pub const INCOMPLETE_KEY: &str = "kube-ovn-incomplete";
 
 pub use encapsulation::{Encapsulation, UnknownEncapsulation};

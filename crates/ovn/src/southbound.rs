@@ -1,9 +1,10 @@
-//! The part of the southbound database that the controller uses: the chassis (ovn-sb(5)). northd and ovn-controller own
-//! the rest.
+//! The part of the southbound database that the controller uses (ovn-sb(5)): the chassis, and what is lost with the database.
+//! northd and ovn-controller own the rest.
 
 mod report;
+pub mod unfilled;
 
-use ovsdb::{Condition, Datum, Function, Op, Replica, Row, Table, Uuid, Where};
+use ovsdb::{Datum, Op, Replica, Row, Table, Uuid, Where};
 
 pub use report::NodeReport;
 
@@ -15,8 +16,15 @@ pub const ENCAP: &str = "Encap";
 pub const CHASSIS: &str = "Chassis";
 /// The table of private chassis data. It has a row of the same name for each chassis.
 pub const CHASSIS_PRIVATE: &str = "Chassis_Private";
+/// The table of switches and routers.
+pub const DATAPATH_BINDING: &str = "Datapath_Binding";
 /// The table that says which chassis has a port. It has a row for each port.
 pub const PORT_BINDING: &str = "Port_Binding";
+/// The table with the only row of settings.
+pub const SB_GLOBAL: &str = "SB_Global";
+
+/// How the names of router ports begin that belong to one chassis at a time, and by what they are found in a replica.
+const REDIRECTS: &str = "cr-";
 
 /// A key of a node's `external_ids` and of a chassis' `other_config`. Its value is a comma-separated list of options
 /// for the CMS (ovn-controller(8)), in this case kube-ovn.
@@ -24,35 +32,34 @@ pub const CMS_OPTIONS: &str = "ovn-cms-options";
 /// Our option in this list that marks the chassis as a node of the cluster. [`NodeReport`] has the others.
 pub const MARK: &str = "kube-ovn";
 
-/// Returns the monitored tables. Their rows change when a node is added or removed, not with each pod.
-pub fn chassis() -> Vec<Table> {
+/// Returns the tables that a controller replicates. Only rows of [`PORT_BINDING`] change with each pod.
+pub fn tables() -> Vec<Table> {
     vec![
-        Table { name: CHASSIS, columns: &["name", "hostname", "other_config"], key: None },
+        Table { name: SB_GLOBAL, columns: &["external_ids"], key: None },
+        Table { name: CHASSIS, columns: &["name", "hostname", "other_config", "external_ids", "encaps"], key: None },
         Table {
             name: CHASSIS_PRIVATE,
             columns: &["name"],
             key: Some(|row| Some(row.get("name")?.as_str()?.to_owned())),
         },
+        Table { name: ENCAP, columns: &["type", "ip", "chassis_name", "options"], key: None },
+        Table { name: DATAPATH_BINDING, columns: &["external_ids", "tunnel_key"], key: None },
+        Table {
+            name: PORT_BINDING,
+            columns: &["logical_port", "datapath", "tunnel_key", "chassis"],
+            key: Some(|row| row.get("logical_port")?.as_str()?.starts_with(REDIRECTS).then(|| REDIRECTS.to_owned())),
+        },
     ]
 }
 
-/// Returns the table of ports, for a session that is limited to [`redirects`].
-pub fn port_bindings() -> Table {
-    Table { name: PORT_BINDING, columns: &["logical_port", "chassis"], key: None }
-}
-
-/// Limits a session to router ports that belong to one chassis at a time.
-pub fn redirects() -> (&'static str, Condition) {
-    (PORT_BINDING, Condition { column: "type", function: Function::Equal, value: "chassisredirect".into() })
-}
-
-/// Returns the names of these router ports (`cr-<port>` in the database), each with the name of the chassis that is active for
-/// it, if one is.
+/// Returns the names of the router ports that belong to one chassis at a time (`cr-<port>` in the database), each with the name
+/// of the chassis that is active for it, if one is.
 pub fn active(replica: &Replica) -> impl Iterator<Item = (&str, &str)> {
-    replica.rows(PORT_BINDING).filter_map(|(_, row)| {
+    replica.find(PORT_BINDING, REDIRECTS).filter_map(|port| {
+        let row = replica.get(PORT_BINDING, port)?;
         let chassis = row.get("chassis")?.uuids().next()?;
         let chassis = replica.get(CHASSIS, chassis)?.get("name")?.as_str()?;
-        Some((row.get("logical_port")?.as_str()?.strip_prefix("cr-")?, chassis))
+        Some((row.get("logical_port")?.as_str()?.strip_prefix(REDIRECTS)?, chassis))
     })
 }
 
@@ -141,7 +148,7 @@ mod tests {
 
     #[test]
     fn only_marked_ones_are_ours_and_go_with_their_private_row() {
-        let mut replica = Replica::new(chassis());
+        let mut replica = Replica::new(tables());
         let [ours, foreign, private] = [1, 2, 3].map(Uuid::from_u128);
         replica.insert(CHASSIS, ours, row("a", "enable-chassis-as-gw,kube-ovn,kube-ovn-mtu=1442"));
         replica.insert(CHASSIS, foreign, row("b", "not-kube-ovn"));

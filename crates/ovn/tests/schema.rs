@@ -69,7 +69,7 @@ fn northbound_is_as_declared() {
 fn what_is_only_read_is_there() {
     let schemas = [
         ("/usr/share/openvswitch/vswitch.ovsschema", "openvswitch-common", ovn::local::open_vswitch()),
-        ("/usr/share/ovn/ovn-sb.ovsschema", "ovn-common", ovn::southbound::chassis()),
+        ("/usr/share/ovn/ovn-sb.ovsschema", "ovn-common", ovn::southbound::tables()),
     ];
     for (file, package, tables) in schemas {
         let schema = schema(Path::new(file), package);

@@ -98,6 +98,11 @@ impl Client {
         f(&self.state.replica())
     }
 
+    /// The contents of the database whose place one took that was founded empty, until that is filled ([`Config::unfilled`]).
+    pub fn before(&self) -> Option<Arc<Replica>> {
+        self.state.before().clone()
+    }
+
     /// Asks the server of the live session for the ID of its cluster, which no other cluster has. `None` for a standalone
     /// database.
     pub async fn cluster(&self) -> Result<Option<Uuid>, TransactError> {

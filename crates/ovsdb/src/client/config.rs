@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::endpoint::Endpoint;
 use super::tls::{TlsError, TlsFiles};
-use crate::{Condition, Table};
+use crate::{Condition, Replica, Table};
 
 /// The servers to connect to and the tables to replicate.
 #[derive(Clone, Debug)]
@@ -24,6 +24,9 @@ pub struct Config {
     /// Tables of which only some rows are replicated: those that meet one of the conditions of their table. A row that
     /// meets one after a change, or none any more, is reported like one that was inserted or deleted.
     pub only: Vec<(&'static str, Condition)>,
+    /// Whether this is a database that was founded empty and is not filled yet. When such a one takes the place of another,
+    /// [`Client::before`](super::Client::before) has the contents of the latter until it is filled. With `None`, they are dropped.
+    pub unfilled: Option<fn(&Replica) -> bool>,
     /// How long the server may be silent before the client sends an echo request, and how long it waits for the reply.
     pub inactivity: Duration,
     /// The time limit for connecting and reading the schema.
@@ -82,6 +85,7 @@ impl Config {
             tls: None,
             tables,
             only: Vec::new(),
+            unfilled: None,
             inactivity: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_mins(1),

@@ -6,7 +6,7 @@
 //! the session ended.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -32,6 +32,8 @@ pub(super) struct State {
     /// Why there is no session.
     pub(super) failure: watch::Sender<Option<Arc<str>>>,
     replica: RwLock<Replica>,
+    /// The contents of the database whose place one took that is not filled yet.
+    before: Mutex<Option<Arc<Replica>>>,
     dirty: Arc<Dirty>,
     /// The ID of the last transaction in the replica. `None` if the replica needs a snapshot.
     last_txn: Mutex<Option<String>>,
@@ -68,6 +70,7 @@ impl State {
             connected: watch::Sender::new(false),
             failure: watch::Sender::new(None),
             replica: RwLock::new(Replica::new(config.tables.iter().copied())),
+            before: Mutex::default(),
             dirty: dirty.clone(),
             last_txn: Mutex::new(None),
             live: RwLock::new(None),
@@ -130,22 +133,47 @@ impl State {
         let updates = Updates::decode(self.tables(), updates)?;
         if found {
             let changed = self.apply(&last_txn, updates)?;
+            self.release();
             self.dirty.hold(changed, false);
         } else {
             // Readers continue while the new replica is built.
             let (fresh, changed) = self.replica().snapshot(updates)?;
             let old = std::mem::replace(&mut *self.replica.write().unwrap_or_else(PoisonError::into_inner), fresh);
             self.remember_txn(&last_txn);
+            self.keep(old);
             self.dirty.hold(changed, true);
-            drop(old);
         }
         Ok(())
+    }
+
+    /// Keeps what a snapshot has replaced, if it is that of an unfilled database.
+    fn keep(&self, old: Replica) {
+        let Some(is_unfilled) = self.config.unfilled else { return };
+        let mut before = self.before();
+        if !is_unfilled(&self.replica()) {
+            *before = None;
+        } else if !is_unfilled(&old) {
+            *before = Some(Arc::new(old));
+        }
+    }
+
+    /// Drops what was kept as soon as the database is filled.
+    fn release(&self) {
+        let mut before = self.before();
+        if before.is_some() && !self.config.unfilled.is_some_and(|is_unfilled| is_unfilled(&self.replica())) {
+            *before = None;
+        }
+    }
+
+    pub(super) fn before(&self) -> MutexGuard<'_, Option<Arc<Replica>>> {
+        self.before.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Applies an update.
     pub(super) fn updated(&self, last_txn: &str, updates: &RawValue) -> Result<(), SessionError> {
         let updates = Updates::decode(self.tables(), updates).inspect_err(|_| self.forget_txn())?;
         let changed = self.apply(last_txn, updates)?;
+        self.release();
         self.dirty.mark(changed);
         Ok(())
     }

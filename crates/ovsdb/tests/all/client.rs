@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ovsdb::testing::OvsdbServer;
 use ovsdb::{
-    Changes, Client, Condition, Config, Datum, Endpoint, Function, Mutation, Mutator, Op, Row, Table, TransactError,
-    Until, Uuid, Where,
+    Changes, Client, Condition, Config, Datum, Endpoint, Function, Mutation, Mutator, Op, Replica, Row, Table,
+    TransactError, Until, Uuid, Where,
 };
 
 use crate::SCHEMA;
@@ -403,4 +403,36 @@ async fn the_servers_can_be_named_later_and_replaced() {
     connected.wait_for(|connected| !connected).await.unwrap();
     client.synced().await;
     assert_eq!(client.read(|replica| replica.len("Shelf")), 0);
+}
+
+/// The contents of a database are kept while one takes its place that was founded empty and is not filled yet.
+#[tokio::test]
+async fn what_an_unfilled_database_replaces_is_kept_until_it_is_filled() {
+    let (first, second) = (OvsdbServer::start(SCHEMA).unwrap(), OvsdbServer::start(SCHEMA).unwrap());
+    let is_unfilled = |replica: &Replica| replica.find("Shelf", "unfilled").next().is_some();
+    let mut config = config(first.endpoint());
+    config.unfilled = Some(is_unfilled);
+    config.backoff.1 = config.backoff.0;
+    let (client, mut changes) = Client::spawn(config);
+    client.synced().await;
+    client.transact(&[shelf("a")]).await.unwrap();
+    assert!(client.before().is_none());
+
+    let other = Client::spawn(Config::new(vec![second.endpoint()], "Shop", tables())).0;
+    other.synced().await;
+    other.transact(&[shelf("unfilled")]).await.unwrap();
+    client.use_endpoints(vec![second.endpoint()]);
+    drop(first);
+    let filled = || client.read(|replica| !is_unfilled(replica));
+    while filled() {
+        changes.next().await;
+    }
+    let before = client.before().expect("it is kept");
+    assert!(before.get("Shelf", id("a")).is_some());
+
+    other.transact(&[Op::Delete { table: "Shelf", on: Where::Row(id("unfilled")) }]).await.unwrap();
+    while !filled() {
+        changes.next().await;
+    }
+    assert!(client.before().is_none());
 }
