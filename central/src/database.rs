@@ -317,7 +317,7 @@ impl Database {
     /// Serves clients of other machines as soon as northd has written to the southbound database. An ovn-controller that sees an
     /// empty one takes all flows away.
     async fn open(&self) -> Result<(), DatabaseError> {
-        if self.open.load(Ordering::Relaxed) {
+        if self.is_open() {
             return Ok(());
         }
         complete::written(&self.socket()).await;
@@ -326,6 +326,11 @@ impl Database {
         control::ask(&self.control(), "ovsdb-server/reload", &[]).await?;
         self.open.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Returns whether the server serves clients of other machines.
+    pub fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// Returns the door to the server for members and controllers.
@@ -402,7 +407,7 @@ impl Database {
         if !standing.connected {
             return Err(DatabaseError::Apart(standing.why().to_owned()));
         }
-        if !self.open.load(Ordering::Relaxed) {
+        if !self.is_open() {
             return Ok(());
         }
         let select = json!({"op": "select", "table": self.which.global(), "where": [], "columns": ["_uuid"]});

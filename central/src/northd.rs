@@ -76,12 +76,15 @@ impl Northd {
         control::ask(&self.control(pid), "status", &[]).await.is_ok_and(|said| said.trim() == "Status: active")
     }
 
-    /// Checks that northd is active, or waits for the one of another member to end.
+    /// Checks that northd is active, or waits: for the one of another member to end, or for the controller to fill a southbound
+    /// database that was founded empty.
     pub async fn check(&self, pid: u32) -> Result<(), NorthdError> {
         let said = control::ask(&self.control(pid), "status", &[]).await?;
         match said.trim() {
             "Status: active" => Ok(()),
-            "Status: standby" if self.southbound.standing().await?.servers.len() > 1 => Ok(()),
+            "Status: standby" if !self.southbound.is_open() || self.southbound.standing().await?.servers.len() > 1 => {
+                Ok(())
+            }
             other => Err(NorthdError::NotActive(other.to_owned())),
         }
     }

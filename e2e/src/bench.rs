@@ -4,7 +4,8 @@
 //! [`rows`] names every figure and its limit. The benchmark measures pods that get addresses ([`pods`]), the same
 //! writes to an API server without our controllers ([`alone`]), leader changes and restarts with many existing pods
 //! ([`held`]), large clusters ([`large`]), the CNI plugin ([`plugin`]), a node that rests ([`idle`]), the repair of a
-//! node's rules ([`repair`]), the traffic of pods ([`traffic`]), and the loss of a gateway ([`failover`]). A pod without
+//! node's rules ([`repair`]), the traffic of pods ([`traffic`]), the loss of a gateway ([`failover`]), and that of
+//! all databases ([`lost`]). A pod without
 //! its port or IP object, or a plugin call that fails, is an error. A missed limit is only reported.
 
 use anyhow::{Context, Result, ensure};
@@ -23,6 +24,7 @@ pub mod held;
 pub mod idle;
 pub mod large;
 pub mod log;
+pub mod lost;
 pub mod machine;
 pub mod plugin;
 pub mod pods;
@@ -85,6 +87,9 @@ pub enum Part {
     Traffic,
     /// The loss of a gateway. It needs a cluster of three nodes.
     Failover,
+    /// The loss of all disks of the databases. It needs a cluster of three nodes, whose programs run in pods, and is measured
+    /// alone.
+    Lost,
 }
 
 /// The name of the scene, of its namespace, and of the node of all pods that never run. That node has no machine.
@@ -92,6 +97,8 @@ const NAME: &str = "bench";
 /// The number of pods created one by one, and their rate.
 const PACED: usize = 200;
 const PER_SECOND: u32 = 10;
+/// The number of pods while the disks of the databases are lost.
+const LOST_WITH: usize = 1000;
 /// The number of times that a node's rules are deleted.
 const REPAIRS: usize = 20;
 
@@ -103,12 +110,15 @@ pub async fn run(options: Options) -> Result<()> {
     println!("{}", machine::facts(&cluster).await?);
     let nodes: Api<NodeObject> = Api::all(cluster.client());
     let _ = nodes.delete(NAME, &DeleteParams::default()).await; // of an aborted run
-    replicas::both().await?;
+    let alone = options.only == [Part::Lost];
+    if !alone {
+        replicas::both().await?;
+    }
     let scene = cluster.scene(NAME).await?;
     scene.namespace(NAME, &[]).await?;
     scene.create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": NAME}})).await?;
     let outcome = Box::pin(measure(&options, &scene)).await;
-    let restored = replicas::both().await;
+    let restored = if alone { Ok(()) } else { replicas::both().await };
     let deleted = nodes.delete(NAME, &DeleteParams::default()).await.context("deleting the node of the bench");
     outcome.and(restored).and(deleted.map(drop))
 }
@@ -160,6 +170,12 @@ async fn measure(options: &Options, scene: &Scene) -> Result<()> {
     ensure!(enough || !options.only.contains(&Part::Failover), "the part failover needs three nodes");
     if asked(Part::Failover) && enough {
         rows::failover(&mut report, &failover::measure(scene).await?);
+    }
+    if options.only.contains(&Part::Lost) {
+        ensure!(enough && options.only.len() == 1, "the part lost needs three nodes, and is measured alone");
+        let bed = Bed::new(scene.cluster(), NAME, [NAME.to_owned()]).await?;
+        let lost = Box::pin(lost::measure(scene, &bed, LOST_WITH, options.runs)).await?;
+        rows::lost(&mut report, &lost);
     }
     println!("\n{}", report.table());
     Ok(())

@@ -44,6 +44,16 @@ impl Ports {
         })
     }
 
+    /// Waits until the ports have exactly these addresses.
+    pub async fn until(&mut self, wanted: &BTreeMap<String, Vec<String>>) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while self.addresses() != *wanted {
+            let changed = tokio::time::timeout_at(deadline, self.changes.next()).await;
+            changed.with_context(|| format!("the ports do not have the same addresses after {PATIENCE:?}"))?;
+        }
+        Ok(())
+    }
+
     /// Waits until no port is left. Returns when this was seen.
     pub async fn gone(&mut self) -> Result<Instant> {
         let deadline = tokio::time::Instant::now() + PATIENCE;

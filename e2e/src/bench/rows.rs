@@ -6,6 +6,7 @@ use super::alone::Alone;
 use super::bed::{AT_ONCE, Cleared};
 use super::held::{Restart, Takeover, Written};
 use super::large::Large;
+use super::lost::Lost;
 use super::plugin::{BESIDE, IDLE_WITH, Plugged};
 use super::pods::Burst;
 use super::report::Bar::{self, AtLeast, AtMost};
@@ -250,6 +251,21 @@ pub fn failover(report: &mut Report, pauses: &Times) {
     report.about("the active gateway node is unplugged", &format!("three nodes, {times} times, a ping each 10 ms"));
     let both = [pauses.percentile(50), pauses.percentile(100)].map(millis);
     report.row("longest time without an answer, p50 / at most", &both, "ms", AtMost(&[1000.0, 2000.0]), "49-53 s");
+}
+
+/// Reports the loss of all disks of the databases.
+#[allow(clippy::cast_precision_loss)] // packets are few
+pub fn lost(report: &mut Report, lost: &Lost) {
+    let (times, pods) = (lost.written.iter().count(), thousands(lost.pods));
+    report.about("all three members lose their disks", &format!("{pods} pods, {times} times"));
+    let both = |times: &Times| [50, 100].map(|percent| times.percentile(percent).as_secs_f64());
+    let what = "northbound written again, p50 / at most";
+    report.row(what, &both(&lost.written), "s", AtMost(&[10.0, 10.0]), "");
+    report.row("a pod created then is ready, p50 / at most", &both(&lost.served), "s", AtMost(&[10.0, 10.0]), "");
+    report.row("members whole and labelled, p50 / at most", &both(&lost.whole), "s", AtMost(&[15.0, 15.0]), "");
+    let (missing, sent) = lost.packets;
+    report.row("packets between running pods that were lost", &[missing as f64], "", AtMost(&[0.0]), "");
+    report.detail("  of", &[sent as f64], "", "");
 }
 
 /// Reports the controller's memory before the first pod.

@@ -24,8 +24,6 @@ const POD: Duration = Duration::from_secs(15);
 
 /// How many of their packets running pods may lose: the userspace datapath drops one now and then while flows are added.
 pub(crate) const LOST: usize = 3;
-/// With the southbound database, it is lost which node has which port, until each ovn-controller is connected again.
-const LOST_WITH_ALL_FILES: usize = 50;
 
 /// Two running pods that ping each other, and the addresses that all have.
 pub(crate) struct Bystanders<'a> {
@@ -100,7 +98,7 @@ async fn d1_members_come_and_go_with_their_labels() -> Result<()> {
         bystanders.newcomer("after a change of labels").await?;
     }
     // From one node to another in one step, nobody is left who has the data.
-    bystanders.end(LOST_WITH_ALL_FILES).await
+    bystanders.end(LOST).await
 }
 
 /// Writes to the northbound database without a pause. Returns the longest time between two writes that succeeded.
@@ -244,7 +242,7 @@ async fn d1_members_lose_all_files() -> Result<()> {
     }
     println!("all disks lost: whole after {:.1?}", members::whole(&cluster, &nodes, WHOLE).await?);
     bystanders.newcomer("all disks were lost").await?;
-    bystanders.end(LOST_WITH_ALL_FILES).await
+    bystanders.end(LOST).await
 }
 
 /// Two of three members are cut off: nothing can be written until they are back.

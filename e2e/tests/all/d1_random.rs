@@ -15,8 +15,8 @@ use crate::d1_members::{Bystanders, HARMS, WHOLE, with_three_members};
 /// The time within which a pod gets its network beside any of the faults.
 const POD: Duration = Duration::from_secs(15);
 
-/// How many packets running pods may lose in each of the faults: with all files, it is lost which node has which port.
-const LOST: usize = 60;
+/// How many packets running pods may lose in each of the faults.
+const LOST: usize = 10;
 
 /// How long a server hangs, in seconds.
 const HANGS: [u64; 3] = [1, 5, 20];

@@ -1,0 +1,74 @@
+//! How long the network takes to come back after all members of the databases have lost their disks.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::bed::Bed;
+use super::ports::Ports;
+use super::stats::Times;
+use crate::central::members;
+use crate::cluster::Scene;
+use crate::cluster::traffic::Pings;
+
+const NAME: &str = "bench-lost";
+/// A time limit that is far beyond every expected duration.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// What was measured, each time from the loss of the last disk.
+#[derive(Clone, Debug)]
+pub struct Lost {
+    /// The number of pods with addresses, most of which do not run.
+    pub pods: usize,
+    /// Until the northbound database had all ports again, with the same addresses.
+    pub written: Times,
+    /// Until a pod that was created then was ready.
+    pub served: Times,
+    /// Until all members were ready, and the leaders labelled.
+    pub whole: Times,
+    /// How many packets between two running pods were lost, of how many.
+    pub packets: (usize, usize),
+}
+
+/// Loses all disks `runs` times beside `count` pods that do not run, and two that ping each other each 20 ms.
+pub async fn measure(scene: &Scene, bed: &Bed, count: usize, runs: usize) -> Result<Lost> {
+    let nodes = scene.cluster().nodes();
+    members::label(&nodes).await?;
+    members::whole(scene.cluster(), &nodes, PATIENCE).await?;
+    scene.namespace(NAME, &[]).await?;
+    bed.fill(count).await?;
+    let near = Box::pin(scene.pod(NAME, "near").on("n1").ready()).await?;
+    let far = Box::pin(scene.pod(NAME, "far").on("n2").ready()).await?;
+    let before = Ports::of(bed.namespace()).await?.addresses();
+    let (mut written, mut served, mut whole) = (Vec::new(), Vec::new(), Vec::new());
+    let mut packets = (0, 0);
+    for _ in 0..runs {
+        let pings = Pings::start(&near.netns().await?, &far.ip4()?)?;
+        for node in &nodes {
+            members::lose_disk(*node)?;
+        }
+        let began = Instant::now();
+        let again = async {
+            Ports::of(bed.namespace()).await?.until(&before).await?;
+            written.push(began.elapsed());
+            anyhow::Ok(())
+        };
+        let next = async {
+            let pod = Box::pin(scene.pod(NAME, "next").on("n1").ready()).await?;
+            served.push(began.elapsed());
+            pod.delete().await
+        };
+        let members = async {
+            members::whole(scene.cluster(), &nodes, PATIENCE).await?;
+            whole.push(began.elapsed());
+            Ok(())
+        };
+        tokio::try_join!(again, next, members)?;
+        let (sent, lost) = pings.stop().await?;
+        packets = (packets.0 + lost.len(), packets.1 + sent);
+    }
+    bed.audit(&Bed::names(count)).await?;
+    bed.clear().await?;
+    let [written, served, whole] = [written, served, whole].map(|times| times.into_iter().collect());
+    Ok(Lost { pods: count, written, served, whole, packets })
+}
