@@ -106,8 +106,9 @@ pub async fn keep(ovs: Ovs, mut servers: Servers, key: Option<(Keys, watch::Rece
         let is_new_cluster = now.is_some() && cluster.is_some() && now != cluster;
         cluster = now.or(cluster);
         let recorded = ovs.external_id(REMOTE).unwrap_or_default();
-        let remote =
-            list(&answers.among(servers.known())).map(|remote| with_order_of(&recorded, remote, is_new_cluster));
+        let left = answers.among(servers.known());
+        let connect = is_new_cluster || answers.are_back();
+        let remote = list(&left).map(|remote| with_order_of(&recorded, remote, connect));
         let differs = remote.as_ref().is_some_and(|remote| *remote != recorded);
         let written = match &remote {
             Some(remote) if differs => ovs.record(REMOTE, Some(remote)).await,
@@ -137,8 +138,8 @@ pub fn in_list(remote: &str) -> BTreeSet<&str> {
 }
 
 /// Returns the servers in the order in which they are recorded, if those are the same ones. With `connect`, they get another
-/// order: ovn-controller connects at once to a list that has changed. Else, it pauses for up to 8 s after a server that it has
-/// refused, as one of a new cluster before it is told of that.
+/// order: ovn-controller connects at once to a list that has changed. Else, it pauses for up to 8 s after servers that were away, or
+/// that it has refused, as one of a new cluster before it is told of that.
 fn with_order_of(recorded: &str, servers: String, connect: bool) -> String {
     let is_same = in_list(recorded) == in_list(&servers);
     let servers = if is_same { recorded.to_owned() } else { servers };

@@ -38,6 +38,9 @@ pub(super) struct Answers {
     silence: Duration,
     trust: Duration,
     sessions: HashMap<Endpoint, Session>,
+    /// Whether none answered when they were last looked at, after one had.
+    none_answered: bool,
+    are_back: bool,
 }
 
 /// A session with one server, which lasts as long as the handle.
@@ -67,24 +70,24 @@ impl Answers {
     pub(super) fn new(tls: Option<TlsFiles>) -> Self {
         let spread = Uuid::new_v4().as_u128() % SPREAD.as_millis();
         let silence = SILENCE + Duration::from_millis(spread.try_into().unwrap_or_default());
-        Self { tls, silence, trust: TRUST, sessions: HashMap::new() }
+        let sessions = HashMap::new();
+        Self { tls, silence, trust: TRUST, sessions, none_answered: false, are_back: false }
     }
 
     /// Returns the servers but those that do not answer, or have only just begun to, while another one does.
     pub(super) fn among(&mut self, servers: Vec<Endpoint>) -> Vec<Endpoint> {
-        // There is nothing to choose from one.
-        if servers.len() < 2 {
-            self.sessions.clear();
-            return servers;
-        }
+        let answered = self.sessions.values().any(|one| one.state.answers) || self.none_answered;
         self.sessions.retain(|server, _| servers.contains(server));
         for server in &servers {
             let start = || Session::start(server, self.tls.clone(), self.silence);
             self.sessions.entry(server.clone()).or_insert_with(start).look(self.trust);
         }
         let is_any = |wanted: fn(&Session) -> bool| self.sessions.values().any(wanted);
+        let answer = is_any(|one| one.state.answers);
+        self.are_back = answer && self.none_answered;
+        self.none_answered = answered && !answer;
         let is_left: fn(&Session) -> bool =
-            match (is_any(|one| one.state.answers && one.is_trusted()), is_any(|one| one.state.answers)) {
+            match (is_any(|one| one.state.answers && one.is_trusted()), answer) {
                 // Whoever was good enough while there was no better one stays.
                 (true, _) => |one| one.is_trusted() || (one.is_listed && !one.state.has_failed),
                 (false, true) => |one| !one.state.has_failed,
@@ -94,6 +97,12 @@ impl Answers {
             session.is_listed = is_left(session);
         }
         servers.into_iter().filter(|server| self.sessions.get(server).is_some_and(|one| one.is_listed)).collect()
+    }
+
+    /// Returns whether a server was found to answer again, after a time without any. ovn-controller may be about to wait for up to
+    /// 8 s before it tries the next time.
+    pub(super) fn are_back(&self) -> bool {
+        self.are_back
     }
 
     /// Waits until a server begins or ceases to answer. Never returns without servers. Cancel safe.
@@ -195,6 +204,27 @@ mod tests {
         two.resume().unwrap();
         until(&mut answers, &servers, &[b]).await;
         assert_eq!(answers.among(vec![away.clone()]), [away], "there is no other one");
-        assert!(answers.sessions.is_empty());
+    }
+
+    #[tokio::test]
+    async fn servers_that_answer_again_are_said_to_be_back_once() {
+        let mut one = OvsdbServer::start(SCHEMA).unwrap();
+        let server = &one.tcp();
+        let mut answers = Answers::new(None);
+        let among = |answers: &mut Answers| assert_eq!(&answers.among(vec![server.clone()])[0], server);
+        among(&mut answers);
+        one_answers(&mut answers, server).await;
+        among(&mut answers);
+        assert!(!answers.are_back(), "it was never away");
+        one.kill().unwrap();
+        answers.changed().await;
+        among(&mut answers);
+        assert!(!answers.are_back());
+        one.restart().unwrap();
+        one_answers(&mut answers, server).await;
+        among(&mut answers);
+        assert!(answers.are_back());
+        among(&mut answers);
+        assert!(!answers.are_back());
     }
 }
