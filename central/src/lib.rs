@@ -10,7 +10,7 @@
 //! - [`database`]: the northbound and the southbound database, each a server of a Raft cluster;
 //! - [`standing`]: the place of a server in its cluster;
 //! - [`backup`]: backups of the northbound database;
-//! - [`complete`]: whether the northbound database is complete;
+//! - [`complete`]: whether the databases are complete after one was founded empty;
 //! - [`leader`]: a socket by which northd reaches the leader of a database;
 //! - [`northd`]: ovn-northd, which translates between them;
 //! - [`server`]: what a running server says of its role;

@@ -86,13 +86,12 @@ impl Answers {
         let answer = is_any(|one| one.state.answers);
         self.are_back = answer && self.none_answered;
         self.none_answered = answered && !answer;
-        let is_left: fn(&Session) -> bool =
-            match (is_any(|one| one.state.answers && one.is_trusted()), answer) {
-                // Whoever was good enough while there was no better one stays.
-                (true, _) => |one| one.is_trusted() || (one.is_listed && !one.state.has_failed),
-                (false, true) => |one| !one.state.has_failed,
-                (false, false) => |_| true,
-            };
+        let is_left: fn(&Session) -> bool = match (is_any(|one| one.state.answers && one.is_trusted()), answer) {
+            // Whoever was good enough while there was no better one stays.
+            (true, _) => |one| one.is_trusted() || (one.is_listed && !one.state.has_failed),
+            (false, true) => |one| !one.state.has_failed,
+            (false, false) => |_| true,
+        };
         for session in self.sessions.values_mut() {
             session.is_listed = is_left(session);
         }
