@@ -26,9 +26,18 @@ impl Backoff {
     pub(super) fn pause(&mut self) -> Duration {
         let whole = self.next.min(self.longest);
         self.next = whole.saturating_mul(2);
-        let random = Uuid::new_v4().as_bytes()[0];
-        whole / 2 + (whole / 2) * u32::from(random) / 255
+        jitter(whole)
     }
+
+    /// Returns a pause like the first one. The limit stays.
+    pub(super) fn shortest(&self) -> Duration {
+        jitter(self.shortest)
+    }
+}
+
+fn jitter(whole: Duration) -> Duration {
+    let random = Uuid::new_v4().as_bytes()[0];
+    whole / 2 + (whole / 2) * u32::from(random) / 255
 }
 
 #[cfg(test)]

@@ -65,6 +65,7 @@ async fn keep(state: &Arc<State>) {
         };
         let reason = ended.to_string();
         state.failure.send_replace(Some(format!("{endpoint}: {reason}").into()));
+        let is_unfit = matches!(*ended, SessionError::Unfit(_));
         if let Some(lasted) = lasted {
             *failure = None;
             tracing::warn!(database, %endpoint, reason, ?lasted, "disconnected");
@@ -72,14 +73,14 @@ async fn keep(state: &Arc<State>) {
             tracing::debug!(database, %endpoint, reason, "still cannot connect");
         } else {
             // In a cluster, every member but one refuses as a follower. This is not a fault.
-            if matches!(*ended, SessionError::Unfit(_)) {
+            if is_unfit {
                 tracing::info!(database, %endpoint, reason, "trying the next one");
             } else {
                 tracing::warn!(database, %endpoint, reason, "cannot connect, will try again");
             }
             *failure = Some(reason);
         }
-        if let Some(pause) = turns.ended(lasted) {
+        if let Some(pause) = turns.ended(lasted, is_unfit) {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = given.changed() => {}
