@@ -5,7 +5,7 @@
 //! writes to an API server without our controllers ([`alone`]), leader changes and restarts with many existing pods
 //! ([`held`]), large clusters ([`large`]), the CNI plugin ([`plugin`]), a node that rests ([`idle`]), the repair of a
 //! node's rules ([`repair`]), the traffic of pods ([`traffic`]), the loss of a gateway ([`failover`]), and that of
-//! all databases ([`lost`]). A pod without
+//! members of the databases ([`members`]). A pod without
 //! its port or IP object, or a plugin call that fails, is an error. A missed limit is only reported.
 
 use anyhow::{Context, Result, ensure};
@@ -24,8 +24,8 @@ pub mod held;
 pub mod idle;
 pub mod large;
 pub mod log;
-pub mod lost;
 pub mod machine;
+pub mod members;
 pub mod plugin;
 pub mod pods;
 pub mod ports;
@@ -87,9 +87,9 @@ pub enum Part {
     Traffic,
     /// The loss of a gateway. It needs a cluster of three nodes.
     Failover,
-    /// The loss of all disks of the databases. It needs a cluster of three nodes, whose programs run in pods, and is measured
-    /// alone.
-    Lost,
+    /// The loss of leaders and of all disks of the databases. It needs a cluster of three nodes, whose programs run in pods,
+    /// and is measured alone.
+    Members,
 }
 
 /// The name of the scene, of its namespace, and of the node of all pods that never run. That node has no machine.
@@ -110,7 +110,7 @@ pub async fn run(options: Options) -> Result<()> {
     println!("{}", machine::facts(&cluster).await?);
     let nodes: Api<NodeObject> = Api::all(cluster.client());
     let _ = nodes.delete(NAME, &DeleteParams::default()).await; // of an aborted run
-    let alone = options.only == [Part::Lost];
+    let alone = options.only == [Part::Members];
     if !alone {
         replicas::both().await?;
     }
@@ -171,10 +171,11 @@ async fn measure(options: &Options, scene: &Scene) -> Result<()> {
     if asked(Part::Failover) && enough {
         rows::failover(&mut report, &failover::measure(scene).await?);
     }
-    if options.only.contains(&Part::Lost) {
-        ensure!(enough && options.only.len() == 1, "the part lost needs three nodes, and is measured alone");
+    if options.only.contains(&Part::Members) {
+        ensure!(enough && options.only.len() == 1, "the part members needs three nodes, and is measured alone");
         let bed = Bed::new(scene.cluster(), NAME, [NAME.to_owned()]).await?;
-        let lost = Box::pin(lost::measure(scene, &bed, LOST_WITH, options.runs)).await?;
+        rows::gaps(&mut report, &Box::pin(members::gaps(scene)).await?);
+        let lost = Box::pin(members::lose_all(scene, &bed, LOST_WITH, options.runs)).await?;
         rows::lost(&mut report, &lost);
     }
     println!("\n{}", report.table());

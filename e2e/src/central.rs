@@ -2,6 +2,7 @@
 //! label more nodes.
 
 pub mod members;
+pub mod writes;
 
 use std::fs;
 use std::os::unix::net::UnixStream;

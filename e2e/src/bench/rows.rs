@@ -6,7 +6,7 @@ use super::alone::Alone;
 use super::bed::{AT_ONCE, Cleared};
 use super::held::{Restart, Takeover, Written};
 use super::large::Large;
-use super::lost::Lost;
+use super::members::{Gaps, Lost};
 use super::plugin::{BESIDE, IDLE_WITH, Plugged};
 use super::pods::Burst;
 use super::report::Bar::{self, AtLeast, AtMost};
@@ -251,6 +251,17 @@ pub fn failover(report: &mut Report, pauses: &Times) {
     report.about("the active gateway node is unplugged", &format!("three nodes, {times} times, a ping each 10 ms"));
     let both = [pauses.percentile(50), pauses.percentile(100)].map(millis);
     report.row("longest time without an answer, p50 / at most", &both, "ms", AtMost(&[1000.0, 2000.0]), "49-53 s");
+}
+
+/// Reports how long nothing could be written to the northbound database.
+pub fn gaps(report: &mut Report, gaps: &Gaps) {
+    let times = gaps.killed.iter().count();
+    report.about("the leader of the northbound database ends", &format!("three members, {times} times each"));
+    let both = |times: &Times| [50, 100].map(|percent| millis(times.percentile(percent)));
+    let what = "longest time between two writes, killed, p50 / at most";
+    report.row(what, &both(&gaps.killed), "ms", AtMost(&[2200.0, 2200.0]), "");
+    let what = "longest time between two writes, stopped, p50 / at most";
+    report.row(what, &both(&gaps.handed_over), "ms", AtMost(&[200.0, 200.0]), "");
 }
 
 /// Reports the loss of all disks of the databases.

@@ -2,19 +2,17 @@
 //! without a hand.
 
 use std::fs;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use e2e::central::members::{self, BOTH, Database};
+use e2e::central::writes::longest_gap;
 use e2e::cluster::traffic::Pings;
 use e2e::cluster::{Pod, Scene};
 use e2e::kube::kubectl;
 use e2e::layout::Node;
 use e2e::{Cluster, central, ledger, net, process};
 use nix::sys::signal::Signal;
-use ovsdb::{Accept, Client, Config, Datum, Endpoint, Mutation, Mutator, Op, Where};
 
 /// The time within which the members are whole again.
 pub(crate) const WHOLE: Duration = Duration::from_secs(15);
@@ -99,43 +97,6 @@ async fn d1_members_come_and_go_with_their_labels() -> Result<()> {
     }
     // From one node to another in one step, nobody is left who has the data.
     bystanders.end(LOST).await
-}
-
-/// Writes to the northbound database without a pause. Returns the longest time between two writes that succeeded.
-async fn longest_gap(nodes: &[Node], meanwhile: impl Future<Output = Result<()>>) -> Result<Duration> {
-    // The ports take connections of nodes only.
-    let endpoints = nodes.iter().filter_map(|node| Some(Endpoint::Unix(central::socket(*node)?))).collect();
-    let table = ovsdb::Table { name: "NB_Global", columns: &["external_ids"], key: None };
-    let config = Config { accept: Accept::Leader, ..Config::new(endpoints, "OVN_Northbound", vec![table]) };
-    let (client, _changes) = Client::spawn(config);
-    client.synced().await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let writes = tokio::spawn({
-        let (client, stop) = (client.clone(), stop.clone());
-        async move {
-            let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
-            let pair = |number: u32| Datum::map([("gap", number.to_string().as_str())]);
-            let mutation = |mutator, value| Mutation { column: "external_ids", mutator, value };
-            let mut number = 0;
-            while !stop.load(Ordering::Relaxed) {
-                number += 1;
-                let mutations =
-                    vec![mutation(Mutator::Delete, pair(number - 1)), mutation(Mutator::Insert, pair(number))];
-                let write = Op::Mutate { table: "NB_Global", on: Where::All, mutations };
-                if client.transact(&[write]).await.is_ok() {
-                    longest = longest.max(last.elapsed());
-                    last = Instant::now();
-                }
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-            longest.max(last.elapsed())
-        }
-    });
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let outcome = meanwhile.await;
-    stop.store(true, Ordering::Relaxed);
-    let longest = writes.await?;
-    outcome.map(|()| longest)
 }
 
 #[tokio::test]

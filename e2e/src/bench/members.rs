@@ -1,19 +1,68 @@
-//! How long the network takes to come back after all members of the databases have lost their disks.
+//! The faults of members of the databases: how long nothing can be written without the leader, and how long the network takes to
+//! come back after all have lost their disks.
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use nix::sys::signal::Signal;
 
 use super::bed::Bed;
 use super::ports::Ports;
 use super::stats::Times;
-use crate::central::members;
+use crate::central::members::{self, Database};
+use crate::central::writes::longest_gap;
 use crate::cluster::Scene;
 use crate::cluster::traffic::Pings;
+use crate::process;
 
-const NAME: &str = "bench-lost";
+const NAME: &str = "bench-members";
 /// A time limit that is far beyond every expected duration.
 const PATIENCE: Duration = Duration::from_mins(2);
+
+/// The number of times that the leader ends.
+pub const ENDED: usize = 10;
+
+/// How long a change of the leader is given before it is looked at.
+const AFTER: Duration = Duration::from_secs(1);
+
+/// How long nothing could be written to the northbound database.
+#[derive(Clone, Debug)]
+pub struct Gaps {
+    /// While its leader was killed.
+    pub killed: Times,
+    /// While its leader was stopped, which hands the leadership over.
+    pub handed_over: Times,
+}
+
+/// Ends the leader [`ENDED`] times in each way.
+pub async fn gaps(scene: &Scene) -> Result<Gaps> {
+    let nodes = scene.cluster().nodes();
+    members::label(&nodes).await?;
+    members::whole(scene.cluster(), &nodes, PATIENCE).await?;
+    let mut gaps = [Vec::new(), Vec::new()];
+    for _ in 0..ENDED {
+        for (signal, gaps) in [Signal::SIGKILL, Signal::SIGTERM].into_iter().zip(&mut gaps) {
+            let leader = Database::Nb.leader().await?;
+            let gap = longest_gap(&nodes, async {
+                let pid = if signal == Signal::SIGKILL { Database::Nb.pid(leader)? } else { members::pid(leader)? };
+                members::send(pid, signal)?;
+                let next = async || {
+                    let now = Database::Nb.leader().await?;
+                    ensure!(now != leader || signal == Signal::SIGKILL, "the former one leads");
+                    Ok(())
+                };
+                // The former one may still say so for a moment, and writes go on after that.
+                tokio::time::sleep(AFTER).await;
+                process::until(PATIENCE, next).await?;
+                tokio::time::sleep(AFTER).await;
+                members::whole(scene.cluster(), &nodes, PATIENCE).await.map(drop)
+            });
+            gaps.push(Box::pin(gap).await?);
+        }
+    }
+    let [killed, handed_over] = gaps.map(|gaps| gaps.into_iter().collect());
+    Ok(Gaps { killed, handed_over })
+}
 
 /// What was measured, each time from the loss of the last disk.
 #[derive(Clone, Debug)]
@@ -31,7 +80,7 @@ pub struct Lost {
 }
 
 /// Loses all disks `runs` times beside `count` pods that do not run, and two that ping each other each 20 ms.
-pub async fn measure(scene: &Scene, bed: &Bed, count: usize, runs: usize) -> Result<Lost> {
+pub async fn lose_all(scene: &Scene, bed: &Bed, count: usize, runs: usize) -> Result<Lost> {
     let nodes = scene.cluster().nodes();
     members::label(&nodes).await?;
     members::whole(scene.cluster(), &nodes, PATIENCE).await?;
