@@ -22,7 +22,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::complete;
+use crate::complete::{self, is_complete_at};
 use crate::database::Database;
 use crate::northd::{NAME, Northd};
 use crate::standing::{Server, Standing};
@@ -56,8 +56,8 @@ pub struct Leader {
 /// What concerns all clients of a socket.
 #[derive(Debug)]
 pub struct Clients {
-    /// Whether the database is complete. Clients wait for that.
-    complete: watch::Receiver<bool>,
+    /// Whether the database is complete, if that is known. Clients wait for that.
+    complete: watch::Receiver<Option<bool>>,
     northd: Northd,
     /// The daemons, among them northd.
     members: watch::Receiver<Vec<Member>>,
@@ -68,8 +68,12 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Creates the state of a socket. `complete` is false while clients have to wait, `members` are the daemons.
-    pub fn new(complete: watch::Receiver<bool>, northd: &Northd, members: watch::Receiver<Vec<Member>>) -> Self {
+    /// Creates the state of a socket. While `complete` is not true, clients have to wait. `members` are the daemons.
+    pub fn new(
+        complete: watch::Receiver<Option<bool>>,
+        northd: &Northd,
+        members: watch::Receiver<Vec<Member>>,
+    ) -> Self {
         Self { complete, northd: northd.clone(), members, cluster: Mutex::default(), others: Mutex::default() }
     }
 
@@ -93,12 +97,17 @@ impl Clients {
     /// may be another one then.
     async fn is_complete(&self, database: &Database) -> bool {
         let mut complete = self.complete.clone();
-        if *complete.borrow() {
-            return true;
-        }
         let name = database.which().name();
-        tracing::info!(database = name, "its clients wait until the controller has written everything");
-        let waited = timeout(complete::patience(database.which()), complete.wait_for(|complete| *complete)).await;
+        match *complete.borrow() {
+            Some(true) => return true,
+            Some(false) => {
+                tracing::info!(database = name, "its clients wait until the controller has written everything")
+            }
+            // The server has only just started.
+            None => {}
+        }
+        let is_complete = complete.wait_for(|complete| *complete == Some(true));
+        let waited = timeout(complete::patience(database.which()), is_complete).await;
         if waited.is_err() {
             tracing::warn!(database = name, "it is not complete; its clients do not wait any longer");
         }
@@ -164,11 +173,16 @@ async fn connect(mut client: UnixStream, database: Database, clients: Arc<Client
     let found = async {
         loop {
             let (place, cluster, server) = reach(&database, &clients).await;
-            // Without its own server, a member knows neither the cluster nor whether it is complete.
-            if cluster.is_none() || clients.is_complete(&database).await {
+            let is_complete = match place {
+                // Without its own server, a member knows neither the cluster nor whether it is complete.
+                Place::There(member) if cluster.is_none() => is_complete_at(member, &database).await.unwrap_or(false),
+                _ => clients.is_complete(&database).await,
+            };
+            if is_complete {
                 clients.accept(&database, cluster).await;
                 return (place, server);
             }
+            tokio::time::sleep(SOON).await;
         }
     };
     let (place, mut server) = tokio::select! {

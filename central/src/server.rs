@@ -22,6 +22,9 @@ const SERVER: &str = "_Server";
 /// How long a server may be silent before it is asked for an answer, and how long it has for it.
 const SILENCE: Duration = Duration::from_secs(2);
 
+/// The shortest and the longest pause between attempts to connect.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
+
 /// The role of a server. A server that does not run has none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Role {
@@ -50,7 +53,8 @@ pub fn observe<T: Default + PartialEq + Send + Sync + 'static>(
     let config = Config::new(vec![Endpoint::Unix(database.socket())], contents, vec![table]);
     // One that hangs has lost its role to another one.
     let inactivity = if contents == SERVER { SILENCE } else { config.inactivity };
-    let config = Config { inactivity, ..config };
+    // It is on this machine.
+    let config = Config { inactivity, backoff: BACKOFF, ..config };
     let (sender, receiver) = watch::channel(T::default());
     let database = database.clone();
     tokio::spawn(async move {

@@ -92,6 +92,8 @@ pub async fn keep(ovs: Ovs, mut servers: Servers, key: Option<(Keys, watch::Rece
     ovs.settings_known().await;
     let mut said = false;
     let mut cluster = ovs.external_id(SOUTHBOUND_CLUSTER);
+    // Whether ovn-controller has to connect at once.
+    let mut connects = false;
     loop {
         let missing = servers.are_missing();
         if missing && !said {
@@ -107,13 +109,14 @@ pub async fn keep(ovs: Ovs, mut servers: Servers, key: Option<(Keys, watch::Rece
         cluster = now.or(cluster);
         let recorded = ovs.external_id(REMOTE).unwrap_or_default();
         let left = answers.among(servers.known());
-        let connect = is_new_cluster || answers.are_back();
-        let remote = list(&left).map(|remote| with_order_of(&recorded, remote, connect));
+        connects |= is_new_cluster || answers.are_back();
+        let remote = list(&left).map(|remote| with_order_of(&recorded, remote, connects));
         let differs = remote.as_ref().is_some_and(|remote| *remote != recorded);
         let written = match &remote {
             Some(remote) if differs => ovs.record(REMOTE, Some(remote)).await,
             _ => Ok(()),
         };
+        connects &= written.is_err();
         match &written {
             Ok(()) if differs => tracing::info!(remote, "told ovn-controller where the southbound database is"),
             Ok(()) => {}

@@ -6,8 +6,8 @@
 //! that have the tunnel address of a new chassis of the same host, which cannot have it before. Other chassis are left
 //! alone.
 //!
-//! After all members have lost their files, the leader writes back what was in the database before
-//! ([`ovn::southbound::unfilled`]).
+//! After all members have lost their files, the task writes back what was in the database before
+//! ([`ovn::southbound::unfilled`]): that of the leader, or, if that has only just started, of another replica.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ovn::southbound::{self, Chassis, NodeReport, unfilled};
-use ovsdb::client::{Change, Changes, Client};
-use ovsdb::{Replica, Uuid};
+use ovsdb::client::{Changes, Client};
+use ovsdb::{Replica, RowId, Uuid};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -62,22 +62,24 @@ pub async fn run(
     let mut connected = southbound.connected();
     let mut removed = Removed::default();
     let (mut last_reports, mut exits) = (BTreeMap::new(), Exits::default());
-    // A change of ports is that of a pod, and says nothing about chassis.
-    let mut of_chassis = true;
+    let mut unfilled_since = None;
+    let mut redirects = BTreeSet::new();
     loop {
         let now = Instant::now();
         let is_connected = *connected.borrow_and_update();
         let leads = nodes.borrow_and_update().clone();
-        let is_filled = is_connected && !southbound.read(unfilled::is_unfilled);
-        let (mut next_exits, mut next_removal, mut next_fill) = (None, None, None);
-        if is_connected && !is_filled && leads.is_some() {
-            next_fill = fill(&southbound).await.err().map(|()| now + FILL_AGAIN);
-        }
-        if is_filled {
-            let reports = of_chassis.then(|| southbound.read(reports));
-            if let Some(reports) = reports
-                && reports != last_reports
-            {
+        let mut next = None;
+        let mut soonest = |at: Option<Instant>| next = next.into_iter().chain(at).min();
+        if is_connected && southbound.read(unfilled::is_unfilled) {
+            let since = *unfilled_since.get_or_insert(now);
+            if let Some(patience) = patience(leads.is_some(), southbound.before().is_some()) {
+                let is_filled = now >= since + patience && fill(&southbound).await;
+                soonest((!is_filled).then(|| (since + patience).max(now + FILL_AGAIN)));
+            }
+        } else if is_connected {
+            unfilled_since = None;
+            let reports = southbound.read(reports);
+            if reports != last_reports {
                 last_reports.clone_from(&reports);
                 if owner.send(Event::Reports(reports)).await.is_err() {
                     return;
@@ -87,42 +89,73 @@ pub async fn run(
             if moved && owner.send(Event::Exits(exits.settled.clone())).await.is_err() {
                 return;
             }
-            next_exits = exits.next();
+            redirects = southbound.read(|replica| southbound::redirects(replica).collect());
+            soonest(exits.next());
             if let Some(known) = leads {
-                next_removal = remove(&southbound, &known, &mut removed, now).await;
+                soonest(remove(&southbound, &known, &mut removed, now).await);
+                if southbound.read(unfilled::is_late) {
+                    // The next change follows if that fails.
+                    let _ = southbound.transact(&[unfilled::unmark()]).await;
+                }
             }
         }
-        let next = [next_exits, next_removal, next_fill].into_iter().flatten().min();
-        of_chassis = tokio::select! {
-            result = nodes.changed() => if result.is_err() { return } else { true },
-            change = changes.next() => is_of_chassis(&change),
-            _ = connected.changed() => true,
-            () = sleep_until(next.unwrap_or(now)), if next.is_some() => true,
-        };
+        tokio::select! {
+            result = nodes.changed() => if result.is_err() { return },
+            () = concerning_chassis(&mut changes, &southbound, &redirects) => {}
+            _ = connected.changed() => {}
+            () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}
+        }
     }
 }
 
-/// Returns whether a change may concern more than ports of pods.
-fn is_of_chassis(change: &Change) -> bool {
-    change.reset || change.connected || change.rows.iter().any(|(table, _)| *table != southbound::PORT_BINDING)
+/// Waits for a change of more than ports of pods. `redirects` are the other ports, as far as they were known.
+async fn concerning_chassis(changes: &mut Changes, southbound: &Client, redirects: &BTreeSet<Uuid>) {
+    loop {
+        let change = changes.next().await;
+        let is_other_port = |(table, id): &RowId| {
+            *table != southbound::PORT_BINDING
+                || redirects.contains(id)
+                || southbound.read(|replica| southbound::is_redirect(replica, *id))
+        };
+        if change.reset || change.connected || change.rows.iter().any(is_other_port) {
+            return;
+        }
+    }
 }
 
-/// Writes what was in the database before to one that was founded empty, and lets northd begin.
-async fn fill(southbound: &Client) -> Result<(), ()> {
+/// How long this replica leaves a database unfilled, because another one may lead, or have the rows from before. `None`: it is not
+/// the one that does without them.
+fn patience(leads: bool, has_rows: bool) -> Option<Duration> {
+    match (leads, has_rows) {
+        (true, true) => Some(Duration::ZERO),
+        (false, true) => Some(Duration::from_secs(1)),
+        (true, false) => Some(Duration::from_secs(3)),
+        (false, false) => None,
+    }
+}
+
+/// Writes what was in the database before to one that was founded empty, and lets northd begin. Returns false if that has failed.
+async fn fill(southbound: &Client) -> bool {
     let before = southbound.before();
     let transactions = southbound.read(|now| unfilled::fill(before.as_deref(), now));
-    let rows: usize = transactions.iter().map(|transaction| transaction.len() - 1).sum();
+    let operations = transactions.iter().map(Vec::len).sum::<usize>();
+    // Each transaction begins with a condition, and the last one lets northd begin.
+    let rows = operations.saturating_sub(transactions.len() + 1);
     for transaction in transactions {
         if let Err(error) = southbound.transact(&transaction).await {
             tracing::warn!(%error, "the southbound database, which was founded empty, is not filled yet");
-            return Err(());
+            return false;
         }
     }
-    tracing::info!(
-        rows = rows - 1,
-        "the southbound database was founded empty: it has the keys and the chassis from before again"
-    );
-    Ok(())
+    if rows > 0 {
+        tracing::info!(
+            rows,
+            "the southbound database, which was founded empty, has its ports, chassis and keys from before again"
+        );
+    } else {
+        tracing::info!("the southbound database was founded empty, and there is nothing from before");
+    }
+    true
 }
 
 /// The chassis and the report of each node, by node name.

@@ -82,6 +82,10 @@ fn each_key_opens_its_own_doors_and_no_others() {
         issuer.client(&rooms[0], Role::Controller, "kube-ovn-controller"),
         issuer.client(&rooms[0], Role::Chassis, "chassis"),
     );
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let options = r#"{"op": "select", "table": "SB_Global", "where": [], "columns": ["options"]}"#;
+    let said = transact(&mut one, &controller, "ssl:10.0.0.1:6645", SB, options);
+    assert!(said.contains(r#""options":["map",[]]"#), "northd waits, too: {said}");
     assert_eq!(transact(&mut one, &own, "ssl:10.0.0.1:6642", SB, &chassis("chassis")), "no answer");
     assert!(transact(&mut one, &controller, "ssl:10.0.0.1:6645", SB, FILL).contains("\"count\":1"));
     let mut two = beside_with(&mut one, &rooms[1], 2, "--tls");

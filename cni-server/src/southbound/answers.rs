@@ -22,6 +22,9 @@ use tokio::time::Instant;
 /// How long a server may be silent before it is asked for an answer, and how long it has for it.
 const SILENCE: Duration = Duration::from_secs(3);
 
+/// The same for the only server: nothing is decided by its silence.
+const SILENCE_OF_ONE: Duration = Duration::from_secs(30);
+
 /// By how much that differs from node to node.
 const SPREAD: Duration = Duration::from_secs(2);
 
@@ -41,6 +44,8 @@ pub(super) struct Answers {
     /// Whether none answered when they were last looked at, after one had.
     none_answered: bool,
     are_back: bool,
+    /// Whether there is at most one server, which cannot be left out.
+    is_alone: bool,
 }
 
 /// A session with one server, which lasts as long as the handle.
@@ -71,15 +76,21 @@ impl Answers {
         let spread = Uuid::new_v4().as_u128() % SPREAD.as_millis();
         let silence = SILENCE + Duration::from_millis(spread.try_into().unwrap_or_default());
         let sessions = HashMap::new();
-        Self { tls, silence, trust: TRUST, sessions, none_answered: false, are_back: false }
+        Self { tls, silence, trust: TRUST, sessions, none_answered: false, are_back: false, is_alone: true }
     }
 
     /// Returns the servers but those that do not answer, or have only just begun to, while another one does.
     pub(super) fn among(&mut self, servers: Vec<Endpoint>) -> Vec<Endpoint> {
         let answered = self.sessions.values().any(|one| one.state.answers) || self.none_answered;
+        let is_alone = servers.len() < 2;
+        if is_alone != self.is_alone {
+            self.sessions.clear();
+        }
+        self.is_alone = is_alone;
+        let silence = if is_alone { SILENCE_OF_ONE } else { self.silence };
         self.sessions.retain(|server, _| servers.contains(server));
         for server in &servers {
-            let start = || Session::start(server, self.tls.clone(), self.silence);
+            let start = || Session::start(server, self.tls.clone(), silence);
             self.sessions.entry(server.clone()).or_insert_with(start).look(self.trust);
         }
         let is_any = |wanted: fn(&Session) -> bool| self.sessions.values().any(wanted);

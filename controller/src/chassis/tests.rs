@@ -239,55 +239,128 @@ fn a_chassis_that_is_active_for_a_moment_does_not_count() {
     assert_eq!(at(41, None), (None, false));
 }
 
+/// A database whose server has lost its file, and the replica of a controller that has its contents.
+struct Emptied {
+    _server: OvsdbServer,
+    reader: Client,
+    nodes: watch::Sender<Nodes>,
+    reports: mpsc::Receiver<Event>,
+}
+
+const CHASSIS: Uuid = Uuid::from_u128(1);
+const SWITCH: Uuid = Uuid::from_u128(2);
+const ENCAP: Uuid = Uuid::from_u128(3);
+const PORT: Uuid = Uuid::from_u128(4);
+
+impl Emptied {
+    /// `remembers`: whether the controller was connected before the file was lost.
+    async fn new(remembers: bool) -> Self {
+        let [first, second] = [(); 2].map(|()| OvsdbServer::start(&schema()).unwrap());
+        let insert = |table, id, row| Op::Insert { table, uuid: Some(id), row };
+        let port = Row::from([
+            ("logical_port", "a.default".into()),
+            ("datapath", SWITCH.into()),
+            ("tunnel_key", 5.into()),
+            ("chassis", CHASSIS.into()),
+            ("encap", ENCAP.into()),
+        ]);
+        let encap = Row::from([("type", "geneve".into()), ("ip", "172.31.0.1".into()), ("chassis_name", "id".into())]);
+        let config_of_chassis = Datum::map([(southbound::CMS_OPTIONS, southbound::MARK)]);
+        let chassis = Row::from([
+            ("name", "id".into()),
+            ("hostname", "n1".into()),
+            ("encaps", ENCAP.into()),
+            ("other_config", config_of_chassis),
+        ]);
+        let ops = [
+            insert(southbound::ENCAP, ENCAP, encap),
+            insert(southbound::CHASSIS, CHASSIS, chassis),
+            insert(southbound::DATAPATH_BINDING, SWITCH, Row::from([("tunnel_key", 7.into())])),
+            insert(southbound::PORT_BINDING, PORT, port),
+        ];
+        let writer = Client::spawn(config(&first)).0;
+        writer.synced().await;
+        writer.transact(&ops).await.unwrap();
+        let reader = Client::spawn(config(&second)).0;
+        reader.synced().await;
+        let mark = Row::from([("external_ids", Datum::map([(ovn::INCOMPLETE_KEY, "true")]))]);
+        reader.transact(&[insert(southbound::SB_GLOBAL, Uuid::from_u128(9), mark)]).await.unwrap();
+
+        let (filler, changes) = Client::spawn(config(if remembers { &first } else { &second }));
+        filler.synced().await;
+        filler.use_endpoints(vec![second.endpoint()]);
+        drop(first);
+        filler.connected().wait_for(|now| *now && filler.before().is_some() == remembers).await.unwrap();
+        let (nodes, told) = watch::channel(None);
+        let (owner, reports) = mpsc::channel(8);
+        tokio::spawn(run(filler, changes, told, owner));
+        Self { _server: second, reader, nodes, reports }
+    }
+
+    fn lead(&self) {
+        self.nodes.send_replace(Some(Arc::new([("n1".into(), false)].into())));
+    }
+
+    fn is_unfilled(&self) -> bool {
+        self.reader.read(unfilled::is_unfilled)
+    }
+
+    /// Waits until the database is filled. Returns after how long.
+    async fn filled(&self) -> Duration {
+        let began = Instant::now();
+        while self.is_unfilled() {
+            assert!(began.elapsed() < Duration::from_secs(10), "it is not filled");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        began.elapsed()
+    }
+}
+
 /// All members have lost their files: the new database is that of before as far as northd and the chassis cannot compute it.
 #[tokio::test]
 async fn a_database_that_was_founded_empty_is_filled_by_the_leader() {
-    let [first, second] = [(); 2].map(|()| OvsdbServer::start(&schema()).unwrap());
-    let insert = |table, number, row| Op::Insert { table, uuid: Some(Uuid::from_u128(number)), row };
-    let (chassis, switch) = (Uuid::from_u128(1), Uuid::from_u128(2));
-    let port = Row::from([
-        ("logical_port", "a.default".into()),
-        ("datapath", switch.into()),
-        ("tunnel_key", 5.into()),
-        ("chassis", chassis.into()),
-    ]);
-    let encap = Row::from([("type", "geneve".into()), ("ip", "172.31.0.1".into()), ("chassis_name", "id".into())]);
-    let ops = [
-        insert(southbound::ENCAP, 3, encap),
-        insert(southbound::CHASSIS, 1, Row::from([("name", "id".into()), ("encaps", Uuid::from_u128(3).into())])),
-        insert(southbound::DATAPATH_BINDING, 2, Row::from([("tunnel_key", 7.into())])),
-        insert(southbound::PORT_BINDING, 4, port),
-    ];
-    let writer = Client::spawn(config(&first)).0;
-    writer.synced().await;
-    writer.transact(&ops).await.unwrap();
-    let (filler, changes) = Client::spawn(config(&first));
-    filler.synced().await;
-    let (nodes, told) = watch::channel(None);
-    let (reports, mut read) = mpsc::channel(8);
-    tokio::spawn(run(filler.clone(), changes, told, reports));
-
-    let reader = Client::spawn(config(&second)).0;
-    reader.synced().await;
-    let mark = Row::from([("external_ids", Datum::map([(ovn::INCOMPLETE_KEY, "true")]))]);
-    reader.transact(&[insert(southbound::SB_GLOBAL, 9, mark)]).await.unwrap();
-    filler.use_endpoints(vec![second.endpoint()]);
-    drop(first);
-    filler.connected().wait_for(|connected| *connected && filler.before().is_some()).await.unwrap();
-    assert!(reader.read(unfilled::is_unfilled), "a standby writes nothing");
-
-    nodes.send_replace(Some(Arc::default()));
-    let done = async {
-        while reader.read(unfilled::is_unfilled) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), done).await.expect("it is filled");
-    reader.read(|now| {
-        let row = now.get(southbound::PORT_BINDING, Uuid::from_u128(4)).expect("the port");
-        assert_eq!((row["tunnel_key"].as_int(), row["chassis"].as_uuid()), (Some(5), Some(chassis)));
-        assert_eq!(now.get(southbound::DATAPATH_BINDING, switch).unwrap()["tunnel_key"].as_int(), Some(7));
-        assert_eq!(now.get(southbound::CHASSIS, chassis).unwrap()["encaps"].as_uuid(), Some(Uuid::from_u128(3)));
+    let mut emptied = Emptied::new(true).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(emptied.is_unfilled(), "a standby waits for the leader");
+    assert!(emptied.reports.try_recv().is_err(), "nothing is reported of a database that is not filled");
+    emptied.lead();
+    assert!(emptied.filled().await < Duration::from_millis(500));
+    emptied.reader.read(|now| {
+        let row = now.get(southbound::PORT_BINDING, PORT).expect("the port");
+        assert_eq!((row["tunnel_key"].as_int(), row["chassis"].as_uuid()), (Some(5), Some(CHASSIS)));
+        assert_eq!(row["encap"].as_uuid(), Some(ENCAP));
+        assert_eq!(now.get(southbound::DATAPATH_BINDING, SWITCH).unwrap()["tunnel_key"].as_int(), Some(7));
+        assert_eq!(now.get(southbound::CHASSIS, CHASSIS).unwrap()["encaps"].as_uuid(), Some(ENCAP));
     });
-    assert!(read.try_recv().is_err(), "nothing is reported of a database that is not filled");
+    let Some(Event::Reports(reports)) = emptied.reports.recv().await else { panic!("no report") };
+    assert!(reports.contains_key("n1"));
+}
+
+#[tokio::test]
+async fn a_standby_fills_it_when_the_leader_has_nothing_from_before() {
+    let emptied = Emptied::new(true).await;
+    assert!(emptied.filled().await > Duration::from_millis(500));
+    assert!(emptied.reader.read(|now| now.get(southbound::PORT_BINDING, PORT).is_some()));
+}
+
+#[tokio::test]
+async fn a_leader_with_nothing_from_before_does_without_at_last() {
+    let emptied = Emptied::new(false).await;
+    emptied.lead();
+    assert!(emptied.filled().await > Duration::from_secs(1), "another replica may have it");
+    assert!(emptied.reader.read(|now| now.is_empty(southbound::PORT_BINDING)));
+}
+
+/// northd has waited for too long, and writes: nothing is inserted beside its rows.
+#[tokio::test]
+async fn a_database_to_which_northd_writes_is_not_filled_any_more() {
+    let emptied = Emptied::new(true).await;
+    let options = Row::from([("options", Datum::map([("mac_prefix", "0a:58:0a")]))]);
+    let begin = Op::Update { table: southbound::SB_GLOBAL, on: ovsdb::Where::All, row: options };
+    emptied.reader.transact(&[begin]).await.unwrap();
+    emptied.lead();
+    while emptied.reader.read(unfilled::is_late) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(emptied.reader.read(|now| now.is_empty(southbound::PORT_BINDING)));
 }

@@ -35,8 +35,12 @@ pub const MARK: &str = "kube-ovn";
 /// Returns the tables that a controller replicates. Only rows of [`PORT_BINDING`] change with each pod.
 pub fn tables() -> Vec<Table> {
     vec![
-        Table { name: SB_GLOBAL, columns: &["external_ids"], key: None },
-        Table { name: CHASSIS, columns: &["name", "hostname", "other_config", "external_ids", "encaps"], key: None },
+        Table { name: SB_GLOBAL, columns: &["external_ids", "options"], key: None },
+        Table {
+            name: CHASSIS,
+            columns: &["name", "hostname", "other_config", "external_ids", "encaps", "transport_zones"],
+            key: None,
+        },
         Table {
             name: CHASSIS_PRIVATE,
             columns: &["name"],
@@ -46,16 +50,30 @@ pub fn tables() -> Vec<Table> {
         Table { name: DATAPATH_BINDING, columns: &["external_ids", "tunnel_key"], key: None },
         Table {
             name: PORT_BINDING,
-            columns: &["logical_port", "datapath", "tunnel_key", "chassis"],
-            key: Some(|row| row.get("logical_port")?.as_str()?.starts_with(REDIRECTS).then(|| REDIRECTS.to_owned())),
+            columns: &["logical_port", "datapath", "tunnel_key", "chassis", "encap"],
+            key: Some(|row| is_named_as_redirect(row).then(|| REDIRECTS.to_owned())),
         },
     ]
+}
+
+/// Returns whether this port is a router port that belongs to one chassis at a time.
+pub fn is_redirect(replica: &Replica, port: Uuid) -> bool {
+    replica.get(PORT_BINDING, port).is_some_and(is_named_as_redirect)
+}
+
+fn is_named_as_redirect(row: &Row) -> bool {
+    row.get("logical_port").and_then(Datum::as_str).is_some_and(|name| name.starts_with(REDIRECTS))
+}
+
+/// Returns the router ports that belong to one chassis at a time.
+pub fn redirects(replica: &Replica) -> impl Iterator<Item = Uuid> {
+    replica.find(PORT_BINDING, REDIRECTS)
 }
 
 /// Returns the names of the router ports that belong to one chassis at a time (`cr-<port>` in the database), each with the name
 /// of the chassis that is active for it, if one is.
 pub fn active(replica: &Replica) -> impl Iterator<Item = (&str, &str)> {
-    replica.find(PORT_BINDING, REDIRECTS).filter_map(|port| {
+    redirects(replica).filter_map(|port| {
         let row = replica.get(PORT_BINDING, port)?;
         let chassis = row.get("chassis")?.uuids().next()?;
         let chassis = replica.get(CHASSIS, chassis)?.get("name")?.as_str()?;

@@ -90,6 +90,11 @@ impl Replica {
         self.len(table) == 0
     }
 
+    /// Returns true if any table has a row.
+    pub fn has_rows(&self) -> bool {
+        self.tables.iter().any(|table| !table.rows.is_empty())
+    }
+
     /// Inserts or replaces a row, as the server would. Ignores unknown tables.
     pub fn insert(&mut self, table: &str, uuid: Uuid, row: Row) -> Option<Row> {
         self.table_mut(table)?.put(uuid, row)

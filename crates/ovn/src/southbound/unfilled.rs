@@ -6,7 +6,7 @@
 //! northd starts: northd finds a datapath by the UUID of its switch or router, which depends only on its name, and a port by its
 //! name.
 
-use ovsdb::{Datum, Mutation, Mutator, Op, Replica, Row, Until, Where};
+use ovsdb::{Condition, Datum, Function, Mutation, Mutator, Op, Replica, Row, Until, Where};
 
 use super::{CHASSIS, DATAPATH_BINDING, ENCAP, PORT_BINDING, SB_GLOBAL};
 use crate::INCOMPLETE_KEY;
@@ -14,51 +14,64 @@ use crate::INCOMPLETE_KEY;
 /// The number of ports in one transaction.
 const PORTS: usize = 2000;
 
-/// Returns whether the rows from before may still be written to the database, because northd has written nothing yet.
+/// Returns whether the rows from before may still be written to the database: it has the mark, and northd, which sets `options` with
+/// the first of its writes, has not begun.
 pub fn is_unfilled(replica: &Replica) -> bool {
+    is_marked(replica) && !has_begun(replica)
+}
+
+/// Returns whether northd has begun although the mark is there: it has waited for too long.
+pub fn is_late(replica: &Replica) -> bool {
+    is_marked(replica) && has_begun(replica)
+}
+
+fn is_marked(replica: &Replica) -> bool {
     let mut rows = replica.rows(SB_GLOBAL);
     rows.any(|(_, row)| row.get("external_ids").is_some_and(|ids| ids.get(INCOMPLETE_KEY).is_some()))
 }
 
+fn has_begun(replica: &Replica) -> bool {
+    replica.rows(SB_GLOBAL).any(|(_, row)| row.get("options").is_some_and(|options| !options.is_empty()))
+}
+
 /// Returns the transactions that write the rows of `before` to the unfilled database `now`, and let northd begin. None of them
-/// changes a database that is filled. Without `before`, northd begins with an empty one.
+/// changes a database that is not unfilled. Without `before`, northd begins with an empty one.
 pub fn fill(before: Option<&Replica>, now: &Replica) -> Vec<Vec<Op>> {
     let lacking = |table: &'static str| {
         let rows = before.into_iter().flat_map(move |before| before.rows(table));
         rows.filter(move |(id, _)| now.get(table, *id).is_none())
     };
-    let insert = |table, (id, row): (_, &Row)| Op::Insert { table, uuid: Some(id), row: row.clone() };
+    let insert = |table, id, row| Op::Insert { table, uuid: Some(id), row };
     let few = [ENCAP, CHASSIS, DATAPATH_BINDING];
-    let few = few.into_iter().flat_map(|table| lacking(table).map(move |row| insert(table, row)));
+    let few = few.into_iter().flat_map(|table| lacking(table).map(move |(id, row)| insert(table, id, row.clone())));
+    let ports: Vec<_> = lacking(PORT_BINDING).map(|(id, row)| insert(PORT_BINDING, id, port(row))).collect();
     let mut transactions = vec![few.collect::<Vec<_>>()];
-    let ports: Vec<_> = lacking(PORT_BINDING)
-        .map(|(id, row)| Op::Insert { table: PORT_BINDING, uuid: Some(id), row: port(row) })
-        .collect();
     transactions.extend(ports.chunks(PORTS).map(<[Op]>::to_vec));
-    let begin = Op::Mutate {
-        table: SB_GLOBAL,
-        on: Where::All,
-        mutations: vec![Mutation {
-            column: "external_ids",
-            mutator: Mutator::Delete,
-            value: Datum::from(INCOMPLETE_KEY),
-        }],
-    };
-    transactions.push(vec![begin]);
+    transactions.retain(|transaction| !transaction.is_empty());
+    transactions.push(vec![unmark()]);
     for transaction in &mut transactions {
         transaction.insert(0, unfilled());
     }
     transactions
 }
 
+/// Removes the mark.
+pub fn unmark() -> Op {
+    let mutation = Mutation { column: "external_ids", mutator: Mutator::Delete, value: Datum::from(INCOMPLETE_KEY) };
+    Op::Mutate { table: SB_GLOBAL, on: Where::All, mutations: vec![mutation] }
+}
+
 /// Fails unless the database is still unfilled.
 fn unfilled() -> Op {
+    let nothing = Datum::empty_map();
+    let mark = Datum::map([(INCOMPLETE_KEY, "true")]);
+    let mark = Condition { column: "external_ids", function: Function::Includes, value: mark };
     Op::Wait {
         table: SB_GLOBAL,
-        on: Where::All,
-        columns: vec!["external_ids"],
+        on: Where::Conditions(vec![mark]),
+        columns: vec!["options"],
         until: Until::Equal,
-        rows: vec![Row::from([("external_ids", Datum::map([(INCOMPLETE_KEY, "true")]))])],
+        rows: vec![Row::from([("options", nothing)])],
         timeout_ms: Some(0),
     }
 }
@@ -93,6 +106,12 @@ mod tests {
         assert!(!is_unfilled(&replica));
         replica.insert(SB_GLOBAL, Uuid::from_u128(1), Row::from([("external_ids", Datum::empty_map())]));
         assert!(!is_unfilled(&replica));
+        // northd has waited for too long.
+        let mark = Datum::map([(INCOMPLETE_KEY, "true")]);
+        let options = Datum::map([("mac_prefix", "0a:58:0a")]);
+        let late = Row::from([("external_ids", mark), ("options", options)]);
+        replica.insert(SB_GLOBAL, Uuid::from_u128(1), late);
+        assert!(!is_unfilled(&replica) && is_late(&replica));
     }
 
     #[test]
@@ -122,6 +141,6 @@ mod tests {
         };
         let on_a_chassis = transactions[1..3].iter().flatten().filter(|op| up(op) == Some(true)).count();
         assert_eq!(on_a_chassis, PORTS, "all but one");
-        assert_eq!(fill(None, &now).len(), 2, "without anything from before, only the mark goes");
+        assert_eq!(fill(None, &now).len(), 1, "without anything from before, only the mark goes");
     }
 }

@@ -152,7 +152,7 @@ impl State {
         let mut before = self.before();
         if !is_unfilled(&self.replica()) {
             *before = None;
-        } else if !is_unfilled(&old) {
+        } else if old.has_rows() && !is_unfilled(&old) {
             *before = Some(Arc::new(old));
         }
     }
