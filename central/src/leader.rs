@@ -101,7 +101,7 @@ impl Clients {
         match *complete.borrow() {
             Some(true) => return true,
             Some(false) => {
-                tracing::info!(database = name, "its clients wait until the controller has written everything")
+                tracing::info!(database = name, "its clients wait until the controller has written everything");
             }
             // The server has only just started.
             None => {}
