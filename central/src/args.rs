@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand};
 use daemons::status::Question;
 use keys::Keys;
+use ovn::ports;
 
 use crate::backup::Backups;
 
@@ -48,20 +49,20 @@ pub struct Run {
     #[arg(long, value_delimiter = ',')]
     pub listen: Vec<IpAddr>,
     /// TCP port of the northbound database.
-    #[arg(long, default_value_t = 6641)]
+    #[arg(long, default_value_t = ports::NORTHBOUND)]
     pub nb_port: u16,
     /// TCP port of the southbound database.
-    #[arg(long, default_value_t = 6642)]
+    #[arg(long, default_value_t = ports::SOUTHBOUND)]
     pub sb_port: u16,
     /// TCP port for the Raft traffic of the northbound cluster. The Service `ovn-northd` also targets this port.
-    #[arg(long, default_value_t = 6643)]
+    #[arg(long, default_value_t = ports::NORTHBOUND_RAFT)]
     pub nb_raft_port: u16,
     /// TCP port for the Raft traffic of the southbound cluster.
-    #[arg(long, default_value_t = 6644)]
+    #[arg(long, default_value_t = ports::SOUTHBOUND_RAFT)]
     pub sb_raft_port: u16,
     /// TCP port of the southbound database for the controllers and for other members. The port of the chassis limits each of
     /// them to its own rows.
-    #[arg(long, default_value_t = 6645)]
+    #[arg(long, default_value_t = ports::SOUTHBOUND_ADMIN)]
     pub sb_admin_port: u16,
     /// TLS on all ports, with keys for members, controllers and chassis. In Kubernetes, the members issue them. Without
     /// (`--members`), they are in the directory `keys` beside the databases: `tls.pem`, the private key and the certificate of

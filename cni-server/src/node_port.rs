@@ -21,7 +21,7 @@ use futures::StreamExt;
 use keys::Keys;
 use links::{Event, Link, LinkError, Links, Route};
 use ovn::Encapsulation;
-use ovn::local::{Interface, NewPort, REMOTE, SOUTHBOUND_CLUSTER};
+use ovn::local::{Interface, NewPort, REMOTE, SOUTHBOUND_CLUSTER, UNDERLAY};
 use ovn::southbound::{CMS_OPTIONS, NodeReport};
 use tokio::sync::watch;
 
@@ -44,9 +44,6 @@ pub use sources::Sources;
 
 /// The device.
 pub const DEVICE: &str = "ovn0";
-
-/// The bridge to which the userspace datapath moves the addresses of the interface that it takes over.
-const USERSPACE_BRIDGE: &str = "br-phy";
 
 /// Why it is not ready before its first pass has ended.
 pub(crate) const STARTING: &str = "starting";
@@ -417,7 +414,7 @@ impl NodePort {
         match tunnel_interface {
             Ok(said) => {
                 // The userspace datapath has taken over an interface, and its address is on the bridge.
-                let bridge = if self.ovs.userspace() { USERSPACE_BRIDGE } else { "" };
+                let bridge = if self.ovs.userspace() { UNDERLAY } else { "" };
                 let said = said.as_ref().map(|said| format!("{bridge},{said}"));
                 // The names were compiled where the annotation was read.
                 known.interfaces = said.and_then(|said| Names::of_annotation(TUNNEL_INTERFACE, &said).ok());

@@ -12,15 +12,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use keys::{Keys, Readiness};
 use ovn::local::{REMOTE, SOUTHBOUND_CLUSTER};
+use ovn::ports;
 use ovsdb::client::{Endpoint, TlsFiles};
 use tokio::sync::watch;
 
 use self::answers::Answers;
 use crate::databases::Databases;
 use crate::ovs::Ovs;
-
-/// The port of the southbound database.
-const PORT: u16 = 6642;
 
 /// The pause after a write that failed.
 const RETRY: Duration = Duration::from_secs(5);
@@ -158,7 +156,7 @@ fn with_order_of(recorded: &str, servers: String, connect: bool) -> String {
 }
 
 fn of_nodes(addresses: &BTreeSet<IpNet>, tls: bool) -> Vec<Endpoint> {
-    let endpoint = |address: &IpNet| match (address.addr().to_string(), PORT) {
+    let endpoint = |address: &IpNet| match (address.addr().to_string(), ports::SOUTHBOUND) {
         (host, port) if tls => Endpoint::Ssl { host, port },
         (host, port) => Endpoint::Tcp { host, port },
     };

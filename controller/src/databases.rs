@@ -10,13 +10,6 @@ use kube::runtime::watcher;
 use ovsdb::{Changes, Client, Config, ConfigError, Endpoint};
 use tokio::sync::watch;
 
-/// The port of the northbound database.
-pub const NORTHBOUND: u16 = 6641;
-/// The port of the southbound database.
-pub const SOUTHBOUND: u16 = 6642;
-/// The port of the southbound database that is open to controllers with a key. At the other one, each key changes one chassis.
-pub const SOUTHBOUND_WITH_KEY: u16 = 6645;
-
 /// The internal addresses of the nodes with databases, by name.
 pub type Nodes = watch::Receiver<Seen<Vec<IpAddr>>>;
 
@@ -68,6 +61,8 @@ fn endpoints(nodes: &Seen<Vec<IpAddr>>, port: u16, tls: bool) -> Vec<Endpoint> {
 
 #[cfg(test)]
 mod tests {
+    use ovn::ports::NORTHBOUND;
+
     use super::*;
 
     #[test]

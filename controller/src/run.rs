@@ -8,6 +8,7 @@ use api::{ExternalHost, Ip, IpPool, NamespaceView, NodeView, PodView, StatefulSe
 use keys::{Identity, Requester, Role};
 use kit::endpoint::{Endpoint, Readiness};
 use kube::{Api, Client};
+use ovn::ports;
 use prometheus::Registry;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -50,7 +51,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         ready
     });
     let (northbound, changes) =
-        databases::spawn(northbound, databases::NORTHBOUND, &nodes_with_databases, key.as_ref());
+        databases::spawn(northbound, ports::NORTHBOUND, &nodes_with_databases, key.as_ref());
 
     let (events_in, events) = mpsc::channel(1 << 14);
     let (notices_in, notices) = mpsc::unbounded_channel();
@@ -79,7 +80,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         }
     });
     if let Some(southbound) = southbound {
-        let port = if southbound.tls.is_some() { databases::SOUTHBOUND_WITH_KEY } else { databases::SOUTHBOUND };
+        let port = if southbound.tls.is_some() { ports::SOUTHBOUND_ADMIN } else { ports::SOUTHBOUND };
         let (southbound, changes) = databases::spawn(southbound, port, &nodes_with_databases, key.as_ref());
         tasks.spawn(chassis::run(southbound, changes, nodes, events_in.clone()));
     }

@@ -8,14 +8,12 @@ use std::io;
 
 use ipnet::IpNet;
 use links::{Assigned, Link, LinkError, Links};
-use ovn::local::{self, Bridge, NewBridge, NewPort, Settings};
+use ovn::local::{self, Bridge, NewBridge, NewPort, Settings, UNDERLAY as BRIDGE};
 use ovsdb::{Op, Replica, Row, Where};
 
 use crate::datapath::Datapath;
 use crate::session::{Session, SessionError};
 
-/// The bridge with the interface for tunnels.
-pub const BRIDGE: &str = "br-phy";
 /// The key in the bridge's `external_ids` that records the addresses.
 const NOTE: &str = "kube-ovn-addresses";
 

@@ -12,6 +12,7 @@ mod fact;
 mod group;
 mod key;
 pub mod local;
+pub mod ports;
 mod rows;
 pub mod southbound;
 mod table;

@@ -20,6 +20,8 @@ pub use mirror::{Mirror, NewMirror, select};
 pub const OPEN_VSWITCH: &str = "Open_vSwitch";
 /// The table of bridges.
 pub const BRIDGE: &str = "Bridge";
+/// The bridge that has the interface for tunnels, and its addresses, on the userspace datapath.
+pub const UNDERLAY: &str = "br-phy";
 /// The table of a bridge's ports.
 pub const PORT: &str = "Port";
 /// The table of a port's interfaces.
