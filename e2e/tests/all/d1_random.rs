@@ -18,8 +18,8 @@ const POD: Duration = Duration::from_secs(15);
 /// How many packets running pods may lose in each of the faults.
 const LOST: usize = 10;
 
-/// How long a server hangs, in seconds.
-const HANGS: [u64; 3] = [1, 5, 20];
+/// How long a server hangs, in seconds. The last one only in a run of more than ten minutes.
+const HANGS: [u64; 4] = [1, 5, 20, 60];
 
 /// Takes a number of different nodes.
 fn some(random: &mut Random, nodes: [Node; 3]) -> Vec<Node> {
@@ -30,7 +30,7 @@ fn some(random: &mut Random, nodes: [Node; 3]) -> Vec<Node> {
 }
 
 /// Does harm, and has pods come and go meanwhile. Returns what it was.
-async fn harm(random: &mut Random, nodes: [Node; 3], bystanders: &Bystanders<'_>) -> Result<String> {
+async fn harm(random: &mut Random, nodes: [Node; 3], hangs: &[u64], bystanders: &Bystanders<'_>) -> Result<String> {
     let some = some(random, nodes);
     let names = some.iter().map(|node| node.name()).collect::<Vec<_>>().join(", ");
     let newcomer = async |what: &str| bystanders.newcomer_within(what, POD).await;
@@ -51,7 +51,7 @@ async fn harm(random: &mut Random, nodes: [Node; 3], bystanders: &Bystanders<'_>
             newcomer(&what).await.map(|()| what)
         }
         2 => {
-            let (database, seconds) = (*random.one_of(&BOTH), *random.one_of(&HANGS));
+            let (database, seconds) = (*random.one_of(&BOTH), *random.one_of(hangs));
             let pids = some.iter().map(|node| database.pid(*node)).collect::<Result<Vec<_>>>()?;
             for pid in &pids {
                 members::send(*pid, Signal::SIGSTOP)?;
@@ -105,11 +105,12 @@ async fn d1_random_faults_of_the_members_leave_nothing_behind() -> Result<()> {
     let nodes = with_three_members(&cluster).await?;
     let scene = cluster.scene("d1-random").await?;
     let bystanders = Bystanders::start(&scene, "d1-random").await?;
+    let hangs = if length > 600 { &HANGS[..] } else { &HANGS[..3] };
     let began = Instant::now();
     let mut done: Vec<String> = Vec::new();
     let faults = async {
         while began.elapsed() < Duration::from_secs(length) {
-            let what = harm(&mut random, nodes, &bystanders).await?;
+            let what = harm(&mut random, nodes, hangs, &bystanders).await?;
             let whole = members::whole(&cluster, &nodes, 4 * WHOLE).await.with_context(|| what.clone())?;
             println!("{what}: whole after {whole:.1?}");
             done.push(what);
