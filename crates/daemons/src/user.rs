@@ -4,12 +4,19 @@
 //! start of a container can change that each time, also after somebody has removed a directory: so the process starts as root,
 //! with the capabilities `CHOWN`, `DAC_OVERRIDE`, `FOWNER`, `SETGID` and `SETUID`, and gives them all up.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, Uid, fchownat, geteuid, setgroups, setresgid, setresuid};
 
 /// Why a process cannot become the user.
 #[derive(Debug, thiserror::Error)]
@@ -49,11 +56,11 @@ pub fn become_user(user: u32, directories: &[&Path], names: &[&str]) -> Result<(
                 .and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(0o750)))
                 .and_then(|()| lchown(directory, Some(user), Some(user)));
             make.map_err(failed)?;
+            let opened = File::open(directory).map_err(failed)?;
             for entry in fs::read_dir(directory).map_err(failed)? {
-                let entry = entry.map_err(failed)?;
-                let name = entry.file_name();
+                let name = entry.map_err(failed)?.file_name();
                 if names.iter().any(|start| name.to_string_lossy().starts_with(start)) {
-                    give(&entry.path(), user)?;
+                    give(&opened, &name, &directory.join(&name), user)?;
                 }
             }
         }
@@ -63,15 +70,19 @@ pub fn become_user(user: u32, directories: &[&Path], names: &[&str]) -> Result<(
     setresgid(gid, gid, gid).and_then(|()| setresuid(uid, uid, uid)).map_err(failed)
 }
 
-/// Gives a file or directory to a user, with all that is in it. Links are left alone, because the user that had the directory
-/// before could have made them. A file that has another name is refused, so that nobody wonders why it cannot be opened.
-fn give(path: &Path, user: u32) -> Result<(), UserError> {
+/// Gives a file in this directory, or a directory with all that is in it, to a user. Links are left alone, because the user that had
+/// the directory before could have made them. A file that has another name is refused, so that nobody wonders why it cannot be opened.
+/// Each one is opened before it is looked at, so that nobody puts a link in its place. `path` is for messages.
+fn give(directory: impl AsFd, name: &OsStr, path: &Path, user: u32) -> Result<(), UserError> {
     let failed = |source| UserError::Directory { path: path.to_owned(), user, source };
-    let metadata = match fs::symlink_metadata(path) {
+    let os = |error: Errno| failed(error.into());
+    let itself = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = match openat(directory, name, itself, Mode::empty()) {
         // A socket or a temporary file of a process that ends.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        metadata => metadata.map_err(failed)?,
+        Err(Errno::ENOENT) => return Ok(()),
+        file => File::from(file.map_err(os)?),
     };
+    let metadata = file.metadata().map_err(failed)?;
     if metadata.is_symlink() {
         return Ok(());
     }
@@ -79,11 +90,17 @@ fn give(path: &Path, user: u32) -> Result<(), UserError> {
         return Err(failed(io::Error::other("it has another name, a hard link")));
     }
     if metadata.uid() != user || metadata.gid() != user {
-        lchown(path, Some(user), Some(user)).map_err(failed)?;
+        let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
+        fchownat(&file, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH).map_err(os)?;
     }
     if metadata.is_dir() {
-        for entry in fs::read_dir(path).map_err(failed)? {
-            give(&entry.map_err(failed)?.path(), user)?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        for entry in Dir::openat(&file, ".", flags, Mode::empty()).map_err(os)? {
+            let entry = entry.map_err(os)?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name != "." && name != ".." {
+                give(&file, name, &path.join(name), user)?;
+            }
         }
     }
     Ok(())
@@ -98,19 +115,20 @@ mod tests {
     fn a_directory_is_given_with_all_but_links() {
         let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let of = |path: &Path| fs::symlink_metadata(path).unwrap().uid();
+        let give = |path: &Path| give(File::open(path.parent().unwrap()).unwrap(), path.file_name().unwrap(), path, 65532);
         let secret = other.path().join("secret");
         fs::write(&secret, "").unwrap();
         let [keys, file, soft, hard] = ["keys", "keys/tls.pem", "soft", "hard"].map(|name| own.path().join(name));
         fs::create_dir(&keys).unwrap();
         fs::write(&file, "").unwrap();
         std::os::unix::fs::symlink(&secret, &soft).unwrap();
-        give(own.path(), 65532).unwrap();
+        give(own.path()).unwrap();
         assert_eq!([own.path(), &keys, &file].map(of), [65532; 3]);
         fs::hard_link(&secret, &hard).unwrap();
-        let why = give(own.path(), 65532).unwrap_err().to_string();
+        let why = give(own.path()).unwrap_err().to_string();
         assert!(why.ends_with("it has another name, a hard link"), "{why}");
         assert_eq!([&soft, &hard, &secret].map(|path| of(path)), [0; 3]);
-        give(&own.path().join("absent"), 65532).unwrap();
+        give(&own.path().join("absent")).unwrap();
     }
 
     #[test]
