@@ -50,8 +50,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         tasks.spawn(async { match requester.run().await {} });
         ready
     });
-    let (northbound, changes) =
-        databases::spawn(northbound, ports::NORTHBOUND, &nodes_with_databases, key.as_ref());
+    let (northbound, changes) = databases::spawn(northbound, ports::NORTHBOUND, &nodes_with_databases, key.as_ref());
 
     let (events_in, events) = mpsc::channel(1 << 14);
     let (notices_in, notices) = mpsc::unbounded_channel();

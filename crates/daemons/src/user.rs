@@ -115,7 +115,8 @@ mod tests {
     fn a_directory_is_given_with_all_but_links() {
         let (own, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let of = |path: &Path| fs::symlink_metadata(path).unwrap().uid();
-        let give = |path: &Path| give(File::open(path.parent().unwrap()).unwrap(), path.file_name().unwrap(), path, 65532);
+        let give =
+            |path: &Path| give(File::open(path.parent().unwrap()).unwrap(), path.file_name().unwrap(), path, 65532);
         let secret = other.path().join("secret");
         fs::write(&secret, "").unwrap();
         let [keys, file, soft, hard] = ["keys", "keys/tls.pem", "soft", "hard"].map(|name| own.path().join(name));
