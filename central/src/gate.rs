@@ -149,18 +149,24 @@ async fn guard(door: Door, address: SocketAddr, transport: Transport, said: Arc<
 
 /// Connects a client with the socket behind a door. Returns why it may not pass.
 async fn pass(door: &Door, stream: TcpStream, transport: &Transport, turn: Turn) -> Result<(), String> {
-    let (client, identity) = transport.accept(stream).await.map_err(|error| error.to_string())?;
-    door.admits(transport, identity.as_ref())?;
+    let (client, certified) = transport.accept(stream).await.map_err(|error| error.to_string())?;
+    door.admits(transport, certified.as_ref().map(|client| &client.identity))?;
     drop(turn);
     let behind = Behind::Own(door.target.clone());
-    if door.waits {
-        join_with(client, &behind).await;
-    } else if door.answers.as_ref().is_none_or(|answers| answers.load(Ordering::Relaxed))
-        && let Ok(server) = behind.connect().await
-    {
-        join(client, server, &[]).await;
+    let joined = async {
+        if door.waits {
+            join_with(client, &behind).await;
+        } else if door.answers.as_ref().is_none_or(|answers| answers.load(Ordering::Relaxed))
+            && let Ok(server) = behind.connect().await
+        {
+            join(client, server, &[]).await;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        joined = joined => joined,
+        () = transport.distrusts(certified.as_ref()) => Err("its certificate is not trusted any more".to_owned()),
     }
-    Ok(())
 }
 
 /// Where a connection leads to.

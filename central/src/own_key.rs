@@ -61,6 +61,8 @@ enum OwnKeyError {
     NoSecret,
     #[error("Secret {AUTHORITY}: it has {there} and not {missing}")]
     Half { there: &'static str, missing: &'static str },
+    #[error("Secret {AUTHORITY}: {0} is not PEM")]
+    NoText(&'static str),
 }
 
 impl OwnKey {
@@ -167,13 +169,14 @@ impl OwnKey {
 
     /// Takes the authority from the Secret. Fills an empty one: then it is read again.
     async fn read(&self, secret: &Secret) -> Result<Option<Authority>, OwnKeyError> {
-        let value = |key| {
-            let value = secret.data.as_ref()?.get(key)?;
-            String::from_utf8(value.0.clone()).ok().filter(|value| !value.trim().is_empty())
+        let value = |key: &'static str| {
+            let value = secret.data.as_ref().and_then(|data| data.get(key)).map(|value| value.0.clone());
+            let text = String::from_utf8(value.unwrap_or_default()).map_err(|_| OwnKeyError::NoText(key))?;
+            Ok::<_, OwnKeyError>(Some(text).filter(|text| !text.trim().is_empty()))
         };
-        match (value(CERTIFICATE), value(PRIVATE_KEY)) {
+        match (value(CERTIFICATE)?, value(PRIVATE_KEY)?) {
             (Some(certificate), Some(key)) => {
-                Ok(Some(Authority::parse(&certificate, &key, &value(TRUSTED).unwrap_or_default())?))
+                Ok(Some(Authority::parse(&certificate, &key, &value(TRUSTED)?.unwrap_or_default())?))
             }
             (Some(_), None) => Err(OwnKeyError::Half { there: CERTIFICATE, missing: PRIVATE_KEY }),
             (None, Some(_)) => Err(OwnKeyError::Half { there: PRIVATE_KEY, missing: CERTIFICATE }),
@@ -182,7 +185,7 @@ impl OwnKey {
                 let mut filled = secret.clone();
                 // If the Secret was lost, those who have a certificate are served until they have another one.
                 let before = std::fs::read_to_string(self.keys.trusted()).unwrap_or_default();
-                let before = value(TRUSTED).unwrap_or(before);
+                let before = value(TRUSTED)?.unwrap_or(before);
                 let trusted = certificate.clone() + &before;
                 let data = [(CERTIFICATE, certificate), (PRIVATE_KEY, key), (TRUSTED, trusted)];
                 let data = data.map(|(name, text)| (name.to_owned(), ByteString(text.into_bytes())));
@@ -237,6 +240,7 @@ mod tests {
         assert_eq!(said, "Secret kube-ovn-ca: it does not exist; the installation makes an empty one");
         let half = OwnKeyError::Half { there: CERTIFICATE, missing: PRIVATE_KEY }.to_string();
         assert_eq!(half, "Secret kube-ovn-ca: it has tls.crt and not tls.key");
+        assert_eq!(OwnKeyError::NoText(CERTIFICATE).to_string(), "Secret kube-ovn-ca: tls.crt is not PEM");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use keys::Identity;
-use keys::tls::Tls;
+use keys::tls::{Chain, Tls};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -25,6 +25,14 @@ const MOST: usize = 1 << 20;
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// A client that has a certificate.
+#[derive(Debug)]
+pub struct Certified {
+    /// Who it is.
+    pub identity: Identity,
+    certificates: Chain,
+}
 
 /// How members and their clients speak.
 #[derive(Clone, Debug)]
@@ -74,8 +82,8 @@ impl Transport {
         timeout(PATIENCE, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
-    /// Accepts a connection. Returns also who the client is, if its certificate says so.
-    pub async fn accept(&self, stream: TcpStream) -> io::Result<(Box<dyn Stream>, Option<Identity>)> {
+    /// Accepts a connection. Returns also the certificate of the client.
+    pub async fn accept(&self, stream: TcpStream) -> io::Result<(Box<dyn Stream>, Option<Certified>)> {
         let stream = Watched::new(stream)?;
         match self {
             Self::Plain => Ok((Box::new(stream), None)),
@@ -83,12 +91,25 @@ impl Transport {
                 let acceptor = tls.borrow().as_ref().ok_or_else(no_key)?.acceptor.clone();
                 let accepting = timeout(PATIENCE, acceptor.accept(stream)).await;
                 let stream = accepting.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-                let certificate = stream.get_ref().1.peer_certificates().and_then(|all| all.first());
-                let certificate = certificate.ok_or_else(|| io::Error::other("it has no certificate"))?;
-                let identity = Identity::of(certificate).map_err(io::Error::other)?;
-                Ok((Box::new(stream), Some(identity)))
+                let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                let own = certificates.first().ok_or_else(|| io::Error::other("it has no certificate"))?;
+                let identity = Identity::of(own).map_err(io::Error::other)?;
+                let certificates = certificates.iter().map(|one| one.clone().into_owned()).collect();
+                Ok((Box::new(stream), Some(Certified { identity, certificates })))
             }
         }
+    }
+
+    /// Waits until a client would not be accepted any more, because its authority is not trusted any more, or its certificate has
+    /// expired when the member gets a new key.
+    pub async fn distrusts(&self, client: Option<&Certified>) {
+        if let (Self::Tls(tls), Some(client)) = (self, client) {
+            let trusts = |tls: &Option<Tls>| tls.as_ref().is_none_or(|tls| tls.trusts(&client.certificates));
+            if tls.clone().wait_for(|tls| !trusts(tls)).await.is_ok() {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 }
 

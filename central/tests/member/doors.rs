@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use daemons::testing::{Container, Room};
 use keys::{Authority, Identity, Keys, Request, Role};
@@ -22,6 +23,12 @@ impl Issuer {
     pub fn member(&self, room: &Room, number: u8) {
         let own = self.0.member(&format!("n{number}"), &[IpAddr::from([10, 0, 0, number])]).unwrap();
         Keys::new(room.path("etc/keys")).write(&own, self.0.trusted()).unwrap();
+    }
+
+    /// Gives a member another key, and other authorities that it trusts.
+    fn replace(&self, room: &Room, trusted: &str) {
+        let own = self.0.member("n1", &[IpAddr::from([10, 0, 0, 1])]).unwrap();
+        Keys::new(room.path("etc/keys")).write(&own, trusted).unwrap();
     }
 
     /// Puts a client's key in the room. Returns the flags of OVN's tools for it.
@@ -82,7 +89,7 @@ fn each_key_opens_its_own_doors_and_no_others() {
         issuer.client(&rooms[0], Role::Controller, "kube-ovn-controller"),
         issuer.client(&rooms[0], Role::Chassis, "chassis"),
     );
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(1));
     let options = r#"{"op": "select", "table": "SB_Global", "where": [], "columns": ["options"]}"#;
     let said = transact(&mut one, &controller, "ssl:10.0.0.1:6645", SB, options);
     assert!(said.contains(r#""options":["map",[]]"#), "northd waits, too: {said}");
@@ -156,4 +163,30 @@ fn without_a_key_it_says_where_that_should_be() {
     let log = room.log();
     assert!(log.contains("the key in /run/etc/keys: ") && log.contains("; --tls=false does without"), "{log}");
     let _ = fs::remove_dir_all(room.path("etc"));
+}
+
+/// An authority is replaced because others may have its key. Who has used that does not stay connected.
+#[test]
+fn whoever_is_connected_with_a_key_of_a_former_authority_is_cut_off() {
+    let (room, former, next) = (room(), Issuer::new(), Issuer::new());
+    former.member(&room, 1);
+    let mut one = first_with(&room, 1, "10.0.0.1", "--tls");
+    one.until("ready").unwrap();
+    let key = former.client(&room, Role::Controller, "controller").join(" ");
+    let monitor = format!("ovsdb-client -voff {key} monitor ssl:10.0.0.1:6641 {NB} NB_Global >/run/monitor 2>&1");
+    one.run(&["sh", "-c", &format!("({monitor}; touch /run/ended) </dev/null >/dev/null 2>&1 &")]).unwrap();
+    let until = |name: &str| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !fs::metadata(room.path(name)).is_ok_and(|file| name == "ended" || file.len() > 0) {
+            assert!(Instant::now() < deadline, "no {name}: {}", room.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    until("monitor");
+    next.replace(&room, &format!("{}{}", next.0.trusted(), former.0.trusted()));
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!room.path("ended").exists(), "while both are trusted, it stays");
+    next.replace(&room, next.0.trusted());
+    until("ended");
+    assert!(room.log().contains("its certificate is not trusted any more"), "{}", room.log());
 }

@@ -7,9 +7,11 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
 };
 use time::{Duration, OffsetDateTime};
-use tokio_rustls::rustls::pki_types::CertificateSigningRequestDer;
+use tokio_rustls::rustls::RootCertStore;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
 use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::prelude::FromDer;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::held::Held;
 use crate::identity::{Identity, IdentityError, Role};
@@ -44,6 +46,12 @@ pub enum AuthorityError {
     /// The private key is that of another certificate.
     #[error("the authority's private key is not that of its certificate")]
     Mismatch,
+    /// The certificate cannot be that of an authority.
+    #[error("the certificate of the authority {0}")]
+    NoAuthority(&'static str),
+    /// One of the certificates that everybody trusts makes no sense.
+    #[error("a certificate that everybody trusts cannot be read: {0}")]
+    Untrustworthy(String),
 }
 
 /// What a `CertificateSigningRequest` asks for.
@@ -96,7 +104,14 @@ impl Authority {
         if public_key.is_none_or(|public_key| public_key != key.subject_public_key_info()) {
             return Err(AuthorityError::Mismatch);
         }
+        check(certificate).map_err(AuthorityError::NoAuthority)?;
         let issuer = Issuer::from_ca_cert_pem(certificate, key).map_err(on("the certificate of the authority"))?;
+        let mut anchors = RootCertStore::empty();
+        for anchor in CertificateDer::pem_slice_iter(trusted.as_bytes()) {
+            let untrustworthy = |error: &dyn std::error::Error| AuthorityError::Untrustworthy(error.to_string());
+            let anchor = anchor.map_err(|error| untrustworthy(&error))?;
+            anchors.add(anchor).map_err(|error| untrustworthy(&error))?;
+        }
         let certificate = certificate.trim();
         let others = trusted.replace(certificate, "");
         Ok(Self { issuer, trusted: format!("{certificate}\n{}\n", others.trim()).trim_end().to_owned() + "\n" })
@@ -163,6 +178,19 @@ impl Request {
                 && former.is_signed_by_first(authority.trusted())
         })
     }
+}
+
+/// Checks that a certificate can be that of an authority. OpenSSL refuses others, and rustls does not.
+fn check(certificate: &str) -> Result<(), &'static str> {
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|_| "cannot be read")?;
+    let (_, parsed) = X509Certificate::from_der(&certificate).map_err(|_| "cannot be read")?;
+    if !parsed.is_ca() {
+        return Err("is not that of an authority: its basic constraints do not have CA:TRUE");
+    }
+    if parsed.validity().not_after.to_datetime() < OffsetDateTime::now_utc() {
+        return Err("has expired");
+    }
+    Ok(())
 }
 
 /// Returns the parameters of a certificate that signs no other. Only members are servers.

@@ -57,6 +57,10 @@ pub struct Requester {
 /// Whether there is a valid key, or why not.
 pub type Readiness = Result<(), String>;
 
+/// Why a key that was signed just now is not taken.
+const WRONG_CLOCK: &str = "a certificate that was signed just now is not valid by the clock of this machine: it differs from that of \
+                           ovn-central by more than an hour";
+
 /// Why there is no key yet.
 #[derive(Debug, thiserror::Error)]
 enum RequesterError {
@@ -70,6 +74,8 @@ enum RequesterError {
     Held(#[from] HeldError),
     #[error("a former authority has signed the certificate")]
     Former,
+    #[error("{WRONG_CLOCK}")]
+    Clock,
     #[error("CertificateSigningRequest {name}: {why}")]
     Refused { name: String, why: String },
 }
@@ -149,10 +155,14 @@ impl Requester {
         if !held.is_signed_by_first(&self.published().unwrap_or_default()) {
             return Err(RequesterError::Former);
         }
+        let Some(left) = held.renewal() else {
+            drop(self.ready.send_replace(Err(WRONG_CLOCK.to_owned())));
+            return Err(RequesterError::Clock);
+        };
         self.keys.write(&own, &trusted)?;
         drop(self.ready.send_replace(Ok(())));
         tracing::info!(name = self.identity.name, "got a key for the databases");
-        Ok(held.renewal().unwrap_or(RETRY.0).min(LOOK))
+        Ok(left.min(LOOK))
     }
 
     /// Returns the certificates that ovn-central has published.
@@ -211,14 +221,15 @@ impl Requester {
 
     /// Makes a request. Returns its name and its private key.
     async fn create(&mut self, requests: &Api<CertificateSigningRequest>) -> Result<(String, String), RequesterError> {
-        // Whoever has a key proves it by using it again.
-        let former = self.held().and_then(|_| self.keys.text().ok());
+        let (held, trusted) = (self.held(), self.published().unwrap_or_default());
+        let has_key = held.is_some();
+        // Whoever has a key proves it by using it again. With a new authority, all get new ones: others may know the former ones.
+        let former = held.filter(|held| held.is_signed_by_first(&trusted)).and_then(|_| self.keys.text().ok());
         let (key, request) = Request::create(&self.identity, former.as_deref())?;
-        let is_renewal = former.is_some();
         let created = requests.create(&PostParams::default(), &self.object(request, former)).await?;
         let name = created.name_any();
         tracing::info!(request = name, "asked for a key for the databases");
-        if !is_renewal {
+        if !has_key {
             drop(self.ready.send_replace(Err(unsigned(&name))));
         }
         self.pending = Some((name.clone(), key.clone()));
@@ -290,6 +301,11 @@ mod tests {
             unsigned("kube-ovn-chassis-x7k2p"),
             "CertificateSigningRequest kube-ovn-chassis-x7k2p is not signed: ovn-central signs those of pods on their nodes, \
              and others when an administrator has approved them (kubectl certificate approve)"
+        );
+        assert_eq!(
+            RequesterError::Clock.to_string(),
+            "a certificate that was signed just now is not valid by the clock of this machine: it differs from that of ovn-central \
+             by more than an hour"
         );
         assert_eq!(NO_AUTHORITY, "ovn-central has not published the authority for keys yet (ConfigMap kube-ovn-ca)");
     }

@@ -13,6 +13,7 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
 use tokio_rustls::rustls::{
     self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
 };
@@ -40,6 +41,9 @@ pub enum TlsError {
     },
 }
 
+/// The certificate of a client, and those between that and its authority's.
+pub type Chain = Vec<CertificateDer<'static>>;
+
 /// Both sides of connections with one key.
 #[derive(Clone)]
 pub struct Tls {
@@ -47,6 +51,7 @@ pub struct Tls {
     pub acceptor: TlsAcceptor,
     /// Connects to members.
     pub connector: TlsConnector,
+    verifier: Arc<dyn ClientCertVerifier>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -59,8 +64,19 @@ impl Tls {
     /// Reads the keys.
     pub fn read(keys: &Keys) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
-        let (client, server) = (client(keys, provider.clone())?, server(keys, provider)?);
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(server)), connector: TlsConnector::from(Arc::new(client)) })
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots(keys)?, provider.clone()).build();
+        let verifier = verifier.map_err(|error| unusable(keys, &error))?;
+        let (client, server) = (client(keys, provider.clone())?, server(keys, provider, verifier.clone())?);
+        let (acceptor, connector) = (TlsAcceptor::from(Arc::new(server)), TlsConnector::from(Arc::new(client)));
+        Ok(Self { acceptor, connector, verifier })
+    }
+
+    /// Returns whether a client with these certificates would be accepted now.
+    pub fn trusts(&self, certificates: &Chain) -> bool {
+        let verify = |(own, others): (&CertificateDer<'_>, _)| {
+            self.verifier.verify_client_cert(own, others, UnixTime::now()).is_ok()
+        };
+        certificates.split_first().is_some_and(verify)
     }
 
     /// Reads the keys, and again whenever somebody changes their files, for as long as the process runs. If they cannot be used then,
@@ -107,10 +123,12 @@ fn client(keys: &Keys, provider: Arc<CryptoProvider>) -> Result<ClientConfig, Tl
     Ok(config)
 }
 
-fn server(keys: &Keys, provider: Arc<CryptoProvider>) -> Result<ServerConfig, TlsError> {
+fn server(
+    keys: &Keys,
+    provider: Arc<CryptoProvider>,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig, TlsError> {
     let unusable = |error: &dyn std::error::Error| unusable(keys, error);
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots(keys)?, provider.clone()).build();
-    let verifier = verifier.map_err(|error| unusable(&error))?;
     let (certificates, key) = own(keys)?;
     ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

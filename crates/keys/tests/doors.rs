@@ -195,3 +195,22 @@ fn the_key_of_an_authority_is_that_of_its_certificate() {
     let refused = Authority::parse(&certificate, &other, "").unwrap_err().to_string();
     assert!(refused.starts_with("the authority's private key is not that of its certificate"), "{refused}");
 }
+
+/// What is edited by hand is looked at before anything depends on it.
+#[test]
+fn an_authority_that_nobody_could_use_is_refused() {
+    let (certificate, key) = Authority::create().unwrap();
+    let why = |certificate: &str, key: &str, trusted: &str| {
+        Authority::parse(certificate, key, trusted).unwrap_err().to_string()
+    };
+    let broken = certificate.replace("MII", "MIJ");
+    let said = why(&certificate, &key, &broken);
+    assert!(said.starts_with("a certificate that everybody trusts cannot be read: "), "{said}");
+    let authority = Authority::parse(&certificate, &key, "").unwrap();
+    let leaf = authority.member("n1", &[]).unwrap();
+    let at = leaf.find("-----BEGIN CERTIFICATE").unwrap();
+    assert_eq!(
+        why(&leaf[at..], &leaf[..at], ""),
+        "the certificate of the authority is not that of an authority: its basic constraints do not have CA:TRUE"
+    );
+}
