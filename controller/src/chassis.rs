@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ovn::local::chassis_of;
 use ovn::southbound::{self, Chassis, NodeReport, unfilled};
 use ovsdb::client::{Changes, Client};
 use ovsdb::{Replica, RowId, Uuid};
@@ -78,7 +79,7 @@ pub async fn run(
             }
         } else if is_connected {
             unfilled_since = None;
-            let reports = southbound.read(reports);
+            let reports = southbound.read(|replica| reports(replica, &leads));
             if reports != last_reports {
                 last_reports.clone_from(&reports);
                 if owner.send(Event::Reports(reports)).await.is_err() {
@@ -159,9 +160,10 @@ async fn fill(southbound: &Client) -> bool {
 }
 
 /// The chassis and the report of each node, by node name.
-fn reports(replica: &Replica) -> BTreeMap<Arc<str>, NodeChassis> {
-    let replaced = replaced(replica);
-    let chassis = Chassis::all(replica).filter(|chassis| !replaced.contains(&chassis.id));
+fn reports(replica: &Replica, known: &Nodes) -> BTreeMap<Arc<str>, NodeChassis> {
+    let credible = credible(replica, known);
+    let replaced = replaced(&credible);
+    let chassis = credible.into_iter().filter(|chassis| !replaced.contains(&chassis.id));
     let mut all: Vec<_> = chassis.map(|chassis| (chassis.report(), chassis)).collect();
     // The chassis of a Node counts before that of an external host with its name.
     all.sort_by_key(|(report, _)| !report.external);
@@ -243,9 +245,16 @@ fn shared(nodes: &BTreeMap<Arc<str>, NodeChassis>) -> Vec<(Arc<str>, IpAddr, Arc
     pairs.collect()
 }
 
+/// The chassis that may be those of the hosts that they name. The name of a chassis is that of its key, but which host it is on is
+/// what it says: one with the name that belongs to a known host is on no other one.
+fn credible(replica: &Replica, known: &Nodes) -> Vec<Chassis> {
+    let of_hosts: BTreeSet<String> = known.iter().flat_map(|known| known.keys()).map(|host| chassis_of(host)).collect();
+    let is_credible = |chassis: &Chassis| !of_hosts.contains(&chassis.name) || chassis.name == chassis_of(&chassis.hostname);
+    Chassis::all(replica).filter(is_credible).collect()
+}
+
 /// The chassis that have the tunnel address of another chassis of the same host.
-fn replaced(replica: &Replica) -> BTreeSet<Uuid> {
-    let all: Vec<Chassis> = Chassis::all(replica).collect();
+fn replaced(all: &[Chassis]) -> BTreeSet<Uuid> {
     let replacing = all.iter().filter_map(|chassis| Some((&chassis.hostname, chassis.report().taken?.1, chassis.id)));
     let pairs: Vec<_> = replacing.collect();
     let is_replaced = |chassis: &&Chassis| {
@@ -257,13 +266,17 @@ fn replaced(replica: &Replica) -> BTreeSet<Uuid> {
 /// Removes the stale chassis that are due. Returns the time of the next attempt, if one is needed.
 async fn remove(
     southbound: &Client,
-    nodes: &BTreeMap<Arc<str>, bool>,
+    nodes: &Arc<BTreeMap<Arc<str>, bool>>,
     removed: &mut Removed,
     now: Instant,
 ) -> Option<Instant> {
     let (due, ops) = southbound.read(|replica| {
-        let replaced = replaced(replica);
-        let is_known = |chassis: &Chassis| nodes.get(chassis.hostname.as_str()) == Some(&chassis.report().external);
+        let credible = credible(replica, &Some(Arc::clone(nodes)));
+        let replaced = replaced(&credible);
+        let credible: BTreeSet<Uuid> = credible.into_iter().map(|chassis| chassis.id).collect();
+        let is_known = |chassis: &Chassis| {
+            credible.contains(&chassis.id) && nodes.get(chassis.hostname.as_str()) == Some(&chassis.report().external)
+        };
         let stale = Chassis::all(replica).filter(|chassis| !is_known(chassis) || replaced.contains(&chassis.id));
         let due = removed.due(stale.collect(), &replaced, now);
         let ops: Vec<_> = due.iter().flat_map(|chassis| chassis.removal(replica)).collect();

@@ -71,8 +71,13 @@ impl Southbound {
 
     /// Waits until exactly these hosts have a chassis and a private row.
     async fn until(&self, hosts: &[&str]) {
+        let names: Vec<_> = hosts.iter().map(|host| format!("id-{host}")).collect();
+        self.until_named(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    }
+
+    async fn until_named(&self, names: &[&str]) {
         let mut changes = self.client.connected();
-        let mut wanted: Vec<_> = hosts.iter().map(|host| format!("id-{host}")).collect();
+        let mut wanted: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         wanted.sort();
         let right = async {
             loop {
@@ -89,7 +94,7 @@ impl Southbound {
                 let _ = tokio::time::timeout(Duration::from_millis(10), changes.changed()).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(10), right).await.unwrap_or_else(|_| panic!("not only {hosts:?}"));
+        tokio::time::timeout(Duration::from_secs(10), right).await.unwrap_or_else(|_| panic!("not only {wanted:?}"));
     }
 }
 
@@ -114,7 +119,7 @@ async fn the_chassis_of_an_external_host_with_the_name_of_a_node_is_removed() {
     let southbound = Southbound::new().await;
     southbound.add_named("id-n1", "n1", "172.31.0.1", "kube-ovn").await;
     southbound.add_named("id-other", "n1", "172.31.0.9", "kube-ovn,kube-ovn-external").await;
-    let reports = southbound.client.read(reports);
+    let reports = southbound.client.read(|replica| reports(replica, &None));
     assert_eq!(&*reports["n1"].id, "id-n1");
     southbound.set_nodes(&["n1"]);
     southbound.until(&["n1"]).await;
@@ -130,6 +135,21 @@ async fn a_chassis_that_another_one_of_its_node_replaces_is_removed() {
     southbound.add_named("id-n1", "n1", "127.1.2.3", "kube-ovn,kube-ovn-tunnel-taken=172.31.0.1@old").await;
     southbound.add_named("id-n3", "n3", "127.3.2.1", "kube-ovn,kube-ovn-tunnel-taken=n2@id-n2").await;
     southbound.until(&["n1", "n2"]).await;
+}
+
+/// Whoever has the key of a node can register its chassis with the name of another host, and say that it replaces that one's.
+#[tokio::test]
+async fn the_chassis_of_a_node_does_not_pass_for_that_of_another_one() {
+    let southbound = Southbound::new().await;
+    let (own, stolen) = (chassis_of("n1"), chassis_of("n2"));
+    southbound.add_named(&own, "n1", "172.31.0.1", "kube-ovn").await;
+    let claim = format!("kube-ovn,kube-ovn-tunnel-taken=172.31.0.1@{own}");
+    southbound.add_named(&stolen, "n1", "172.31.0.2", &claim).await;
+    let nodes: Nodes = Some(Arc::new(["n1", "n2"].map(|name| (Arc::from(name), false)).into()));
+    let known = southbound.client.read(|replica| reports(replica, &nodes));
+    assert_eq!(known.iter().map(|(node, chassis)| (&**node, &*chassis.id)).collect::<Vec<_>>(), [("n1", own.as_str())]);
+    southbound.set_nodes(&["n1", "n2"]);
+    southbound.until_named(&[&own]).await;
 }
 
 #[tokio::test]
@@ -169,7 +189,7 @@ async fn both_nodes_with_one_tunnel_address_are_reported() {
     let southbound = Southbound::new().await;
     southbound.add_named("id1", "n1", "172.31.0.1", "kube-ovn").await;
     southbound.add_named("id2", "n2", "127.1.2.3", "kube-ovn,kube-ovn-tunnel-taken=172.31.0.1@id1").await;
-    let reports = southbound.client.read(reports);
+    let reports = southbound.client.read(|replica| reports(replica, &None));
     let shares = |node: &str| reports[node].shares.clone();
     assert_eq!(shares("n1"), Some(("172.31.0.1".parse().unwrap(), "n2".into())));
     assert_eq!(shares("n2"), Some(("172.31.0.1".parse().unwrap(), "n1".into())));
