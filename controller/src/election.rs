@@ -125,7 +125,7 @@ impl Candidate {
                         Some(Ok(watcher::Event::Delete(_))) | None => break,
                         // A standby waits until the renewal that it has just seen expires.
                         Some(Ok(watcher::Event::Apply(lease) | watcher::Event::InitApply(lease))) if !leading => {
-                            self.seen.look(Some(lease));
+                            self.seen.look(Some(lease), ttl);
                             next = self.seen.expiry(ttl);
                         }
                         Some(_) => {}
@@ -138,13 +138,15 @@ impl Candidate {
     /// Acquires the Lease, or renews it if this replica holds it. Returns false while another one does.
     async fn try_to_lead(&mut self, holds: bool) -> Result<bool, Error> {
         // The library compares the holder's clock with ours, and does not take a Lease in which something is missing.
-        if !holds {
-            let lease = self.leases.get_opt(LEASE).await.map_err(Error::GetLease)?;
-            self.seen.look(lease.clone());
-            if let Some(lease) = lease.filter(|lease| holder(lease) != Some(&self.identity)) {
-                if Instant::now() < self.seen.expiry(self.ttl) {
-                    return Ok(false);
-                }
+        let lease = self.leases.get_opt(LEASE).await.map_err(Error::GetLease)?;
+        let is_own = lease.as_ref().is_some_and(|lease| holder(lease) == Some(&self.identity));
+        if !is_own && !(holds && lease.is_none()) {
+            self.seen.look(lease.clone(), self.ttl);
+            // A leader that has been replaced waits like any other replica.
+            if Instant::now() < self.seen.expiry(self.ttl) {
+                return Ok(false);
+            }
+            if let Some(lease) = lease {
                 match write_expired(&self.leases, &lease).await {
                     // Another replica was faster.
                     Err(kube::Error::Api(status)) if status.code == 409 => return Ok(false),
@@ -153,9 +155,14 @@ impl Candidate {
             }
         }
         match self.lock.try_acquire_or_renew().await {
-            Ok(LeaseLockResult::Acquired(_)) => Ok(true),
+            // A renewal has no condition: another replica may have acquired it since it was read.
+            Ok(LeaseLockResult::Acquired(lease)) if holder(&lease) == Some(&self.identity) => Ok(true),
+            Ok(LeaseLockResult::Acquired(lease)) => {
+                self.seen.look(Some(lease), self.ttl);
+                Ok(false)
+            }
             Ok(LeaseLockResult::NotAcquired(lease)) => {
-                self.seen.look(Some(lease));
+                self.seen.look(Some(lease), self.ttl);
                 Ok(false)
             }
             Err(Error::CreateLease(kube::Error::Api(status))) if status.code == 409 => Ok(false),
@@ -170,30 +177,38 @@ struct Seen {
     lease: Option<Lease>,
     /// When it was first seen so.
     since: Instant,
+    /// Until when the holder that was seen last may take itself for the leader, if the Lease is gone or spoiled.
+    owed: Instant,
 }
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { lease: None, since: Instant::now() }
+        Self { lease: None, since: Instant::now(), owed: Instant::now() }
     }
 }
 
 impl Seen {
-    fn look(&mut self, lease: Option<Lease>) {
+    fn look(&mut self, lease: Option<Lease>, ttl: Duration) {
         let version = |lease: &Option<Lease>| lease.as_ref().and_then(Lease::resource_version);
         if version(&lease) != version(&self.lease) {
-            *self = Self { lease, since: Instant::now() };
+            let now = Instant::now();
+            let is_held = |lease: &Option<Lease>| lease.as_ref().is_some_and(|lease| holder(lease).is_some());
+            let owed = if is_held(&lease) || is_held(&self.lease) { now + ttl } else { self.owed };
+            *self = Self { lease, since: now, owed };
         }
     }
 
-    /// When the Lease expires unless it changes. One without a holder has expired. A duration that no replica would write is
-    /// shortened: the holder may be gone for good.
+    /// When the Lease expires unless it changes. One without a holder was given back, or has expired. One that is gone, or has no
+    /// duration, was held by somebody. A duration that no replica would write is shortened: the holder may be gone for good.
     fn expiry(&self, ttl: Duration) -> Instant {
         const LONGEST: Duration = Duration::from_mins(1);
-        let held = self.lease.as_ref().filter(|lease| holder(lease).is_some());
-        let seconds = held.and_then(|lease| lease.spec.as_ref()?.lease_duration_seconds);
-        let duration = Duration::from_secs(seconds.and_then(|seconds| seconds.try_into().ok()).unwrap_or(0));
-        self.since + duration.min(LONGEST.max(ttl))
+        let Some(lease) = &self.lease else { return self.owed };
+        if holder(lease).is_none() {
+            return self.since;
+        }
+        let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
+        let duration = Duration::from_secs(seconds.try_into().unwrap_or(0)).min(LONGEST.max(ttl));
+        self.owed.max(self.since + duration)
     }
 }
 

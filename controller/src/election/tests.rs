@@ -48,6 +48,14 @@ impl Server {
 
     fn answer(&self, method: &Method, body: &[u8]) -> (StatusCode, Value) {
         let mut lease = self.lease.lock().unwrap();
+        if *method == Method::POST {
+            *lease = serde_json::from_slice(body).unwrap();
+            lease["metadata"]["resourceVersion"] = json!("100");
+        }
+        if lease.is_null() {
+            let gone = json!({ "kind": "Status", "status": "Failure", "reason": "NotFound", "code": 404 });
+            return (StatusCode::NOT_FOUND, gone);
+        }
         if *method == Method::PATCH {
             let patch: Value = serde_json::from_slice(body).unwrap();
             let read = &patch["metadata"]["resourceVersion"];
@@ -79,6 +87,10 @@ impl Server {
 
     fn change(&self, spec: &Value) {
         write(&mut self.lease.lock().unwrap(), spec.as_object().unwrap().clone());
+    }
+
+    fn delete(&self) {
+        *self.lease.lock().unwrap() = Value::Null;
     }
 
     fn renewed(&self, by_clock_of_holder: Timestamp) {
@@ -148,8 +160,9 @@ async fn a_lease_that_somebody_has_spoiled_is_mended() {
     for (spec, seconds) in [
         (json!({ "renewTime": null, "acquireTime": null, "leaseTransitions": null }), 15),
         (json!({ "leaseDurationSeconds": 2_000_000_000 }), 60),
-        (json!({ "leaseDurationSeconds": -1 }), 0),
-        (json!({ "leaseDurationSeconds": null }), 0),
+        // The holder may take itself for the leader for as long as its own Lease lasts.
+        (json!({ "leaseDurationSeconds": -1 }), 6),
+        (json!({ "leaseDurationSeconds": null }), 6),
         (json!({ "holderIdentity": null, "leaseTransitions": null }), 0),
     ] {
         let server = Server::held_by("a", None);
@@ -160,6 +173,38 @@ async fn a_lease_that_somebody_has_spoiled_is_mended() {
         assert!(standby.try_to_lead(false).await.unwrap());
         assert_eq!(server.holder(), "b");
     }
+}
+
+/// Somebody has deleted the Lease. Its holder learns that when it renews it next, and creates it again.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_gone_is_left_to_its_holder_for_a_while() {
+    let server = Server::held_by("a", None);
+    let (mut leader, mut standby) = (server.candidate("a"), server.candidate("b"));
+    assert!(leader.try_to_lead(true).await.unwrap());
+    assert!(!standby.try_to_lead(false).await.unwrap());
+    server.delete();
+    assert!(!standby.try_to_lead(false).await.unwrap());
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!standby.try_to_lead(false).await.unwrap());
+    assert!(leader.try_to_lead(true).await.unwrap());
+    assert_eq!(server.holder(), "a");
+    server.delete();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!standby.try_to_lead(false).await.unwrap());
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert!(standby.try_to_lead(false).await.unwrap(), "its holder is gone, too");
+    assert!(server.candidate("c").try_to_lead(false).await.is_ok_and(|leads| !leads));
+}
+
+/// The API server was away for as long as the Lease lasts, and both ask at once when it is back.
+#[tokio::test]
+async fn a_renewal_of_a_lease_that_another_one_has_acquired_meanwhile_is_none() {
+    let server = Server::held_by("a", None);
+    let mut former = server.candidate("a");
+    assert!(former.try_to_lead(true).await.unwrap());
+    server.change(&json!({ "holderIdentity": "b" }));
+    assert!(!former.try_to_lead(true).await.unwrap());
+    assert_eq!(server.holder(), "b");
 }
 
 #[tokio::test]
