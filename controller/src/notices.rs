@@ -5,14 +5,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
 
 use crate::cluster::{Cluster, Object};
+use crate::election::Standing;
 use crate::engine::{Engine, PoolVerdict, Verdict};
 
 /// The reason of the event on a node whose address lies inside a subnet or the service range.
@@ -28,6 +31,12 @@ const NORMAL: [&str; 2] = [ALLOCATED, "SubnetGatewayNodeChanged"];
 const ALLOCATING: &str = "Allocating";
 const CHECKING: &str = "Checking";
 const WRITING: &str = "Writing";
+
+/// How many notices may wait for the API server.
+pub const WAITING: usize = 1 << 14;
+
+/// The time limit for an event: those that are behind it wait.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An event to send.
 #[derive(Debug)]
@@ -55,12 +64,12 @@ impl std::fmt::Display for Notice {
 pub struct Notices {
     sent: HashMap<Object, Vec<(&'static str, String)>>,
     allocations: bool,
-    sender: mpsc::UnboundedSender<Notice>,
+    sender: mpsc::Sender<Notice>,
 }
 
 impl Notices {
     /// A sender that has sent nothing yet. `allocations`: whether to send an event for each pod that gets its address.
-    pub fn new(sender: mpsc::UnboundedSender<Notice>, allocations: bool) -> Self {
+    pub fn new(sender: mpsc::Sender<Notice>, allocations: bool) -> Self {
         Self { sent: HashMap::new(), allocations, sender }
     }
 
@@ -75,20 +84,23 @@ impl Notices {
             self.sent.remove(object);
             return;
         }
-        let sent = self.sent.remove(object).unwrap_or_default();
-        let now = notices.iter().map(|notice| (notice.reason, notice.message.clone())).collect();
-        self.sent.insert(object.clone(), now);
-        let is_new = |notice: &Notice| {
-            !sent.iter().any(|(reason, message)| (*reason, message) == (notice.reason, &notice.message))
-        };
-        for notice in notices.into_iter().filter(is_new) {
-            // All other problems are logged when they are decided.
-            if notice.reason == INSIDE {
-                tracing::error!("{}", notice.message);
+        let before = self.sent.remove(object).unwrap_or_default();
+        let mut sent = Vec::new();
+        for notice in notices {
+            let said = (notice.reason, notice.message.clone());
+            if !before.contains(&said) {
+                // All other problems are logged when they are decided.
+                if notice.reason == INSIDE {
+                    tracing::error!("{}", notice.message);
+                }
+                // While too many wait for a slow API server, it is left to the next look at the object.
+                if self.sender.try_send(notice).is_err() {
+                    continue;
+                }
             }
-            // The receiver lives as long as the process.
-            let _ = self.sender.send(notice);
+            sent.push(said);
         }
+        self.sent.insert(object.clone(), sent);
     }
 }
 
@@ -182,15 +194,27 @@ fn reference(kind: &str, name: &str, namespace: Option<&str>, uid: &str) -> Obje
 }
 
 /// Sends notices to the API server until the owner is gone. If the API server does not accept an event, the notice is
-/// logged and dropped; conditions and logs still show the problem.
-pub async fn run(client: Client, identity: Arc<str>, mut notices: mpsc::UnboundedReceiver<Notice>) {
+/// logged and dropped; conditions and logs still show the problem. Those that are left when the replica does not lead any more are
+/// dropped: the next leader says what is wrong.
+pub async fn run(
+    client: Client,
+    identity: Arc<str>,
+    mut notices: mpsc::Receiver<Notice>,
+    standing: watch::Receiver<Standing>,
+) {
     while let Some(notice) = notices.recv().await {
+        if !standing.borrow().holds(Instant::now()) {
+            continue;
+        }
         let event = event(notice, &identity, jiff::Timestamp::now());
         let api = Api::<Event>::namespaced(client.clone(), event.metadata.namespace.as_deref().unwrap_or_default());
-        if let Err(error) = api.create(&PostParams::default(), &event).await {
-            let about = event.involved_object;
-            tracing::warn!(%error, kind = about.kind, name = about.name, "an event was not taken");
-        }
+        let error = match timeout(PATIENCE, api.create(&PostParams::default(), &event)).await {
+            Ok(Ok(_)) => continue,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {PATIENCE:?}"),
+        };
+        let about = event.involved_object;
+        tracing::warn!(error, kind = about.kind, name = about.name, "an event was not taken");
     }
 }
 
@@ -278,7 +302,7 @@ mod tests {
             cluster.observe(event);
         }
         let engine = Engine::recover(install(), &cluster, &Replica::new(ovn::northbound()));
-        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let (sender, mut receiver) = mpsc::channel(16);
         let mut notices = Notices::new(sender, allocations);
         let object = Object::Pod("a.default".into());
         notices.about(&engine, &cluster, &object, None);

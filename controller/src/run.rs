@@ -53,7 +53,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let (northbound, changes) = databases::spawn(northbound, ports::NORTHBOUND, &nodes_with_databases, key.as_ref());
 
     let (events_in, events) = mpsc::channel(1 << 14);
-    let (notices_in, notices) = mpsc::unbounded_channel();
+    let (notices_in, notices) = mpsc::channel(notices::WAITING);
     let (standing_in, standing) = watch::channel(Standing::Standby);
     let (stop, stopped) = oneshot::channel::<()>();
 
@@ -71,8 +71,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         readiness,
         nodes: nodes_in,
     };
+    tasks.spawn(notices::run(client.clone(), Arc::from(identity.as_str()), notices, standing.clone()));
     tasks.spawn(Owner::new(install(&args), outputs).run(Inputs { events, standing, changes }));
-    tasks.spawn(notices::run(client.clone(), Arc::from(identity.as_str()), notices));
     tasks.spawn(async {
         if let Err(error) = endpoint.serve().await {
             tracing::error!(%error, "metrics and health are not served any more");

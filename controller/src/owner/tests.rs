@@ -28,7 +28,7 @@ struct Scene {
     owner: Owner,
     server: OvsdbServer,
     writes: Arc<Mutex<Vec<mpsc::UnboundedReceiver<Write>>>>,
-    notices: mpsc::UnboundedReceiver<Notice>,
+    notices: mpsc::Receiver<Notice>,
     readiness: Readiness,
     registry: Registry,
 }
@@ -45,7 +45,7 @@ impl Scene {
         // One receiver per term.
         let writes = Arc::new(Mutex::new(Vec::new()));
         let terms = Arc::clone(&writes);
-        let (notices_in, notices) = mpsc::unbounded_channel();
+        let (notices_in, notices) = mpsc::channel(1 << 10);
         let notices_in = Notices::new(notices_in, false);
         let registry = Registry::new();
         let metrics = Metrics::new(&registry).unwrap();
