@@ -249,7 +249,8 @@ fn shared(nodes: &BTreeMap<Arc<str>, NodeChassis>) -> Vec<(Arc<str>, IpAddr, Arc
 /// what it says: one with the name that belongs to a known host is on no other one.
 fn credible(replica: &Replica, known: &Nodes) -> Vec<Chassis> {
     let of_hosts: BTreeSet<String> = known.iter().flat_map(|known| known.keys()).map(|host| chassis_of(host)).collect();
-    let is_credible = |chassis: &Chassis| !of_hosts.contains(&chassis.name) || chassis.name == chassis_of(&chassis.hostname);
+    let is_credible =
+        |chassis: &Chassis| !of_hosts.contains(&chassis.name) || chassis.name == chassis_of(&chassis.hostname);
     Chassis::all(replica).filter(is_credible).collect()
 }
 
