@@ -109,7 +109,7 @@ impl Transport {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -140,7 +140,8 @@ impl Candidate {
         // The library compares the holder's clock with ours, and does not take a Lease in which something is missing.
         let lease = self.leases.get_opt(LEASE).await.map_err(Error::GetLease)?;
         let is_own = lease.as_ref().is_some_and(|lease| holder(lease) == Some(&self.identity));
-        if !is_own && !(holds && lease.is_none()) {
+        let is_gone = holds && lease.is_none();
+        if !is_own && !is_gone {
             self.seen.look(lease.clone(), self.ttl);
             // A leader that has been replaced waits like any other replica.
             if Instant::now() < self.seen.expiry(self.ttl) {
@@ -157,11 +158,7 @@ impl Candidate {
         match self.lock.try_acquire_or_renew().await {
             // A renewal has no condition: another replica may have acquired it since it was read.
             Ok(LeaseLockResult::Acquired(lease)) if holder(&lease) == Some(&self.identity) => Ok(true),
-            Ok(LeaseLockResult::Acquired(lease)) => {
-                self.seen.look(Some(lease), self.ttl);
-                Ok(false)
-            }
-            Ok(LeaseLockResult::NotAcquired(lease)) => {
+            Ok(LeaseLockResult::Acquired(lease) | LeaseLockResult::NotAcquired(lease)) => {
                 self.seen.look(Some(lease), self.ttl);
                 Ok(false)
             }

@@ -188,6 +188,7 @@ async fn a_lease_that_is_gone_is_left_to_its_holder_for_a_while() {
     assert!(!standby.try_to_lead(false).await.unwrap());
     assert!(leader.try_to_lead(true).await.unwrap());
     assert_eq!(server.holder(), "a");
+    assert!(!standby.try_to_lead(false).await.unwrap());
     server.delete();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!standby.try_to_lead(false).await.unwrap());
