@@ -10,7 +10,7 @@ use e2e::{Cluster, central, ledger, net, ours, process};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 const NAME: &str = "d2-flight";
@@ -81,7 +81,9 @@ async fn d2_what_a_paused_leader_has_in_flight_is_refused() -> Result<()> {
     pods.delete_collection(&DeleteParams::default().grace_period(0), &ListParams::default()).await?;
     bed.create_all(&staying, |_| {}).await?;
     let leases: Api<Lease> = Api::namespaced(cluster.client(), "kube-system");
-    leases.delete("kube-ovn-controller", &DeleteParams::default()).await?;
+    // As if the leader had given it back: another controller leads before the database drops the connection.
+    let given_back = Patch::Merge(json!({ "spec": { "holderIdentity": "" } }));
+    leases.patch("kube-ovn-controller", &PatchParams::default(), &given_back).await?;
     bed.pods.count(staying.len()).await?;
     ensure!(!was_written("going-")?, "the old leader's transaction was not held up");
 
