@@ -9,7 +9,7 @@ use daemons::crew::{Crew, CrewError, Part};
 use daemons::daemon::Hear;
 use daemons::init::{self, InitError};
 use daemons::status::{self, Question, Status, StatusError};
-use daemons::version::{OLDEST_OVN, Version, VersionError};
+use daemons::version::{Version, VersionError};
 use keys::Authority;
 use keys::tls::Tls;
 use kit::kubernetes::Seen;
@@ -76,10 +76,7 @@ enum PlaceError {
 pub async fn run(run: Run) -> Result<(), MemberError> {
     let others = run.others().map_err(MemberError::Flags)?;
     let files = init::begin()?;
-    let ovn = Version::at_least("ovn-northd", OLDEST_OVN).await?;
-    if let Some(fault) = ovn.fault_of_ovn() {
-        tracing::warn!(%ovn, fault, "this version of OVN has a known fault, unless the distribution has mended it");
-    }
+    let ovn = Version::of_ovn("ovn-northd").await?;
     let stop = kit::signals::stop_requested();
     let Some(_turn) = init::take_turn(&run.directory.run_directory, &[&run.database_directory], stop).await? else {
         return Ok(());

@@ -7,7 +7,7 @@ use daemons::control::{self, ControlError};
 use daemons::crew::{Crew, CrewError, Part};
 use daemons::init::{self, InitError};
 use daemons::status::{self, Status, StatusError};
-use daemons::version::{OLDEST_OVN, OLDEST_OVS, Version, VersionError};
+use daemons::version::{OLDEST_OVS, Version, VersionError};
 use tokio::process::Command;
 use tokio::sync::watch;
 
@@ -86,10 +86,7 @@ pub async fn run(run: Box<Run>) -> Result<(), NodeError> {
         tracing::warn!("--sb has no effect: the node agent tells ovn-controller of the southbound database");
     }
     init::begin()?;
-    let ovn = Version::at_least("ovn-controller", OLDEST_OVN).await?;
-    if let Some(fault) = ovn.fault_of_ovn() {
-        tracing::warn!(%ovn, fault, "this version of OVN has a known fault, unless the distribution has mended it");
-    }
+    let ovn = Version::of_ovn("ovn-controller").await?;
     let ovs = Version::at_least(VSWITCHD, OLDEST_OVS).await?;
     let (datapath, because) = Machine::look(run.network_type, run.datapath).await.choose(run.datapath)?;
     tracing::info!(%ovn, %ovs, node = run.node_name, "starting on the {datapath} datapath: {because}");

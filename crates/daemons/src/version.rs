@@ -47,8 +47,17 @@ impl Version {
         text.lines().next()?.split_whitespace().last()?.parse().ok()
     }
 
+    /// Returns the version of a program of OVN. Fails if it is too old, and warns if it has a known fault.
+    pub async fn of_ovn(program: &str) -> Result<Self, VersionError> {
+        let ovn = Self::at_least(program, OLDEST_OVN).await?;
+        if let Some(fault) = ovn.fault_of_ovn() {
+            tracing::warn!(%ovn, fault, "this version of OVN has a known fault, unless the distribution has mended it");
+        }
+        Ok(ovn)
+    }
+
     /// Returns the fault of this version of OVN that an administrator should know: distributions also mend older versions.
-    pub fn fault_of_ovn(self) -> Option<&'static str> {
+    fn fault_of_ovn(self) -> Option<&'static str> {
         let is_mended = self >= Self(24, 9, 2) || (self >= Self(24, 3, 5) && self < Self(24, 9, 0));
         (!is_mended).then_some("CVE-2025-0650: DNS rows let UDP packets pass ACLs; mended in 24.03.5 and 24.09.2")
     }
