@@ -27,14 +27,11 @@ impl Database {
         }
         let servers = standing.servers.len();
         let is_alone = matches!(&self.others, Others::Listed(others) if others.is_empty());
-        if is_alone && servers <= 1 {
+        let is_only = is_alone && servers <= 1;
+        if is_only {
             self.connected().await?;
             self.convert().await?;
-            let database = self.clone();
-            self.settling = Some(tokio::spawn(async move { database.settle(false).await }).abort_handle());
-            return Ok(());
-        }
-        if is_alone {
+        } else if is_alone {
             let database = self.which.schema();
             tracing::warn!(
                 database,
@@ -43,7 +40,7 @@ impl Database {
             );
         }
         let database = self.clone();
-        self.settling = Some(tokio::spawn(async move { database.settle(true).await }).abort_handle());
+        self.settling = Some(tokio::spawn(async move { database.settle(!is_only).await }).abort_handle());
         Ok(())
     }
 
