@@ -14,7 +14,7 @@ use daemons::member::Member;
 use ovn::INCOMPLETE_KEY;
 use ovn::southbound::{DATAPATH_BINDING, unfilled};
 use ovsdb::client::{Client, Config, Endpoint};
-use ovsdb::{Replica, Row, Table};
+use ovsdb::{Replica, Table};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -45,11 +45,10 @@ pub fn first(which: Which) -> String {
 pub fn follow(database: &Database, members: watch::Receiver<Vec<Member>>) -> watch::Receiver<Option<bool>> {
     let which = database.which();
     let global = Table { name: which.global(), columns: &["external_ids", "options"], key: None };
-    let has_mark = |row: &Row| row.get("external_ids").is_some_and(|ids| ids.get(INCOMPLETE_KEY).is_some());
-    server::observe(database, which.schema(), global, members, move |replica| {
+    server::observe(database, server::session(database, which.schema(), global), members, move |replica| {
         Some(match which {
-            Which::Northbound => !replica.rows(global.name).any(|(_, row)| has_mark(row)),
-            Which::Southbound => !unfilled::is_unfilled(replica),
+            Which::Northbound => !ovn::is_incomplete(replica?, global.name),
+            Which::Southbound => !unfilled::is_unfilled(replica?),
         })
     })
 }
@@ -67,19 +66,14 @@ pub async fn is_complete_at(member: IpAddr, database: &Database) -> Result<bool,
     Ok(marked.is_none_or(has_begun))
 }
 
-/// Waits until northd has written the contents of a northbound database to the southbound one at this socket. It sets
-/// `SB_Global.options` of each database that it writes, also when it has nothing else to write.
+/// Waits until northd has written the contents of a northbound database to the southbound one at this socket.
 pub async fn written(southbound: &Path) {
     let global = Table { name: Which::Southbound.global(), columns: &["options"], key: None };
     let datapaths = Table { name: DATAPATH_BINDING, columns: &["tunnel_key"], key: None };
     let endpoints = vec![Endpoint::Unix(southbound.to_owned())];
     let (client, mut changes) =
         Client::spawn(Config::new(endpoints, Which::Southbound.schema(), vec![global, datapaths]));
-    let is_written = |replica: &Replica| {
-        let mut rows = replica.rows(global.name);
-        let has_begun = rows.any(|(_, row)| row.get("options").is_some_and(|options| !options.is_empty()));
-        has_begun && !replica.is_empty(datapaths.name)
-    };
+    let is_written = |replica: &Replica| unfilled::has_begun(replica) && !replica.is_empty(datapaths.name);
     while !client.read(is_written) {
         changes.next().await;
     }

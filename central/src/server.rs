@@ -37,37 +37,39 @@ pub struct Role {
 /// Follows the role of the server of a database for as long as somebody reads it. `members` are the daemons.
 pub fn follow(database: &Database, members: watch::Receiver<Vec<Member>>) -> watch::Receiver<Role> {
     let schema = database.which().schema();
-    observe(database, SERVER, DATABASES, members, move |replica| read(replica, schema))
+    // One that hangs has lost its role to another one.
+    let config = Config { inactivity: SILENCE, ..session(database, SERVER, DATABASES) };
+    let door = database.clone();
+    observe(database, config, members, move |replica| {
+        door.answers(replica.is_some());
+        replica.map(|replica| read(replica, schema)).unwrap_or_default()
+    })
 }
 
-/// Follows what `read` finds in one table of a server, for as long as somebody reads it. `contents` is the database with the
-/// table: that of the server, or its `_Server`. Without a session, nothing is found.
+/// Returns the configuration of a session with the server, on this machine. `contents` is the database with the table: that of the
+/// server, or its `_Server`.
+pub fn session(database: &Database, contents: &'static str, table: Table) -> Config {
+    let config = Config::new(vec![Endpoint::Unix(database.socket())], contents, vec![table]);
+    Config { backoff: BACKOFF, ..config }
+}
+
+/// Follows what `read` finds in a session with the server, or without one (`None`), for as long as somebody reads it.
 pub fn observe<T: Default + PartialEq + Send + Sync + 'static>(
     database: &Database,
-    contents: &'static str,
-    table: Table,
+    config: Config,
     mut members: watch::Receiver<Vec<Member>>,
-    read: impl Fn(&Replica) -> T + Send + 'static,
+    read: impl Fn(Option<&Replica>) -> T + Send + 'static,
 ) -> watch::Receiver<T> {
     let name = database.which().name();
-    let config = Config::new(vec![Endpoint::Unix(database.socket())], contents, vec![table]);
-    // One that hangs has lost its role to another one.
-    let inactivity = if contents == SERVER { SILENCE } else { config.inactivity };
-    // It is on this machine.
-    let config = Config { inactivity, backoff: BACKOFF, ..config };
     let (sender, receiver) = watch::channel(T::default());
-    let database = database.clone();
     tokio::spawn(async move {
         // The sender lives as long as the process.
         let _ = members.wait_for(|members| member::is_up(members, name)).await;
         let (client, mut changes) = Client::spawn(config);
         let mut connected = client.connected();
         loop {
-            let answers = *connected.borrow_and_update();
-            if contents == SERVER {
-                database.answers(answers);
-            }
-            let now = if answers { client.read(&read) } else { T::default() };
+            let is_connected = *connected.borrow_and_update();
+            let now = if is_connected { client.read(|replica| read(Some(replica))) } else { read(None) };
             sender.send_if_modified(|before| {
                 let differs = *before != now;
                 *before = now;

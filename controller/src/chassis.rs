@@ -17,15 +17,17 @@ use std::time::Duration;
 use ovn::local::chassis_of;
 use ovn::southbound::{self, Chassis, NodeReport, unfilled};
 use ovsdb::client::{Changes, Client};
-use ovsdb::{Replica, RowId, Uuid};
+use ovsdb::{Op, Replica, RowId, Uuid};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::cluster::Event;
 
-/// The names of all Nodes and external hosts, and which are the latter, while this replica leads and has listed them; else
-/// `None`.
-pub type Nodes = Option<Arc<BTreeMap<Arc<str>, bool>>>;
+/// The names of all Nodes and external hosts, and which are the latter.
+pub type Hosts = BTreeMap<Arc<str>, bool>;
+
+/// All of them while this replica leads and has listed them, else `None`.
+pub type Nodes = Option<Arc<Hosts>>;
 
 /// The first and the longest pause before a chassis is removed again after its ovn-controller created it anew. An external
 /// host that is cut off loses its chassis and its way to the database at about the same time, so the first one is short.
@@ -79,7 +81,7 @@ pub async fn run(
             }
         } else if is_connected {
             unfilled_since = None;
-            let reports = southbound.read(|replica| reports(replica, &leads));
+            let reports = southbound.read(|replica| reports(replica, leads.as_deref()));
             if reports != last_reports {
                 last_reports.clone_from(&reports);
                 if owner.send(Event::Reports(reports)).await.is_err() {
@@ -96,7 +98,7 @@ pub async fn run(
                 soonest(remove(&southbound, &known, &mut removed, now).await);
                 if southbound.read(unfilled::is_late) {
                     // The next change follows if that fails.
-                    let _ = southbound.transact(&[unfilled::unmark()]).await;
+                    let _ = southbound.transact(&[ovn::complete(southbound::SB_GLOBAL)]).await;
                 }
             }
         }
@@ -139,9 +141,7 @@ fn patience(leads: bool, has_rows: bool) -> Option<Duration> {
 async fn fill(southbound: &Client) -> bool {
     let before = southbound.before();
     let transactions = southbound.read(|now| unfilled::fill(before.as_deref(), now));
-    let operations = transactions.iter().map(Vec::len).sum::<usize>();
-    // Each transaction begins with a condition, and the last one lets northd begin.
-    let rows = operations.saturating_sub(transactions.len() + 1);
+    let rows = transactions.iter().flatten().filter(|op| matches!(op, Op::Insert { .. })).count();
     for transaction in transactions {
         if let Err(error) = southbound.transact(&transaction).await {
             tracing::warn!(%error, "the southbound database, which was founded empty, is not filled yet");
@@ -160,7 +160,7 @@ async fn fill(southbound: &Client) -> bool {
 }
 
 /// The chassis and the report of each node, by node name.
-fn reports(replica: &Replica, known: &Nodes) -> BTreeMap<Arc<str>, NodeChassis> {
+fn reports(replica: &Replica, known: Option<&Hosts>) -> BTreeMap<Arc<str>, NodeChassis> {
     let credible = credible(replica, known);
     let replaced = replaced(&credible);
     let chassis = credible.into_iter().filter(|chassis| !replaced.contains(&chassis.id));
@@ -247,7 +247,7 @@ fn shared(nodes: &BTreeMap<Arc<str>, NodeChassis>) -> Vec<(Arc<str>, IpAddr, Arc
 
 /// The chassis that may be those of the hosts that they name. The name of a chassis is that of its key, but which host it is on is
 /// what it says: one with the name that belongs to a known host is on no other one.
-fn credible(replica: &Replica, known: &Nodes) -> Vec<Chassis> {
+fn credible(replica: &Replica, known: Option<&Hosts>) -> Vec<Chassis> {
     let of_hosts: BTreeSet<String> = known.iter().flat_map(|known| known.keys()).map(|host| chassis_of(host)).collect();
     let is_credible =
         |chassis: &Chassis| !of_hosts.contains(&chassis.name) || chassis.name == chassis_of(&chassis.hostname);
@@ -265,14 +265,9 @@ fn replaced(all: &[Chassis]) -> BTreeSet<Uuid> {
 }
 
 /// Removes the stale chassis that are due. Returns the time of the next attempt, if one is needed.
-async fn remove(
-    southbound: &Client,
-    nodes: &Arc<BTreeMap<Arc<str>, bool>>,
-    removed: &mut Removed,
-    now: Instant,
-) -> Option<Instant> {
+async fn remove(southbound: &Client, nodes: &Hosts, removed: &mut Removed, now: Instant) -> Option<Instant> {
     let (due, ops) = southbound.read(|replica| {
-        let credible = credible(replica, &Some(Arc::clone(nodes)));
+        let credible = credible(replica, Some(nodes));
         let replaced = replaced(&credible);
         let credible: BTreeSet<Uuid> = credible.into_iter().map(|chassis| chassis.id).collect();
         let is_known = |chassis: &Chassis| {

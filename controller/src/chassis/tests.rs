@@ -119,7 +119,7 @@ async fn the_chassis_of_an_external_host_with_the_name_of_a_node_is_removed() {
     let southbound = Southbound::new().await;
     southbound.add_named("id-n1", "n1", "172.31.0.1", "kube-ovn").await;
     southbound.add_named("id-other", "n1", "172.31.0.9", "kube-ovn,kube-ovn-external").await;
-    let reports = southbound.client.read(|replica| reports(replica, &None));
+    let reports = southbound.client.read(|replica| reports(replica, None));
     assert_eq!(&*reports["n1"].id, "id-n1");
     southbound.set_nodes(&["n1"]);
     southbound.until(&["n1"]).await;
@@ -146,7 +146,7 @@ async fn the_chassis_of_a_node_does_not_pass_for_that_of_another_one() {
     let claim = format!("kube-ovn,kube-ovn-tunnel-taken=172.31.0.1@{own}");
     southbound.add_named(&stolen, "n1", "172.31.0.2", &claim).await;
     let nodes: Nodes = Some(Arc::new(["n1", "n2"].map(|name| (Arc::from(name), false)).into()));
-    let known = southbound.client.read(|replica| reports(replica, &nodes));
+    let known = southbound.client.read(|replica| reports(replica, nodes.as_deref()));
     assert_eq!(known.iter().map(|(node, chassis)| (&**node, &*chassis.id)).collect::<Vec<_>>(), [("n1", own.as_str())]);
     southbound.set_nodes(&["n1", "n2"]);
     southbound.until_named(&[&own]).await;
@@ -189,7 +189,7 @@ async fn both_nodes_with_one_tunnel_address_are_reported() {
     let southbound = Southbound::new().await;
     southbound.add_named("id1", "n1", "172.31.0.1", "kube-ovn").await;
     southbound.add_named("id2", "n2", "127.1.2.3", "kube-ovn,kube-ovn-tunnel-taken=172.31.0.1@id1").await;
-    let reports = southbound.client.read(|replica| reports(replica, &None));
+    let reports = southbound.client.read(|replica| reports(replica, None));
     let shares = |node: &str| reports[node].shares.clone();
     assert_eq!(shares("n1"), Some(("172.31.0.1".parse().unwrap(), "n2".into())));
     assert_eq!(shares("n2"), Some(("172.31.0.1".parse().unwrap(), "n1".into())));

@@ -10,6 +10,7 @@
 mod encapsulation;
 mod fact;
 mod group;
+mod incomplete;
 mod key;
 pub mod local;
 pub mod ports;
@@ -18,13 +19,10 @@ pub mod southbound;
 mod table;
 pub mod text;
 
-/// The key in `external_ids` of `NB_Global` or `SB_Global` of a database that was founded empty, until everything is written to it.
-/// `ovn-central` founds it so, and keeps ovn-northd from translating a part. The controller removes the key.
-pub const INCOMPLETE_KEY: &str = "kube-ovn-incomplete";
-
 pub use encapsulation::{Encapsulation, UnknownEncapsulation};
 pub use fact::{Element, Fact};
 pub use group::Group;
+pub use incomplete::{INCOMPLETE_KEY, complete, is_incomplete};
 pub use key::{RowKey, row_id};
 pub use rows::{
     Acl, Action, AddressSet, Bfd, Direction, GatewayChassis, LogicalRouter, LogicalRouterPort, LogicalSwitch,

@@ -13,7 +13,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ovn::{Group, INCOMPLETE_KEY};
+use ovn::Group;
 use ovsdb::client::{Client, TransactError};
 use ovsdb::{Condition, Datum, Function, Mutation, Mutator, Op, Row, Until, Where};
 
@@ -219,18 +219,11 @@ impl Writer {
 
     /// Records in a database that was founded empty that everything is written. Does nothing in any other database.
     pub async fn complete(&self) -> Result<(), CommitError> {
-        let is_incomplete = self.client.read(|nb| {
-            nb.rows(NB_GLOBAL)
-                .next()
-                .is_some_and(|(_, row)| row.get("external_ids").is_some_and(|ids| ids.get(INCOMPLETE_KEY).is_some()))
-        });
-        if !is_incomplete {
+        if !self.client.read(|nb| ovn::is_incomplete(nb, NB_GLOBAL)) {
             return Ok(());
         }
         let epoch = self.epoch.ok_or(CommitError::Fenced)?;
-        let mutations = vec![mutation(Mutator::Delete, Datum::from(INCOMPLETE_KEY))];
-        let complete = Op::Mutate { table: NB_GLOBAL, on: Where::All, mutations };
-        self.send(epoch, vec![complete]).await?.map_err(|refused| CommitError::Refused(vec![refused]))
+        self.send(epoch, vec![ovn::complete(NB_GLOBAL)]).await?.map_err(|refused| CommitError::Refused(vec![refused]))
     }
 
     /// Records that the epoch is ours and that no transaction under it is in flight.

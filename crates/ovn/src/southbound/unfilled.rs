@@ -2,14 +2,16 @@
 //!
 //! northd and ovn-controller write everything anew, but not as it was: ports and datapaths get other keys in the headers of
 //! tunnelled packets, tunnels are removed until the other end is registered again, and a port is reached only after its chassis
-//! has claimed it. So packets between running pods would be lost. A controller still has the rows from before, and writes them back before
-//! northd starts: northd finds a datapath by the UUID of its switch or router, which depends only on its name, and a port by its
-//! name.
+//! has claimed it. So packets between running pods would be lost. A controller still has the rows from before, and writes them
+//! back before northd starts: northd finds a datapath by the UUID of its switch or router, which depends only on its name, and a
+//! port by its name.
 
-use ovsdb::{Condition, Datum, Function, Mutation, Mutator, Op, Replica, Row, Until, Where};
+use std::iter;
+
+use ovsdb::{Condition, Datum, Function, Op, Replica, Row, Until, Where};
 
 use super::{CHASSIS, DATAPATH_BINDING, ENCAP, PORT_BINDING, SB_GLOBAL};
-use crate::INCOMPLETE_KEY;
+use crate::{INCOMPLETE_KEY, complete, is_incomplete};
 
 /// The number of ports in one transaction.
 const PORTS: usize = 2000;
@@ -17,20 +19,17 @@ const PORTS: usize = 2000;
 /// Returns whether the rows from before may still be written to the database: it has the mark, and northd, which sets `options` with
 /// the first of its writes, has not begun.
 pub fn is_unfilled(replica: &Replica) -> bool {
-    is_marked(replica) && !has_begun(replica)
+    is_incomplete(replica, SB_GLOBAL) && !has_begun(replica)
 }
 
 /// Returns whether northd has begun although the mark is there: it has waited for too long.
 pub fn is_late(replica: &Replica) -> bool {
-    is_marked(replica) && has_begun(replica)
+    is_incomplete(replica, SB_GLOBAL) && has_begun(replica)
 }
 
-fn is_marked(replica: &Replica) -> bool {
-    let mut rows = replica.rows(SB_GLOBAL);
-    rows.any(|(_, row)| row.get("external_ids").is_some_and(|ids| ids.get(INCOMPLETE_KEY).is_some()))
-}
-
-fn has_begun(replica: &Replica) -> bool {
+/// Returns whether northd has written to the database. It sets `options` of each one that it writes, also when it has nothing else
+/// to write.
+pub fn has_begun(replica: &Replica) -> bool {
     replica.rows(SB_GLOBAL).any(|(_, row)| row.get("options").is_some_and(|options| !options.is_empty()))
 }
 
@@ -44,21 +43,11 @@ pub fn fill(before: Option<&Replica>, now: &Replica) -> Vec<Vec<Op>> {
     let insert = |table, id, row| Op::Insert { table, uuid: Some(id), row };
     let few = [ENCAP, CHASSIS, DATAPATH_BINDING];
     let few = few.into_iter().flat_map(|table| lacking(table).map(move |(id, row)| insert(table, id, row.clone())));
-    let ports: Vec<_> = lacking(PORT_BINDING).map(|(id, row)| insert(PORT_BINDING, id, port(row))).collect();
-    let mut transactions = vec![few.collect::<Vec<_>>()];
-    transactions.extend(ports.chunks(PORTS).map(<[Op]>::to_vec));
-    transactions.retain(|transaction| !transaction.is_empty());
-    transactions.push(vec![unmark()]);
-    for transaction in &mut transactions {
-        transaction.insert(0, unfilled());
-    }
-    transactions
-}
-
-/// Removes the mark.
-pub fn unmark() -> Op {
-    let mutation = Mutation { column: "external_ids", mutator: Mutator::Delete, value: Datum::from(INCOMPLETE_KEY) };
-    Op::Mutate { table: SB_GLOBAL, on: Where::All, mutations: vec![mutation] }
+    let mut ports = lacking(PORT_BINDING).map(|(id, row)| insert(PORT_BINDING, id, port(row)));
+    let ports = iter::from_fn(|| Some(ports.by_ref().take(PORTS).collect::<Vec<_>>()).filter(|some| !some.is_empty()));
+    let few = Some(few.collect::<Vec<_>>()).filter(|some| !some.is_empty());
+    let transactions = few.into_iter().chain(ports).chain([vec![complete(SB_GLOBAL)]]);
+    transactions.map(|ops| iter::once(unfilled()).chain(ops).collect()).collect()
 }
 
 /// Fails unless the database is still unfilled.
