@@ -5,8 +5,8 @@
 //! writes to an API server without our controllers ([`alone`]), leader changes and restarts with many existing pods
 //! ([`held`]), large clusters ([`large`]), the CNI plugin ([`plugin`]), a node that rests ([`idle`]), the repair of a
 //! node's rules ([`repair`]), the traffic of pods ([`traffic`]), the loss of a gateway ([`failover`]), and that of
-//! members of the databases ([`members`]). A pod without
-//! its port or IP object, or a plugin call that fails, is an error. A missed limit is only reported.
+//! members of the databases ([`members`]). A pod without its port or IP object, or a plugin call that fails, is an
+//! error. A missed limit is only reported.
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Node as NodeObject;
@@ -174,8 +174,8 @@ async fn measure(options: &Options, scene: &Scene) -> Result<()> {
     if options.only.contains(&Part::Members) {
         ensure!(enough && options.only.len() == 1, "the part members needs three nodes, and is measured alone");
         let bed = Bed::new(scene.cluster(), NAME, [NAME.to_owned()]).await?;
-        rows::gaps(&mut report, &Box::pin(members::gaps(scene)).await?);
-        let lost = Box::pin(members::lose_all(scene, &bed, LOST_WITH, options.runs)).await?;
+        let (gaps, lost) = Box::pin(members::measure(scene, &bed, LOST_WITH, options.runs)).await?;
+        rows::gaps(&mut report, &gaps);
         rows::lost(&mut report, &lost);
     }
     println!("\n{}", report.table());

@@ -13,6 +13,7 @@ use crate::central::members::{self, Database};
 use crate::central::writes::longest_gap;
 use crate::cluster::Scene;
 use crate::cluster::traffic::Pings;
+use crate::layout::Node;
 use crate::process;
 
 const NAME: &str = "bench-members";
@@ -34,16 +35,22 @@ pub struct Gaps {
     pub handed_over: Times,
 }
 
-/// Ends the leader [`ENDED`] times in each way.
-pub async fn gaps(scene: &Scene) -> Result<Gaps> {
+/// Measures both, with a member on each node.
+pub async fn measure(scene: &Scene, bed: &Bed, count: usize, runs: usize) -> Result<(Gaps, Lost)> {
     let nodes = scene.cluster().nodes();
     members::label(&nodes).await?;
     members::whole(scene.cluster(), &nodes, PATIENCE).await?;
+    let gaps = Box::pin(gaps(scene, &nodes)).await?;
+    Ok((gaps, Box::pin(lose_all(scene, &nodes, bed, count, runs)).await?))
+}
+
+/// Ends the leader [`ENDED`] times in each way.
+async fn gaps(scene: &Scene, nodes: &[Node]) -> Result<Gaps> {
     let mut gaps = [Vec::new(), Vec::new()];
     for _ in 0..ENDED {
         for (signal, gaps) in [Signal::SIGKILL, Signal::SIGTERM].into_iter().zip(&mut gaps) {
             let leader = Database::Nb.leader().await?;
-            let gap = longest_gap(&nodes, async {
+            let gap = longest_gap(nodes, async {
                 let pid = if signal == Signal::SIGKILL { Database::Nb.pid(leader)? } else { members::pid(leader)? };
                 members::send(pid, signal)?;
                 let next = async || {
@@ -55,7 +62,7 @@ pub async fn gaps(scene: &Scene) -> Result<Gaps> {
                 tokio::time::sleep(AFTER).await;
                 process::until(PATIENCE, next).await?;
                 tokio::time::sleep(AFTER).await;
-                members::whole(scene.cluster(), &nodes, PATIENCE).await.map(drop)
+                members::whole(scene.cluster(), nodes, PATIENCE).await.map(drop)
             });
             gaps.push(Box::pin(gap).await?);
         }
@@ -80,10 +87,7 @@ pub struct Lost {
 }
 
 /// Loses all disks `runs` times beside `count` pods that do not run, and two that ping each other each 20 ms.
-pub async fn lose_all(scene: &Scene, bed: &Bed, count: usize, runs: usize) -> Result<Lost> {
-    let nodes = scene.cluster().nodes();
-    members::label(&nodes).await?;
-    members::whole(scene.cluster(), &nodes, PATIENCE).await?;
+async fn lose_all(scene: &Scene, nodes: &[Node], bed: &Bed, count: usize, runs: usize) -> Result<Lost> {
     scene.namespace(NAME, &[]).await?;
     bed.fill(count).await?;
     let near = Box::pin(scene.pod(NAME, "near").on("n1").ready()).await?;
@@ -93,7 +97,7 @@ pub async fn lose_all(scene: &Scene, bed: &Bed, count: usize, runs: usize) -> Re
     let mut packets = (0, 0);
     for _ in 0..runs {
         let pings = Pings::start(&near.netns().await?, &far.ip4()?)?;
-        for node in &nodes {
+        for node in nodes {
             members::lose_disk(*node)?;
         }
         let began = Instant::now();
@@ -108,7 +112,7 @@ pub async fn lose_all(scene: &Scene, bed: &Bed, count: usize, runs: usize) -> Re
             pod.delete().await
         };
         let members = async {
-            members::whole(scene.cluster(), &nodes, PATIENCE).await?;
+            members::whole(scene.cluster(), nodes, PATIENCE).await?;
             whole.push(began.elapsed());
             Ok(())
         };
