@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
-use ::kube::Api;
+use ::kube::{Api, ResourceExt};
 use anyhow::{Context, Result, ensure};
 use futures::future::{try_join, try_join_all};
 use k8s_openapi::api::core::v1::Node as NodeObject;
@@ -68,6 +68,9 @@ pub async fn up(spec: Spec) -> Result<()> {
         timed("rollout", try_join(install::settled(), dns::settled())).await?;
         in_time(applied.elapsed())?;
     }
+    if ready {
+        timed("tunnels", tunnels(&nodes)).await?;
+    }
     process::all_run()
 }
 
@@ -122,6 +125,30 @@ fn preconditions(spec: Spec) -> Result<()> {
         Network::ByHand => by_hand::present(spec.nodes),
         Network::Installed(_) => install::present(),
     }
+}
+
+/// Waits until each node reaches each other one through its tunnel.
+///
+/// The userspace datapath drops what it sends through a tunnel while it does not know the MAC address of the other end,
+/// and only then asks for it. Without this, the first packet of the first test between two nodes may be lost.
+async fn tunnels(nodes: &[Node]) -> Result<()> {
+    let api: Api<NodeObject> = Api::all(kube::client().await?);
+    let mut ends = Vec::new();
+    for node in nodes {
+        let object = api.get(&node.name()).await?;
+        let addresses = object.annotations().get("ovn.kubernetes.io/ip_address");
+        let addresses = addresses.with_context(|| format!("{} has no address in the join subnet", node.name()))?;
+        ends.push((*node, addresses.split(',').next().unwrap_or_default().to_owned()));
+    }
+    let pairs =
+        ends.iter().flat_map(|(from, _)| ends.iter().filter(move |(to, _)| to != from).map(move |to| (from, to)));
+    try_join_all(pairs.map(|(from, (to, address))| async move {
+        let ping = || async { process::run(process::on(*from, "ping", &["-c", "1", "-W", "0.3", address])?).await };
+        let reached = process::until(Duration::from_secs(20), ping).await;
+        reached.map(drop).with_context(|| format!("{} does not reach {} through the tunnel", from.name(), to.name()))
+    }))
+    .await
+    .map(drop)
 }
 
 /// Waits until the API server knows every node, and until the nodes are Ready if a network is expected.
