@@ -6,10 +6,12 @@ use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, SystemTime};
 
 use daemons::tool::{self, ToolError};
+use ovn::fence::{EPOCH_KEY, WRITER_KEY};
+use serde_json::json;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -18,6 +20,8 @@ use crate::server::Role;
 
 /// The pause after a backup has failed.
 const RETRY: Duration = Duration::from_mins(10);
+
+const NORTHBOUND: &str = "OVN_Northbound";
 
 /// What each backup begins with. The rest of its name is the time, so that the names are in the order of their making.
 const PREFIX: &str = "ovnnb_db-";
@@ -50,9 +54,16 @@ pub enum BackupError {
     /// `ovsdb-client` failed.
     #[error(transparent)]
     Tool(#[from] ToolError),
-    /// `ovsdb-client` has said why on stderr.
-    #[error("ovsdb-client restore: {0}")]
-    Restore(std::process::ExitStatus),
+    /// A program has said why on stderr.
+    #[error("{program} {verb}: {status}")]
+    Failed {
+        /// The program.
+        program: String,
+        /// What it was to do.
+        verb: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+    },
 }
 
 impl Backups {
@@ -86,7 +97,7 @@ impl Backups {
             move |source| BackupError::Io { path, source }
         };
         let server = format!("unix:{}", self.socket.display());
-        let contents = tool::run("ovsdb-client", ["backup", &server, "OVN_Northbound"]).await?;
+        let contents = tool::run("ovsdb-client", ["backup", &server, NORTHBOUND]).await?;
         fs::create_dir_all(&self.directory).map_err(at(&self.directory))?;
         let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
         let path = self.directory.join(format!("{PREFIX}{time}{SUFFIX}"));
@@ -120,16 +131,39 @@ impl Backups {
     }
 }
 
-/// Replaces the contents of the northbound database by those of a backup. It takes effect on all members at once. The
-/// controller then corrects what has changed since.
+/// Replaces the contents of the northbound database by those of a backup, but for the fence: the controller that led when the
+/// backup was made may write no more. It takes effect on all members at once. The controller that leads then corrects what has
+/// changed since.
 pub fn restore(restore: &Restore) -> Result<(), BackupError> {
-    let file =
-        fs::File::open(&restore.file).map_err(|source| BackupError::Io { path: restore.file.clone(), source })?;
-    let socket = restore.directory.northbound();
-    let server = format!("unix:{}", socket.display());
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |source| BackupError::Io { path, source }
+    };
+    let directory = restore.file.parent().unwrap_or(Path::new("."));
+    // There, too, is room for a database.
+    let backup = fs::read(&restore.file).map_err(at(&restore.file))?;
+    let room = tempfile::Builder::new().prefix(".restore-").tempdir_in(directory).map_err(at(directory))?;
+    let copy = room.path().join("copy");
+    fs::write(&copy, backup).map_err(at(&copy))?;
+    let fence = json!(["set", [EPOCH_KEY, WRITER_KEY]]);
+    let open =
+        json!({"op": "mutate", "table": "NB_Global", "where": [], "mutations": [["external_ids", "delete", fence]]});
+    finish(
+        "transact",
+        Command::new("ovsdb-tool").arg("transact").arg(&copy).arg(json!([NORTHBOUND, open]).to_string()),
+    )?;
+
+    let file = fs::File::open(&copy).map_err(at(&copy))?;
+    let server = format!("unix:{}", restore.directory.northbound().display());
     // Any member passes it on to the leader.
-    let words = ["--no-leader-only", "restore", &server, "OVN_Northbound"];
-    let status = Command::new("ovsdb-client").args(words).stdin(file).status();
-    let status = status.map_err(|source| BackupError::Io { path: "ovsdb-client".into(), source })?;
-    if status.success() { Ok(()) } else { Err(BackupError::Restore(status)) }
+    let words = ["--no-leader-only", "restore", &server, NORTHBOUND];
+    finish("restore", Command::new("ovsdb-client").args(words).stdin(file))
+}
+
+/// Runs a program of OVSDB, which says on stderr why it fails.
+fn finish(verb: &'static str, command: &mut Command) -> Result<(), BackupError> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.stdout(Stdio::null()).status();
+    let status = status.map_err(|source| BackupError::Io { path: program.clone().into(), source })?;
+    if status.success() { Ok(()) } else { Err(BackupError::Failed { program, verb, status }) }
 }

@@ -289,10 +289,22 @@ fn a_backup_brings_back_what_was_there() {
         std::thread::sleep(Duration::from_millis(20));
     };
     assert_eq!(first.len(), 1, "{first:?}");
-    member.run(&["ovn-nbctl", "ls-add", "later"]).unwrap();
     let name = first[0].file_name().unwrap().to_string_lossy().into_owned();
-    member.run(&["/run/program", "restore", &format!("/run/etc/backups/{name}")]).unwrap();
+    let restore = ["/run/program", "restore", &format!("/run/etc/backups/{name}")];
+    member.run(&["ovn-nbctl", "ls-add", "later"]).unwrap();
+    // Who led then has written its mark, and may write no more.
+    let ids = r#"["map", [["kube-ovn-leader-epoch", "5"], ["kube-ovn-leader", "someone"], ["kept", "yes"]]]"#;
+    let row = format!(r#"{{"op": "update", "table": "NB_Global", "where": [], "row": {{"external_ids": {ids}}}}}"#);
+    let file = first[0].to_string_lossy();
+    let written = std::process::Command::new("ovsdb-tool")
+        .args(["transact", &file, &format!(r#"["OVN_Northbound", {row}]"#)])
+        .output();
+    assert!(written.unwrap().status.success());
+    member.run(&restore).unwrap();
     assert_eq!(switches(&mut member), "");
+    assert_eq!(member.run(&["ovn-nbctl", "get", "NB_Global", ".", "external_ids"]).unwrap().trim(), "{kept=yes}");
+    let left = backups().unwrap();
+    assert!(!left.iter().any(|path| path.to_string_lossy().contains(".restore-")), "{left:?}");
     let refused = member.exec(&["/run/program", "restore", "/run/etc/backups/missing"]).unwrap();
     assert!(String::from_utf8_lossy(&refused.stderr).contains("/run/etc/backups/missing: No such file"));
 }

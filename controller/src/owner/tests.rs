@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use kit::endpoint::Readiness;
 use ovn::LogicalSwitch;
+use ovn::fence::EPOCH_KEY;
 use ovsdb::testing::OvsdbServer;
 use ovsdb::{Client, Config, Datum, Op, Row, Where};
 use prometheus::Registry;
 use serde_json::{Value, json};
-use sync::{EPOCH_KEY, Writer};
+use sync::Writer;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 

@@ -9,6 +9,7 @@
 
 mod encapsulation;
 mod fact;
+pub mod fence;
 mod group;
 mod incomplete;
 mod key;

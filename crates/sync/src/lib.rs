@@ -25,4 +25,4 @@ pub use diff::{diff, diff_all, holds};
 pub use drift::Drift;
 pub use facts::{Facts, Touched};
 pub use sweep::{SLICE, Sweep};
-pub use writer::{BATCH, CommitError, EPOCH_KEY, FenceError, Refusal, Writer};
+pub use writer::{BATCH, CommitError, FenceError, Refusal, Writer};

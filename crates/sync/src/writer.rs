@@ -1,8 +1,8 @@
 //! Writes to the northbound database until another controller takes over.
 //!
-//! The fence is an epoch in `NB_Global.external_ids`. A writer first raises the epoch by compare-and-swap. Each of its
-//! transactions starts with a wait for that epoch. If a writer is paused and another one takes over, the database
-//! itself refuses the first writer's transactions.
+//! The fence is an epoch and the name of its writer in `NB_Global.external_ids` ([`ovn::fence`]). A writer first raises the epoch by
+//! compare-and-swap. Each of its transactions starts with a wait for both. If a writer is paused and another one takes over, the
+//! database itself refuses the first writer's transactions, also after a backup was restored and the epoch reached again.
 //!
 //! A transaction with an unknown outcome is never sent again. The caller finds out the outcome by comparing again, but
 //! only after [`Writer::settle`] has raised the epoch once more. Before that, the transaction may still be in flight,
@@ -14,15 +14,13 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ovn::Group;
+use ovn::fence::{EPOCH_KEY, WRITER_KEY};
 use ovsdb::client::{Client, TransactError};
-use ovsdb::{Condition, Datum, Function, Mutation, Mutator, Op, Row, Until, Where};
+use ovsdb::{Condition, Datum, Function, Mutation, Mutator, Op, Row, Until, Uuid, Where};
 
 use crate::changes::{Changes, Progress};
 use crate::facts::Touched;
 use crate::text::describe;
-
-/// The key of the epoch in `NB_Global.external_ids`.
-pub const EPOCH_KEY: &str = "kube-ovn-leader-epoch";
 
 /// The maximum number of operations in a transaction, without the fence. A unit with more is a transaction of its own.
 pub const BATCH: usize = 500;
@@ -36,6 +34,8 @@ const NB_GLOBAL: &str = "NB_Global";
 #[derive(Debug)]
 pub struct Writer {
     client: Client,
+    /// The name of this writer.
+    name: Uuid,
     /// The last epoch that this writer raised.
     epoch: Option<u64>,
     /// True if a transaction under this epoch may still be in flight.
@@ -103,7 +103,7 @@ pub enum FenceError {
 impl Writer {
     /// Returns a writer without an epoch. It cannot write until it raises the epoch.
     pub fn new(client: Client) -> Self {
-        Self { client, epoch: None, unsettled: AtomicBool::new(false) }
+        Self { client, name: Uuid::new_v4(), epoch: None, unsettled: AtomicBool::new(false) }
     }
 
     /// Returns the client.
@@ -116,14 +116,16 @@ impl Writer {
         self.epoch
     }
 
-    /// Returns true if the replica has a higher epoch than this writer. If not, [`CommitError::Fenced`] means that the
-    /// database was replaced by one without our epoch.
+    /// Returns true if the replica has a higher epoch than this writer, or the same one of another writer. If not,
+    /// [`CommitError::Fenced`] means that the database was replaced by one without our epoch.
     pub fn overtaken(&self) -> bool {
-        let there = self.client.read(|nb| {
-            let (_, row) = nb.rows(NB_GLOBAL).next()?;
-            row.get("external_ids")?.get(EPOCH_KEY)?.parse::<u64>().ok()
+        let (epoch, is_ours) = self.client.read(|nb| {
+            let ids = nb.rows(NB_GLOBAL).next().and_then(|(_, row)| row.get("external_ids"));
+            let epoch = ids.and_then(|ids| ids.get(EPOCH_KEY)).and_then(|epoch| epoch.parse::<u64>().ok());
+            let writer = ids.and_then(|ids| ids.get(WRITER_KEY));
+            (epoch, writer.is_none_or(|writer| *writer == *self.name.to_string()))
         });
-        there > self.epoch
+        epoch > self.epoch || (epoch == self.epoch && !is_ours)
     }
 
     /// Raises the epoch and thereby fences off all other writers. Inserts the `NB_Global` row if the database is empty.
@@ -136,22 +138,14 @@ impl Writer {
             // A value that is not a number, or a lower one because the database was replaced, counts as an old epoch.
             let before = ids.get(EPOCH_KEY).and_then(|epoch| epoch.parse::<u64>().ok());
             let epoch = before.max(self.epoch).unwrap_or(0).saturating_add(1);
-            let wanted = Datum::map([(EPOCH_KEY, epoch.to_string())]);
             let ops = match there {
                 Some((id, _)) => vec![
                     wait(Where::Row(id), Until::Equal, "external_ids", vec![[("external_ids", ids)].into()]),
-                    Op::Mutate {
-                        table: NB_GLOBAL,
-                        on: Where::Row(id),
-                        mutations: vec![
-                            mutation(Mutator::Delete, Datum::from(EPOCH_KEY)),
-                            mutation(Mutator::Insert, wanted),
-                        ],
-                    },
+                    Op::Mutate { table: NB_GLOBAL, on: Where::Row(id), mutations: self.raise(epoch) },
                 ],
                 None => vec![
                     wait(Where::All, Until::Equal, "external_ids", Vec::new()),
-                    Op::Insert { table: NB_GLOBAL, uuid: None, row: [("external_ids", wanted)].into() },
+                    Op::Insert { table: NB_GLOBAL, uuid: None, row: [("external_ids", self.mark(epoch))].into() },
                 ],
             };
             match self.client.transact(&ops).await {
@@ -182,11 +176,8 @@ impl Writer {
         }
         let epoch = self.epoch.ok_or(CommitError::Fenced)?;
         let next = epoch.saturating_add(1);
-        let mutations = vec![
-            mutation(Mutator::Delete, Datum::from(EPOCH_KEY)),
-            mutation(Mutator::Insert, Datum::map([(EPOCH_KEY, next.to_string())])),
-        ];
-        let raise = Op::Mutate { table: NB_GLOBAL, on: Where::Conditions(vec![ours(epoch)]), mutations };
+        let on = Where::Conditions(vec![self.ours(epoch)]);
+        let raise = Op::Mutate { table: NB_GLOBAL, on, mutations: self.raise(next) };
         self.send(epoch, vec![raise]).await?.map_err(|refused| CommitError::Refused(vec![refused]))?;
         self.holds(next);
         Ok(())
@@ -263,13 +254,31 @@ impl Writer {
         Ok(())
     }
 
+    /// Fails with "timed out" unless a row has this epoch and this writer: waits 0 ms until the set of such rows is not empty.
+    fn fence(&self, epoch: u64) -> Op {
+        wait(Where::Conditions(vec![self.ours(epoch)]), Until::NotEqual, "external_ids", Vec::new())
+    }
+
+    fn ours(&self, epoch: u64) -> Condition {
+        Condition { column: "external_ids", function: Function::Includes, value: self.mark(epoch) }
+    }
+
+    fn raise(&self, epoch: u64) -> Vec<Mutation> {
+        let before = Datum::set([EPOCH_KEY, WRITER_KEY]);
+        vec![mutation(Mutator::Delete, before), mutation(Mutator::Insert, self.mark(epoch))]
+    }
+
+    fn mark(&self, epoch: u64) -> Datum {
+        Datum::map([(EPOCH_KEY, epoch.to_string()), (WRITER_KEY, self.name.to_string())])
+    }
+
     fn touched(&self, changes: &Changes, units: &[usize]) -> Touched {
         self.client.read(|replica| changes.touched(units, replica))
     }
 
     /// Writes one transaction behind the fence. The inner error is the database's refusal.
     async fn send(&self, epoch: u64, mut ops: Vec<Op>) -> Result<Result<(), Refusal>, CommitError> {
-        ops.insert(0, fence(epoch));
+        ops.insert(0, self.fence(epoch));
         match self.client.transact(&ops).await {
             Ok(_) => Ok(Ok(())),
             Err(TransactError::Disconnected) => Err(CommitError::Disconnected),
@@ -294,16 +303,6 @@ impl Writer {
 fn is_about_content(error: &str) -> bool {
     !["I/O error", "resources exhausted", "timed out", "aborted", "not owner", "not allowed", "permission error"]
         .contains(&error)
-}
-
-/// Fails with "timed out" unless a row has this epoch: waits 0 ms until the set of such rows is not empty.
-fn fence(epoch: u64) -> Op {
-    wait(Where::Conditions(vec![ours(epoch)]), Until::NotEqual, "external_ids", Vec::new())
-}
-
-fn ours(epoch: u64) -> Condition {
-    let value = Datum::map([(EPOCH_KEY, epoch.to_string())]);
-    Condition { column: "external_ids", function: Function::Includes, value }
 }
 
 fn wait(on: Where, until: Until, column: &'static str, rows: Vec<Row>) -> Op {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use ovn::fence::EPOCH_KEY;
 use ovn::{
     Acl, Action, AddressSet, Direction, Fact, Group, LogicalRouter, LogicalSwitch, LogicalSwitchPort, RouterPolicy,
     TableId, Verdict,
@@ -13,7 +14,7 @@ use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config as Proptest, RngAlgorithm, TestRng, TestRunner};
 use serde_json::{Value, json};
-use sync::{BATCH, Changes, CommitError, Drift, EPOCH_KEY, Facts, Writer, diff, holds, text::describe};
+use sync::{BATCH, Changes, CommitError, Drift, Facts, Writer, diff, holds, text::describe};
 
 use crate::groups;
 use crate::laws::Desired;
@@ -153,6 +154,27 @@ async fn a_writer_that_was_overtaken_is_refused() {
     assert_eq!(nb.nbctl(&["get", "NB_Global", ".", &format!("external_ids:{EPOCH_KEY}")]).await, "\"3\"");
     nb.writer.commit(something("again")).await.unwrap();
     assert_eq!(other.commit(something("too-late")).await, Err(CommitError::Fenced));
+}
+
+/// A backup has an older epoch, which the next writer raises again to that of one that was paused.
+#[tokio::test]
+async fn two_writers_of_one_epoch_do_not_share_it() {
+    let paused = Northbound::start().await;
+    let epoch = paused.writer.epoch().unwrap();
+    let before = (epoch - 1).to_string();
+    paused.nbctl(&["set", "NB_Global", ".", &format!("external_ids:{EPOCH_KEY}={before}")]).await;
+    let mut next = Northbound::writer(&paused.server).await;
+    assert_eq!(next.raise_epoch().await, Ok(epoch));
+
+    paused.writer.client().synced().await;
+    assert_eq!(paused.writer.commit(something("of-the-paused")).await, Err(CommitError::Fenced));
+    assert!(paused.writer.overtaken() && !next.overtaken());
+    next.commit(something("of-the-next")).await.unwrap();
+
+    // Without a mark, the database was replaced, and nobody has taken over.
+    paused.nbctl(&["clear", "NB_Global", ".", "external_ids"]).await;
+    assert_eq!(next.commit(something("too-late")).await, Err(CommitError::Fenced));
+    assert!(!next.overtaken());
 }
 
 #[tokio::test]
