@@ -72,7 +72,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         nodes: nodes_in,
     };
     tasks.spawn(notices::run(client.clone(), Arc::from(identity.as_str()), notices, standing.clone()));
-    tasks.spawn(Owner::new(install(&args), outputs).run(Inputs { events, standing, changes }));
+    let inputs = Inputs { events, standing: standing.clone(), changes };
+    tasks.spawn(Owner::new(install(&args), outputs).run(inputs));
     tasks.spawn(async {
         if let Err(error) = endpoint.serve().await {
             tracing::error!(%error, "metrics and health are not served any more");
@@ -81,7 +82,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     if let Some(southbound) = southbound {
         let port = if southbound.tls.is_some() { ports::SOUTHBOUND_ADMIN } else { ports::SOUTHBOUND };
         let (southbound, changes) = databases::spawn(southbound, port, &nodes_with_databases, key.as_ref());
-        tasks.spawn(chassis::run(southbound, changes, nodes, events_in.clone()));
+        let witness = chassis::ApiServer { client: client.clone(), standing: standing.clone() };
+        tasks.spawn(chassis::run(southbound, changes, nodes, witness, events_in.clone()));
     }
     watches(&client, &events_in, &mut tasks);
     tasks.spawn(api_servers::run(client.clone(), events_in.clone()));

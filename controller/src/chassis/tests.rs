@@ -1,9 +1,12 @@
 //! Tests on a real `ovsdb-server` with the southbound schema.
 
-use ovn::southbound;
+use ovn::local::chassis_of;
+use ovn::southbound::{self, Chassis};
 use ovsdb::testing::OvsdbServer;
 use ovsdb::{Config, Datum, Op, Row, Uuid};
 
+use super::exits::SETTLED;
+use super::stale::{RETRY_AFTER, RETRY_REPLACED_AFTER};
 use super::*;
 
 fn schema() -> String {
@@ -20,6 +23,29 @@ struct Southbound {
     _server: OvsdbServer,
     client: Client,
     nodes: watch::Sender<Nodes>,
+    /// What the API server would say.
+    hosts: watch::Sender<Said>,
+}
+
+/// What a witness says: which hosts there are, if it differs from what the watches say, and whether this replica leads.
+#[derive(Clone, Default)]
+struct Said {
+    hosts: Option<Result<Hosts, String>>,
+    leads_no_more: bool,
+}
+
+struct Told(watch::Receiver<Nodes>, watch::Receiver<Said>);
+
+impl Witness for Told {
+    async fn is_external(&self, host: &str) -> Result<Option<bool>, String> {
+        let hosts = self.1.borrow().hosts.clone().transpose()?;
+        let watched = || self.0.borrow().as_deref().cloned().unwrap_or_default();
+        Ok(hosts.unwrap_or_else(watched).get(host).copied())
+    }
+
+    fn leads(&self) -> bool {
+        !self.1.borrow().leads_no_more
+    }
 }
 
 impl Southbound {
@@ -30,11 +56,13 @@ impl Southbound {
         let (nodes, told) = watch::channel(None);
         let (remover, changes) = open();
         let (reports, mut unread) = mpsc::channel(8);
-        tokio::spawn(run(remover, changes, told, reports));
+        let hosts = watch::Sender::new(Said::default());
+        let witness = Told(nodes.subscribe(), hosts.subscribe());
+        tokio::spawn(run(remover, changes, told, witness, reports));
         tokio::spawn(async move { while unread.recv().await.is_some() {} });
         let client = open().0;
         client.synced().await;
-        Self { _server: server, client, nodes }
+        Self { _server: server, client, nodes, hosts }
     }
 
     /// Writes what an ovn-controller writes when it starts.
@@ -111,6 +139,26 @@ async fn the_chassis_of_a_deleted_node_is_removed_and_others_stay() {
     southbound.until(&["n1", "n2", "gateway"]).await;
     southbound.set_nodes(&["n2"]);
     southbound.until(&["n2", "gateway"]).await;
+}
+
+/// The watch is behind, the API server does not answer, and a leader was paused.
+#[tokio::test]
+async fn a_chassis_is_removed_only_by_a_leader_to_whom_the_api_server_confirms_it() {
+    let southbound = Southbound::new().await;
+    let first = Hosts::from([("n1".into(), false)]);
+    for (host, said) in [
+        ("n1", Said { hosts: Some(Ok(first)), ..Said::default() }),
+        ("n2", Said { hosts: Some(Err("no answer".to_owned())), ..Said::default() }),
+        ("n3", Said { leads_no_more: true, ..Said::default() }),
+    ] {
+        southbound.hosts.send_replace(said);
+        southbound.add_chassis(host, "kube-ovn").await;
+        southbound.set_nodes(&[]);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        southbound.until(&[host]).await;
+        southbound.hosts.send_replace(Said::default());
+        southbound.until(&[]).await;
+    }
 }
 
 /// A Node has the name of an external host that has joined.
@@ -313,7 +361,8 @@ impl Emptied {
         filler.connected().wait_for(|now| *now && filler.before().is_some() == remembers).await.unwrap();
         let (nodes, told) = watch::channel(None);
         let (owner, reports) = mpsc::channel(8);
-        tokio::spawn(run(filler, changes, told, owner));
+        let witness = Told(nodes.subscribe(), watch::channel(Said::default()).1);
+        tokio::spawn(run(filler, changes, told, witness, owner));
         Self { _server: second, reader, nodes, reports }
     }
 
