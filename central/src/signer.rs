@@ -1,14 +1,16 @@
 //! Signs requests for keys of the databases: `CertificateSigningRequests` for [`keys::SIGNER`].
 //!
 //! Requests of the controller and of the agents of nodes are approved ([`verdict`]); an administrator approves others. What is
-//! approved is signed. Each member does this, and the first one is first.
+//! approved is signed. Each member does this, and the first one is first. Nobody waits for the many requests of another one
+//! ([`turns`]).
 
+mod open;
+mod turns;
 pub mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::ExternalHost;
 use api::annotations::CHASSIS;
@@ -16,7 +18,7 @@ use daemons::control::{self, ControlError};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::core::v1::Node;
-use keys::{Authority, AuthorityError, FORMER, HOLDER, Request, Role, SIGNER};
+use keys::{Authority, AuthorityError, Request, Role, SIGNER};
 use kit::kubernetes::keep;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::PartialObjectMeta;
@@ -25,12 +27,12 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tokio::net::UnixStream;
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use crate::database::Database;
-use verdict::{Asker, Claims, Known, Verdict, verdict};
-
-/// The pause before requests that were not answered are looked at again: a node or an external host may be there by then.
-const AGAIN: Duration = Duration::from_secs(30);
+use open::Open;
+use turns::Turns;
+use verdict::{Claims, Known, Verdict, verdict};
 
 /// Signs requests.
 #[allow(missing_debug_implementations)] // the client has none
@@ -63,19 +65,23 @@ impl Signer {
         let _ = self.authority.wait_for(Option::is_some).await;
         let requests: Api<CertificateSigningRequest> = Api::all(self.client.clone());
         let ours = watcher::Config::default().fields(&format!("spec.signerName={SIGNER}"));
-        let read =
-            |request: CertificateSigningRequest| Some((request.name_any(), is_open(&request).then_some(request)));
+        let read = |request: CertificateSigningRequest| Some((request.name_any(), Open::of(request)));
         let mut seen = keep("certificatesigningrequests", requests.clone(), ours, read);
-        let mut said = BTreeMap::new();
+        let (mut turns, mut said) = (Turns::default(), BTreeMap::new());
         loop {
-            let open: Vec<_> = seen.borrow_and_update().objects.values().flatten().cloned().collect();
-            said.retain(|name, _| open.iter().any(|request| request.name_any() == *name));
-            for request in &open {
+            let (now, again) = {
+                let seen = seen.borrow_and_update();
+                let open: Vec<&Open> = seen.objects.values().flatten().collect();
+                said.retain(|name, _| seen.objects.get(name).is_some_and(Option::is_some));
+                let (now, again) = turns.take(&open, Instant::now());
+                (now.into_iter().cloned().collect::<Vec<_>>(), again)
+            };
+            for request in &now {
                 self.answer(&requests, request, &mut said).await;
             }
             tokio::select! {
                 _ = seen.changed() => {}
-                () = tokio::time::sleep(AGAIN), if !open.is_empty() => {}
+                () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
             }
         }
     }
@@ -84,10 +90,9 @@ impl Signer {
     async fn answer(
         &self,
         requests: &Api<CertificateSigningRequest>,
-        request: &CertificateSigningRequest,
+        request: &Open,
         said: &mut BTreeMap<String, String>,
     ) {
-        let name = request.name_any();
         let why = match self.try_to_answer(requests, request).await {
             Ok(None) => return,
             Ok(Some(why)) => format!("it waits for an administrator: {why}"),
@@ -95,45 +100,48 @@ impl Signer {
             Err(SignerError::Kubernetes(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => return,
             Err(error) => error.to_string(),
         };
-        if said.get(&name) != Some(&why) {
-            tracing::warn!(request = name, why, "a request for a key is not signed");
+        if said.get(&request.name) != Some(&why) {
+            tracing::warn!(request = request.name, why, "a request for a key is not signed");
         }
-        said.insert(name, why);
+        said.insert(request.name.clone(), why);
     }
 
     /// Tries to answer a request. Returns why an administrator decides.
     async fn try_to_answer(
         &self,
         requests: &Api<CertificateSigningRequest>,
-        request: &CertificateSigningRequest,
+        request: &Open,
     ) -> Result<Option<&'static str>, SignerError> {
         let authority = self.authority.borrow().clone();
         let Some(authority) = authority else { return Ok(None) };
-        let wanted = match Request::parse(&String::from_utf8_lossy(&request.spec.request.0)) {
+        let Some(text) = &request.request else {
+            return self.fail(requests, request, "it is longer than a request for a key of the databases").await;
+        };
+        let wanted = match Request::parse(text) {
             Ok(wanted) if wanted.identity.role != Role::Member => wanted,
             Ok(_) => return self.fail(requests, request, "members issue their own certificates").await,
             Err(error) => return self.fail(requests, request, &error.to_string()).await,
         };
-        let asker = Asker::of(request);
+        let asker = &request.asker;
         // The others are looked at only where it matters.
         let is_about_others =
             wanted.identity.role == Role::Chassis && !asker.is_named_by_node(&wanted.identity, &self.namespace);
         let known = if is_about_others { self.known(&wanted.identity.name).await? } else { Known::default() };
         let claims = Claims {
-            holder: request.labels().get(HOLDER).map(String::as_str),
-            renews: request.annotations().get(FORMER).is_some_and(|former| wanted.renews(former, &authority)),
+            holder: request.holder.as_deref(),
+            renews: request.former.as_ref().is_some_and(|former| wanted.renews(former, &authority)),
         };
-        match verdict(&wanted.identity, &asker, &claims, &self.namespace, &known) {
+        match verdict(&wanted.identity, asker, &claims, &self.namespace, &known) {
             Verdict::Refuse(why) => return self.fail(requests, request, why).await,
-            _ if conditions(request).any(|known| known == "Approved") => {}
+            _ if request.is_approved() => {}
             // The approval comes back as an event.
             Verdict::Approve(why) => return self.approve(requests, request, why).await,
             Verdict::Leave(why) => return Ok(Some(why)),
         }
-        let (name, who) = (request.name_any(), wanted.identity.clone());
+        let (name, who) = (&request.name, wanted.identity.clone());
         let certificate = authority.sign(wanted)?;
         let status = json!({"status": {"certificate": ByteString(certificate.into_bytes())}});
-        requests.patch_status(&name, &PatchParams::default(), &over(request, status)).await?;
+        requests.patch_status(name, &PatchParams::default(), &over(request, status)).await?;
         tracing::info!(request = name, ?who, "signed a key");
         Ok(None)
     }
@@ -141,29 +149,26 @@ impl Signer {
     async fn approve(
         &self,
         requests: &Api<CertificateSigningRequest>,
-        request: &CertificateSigningRequest,
+        request: &Open,
         why: &str,
     ) -> Result<Option<&'static str>, SignerError> {
         let condition = json!({"type": "Approved", "status": "True", "reason": "OvnCentral", "message": why});
         let approval = json!({"status": {"conditions": [condition]}});
-        requests.patch_approval(&request.name_any(), &PatchParams::default(), &over(request, approval)).await?;
+        requests.patch_approval(&request.name, &PatchParams::default(), &over(request, approval)).await?;
         Ok(None)
     }
 
     async fn fail(
         &self,
         requests: &Api<CertificateSigningRequest>,
-        request: &CertificateSigningRequest,
+        request: &Open,
         why: &str,
     ) -> Result<Option<&'static str>, SignerError> {
-        let name = request.name_any();
-        let mut all = serde_json::to_value(request.status.as_ref().and_then(|status| status.conditions.as_ref()))
-            .ok()
-            .and_then(|all| all.as_array().cloned())
-            .unwrap_or_default();
-        all.push(json!({"type": "Failed", "status": "True", "reason": "OvnCentral", "message": why}));
+        let name = &request.name;
+        let failed = json!({"type": "Failed", "status": "True", "reason": "OvnCentral", "message": why});
+        let all: Vec<Value> = request.conditions.iter().map(|known| json!(known)).chain([failed]).collect();
         let status = json!({"status": {"conditions": all}});
-        requests.patch_status(&name, &PatchParams::default(), &over(request, status)).await?;
+        requests.patch_status(name, &PatchParams::default(), &over(request, status)).await?;
         tracing::warn!(request = name, why, "a request for a key is refused");
         Ok(None)
     }
@@ -192,18 +197,8 @@ impl Signer {
     }
 }
 
-fn is_open(request: &CertificateSigningRequest) -> bool {
-    let is_signed = request.status.as_ref().is_some_and(|status| status.certificate.is_some());
-    !is_signed && !conditions(request).any(|known| matches!(known, "Denied" | "Failed"))
-}
-
 /// Returns a patch of the object as it was read.
-fn over(request: &CertificateSigningRequest, mut patch: Value) -> Patch<Value> {
-    patch["metadata"] = json!({"resourceVersion": request.resource_version()});
+fn over(request: &Open, mut patch: Value) -> Patch<Value> {
+    patch["metadata"] = json!({"resourceVersion": request.version});
     Patch::Merge(patch)
-}
-
-fn conditions(request: &CertificateSigningRequest) -> impl Iterator<Item = &str> {
-    let conditions = request.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    conditions.map(|condition| condition.type_.as_str())
 }

@@ -13,7 +13,7 @@ const AGENT: &str = "kube-ovn-cni";
 const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 
 /// Who asks, as the API server says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Asker {
     /// The name of the account.
     pub user: String,
@@ -57,6 +57,11 @@ impl Asker {
         wanted.role == Role::Chassis
             && self.is(AGENT, namespace)
             && self.node.as_deref().is_some_and(|node| ovn::local::chassis_of(node) == wanted.name)
+    }
+
+    /// Returns whether an account with the controller's name asks, in any namespace.
+    pub fn is_controller(&self) -> bool {
+        self.user.starts_with("system:serviceaccount:") && self.user.ends_with(&format!(":{CONTROLLER}"))
     }
 
     fn is(&self, account: &str, namespace: &str) -> bool {

@@ -137,18 +137,21 @@ async fn sec_accounts_may_only_what_they_need() -> Result<()> {
 async fn sec_requests_for_keys_are_for_keys_of_the_databases() -> Result<()> {
     Cluster::running().await?;
     let (_, request) = Request::create(&Identity::new(Role::Chassis, "nobody"), None)?;
-    let ask = async |account: &str, signer: &str, labels: Value| -> Result<String> {
+    let object = |signer: &str, labels: Value| {
         let spec = json!({"request": ByteString(request.clone().into_bytes()), "signerName": signer, "usages": ["client auth"]});
         let metadata = json!({"generateName": "sec-", "labels": labels});
-        let object = json!({
+        json!({
             "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": metadata, "spec": spec,
-        });
+        })
+    };
+    let create = async |account: &str, object: Value| -> Result<String> {
         let file = tempfile::NamedTempFile::new()?;
         std::fs::write(file.path(), object.to_string())?;
         let account = format!("--as=system:serviceaccount:kube-system:{account}");
         let name = file.path().display().to_string();
         Ok(kubectl(&["create", "--filename", &name, "--output=name", &account]).await?.trim().to_owned())
     };
+    let ask = async |account: &str, signer: &str, labels: Value| create(account, object(signer, labels)).await;
     for account in ["kube-ovn-cni", "kube-ovn-controller", "kube-ovn-external-host"] {
         let refused = ask(account, "kubernetes.io/kube-apiserver-client", json!({})).await;
         let refused =
@@ -165,5 +168,14 @@ async fn sec_requests_for_keys_are_for_keys_of_the_databases() -> Result<()> {
     let failed =
         ["wait", &lies, "--for=jsonpath={.status.conditions[?(@.type==\"Failed\")].status}=True", "--timeout=10s"];
     kubectl(&failed).await.context("a request whose label is not true is refused")?;
-    kubectl(&["delete", &name, &lies]).await.map(drop)
+    // Others do not wait for the hundreds of requests of one account.
+    let flood = json!({"apiVersion": "v1", "kind": "List", "items": vec![object(SIGNER, json!({})); 300]});
+    let flood = create("kube-ovn-cni", flood).await?;
+    let other = ask("kube-ovn-external-host", SIGNER, json!({})).await?;
+    kubectl(&["certificate", "approve", &other]).await?;
+    kubectl(&["wait", &other, "--for=jsonpath={.status.certificate}", "--timeout=5s"])
+        .await
+        .context("beside a flood")?;
+    let all: Vec<&str> = [&name, &lies, &other].into_iter().map(String::as_str).chain(flood.lines()).collect();
+    kubectl(&[&["delete"], &all[..]].concat()).await.map(drop)
 }
