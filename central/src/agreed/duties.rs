@@ -46,9 +46,13 @@ pub fn duties(record: &Record, standing: &Standing, me: Me<'_>, labelled: &Label
     if is_other_cluster && !covers_majority(standing, labelled) {
         return Duties::restart("another cluster is recorded, and this one is not that of most members");
     }
+    if record.superseded.contains(&identity.cluster) {
+        return Duties::restart("another cluster has taken the place of this one");
+    }
     let mut new = record.clone();
     if is_other_cluster {
-        new = Record::default();
+        new.succeeds(identity.cluster);
+        new = Record { cluster: new.cluster, superseded: new.superseded, ..Record::default() };
     }
     if new.servers.get(me.node).is_none_or(|server| !server.joined || server.id != identity.server) {
         new.joined(me.node, &identity);
@@ -315,6 +319,26 @@ mod tests {
         assert_eq!(leading(&other, &THREE, &[1, 2, 3]).record.unwrap().cluster, Some(CLUSTER), "a record of the past");
         assert!(leading(&other, &[(1, 1)], &[1, 2, 3]).restart.is_some());
         assert!(lost(&other, &THREE, &[1, 2, 3]).restart.is_some());
+    }
+
+    /// Two disks of three were lost, the third member founded a cluster, and then the two are mounted again.
+    #[test]
+    fn a_cluster_that_another_one_has_succeeded_has_no_say_any_more() {
+        let mut now = record(&THREE);
+        let next = Identity { cluster: Uuid::from_u128(7), server: id(3, 2), address: address(3) };
+        now.founds("n3", &next);
+        assert_eq!((now.cluster, &now.superseded[..]), (Some(next.cluster), &[CLUSTER][..]));
+        assert!(leading(&now, &THREE, &[1, 2, 3]).restart.is_some());
+        // The record of a cluster that came later than the one that runs is of the past as well.
+        let other = Identity { cluster: Uuid::from_u128(8), ..next };
+        let mut later = Record { superseded: vec![], ..now };
+        later.founds("n3", &other);
+        let kept = leading(&later, &THREE, &[1, 2, 3]).record.unwrap();
+        assert_eq!((kept.cluster, kept.superseded), (Some(CLUSTER), vec![Uuid::from_u128(7), Uuid::from_u128(8)]));
+        for _ in 0..20 {
+            later.succeeds(Uuid::new_v4());
+        }
+        assert_eq!(later.superseded.len(), 16);
     }
 
     #[test]

@@ -29,7 +29,14 @@ pub struct Record {
     /// The node that founds the cluster anew from its file, because so many servers are gone that no majority is left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub survivor: Option<String>,
+    /// The IDs of the clusters that this one and its predecessors have succeeded, the last one last. Their members can come back
+    /// with a majority, and have no say then.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub superseded: Vec<Uuid>,
 }
+
+/// How many clusters of the past are remembered.
+const REMEMBERED: usize = 16;
 
 /// The server of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,12 +73,21 @@ impl Record {
 
     /// Records that this node founds a cluster. All other servers are of an earlier one.
     pub fn founds(&mut self, node: &str, identity: &Identity) {
+        self.succeeds(identity.cluster);
         for server in self.servers.values_mut() {
             server.joined = false;
         }
         self.gone.clear();
         self.survivor = None;
         self.joined(node, identity);
+    }
+
+    /// Records that this cluster takes the place of the one that is recorded.
+    pub fn succeeds(&mut self, cluster: Uuid) {
+        self.superseded.extend(self.cluster.filter(|before| *before != cluster));
+        let most = self.superseded.len().saturating_sub(REMEMBERED);
+        self.superseded.drain(..most);
+        self.cluster = Some(cluster);
     }
 
     /// Records that a new server of this node joins the cluster. The one that the node had before is gone.
