@@ -14,6 +14,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use keys::tls::{Tls, TlsError};
 use keys::{AUTHORITY, Authority, AuthorityError, HeldError, Keys, Role, TRUSTED};
+use kit::clock::Clock;
 use kit::kubernetes::{Seen, keep, named};
 use kit::once::Once;
 use kube::api::PostParams;
@@ -106,7 +107,7 @@ impl OwnKey {
 
     /// Keeps the key for as long as the future runs.
     pub async fn run(mut self) -> Infallible {
-        let mut said = Once::default();
+        let (mut said, mut clock) = (Once::default(), Clock::watch());
         loop {
             self.seen.mark_unchanged();
             self.published.mark_unchanged();
@@ -126,6 +127,8 @@ impl OwnKey {
             tokio::select! {
                 _ = self.seen.changed() => {}
                 _ = self.published.changed() => {}
+                // A certificate may be valid no more, or not yet.
+                () = clock.is_set() => {}
                 () = tokio::time::sleep(next.unwrap_or_default()), if next.is_some() => {}
             }
         }
@@ -163,7 +166,6 @@ impl OwnKey {
         self.authority.send_replace(Some(Arc::new(authority)));
         // Whoever reads this asks for a certificate of the new authority.
         self.publish(&trusted).await?;
-        // The clock of a machine that slept goes on where it was.
         Ok(Some(left.unwrap_or(RETRY).min(LOOK)))
     }
 

@@ -8,18 +8,17 @@
 
 mod found;
 mod report;
-mod watched;
 
 use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kit::watched::Watched;
 use tokio::sync::watch;
 
 use found::Found;
 use report::Reported;
-use watched::Watched;
 
 /// The interval at which the directory is read if it cannot be watched.
 const RETRY: Duration = Duration::from_secs(30);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest, CertificateSigningRequestSpec};
 use k8s_openapi::api::core::v1::ConfigMap;
+use kit::clock::Clock;
 use kit::kubernetes::{Seen, keep, named};
 use kit::once::Once;
 use kube::api::PostParams;
@@ -28,7 +29,7 @@ const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 /// The first pause after a failure, and the longest one. Each attempt can leave an object behind for an hour.
 const RETRY: (Duration, Duration) = (Duration::from_secs(5), Duration::from_mins(5));
 
-/// The longest pause before the key is looked at again. The clock of a machine that slept goes on where it was.
+/// The longest pause before the key is looked at again.
 const LOOK: Duration = Duration::from_hours(1);
 
 /// How long a request may be open before that is said.
@@ -106,7 +107,7 @@ impl Requester {
 
     /// Keeps the key for as long as the future runs.
     pub async fn run(mut self) -> Infallible {
-        let (mut said, mut pause) = (Once::default(), RETRY.0);
+        let (mut said, mut pause, mut clock) = (Once::default(), RETRY.0, Clock::watch());
         loop {
             self.trusted.mark_unchanged();
             let next = match self.round().await {
@@ -127,6 +128,8 @@ impl Requester {
             };
             tokio::select! {
                 _ = self.trusted.changed() => {}
+                // The certificate may be valid no more, or not yet.
+                () = clock.is_set() => {}
                 () = tokio::time::sleep(next) => {}
             }
         }

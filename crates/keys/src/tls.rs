@@ -3,9 +3,10 @@
 //! Names of hosts are not compared. A client knows a server by its role: only members have certificates for servers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures::StreamExt;
-use inotify::{Inotify, WatchMask};
+use kit::once::Once;
+use kit::watched::Watched;
 use tokio::sync::watch;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::client::{Resumption, WebPkiServerVerifier};
@@ -22,8 +23,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use crate::held::{HeldError, Keys};
 use crate::identity::{Identity, Role};
 
-/// The size of the buffer for events of a directory, in bytes. One has at most 16 bytes and a name of 256.
-const BUFFER: usize = 4096;
+/// How often a directory of keys that is gone is looked for.
+const MISSING: Duration = Duration::from_secs(1);
 
 /// Why the keys cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -79,21 +80,31 @@ impl Tls {
         certificates.split_first().is_some_and(verify)
     }
 
-    /// Reads the keys, and again whenever somebody changes their files, for as long as the process runs. If they cannot be used then,
-    /// the former ones stay.
+    /// Reads the keys, and again whenever somebody changes their files or replaces their directory, for as long as the process runs. If
+    /// they cannot be used then, the former ones stay.
     pub fn follow(keys: &Keys) -> Result<watch::Receiver<Option<Self>>, TlsError> {
-        let watched = Inotify::init().and_then(|inotify| {
-            inotify.watches().add(keys.directory(), WatchMask::CLOSE_WRITE | WatchMask::MOVED_TO)?;
-            inotify.into_event_stream([0; BUFFER])
-        });
-        let mut watched = watched.map_err(|error| unusable(keys, &error))?;
+        let mut watched = Watched::of(keys.directory()).map_err(|error| unusable(keys, &error))?;
         let (sender, receiver) = watch::channel(Some(Self::read(keys)?));
         let keys = keys.clone();
         tokio::spawn(async move {
-            while watched.next().await.is_some() {
+            let mut said = Once::default();
+            loop {
+                match watched.changed().await {
+                    Ok(true) => {}
+                    // Another directory takes its place, and there is none for a moment.
+                    Ok(false) | Err(_) => watched = again(&keys).await,
+                }
                 match Self::read(&keys) {
-                    Ok(tls) => drop(sender.send_replace(Some(tls))),
-                    Err(error) => tracing::warn!(%error, "the former key is used"),
+                    Ok(tls) => {
+                        said.clear();
+                        drop(sender.send_replace(Some(tls)));
+                    }
+                    Err(error) => {
+                        let error = error.to_string();
+                        if said.is_new(&error) {
+                            tracing::warn!(error, "the former key is used");
+                        }
+                    }
                 }
             }
         });
@@ -103,6 +114,16 @@ impl Tls {
     /// Returns the name that a client says of a member. Nothing depends on it.
     pub fn name() -> ServerName<'static> {
         ServerName::IpAddress(std::net::Ipv4Addr::LOCALHOST.into())
+    }
+}
+
+/// Watches the directory of the keys as soon as there is one again.
+async fn again(keys: &Keys) -> Watched {
+    loop {
+        match Watched::of(keys.directory()) {
+            Ok(watched) => return watched,
+            Err(_) => tokio::time::sleep(MISSING).await,
+        }
     }
 }
 

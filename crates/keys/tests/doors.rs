@@ -5,6 +5,7 @@ use keys::tls::Tls;
 use keys::{Authority, Held, Identity, Keys, Request, Role};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 
 /// An authority and the directories of the keys that it has issued.
 struct Issued {
@@ -167,22 +168,36 @@ async fn files_that_change_are_read_again() {
     let (issued, other) = (Issued::new(), Issued::new());
     let keys = issued.member();
     let mut followed = Tls::follow(&keys).unwrap();
-    followed.mark_unchanged();
     let own = other.authority.member("n1", &[]).unwrap();
     keys.write(&own, other.authority.trusted()).unwrap();
     let now = Keys::new(other.directory.path().join("none"));
     assert!(Tls::follow(&now).is_err() && Tls::read(&now).is_err());
+    until_trusted(&mut followed, &Tls::read(&other.member()).unwrap()).await;
+
+    // Another directory takes the place of this one, and its files change as well.
+    let (third, fourth) = (Issued::new(), Issued::new());
+    let former = keys.directory().with_extension("former");
+    std::fs::rename(keys.directory(), &former).unwrap();
+    let own = third.authority.member("n1", &[]).unwrap();
+    keys.write(&own, third.authority.trusted()).unwrap();
+    until_trusted(&mut followed, &Tls::read(&third.member()).unwrap()).await;
+    let own = fourth.authority.member("n1", &[]).unwrap();
+    keys.write(&own, fourth.authority.trusted()).unwrap();
+    until_trusted(&mut followed, &Tls::read(&fourth.member()).unwrap()).await;
+}
+
+/// Waits until these keys and those of the client trust each other.
+async fn until_trusted(followed: &mut watch::Receiver<Option<Tls>>, client: &Tls) {
     let changed = tokio::time::timeout(std::time::Duration::from_secs(5), async {
         loop {
-            followed.changed().await.unwrap();
             let tls = followed.borrow_and_update().clone().unwrap();
             let (here, there) = tokio::io::duplex(1 << 16);
-            let client = Tls::read(&other.member()).unwrap();
             let (accepted, connected) =
                 tokio::join!(tls.acceptor.accept(there), client.connector.connect(Tls::name(), here));
             if accepted.is_ok() && connected.is_ok() {
                 return;
             }
+            followed.changed().await.unwrap();
         }
     });
     changed.await.unwrap();

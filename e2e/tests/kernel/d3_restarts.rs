@@ -4,16 +4,18 @@
 //! Emulation is slow, so a packet is sent every 20 ms on each path. Each test prints a table. `KUBE_OVN_AWAY` is the time in
 //! seconds for which the databases are away.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use e2e::bare::{Daemon, Outcome, Probe};
+use e2e::Cluster;
+use e2e::bare::{Daemon, Outcome, Pod, Probe};
 use e2e::cluster::Place;
 use e2e::layout::{Node, OUTSIDE, sibling};
 use e2e::part::Part;
 use e2e::process;
+use kit::clock::Clock;
 
-use crate::stage::{answers, stage};
+use crate::stage::{NAMESPACE, answers, echo, stage};
 
 const INTERVAL: Duration = Duration::from_millis(20);
 /// How long packets flow before and after an event.
@@ -142,4 +144,29 @@ async fn d3_the_databases_are_away() -> Result<()> {
         Daemon::Ovs(Node::ONE).ready().await
     };
     at_most(0, &during(&format!("ovn-central is away for {seconds} s"), event).await?)
+}
+
+/// The clock of both nodes, of the controller and of the databases is set forth and back. That of the API server is right.
+#[tokio::test]
+async fn d3_the_clock_is_set() -> Result<()> {
+    let is_own = std::fs::read_to_string("/proc/cmdline")?.contains("vm.modules=");
+    ensure!(is_own, "the clock of this machine is that of others");
+    let (client, near) = (Cluster::running().await?.client(), stage().await?.near.place());
+    let mut clock = Clock::watch();
+    let event = async {
+        for (name, seconds) in [("forth", 7200), ("back", -14400), ("right", 7200)] {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+            let then = format!("@{}", now.checked_add_signed(seconds).context("a time")?);
+            process::sh(&format!("date --utc --set {then}")).await?;
+            tokio::time::timeout(Duration::from_secs(2), clock.is_set())
+                .await
+                .context("nobody is told of the clock")?;
+            let pod = Pod::new(NAMESPACE, &format!("clock-{name}"), Node::TWO).plug(&client).await?;
+            answers(&pod.place()).await?;
+            echo(&near, pod.ip(false)?).await?;
+            Daemon::Controller.ready().await?;
+        }
+        Ok(())
+    };
+    at_most(0, &during("the clock is set two hours forth, and four back", event).await?)
 }

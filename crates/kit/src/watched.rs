@@ -10,11 +10,12 @@ use inotify::{EventMask, EventStream, Inotify, WatchMask};
 const BUFFER: usize = 4096;
 
 /// A watched directory.
-pub(super) struct Watched(EventStream<[u8; BUFFER]>);
+#[allow(missing_debug_implementations)] // the stream has none
+pub struct Watched(EventStream<[u8; BUFFER]>);
 
 impl Watched {
     /// Starts to watch a directory. Needs a tokio runtime.
-    pub(super) fn of(dir: &Path) -> io::Result<Self> {
+    pub fn of(dir: &Path) -> io::Result<Self> {
         use WatchMask as On;
         let inotify = Inotify::init()?;
         let files = On::CREATE | On::DELETE | On::MOVED_FROM | On::MOVED_TO | On::CLOSE_WRITE;
@@ -23,7 +24,7 @@ impl Watched {
     }
 
     /// Waits for a change, and takes those that have arrived by then. Returns false if the directory was deleted or renamed.
-    pub(super) async fn changed(&mut self) -> io::Result<bool> {
+    pub async fn changed(&mut self) -> io::Result<bool> {
         let mut next = self.0.next().await;
         while let Some(event) = next.transpose()? {
             if ends(event.mask) {
