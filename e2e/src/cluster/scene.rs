@@ -1,5 +1,5 @@
 //! The objects of one test. All have the label `e2e=<scene>`. By this label, they are removed at the end of the test
-//! and before its next run.
+//! and before its next run, which waits for namespaces that are still there.
 
 use std::fmt::Debug;
 use std::process::Command;
@@ -33,7 +33,7 @@ impl Scene {
     pub(super) async fn empty(cluster: Cluster, name: &'static str) -> Result<Self> {
         let scene = Self { cluster, name };
         let left = process::run(scene.list()).await?;
-        for command in scene.removals(&left) {
+        for command in scene.removals(&left, true) {
             process::run(command).await?;
         }
         Ok(scene)
@@ -102,10 +102,14 @@ impl Scene {
         kubectl(&["get", &KINDS.join(","), "--all-namespaces", &selector, "--output=name"])
     }
 
-    /// Returns the commands that remove the objects of a list and wait until they are gone.
-    fn removals(&self, list: &str) -> Vec<Command> {
+    /// Returns the commands that remove the objects of a list and wait until they are gone. Namespaces take seconds, in which
+    /// nothing of the network happens: these may be waited for or not.
+    fn removals(&self, list: &str, wait_for_namespaces: bool) -> Vec<Command> {
         let selector = format!("--selector={LABEL}={}", self.name);
-        let delete = |kind: &str| kubectl(&["delete", kind, "--all-namespaces", &selector, "--timeout=60s"]);
+        let delete = |kind: &str| {
+            let wait = format!("--wait={}", wait_for_namespaces || kind != "namespaces");
+            kubectl(&["delete", kind, "--all-namespaces", &selector, "--timeout=60s", &wait])
+        };
         // A list names the kind in the singular.
         let listed = |kind: &&&str| {
             let (plural, group) = kind.split_once('.').unwrap_or((kind, ""));
@@ -122,7 +126,7 @@ impl Drop for Scene {
     fn drop(&mut self) {
         // A failure here makes the next run of the scene fail. A panic here would hide the failure of the test.
         let left = self.list().output().map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        for mut command in self.removals(&left.unwrap_or_default()) {
+        for mut command in self.removals(&left.unwrap_or_default(), false) {
             if let Ok(output) = command.output()
                 && !output.status.success()
             {
