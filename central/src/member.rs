@@ -240,6 +240,10 @@ impl Part for Place {
         }
     }
 
+    fn is_independent(&self) -> bool {
+        matches!(self, Self::Database(_))
+    }
+
     async fn prepare(&mut self) -> Result<Command, PlaceError> {
         match self {
             Self::Database(database) => Ok(database.prepare().await?),

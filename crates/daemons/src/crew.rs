@@ -1,12 +1,13 @@
 //! A group of daemons. They start in order, restart when they exit, and stop in reverse order.
 //!
-//! Each daemon implements [`Part`]. One task runs all of them; other tasks read [`Crew::members`].
+//! Each daemon implements [`Part`]. One task runs all of them; other tasks read [`Crew::members`]. None waits for what another one
+//! does, but for its start: one that exits is started again also while another one takes hours.
 
 use std::fmt::Display;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use futures::future::select_all;
+use futures::future::try_join_all;
 use tokio::process::Command;
 use tokio::sync::watch;
 
@@ -40,11 +41,16 @@ pub trait Part {
     /// Checks that the process works.
     fn check(&self, pid: u32) -> impl Future<Output = Result<(), Self::Error>>;
 
-    /// Runs once after each start, when the daemon works and before the next daemon starts.
+    /// Runs once after each start, when the daemon works and before those that wait for it start.
     fn finish_start(&mut self, pid: u32) -> impl Future<Output = Result<(), Self::Error>>;
 
     /// Asks the daemon to exit. The daemon may take some time.
     fn exit(&mut self, pid: u32) -> impl Future<Output = Result<(), Self::Error>>;
+
+    /// Whether the daemon starts beside those before it, which it does not need. Others wait until all before them work.
+    fn is_independent(&self) -> bool {
+        false
+    }
 
     /// Whether the others are worth more than this daemon. If it exits too often, or does not work in time, the group goes
     /// on: the daemon is started again after [`LONGEST_PAUSE`], or waited for. Only the last daemon can be one: those after
@@ -182,70 +188,12 @@ impl<P: Part> Crew<P> {
         }
     }
 
-    /// Starts the first daemon that does not work yet, or waits for the next exit. All progress is in `self`, so the
-    /// future can be dropped at any time.
+    /// Keeps all daemons running until one of them fails permanently. All progress is in `self`, so the future can be dropped at any
+    /// time.
     async fn keep(&mut self) -> Result<(), CrewError> {
-        loop {
-            match self.places.iter().position(|place| !place.is_up) {
-                Some(next) if self.places[next].daemon.is_none() => self.start(next).await?,
-                Some(next) => self.work(next).await?,
-                None => {
-                    let (place, status) = ended(&mut self.places).await?;
-                    place.ended(status)?;
-                }
-            }
-            self.tell();
-        }
-    }
-
-    /// Starts this daemon after its pause, unless another running daemon exits before.
-    async fn start(&mut self, next: usize) -> Result<(), CrewError> {
-        let (place, rest) = split(&mut self.places, next);
-        tokio::select! {
-            () = tokio::time::sleep(place.pause) => place.start().await,
-            other = ended(rest) => {
-                let (other, status) = other?;
-                other.ended(status)
-            }
-        }
-    }
-
-    /// Waits until this daemon works or another running daemon exits.
-    async fn work(&mut self, next: usize) -> Result<(), CrewError> {
-        let (place, rest) = split(&mut self.places, next);
-        let Place { part, daemon: Some(daemon), deadline: Some(deadline), is_up, .. } = place else { return Ok(()) };
-        let (name, pid, patience) = (part.name(), daemon.pid(), part.patience());
-        let works = async {
-            let mut is_late = false;
-            while let Err(why) = part.check(pid).await {
-                let now_late = Instant::now() >= *deadline;
-                let not_ready = CrewError::NotReady { name, patience, why: why.to_string() };
-                match (now_late, part.is_dispensable()) {
-                    (true, false) => return Err(not_ready),
-                    (true, true) if !is_late => tracing::error!("{not_ready}; the others go on"),
-                    _ => {}
-                }
-                is_late = now_late;
-                tokio::time::sleep(PAUSE).await;
-            }
-            part.finish_start(pid).await.map_err(|error| CrewError::Part { name, why: error.to_string() })
-        };
-        tokio::select! {
-            worked = works => {
-                worked?;
-                *is_up = true;
-                tracing::info!(daemon = name, pid, "works");
-                Ok(())
-            }
-            status = daemon.ended() => {
-                let status = status.map_err(|source| CrewError::System { name, source })?;
-                self.places[next].ended(status)
-            }
-            other = ended(rest) => {
-                let (place, status) = other?;
-                place.ended(status)
-            }
-        }
+        let members = &self.members;
+        let each = self.places.iter_mut().enumerate().map(|(index, place)| place.keep(index, members));
+        try_join_all(each).await.map(drop)
     }
 
     /// Stops the running daemons in reverse order, even after an error. Returns the first error.
@@ -267,16 +215,36 @@ impl<P: Part> Crew<P> {
     }
 
     fn tell(&self) {
-        let members = self.places.iter().map(|place| Member {
-            name: place.part.name(),
-            pid: place.daemon.as_ref().map(Daemon::pid),
-            is_up: place.is_up,
-        });
-        self.members.send_replace(members.collect());
+        self.members.send_replace(self.places.iter().map(Place::member).collect());
     }
 }
 
 impl<P: Part> Place<P> {
+    /// Keeps the daemon running, the one with this index. Returns when it fails permanently.
+    async fn keep(&mut self, index: usize, members: &watch::Sender<Vec<Member>>) -> Result<(), CrewError> {
+        loop {
+            if self.daemon.is_none() {
+                if !self.part.is_independent() {
+                    let are_up = |all: &Vec<Member>| all[..index].iter().all(|member| member.is_up);
+                    // The sender lives as long as this borrows it.
+                    let _ = members.subscribe().wait_for(are_up).await;
+                }
+                tokio::time::sleep(self.pause).await;
+                self.start().await?;
+            } else if self.is_up {
+                self.wait().await?;
+            } else {
+                self.work().await?;
+            }
+            members.send_modify(|all| all[index] = self.member());
+        }
+    }
+
+    fn member(&self) -> Member {
+        let pid = self.daemon.as_ref().map(Daemon::pid);
+        Member { name: self.part.name(), pid, is_up: self.is_up }
+    }
+
     async fn start(&mut self) -> Result<(), CrewError> {
         let name = self.part.name();
         let command = self.part.prepare().await.map_err(|error| CrewError::Part { name, why: error.to_string() })?;
@@ -286,6 +254,44 @@ impl<P: Part> Place<P> {
         self.daemon = Some(daemon);
         self.deadline = Some(Instant::now() + self.part.patience());
         Ok(())
+    }
+
+    /// Waits until the daemon works or exits.
+    async fn work(&mut self) -> Result<(), CrewError> {
+        let Self { part, daemon: Some(daemon), deadline: Some(deadline), .. } = self else { return Ok(()) };
+        let (name, pid, patience) = (part.name(), daemon.pid(), part.patience());
+        let works = async {
+            let mut is_late = false;
+            while let Err(why) = part.check(pid).await {
+                let now_late = Instant::now() >= *deadline;
+                let not_ready = CrewError::NotReady { name, patience, why: why.to_string() };
+                match (now_late, part.is_dispensable()) {
+                    (true, false) => return Err(not_ready),
+                    (true, true) if !is_late => tracing::error!("{not_ready}; the others go on"),
+                    _ => {}
+                }
+                is_late = now_late;
+                tokio::time::sleep(PAUSE).await;
+            }
+            part.finish_start(pid).await.map_err(|error| CrewError::Part { name, why: error.to_string() })
+        };
+        tokio::select! {
+            worked = works => {
+                worked?;
+                self.is_up = true;
+                tracing::info!(daemon = name, pid, "works");
+                Ok(())
+            }
+            status = daemon.ended() => self.ended(status.map_err(|source| CrewError::System { name, source })?),
+        }
+    }
+
+    /// Waits until the daemon exits.
+    async fn wait(&mut self) -> Result<(), CrewError> {
+        let Some(daemon) = &mut self.daemon else { return Ok(()) };
+        let status = daemon.ended().await;
+        let name = self.part.name();
+        self.ended(status.map_err(|source| CrewError::System { name, source })?)
     }
 
     /// Handles an exit while the group runs.
@@ -316,35 +322,4 @@ impl<P: Part> Place<P> {
             Verdict::GiveUp => Err(CrewError::Ending { name, times: self.restarts.count(), status }),
         }
     }
-}
-
-/// Waits until a running daemon exits. Never returns if none is running. Cancel safe.
-async fn ended<'a, P: Part + 'a>(
-    places: impl IntoIterator<Item = &'a mut Place<P>>,
-) -> Result<(&'a mut Place<P>, ExitStatus), CrewError> {
-    let mut running = Vec::new();
-    for place in places {
-        if place.daemon.is_some() {
-            running.push(place);
-        }
-    }
-    if running.is_empty() {
-        return std::future::pending().await;
-    }
-    let (status, index) = {
-        let ends = running.iter_mut().filter_map(|place| place.daemon.as_mut()).map(|daemon| Box::pin(daemon.ended()));
-        let (status, index, _) = select_all(ends).await;
-        (status, index)
-    };
-    let place = running.swap_remove(index);
-    let name = place.part.name();
-    let status = status.map_err(|source| CrewError::System { name, source })?;
-    Ok((place, status))
-}
-
-/// Returns one place and an iterator over all others.
-fn split<P>(places: &mut [Place<P>], one: usize) -> (&mut Place<P>, impl Iterator<Item = &mut Place<P>>) {
-    let (before, rest) = places.split_at_mut(one);
-    let (place, after) = rest.split_at_mut(1);
-    (&mut place[0], before.iter_mut().chain(after))
 }

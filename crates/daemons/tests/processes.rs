@@ -35,6 +35,9 @@ impl Part for Script {
 
     async fn prepare(&mut self) -> Result<Command, String> {
         self.note("start");
+        if self.name == "endless" {
+            std::future::pending::<()>().await;
+        }
         let _ = std::fs::remove_file(self.dir.join(self.name));
         let mut command = Command::new("sh");
         command.args(["-c", self.text, self.name]).current_dir(&self.dir);
@@ -57,6 +60,10 @@ impl Part for Script {
 
     fn is_dispensable(&self) -> bool {
         self.name == "dispensable"
+    }
+
+    fn is_independent(&self) -> bool {
+        self.name == "independent"
     }
 
     fn patience(&self) -> Duration {
@@ -178,6 +185,28 @@ fn the_others_go_on_without_a_dispensable_one() {
             running.stop.send(()).unwrap();
             running.crew.await.unwrap().unwrap();
         }
+    });
+}
+
+/// As when a file is prepared for hours.
+#[test]
+fn an_independent_one_does_not_wait_for_the_start_of_another() {
+    test(async {
+        let scripts = [("first", GOOD), ("endless", GOOD), ("independent", GOOD), ("last", GOOD)];
+        let mut running = Running::start(&scripts, Duration::from_secs(10));
+        let works = |index: usize, than: u32| {
+            move |members: &Vec<Member>| members[index].is_up && members[index].pid != Some(than)
+        };
+        for index in [0, 2] {
+            let before = running.members.wait_for(works(index, 0)).await.unwrap()[index].pid.unwrap();
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(before.cast_signed()), nix::sys::signal::SIGKILL)
+                .unwrap();
+            let again = running.members.wait_for(works(index, before));
+            tokio::time::timeout(Duration::from_secs(5), again).await.unwrap().unwrap();
+        }
+        assert_eq!(running.members.borrow()[3].pid, None, "the last one waits for all");
+        running.stop.send(()).unwrap();
+        running.crew.await.unwrap().unwrap();
     });
 }
 
