@@ -74,11 +74,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     tasks.spawn(notices::run(client.clone(), Arc::from(identity.as_str()), notices, standing.clone()));
     let inputs = Inputs { events, standing: standing.clone(), changes };
     tasks.spawn(Owner::new(install(&args), outputs).run(inputs));
-    tasks.spawn(async {
-        if let Err(error) = endpoint.serve().await {
-            tracing::error!(%error, "metrics and health are not served any more");
-        }
-    });
+    tasks.spawn(async { match endpoint.serve().await {} });
     if let Some(southbound) = southbound {
         let port = if southbound.tls.is_some() { ports::SOUTHBOUND_ADMIN } else { ports::SOUTHBOUND };
         let (southbound, changes) = databases::spawn(southbound, port, &nodes_with_databases, key.as_ref());

@@ -2,9 +2,15 @@
 //!
 //! `/healthz` and `/livez` return 200 as long as the process serves requests. `/readyz` returns 200 if the process is
 //! ready, see [`Readiness`], and otherwise 503 with the reason.
+//!
+//! Each pod reaches it. So connections that say nothing are closed, and nobody has more than a few ([`crowd`]).
 
+mod crowd;
+
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -12,9 +18,23 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use crowd::{Crowd, Seat};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use prometheus::{Registry, TextEncoder};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+/// How long a client may take for the head of its next request.
+const HEAD: Duration = Duration::from_secs(15);
+
+/// How long a connection may be open.
+const LONGEST: Duration = Duration::from_mins(5);
+
+/// The pause after the system gives no more connections.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Sets the readiness of the process. Clones share the same state.
 #[derive(Debug, Clone)]
@@ -66,10 +86,34 @@ impl Endpoint {
         self.listener.local_addr()
     }
 
-    /// Serves requests until the listener fails.
-    pub async fn serve(self) -> std::io::Result<()> {
-        axum::serve(self.listener, self.router).await
+    /// Serves requests for as long as the future runs.
+    pub async fn serve(self) -> Infallible {
+        let crowd = Crowd::default();
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, client)) => {
+                    let host = stream.local_addr().map(|address| address.ip());
+                    if let Some(seat) = crowd.seat(client.ip(), host.ok()) {
+                        tokio::spawn(connection(stream, self.router.clone(), seat));
+                    }
+                }
+                // Of too many files, or of one client.
+                Err(error) => {
+                    tracing::warn!(%error, "a connection for metrics and health is not accepted");
+                    sleep(AGAIN).await;
+                }
+            }
+        }
     }
+}
+
+/// Serves a connection.
+async fn connection(stream: TcpStream, router: Router, _seat: Seat) {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    // How it ends matters to nobody.
+    let _ = timeout(LONGEST, served).await;
 }
 
 async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
@@ -121,6 +165,38 @@ mod tests {
         assert!(ask(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         counter.inc_by(3);
         assert!(ask(address, "/metrics").await.contains("pods_total 3"));
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_does_not_keep_others_away() {
+        let endpoint =
+            Endpoint::bind(([0, 0, 0, 0], 0).into(), Registry::new(), Readiness::waiting_for("")).await.unwrap();
+        let port = endpoint.address().unwrap().port();
+        let server = tokio::spawn(endpoint.serve());
+        // Addresses of the loopback network other than the one that is connected to are those of other machines.
+        let connect = async |from: [u8; 4]| {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind((from, 0).into()).unwrap();
+            socket.connect(([127, 0, 0, 1], port).into()).await.unwrap()
+        };
+        let mut silent = Vec::new();
+        for _ in 0..100 {
+            silent.push(connect([127, 0, 0, 2]).await);
+        }
+        let mut closed = 0;
+        for stream in &mut silent {
+            let read = timeout(Duration::from_millis(10), stream.read(&mut [0])).await;
+            closed += usize::from(read.is_ok());
+        }
+        assert_eq!(closed, 100 - crowd::EACH);
+        for from in [[127, 0, 0, 1], [127, 0, 0, 3]] {
+            let mut stream = connect(from).await;
+            stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
         server.abort();
     }
 }
