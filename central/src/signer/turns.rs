@@ -40,11 +40,11 @@ impl Turns {
         self.looked.retain(|name, _| names.contains(name.as_str()));
         self.paces.retain(|_, pace| *pace > now);
 
-        let mut next: BTreeMap<&Asker, (Instant, &Open)> = BTreeMap::new();
+        // One that was not looked at is before all others.
+        let mut next: BTreeMap<&Asker, (Option<Instant>, &Open)> = BTreeMap::new();
         for request in open {
             let looked = self.looked.get(&request.name).filter(|(version, _)| *version == request.version);
-            // One that was not looked at is due since ever.
-            let due = looked.map_or(now - AGAIN, |(_, at)| *at + AGAIN);
+            let due = looked.map(|(_, at)| *at + AGAIN);
             let slot = next.entry(&request.asker).or_insert((due, request));
             if due < slot.0 || (due == slot.0 && request.by_age(slot.1).is_lt()) {
                 *slot = (due, request);
@@ -54,7 +54,7 @@ impl Turns {
         let mut again = None;
         for (asker, (due, request)) in next {
             let pace = self.paces.get(asker).copied().unwrap_or(now);
-            let due = due.max(pace.checked_sub(PACE * AT_ONCE).unwrap_or(now));
+            let due = due.unwrap_or(now).max(pace.checked_sub(PACE * AT_ONCE).unwrap_or(now));
             if due <= now {
                 turns.push(request);
             } else {
@@ -121,6 +121,24 @@ mod tests {
         let new = open("d", "agent");
         let all: Vec<&Open> = all.into_iter().chain([&new]).collect();
         assert_eq!(names(&turns.take(&all, start + PACE).0), ["d"]);
+    }
+
+    /// Nobody approves them, and they are looked at again and again, at the pace of their account.
+    #[test]
+    fn requests_that_stay_open_do_not_hold_up_a_new_one_of_their_account() {
+        let old: Vec<Open> = (0..100).map(|n| open(&format!("old{n:03}"), "host")).collect();
+        let mut all: Vec<&Open> = old.iter().collect();
+        let mut turns = Turns::default();
+        let mut now = Instant::now();
+        for _ in 0..1000 {
+            let (_, again) = turns.take(&all, now);
+            now = again.unwrap().max(now);
+        }
+        let new = open("new", "host");
+        all.push(&new);
+        let later = now + PACE * 2;
+        assert_eq!(names(&turns.take(&all, later).0), ["new"]);
+        assert!(turns.take(&all, later + PACE * 2).0[0].name.starts_with("old"));
     }
 
     #[test]

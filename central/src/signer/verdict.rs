@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use keys::{Identity, Role};
+use uuid::Uuid;
 
 /// The name that the controller's replicas share.
 const CONTROLLER: &str = "kube-ovn-controller";
@@ -95,10 +96,11 @@ impl Known {
         ovn::local::chassis_of(holder) == self.name
     }
 
-    /// Returns whether a node can take the name for its chassis, as after it was set up anew: nobody else has it.
+    /// Returns whether a node can take the name for its chassis, as after it was set up anew: nobody else has it, and nobody will.
+    /// One that follows from the name of a host (a UUID of version 5) is that of this host, also before the host is there.
     fn is_free_for(&self, node: &str) -> bool {
-        let is_named = self.all.iter().any(|holder| self.is_named(holder));
-        !is_named && self.registered.is_none() && self.annotated.iter().all(|other| other == node)
+        let follows = Uuid::parse_str(&self.name).is_ok_and(|id| id.get_version_num() == 5);
+        !follows && self.registered.is_none() && self.annotated.iter().all(|other| other == node)
     }
 }
 
@@ -132,7 +134,8 @@ fn of_chassis(node: Option<&str>, claims: &Claims<'_>, known: &Known) -> Verdict
         (Some(holder), Some(node)) if node == holder => {
             Verdict::Approve("the agent of the node asks for the key of its chassis")
         }
-        (Some(_), _) if claims.renews => Verdict::Approve("the holder of a key asks for its next certificate"),
+        // The agent of another node has no business with it, whatever it has.
+        (Some(_), None) if claims.renews => Verdict::Approve("the holder of a key asks for its next certificate"),
         (None, Some(node)) if known.all.contains(node) && known.is_free_for(node) => {
             Verdict::Approve("the agent of the node asks for the key of a chassis that nobody else has")
         }
@@ -202,6 +205,8 @@ mod tests {
             (of("stolen.name"), agent(Some("n5"))),
             (of("of.nobody"), agent(Some("n1"))),
             (of("new"), agent(Some("nowhere"))),
+            // The node is not there yet.
+            (derived("n7"), agent(Some("n1"))),
             (Identity::new(Role::Controller, CONTROLLER), agent(Some("n1"))),
             (Identity::new(Role::Member, "n1"), agent(Some("n1"))),
             (
@@ -241,6 +246,13 @@ mod tests {
         assert!(matches!(of_controller, Verdict::Refuse(_)));
         let why = "the label says that it is for another node or external host than that of the chassis";
         assert_eq!(labelled("n2"), Verdict::Refuse(why));
+    }
+
+    #[test]
+    fn the_agent_of_another_node_renews_no_key() {
+        let renews = Claims { holder: None, renews: true };
+        assert!(matches!(judged(&derived("n2"), &agent(None), renews), Verdict::Approve(_)));
+        assert!(matches!(judged(&derived("n2"), &agent(Some("n1")), renews), Verdict::Leave(_)));
     }
 
     #[test]
