@@ -10,6 +10,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, SystemTime};
 
 use daemons::tool::{self, ToolError};
+use daemons::version::Version;
 use ovn::fence::{EPOCH_KEY, WRITER_KEY};
 use serde_json::json;
 use tokio::sync::watch;
@@ -26,6 +27,11 @@ const NORTHBOUND: &str = "OVN_Northbound";
 /// What each backup begins with. The rest of its name is the time, so that the names are in the order of their making.
 const PREFIX: &str = "ovnnb_db-";
 const SUFFIX: &str = ".backup";
+/// What stands for the time in the name of one that was made before the database was converted. The version follows.
+const BEFORE: &str = "before-";
+
+/// How long a backup from before a conversion is new enough for another attempt.
+const DAY: Duration = Duration::from_hours(24);
 
 /// The backups of a member.
 #[derive(Clone, Debug)]
@@ -92,17 +98,8 @@ impl Backups {
 
     /// Makes one, and removes the oldest ones.
     pub async fn make(&self) -> Result<PathBuf, BackupError> {
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |source| BackupError::Io { path, source }
-        };
-        let server = format!("unix:{}", self.socket.display());
-        let contents = tool::run("ovsdb-client", ["backup", &server, NORTHBOUND]).await?;
-        fs::create_dir_all(&self.directory).map_err(at(&self.directory))?;
         let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-        let path = self.directory.join(format!("{PREFIX}{time}{SUFFIX}"));
-        kit::file::write(&path, contents.as_bytes(), 0o600).map_err(at(&path))?;
-        info!(path = %path.display(), bytes = contents.len(), "backed the northbound database up");
+        let path = self.write(&time.to_string()).await?;
         let all = self.all().map_err(at(&self.directory))?;
         for old in &all[..all.len().saturating_sub(self.keep)] {
             fs::remove_file(old).map_err(at(old))?;
@@ -110,35 +107,66 @@ impl Backups {
         Ok(path)
     }
 
-    /// Returns how old the last one is.
-    fn age(&self) -> Option<Duration> {
-        let made = fs::metadata(self.all().ok()?.last()?).ok()?.modified().ok()?;
-        Some(SystemTime::now().duration_since(made).unwrap_or_default())
+    /// Makes one before the database is converted to this version. It is not counted. One that an earlier attempt has made within a
+    /// day stays.
+    pub async fn make_before(&self, version: &Version) -> Result<(), BackupError> {
+        let what = format!("{BEFORE}{version}");
+        let made = age(&self.path(&what));
+        if made.is_none_or(|age| age > DAY) {
+            self.write(&what).await?;
+        }
+        Ok(())
     }
 
-    /// Returns all of them, the oldest first.
+    async fn write(&self, what: &str) -> Result<PathBuf, BackupError> {
+        let server = format!("unix:{}", self.socket.display());
+        let contents = tool::run("ovsdb-client", ["backup", &server, NORTHBOUND]).await?;
+        fs::create_dir_all(&self.directory).map_err(at(&self.directory))?;
+        let path = self.path(what);
+        kit::file::write(&path, contents.as_bytes(), 0o600).map_err(at(&path))?;
+        info!(path = %path.display(), bytes = contents.len(), "backed the northbound database up");
+        Ok(path)
+    }
+
+    fn path(&self, what: &str) -> PathBuf {
+        self.directory.join(format!("{PREFIX}{what}{SUFFIX}"))
+    }
+
+    /// Returns how old the last one is. Those that were made while the clock was ahead say nothing.
+    fn age(&self) -> Option<Duration> {
+        self.all().ok()?.iter().filter_map(|path| age(path)).min()
+    }
+
+    /// Returns all that are counted, the oldest first. Before them are those that were made while the clock was ahead.
     fn all(&self) -> io::Result<Vec<PathBuf>> {
         let mut all = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with(PREFIX) && name.ends_with(SUFFIX) {
+            let what = name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(SUFFIX));
+            if what.is_some_and(|what| !what.starts_with(BEFORE)) {
                 all.push(path);
             }
         }
-        all.sort();
+        all.sort_by_cached_key(|path| (age(path).is_some(), path.clone()));
         Ok(all)
     }
+}
+
+/// Returns how old a file is. `None` if it is not there, or of the future.
+fn age(path: &Path) -> Option<Duration> {
+    SystemTime::now().duration_since(fs::metadata(path).ok()?.modified().ok()?).ok()
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+    let path = path.to_owned();
+    move |source| BackupError::Io { path, source }
 }
 
 /// Replaces the contents of the northbound database by those of a backup, but for the fence: the controller that led when the
 /// backup was made may write no more. It takes effect on all members at once. The controller that leads then corrects what has
 /// changed since.
 pub fn restore(restore: &Restore) -> Result<(), BackupError> {
-    let at = |path: &Path| {
-        let path = path.to_owned();
-        move |source| BackupError::Io { path, source }
-    };
     let directory = restore.file.parent().unwrap_or(Path::new("."));
     // There, too, is room for a database.
     let backup = fs::read(&restore.file).map_err(at(&restore.file))?;
@@ -148,13 +176,19 @@ pub fn restore(restore: &Restore) -> Result<(), BackupError> {
     let fence = json!(["set", [EPOCH_KEY, WRITER_KEY]]);
     let open =
         json!({"op": "mutate", "table": "NB_Global", "where": [], "mutations": [["external_ids", "delete", fence]]});
-    finish(
-        "transact",
-        Command::new("ovsdb-tool").arg("transact").arg(&copy).arg(json!([NORTHBOUND, open]).to_string()),
-    )?;
+    let open = json!([NORTHBOUND, open]).to_string();
+    let mut transact = Command::new("ovsdb-tool");
+    finish("transact", transact.arg("transact").arg(&copy).arg(&open).stdout(Stdio::null()))?;
+
+    // The database may have been converted since.
+    let server = format!("unix:{}", restore.directory.northbound().display());
+    let schema = room.path().join("schema");
+    let of_server = fs::File::create(&schema).map_err(at(&schema))?;
+    let words = ["--no-leader-only", "get-schema", &server, NORTHBOUND];
+    finish("get-schema", Command::new("ovsdb-client").args(words).stdout(of_server))?;
+    finish("convert", Command::new("ovsdb-tool").arg("convert").arg(&copy).arg(&schema))?;
 
     let file = fs::File::open(&copy).map_err(at(&copy))?;
-    let server = format!("unix:{}", restore.directory.northbound().display());
     // Any member passes it on to the leader.
     let words = ["--no-leader-only", "restore", &server, NORTHBOUND];
     finish("restore", Command::new("ovsdb-client").args(words).stdin(file))
@@ -163,7 +197,7 @@ pub fn restore(restore: &Restore) -> Result<(), BackupError> {
 /// Runs a program of OVSDB, which says on stderr why it fails.
 fn finish(verb: &'static str, command: &mut Command) -> Result<(), BackupError> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let status = command.stdout(Stdio::null()).status();
+    let status = command.status();
     let status = status.map_err(|source| BackupError::Io { path: program.clone().into(), source })?;
     if status.success() { Ok(()) } else { Err(BackupError::Failed { program, verb, status }) }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use daemons::control::{self, ControlError};
 use daemons::daemon::Hear;
 use daemons::damage;
+use kit::once::Once;
 
 use super::{Database, DatabaseError, RETRY};
 
@@ -47,6 +48,7 @@ impl Database {
             self.unwritten.notified().await;
             let database = self.which.schema();
             tracing::error!(database, "records are not in the file: the server goes on in memory until there is space");
+            let mut said = Once::default();
             loop {
                 tokio::time::sleep(RETRY).await;
                 match control::ask(&self.control(), "ovsdb-server/compact", &[database]).await {
@@ -54,11 +56,17 @@ impl Database {
                         tracing::info!(database, "the file is complete again");
                         break;
                     }
-                    Err(ControlError::Refused { said, .. }) if damage::lacks_space(&said) => {}
-                    // It has ended, or starts anew. Then the file is looked at closely.
-                    Err(error) => {
+                    // It has ended. The next start looks at the file closely.
+                    Err(error @ ControlError::Io { .. }) => {
                         tracing::warn!(database, %error, "the file is not written anew");
                         break;
+                    }
+                    Err(ControlError::Refused { said, .. }) if damage::lacks_space(&said) => {}
+                    Err(error) => {
+                        let error = error.to_string();
+                        if said.is_new(&error) {
+                            tracing::warn!(database, error, "the file is not written anew yet; trying again");
+                        }
                     }
                 }
             }

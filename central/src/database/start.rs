@@ -63,9 +63,10 @@ impl Database {
         }
         self.connected().await?;
         let removed = self.remove_predecessors().await;
-        self.convert().await?;
+        let converted = self.convert().await;
+        // Until it is converted, clients find the former schema.
         self.open().await?;
-        removed
+        converted.and(removed)
     }
 
     /// Removes former servers with the address of this one from the cluster. Their files are gone, so they never come back.
@@ -120,7 +121,7 @@ impl Database {
         let installed = version(&tool::run("ovsdb-tool", ["schema-version", &schema]).await?)?;
         if installed > found {
             if let Some(backups) = &self.backups
-                && let Err(error) = backups.make().await
+                && let Err(error) = backups.make_before(&installed).await
             {
                 tracing::warn!(%error, "there is no backup from before the conversion");
             }

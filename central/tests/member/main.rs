@@ -209,6 +209,13 @@ fn a_database_of_an_older_schema_is_converted_with_what_it_holds() {
     let installed = member.run(&["ovsdb-tool", "schema-version", "/usr/share/ovn/ovn-nb.ovsschema"]).unwrap();
     assert_eq!(member.run(&version).unwrap(), installed);
     assert_eq!(switches(&mut member), "one");
+
+    // The backup from before is restored to the newer schema.
+    member.run(&["ovn-nbctl", "--wait=sb", "ls-add", "later"]).unwrap();
+    let backup = format!("/run/etc/backups/ovnnb_db-before-{}.backup", installed.trim());
+    member.run(&["/run/program", "restore", &backup]).unwrap();
+    assert_eq!(member.run(&version).unwrap(), installed);
+    assert_eq!(switches(&mut member), "one");
 }
 
 #[test]

@@ -106,6 +106,14 @@ impl Authority {
         }
         check(certificate).map_err(AuthorityError::NoAuthority)?;
         let issuer = Issuer::from_ca_cert_pem(certificate, key).map_err(on("the certificate of the authority"))?;
+        let trial = KeyPair::generate().map_err(on("make a key"))?;
+        let signed = leaf(&Identity::new(Role::Member, "trial")).signed_by(&trial, &issuer);
+        let signed = signed.map_err(on("sign a certificate"))?.pem();
+        if !Held::parse(signed.as_bytes()).is_ok_and(|held| held.is_signed_by_first(certificate)) {
+            return Err(AuthorityError::NoAuthority(
+                "has a subject that cannot be repeated in what it signs: it has several attributes of one kind",
+            ));
+        }
         let mut anchors = RootCertStore::empty();
         for anchor in CertificateDer::pem_slice_iter(trusted.as_bytes()) {
             let untrustworthy = |error: &dyn std::error::Error| AuthorityError::Untrustworthy(error.to_string());

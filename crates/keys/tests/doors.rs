@@ -228,4 +228,31 @@ fn an_authority_that_nobody_could_use_is_refused() {
         why(&leaf[at..], &leaf[..at], ""),
         "the certificate of the authority is not that of an authority: its basic constraints do not have CA:TRUE"
     );
+    // What it signs would name another issuer.
+    let directory = tempfile::tempdir().unwrap();
+    let (file, subject) = (|name| directory.path().join(name), "/DC=com/DC=example/CN=ca");
+    let made = std::process::Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-subj",
+            subject,
+            "-keyout",
+        ])
+        .arg(file("key"))
+        .arg("-out")
+        .arg(file("certificate"))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let [certificate, key] = ["certificate", "key"].map(|name| std::fs::read_to_string(file(name)).unwrap());
+    assert_eq!(
+        why(&certificate, &key, ""),
+        "the certificate of the authority has a subject that cannot be repeated in what it signs: it has several attributes of one kind"
+    );
 }
