@@ -91,8 +91,8 @@ impl Candidate {
             let asked = Instant::now();
             let led = matches!(*standing.borrow(), Standing::Leading { .. });
             let holds = standing.borrow().holds(asked);
-            // A request on a connection that is cut off ends long after the Lease.
-            let outcome = match timeout(ttl / 4, self.try_to_lead(holds)).await {
+            // A request on a connection that is cut off ends long after the Lease. It takes three or four of them.
+            let outcome = match timeout(ttl / 2, self.try_to_lead(holds)).await {
                 Ok(outcome) => outcome.map_err(|error| error.to_string()),
                 Err(_) => Err("the API server did not answer in time".to_owned()),
             };

@@ -73,6 +73,11 @@ impl Notices {
         Self { sent: HashMap::new(), allocations, sender }
     }
 
+    /// Forgets what was sent, when a term begins: what was not said when the last one ended was dropped.
+    pub fn begin(&mut self) {
+        self.sent.clear();
+    }
+
     /// Sends the events that are due for an object, each once until its message changes. `refusal`: why the API server
     /// refuses the controller's write to the object, if it does.
     pub fn about(&mut self, engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option<&str>) {

@@ -272,6 +272,7 @@ impl Owner {
         let term =
             self.out.northbound.read(|replica| Term::begin(self.install.clone(), &self.cluster, replica, publisher));
         self.term = Some(term);
+        self.out.notices.begin();
         self.out.metrics.leading(true);
         let epoch = self.writer.epoch();
         tracing::info!(epoch, pods = self.cluster.pods.len(), took = ?began.elapsed(), "took over");
