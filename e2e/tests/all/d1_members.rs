@@ -11,7 +11,7 @@ use e2e::cluster::traffic::Pings;
 use e2e::cluster::{Pod, Scene};
 use e2e::kube::kubectl;
 use e2e::layout::Node;
-use e2e::{Cluster, central, ledger, net, process};
+use e2e::{Cluster, central, install, ledger, net, operator, process};
 use nix::sys::signal::Signal;
 
 /// The time within which the members are whole again.
@@ -96,6 +96,28 @@ async fn d1_members_come_and_go_with_their_labels() -> Result<()> {
         bystanders.newcomer("after a change of labels").await?;
     }
     // From one node to another in one step, nobody is left who has the data.
+    bystanders.end(LOST).await
+}
+
+/// The commands of the page, with three members, of which an update replaces one after the other.
+#[tokio::test]
+async fn d1_members_change_to_plain_connections_and_back() -> Result<()> {
+    const PAGE: &str = include_str!("../../../docs/operations.md");
+    let block = PAGE.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let off =
+        block.into_iter().find(|block| block.contains("tls.enabled=false")).context("the page has the commands")?;
+    let cluster = Cluster::running().await?;
+    let nodes = with_three_members(&cluster).await?;
+    let scene = cluster.scene("d1-plain").await?;
+    let bystanders = Bystanders::start(&scene, "d1-plain").await?;
+    for commands in [off.to_owned(), off.replace("tls.enabled=false", "tls.enabled=true")] {
+        let began = Instant::now();
+        process::run(operator::shell(&operator::project(), &commands)).await?;
+        members::whole(&cluster, &nodes, WHOLE).await?;
+        install::settled().await?;
+        println!("{} after {:.1?}", commands.lines().next().unwrap_or_default(), began.elapsed());
+        bystanders.newcomer("after the change").await?;
+    }
     bystanders.end(LOST).await
 }
 
