@@ -12,7 +12,7 @@ use links::Links;
 use tokio::sync::watch;
 
 use crate::args::Args;
-use crate::attach::Attacher;
+use crate::attach::{Attacher, Defaults};
 use crate::attachments::Attachments;
 use crate::chassis_key;
 use crate::check;
@@ -116,6 +116,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         subnets: cluster.subnets.clone(),
         mtu: node_port.mtu,
         networks: node_port.networks,
+        defaults: Defaults::of(client.clone()),
         patience: args.patience(),
         metrics,
         restored,

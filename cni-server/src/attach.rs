@@ -6,6 +6,7 @@
 //! fails is undone. A DEL succeeds if there is nothing to delete.
 
 mod check;
+mod defaults;
 mod error;
 mod inside;
 mod label;
@@ -33,6 +34,7 @@ use crate::ovs::{Encap, Ovs, PendingPort, PodPort};
 use crate::seen::{Leases, Pod, Seen};
 use crate::tunnel::{Mtu, Networks};
 
+pub use defaults::Defaults;
 pub use label::Label;
 
 /// What ADD, DEL and CHECK need.
@@ -54,6 +56,8 @@ pub struct Attacher {
     pub mtu: watch::Receiver<Option<Mtu>>,
     /// The node's further networks, by which tunnels of some subnets go. `None` while they are not known.
     pub networks: watch::Receiver<Option<Networks>>,
+    /// The limits that pods have from their namespaces and subnets.
+    pub defaults: Defaults,
     /// The time limit of an ADD.
     pub patience: Duration,
     /// The metrics of the waits.

@@ -60,7 +60,7 @@ fn who_takes_over_a_node_can_change_no_object() {
     let requests = ["get", "list", "watch", "create"];
     assert_eq!(keys, requests.map(|verb| format!("{verb} certificates.k8s.io/certificatesigningrequests")));
     for right in rights(named(&objects, "ClusterRole", "kube-ovn-cni")) {
-        assert!(["list ", "watch "].iter().any(|verb| right.starts_with(verb)), "the agent may {right}");
+        assert!(["get ", "list ", "watch "].iter().any(|verb| right.starts_with(verb)), "the agent may {right}");
     }
     let spec = &named(&objects, "DaemonSet", "ovs-ovn")["spec"]["template"]["spec"];
     assert_eq!((&spec["automountServiceAccountToken"], spec.get("serviceAccountName")), (&false.into(), None));

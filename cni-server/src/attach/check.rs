@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use api::annotations::{Limit, LimitWant};
+use api::annotations::Limit;
 use api::{Addresses, Mac};
 use cni_wire::rpc::Attachment;
 use cni_wire::{CniError, Code};
@@ -90,15 +90,18 @@ impl Attacher {
         }
     }
 
-    /// Compares the meters of the bridge with the limits of the pod's own annotations, which come before all others. A meter
-    /// does not say whose it is, so another pod's of the same limit counts as well.
+    /// Compares the meters of the bridge with the limits of the pod: those of its own annotations, or of its namespace, or of its
+    /// subnet. A meter does not say whose it is, so another pod's of the same limit counts as well.
     async fn check_limits(&self, attachment: &Attachment) -> Result<(), CniError> {
-        let asked: Vec<Limit> = {
+        let key = super::pod_key(attachment);
+        let own = {
             let pods = self.pods.borrow();
-            let pod = Pod::find(&pods, &super::pod_key(attachment), attachment.pod_uid.as_deref());
-            let limit = |want: &LimitWant| if let LimitWant::Limit(limit) = want { Some(*limit) } else { None };
-            pod.iter().flat_map(|pod| &pod.limits).filter_map(limit).collect()
+            Pod::find(&pods, &key, attachment.pod_uid.as_deref()).map(|pod| pod.limits)
         };
+        let Some(own) = own else { return Ok(()) };
+        let subnet =
+            self.leases.borrow().objects.get(&key).and_then(|lease| lease.as_ref().ok().map(|l| l.subnet.clone()));
+        let asked = self.defaults.limits(own, &attachment.pod_namespace, subnet.as_deref()).await;
         if asked.is_empty() {
             return Ok(());
         }

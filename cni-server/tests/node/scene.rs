@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use api::annotations::NodeWant;
 use api::{EffectiveSubnet, FieldError};
-use cni_server::attach::Attacher;
+use cni_server::attach::{Attacher, Defaults};
 use cni_server::metrics::Metrics;
 use cni_server::mirror::Chosen;
 use cni_server::node_net::Own;
@@ -60,6 +60,7 @@ impl Scene {
             subnets,
             mtu: watch::channel(Some(Mtu { pods: 1400, most: 1442 })).1,
             networks,
+            defaults: Defaults::none(),
             patience,
             metrics: Metrics::register(&prometheus::Registry::new(), "n1").unwrap(),
             restored: watch::Sender::default(),

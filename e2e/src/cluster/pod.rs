@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Event, Pod as PodObject};
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -11,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::place::HTTP;
 use super::{Cluster, Place, Scene, nb};
 use crate::layout::{IMAGE, Node};
+use crate::process;
 
 /// A pod to be created. It answers on the ports of [`super::place`].
 #[must_use]
@@ -152,6 +154,13 @@ impl Pod {
 
     /// Returns the pod's network namespace as a place, for programs of this machine.
     pub async fn netns(&self) -> Result<Place> {
+        let (node, path) = self.plugged().await?;
+        let (_, netns) = path.rsplit_once('/').context("a path")?;
+        Ok(Place::Plugged { node, netns: netns.to_owned() })
+    }
+
+    /// Returns the node, and the path of the network namespace there.
+    async fn plugged(&self) -> Result<(Node, String)> {
         let node = Node::named(self.node().context("a node")?).context("no such node")?;
         // Pods of the same name in other namespaces have ports, too.
         let conditions = [
@@ -160,10 +169,36 @@ impl Pod {
         ];
         let conditions = conditions.each_ref().map(String::as_str);
         let rows = nb::find_local(&Place::Node(node), "Interface", &conditions).await?;
-        let path =
-            rows.first().and_then(|row| row.get("external_ids")?.get("pod_netns")?.as_str()).context("a port")?;
-        let (_, netns) = path.rsplit_once('/').context("a path")?;
-        Ok(Place::Plugged { node, netns: netns.to_owned() })
+        let path = rows.first().and_then(|row| row.get("external_ids")?.get("pod_netns")?.as_str());
+        Ok((node, path.context("a port")?.to_owned()))
+    }
+
+    /// Calls CNI's CHECK for the pod, as a runtime does: with what its ADD was called with, and what that returned.
+    pub async fn check(&self) -> Result<()> {
+        let (node, netns) = self.plugged().await?;
+        let uid = self.object.metadata.uid.as_deref().unwrap_or_default();
+        let files = "--files-with-matches --recursive --exclude='cni-loopback-*'";
+        let kept = format!("cat \"$(grep {files} {uid} /var/lib/cni/results)\"");
+        let kept: Value = serde_json::from_str(&process::run(process::on(node, "sh", &["-c", &kept])?).await?)?;
+        let list: ByteString = serde_json::from_value(kept["config"].clone())?;
+        let list: Value = serde_json::from_slice(&list.0)?;
+        let mut conf = list["plugins"][0].clone();
+        (conf["name"], conf["cniVersion"]) = (list["name"].clone(), list["cniVersion"].clone());
+        conf["prevResult"] = kept["result"].clone();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let pairs = kept["cniArgs"].as_array().into_iter().flatten();
+        let pairs = pairs.map(|pair| format!("{}={}", text(&pair[0]), text(&pair[1]))).collect::<Vec<_>>().join(";");
+        let environment = [
+            "CNI_COMMAND=CHECK".to_owned(),
+            format!("CNI_CONTAINERID={}", text(&kept["containerId"])),
+            format!("CNI_NETNS={netns}"),
+            format!("CNI_IFNAME={}", text(&kept["ifName"])),
+            format!("CNI_ARGS={pairs}"),
+            "CNI_PATH=/opt/cni/bin".to_owned(),
+        ];
+        let plugin = format!("/opt/cni/bin/{}", text(&conf["type"]));
+        let words: Vec<&str> = environment.iter().map(String::as_str).chain([plugin.as_str()]).collect();
+        process::feed(process::on(node, "env", &words)?, &conf.to_string()).await.map(drop)
     }
 
     /// Adds, changes and removes (null) annotations.

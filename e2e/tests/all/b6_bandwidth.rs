@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 use api::Subnet;
 use e2e::cluster::subnet_ready;
 use e2e::cluster::traffic::rate;
-use e2e::{Cluster, process};
+use e2e::layout::Node;
+use e2e::{Cluster, process, rootfs};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -89,6 +90,20 @@ async fn b6_a_namespace_and_a_subnet_limit_their_pods() -> Result<()> {
     };
     within(rate(&there, &here, &plain.ip4()?, Some(60)).await?, 10.0).context("the namespace's, into the pod")?;
     within(rate(&here, &there, &own.ip4()?, Some(60)).await?, 20.0).context("the subnet's, out of the pod")?;
+    plain.check().await.context("CHECK of a pod with the limits of others")?;
+    own.check().await.context("CHECK of a pod without limits")?;
+    let meter = |rate: u32, other: u32| {
+        format!(
+            "id=$(ovs-ofctl -O OpenFlow15 dump-meters br-int | awk '/^meter=/ {{id = $1}} / rate={rate} / {{print id}}')
+             ovs-ofctl -O OpenFlow15 mod-meter br-int \"$id,kbps,burst,band=type=drop,rate={other},burst_size=8000\""
+        )
+    };
+    let set = async |rate, other| process::run(rootfs::on(Node::ONE, "sh", &["-c", &meter(rate, other)])?).await;
+    set(10_000, 11_000).await?;
+    let differs = plain.check().await.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(differs.contains("no meter limits to 10000 kbit/s with a burst of 8000 kbit"), "{differs:?}");
+    set(11_000, 10_000).await?;
+    plain.check().await?;
 
     let namespaces: Api<Namespace> = Api::all(cluster.client());
     let say = async |value: &str| {
