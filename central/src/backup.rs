@@ -27,8 +27,11 @@ const NORTHBOUND: &str = "OVN_Northbound";
 /// What each backup begins with. The rest of its name is the time, so that the names are in the order of their making.
 const PREFIX: &str = "ovnnb_db-";
 const SUFFIX: &str = ".backup";
-/// What stands for the time in the name of one that was made before the database was converted. The version follows.
+/// Takes the place of the time in the name of a backup that was made before the database was converted. The version follows.
 const BEFORE: &str = "before-";
+
+/// How the directory begins in which a backup is prepared.
+const RESTORE: &str = ".restore-";
 
 /// How long a backup from before a conversion is new enough for another attempt.
 const DAY: Duration = Duration::from_hours(24);
@@ -60,6 +63,17 @@ pub enum BackupError {
     /// `ovsdb-client` failed.
     #[error(transparent)]
     Tool(#[from] ToolError),
+    /// The backup has what the database does not know.
+    #[error("the backup is of version {backup} of the schema, and the database of {database}: upgrade OVN first")]
+    Newer {
+        /// The version of the schema of the backup.
+        backup: Version,
+        /// That of the database.
+        database: Version,
+    },
+    /// A file has no version.
+    #[error("{0:?} is no version of a schema")]
+    NoVersion(String),
     /// A program has said why on stderr.
     #[error("{program} {verb}: {status}")]
     Failed {
@@ -168,9 +182,10 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
 /// changed since.
 pub fn restore(restore: &Restore) -> Result<(), BackupError> {
     let directory = restore.file.parent().unwrap_or(Path::new("."));
+    remove_left_over(directory);
     // There, too, is room for a database.
     let backup = fs::read(&restore.file).map_err(at(&restore.file))?;
-    let room = tempfile::Builder::new().prefix(".restore-").tempdir_in(directory).map_err(at(directory))?;
+    let room = tempfile::Builder::new().prefix(RESTORE).tempdir_in(directory).map_err(at(directory))?;
     let copy = room.path().join("copy");
     fs::write(&copy, backup).map_err(at(&copy))?;
     let fence = json!(["set", [EPOCH_KEY, WRITER_KEY]]);
@@ -186,12 +201,36 @@ pub fn restore(restore: &Restore) -> Result<(), BackupError> {
     let of_server = fs::File::create(&schema).map_err(at(&schema))?;
     let words = ["--no-leader-only", "get-schema", &server, NORTHBOUND];
     finish("get-schema", Command::new("ovsdb-client").args(words).stdout(of_server))?;
+    let of = |verb: &'static str, path: &Path| version(Command::new("ovsdb-tool").arg(verb).arg(path));
+    let (backup, database) = (of("db-version", &copy)?, of("schema-version", &schema)?);
+    if backup > database {
+        return Err(BackupError::Newer { backup, database });
+    }
     finish("convert", Command::new("ovsdb-tool").arg("convert").arg(&copy).arg(&schema))?;
 
     let file = fs::File::open(&copy).map_err(at(&copy))?;
     // Any member passes it on to the leader.
     let words = ["--no-leader-only", "restore", &server, NORTHBOUND];
     finish("restore", Command::new("ovsdb-client").args(words).stdin(file))
+}
+
+/// Removes what a restore that was killed has left over, a day later.
+fn remove_left_over(directory: &Path) {
+    for path in fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        let is_ours = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(RESTORE));
+        if is_ours && age(&path).is_some_and(|age| age > DAY) {
+            // It is tried again with the next one.
+            let _ = fs::remove_dir_all(path);
+        }
+    }
+}
+
+/// Returns the version that a program prints.
+fn version(command: &mut Command) -> Result<Version, BackupError> {
+    let program = command.get_program().to_owned();
+    let said = command.output().map_err(at(Path::new(&program)))?;
+    let text = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+    text.parse().map_err(|_| BackupError::NoVersion(text))
 }
 
 /// Runs a program of OVSDB, which says on stderr why it fails.

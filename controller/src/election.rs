@@ -21,6 +21,7 @@ use kube::{Api, Client, ResourceExt};
 use kube_leader_election::{Error, LeaseLock, LeaseLockParams, LeaseLockResult};
 use serde_json::json;
 use tokio::sync::watch;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// Name of the Lease, as kube-ovn calls it.
@@ -91,12 +92,7 @@ impl Candidate {
             let asked = Instant::now();
             let led = matches!(*standing.borrow(), Standing::Leading { .. });
             let holds = standing.borrow().holds(asked);
-            // A request on a connection that is cut off ends long after the Lease. It takes three or four of them.
-            let outcome = match timeout(ttl / 2, self.try_to_lead(holds)).await {
-                Ok(outcome) => outcome.map_err(|error| error.to_string()),
-                Err(_) => Err("the API server did not answer in time".to_owned()),
-            };
-            let mut next = match outcome {
+            let mut next = match self.try_to_lead(holds).await {
                 Ok(true) => {
                     valid_until = asked + ttl;
                     if !led {
@@ -136,9 +132,13 @@ impl Candidate {
     }
 
     /// Acquires the Lease, or renews it if this replica holds it. Returns false while another one does.
-    async fn try_to_lead(&mut self, holds: bool) -> Result<bool, Error> {
+    ///
+    /// A request on a connection that is cut off would end long after the Lease. A slow API server has a quarter of its duration for
+    /// each.
+    async fn try_to_lead(&mut self, holds: bool) -> Result<bool, LeaseError> {
+        let limit = self.ttl / 4;
         // The library compares the holder's clock with ours, and does not take a Lease in which something is missing.
-        let lease = self.leases.get_opt(LEASE).await.map_err(Error::GetLease)?;
+        let lease = timeout(limit, self.leases.get_opt(LEASE)).await?.map_err(Error::GetLease)?;
         let is_own = lease.as_ref().is_some_and(|lease| holder(lease) == Some(&self.identity));
         let is_gone = holds && lease.is_none();
         if !is_own && !is_gone {
@@ -148,14 +148,15 @@ impl Candidate {
                 return Ok(false);
             }
             if let Some(lease) = lease {
-                match write_expired(&self.leases, &lease).await {
+                match timeout(limit, write_expired(&self.leases, &lease)).await? {
                     // Another replica was faster.
                     Err(kube::Error::Api(status)) if status.code == 409 => return Ok(false),
                     outcome => outcome.map_err(Error::ReleaseLease)?,
                 }
             }
         }
-        match self.lock.try_acquire_or_renew().await {
+        // These are two requests.
+        match timeout(limit * 2, self.lock.try_acquire_or_renew()).await? {
             // A renewal has no condition: another replica may have acquired it since it was read.
             Ok(LeaseLockResult::Acquired(lease)) if holder(&lease) == Some(&self.identity) => Ok(true),
             Ok(LeaseLockResult::Acquired(lease) | LeaseLockResult::NotAcquired(lease)) => {
@@ -163,9 +164,18 @@ impl Candidate {
                 Ok(false)
             }
             Err(Error::CreateLease(kube::Error::Api(status))) if status.code == 409 => Ok(false),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Why it is not known who holds the Lease.
+#[derive(Debug, thiserror::Error)]
+enum LeaseError {
+    #[error(transparent)]
+    Lease(#[from] Error),
+    #[error("the API server did not answer in time")]
+    Late(#[from] Elapsed),
 }
 
 /// The Lease as it was seen last.

@@ -60,8 +60,14 @@ pub async fn start_containerd(node: Node) -> Result<()> {
     process::ready(&name, Duration::from_secs(20), || async { Ok(UnixStream::connect(&socket).await.map(drop)?) }).await
 }
 
-/// Starts the kubelet and kube-proxy. If the API server is not ready, the kubelet registers its node seconds later.
+/// Starts the kubelet and kube-proxy.
 pub fn up(node: Node) -> Result<()> {
+    start(node)?;
+    proxy(node, ProxyMode::Iptables)
+}
+
+/// Starts the kubelet. If the API server is not ready, it registers its node seconds later.
+pub fn start(node: Node) -> Result<()> {
     let (name, dir) = (node.name(), node.dir());
     fs::write(dir.join("resolv.conf"), "nameserver 10.96.0.10\n")?;
     let config = dir.join("kubelet.yaml");
@@ -99,8 +105,7 @@ pub fn up(node: Node) -> Result<()> {
         "--v=2".to_owned(),
     ];
     let flags: Vec<_> = flags.iter().map(String::as_str).collect();
-    process::start(&format!("kubelet-{name}"), process::on(node, kube::program("kubelet"), &flags)?)?;
-    proxy(node, ProxyMode::Iptables)
+    process::start(&format!("kubelet-{name}"), process::on(node, kube::program("kubelet"), &flags)?)
 }
 
 /// How kube-proxy writes its rules.

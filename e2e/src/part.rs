@@ -102,7 +102,7 @@ impl Part {
     pub async fn start(self) -> Result<()> {
         match self {
             Self::Containerd(node) => kubelet::start_containerd(node).await,
-            Self::Kubelet(node) => kubelet::up(node),
+            Self::Kubelet(node) => kubelet::start(node),
             Self::ApiServer => kube::start_apiserver().await,
             _ => self.again(None).await,
         }

@@ -46,7 +46,7 @@ pub fn duties(record: &Record, standing: &Standing, me: Me<'_>, labelled: &Label
     if is_other_cluster && !covers_majority(standing, labelled) {
         return Duties::restart("another cluster is recorded, and this one is not that of most members");
     }
-    if record.superseded.contains(&identity.cluster) {
+    if is_other_cluster && record.superseded.contains(&identity.cluster) {
         return Duties::restart("another cluster has taken the place of this one");
     }
     let mut new = record.clone();

@@ -14,6 +14,9 @@ use super::{Database, DatabaseError, RETRY};
 /// The pause before a full disk is looked at again.
 const SPACE: Duration = Duration::from_secs(5);
 
+/// The longest pause before a server that did not answer is asked again to write its file anew.
+const LONGEST: Duration = Duration::from_mins(10);
+
 impl Database {
     /// Prepares the file. Without space for that, waits until there is some.
     pub(super) async fn prepare_file_in_space(&self) -> Result<(), DatabaseError> {
@@ -48,21 +51,23 @@ impl Database {
             self.unwritten.notified().await;
             let database = self.which.schema();
             tracing::error!(database, "records are not in the file: the server goes on in memory until there is space");
-            let mut said = Once::default();
+            let (mut said, mut pause) = (Once::default(), RETRY);
             loop {
-                tokio::time::sleep(RETRY).await;
+                tokio::time::sleep(pause).await;
                 match control::ask(&self.control(), "ovsdb-server/compact", &[database]).await {
                     Ok(_) => {
                         tracing::info!(database, "the file is complete again");
                         break;
                     }
-                    // It has ended. The next start looks at the file closely.
+                    // It has ended, and the next server has only what is in the file.
                     Err(error @ ControlError::Io { .. }) => {
                         tracing::warn!(database, %error, "the file is not written anew");
                         break;
                     }
                     Err(ControlError::Refused { said, .. }) if damage::lacks_space(&said) => {}
+                    // A server that takes longer than its answer writes each time that it was asked.
                     Err(error) => {
+                        pause = (pause * 2).min(LONGEST);
                         let error = error.to_string();
                         if said.is_new(&error) {
                             tracing::warn!(database, error, "the file is not written anew yet; trying again");

@@ -40,11 +40,11 @@ impl Turns {
         self.looked.retain(|name, _| names.contains(name.as_str()));
         self.paces.retain(|_, pace| *pace > now);
 
-        // One that was not looked at is before all others.
-        let mut next: BTreeMap<&Asker, (Option<Instant>, &Open)> = BTreeMap::new();
+        // One that an administrator has approved is before one that was not looked at, and that before all others.
+        let mut next: BTreeMap<&Asker, ((bool, Option<Instant>), &Open)> = BTreeMap::new();
         for request in open {
             let looked = self.looked.get(&request.name).filter(|(version, _)| *version == request.version);
-            let due = looked.map(|(_, at)| *at + AGAIN);
+            let due = (looked.is_some() || !request.is_approved(), looked.map(|(_, at)| *at + AGAIN));
             let slot = next.entry(&request.asker).or_insert((due, request));
             if due < slot.0 || (due == slot.0 && request.by_age(slot.1).is_lt()) {
                 *slot = (due, request);
@@ -54,7 +54,7 @@ impl Turns {
         let mut again = None;
         for (asker, (due, request)) in next {
             let pace = self.paces.get(asker).copied().unwrap_or(now);
-            let due = due.unwrap_or(now).max(pace.checked_sub(PACE * AT_ONCE).unwrap_or(now));
+            let due = due.1.unwrap_or(now).max(pace.checked_sub(PACE * AT_ONCE).unwrap_or(now));
             if due <= now {
                 turns.push(request);
             } else {
@@ -79,6 +79,8 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::certificates::v1::CertificateSigningRequestCondition as Condition;
+
     use super::*;
 
     fn open(name: &str, user: &str) -> Open {
@@ -136,7 +138,12 @@ mod tests {
         }
         let new = open("new", "host");
         all.push(&new);
+        let mut approved = open("x-approved", "host");
+        approved.conditions.push(Condition { type_: "Approved".to_owned(), ..Condition::default() });
+        all.push(&approved);
         let later = now + PACE * 2;
+        assert_eq!(names(&turns.take(&all, later).0), ["x-approved"]);
+        let later = later + PACE * 2;
         assert_eq!(names(&turns.take(&all, later).0), ["new"]);
         assert!(turns.take(&all, later + PACE * 2).0[0].name.starts_with("old"));
     }

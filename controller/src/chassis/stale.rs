@@ -116,23 +116,28 @@ async fn remove_all(
     let mut hosts = hosts.clone();
     let of_names: BTreeMap<String, Arc<str>> = hosts.keys().map(|host| (chassis_of(host), Arc::clone(host))).collect();
     let names = due.iter().flat_map(|one| [Some(one.hostname.as_str().into()), of_names.get(&one.name).cloned()]);
-    for host in names.flatten().collect::<BTreeSet<Arc<str>>>() {
-        match witness.is_external(&host).await? {
-            Some(external) => hosts.insert(host, external),
-            None => hosts.remove(&host),
-        };
+    let mut unknown = BTreeMap::new();
+    // What a chassis says of its host may be anything. No object has such a name.
+    for host in names.flatten().filter(|host: &Arc<str>| is_name(host)).collect::<BTreeSet<_>>() {
+        match witness.is_external(&host).await {
+            Ok(Some(external)) => drop(hosts.insert(host, external)),
+            Ok(None) => drop(hosts.remove(&host)),
+            Err(why) => drop(unknown.insert(host, why)),
+        }
     }
-    let due: BTreeSet<Uuid> = due.into_iter().map(|chassis| chassis.id).collect();
-    let (gone, ops) = southbound.read(|replica| {
+    let is_known = |chassis: &&Chassis| !unknown.contains_key(chassis.hostname.as_str());
+    let due: BTreeSet<Uuid> = due.iter().filter(is_known).map(|chassis| chassis.id).collect();
+    let (mut gone, ops) = southbound.read(|replica| {
         let mut gone = stale(replica, &hosts).0;
         gone.retain(|chassis| due.contains(&chassis.id));
         let ops: Vec<_> = gone.iter().flat_map(|chassis| chassis.removal(replica)).collect();
         (gone, ops)
     });
-    if gone.is_empty() || !witness.leads() {
-        return Ok(());
+    if !gone.is_empty() && witness.leads() {
+        southbound.transact(&ops).await.map_err(|error| error.to_string())?;
+    } else {
+        gone.clear();
     }
-    southbound.transact(&ops).await.map_err(|error| error.to_string())?;
     for Chassis { name, hostname, .. } in &gone {
         tracing::info!(
             chassis = name,
@@ -140,7 +145,13 @@ async fn remove_all(
             "removed: the cluster has no such Node or ExternalHost, or it has another chassis now"
         );
     }
-    Ok(())
+    unknown.into_values().next().map_or(Ok(()), Err)
+}
+
+/// Returns whether a Node or an external host can have this name (RFC 1123, a DNS subdomain).
+fn is_name(host: &str) -> bool {
+    let is_usual = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-');
+    (1..=253).contains(&host.len()) && host.bytes().all(is_usual)
 }
 
 /// The chassis with our mark that belong to none of these hosts, and those of a host that has another one.

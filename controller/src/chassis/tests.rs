@@ -161,6 +161,20 @@ async fn a_chassis_is_removed_only_by_a_leader_to_whom_the_api_server_confirms_i
     }
 }
 
+/// Whoever has the key of a chassis says anything of its host.
+#[tokio::test]
+async fn the_chassis_of_a_host_that_cannot_be_is_removed() {
+    let southbound = Southbound::new().await;
+    for (id, host) in [("one", ""), ("two", "a host"), ("three", "n1")] {
+        southbound.add_named(id, host, id, "kube-ovn").await;
+    }
+    southbound.hosts.send_replace(Said { hosts: Some(Err("no answer".to_owned())), ..Said::default() });
+    southbound.set_nodes(&[]);
+    southbound.until_named(&["three"]).await;
+    southbound.hosts.send_replace(Said::default());
+    southbound.until_named(&[]).await;
+}
+
 /// A Node has the name of an external host that has joined.
 #[tokio::test]
 async fn the_chassis_of_an_external_host_with_the_name_of_a_node_is_removed() {

@@ -1,7 +1,7 @@
 //! A group of daemons. They start in order, restart when they exit, and stop in reverse order.
 //!
-//! Each daemon implements [`Part`]. One task runs all of them; other tasks read [`Crew::members`]. None waits for what another one
-//! does, but for its start: one that exits is started again also while another one takes hours.
+//! Each daemon implements [`Part`]. One task runs all of them; other tasks read [`Crew::members`]. A daemon waits for others only before
+//! it starts. So one that exits is started again even while another one is prepared for hours.
 
 use std::fmt::Display;
 use std::process::ExitStatus;
@@ -224,12 +224,12 @@ impl<P: Part> Place<P> {
     async fn keep(&mut self, index: usize, members: &watch::Sender<Vec<Member>>) -> Result<(), CrewError> {
         loop {
             if self.daemon.is_none() {
+                tokio::time::sleep(self.pause).await;
                 if !self.part.is_independent() {
                     let are_up = |all: &Vec<Member>| all[..index].iter().all(|member| member.is_up);
                     // The sender lives as long as this borrows it.
                     let _ = members.subscribe().wait_for(are_up).await;
                 }
-                tokio::time::sleep(self.pause).await;
                 self.start().await?;
             } else if self.is_up {
                 self.wait().await?;

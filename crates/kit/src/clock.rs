@@ -40,8 +40,8 @@ fn tell(sender: &watch::Sender<()>) -> Result<std::convert::Infallible, Errno> {
     let timer = TimerFd::new(ClockId::CLOCK_REALTIME, TimerFlags::TFD_CLOEXEC)?;
     let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
     loop {
-        timer.set(Expiration::OneShot(TimeSpec::new(NEVER, 0)), flags)?;
-        match timer.wait() {
+        // Both say so: the clock may have been set since the last answer.
+        match timer.set(Expiration::OneShot(TimeSpec::new(NEVER, 0)), flags).and_then(|()| timer.wait()) {
             Err(Errno::ECANCELED) | Ok(()) => sender.send_replace(()),
             Err(error) => return Err(error),
         }

@@ -27,7 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-/// How long a client may take for the head of its next request.
+/// [`Endpoint::head`].
 const HEAD: Duration = Duration::from_secs(15);
 
 /// How long a connection may be open.
@@ -67,6 +67,8 @@ impl Readiness {
 pub struct Endpoint {
     listener: TcpListener,
     router: Router,
+    /// How long a client may take for the head of its next request.
+    head: Duration,
 }
 
 impl Endpoint {
@@ -78,7 +80,7 @@ impl Endpoint {
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(readyz).with_state(readiness))
             .route("/metrics", get(metrics).with_state(registry));
-        Ok(Self { listener, router })
+        Ok(Self { listener, router, head: HEAD })
     }
 
     /// Returns the bound address. If port 0 was requested, it contains the actual port.
@@ -94,7 +96,7 @@ impl Endpoint {
                 Ok((stream, client)) => {
                     let host = stream.local_addr().map(|address| address.ip());
                     if let Some(seat) = crowd.seat(client.ip(), host.ok()) {
-                        tokio::spawn(connection(stream, self.router.clone(), seat));
+                        tokio::spawn(connection(stream, self.router.clone(), self.head, seat));
                     }
                 }
                 // Of too many files, or of one client.
@@ -108,9 +110,9 @@ impl Endpoint {
 }
 
 /// Serves a connection.
-async fn connection(stream: TcpStream, router: Router, _seat: Seat) {
+async fn connection(stream: TcpStream, router: Router, head: Duration, _seat: Seat) {
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
+    builder.timer(TokioTimer::new()).header_read_timeout(head);
     let served = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     // How it ends matters to nobody.
     let _ = timeout(LONGEST, served).await;
@@ -170,8 +172,9 @@ mod tests {
 
     #[tokio::test]
     async fn who_says_nothing_does_not_keep_others_away() {
-        let endpoint =
+        let mut endpoint =
             Endpoint::bind(([0, 0, 0, 0], 0).into(), Registry::new(), Readiness::waiting_for("")).await.unwrap();
+        endpoint.head = Duration::from_secs(3);
         let port = endpoint.address().unwrap().port();
         let server = tokio::spawn(endpoint.serve());
         // Addresses of the loopback network other than the one that is connected to are those of other machines.
@@ -196,6 +199,10 @@ mod tests {
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.unwrap();
             assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+        for stream in &mut silent {
+            let closed = timeout(Duration::from_secs(10), stream.read_to_end(&mut Vec::new())).await;
+            assert!(closed.is_ok(), "a silent connection stays open");
         }
         server.abort();
     }

@@ -116,16 +116,15 @@ impl Writer {
         self.epoch
     }
 
-    /// Returns true if the replica has a higher epoch than this writer, or the same one of another writer. If not,
-    /// [`CommitError::Fenced`] means that the database was replaced by one without our epoch.
+    /// Returns true if the replica has the name of another writer, or a higher epoch than this one. If not,
+    /// [`CommitError::Fenced`] means that the database was replaced by one that nobody has taken over.
     pub fn overtaken(&self) -> bool {
-        let (epoch, is_ours) = self.client.read(|nb| {
+        self.client.read(|nb| {
             let ids = nb.rows(NB_GLOBAL).next().and_then(|(_, row)| row.get("external_ids"));
             let epoch = ids.and_then(|ids| ids.get(EPOCH_KEY)).and_then(|epoch| epoch.parse::<u64>().ok());
             let writer = ids.and_then(|ids| ids.get(WRITER_KEY));
-            (epoch, writer.is_none_or(|writer| *writer == *self.name.to_string()))
-        });
-        epoch > self.epoch || (epoch == self.epoch && !is_ours)
+            epoch > self.epoch || writer.is_some_and(|writer| *writer != *self.name.to_string())
+        })
     }
 
     /// Raises the epoch and thereby fences off all other writers. Inserts the `NB_Global` row if the database is empty.

@@ -171,6 +171,14 @@ async fn two_writers_of_one_epoch_do_not_share_it() {
     assert!(paused.writer.overtaken() && !next.overtaken());
     next.commit(something("of-the-next")).await.unwrap();
 
+    // A backup has no epoch, and a controller that never led has taken over before us.
+    paused.nbctl(&["clear", "NB_Global", ".", "external_ids"]).await;
+    let mut newest = Northbound::writer(&paused.server).await;
+    assert_eq!(newest.raise_epoch().await, Ok(1));
+    next.client().synced().await;
+    assert_eq!(next.commit(something("of-the-former")).await, Err(CommitError::Fenced));
+    assert!(next.overtaken());
+
     // Without a mark, the database was replaced, and nobody has taken over.
     paused.nbctl(&["clear", "NB_Global", ".", "external_ids"]).await;
     assert_eq!(next.commit(something("too-late")).await, Err(CommitError::Fenced));
