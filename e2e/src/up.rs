@@ -68,7 +68,8 @@ pub async fn up(spec: Spec) -> Result<()> {
         timed("rollout", try_join(install::settled(), dns::settled())).await?;
         in_time(applied.elapsed())?;
     }
-    if ready {
+    // The manifest names no interface, without which the userspace datapath has no tunnels.
+    if ready && spec.network != Network::Installed(Way::Manifest) {
         timed("tunnels", tunnels(&nodes)).await?;
     }
     process::all_run()
