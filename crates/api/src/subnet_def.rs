@@ -137,12 +137,13 @@ impl SubnetDef {
         let remote_mirror = remote_mirror.map_err(|(field, why)| error(field, &why))?;
         let mtu = match spec.mtu.unwrap_or_default() {
             0 => None,
-            mtu => Some(
-                u32::try_from(mtu)
-                    .ok()
-                    .filter(|mtu| (68..=65535).contains(mtu))
-                    .ok_or_else(|| error("mtu", &format_args!("{mtu} is not between 68 and 65535")))?,
-            ),
+            mtu => {
+                // RFC 791 and RFC 8200: with less, an interface has no addresses of the family.
+                let (least, of) = if cidrs.get(Family::V6).is_some() { (1280, " with IPv6") } else { (68, "") };
+                let fits = u32::try_from(mtu).ok().filter(|mtu| (least..=65535).contains(mtu));
+                let why = format!("{mtu} is not between {least} and 65535{of}");
+                Some(fits.ok_or_else(|| error("mtu", &why))?)
+            }
         };
         let selectors =
             [("namespaceSelectors", &spec.namespace_selectors), ("gatewayNodeSelectors", &spec.gateway_node_selectors)];

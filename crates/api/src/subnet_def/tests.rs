@@ -257,4 +257,7 @@ fn errors_name_object_and_field() {
     );
     refused(with("mtu", json!(-1)), "mtu: -1 is not between 68 and 65535");
     refused(with("mtu", json!(66000)), "mtu: 66000 is not between 68 and 65535");
+    let dual = |mtu: u32| json!({"cidrBlock": "10.0.0.0/24,fd00::/64", "mtu": mtu});
+    refused(dual(1279), "mtu: 1279 is not between 1280 and 65535 with IPv6");
+    assert_eq!(parse(dual(1280)).unwrap().mtu, Some(1280));
 }
