@@ -27,7 +27,11 @@ pub async fn keep(ovs: &Ovs, mut pods: watch::Receiver<Seen<Pod>>) {
     let mut awaited = None;
     loop {
         pods.mark_unchanged();
-        let is_applied = ovs.read(|replica| Settings::find(replica).is_some_and(|s| awaited <= Some(s.cur_cfg())));
+        let is_applied = ovs.read(|replica| {
+            // A database that was made anew counts from the beginning.
+            let reaches = |s: Settings<'_>| awaited <= Some(s.cur_cfg()) || awaited > Some(s.next_cfg());
+            Settings::find(replica).is_some_and(reaches)
+        });
         let mut result = Ok(());
         if is_applied {
             let mut next = None;

@@ -6,6 +6,7 @@ use std::path::Path;
 use links::sysctl;
 
 use super::Family;
+use crate::node_port::DEVICE;
 
 /// Enables forwarding for these families if it is disabled. Succeeds if the kernel has no IPv6.
 pub(super) fn enable(families: impl Iterator<Item = Family>) -> io::Result<()> {
@@ -36,8 +37,9 @@ fn keep_advertisements(interfaces: &Path) -> io::Result<()> {
     for interface in std::fs::read_dir(interfaces)? {
         let interface = interface?.path();
         let is = |name: &str, value| std::fs::read_to_string(interface.join(name)).is_ok_and(|now| now.trim() == value);
-        // `all` would change nothing, and `default` would affect the interfaces of pods.
-        if interface.ends_with("all") || interface.ends_with("default") {
+        // `all` would change nothing, and `default` would affect the interfaces of pods. The node learns no routes from the pods'
+        // network.
+        if ["all", "default", DEVICE].iter().any(|name| interface.ends_with(name)) {
             continue;
         }
         if is("accept_ra", "1") && is("forwarding", "0") {
@@ -60,17 +62,23 @@ mod tests {
             std::fs::write(path, value).unwrap();
         };
         let get = |path: &str| std::fs::read_to_string(net.path().join(path)).unwrap().trim().to_owned();
-        for (interface, accept, forwarding) in
-            [("all", "1", "0"), ("default", "1", "0"), ("eth0", "1", "0"), ("eth1", "0", "0"), ("eth2", "1", "1")]
-        {
+        for (interface, accept, forwarding) in [
+            ("all", "1", "0"),
+            ("default", "1", "0"),
+            ("eth0", "1", "0"),
+            ("eth1", "0", "0"),
+            ("eth2", "1", "1"),
+            ("ovn0", "1", "0"),
+        ] {
             put(&format!("ipv6/conf/{interface}/accept_ra"), &format!("{accept}\n"));
             put(&format!("ipv6/conf/{interface}/forwarding"), &format!("{forwarding}\n"));
         }
         enable_in(net.path(), Family::V4).unwrap();
         enable_in(net.path(), Family::V6).unwrap();
         assert_eq!(get("ipv6/conf/all/forwarding"), "1");
-        let accepts = ["all", "default", "eth0", "eth1", "eth2"].map(|i| get(&format!("ipv6/conf/{i}/accept_ra")));
-        assert_eq!(accepts, ["1", "1", "2", "0", "1"]);
+        let accepts = ["all", "default", "eth0", "eth1", "eth2", "ovn0"];
+        let accepts = accepts.map(|interface| get(&format!("ipv6/conf/{interface}/accept_ra")));
+        assert_eq!(accepts, ["1", "1", "2", "0", "1", "1"]);
         // The host has decided about the rest.
         put("ipv6/conf/eth0/accept_ra", "1");
         put("ipv6/conf/eth0/forwarding", "0");
