@@ -166,8 +166,13 @@ impl Cluster {
         let changed = names.into_iter().filter(|name| before.get(*name) != self.reports.get(*name));
         let nodes = changed.map(|name| Observed { object: Object::Node(Arc::clone(name)), change: Change::Decides });
         let nodes: Vec<Observed> = nodes.collect();
-        // New networks could not be checked before the first report.
-        if first { nodes.into_iter().chain(self.all_subnets()).collect() } else { nodes }
+        if !first {
+            return nodes;
+        }
+        // New networks could not be checked before the first report, and the chassis of nodes were those of their annotations.
+        let all = self.nodes.keys().cloned().map(Object::Node);
+        let all = all.map(|object| Observed { object, change: Change::Decides });
+        nodes.into_iter().chain(all).chain(self.all_subnets()).collect()
     }
 
     fn update_exits(&mut self, exits: BTreeMap<Arc<str>, Arc<str>>) -> Vec<Observed> {

@@ -64,12 +64,19 @@ impl Engine {
                 self.wait_queues.forget(&object);
                 self.unpublished.insert(Object::Subnet(join));
                 self.republish_pools_of(lease);
+                // A new leader can see the southbound database later than the nodes. Until then, it goes by what was known last.
+                let recorded = || cluster.nodes.get(name)?.chassis.clone();
+                let chassis = if self.install.southbound && !cluster.reported {
+                    recorded()
+                } else {
+                    cluster.report(name).map(|report| Arc::clone(&report.id))
+                };
                 self.world.set_node(Node {
                     name: Arc::clone(name),
                     uid: Arc::clone(node.uid),
                     join: lease.ips,
                     mac: lease.mac,
-                    chassis: cluster.report(name).map(|report| Arc::clone(&report.id)),
+                    chassis,
                     internal,
                     external: node.external,
                 });

@@ -185,7 +185,8 @@ pub(crate) fn node(name: &str, address: &str) -> Node {
 
 fn labelled_node(name: &str, labels: Value) -> Node {
     let status = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
-    let metadata = json!({ "name": name, "uid": name, "labels": labels });
+    let annotations = json!({ "ovn.kubernetes.io/chassis": format!("chassis-{name}") });
+    let metadata = json!({ "name": name, "uid": name, "labels": labels, "annotations": annotations });
     let view: NodeView = object(json!({ "metadata": metadata, "status": status }));
     Node::from_view(&view)
 }

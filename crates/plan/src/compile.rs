@@ -22,8 +22,7 @@ use crate::world::World;
 const PRIORITY_TO_SUBNET: u16 = 31000;
 /// Router policy: traffic to a node's own address goes to the node's `ovn0`.
 const PRIORITY_TO_NODE: u16 = 30000;
-/// Router policy: the traffic of a pod leaves by the next hop that its annotation names. The policies of centralized subnets
-/// come first, so that no pod gets past a gateway that its administrator has chosen.
+/// Router policy: the traffic of a pod of a distributed subnet leaves by the next hop that its annotation names.
 const PRIORITY_NORTH_GATEWAY: u16 = 29250;
 /// Router policy: all other traffic leaves through a gateway.
 const PRIORITY_GATEWAY: u16 = 29000;

@@ -59,8 +59,9 @@ impl World {
         if before.as_ref() == self.subnets.get(&name) {
             return;
         }
-        let mirror = |subnet: Option<&SubnetDef>| subnet.and_then(|subnet| subnet.remote_mirror.clone());
-        if before.is_none() || mirror(before.as_ref()) != mirror(self.subnets.get(&name)) {
+        // What the rows of ports depend on.
+        let of_ports = |subnet: &SubnetDef| (subnet.remote_mirror.clone(), subnet.gateway_type);
+        if before.as_ref().map(of_ports) != self.subnets.get(&name).map(of_ports) {
             self.mark_ports_of(&name);
         }
         if name == self.settings.node_switch {

@@ -69,6 +69,17 @@ fn a_gateway_that_comes_back_does_not_take_the_traffic_back() {
     let replica = recovery::written(&scene);
     scene.engine = Engine::recover(install(), &scene.cluster, &replica);
     assert_eq!((shown(&scene), events(&scene)), ("n2,n1 active n2 ".to_owned(), vec![]));
+    // One that has not even connected to it keeps the ways out, too.
+    let reports = std::mem::take(&mut scene.cluster.reports);
+    scene.cluster.reported = false;
+    let replica = recovery::written(&scene);
+    scene.engine = Engine::recover(install(), &scene.cluster, &replica);
+    assert_eq!((shown(&scene), events(&scene)), ("n2,n1 active n2 ".to_owned(), vec![]));
+    // What the database says then counts.
+    scene.apply(chassis_of(&["n2"]));
+    assert!(shown(&scene).starts_with("n2 active n2 "), "{}", shown(&scene));
+    scene.apply(Event::Reports(reports));
+    assert_eq!(shown(&scene), "n2,n1 active n2 ");
     // Its node is gone, and comes back.
     scene.apply(Event::Nodes(WatchEvent::Delete(labelled_node("n2", json!({})))));
     let missing = "spec.gatewayNode: there is no node n2, or it is not ready, or it has no chassis: it is left out";

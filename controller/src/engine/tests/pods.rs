@@ -286,6 +286,12 @@ fn a_pod_leaves_by_the_next_hop_that_it_names() {
     let lost = "NorthGatewayUnreachable: pod default/a: annotation ovn.kubernetes.io/north_gateway: 192.0.2.1 is in no subnet: \
                 the router cannot reach it";
     assert_eq!(events(&scene), [lost]);
+    // Not past the gateway of a centralized subnet, even if that has none.
+    let spec = |kind: &str| json!({ "cidrBlock": "10.16.0.0/16", "gatewayType": kind });
+    scene.subnet("ovn-default", spec("centralized"));
+    assert_eq!(way(&mut scene), "");
+    scene.subnet("ovn-default", spec("distributed"));
+    assert_eq!(way(&mut scene), r#"["192.0.2.1"]"#);
     scene.pod("default/a", json!({}));
     assert_eq!(way(&mut scene), "");
 }

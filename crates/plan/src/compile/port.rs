@@ -1,6 +1,6 @@
 //! A pod's port on its subnet's switch, its port security, its mirror, the limits of its traffic, and its own next hop.
 
-use api::Addresses;
+use api::{Addresses, GatewayType};
 use ovn::{Action, Direction, Fact, LogicalSwitchPort, Qos, RouterPolicy};
 
 use super::{
@@ -35,7 +35,9 @@ pub(super) fn compile(world: &World, port: &Port, facts: &mut Vec<Fact>) {
         facts.push(super::security::member(&port.name));
     }
     super::mirror::port(subnet, port, facts);
-    for (family, next) in port.north_gateway.iter().flat_map(Addresses::each) {
+    // No pod gets past the gateway that its administrator has chosen.
+    let is_free = subnet.gateway_type != GatewayType::Centralized;
+    for (family, next) in port.north_gateway.iter().filter(|_| is_free).flat_map(Addresses::each) {
         let Some(ip) = port.ips.get(family) else { continue };
         let policy = RouterPolicy {
             router: world.settings.router.to_string(),
