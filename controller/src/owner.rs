@@ -28,7 +28,7 @@ use crate::{chassis, schema};
 
 use refused::AFTER_REFUSAL;
 use term::{PACE, Term};
-pub use witness::Witness;
+pub use witness::{Witness, is_external};
 
 /// The most refused groups that one line of the log names.
 const LOGGED: usize = 20;

@@ -3,11 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::{Context, Result};
+
 use crate::layout::{cache, kubeconfig, state};
 
 /// Returns the project's directory.
 pub fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/")).to_owned()
+}
+
+/// Returns the commands of the first block of a page of the documentation that contains these words.
+pub fn commands<'a>(page: &'a str, words: &str) -> Result<&'a str> {
+    let mut blocks = page.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.find(|block| block.contains(words)).with_context(|| format!("no commands on the page contain {words:?}"))
 }
 
 /// Returns a shell that runs `script` in `folder`, with the lab's `kubectl` and `helm`. Programs in `folder`'s `bin`

@@ -42,15 +42,11 @@ impl Defaults {
             && let Some(client) = &self.0
         {
             let read = tokio::time::timeout(PATIENCE, read(client, namespace, subnet)).await;
-            let defaults = match read {
-                Ok(Ok(defaults)) => defaults,
-                Ok(Err(error)) => {
-                    tracing::warn!(namespace, %error, "CHECK does not compare the limits that a pod has from others");
-                    return nearest(&[own, [LimitWant::Unreadable; 2]]);
-                }
-                Err(_) => return nearest(&[own, [LimitWant::Unreadable; 2]]),
-            };
-            said.extend(defaults);
+            let read = read.map_err(|late| late.to_string()).and_then(|read| read.map_err(|error| error.to_string()));
+            said.extend(read.unwrap_or_else(|error| {
+                tracing::warn!(namespace, error, "CHECK does not compare the limits that a pod has from others");
+                vec![[LimitWant::Unreadable; 2]]
+            }));
         }
         nearest(&said)
     }

@@ -5,9 +5,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::ExternalHost;
-use k8s_openapi::api::core::v1::Node;
-use kube::{Api, Client};
+use kube::Client;
 use ovn::local::chassis_of;
 use ovn::southbound::Chassis;
 use ovsdb::client::Client as Southbound;
@@ -17,6 +15,10 @@ use tokio::time::{Instant, timeout};
 
 use super::Hosts;
 use crate::election::Standing;
+use crate::owner::is_external;
+
+/// How long an answer of the API server may take. Meanwhile, nothing else is done for chassis.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The first and the longest pause before a chassis is removed again after its ovn-controller created it anew. An external
 /// host that is cut off loses its chassis and its way to the database at about the same time, so the first one is short.
@@ -45,9 +47,6 @@ pub(super) fn replaced(all: &[Chassis]) -> BTreeSet<Uuid> {
     all.iter().filter(is_replaced).map(|chassis| chassis.id).collect()
 }
 
-/// How long an answer of the API server may take. Meanwhile, nothing else is done for chassis.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// What is asked just before a chassis is removed: a watch may be behind, and a replica that was paused leads no more.
 pub trait Witness: Send + Sync + 'static {
     /// Returns whether the host of this name is an external host. `None`: there is neither a Node nor an external host. The error is
@@ -69,15 +68,9 @@ pub struct ApiServer {
 
 impl Witness for ApiServer {
     async fn is_external(&self, host: &str) -> Result<Option<bool>, String> {
-        let asked = timeout(PATIENCE, async {
-            if Api::<Node>::all(self.client.clone()).get_metadata_opt(host).await?.is_some() {
-                return Ok(Some(false));
-            }
-            let host = Api::<ExternalHost>::all(self.client.clone()).get_metadata_opt(host).await?;
-            Ok(host.map(|_| true))
-        });
         let unknown = |why: &dyn Display| format!("the API server does not say whether there is a host {host}: {why}");
-        asked.await.map_err(|late| unknown(&late))?.map_err(|error: kube::Error| unknown(&error))
+        let asked = timeout(PATIENCE, is_external(&self.client, host)).await;
+        asked.map_err(|late| unknown(&late))?.map_err(|error| unknown(&error))
     }
 
     fn leads(&self) -> bool {

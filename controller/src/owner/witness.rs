@@ -97,17 +97,22 @@ impl Witness {
             return Err(behind(format!("pod {pod}")));
         }
         for node in &missing.nodes {
-            let nodes = Api::<Node>::all(client.clone());
-            if nodes.get_metadata_opt(node).await.map_err(unknown)?.is_some() {
-                return Err(behind(format!("node {node}")));
-            }
-            let hosts = Api::<ExternalHost>::all(client.clone());
-            if hosts.get_metadata_opt(node).await.map_err(unknown)?.is_some() {
-                return Err(behind(format!("external host {node}")));
+            match is_external(client, node).await.map_err(unknown)? {
+                Some(false) => return Err(behind(format!("node {node}"))),
+                Some(true) => return Err(behind(format!("external host {node}"))),
+                None => {}
             }
         }
         Ok(())
     }
+}
+
+/// Returns whether the host of this name is an external host and no Node. `None`: it is neither.
+pub async fn is_external(client: &Client, host: &str) -> kube::Result<Option<bool>> {
+    if Api::<Node>::all(client.clone()).get_metadata_opt(host).await?.is_some() {
+        return Ok(Some(false));
+    }
+    Ok(Api::<ExternalHost>::all(client.clone()).get_metadata_opt(host).await?.map(|_| true))
 }
 
 /// The first of these pods that exists and needs a network, read one by one.

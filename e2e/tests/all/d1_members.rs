@@ -103,9 +103,7 @@ async fn d1_members_come_and_go_with_their_labels() -> Result<()> {
 #[tokio::test]
 async fn d1_members_change_to_plain_connections_and_back() -> Result<()> {
     const PAGE: &str = include_str!("../../../docs/operations.md");
-    let block = PAGE.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let off =
-        block.into_iter().find(|block| block.contains("tls.enabled=false")).context("the page has the commands")?;
+    let off = operator::commands(PAGE, "tls.enabled=false")?;
     let cluster = Cluster::running().await?;
     let nodes = with_three_members(&cluster).await?;
     let scene = cluster.scene("d1-plain").await?;

@@ -18,9 +18,7 @@ const PAGE: &str = include_str!("../../../docs/operations.md");
 
 /// Returns the two steps of the page: a new authority beside the old one, and the old one is gone.
 fn steps() -> Result<(&'static str, &'static str)> {
-    let mut blocks = PAGE.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let block = blocks.find(|block| block.contains("get secret kube-ovn-ca")).context("the page has the commands")?;
-    block
+    operator::commands(PAGE, "get secret kube-ovn-ca")?
         .split_once("# Later")
         .context("the page has two steps")
         .map(|(first, later)| (first, later.trim_start_matches(|c| c != '\n')))
