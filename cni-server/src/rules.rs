@@ -20,7 +20,8 @@
 //! has. kube-proxy would masquerade it with the address of `ovn0`.
 //!
 //! Packets between pods that fit no known connection are dropped. The ports of the OVN databases take connections from
-//! nodes only.
+//! nodes only. What a node masquerades to these ports, to whatever address, has a source port below 1024, which no client of
+//! a database has: so a node with databases tells what comes from a node from what comes through it.
 //!
 //! Copies that a mirror sends to its device are dropped before anything looks at them ([`crate::mirror`]).
 //!
@@ -38,6 +39,7 @@ mod nft;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::Path;
 
 use ipnet::IpNet;
 
@@ -48,6 +50,9 @@ pub use backend::Firewall;
 pub use command::CommandError;
 pub use keep::{Inputs, keep};
 pub use leaving::{How, Leaving};
+
+/// Exists if the kernel has IPv6.
+const IPV6: &str = "/proc/net/if_inet6";
 
 /// What the rules depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,10 +113,17 @@ impl Sources {
 }
 
 impl Wanted {
-    /// Returns the families of the rules. A node of a cluster without IPv6 needs no rules for it, and its kernel may have
-    /// no IPv6. The copies of a mirror can be of any family.
-    fn families(&self) -> impl Iterator<Item = Family> {
+    /// Returns the families of pods. The kernel of a node may have no IPv6, and without a subnet of it needs none.
+    fn families_of_pods(&self) -> impl Iterator<Item = Family> {
         Family::ALL.into_iter().filter(|family| *family == Family::V4 || self.subnets.iter().any(|net| family.has(net)))
+    }
+
+    /// Returns the families of the rules: those of pods, and on a node with databases all that the kernel has, because the
+    /// databases listen on any address.
+    fn families(&self) -> impl Iterator<Item = Family> {
+        let guarded = self.members.is_some() && Path::new(IPV6).exists();
+        let pods: Vec<Family> = self.families_of_pods().collect();
+        Family::ALL.into_iter().filter(move |family| guarded || pods.contains(family))
     }
 
     /// Returns the sets by name.
@@ -221,7 +233,7 @@ impl Rules {
         // A host without iptables has no firewall made with it.
         match Iptables::of_host().await {
             Ok(iptables) => {
-                for family in wanted.families() {
+                for family in wanted.families_of_pods() {
                     let accepting = self.apply_rules(family, iptables, &["-t", "filter"], iptables::accepting()).await;
                     result = result.and(accepting.map(|lines| written.rules += lines));
                 }
@@ -329,6 +341,7 @@ impl Rules {
     /// those of a family that the cluster does not have any more. Failures are logged: they do no harm.
     async fn clean(&self, wanted: &Wanted, nftables: bool) {
         let used: Vec<Family> = wanted.families().collect();
+        let accepted: Vec<Family> = wanted.families_of_pods().collect();
         let mut results = Vec::new();
         for family in Family::ALL {
             let has_table = nft::read(family).await.is_ok_and(|table| table.is_some());
@@ -341,7 +354,7 @@ impl Rules {
             for iptables in [Iptables::Nft, Iptables::Legacy, Iptables::Only].into_iter().filter(|one| one.is_in_use())
             {
                 for family in Family::ALL {
-                    let is_used = of_host == Some(iptables) && used.contains(&family);
+                    let is_used = of_host == Some(iptables) && accepted.contains(&family);
                     let wanted = if is_used { iptables::accepting() } else { Vec::new() };
                     results.push(remove_chains(iptables, family, &wanted).await);
                 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use super::nft::DATABASE_PORTS;
+use super::nft::{DATABASE_PORTS, PRIVILEGED_PORTS, THROUGH_NODE_PORTS};
 use super::{Family, How, Leaving, Wanted};
 use crate::node_port::DEVICE;
 
@@ -62,11 +62,14 @@ pub(super) fn chains(family: Family, wanted: &Wanted, source: Option<IpAddr>) ->
     // kube-proxy drops these, too, but its chains may come later. A reply that is not translated back would make the client
     // end its connection.
     let drop_invalid = |from: &str| format!("{from} -m conntrack --ctstate INVALID -j DROP");
-    let ports = format!("-p tcp -m tcp --dport {}", DATABASE_PORTS.replace('-', ":"));
+    let to_databases = format!("--dport {}", DATABASE_PORTS.replace('-', ":"));
+    let ports = format!("-p tcp -m tcp {to_databases}");
     let mut into_node = vec![drop_invalid(&format!("-i {DEVICE} {}", set("subnets", "src")))];
     if wanted.members.is_some() {
         into_node.push(format!("-i {DEVICE} {ports} -j DROP"));
         into_node.push(format!("! -i lo {ports} {} -j DROP", not("members", "src")));
+        let privileged = PRIVILEGED_PORTS.replace('-', ":");
+        into_node.push(format!("! -i lo -p tcp -m tcp --sport {privileged} {to_databases} -j DROP"));
     }
     let through = vec![
         drop_invalid(&format!("{} {}", set("subnets", "src"), set("subnets", "dst"))),
@@ -95,7 +98,7 @@ pub(super) fn chains(family: Family, wanted: &Wanted, source: Option<IpAddr>) ->
     // A TCP connection that does not begin here came in through another node, and this is its reply.
     postrouting.push("-p tcp -m tcp ! --tcp-flags SYN SYN -j RETURN".to_owned());
     let others = wanted.leaving.iter().filter(|leaving| family.has(&leaving.src));
-    postrouting.extend(others.map(|leaving| leave(leaving, &not("subnets", "dst"))));
+    postrouting.extend(others.flat_map(|leaving| leave(leaving, &not("subnets", "dst"), &ports)));
     postrouting.push(format!("{} {} -j OVN-MASQUERADE", set("subnets-nat", "src"), not("subnets", "dst")));
     let mut chains = vec![
         Chain {
@@ -147,22 +150,36 @@ pub(super) fn chains(family: Family, wanted: &Wanted, source: Option<IpAddr>) ->
             table: "nat",
             name: "OVN-MASQUERADE",
             hook: None,
-            rules: vec![clear(), "-j MASQUERADE --random-fully".to_owned()],
+            rules: vec![
+                clear(),
+                // The node's own traffic to a Service can be here, too.
+                format!(
+                    "{ports} -m addrtype ! --src-type LOCAL -j MASQUERADE --to-ports {THROUGH_NODE_PORTS} --random-fully"
+                ),
+                "-j MASQUERADE --random-fully".to_owned(),
+            ],
         },
     ];
     chains.extend(accepting);
     chains
 }
 
-/// Returns the rule for traffic that leaves in its own way. `outside` is the condition that it leaves.
-fn leave(Leaving { src, dst, how }: &Leaving, outside: &str) -> String {
+/// Returns the rules for traffic that leaves in its own way. `outside` is the condition that it leaves, `databases` that it
+/// goes to the port of a database.
+fn leave(Leaving { src, dst, how }: &Leaving, outside: &str, databases: &str) -> Vec<String> {
     let dst = dst.map(|dst| format!(" -d {dst}")).unwrap_or_default();
-    let how = match how {
-        How::Forward => "RETURN".to_owned(),
-        How::Masquerade => "OVN-MASQUERADE".to_owned(),
-        How::Snat(address) => format!("SNAT --to-source {address}"),
-    };
-    format!("-s {src}{dst} {outside} -j {how}")
+    let rule = |how: &str| format!("-s {src}{dst} {outside} -j {how}");
+    match how {
+        How::Forward => vec![rule("RETURN")],
+        How::Masquerade => vec![rule("OVN-MASQUERADE")],
+        // The address can be a node's.
+        How::Snat(address) => {
+            let host = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
+            let to_databases =
+                format!("-s {src}{dst} {databases} {outside} -j SNAT --to-source {host}:{THROUGH_NODE_PORTS}");
+            vec![to_databases, rule(&format!("SNAT --to-source {address}"))]
+        }
+    }
 }
 
 /// Our part of the saved rules.
@@ -329,11 +346,13 @@ mod tests {
                 -A OVN-POSTROUTING -m mark --mark 0x4000/0x4000 -j OVN-MASQUERADE
                 -A OVN-POSTROUTING -p tcp -m tcp ! --tcp-flags SYN SYN -j RETURN
                 -A OVN-POSTROUTING -s 10.16.4.0/24 -d 192.0.2.0/24 -m set ! --match-set ovn40subnets dst -j RETURN
+                -A OVN-POSTROUTING -s 10.16.4.0/24 -p tcp -m tcp --dport 6641:6648 -m set ! --match-set ovn40subnets dst -j SNAT --to-source 203.0.113.5:512-1023
                 -A OVN-POSTROUTING -s 10.16.4.0/24 -m set ! --match-set ovn40subnets dst -j SNAT --to-source 203.0.113.5
                 -A OVN-POSTROUTING -m set --match-set ovn40subnets-nat src -m set ! --match-set ovn40subnets dst -j OVN-MASQUERADE
                 -A OVN-FROM-NODE -j MARK --set-xmark 0x0/0xffffffff
                 -A OVN-FROM-NODE -j SNAT --to-source 172.31.0.1
                 -A OVN-MASQUERADE -j MARK --set-xmark 0x0/0xffffffff
+                -A OVN-MASQUERADE -p tcp -m tcp --dport 6641:6648 -m addrtype ! --src-type LOCAL -j MASQUERADE --to-ports 512-1023 --random-fully
                 -A OVN-MASQUERADE -j MASQUERADE --random-fully
                 -I POSTROUTING 1 -m comment --comment "kube-ovn postrouting rules" -j OVN-POSTROUTING
                 COMMIT
@@ -343,6 +362,7 @@ mod tests {
                 -A OVN-INPUT -i ovn0 -m set --match-set ovn40subnets src -m conntrack --ctstate INVALID -j DROP
                 -A OVN-INPUT -i ovn0 -p tcp -m tcp --dport 6641:6648 -j DROP
                 -A OVN-INPUT ! -i lo -p tcp -m tcp --dport 6641:6648 -m set ! --match-set ovn40members src -j DROP
+                -A OVN-INPUT ! -i lo -p tcp -m tcp --sport 0:1023 --dport 6641:6648 -j DROP
                 -A OVN-INPUT -i ovn0 -j ACCEPT
                 -A OVN-FORWARD -m set --match-set ovn40subnets src -m set --match-set ovn40subnets dst -m conntrack --ctstate INVALID -j DROP
                 -A OVN-FORWARD -p tcp -m tcp --dport 6641:6648 -m set --match-set ovn40subnets src -m set --match-set ovn40databases dst -j DROP
@@ -364,13 +384,14 @@ mod tests {
         let wrong = right.replace("-A OVN-MASQUERADE -j MASQUERADE --random-fully", "-A OVN-MASQUERADE -j MASQUERADE");
         check(
             &wrong,
-            &expect![[r"
+            &expect![[r#"
                 *nat
                 :OVN-MASQUERADE - [0:0]
                 -A OVN-MASQUERADE -j MARK --set-xmark 0x0/0xffffffff
+                -A OVN-MASQUERADE -p tcp -m tcp --dport 6641:6648 -m addrtype ! --src-type LOCAL -j MASQUERADE --to-ports 512-1023 --random-fully
                 -A OVN-MASQUERADE -j MASQUERADE --random-fully
                 COMMIT
-            "]],
+            "#]],
         );
     }
 

@@ -80,7 +80,7 @@ async fn run(mut inputs: Inputs, mut announcements: Option<Announcements>, sende
         let started = tokio::time::Instant::now();
         if served.in_force.synced {
             let wanted = served.rules(&inputs.services, sources, &databases, &inputs.own);
-            let result = match forwarding::enable(wanted.families()) {
+            let result = match forwarding::enable(wanted.families_of_pods()) {
                 Ok(()) => rules.apply(&wanted).await.map_err(|error| error.to_string()),
                 Err(error) => Err(format!("turn forwarding on: {error}")),
             };

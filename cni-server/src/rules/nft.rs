@@ -26,8 +26,18 @@ pub(super) const DATABASES: &str = "databases";
 /// see it any more, and the mark would stay on it, and on the tunnel's packet that carries it.
 const WITHOUT_MARK: &str = "0xffffbfff";
 
+/// kube-proxy's mark.
+const MARK: &str = "0x4000";
+
 /// The ports of the OVN databases: northbound, southbound, and between their members.
 pub(super) const DATABASE_PORTS: &str = "6641-6648";
+
+/// The source ports of what a node masquerades to [`DATABASE_PORTS`]. A socket has such a port only if its program asks for
+/// it (ip-sysctl.rst, `ip_local_port_range`).
+pub(super) const THROUGH_NODE_PORTS: &str = "512-1023";
+
+/// The source ports that no client of the databases has.
+pub(super) const PRIVILEGED_PORTS: &str = "0-1023";
 
 impl Family {
     /// Returns the word of nft for the family, of tables and of addresses.
@@ -57,7 +67,10 @@ pub(super) fn table(wanted: &Wanted, family: Family) -> String {
     chain(&mut text, "forward", "filter", "forward", -10, &forward(wanted, family));
     chain(&mut text, "postrouting", "nat", "postrouting", 90, &postrouting(wanted, family));
     called(&mut text, TRANSLATED, &translated(wanted, family));
-    called(&mut text, "masquerading", &[unmark(), "masquerade fully-random".to_owned()]);
+    // The node's own traffic to a Service can be here, too.
+    let to_databases =
+        format!("fib saddr type != local tcp dport {DATABASE_PORTS} masquerade to :{THROUGH_NODE_PORTS} fully-random");
+    called(&mut text, "masquerading", &[unmark(), to_databases, "masquerade fully-random".to_owned()]);
     // The blank line after the last chain.
     text.pop();
     text.push_str("}\n");
@@ -78,6 +91,7 @@ fn input(wanted: &Wanted, family: Family) -> Vec<String> {
         // Without an address of the family, no node uses it.
         let others = is_not(family, "saddr", members).map(|others| format!("{others} ")).unwrap_or_default();
         rules.push(format!("{others}{drop}"));
+        rules.push(format!("tcp sport {PRIVILEGED_PORTS} {drop}"));
     }
     rules
 }
@@ -105,6 +119,9 @@ fn postrouting(wanted: &Wanted, family: Family) -> Vec<String> {
     let asked = wanted.nodes.union(&wanted.services).copied().collect();
     let asked = is(family, "daddr", &asked).map(|asked| format!("{to_pod} original {asked} jump {TRANSLATED}"));
     let translated = [Some(format!("{to_pod} status dnat jump {TRANSLATED}")), asked];
+    // kube-proxy would masquerade this, from a pod or from outside, by a NodePort that someone made.
+    let to_databases =
+        format!("oifname != \"{DEVICE}\" tcp dport {DATABASE_PORTS} meta mark & {MARK} == {MARK} goto masquerading");
     // A pod asks a Service.
     let (pod, service) = (is(family, "saddr", &wanted.subnets), is(family, "daddr", &wanted.services));
     let to_service = pod.zip(service).map(|(pod, service)| format!("{pod} ct original {service} goto masquerading"));
@@ -113,21 +130,32 @@ fn postrouting(wanted: &Wanted, family: Family) -> Vec<String> {
     // A pod leaves the cluster.
     let outside = is_not(family, "daddr", &wanted.subnets).map(|outside| format!(" {outside}")).unwrap_or_default();
     let others = wanted.leaving.iter().filter(|leaving| family.has(&leaving.src));
-    let others = others.map(|leaving| Some(leave(family, leaving, &outside))).collect::<Vec<_>>();
+    let others = others.flat_map(|leaving| leave(family, leaving, &outside)).map(Some).collect::<Vec<_>>();
     let leaving = is(family, "saddr", &wanted.nat).map(|pod| format!("{pod}{outside} goto masquerading"));
-    translated.into_iter().chain([to_service, reply]).chain(others).chain([leaving]).flatten().collect()
+    translated
+        .into_iter()
+        .chain([Some(to_databases), to_service, reply])
+        .chain(others)
+        .chain([leaving])
+        .flatten()
+        .collect()
 }
 
-/// Returns the rule for traffic that leaves in its own way. `outside` is the condition that it leaves.
-fn leave(family: Family, Leaving { src, dst, how }: &Leaving, outside: &str) -> String {
+/// Returns the rules for traffic that leaves in its own way. `outside` is the condition that it leaves.
+fn leave(family: Family, Leaving { src, dst, how }: &Leaving, outside: &str) -> Vec<String> {
     let word = family.word();
     let dst = dst.map(|dst| format!(" {word} daddr {}", element(dst))).unwrap_or_default();
-    let how = match how {
-        How::Forward => "return".to_owned(),
-        How::Masquerade => "goto masquerading".to_owned(),
-        How::Snat(address) => format!("{} snat to {address}", unmark()),
+    let hows = match how {
+        How::Forward => vec!["return".to_owned()],
+        How::Masquerade => vec!["goto masquerading".to_owned()],
+        // The address can be a node's.
+        How::Snat(address) => {
+            let host = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
+            let to_databases = format!("tcp dport {DATABASE_PORTS} {} snat to {host}:{THROUGH_NODE_PORTS}", unmark());
+            vec![to_databases, format!("{} snat to {address}", unmark())]
+        }
     };
-    format!("{word} saddr {}{dst}{outside} {how}", element(*src))
+    hows.into_iter().map(|how| format!("{word} saddr {}{dst}{outside} {how}", element(*src))).collect()
 }
 
 fn translated(wanted: &Wanted, family: Family) -> Vec<String> {
@@ -277,6 +305,7 @@ mod tests {
             		iifname "lo" tcp dport 6641-6648 accept
             		iifname "ovn0" tcp dport 6641-6648 counter name "databases" drop
             		ip saddr != { 172.31.0.1/32, 172.31.0.2/32 } tcp dport 6641-6648 counter name "databases" drop
+            		tcp sport 0-1023 tcp dport 6641-6648 counter name "databases" drop
             	}
 
             	chain forward {
@@ -289,10 +318,12 @@ mod tests {
             		type nat hook postrouting priority 90; policy accept;
             		oifname "ovn0" ct status dnat jump translated
             		oifname "ovn0" ct original ip daddr { 10.96.0.0/12, 172.31.0.1/32, 172.31.0.2/32 } jump translated
+            		oifname != "ovn0" tcp dport 6641-6648 meta mark & 0x4000 == 0x4000 goto masquerading
             		ip saddr { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } ct original ip daddr { 10.96.0.0/12 } goto masquerading
             		tcp flags & syn == 0 return
             		ip saddr 10.16.4.0/24 ip daddr 192.0.2.0/24 ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } return
             		ip saddr 10.16.4.0/24 ip daddr 192.0.2.7/32 ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } goto masquerading
+            		ip saddr 10.16.0.0/16 ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } tcp dport 6641-6648 meta mark set meta mark & 0xffffbfff snat to 203.0.113.5:512-1023
             		ip saddr 10.16.0.0/16 ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } meta mark set meta mark & 0xffffbfff snat to 203.0.113.5
             		ip saddr { 10.16.0.0/16 } ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } goto masquerading
             	}
@@ -305,12 +336,16 @@ mod tests {
 
             	chain masquerading {
             		meta mark set meta mark & 0xffffbfff
+            		fib saddr type != local tcp dport 6641-6648 masquerade to :512-1023 fully-random
             		masquerade fully-random
             	}
             }
         "#]].assert_eq(&table(&wanted, Family::V4));
         let six = table(&Wanted { members: None, ..wanted }, Family::V6);
-        assert!(!six.contains("172.31") && !six.contains("6641") && six.contains("{ fd00:16::/64 }"), "{six}");
+        assert!(
+            !six.contains("172.31") && !six.contains("\"databases\" drop") && six.contains("{ fd00:16::/64 }"),
+            "{six}"
+        );
         assert!(six.contains("ip6 saddr fd00:16::/64 ip6 daddr != { fd00:16::/64 } meta mark"), "{six}");
     }
 

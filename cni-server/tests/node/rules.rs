@@ -85,10 +85,12 @@ fn tables_are_written_when_they_differ_and_otherwise_not() {
         run("nft", &["delete", "table", "ip6", "kube-ovn"]);
         Rules::with(Firewall::Auto).apply(&wanted).await.unwrap();
         assert_eq!(table("ip"), right);
-        assert!(!table("ip6").contains("fib saddr"));
-        // A cluster without IPv6 needs no table for it, and a node without databases has no members.
-        wanted = Wanted { sources: Some(Sources::default()), members: None, ..wanted };
-        wanted.subnets = nets(&["10.16.0.0/16"]);
+        assert!(!table("ip6").contains("fib saddr type local"));
+        // A cluster without IPv6 needs no table for it, apart from nodes with databases, which listen on all addresses.
+        wanted = Wanted { sources: Some(Sources::default()), subnets: nets(&["10.16.0.0/16"]), ..wanted };
+        Rules::with(Firewall::Auto).apply(&wanted).await.unwrap();
+        assert!(table("ip6").contains("ip6 saddr != fd00:31::1 tcp dport 6641-6648 counter"), "{}", table("ip6"));
+        wanted.members = None;
         Rules::with(Firewall::Auto).apply(&wanted).await.unwrap();
         assert!(!table("ip").contains("ip saddr != {"));
         assert_eq!(run("nft", &["list", "tables"]).matches("kube-ovn").count(), 1);

@@ -1,10 +1,14 @@
-//! E1: the ports of the OVN databases take connections from nodes, and neither from pods nor from other hosts.
+//! E1: the ports of the OVN databases take connections from nodes, and neither from pods nor from other hosts, by whatever
+//! address of the node, and through whatever Service.
+
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::Cluster;
-use e2e::cluster::Place;
+use e2e::cluster::{Place, Scene};
+use e2e::{Cluster, layout, process};
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
+use serde_json::json;
 use tokio::try_join;
 
 /// Returns whether a TCP connection can be opened.
@@ -42,8 +46,64 @@ async fn e1_the_databases_take_connections_from_nodes_only() -> Result<()> {
     for address in [central.ip4(), central.ip6()] {
         ensure!(!opens(&outside, &address, "6641").await?, "a host that is no node does not reach {address}");
     }
+    // An address of the node that no Node object names, and a NodePort that leads there.
+    let net = central.ip4();
+    let vip = format!("{}.77", net.rsplit_once('.').context("an address")?.0);
+    cluster.node("n1")?.run("ip", &["address", "add", &format!("{vip}/32"), "dev", "eth0"]).await?;
+    let by_vip = by_other_address(&scene, &vip, &here.place(), &there.place()).await;
+    cluster.node("n1")?.run("ip", &["address", "del", &format!("{vip}/32"), "dev", "eth0"]).await?;
+    by_vip?;
     // Other ports of the node are not affected.
     let n1 = central.ip4();
     ensure!(opens(&there.place(), &n1, "10250").await?, "a pod reaches the kubelet of n1");
+    Ok(())
+}
+
+/// `vip` is an address of the node with the databases, `here` is a pod there, and `there` one on another node.
+async fn by_other_address(scene: &Scene, vip: &str, here: &Place, there: &Place) -> Result<()> {
+    const PORT: &str = "30664";
+    let cluster = scene.cluster();
+    // A tenant may do this.
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "around", "namespace": "e1-databases" },
+        "spec": { "type": "NodePort", "ports": [{ "port": 6641, "nodePort": PORT.parse::<u16>()? }] },
+    });
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {
+            "name": "around", "namespace": "e1-databases", "labels": { "kubernetes.io/service-name": "around" },
+        },
+        "endpoints": [{ "addresses": [vip] }],
+        "ports": [{ "port": 6641 }],
+    });
+    Box::pin(scene.create(service)).await?;
+    Box::pin(scene.create(slice)).await?;
+    let service = Api::<Service>::namespaced(cluster.client(), "e1-databases").get("around").await?;
+    let service = service.spec.and_then(|spec| spec.cluster_ip).context("the Service has no address")?;
+    let (n1, n2) = (cluster.node("n1")?, cluster.node("n2")?);
+    for node in [&n1, &n2] {
+        ensure!(opens(node, vip, "6641").await?, "a node reaches {vip}");
+    }
+    // By the Service, as soon as kube-proxy knows it.
+    process::until(Duration::from_secs(10), async || {
+        for node in [&n1, &n2] {
+            ensure!(opens(node, &service, "6641").await?, "a node reaches the Service");
+        }
+        Ok(())
+    })
+    .await?;
+    let ways =
+        [(vip.to_owned(), "6641"), (service, "6641"), (layout::Node::TWO.ip4(), PORT), (layout::Node::ONE.ip4(), PORT)];
+    for (address, port) in &ways {
+        for place in [here, there] {
+            ensure!(!opens(place, address, port).await?, "a pod does not reach the databases by {address} {port}");
+        }
+    }
+    for (address, port) in &ways[2..] {
+        ensure!(
+            !opens(&cluster.outside(), address, port).await?,
+            "a host outside does not reach them by {address} {port}"
+        );
+    }
     Ok(())
 }
