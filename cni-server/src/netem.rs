@@ -1,13 +1,12 @@
 //! The delay and the loss of packets on their way into pods, as the pods' annotations say. One task owns the rows of `QoS` of
-//! pods' ports.
+//! pods' ports. It also ends the limits of kube-ovn on ports that it left, because meters of OVN take their place.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::annotations::Netem;
-use cni_wire::rpc::Attachment;
 use ovn::local::netem::{self, PortNetem, Wanted};
-use ovn::local::{PORT, Settings};
+use ovn::local::{Interface, PORT, Settings};
 use ovsdb::{Op, Replica};
 use tokio::sync::watch;
 
@@ -57,30 +56,31 @@ pub async fn keep(ovs: &Ovs, mut pods: watch::Receiver<Seen<Pod>>) {
 /// Returns the operations of the next step, and the number of its configuration if another step follows.
 fn step(replica: &Replica, pods: &Seen<Pod>) -> (Vec<Op>, Option<i64>) {
     let mut wanted = Wanted::default();
-    for plugged in ports::plugged(replica) {
-        let Some(port) = replica.find(PORT, &plugged.device).next() else { continue };
-        let Attachment { pod_name, pod_namespace, .. } = &plugged.attachment;
-        let iface_id = api::pod_port(pod_name, pod_namespace);
-        match asked(&plugged.attachment, pods) {
+    let mut policed = Vec::new();
+    for of in ports::of_pods(replica) {
+        let Some(port) = replica.find(PORT, &of.device).next() else { continue };
+        let iface_id = of.key();
+        match asked(&iface_id, of.uid.as_deref(), pods) {
             Some(Some(netem)) => {
-                let pod = format!("{pod_namespace}/{pod_name}");
+                let pod = format!("{}/{}", of.namespace, of.name);
                 drop(wanted.ports.insert(port, PortNetem { iface_id, pod, settings: settings(netem) }));
             }
             Some(None) => {}
             None => drop(wanted.unknown.insert(port)),
         }
+        policed.extend(Interface::find(replica, &of.device).and_then(|row| row.without_policing()));
     }
     let netem::Step { mut ops, again } = netem::step(replica, &wanted);
+    ops.extend(policed);
     let Some(settings) = Settings::find(replica).filter(|_| again) else { return (ops, None) };
     ops.push(settings.count_cfg());
     (ops, Some(settings.next_cfg() + 1))
 }
 
-/// Returns what the pod of an attachment asks for. `None` if the pod is not known, or if its annotations are not readable:
+/// Returns what a pod asks for. `uid` is that of its port. `None` if the pod is not known, or if its annotations are not readable:
 /// what is in force stays.
-pub fn asked(attachment: &Attachment, pods: &Seen<Pod>) -> Option<Option<Netem>> {
-    let name = api::pod_port(&attachment.pod_name, &attachment.pod_namespace);
-    let pod = Pod::find(pods, &name, attachment.pod_uid.as_deref())?;
+pub fn asked(pod: &str, uid: Option<&str>, pods: &Seen<Pod>) -> Option<Option<Netem>> {
+    let pod = Pod::find(pods, pod, uid)?;
     pod.netem.as_ref().ok().copied()
 }
 

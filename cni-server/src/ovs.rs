@@ -12,7 +12,6 @@ use std::path::Path;
 
 use api::annotations::Limit;
 use api::{Addresses, Mac};
-use cni_wire::rpc::Attachment;
 use ovn::local::{self, Bridge, Interface, Mirror, NewMirror, NewPort, Settings};
 use ovn::southbound::{CMS_OPTIONS, NodeReport};
 use ovsdb::client::{Changes, Client, Config, Endpoint, TransactError};
@@ -22,7 +21,7 @@ use tokio::sync::watch;
 use crate::announce;
 use crate::mirror::{self, Chosen};
 use crate::openflow::{Management, OpenFlowError};
-use crate::ports::{self, Plugged};
+use crate::ports::{self, OfPod};
 use writer::{Change, Writer};
 
 pub use writer::PendingPort;
@@ -352,14 +351,13 @@ fn mirror_changes(replica: &Replica, device: &str, chosen: &Chosen) -> Vec<Op> {
     let Some(bridge) = Bridge::find(replica, BRIDGE) else { return Vec::new() };
     let Some(output) = replica.find(local::PORT, device).next() else { return Vec::new() };
     let mirror = Mirror::find(replica, &bridge, mirror::NAME);
-    let is_chosen = |plugged: &Plugged, port: Uuid| {
-        let Attachment { pod_name, pod_namespace, pod_uid, .. } = &plugged.attachment;
-        let said = chosen.is(&api::pod_port(pod_name, pod_namespace), pod_uid.as_deref());
+    let is_chosen = |of: &OfPod, port: Uuid| {
+        let said = chosen.is(&of.key(), of.uid.as_deref());
         said.unwrap_or_else(|| mirror.is_some_and(|mirror| mirror.has(port)))
     };
-    let ports = ports::plugged(replica).into_iter().filter_map(|plugged| {
-        let port = replica.find(local::PORT, &plugged.device).next()?;
-        is_chosen(&plugged, port).then_some(port)
+    let ports = ports::of_pods(replica).into_iter().filter_map(|of| {
+        let port = replica.find(local::PORT, &of.device).next()?;
+        is_chosen(&of, port).then_some(port)
     });
     let wanted = NewMirror { name: mirror::NAME, output, ports: ports.collect() };
     match mirror {

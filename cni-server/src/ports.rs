@@ -46,25 +46,64 @@ pub struct Plugged {
     pub attachment: Attachment,
 }
 
+/// Whose port a row is. The rows of kube-ovn, which ran on the node before, say this much, and not which container the port
+/// belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfPod {
+    /// The device.
+    pub device: String,
+    /// The pod's namespace.
+    pub namespace: String,
+    /// The pod's name.
+    pub name: String,
+    /// The pod's UID, if the row says it.
+    pub uid: Option<String>,
+}
+
+impl OfPod {
+    /// The logical port, which is also the name of the pod in [`crate::seen::Seen`].
+    pub fn key(&self) -> String {
+        api::pod_port(&self.name, &self.namespace)
+    }
+}
+
+fn of_vendor(replica: &Replica) -> impl Iterator<Item = Interface<'_>> {
+    Interface::all(replica).filter(|row| row.external_id(ovn::VENDOR.0) == Some(ovn::VENDOR.1))
+}
+
+/// Returns all ports of pods.
+pub fn of_pods(replica: &Replica) -> Vec<OfPod> {
+    let pods = of_vendor(replica).filter_map(|row| {
+        let text = |key| row.external_id(key).map(str::to_owned);
+        Some(OfPod {
+            device: row.name()?.to_owned(),
+            namespace: text("pod_namespace")?,
+            name: text("pod_name")?,
+            uid: text("pod_uid"),
+        })
+    });
+    pods.collect()
+}
+
 /// Returns all ports of containers.
 pub fn plugged(replica: &Replica) -> Vec<Plugged> {
-    let ours = Interface::all(replica).filter(|row| row.external_id(ovn::VENDOR.0) == Some(ovn::VENDOR.1));
-    ours.filter_map(|row| {
-        let text = |key| row.external_id(key).map(str::to_owned);
-        Some(Plugged {
-            device: row.name()?.to_owned(),
-            attachment: Attachment {
-                cni_version: String::new(),
-                container_id: text("container_id")?,
-                netns: text("pod_netns"),
-                ifname: text("ifname").unwrap_or_default(),
-                pod_name: text("pod_name").unwrap_or_default(),
-                pod_namespace: text("pod_namespace").unwrap_or_default(),
-                pod_uid: text("pod_uid"),
-            },
+    of_vendor(replica)
+        .filter_map(|row| {
+            let text = |key| row.external_id(key).map(str::to_owned);
+            Some(Plugged {
+                device: row.name()?.to_owned(),
+                attachment: Attachment {
+                    cni_version: String::new(),
+                    container_id: text("container_id")?,
+                    netns: text("pod_netns"),
+                    ifname: text("ifname").unwrap_or_default(),
+                    pod_name: text("pod_name").unwrap_or_default(),
+                    pod_namespace: text("pod_namespace").unwrap_or_default(),
+                    pod_uid: text("pod_uid"),
+                },
+            })
         })
-    })
-    .collect()
+        .collect()
 }
 
 /// The intervals of [`keep`].

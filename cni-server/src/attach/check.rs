@@ -76,12 +76,13 @@ impl Attacher {
     /// Compares the port with what the pod's own annotations ask for: the mirror, delay and loss.
     fn check_asked(&self, attachment: &Attachment, host: &str) -> Result<(), CniError> {
         let mirrored = self.ovs.is_mirrored(host);
-        let wanted = self.mirrored.is(&super::pod_key(attachment), attachment.pod_uid.as_deref());
+        let (pod, uid) = (super::pod_key(attachment), attachment.pod_uid.as_deref());
+        let wanted = self.mirrored.is(&pod, uid);
         if wanted.is_some_and(|wanted| wanted != mirrored) {
             let is = if mirrored { "in" } else { "not in" };
             return differs(&format!("port {host} is {is} mirror {}", crate::mirror::NAME));
         }
-        let Some(asked) = netem::asked(attachment, &self.pods.borrow()) else { return Ok(()) };
+        let Some(asked) = netem::asked(&pod, uid, &self.pods.borrow()) else { return Ok(()) };
         let (asked, now) = (asked.map(netem::settings).unwrap_or_default(), self.ovs.netem(host));
         if asked.iter().map(|(key, value)| (*key, value)).eq(now.iter().map(|(key, value)| (key.as_str(), value))) {
             Ok(())

@@ -152,6 +152,20 @@ fn what_others_change_of_the_mirror_is_repaired() {
         let (_rules, written) = watch::channel(Ok(()));
         let mut state = spawn(&scene, written);
         state.wait_for(Result::is_ok).await.unwrap();
+        // A pod that kube-ovn has connected. Its port does not say which container it is of.
+        sandbox.vsctl(&[
+            "add-port",
+            "br-int",
+            "left_h",
+            "--",
+            "set",
+            "interface",
+            "left_h",
+            "type=internal",
+            "external_ids={vendor=kube-ovn,iface-id=pod-5.ns,pod_name=pod-5,pod_namespace=ns}",
+        ]);
+        eventually("the pod of kube-ovn is mirrored", || scene.attacher.ovs.is_mirrored("left_h")).await;
+        sandbox.vsctl(&["del-port", "left_h"]);
         let [five, six] = [5, 6].map(|n| (n, PodNs::new()));
         for (n, ns) in [&five, &six] {
             scene.attacher.add(&attachment(*n, ns)).await.unwrap();

@@ -67,3 +67,37 @@ fn rows_follow_the_annotations_and_go_with_the_pod() {
         assert!(error.to_string().contains("does not have the delay and loss"), "{error}");
     });
 }
+
+#[test]
+fn the_ports_of_kube_ovn_follow_the_annotations_and_lose_its_limits() {
+    in_netns(|| async {
+        let scene = Scene::new([5]);
+        let slow = Netem { latency: 600, jitter: 0, loss: 0, limit: 0 };
+        scene.pods.send_replace(pods(&[(5, Ok(Some(slow)))]));
+        let sandbox = &scene.sandbox;
+        // It does not write the container's ID.
+        let interface = [
+            "add-port",
+            "br-int",
+            "05cafe012345_h",
+            "--",
+            "set",
+            "interface",
+            "05cafe012345_h",
+            "type=internal",
+            "external_ids={vendor=kube-ovn,iface-id=pod-5.ns,pod_name=pod-5,pod_namespace=ns}",
+            "ingress_policing_rate=20000",
+            "ingress_policing_burst=16000",
+        ];
+        sandbox.vsctl(&interface);
+        let limits = ["get", "interface", "05cafe012345_h", "ingress_policing_rate", "ingress_policing_burst"];
+        let steps = async {
+            eventually("the delay is written", || !scene.attacher.ovs.netem("05cafe012345_h").is_empty()).await;
+            eventually("the limits are gone", || sandbox.vsctl(&limits) == "0\n0\n").await;
+        };
+        tokio::select! {
+            () = netem::keep(&scene.attacher.ovs, scene.attacher.pods.clone()) => {}
+            () = steps => {}
+        }
+    });
+}

@@ -68,6 +68,8 @@ pub fn open_vswitch() -> Vec<Table> {
                 "mac_in_use",
                 "mtu",
                 "mtu_request",
+                "ingress_policing_rate",
+                "ingress_policing_burst",
                 "ofport",
                 "admin_state",
                 "link_state",
@@ -247,6 +249,15 @@ impl<'a> Interface<'a> {
     pub fn set_external_ids(&self, ids: &BTreeMap<String, String>) -> Option<Op> {
         let wanted = ids.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         set_differing_ids(INTERFACE, self.id, |key| self.external_id(key), wanted)
+    }
+
+    /// Returns the operation that ends the policing of what the interface receives. `None` if there is none. kube-ovn limits so
+    /// what a pod sends; here, meters of OVN do.
+    pub fn without_policing(&self) -> Option<Op> {
+        let columns = ["ingress_policing_rate", "ingress_policing_burst"];
+        let is_set = |column: &&str| self.row.get(column).and_then(Datum::as_int).is_some_and(|value| value != 0);
+        let row: Row = columns.into_iter().filter(is_set).map(|column| (column, 0.into())).collect();
+        (!row.is_empty()).then_some(Op::Update { table: INTERFACE, on: Where::Row(self.id), row })
     }
 
     /// `external_ids:iface-id`: the logical switch port of this interface (ovn-controller(8)).
