@@ -99,6 +99,8 @@ impl Attacher {
         let net = net?;
         let network = self.network(attachment, &net, deadline).await?;
         let mtu = wait::pod_mtu(&net.subnet, network.map_or(node_mtu, |network| network.mtu));
+        // What leaves the subnet, for example to a node, goes by the tunnel interface.
+        let routes_mtu = Some(node_mtu.of(net.subnet.mtu)).filter(|outside| *outside < mtu);
 
         let host = host_ifname(&attachment.container_id);
         // Without its port, the link of another interface is still in the way of the new one.
@@ -128,7 +130,7 @@ impl Attacher {
         };
         made.map_err(error::plumbing)?;
         tracing::debug!(host, after = ?start.elapsed(), "link created");
-        match self.connect(attachment, &netns, &net, (&host, pending), deadline).await {
+        match self.connect(attachment, &netns, &net, routes_mtu, (&host, pending), deadline).await {
             Ok(routes) => Ok(attached(host, &net, routes, mtu)),
             Err(failure) => {
                 if let Err(undo) = self.remove(attachment).await {
@@ -233,6 +235,7 @@ impl Attacher {
         attachment: &Attachment,
         netns: &Netns,
         net: &Allocation,
+        routes_mtu: Option<u32>,
         (host, pending): (&str, PendingPort),
         deadline: Instant,
     ) -> Result<Vec<PodRoute>, CniError> {
@@ -240,6 +243,7 @@ impl Attacher {
             ifname: attachment.ifname.clone(),
             addresses: net.addresses().map(|(address, _)| address).collect(),
             routes: self.routes(attachment, net),
+            routes_mtu,
             checksum: !self.ovs.userspace(),
         };
         let port = self.port(attachment, net, host);

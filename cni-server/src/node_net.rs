@@ -85,7 +85,8 @@ impl Served {
                 .all(|(one, two)| has_networks_of(one, two))
     }
 
-    /// The MTU of `ovn0`: that of the subnet with the largest one, so that its packets reach the node.
+    /// The MTU of `ovn0`: that of the subnet with the largest one, so that its packets reach the node. Whatever network of the
+    /// nodes a subnet names, its packets from and to nodes go by the tunnel interface, which `mtu` is of.
     pub fn device_mtu(&self, mtu: Mtu, networks: &Networks) -> u32 {
         self.subnets().map(|subnet| mtu_in(subnet, mtu, networks)).chain([mtu.pods]).max().unwrap_or(mtu.pods)
     }
@@ -146,10 +147,11 @@ impl Served {
     }
 }
 
-/// The MTU of the pods of a subnet: what the tunnels by its network of the node carry.
+/// The MTU between nodes and the pods of a subnet: what both the tunnel interface and the subnet's network of the node carry.
 fn mtu_in(subnet: &EffectiveSubnet, mtu: Mtu, networks: &Networks) -> u32 {
     let network = subnet.node_network.as_ref().and_then(|name| networks.get(name)?.as_ref().ok());
-    network.map_or(mtu, |network| network.mtu).of(subnet.mtu)
+    let most = mtu.of(subnet.mtu);
+    network.map_or(most, |network| network.mtu.of(subnet.mtu).min(most))
 }
 
 /// Names of this node that the rules contain.
@@ -289,16 +291,18 @@ mod tests {
     }
 
     #[test]
-    fn a_subnet_has_the_mtu_of_its_network_of_the_node() {
-        let mut seen = served(&[JOIN, DUAL, PLAIN], &[]);
+    fn nodes_send_to_a_subnet_what_both_its_network_and_the_tunnel_interface_carry() {
+        let mut seen = served(&[JOIN, DUAL], &[]);
         seen.in_force.objects.get_mut("dual").unwrap().node_network = Some("storage".to_owned());
         let network =
             |pods| Network { address: "172.32.0.9".parse().unwrap(), index: 1, mtu: Mtu { pods, most: pods } };
         let with = |network: Result<Network, String>| Networks::from([("storage".to_owned(), network)]);
         let mtu = Mtu { pods: 1400, most: 1442 };
-        assert_eq!(seen.device_mtu(mtu, &with(Ok(network(8900)))), 8900);
-        assert_eq!(seen.device_mtu(mtu, &with(Ok(network(1300)))), 1400);
-        assert_eq!(seen.device_mtu(mtu, &with(Err(String::new()))), 1400);
+        let dual = &seen.in_force.objects["dual"];
+        for (network, expected) in [(Ok(network(8900)), 1400), (Ok(network(1300)), 1300), (Err(String::new()), 1400)] {
+            assert_eq!(mtu_in(dual, mtu, &with(network.clone())), expected);
+            assert_eq!(seen.device_mtu(mtu, &with(network)), 1400);
+        }
     }
 
     #[test]

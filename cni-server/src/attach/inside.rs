@@ -18,6 +18,8 @@ pub(super) struct Wanted {
     pub(super) addresses: Vec<IpNet>,
     /// Its routes: the default routes first.
     pub(super) routes: Vec<PodRoute>,
+    /// The MTU of the routes in bytes, if it is not that of the interface.
+    pub(super) routes_mtu: Option<u32>,
     /// Whether the pod may leave checksums to the other end.
     pub(super) checksum: bool,
 }
@@ -74,7 +76,7 @@ impl Wanted {
             links.add_address(&link, *address).await.map_err(error::plumbing)?;
         }
         for PodRoute { to, via } in &self.routes {
-            let route = Route { to: *to, via: *via, src: None, mtu: None };
+            let route = Route { to: *to, via: *via, src: None, mtu: self.routes_mtu };
             links.add_route(&link, &route).await.map_err(error::plumbing)?;
         }
         Ok(())

@@ -273,6 +273,29 @@ fn the_port_of_a_pod_uses_the_network_that_its_subnet_names() {
     });
 }
 
+/// Its packets to other pods of the subnet go by that network, all others by the tunnel interface.
+#[test]
+fn the_routes_of_a_pod_have_what_the_tunnel_interface_carries_beside_a_network_with_jumbo_frames() {
+    const NEAR: [&[&str]; 2] = [&["route", "get", "10.16.0.6"], &["route", "get", "fd00:16::6"]];
+    const FAR: [&[&str]; 2] = [&["route", "get", "192.0.2.1"], &["route", "get", "2001:db8::1"]];
+    in_netns(|| async {
+        let scene = Scene::new([5]);
+        let network = Network { address: "172.32.0.9".parse().unwrap(), index: 1, mtu: Mtu { pods: 8900, most: 8942 } };
+        scene.networks.send_replace(Some([("storage".to_owned(), Ok(network))].into()));
+        scene.subnets.send_replace(seen([EffectiveSubnet { node_network: Some("storage".to_owned()), ..subnet() }]));
+        let pod = PodNs::new();
+        let request = attachment(5, &pod);
+        assert_eq!(scene.attacher.add(&request).await.unwrap().mtu, 8900);
+        for near in NEAR {
+            assert!(!pod.run("ip", near).await.contains("mtu"));
+        }
+        for far in FAR {
+            assert!(pod.run("ip", far).await.contains("mtu 1400"));
+        }
+        scene.attacher.check(&request, &[]).await.unwrap();
+    });
+}
+
 /// A node that announces its address by BGP has it on `lo`.
 #[test]
 fn an_address_on_the_loopback_interface_has_the_mtu_of_the_way_out() {
