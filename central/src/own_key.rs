@@ -13,7 +13,7 @@ use std::time::Duration;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use keys::tls::{Tls, TlsError};
-use keys::{AUTHORITY, Authority, AuthorityError, HeldError, Keys, Role, TRUSTED};
+use keys::{AUTHORITY, Authority, AuthorityError, HeldError, Keys, Role, TRUSTED, Teller};
 use kit::clock::Clock;
 use kit::kubernetes::{Seen, keep, named};
 use kit::once::Once;
@@ -107,11 +107,13 @@ impl OwnKey {
 
     /// Keeps the key for as long as the future runs.
     pub async fn run(mut self) -> Infallible {
-        let (mut said, mut clock) = (Once::default(), Clock::watch());
+        let (mut said, mut clock, mut teller) = (Once::default(), Clock::watch(), Teller::default());
         loop {
             self.seen.mark_unchanged();
             self.published.mark_unchanged();
-            let next = match self.round().await {
+            let round = self.round().await;
+            teller.look(&self.keys);
+            let next = match round {
                 Ok(next) => {
                     said.clear();
                     next

@@ -102,6 +102,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             ovs_socket: args.ovs_socket.clone(),
             cni_conf_dir: conf_dir,
             cni_conf_name: conf_name,
+            key_directory: args.key_directory.clone(),
             port: args.endpoint().port(),
         };
         tokio::spawn(check::publish(args, client.clone(), ovs.clone(), metrics.clone()));

@@ -41,6 +41,9 @@ pub struct Args {
     /// File name of the conflist.
     #[arg(long, default_value = "01-kube-ovn.conflist")]
     pub cni_conf_name: String,
+    /// Directory of the key of the node's chassis.
+    #[arg(long, default_value = crate::chassis_key::DIRECTORY)]
+    pub key_directory: PathBuf,
     /// Port of the agents' health endpoints.
     #[arg(long, default_value_t = crate::args::PORT)]
     pub port: u16,

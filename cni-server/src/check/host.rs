@@ -1,9 +1,12 @@
 //! The checks of the node itself.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use keys::tls::Tls;
+use keys::{Ends, Keys};
 use links::Links;
 use ovn::local::{self, Bridge, Mirror, Settings};
 use tokio::net::TcpStream;
@@ -36,7 +39,12 @@ pub(super) async fn check(args: &Args, ovs: &Ovs) -> Vec<Finding> {
         Finding::new("agent", agent(args.port).await),
         Finding::new("open-vswitch", open_vswitch(recorded.as_ref())),
     ];
-    findings.extend(databases(recorded.as_ref()).await);
+    let keys = Keys::new(args.key_directory.clone());
+    let servers = recorded.as_ref().map(|recorded| in_list(&recorded.remote)).unwrap_or_default();
+    findings.extend(databases(&servers, &keys).await);
+    if servers.iter().any(|server| is_tls(server)) {
+        findings.push(Finding::new("key", key(&keys)));
+    }
     findings.push(Finding::new("ovn0", ovn0().await));
     findings.push(Finding::new("mirror", mirror(ovs).await));
     findings.push(Finding::new("rules", rules::are_there().await));
@@ -102,16 +110,16 @@ fn open_vswitch(recorded: Option<&Recorded>) -> Result<String, String> {
 
 /// Connects to each server of the southbound database. One is enough for ovn-controller: a node with the label of databases
 /// need not have one, and a member of a cluster can be away.
-async fn databases(recorded: Option<&Recorded>) -> Vec<Finding> {
-    let servers = recorded.map(|recorded| in_list(&recorded.remote)).unwrap_or_default();
+async fn databases(servers: &BTreeSet<&str>, keys: &Keys) -> Vec<Finding> {
     let mut findings = Vec::new();
     for server in servers {
         let address = server.split_once(':').and_then(|(_, address)| address.parse::<SocketAddr>().ok());
         let result = match address {
+            Some(address) if is_tls(server) => handshake(address, keys).await,
             Some(address) => connect(address).await,
             None => Ok("is not reached by TCP".to_owned()),
         };
-        findings.push(Finding { check: "database", of: server.to_owned(), result });
+        findings.push(Finding { check: "database", of: (*server).to_owned(), result });
     }
     if findings.iter().any(|finding| finding.result.is_ok()) {
         for finding in &mut findings {
@@ -127,12 +135,41 @@ async fn databases(recorded: Option<&Recorded>) -> Vec<Finding> {
     findings
 }
 
+fn is_tls(server: &str) -> bool {
+    server.starts_with("ssl:")
+}
+
+/// Opens a connection with the key of the node's chassis.
+async fn handshake(address: SocketAddr, keys: &Keys) -> Result<String, String> {
+    let tls = Tls::read(keys).map_err(|error| error.to_string())?;
+    let connect = async { tls.connector.connect(Tls::name(), TcpStream::connect(address).await?).await };
+    match timeout(PATIENCE, connect).await {
+        Ok(Ok(_)) => Ok("takes connections with the key of this node".to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(unanswered(address)),
+    }
+}
+
+/// Says until when the key of the node's chassis can be used.
+fn key(keys: &Keys) -> Result<String, String> {
+    let ends = Ends::of(keys);
+    match (ends.warning(), ends.dates()) {
+        (Some(warning), _) => Err(warning),
+        (None, (Some(own), Some(authority))) => Ok(format!("ends on {own}, and that of the authority on {authority}")),
+        (None, _) => Err(format!("there is no key in {}", keys.directory().display())),
+    }
+}
+
+fn unanswered(address: SocketAddr) -> String {
+    format!("no answer within {PATIENCE:?}: a firewall may drop TCP port {}", address.port())
+}
+
 /// Opens a TCP connection.
 pub(super) async fn connect(address: SocketAddr) -> Result<String, String> {
     match timeout(PATIENCE, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Ok("takes connections".to_owned()),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {PATIENCE:?}: a firewall may drop TCP port {}", address.port())),
+        Err(_) => Err(unanswered(address)),
     }
 }
 
@@ -185,9 +222,9 @@ mod tests {
     async fn a_server_that_refuses_is_named() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let open = listener.local_addr().unwrap();
-        let recorded = |remote: String| Recorded { remote, ..Recorded::default() };
-        let lines = async |remote| {
-            let findings = databases(Some(&recorded(remote))).await;
+        let keys = Keys::new("/nowhere".into());
+        let lines = async |remote: String| {
+            let findings = databases(&in_list(&remote), &keys).await;
             findings.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(lines(format!("tcp:{open}")).await, [format!("ok   database tcp:{open}: takes connections")]);

@@ -13,12 +13,14 @@
 //! ask for one with a `CertificateSigningRequest` of Kubernetes ([`Requester`]), and a member signs it.
 
 mod authority;
+mod ends;
 mod held;
 mod identity;
 mod request;
 pub mod tls;
 
 pub use authority::{Authority, AuthorityError, Request, RequestError};
+pub use ends::{Ends, Teller};
 pub use held::{Held, HeldError, Keys};
 pub use identity::{Identity, IdentityError, Role};
 pub use request::{Readiness, Requester, published};

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::authority::{AuthorityError, Request};
+use crate::ends::Teller;
 use crate::held::{Held, HeldError, Keys};
 use crate::identity::{Identity, Role};
 use crate::tls::Tls;
@@ -108,9 +109,12 @@ impl Requester {
     /// Keeps the key for as long as the future runs.
     pub async fn run(mut self) -> Infallible {
         let (mut said, mut pause, mut clock) = (Once::default(), RETRY.0, Clock::watch());
+        let mut teller = Teller::default();
         loop {
             self.trusted.mark_unchanged();
-            let next = match self.round().await {
+            let round = self.round().await;
+            teller.look(&self.keys);
+            let next = match round {
                 Ok(next) => {
                     said.clear();
                     pause = RETRY.0;

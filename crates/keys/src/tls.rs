@@ -20,8 +20,12 @@ use tokio_rustls::rustls::{
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::ends::Teller;
 use crate::held::{HeldError, Keys};
 use crate::identity::{Identity, Role};
+
+/// How often it is looked whether a certificate ends soon.
+const LOOK: Duration = Duration::from_hours(1);
 
 /// How often a directory of keys that is gone is looked for.
 const MISSING: Duration = Duration::from_secs(1);
@@ -87,9 +91,14 @@ impl Tls {
         let (sender, receiver) = watch::channel(Some(Self::read(keys)?));
         let keys = keys.clone();
         tokio::spawn(async move {
-            let mut said = Once::default();
+            let (mut said, mut teller) = (Once::default(), Teller::default());
             loop {
-                match watched.changed().await {
+                teller.look(&keys);
+                let changed = tokio::select! {
+                    changed = watched.changed() => changed,
+                    () = tokio::time::sleep(LOOK) => continue,
+                };
+                match changed {
                     Ok(true) => {}
                     // Another directory takes its place, and there is none for a moment.
                     Ok(false) | Err(_) => watched = again(&keys).await,

@@ -29,12 +29,16 @@ async fn e1_a_check_of_a_node_says_what_works() -> Result<()> {
     for (node, other) in [("n1", "n2"), ("n2", "n1")] {
         let (works, printed) = check(node).await?;
         ensure!(works, "{node}: {printed}");
-        ensure!(printed.lines().filter(|line| line.starts_with("ok  ")).count() == 13, "{printed}");
-        for line in
-            ["ok   agent: is ready", "ok   rules: in the table kube-ovn of nftables", "ok   mirror: mirror0 shows"]
-        {
+        ensure!(printed.lines().filter(|line| line.starts_with("ok  ")).count() == 14, "{printed}");
+        for line in [
+            "ok   agent: is ready",
+            "ok   rules: in the table kube-ovn of nftables",
+            "ok   mirror: mirror0 shows",
+            "ok   key: ends on 20",
+        ] {
             ensure!(printed.lines().any(|printed| printed.starts_with(line)), "{line}: {printed}");
         }
+        ensure!(printed.contains(": takes connections with the key of this node"), "{printed}");
         ensure!(printed.contains(&format!("ok   tunnel {other}: 100.64.0.")), "{printed}");
     }
     // A firewall on the other node.
