@@ -103,8 +103,9 @@ async fn apart(one: &Pod, other: &Pod) -> Result<()> {
 
 /// Checks that neither echo requests nor TCP connections are answered. TCP must time out, not be refused.
 async fn cut_off(from: &Place, to: &str) -> Result<()> {
-    from.no_ping(to).await?;
-    match from.tcp(to).await {
+    let (ping, tcp) = tokio::join!(from.no_ping(to), from.tcp(to));
+    ping?;
+    match tcp {
         Ok(answer) => anyhow::bail!("{to} must not answer {from}, but: {answer:?}"),
         Err(e) => ensure!(format!("{e:#}").contains("timed out"), "TCP is dropped, not {e:#}"),
     }

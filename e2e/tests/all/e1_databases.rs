@@ -6,15 +6,26 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::{Place, Scene};
 use e2e::{Cluster, layout, process};
+use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use serde_json::json;
 use tokio::try_join;
 
 /// Returns whether a TCP connection can be opened.
-async fn opens(from: &Place, address: &str, port: &str) -> Result<bool> {
+async fn opens(from: &Place, (address, port): (&str, &str)) -> Result<bool> {
     let script = format!("nc -z -w 2 {address} {port} && echo open || echo closed");
     Ok(from.run("sh", &["-c", &script]).await?.trim() == "open")
+}
+
+async fn reaches(from: &Place, way: (&str, &str)) -> Result<()> {
+    ensure!(opens(from, way).await?, "{from} does not reach {way:?}");
+    Ok(())
+}
+
+async fn does_not_reach(from: &Place, way: (&str, &str)) -> Result<()> {
+    ensure!(!opens(from, way).await?, "{from} reaches {way:?}");
+    Ok(())
 }
 
 #[tokio::test]
@@ -31,21 +42,18 @@ async fn e1_the_databases_take_connections_from_nodes_only() -> Result<()> {
     let service = service.spec.and_then(|spec| spec.cluster_ip).context("ovn-nb has no address")?;
     let ports = ["6641", "6642"];
     let ways = [(central.ip4(), &ports[..]), (central.ip6(), &ports[..]), (service, &ports[..1])];
-    for (address, ports) in &ways {
-        for port in *ports {
-            for name in ["n1", "n2"] {
-                ensure!(opens(&cluster.node(name)?, address, port).await?, "node {name} reaches {address} {port}");
-            }
-            for pod in [&here, &there] {
-                let place = pod.place();
-                ensure!(!opens(&place, address, port).await?, "pod {} does not reach {address} {port}", pod.name());
-            }
-        }
+    let ways = || ways.iter().flat_map(|(address, ports)| ports.iter().map(move |port| (address.as_str(), *port)));
+    for name in ["n1", "n2"] {
+        let node = cluster.node(name)?;
+        try_join_all(ways().map(|way| reaches(&node, way))).await?;
+    }
+    for pod in [&here, &there] {
+        let place = pod.place();
+        try_join_all(ways().map(|way| does_not_reach(&place, way))).await?;
     }
     let outside = cluster.outside();
-    for address in [central.ip4(), central.ip6()] {
-        ensure!(!opens(&outside, &address, "6641").await?, "a host that is no node does not reach {address}");
-    }
+    let (four, six) = (central.ip4(), central.ip6());
+    try_join!(does_not_reach(&outside, (&four, "6641")), does_not_reach(&outside, (&six, "6641")))?;
     // An address of the node that no Node object names, and a NodePort that leads there.
     let net = central.ip4();
     let vip = format!("{}.77", net.rsplit_once('.').context("an address")?.0);
@@ -55,8 +63,7 @@ async fn e1_the_databases_take_connections_from_nodes_only() -> Result<()> {
     by_vip?;
     // Other ports of the node are not affected.
     let n1 = central.ip4();
-    ensure!(opens(&there.place(), &n1, "10250").await?, "a pod reaches the kubelet of n1");
-    Ok(())
+    reaches(&there.place(), (&n1, "10250")).await
 }
 
 /// `vip` is an address of the node with the databases, `here` is a pod there, and `there` one on another node.
@@ -80,30 +87,15 @@ async fn by_other_address(scene: &Scene, vip: &str, here: &Place, there: &Place)
     Box::pin(scene.create(slice)).await?;
     let service = Api::<Service>::namespaced(cluster.client(), "e1-databases").get("around").await?;
     let service = service.spec.and_then(|spec| spec.cluster_ip).context("the Service has no address")?;
-    let (n1, n2) = (cluster.node("n1")?, cluster.node("n2")?);
-    for node in [&n1, &n2] {
-        ensure!(opens(node, vip, "6641").await?, "a node reaches {vip}");
-    }
+    let (n1, n2, outside) = (cluster.node("n1")?, cluster.node("n2")?, cluster.outside());
     // By the Service, as soon as kube-proxy knows it.
-    process::until(Duration::from_secs(10), async || {
-        for node in [&n1, &n2] {
-            ensure!(opens(node, &service, "6641").await?, "a node reaches the Service");
-        }
-        Ok(())
-    })
-    .await?;
-    let ways =
-        [(vip.to_owned(), "6641"), (service, "6641"), (layout::Node::TWO.ip4(), PORT), (layout::Node::ONE.ip4(), PORT)];
-    for (address, port) in &ways {
-        for place in [here, there] {
-            ensure!(!opens(place, address, port).await?, "a pod does not reach the databases by {address} {port}");
-        }
+    for way in [(vip, "6641"), (&service, "6641")] {
+        process::until(Duration::from_secs(10), async || try_join!(reaches(&n1, way), reaches(&n2, way)).map(drop))
+            .await?;
     }
-    for (address, port) in &ways[2..] {
-        ensure!(
-            !opens(&cluster.outside(), address, port).await?,
-            "a host outside does not reach them by {address} {port}"
-        );
-    }
-    Ok(())
+    let (one, two) = (layout::Node::ONE.ip4(), layout::Node::TWO.ip4());
+    let ways: [(&str, &str); 4] = [(vip, "6641"), (&service, "6641"), (&two, PORT), (&one, PORT)];
+    try_join_all(ways.iter().map(|way| does_not_reach(here, *way))).await?;
+    try_join_all(ways.iter().map(|way| does_not_reach(there, *way))).await?;
+    try_join_all(ways[2..].iter().map(|way| does_not_reach(&outside, *way))).await.map(drop)
 }
