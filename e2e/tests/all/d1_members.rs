@@ -25,17 +25,19 @@ const POD: Duration = Duration::from_secs(15);
 /// changes, the userspace datapath reads all routes anew, and has no tunnels meanwhile.
 const LOST: usize = 5;
 
-/// Two running pods that ping each other, and the addresses that all have.
-pub(crate) struct Bystanders<'a> {
-    scene: &'a Scene,
+/// Two running pods that ping each other. They should notice nothing of what happens to the members.
+pub(crate) struct Bystanders {
+    scene: Scene,
     pings: Pings,
     near: Pod,
     far: Pod,
     newcomers: Cell<usize>,
 }
 
-impl<'a> Bystanders<'a> {
-    pub(crate) async fn start(scene: &'a Scene, namespace: &str) -> Result<Self> {
+impl Bystanders {
+    /// Starts them in a namespace with the name of the scene.
+    pub(crate) async fn start(cluster: &Cluster, namespace: &'static str) -> Result<Self> {
+        let scene = cluster.scene(namespace).await?;
         scene.namespace(namespace, &[]).await?;
         let near = Box::pin(scene.pod(namespace, "near").on("n1").ready()).await?;
         let far = Box::pin(scene.pod(namespace, "far").on("n2").ready()).await?;
@@ -78,20 +80,20 @@ fn three(cluster: &Cluster) -> Result<[Node; 3]> {
     nodes.ok().context("this needs a lab with three nodes")
 }
 
-/// Makes sure that all three nodes have members.
-pub(crate) async fn with_three_members(cluster: &Cluster) -> Result<[Node; 3]> {
-    let nodes = three(cluster)?;
+/// Returns the cluster, and its three nodes, which all have members.
+pub(crate) async fn with_three_members() -> Result<(Cluster, [Node; 3])> {
+    let cluster = Cluster::running().await?;
+    let nodes = three(&cluster)?;
     members::label(&nodes).await?;
-    members::whole(cluster, &nodes, WHOLE).await?;
-    Ok(nodes)
+    members::whole(&cluster, &nodes, WHOLE).await?;
+    Ok((cluster, nodes))
 }
 
 #[tokio::test]
 async fn d1_members_come_and_go_with_their_labels() -> Result<()> {
     let cluster = Cluster::running().await?;
     let nodes = three(&cluster)?;
-    let scene = cluster.scene("d1-labels").await?;
-    let bystanders = Bystanders::start(&scene, "d1-labels").await?;
+    let bystanders = Bystanders::start(&cluster, "d1-labels").await?;
     let [one, two, three] = nodes;
     for labelled in [&[one][..], &[one, two, three], &[two, three], &[two], &[three], &[one, three], &[one, two, three]]
     {
@@ -109,10 +111,8 @@ async fn d1_members_come_and_go_with_their_labels() -> Result<()> {
 async fn d1_members_change_to_plain_connections_and_back() -> Result<()> {
     const PAGE: &str = include_str!("../../../docs/operations.md");
     let off = operator::commands(PAGE, "tls.enabled=false")?;
-    let cluster = Cluster::running().await?;
-    let nodes = with_three_members(&cluster).await?;
-    let scene = cluster.scene("d1-plain").await?;
-    let bystanders = Bystanders::start(&scene, "d1-plain").await?;
+    let (cluster, nodes) = with_three_members().await?;
+    let bystanders = Bystanders::start(&cluster, "d1-plain").await?;
     let change = async |commands: &str| {
         let began = Instant::now();
         process::run(operator::shell(&operator::project(), commands)).await?;
@@ -130,10 +130,8 @@ async fn d1_members_change_to_plain_connections_and_back() -> Result<()> {
 
 #[tokio::test]
 async fn d1_members_are_killed_stopped_and_paused() -> Result<()> {
-    let cluster = Cluster::running().await?;
-    let nodes = with_three_members(&cluster).await?;
-    let scene = cluster.scene("d1-killed").await?;
-    let bystanders = Bystanders::start(&scene, "d1-killed").await?;
+    let (cluster, nodes) = with_three_members().await?;
+    let bystanders = Bystanders::start(&cluster, "d1-killed").await?;
     for (what, is_killed, bar) in [("killed", true, 4000), ("handed over", false, 1000)] {
         let leader = Database::Nb.leader().await?;
         let gap = longest_gap(&nodes, async {
@@ -199,10 +197,8 @@ pub(crate) const HARMS: [(&str, Harm); 4] = [
 
 #[tokio::test]
 async fn d1_members_lose_their_files() -> Result<()> {
-    let cluster = Cluster::running().await?;
-    let nodes = with_three_members(&cluster).await?;
-    let scene = cluster.scene("d1-files").await?;
-    let bystanders = Bystanders::start(&scene, "d1-files").await?;
+    let (cluster, nodes) = with_three_members().await?;
+    let bystanders = Bystanders::start(&cluster, "d1-files").await?;
     for (at, (what, harm)) in HARMS.into_iter().enumerate() {
         let node = nodes[at % 3];
         members::kill(node)?;
@@ -222,10 +218,8 @@ async fn d1_members_lose_their_files() -> Result<()> {
 
 #[tokio::test]
 async fn d1_members_lose_all_files() -> Result<()> {
-    let cluster = Cluster::running().await?;
-    let nodes = with_three_members(&cluster).await?;
-    let scene = cluster.scene("d1-all-files").await?;
-    let bystanders = Bystanders::start(&scene, "d1-all-files").await?;
+    let (cluster, nodes) = with_three_members().await?;
+    let bystanders = Bystanders::start(&cluster, "d1-all-files").await?;
     for node in nodes {
         members::lose_disk(node)?;
     }
@@ -237,9 +231,8 @@ async fn d1_members_lose_all_files() -> Result<()> {
 /// Two of three members are cut off: nothing can be written until they are back.
 #[tokio::test]
 async fn d1_members_that_are_most_are_cut_off() -> Result<()> {
-    let cluster = Cluster::running().await?;
-    let nodes = with_three_members(&cluster).await?;
-    let scene = cluster.scene("d1-most-cut").await?;
+    let (cluster, nodes) = with_three_members().await?;
+    let scene = cluster.scene("d1-most-waits").await?;
     scene.namespace("d1-most-waits", &[]).await?;
     let cut = async {
         for node in &nodes[1..] {
@@ -259,7 +252,7 @@ async fn d1_members_that_are_most_are_cut_off() -> Result<()> {
     Box::pin(waiting.ready()).await?;
     println!("  a pod that waited is Ready {:.1?} later", began.elapsed());
     ensure!(began.elapsed() < POD, "a pod that waited is Ready {:?} later", began.elapsed());
-    let bystanders = Bystanders::start(&scene, "d1-most-cut").await?;
+    let bystanders = Bystanders::start(&cluster, "d1-most-cut").await?;
     bystanders.newcomer("most members were cut off").await?;
     bystanders.end().await
 }
@@ -267,10 +260,8 @@ async fn d1_members_that_are_most_are_cut_off() -> Result<()> {
 /// A node is lost for good, and a new one takes its place.
 #[tokio::test]
 async fn d1_members_on_a_lost_node_are_replaced() -> Result<()> {
-    let cluster = Cluster::running().await?;
-    let nodes = with_three_members(&cluster).await?;
-    let scene = cluster.scene("d1-replaced").await?;
-    let bystanders = Bystanders::start(&scene, "d1-replaced").await?;
+    let (cluster, nodes) = with_three_members().await?;
+    let bystanders = Bystanders::start(&cluster, "d1-replaced").await?;
     net::cables(nodes[2], "down").await?;
     let lost = async {
         members::label(&nodes[..2]).await?;
@@ -305,10 +296,8 @@ async fn members_are(nodes: &[Node]) -> Result<()> {
 /// The disk of the leader is full, also while it starts.
 #[tokio::test]
 async fn d1_members_go_on_beside_a_full_disk() -> Result<()> {
-    let cluster = Cluster::running().await?;
-    let nodes = with_three_members(&cluster).await?;
-    let scene = cluster.scene("d1-full").await?;
-    let bystanders = Bystanders::start(&scene, "d1-full").await?;
+    let (cluster, nodes) = with_three_members().await?;
+    let bystanders = Bystanders::start(&cluster, "d1-full").await?;
     let node = Database::Nb.leader().await?;
     members::on_a_small_disk(node).await?;
     let full = async {
@@ -331,10 +320,8 @@ async fn d1_members_go_on_beside_a_full_disk() -> Result<()> {
 
 #[tokio::test]
 async fn d1_members_are_cut_off() -> Result<()> {
-    let cluster = Cluster::running().await?;
-    let nodes = with_three_members(&cluster).await?;
-    let scene = cluster.scene("d1-cut").await?;
-    let bystanders = Bystanders::start(&scene, "d1-cut").await?;
+    let (cluster, nodes) = with_three_members().await?;
+    let bystanders = Bystanders::start(&cluster, "d1-cut").await?;
     net::cables(nodes[2], "down").await?;
     let newcomer = bystanders.newcomer("one member is cut off").await;
     net::cables(nodes[2], "up").await?;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use e2e::central::members::{self, BOTH};
 use e2e::layout::Node;
+use e2e::net;
 use e2e::random::Random;
-use e2e::{Cluster, net};
 use nix::sys::signal::Signal;
 
 use crate::d1_members::{Bystanders, HARMS, WHOLE, with_three_members};
@@ -27,7 +27,7 @@ fn some(random: &mut Random, nodes: [Node; 3]) -> Vec<Node> {
 }
 
 /// Does harm, and has pods come and go meanwhile. Returns what it was.
-async fn harm(random: &mut Random, nodes: [Node; 3], hangs: &[u64], bystanders: &Bystanders<'_>) -> Result<String> {
+async fn harm(random: &mut Random, nodes: [Node; 3], hangs: &[u64], bystanders: &Bystanders) -> Result<String> {
     let some = some(random, nodes);
     let names = some.iter().map(|node| node.name()).collect::<Vec<_>>().join(", ");
     let newcomer = async |what: &str| bystanders.newcomer_within(what, POD).await;
@@ -97,11 +97,9 @@ async fn harm(random: &mut Random, nodes: [Node; 3], hangs: &[u64], bystanders: 
 #[tokio::test]
 async fn d1_random_faults_of_the_members_leave_nothing_behind() -> Result<()> {
     let mut random = Random::from_environment()?;
-    let length = std::env::var("KUBE_OVN_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(90);
-    let cluster = Cluster::running().await?;
-    let nodes = with_three_members(&cluster).await?;
-    let scene = cluster.scene("d1-random").await?;
-    let bystanders = Bystanders::start(&scene, "d1-random").await?;
+    let length = std::env::var("KUBE_OVN_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(180);
+    let (cluster, nodes) = with_three_members().await?;
+    let bystanders = Bystanders::start(&cluster, "d1-random").await?;
     let hangs = if length > 600 { &HANGS[..] } else { &HANGS[..3] };
     let began = Instant::now();
     let mut done: Vec<String> = Vec::new();
