@@ -28,7 +28,7 @@ pub struct Databases {
     pub known: bool,
     /// The addresses of the nodes with databases.
     pub nodes: BTreeSet<IpNet>,
-    /// The addresses of all nodes and external hosts, if this node has databases.
+    /// The addresses of all nodes and external hosts, if this node has databases and they have been listed.
     pub members: Option<BTreeSet<IpNet>>,
 }
 
@@ -70,11 +70,12 @@ pub fn watch(client: &Client, node: &str, labels: &str) -> watch::Receiver<Datab
         let mut labelled = addresses(watcher::Config::default().labels(&labels));
         let mut all: Option<Members> = None;
         // An installation that was updated in part may not have the kind.
-        let patience = Instant::now() + PATIENCE;
+        let mut patience = Instant::now() + PATIENCE;
         loop {
             let here = labelled.borrow_and_update().clone();
             if here.objects.contains_key(&node) && all.is_none() {
                 let external_hosts = external_hosts(&client);
+                patience = Instant::now() + PATIENCE;
                 all = Some(Members { nodes: addresses(watcher::Config::default()), external_hosts });
             }
             let known = |seen: &mut watch::Receiver<Addresses>| seen.borrow_and_update().clone();
@@ -115,10 +116,12 @@ fn databases(node: &str, labelled: &Addresses, all: Option<&(Addresses, Addresse
         seen.objects.values().flatten().map(|address| IpNet::from(*address)).collect()
     };
     let all = all.filter(|_| labelled.objects.contains_key(node));
+    let known = labelled.synced && all.is_none_or(|(nodes, hosts)| nodes.synced && hosts.synced);
     Databases {
-        known: labelled.synced && all.is_none_or(|(nodes, hosts)| nodes.synced && hosts.synced),
+        known,
         nodes: networks(labelled),
-        members: all.map(|(nodes, hosts)| {
+        // Before, nobody is cut off.
+        members: all.filter(|_| known).map(|(nodes, hosts)| {
             let mut hosts = hosts.clone();
             hosts.objects.retain(|name, _| !nodes.objects.contains_key(name));
             networks(nodes).union(&networks(&hosts)).copied().collect()
@@ -146,7 +149,8 @@ mod tests {
         let own = databases("n1", &labelled, Some(&all));
         assert_eq!(own.members.map(|members| members.len()), Some(3));
         let unlisted = || seen(false, &[]);
-        assert!(!databases("n1", &labelled, Some(&(unlisted(), unlisted()))).known, "not all nodes are listed yet");
+        let early = databases("n1", &labelled, Some(&(unlisted(), unlisted())));
+        assert!(!early.known && early.members.is_none(), "not all nodes are listed yet, so that none is cut off");
         assert!(!databases("n1", &labelled, Some(&(all.0.clone(), unlisted()))).known, "it would cut off all hosts");
         let namesake = (all.0.clone(), seen(true, &[("n2", "172.30.0.9")]));
         let own = databases("n1", &labelled, Some(&namesake));

@@ -127,23 +127,23 @@ impl Wanted {
     }
 
     /// Returns the sets by name.
-    fn sets(&self) -> [(&'static str, &BTreeSet<IpNet>); 7] {
-        static NONE: BTreeSet<IpNet> = BTreeSet::new();
-        [
+    fn sets(&self) -> impl Iterator<Item = (&'static str, &BTreeSet<IpNet>)> {
+        let sets = [
             ("subnets", &self.subnets),
             ("subnets-nat", &self.nat),
             ("subnets-private", &self.private),
             ("services", &self.services),
             ("nodes", &self.nodes),
             ("databases", &self.databases),
-            ("members", self.members.as_ref().unwrap_or(&NONE)),
-        ]
+        ];
+        // What an earlier agent knew of them is right until they are known.
+        sets.into_iter().chain(self.members.as_ref().map(|members| ("members", members)))
     }
 
     /// Returns the sets of the families by the name of their ipset, with family and elements.
     fn ipsets(&self) -> BTreeMap<String, (Family, BTreeSet<IpNet>)> {
         let of = |family: Family| {
-            self.sets().map(|(name, nets)| {
+            self.sets().map(move |(name, nets)| {
                 let elements = nets.iter().filter(|net| family.has(net)).copied().collect();
                 (format!("{}{name}", family.prefix()), (family, elements))
             })
@@ -169,8 +169,8 @@ pub struct Rules {
     nftables: Option<bool>,
     /// The tables as written, and as nft prints them.
     tables: BTreeMap<Family, (String, Option<String>)>,
-    /// Whether the leftovers of the other way to write the rules were removed.
-    is_clean: bool,
+    /// The families for which leftovers were removed: of the other way to write the rules, and of other families.
+    cleaned: Option<Vec<Family>>,
     /// How the installed iptables prints our rules, if that differs from how the agent writes them.
     printed: BTreeMap<Family, (Vec<iptables::Chain>, iptables::Saved)>,
     /// The lines that ipset has refused, so that each is logged once.
@@ -195,9 +195,11 @@ impl Rules {
         } else {
             self.apply_chains(wanted, &mut written).await
         };
-        if result.is_ok() && !self.is_clean && wanted.sources.is_some() {
+        let families: Option<Vec<Family>> = Some(wanted.families().collect());
+        if result.is_ok() && self.cleaned != families && wanted.sources.is_some() {
             self.clean(wanted, nftables).await;
-            self.is_clean = true;
+            self.tables.retain(|family, _| families.iter().flatten().any(|used| used == family));
+            self.cleaned = families;
         }
         result.map(|()| written)
     }

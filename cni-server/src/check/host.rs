@@ -9,6 +9,7 @@ use keys::tls::Tls;
 use keys::{Ends, Keys};
 use links::Links;
 use ovn::local::{self, Bridge, Mirror, Settings};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -115,7 +116,7 @@ async fn databases(servers: &BTreeSet<&str>, keys: &Keys) -> Vec<Finding> {
     for server in servers {
         let address = server.split_once(':').and_then(|(_, address)| address.parse::<SocketAddr>().ok());
         let result = match address {
-            Some(address) if is_tls(server) => handshake(address, keys).await,
+            Some(address) if is_tls(server) => echo(address, keys).await,
             Some(address) => connect(address).await,
             None => Ok("is not reached by TCP".to_owned()),
         };
@@ -139,12 +140,19 @@ fn is_tls(server: &str) -> bool {
     server.starts_with("ssl:")
 }
 
-/// Opens a connection with the key of the node's chassis.
-async fn handshake(address: SocketAddr, keys: &Keys) -> Result<String, String> {
+/// Asks the server for an echo (RFC 7047, 4.1.11) with the key of the node's chassis. A connection alone says nothing: with TLS
+/// 1.3, the client's part of the handshake ends before the server has looked at its certificate.
+async fn echo(address: SocketAddr, keys: &Keys) -> Result<String, String> {
     let tls = Tls::read(keys).map_err(|error| error.to_string())?;
-    let connect = async { tls.connector.connect(Tls::name(), TcpStream::connect(address).await?).await };
-    match timeout(PATIENCE, connect).await {
-        Ok(Ok(_)) => Ok("takes connections with the key of this node".to_owned()),
+    let ask = async {
+        let mut stream = tls.connector.connect(Tls::name(), TcpStream::connect(address).await?).await?;
+        stream.write_all(br#"{"id":"check","method":"echo","params":[]}"#).await?;
+        stream.flush().await?;
+        stream.read_u8().await?;
+        stream.shutdown().await
+    };
+    match timeout(PATIENCE, ask).await {
+        Ok(Ok(())) => Ok("takes connections with the key of this node".to_owned()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(unanswered(address)),
     }

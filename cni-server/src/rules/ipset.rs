@@ -74,7 +74,6 @@ mod tests {
         let lines = batch(&wanted.ipsets(), saved);
         expect![[r#"
             create ovn40databases hash:net family inet
-            create ovn40members hash:net family inet
             create ovn40nodes hash:net family inet
             add ovn40subnets 100.64.0.0/16
             del ovn40subnets 10.20.0.0/24
@@ -82,7 +81,6 @@ mod tests {
             add ovn40subnets-nat 10.16.0.0/16
             create ovn40subnets-private hash:net family inet
             create ovn60databases hash:net family inet6
-            create ovn60members hash:net family inet6
             create ovn60nodes hash:net family inet6
             create ovn60services hash:net family inet6
             create ovn60subnets hash:net family inet6

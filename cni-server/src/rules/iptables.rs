@@ -66,10 +66,15 @@ pub(super) fn chains(family: Family, wanted: &Wanted, source: Option<IpAddr>) ->
     let ports = format!("-p tcp -m tcp {to_databases}");
     let mut into_node = vec![drop_invalid(&format!("-i {DEVICE} {}", set("subnets", "src")))];
     if wanted.members.is_some() {
+        // A reply to this node, which has such a port by chance.
+        into_node.push(format!("{ports} -m conntrack --ctdir REPLY -j ACCEPT"));
         into_node.push(format!("-i {DEVICE} {ports} -j DROP"));
         into_node.push(format!("! -i lo {ports} {} -j DROP", not("members", "src")));
         let privileged = PRIVILEGED_PORTS.replace('-', ":");
         into_node.push(format!("! -i lo -p tcp -m tcp --sport {privileged} {to_databases} -j DROP"));
+        // Somebody asked for another port, from which a Service leads here.
+        let asked = DATABASE_PORTS.replace('-', ":");
+        into_node.push(format!("! -i lo {ports} -m conntrack ! --ctorigdstport {asked} -j DROP"));
     }
     let through = vec![
         drop_invalid(&format!("{} {}", set("subnets", "src"), set("subnets", "dst"))),
@@ -97,7 +102,7 @@ pub(super) fn chains(family: Family, wanted: &Wanted, source: Option<IpAddr>) ->
     postrouting.push("-m mark --mark 0x4000/0x4000 -j OVN-MASQUERADE".to_owned());
     // A TCP connection that does not begin here came in through another node, and this is its reply.
     postrouting.push("-p tcp -m tcp ! --tcp-flags SYN SYN -j RETURN".to_owned());
-    let others = wanted.leaving.iter().filter(|leaving| family.has(&leaving.src));
+    let others = wanted.leaving.iter().filter(|leaving| leaving.is_of(family));
     postrouting.extend(others.flat_map(|leaving| leave(leaving, &not("subnets", "dst"), &ports)));
     postrouting.push(format!("{} {} -j OVN-MASQUERADE", set("subnets-nat", "src"), not("subnets", "dst")));
     let mut chains = vec![
@@ -154,7 +159,7 @@ pub(super) fn chains(family: Family, wanted: &Wanted, source: Option<IpAddr>) ->
                 clear(),
                 // The node's own traffic to a Service can be here, too.
                 format!(
-                    "{ports} -m addrtype ! --src-type LOCAL -j MASQUERADE --to-ports {THROUGH_NODE_PORTS} --random-fully"
+                    "! -o {DEVICE} {ports} -m addrtype ! --src-type LOCAL -j MASQUERADE --to-ports {THROUGH_NODE_PORTS} --random-fully"
                 ),
                 "-j MASQUERADE --random-fully".to_owned(),
             ],
@@ -166,20 +171,24 @@ pub(super) fn chains(family: Family, wanted: &Wanted, source: Option<IpAddr>) ->
 
 /// Returns the rules for traffic that leaves in its own way. `outside` is the condition that it leaves, `databases` that it
 /// goes to the port of a database.
-fn leave(Leaving { src, dst, how }: &Leaving, outside: &str, databases: &str) -> Vec<String> {
-    let dst = dst.map(|dst| format!(" -d {dst}")).unwrap_or_default();
-    let rule = |how: &str| format!("-s {src}{dst} {outside} -j {how}");
-    match how {
-        How::Forward => vec![rule("RETURN")],
-        How::Masquerade => vec![rule("OVN-MASQUERADE")],
+fn leave(leaving: &Leaving, outside: &str, databases: &str) -> Vec<String> {
+    let any = || vec![String::new()];
+    let to: Vec<String> = leaving.dst.iter().map(|dst| format!(" -d {dst}")).collect();
+    let to = if to.is_empty() { any() } else { to };
+    let ways = leaving.src.iter().flat_map(|src| to.iter().map(move |dst| format!("-s {src}{dst}")));
+    let rules = |way: String| match &leaving.how {
+        How::Forward => vec![format!("{way} {outside} -j RETURN")],
+        How::Masquerade => vec![format!("{way} {outside} -j OVN-MASQUERADE")],
         // The address can be a node's.
         How::Snat(address) => {
             let host = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
-            let to_databases =
-                format!("-s {src}{dst} {databases} {outside} -j SNAT --to-source {host}:{THROUGH_NODE_PORTS}");
-            vec![to_databases, rule(&format!("SNAT --to-source {address}"))]
+            vec![
+                format!("{way} {databases} {outside} -j SNAT --to-source {host}:{THROUGH_NODE_PORTS}"),
+                format!("{way} {outside} -j SNAT --to-source {address}"),
+            ]
         }
-    }
+    };
+    ways.flat_map(rules).collect()
 }
 
 /// Our part of the saved rules.
@@ -302,8 +311,8 @@ mod tests {
     /// The chains of a node with databases.
     fn all() -> Vec<Chain> {
         let own = |dst: Option<&str>, how| Leaving {
-            src: "10.16.4.0/24".parse().unwrap(),
-            dst: dst.map(|dst| dst.parse().unwrap()),
+            src: ["10.16.4.0/24".parse().unwrap()].into(),
+            dst: dst.into_iter().map(|dst| dst.parse().unwrap()).collect(),
             how,
         };
         let leaving =
@@ -352,7 +361,7 @@ mod tests {
                 -A OVN-FROM-NODE -j MARK --set-xmark 0x0/0xffffffff
                 -A OVN-FROM-NODE -j SNAT --to-source 172.31.0.1
                 -A OVN-MASQUERADE -j MARK --set-xmark 0x0/0xffffffff
-                -A OVN-MASQUERADE -p tcp -m tcp --dport 6641:6648 -m addrtype ! --src-type LOCAL -j MASQUERADE --to-ports 512-1023 --random-fully
+                -A OVN-MASQUERADE ! -o ovn0 -p tcp -m tcp --dport 6641:6648 -m addrtype ! --src-type LOCAL -j MASQUERADE --to-ports 512-1023 --random-fully
                 -A OVN-MASQUERADE -j MASQUERADE --random-fully
                 -I POSTROUTING 1 -m comment --comment "kube-ovn postrouting rules" -j OVN-POSTROUTING
                 COMMIT
@@ -360,9 +369,11 @@ mod tests {
                 :OVN-INPUT - [0:0]
                 :OVN-FORWARD - [0:0]
                 -A OVN-INPUT -i ovn0 -m set --match-set ovn40subnets src -m conntrack --ctstate INVALID -j DROP
+                -A OVN-INPUT -p tcp -m tcp --dport 6641:6648 -m conntrack --ctdir REPLY -j ACCEPT
                 -A OVN-INPUT -i ovn0 -p tcp -m tcp --dport 6641:6648 -j DROP
                 -A OVN-INPUT ! -i lo -p tcp -m tcp --dport 6641:6648 -m set ! --match-set ovn40members src -j DROP
                 -A OVN-INPUT ! -i lo -p tcp -m tcp --sport 0:1023 --dport 6641:6648 -j DROP
+                -A OVN-INPUT ! -i lo -p tcp -m tcp --dport 6641:6648 -m conntrack ! --ctorigdstport 6641:6648 -j DROP
                 -A OVN-INPUT -i ovn0 -j ACCEPT
                 -A OVN-FORWARD -m set --match-set ovn40subnets src -m set --match-set ovn40subnets dst -m conntrack --ctstate INVALID -j DROP
                 -A OVN-FORWARD -p tcp -m tcp --dport 6641:6648 -m set --match-set ovn40subnets src -m set --match-set ovn40databases dst -j DROP
@@ -388,7 +399,7 @@ mod tests {
                 *nat
                 :OVN-MASQUERADE - [0:0]
                 -A OVN-MASQUERADE -j MARK --set-xmark 0x0/0xffffffff
-                -A OVN-MASQUERADE -p tcp -m tcp --dport 6641:6648 -m addrtype ! --src-type LOCAL -j MASQUERADE --to-ports 512-1023 --random-fully
+                -A OVN-MASQUERADE ! -o ovn0 -p tcp -m tcp --dport 6641:6648 -m addrtype ! --src-type LOCAL -j MASQUERADE --to-ports 512-1023 --random-fully
                 -A OVN-MASQUERADE -j MASQUERADE --random-fully
                 COMMIT
             "#]],

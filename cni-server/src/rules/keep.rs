@@ -75,7 +75,7 @@ async fn run(mut inputs: Inputs, mut announcements: Option<Announcements>, sende
         let served = inputs.served.borrow_and_update().clone();
         let databases = inputs.databases.borrow_and_update().clone();
         let known = inputs.sources.borrow_and_update().filter(|_| databases.known);
-        let late = known.is_none() && start.elapsed() >= SOURCES;
+        let late = known.is_none() && databases.known && start.elapsed() >= SOURCES;
         let sources = if late { Some(Sources::default()) } else { known };
         let started = tokio::time::Instant::now();
         if served.in_force.synced {

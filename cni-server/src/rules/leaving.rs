@@ -1,19 +1,28 @@
 //! The ways in which traffic of subnets with NAT leaves the cluster, beside the usual one. Pure.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use api::EffectiveSubnet;
 use ipnet::IpNet;
 
+use super::Family;
+
 /// Traffic that leaves the cluster from a subnet with NAT in another way than with the address of the node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Leaving {
-    /// The source: a part of the subnet, or all of it.
-    pub src: IpNet,
-    /// The destination; any if there is none.
-    pub dst: Option<IpNet>,
+    /// The sources: parts of the subnet, or all of it. They have one family, and so have the destinations.
+    pub src: BTreeSet<IpNet>,
+    /// The destinations; any if there are none.
+    pub dst: BTreeSet<IpNet>,
     /// How it leaves.
     pub how: How,
+}
+
+impl Leaving {
+    pub(super) fn is_of(&self, family: Family) -> bool {
+        self.src.iter().any(|net| family.has(net))
+    }
 }
 
 /// How traffic leaves the cluster.
@@ -39,19 +48,16 @@ pub fn of(subnet: &EffectiveSubnet, node: &str) -> Vec<Leaving> {
         for rule in &subnet.nat_rules {
             let how = if rule.nat { own.unwrap_or(How::Masquerade) } else { How::Forward };
             let names_other = rule.src.iter().chain(&rule.dst).next().is_some_and(|any| !same_family(any));
-            let src: Vec<IpNet> = match rule.src.as_slice() {
-                [] if names_other => Vec::new(),
-                [] => vec![net],
+            let src: BTreeSet<IpNet> = match rule.src.as_slice() {
+                [] if names_other => BTreeSet::new(),
+                [] => [net].into(),
                 named => named.iter().filter_map(|named| common(*named, net)).collect(),
             };
-            for src in src {
-                if rule.dst.is_empty() {
-                    all.push(Leaving { src, dst: None, how });
-                }
-                all.extend(rule.dst.iter().map(|dst| Leaving { src, dst: Some(*dst), how }));
+            if !src.is_empty() {
+                all.push(Leaving { src, dst: rule.dst.iter().copied().collect(), how });
             }
         }
-        all.extend(own.map(|how| Leaving { src: net, dst: None, how }));
+        all.extend(own.map(|how| Leaving { src: [net].into(), dst: BTreeSet::new(), how }));
     }
     all
 }
@@ -67,8 +73,6 @@ fn common(one: IpNet, two: IpNet) -> Option<IpNet> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use api::{GatewayNode, NatRule};
 
     use super::*;
@@ -101,15 +105,16 @@ mod tests {
             node_network: None,
             nodes: BTreeSet::new(),
         };
+        let list = |nets: &BTreeSet<IpNet>| nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         let print = |Leaving { src, dst, how }: &Leaving| {
-            format!("{src} to {}: {how:?}", dst.map_or("any".to_owned(), |dst| dst.to_string()))
+            let dst = if dst.is_empty() { "any".to_owned() } else { list(dst) };
+            format!("{} to {dst}: {how:?}", list(src))
         };
         let on = |node: &str| of(&subnet, node).iter().map(print).collect::<Vec<_>>();
         assert_eq!(
             on("n1"),
             [
-                "10.23.0.8/29 to 192.0.2.1/32: Forward",
-                "10.23.0.8/29 to 192.0.2.2/32: Forward",
+                "10.23.0.8/29 to 192.0.2.1/32,192.0.2.2/32: Forward",
                 "10.23.0.0/24 to any: Snat(203.0.113.5)",
                 "10.23.0.0/24 to any: Snat(203.0.113.5)",
                 "10.23.0.0/24 to any: Snat(203.0.113.5)",
@@ -117,6 +122,6 @@ mod tests {
                 "fd00:23::/64 to any: Masquerade",
             ]
         );
-        assert_eq!(on("n3")[2], "10.23.0.0/24 to any: Masquerade", "another node has no address of its own");
+        assert_eq!(on("n3")[1], "10.23.0.0/24 to any: Masquerade", "another node has no address of its own");
     }
 }

@@ -63,13 +63,17 @@ pub(super) fn table(wanted: &Wanted, family: Family) -> String {
     let copies = vec![format!("iifname \"{}\" drop", wanted.mirror)];
     chain(&mut text, "prerouting", "filter", "prerouting", -300, &copies);
     chain(&mut text, "output", "filter", "output", -150, &output);
-    chain(&mut text, "input", "filter", "input", -10, &input(wanted, family));
+    chain(&mut text, "input", "filter", "input", -10, &input());
+    if let Some(members) = &wanted.members {
+        chain(&mut text, "guard", "filter", "input", 110, &guard(members, family));
+    }
     chain(&mut text, "forward", "filter", "forward", -10, &forward(wanted, family));
     chain(&mut text, "postrouting", "nat", "postrouting", 90, &postrouting(wanted, family));
     called(&mut text, TRANSLATED, &translated(wanted, family));
     // The node's own traffic to a Service can be here, too.
-    let to_databases =
-        format!("fib saddr type != local tcp dport {DATABASE_PORTS} masquerade to :{THROUGH_NODE_PORTS} fully-random");
+    let to_databases = format!(
+        "oifname != \"{DEVICE}\" fib saddr type != local tcp dport {DATABASE_PORTS} masquerade to :{THROUGH_NODE_PORTS} fully-random"
+    );
     called(&mut text, "masquerading", &[unmark(), to_databases, "masquerade fully-random".to_owned()]);
     // The blank line after the last chain.
     text.pop();
@@ -82,18 +86,25 @@ fn unmark() -> String {
     format!("meta mark set meta mark & {WITHOUT_MARK}")
 }
 
-fn input(wanted: &Wanted, family: Family) -> Vec<String> {
-    let mut rules = vec![format!("iifname \"{DEVICE}\" ct state invalid counter name \"{INVALID}\" drop")];
-    if let Some(members) = &wanted.members {
-        let drop = format!("tcp dport {DATABASE_PORTS} counter name \"{DATABASES}\" drop");
-        rules.push(format!("iifname \"lo\" tcp dport {DATABASE_PORTS} accept"));
-        rules.push(format!("iifname \"{DEVICE}\" {drop}"));
-        // Without an address of the family, no node uses it.
-        let others = is_not(family, "saddr", members).map(|others| format!("{others} ")).unwrap_or_default();
-        rules.push(format!("{others}{drop}"));
-        rules.push(format!("tcp sport {PRIVILEGED_PORTS} {drop}"));
-    }
-    rules
+fn input() -> Vec<String> {
+    vec![format!("iifname \"{DEVICE}\" ct state invalid counter name \"{INVALID}\" drop")]
+}
+
+/// The rules of a node with databases, behind the kernel's virtual server (priority 99), which may lead a connection to them.
+fn guard(members: &BTreeSet<IpNet>, family: Family) -> Vec<String> {
+    let drop = format!("tcp dport {DATABASE_PORTS} counter name \"{DATABASES}\" drop");
+    // Without an address of the family, no node uses it.
+    let others = is_not(family, "saddr", members).map(|others| format!("{others} ")).unwrap_or_default();
+    vec![
+        format!("iifname \"lo\" tcp dport {DATABASE_PORTS} accept"),
+        // A reply to this node, which has such a port by chance.
+        format!("ct direction reply tcp dport {DATABASE_PORTS} accept"),
+        format!("iifname \"{DEVICE}\" {drop}"),
+        format!("{others}{drop}"),
+        format!("tcp sport {PRIVILEGED_PORTS} {drop}"),
+        // Somebody asked for another port, from which a Service leads here.
+        format!("meta l4proto tcp ct original proto-dst != {DATABASE_PORTS} {drop}"),
+    ]
 }
 
 fn forward(wanted: &Wanted, family: Family) -> Vec<String> {
@@ -129,7 +140,7 @@ fn postrouting(wanted: &Wanted, family: Family) -> Vec<String> {
     let reply = Some("tcp flags & syn == 0 return".to_owned());
     // A pod leaves the cluster.
     let outside = is_not(family, "daddr", &wanted.subnets).map(|outside| format!(" {outside}")).unwrap_or_default();
-    let others = wanted.leaving.iter().filter(|leaving| family.has(&leaving.src));
+    let others = wanted.leaving.iter().filter(|leaving| leaving.is_of(family));
     let others = others.flat_map(|leaving| leave(family, leaving, &outside)).map(Some).collect::<Vec<_>>();
     let leaving = is(family, "saddr", &wanted.nat).map(|pod| format!("{pod}{outside} goto masquerading"));
     translated
@@ -143,8 +154,8 @@ fn postrouting(wanted: &Wanted, family: Family) -> Vec<String> {
 
 /// Returns the rules for traffic that leaves in its own way. `outside` is the condition that it leaves.
 fn leave(family: Family, Leaving { src, dst, how }: &Leaving, outside: &str) -> Vec<String> {
-    let word = family.word();
-    let dst = dst.map(|dst| format!(" {word} daddr {}", element(dst))).unwrap_or_default();
+    let src = is(family, "saddr", src).unwrap_or_default();
+    let dst = is(family, "daddr", dst).map(|dst| format!(" {dst}")).unwrap_or_default();
     let hows = match how {
         How::Forward => vec!["return".to_owned()],
         How::Masquerade => vec!["goto masquerading".to_owned()],
@@ -155,7 +166,7 @@ fn leave(family: Family, Leaving { src, dst, how }: &Leaving, outside: &str) -> 
             vec![to_databases, format!("{} snat to {address}", unmark())]
         }
     };
-    hows.into_iter().map(|how| format!("{word} saddr {}{dst}{outside} {how}", element(*src))).collect()
+    hows.into_iter().map(|how| format!("{src}{dst}{outside} {how}")).collect()
 }
 
 fn translated(wanted: &Wanted, family: Family) -> Vec<String> {
@@ -261,19 +272,15 @@ mod tests {
     #[test]
     fn the_table_of_a_node_with_databases() {
         let nets = |list: &[&str]| list.iter().map(|net| net.parse().unwrap()).collect::<BTreeSet<IpNet>>();
-        let leaving = |src: &str, dst: Option<&str>, how| Leaving {
-            src: src.parse().unwrap(),
-            dst: dst.map(|dst| dst.parse().unwrap()),
-            how,
-        };
+        let leaving = |src: &str, dst: &[&str], how| Leaving { src: nets(&[src]), dst: nets(dst), how };
         let wanted = Wanted {
             subnets: nets(&["10.16.0.0/16", "10.17.0.0/24", "100.64.0.0/16", "fd00:16::/64"]),
             nat: nets(&["10.16.0.0/16", "fd00:16::/64"]),
             leaving: vec![
-                leaving("10.16.4.0/24", Some("192.0.2.0/24"), How::Forward),
-                leaving("10.16.4.0/24", Some("192.0.2.7/32"), How::Masquerade),
-                leaving("10.16.0.0/16", None, How::Snat("203.0.113.5".parse().unwrap())),
-                leaving("fd00:16::/64", None, How::Snat("2001:db8::5".parse().unwrap())),
+                leaving("10.16.4.0/24", &["192.0.2.0/24", "198.51.100.7/32"], How::Forward),
+                leaving("10.16.4.0/24", &["192.0.2.7/32"], How::Masquerade),
+                leaving("10.16.0.0/16", &[], How::Snat("203.0.113.5".parse().unwrap())),
+                leaving("fd00:16::/64", &[], How::Snat("2001:db8::5".parse().unwrap())),
             ],
             services: nets(&["10.96.0.0/12"]),
             private: nets(&["10.17.0.0/24"]),
@@ -302,10 +309,16 @@ mod tests {
             	chain input {
             		type filter hook input priority -10; policy accept;
             		iifname "ovn0" ct state invalid counter name "invalid" drop
+            	}
+
+            	chain guard {
+            		type filter hook input priority 110; policy accept;
             		iifname "lo" tcp dport 6641-6648 accept
+            		ct direction reply tcp dport 6641-6648 accept
             		iifname "ovn0" tcp dport 6641-6648 counter name "databases" drop
             		ip saddr != { 172.31.0.1/32, 172.31.0.2/32 } tcp dport 6641-6648 counter name "databases" drop
             		tcp sport 0-1023 tcp dport 6641-6648 counter name "databases" drop
+            		meta l4proto tcp ct original proto-dst != 6641-6648 tcp dport 6641-6648 counter name "databases" drop
             	}
 
             	chain forward {
@@ -321,10 +334,10 @@ mod tests {
             		oifname != "ovn0" tcp dport 6641-6648 meta mark & 0x4000 == 0x4000 goto masquerading
             		ip saddr { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } ct original ip daddr { 10.96.0.0/12 } goto masquerading
             		tcp flags & syn == 0 return
-            		ip saddr 10.16.4.0/24 ip daddr 192.0.2.0/24 ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } return
-            		ip saddr 10.16.4.0/24 ip daddr 192.0.2.7/32 ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } goto masquerading
-            		ip saddr 10.16.0.0/16 ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } tcp dport 6641-6648 meta mark set meta mark & 0xffffbfff snat to 203.0.113.5:512-1023
-            		ip saddr 10.16.0.0/16 ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } meta mark set meta mark & 0xffffbfff snat to 203.0.113.5
+            		ip saddr { 10.16.4.0/24 } ip daddr { 192.0.2.0/24, 198.51.100.7/32 } ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } return
+            		ip saddr { 10.16.4.0/24 } ip daddr { 192.0.2.7/32 } ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } goto masquerading
+            		ip saddr { 10.16.0.0/16 } ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } tcp dport 6641-6648 meta mark set meta mark & 0xffffbfff snat to 203.0.113.5:512-1023
+            		ip saddr { 10.16.0.0/16 } ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } meta mark set meta mark & 0xffffbfff snat to 203.0.113.5
             		ip saddr { 10.16.0.0/16 } ip daddr != { 10.16.0.0/16, 10.17.0.0/24, 100.64.0.0/16 } goto masquerading
             	}
 
@@ -336,7 +349,7 @@ mod tests {
 
             	chain masquerading {
             		meta mark set meta mark & 0xffffbfff
-            		fib saddr type != local tcp dport 6641-6648 masquerade to :512-1023 fully-random
+            		oifname != "ovn0" fib saddr type != local tcp dport 6641-6648 masquerade to :512-1023 fully-random
             		masquerade fully-random
             	}
             }
@@ -346,7 +359,7 @@ mod tests {
             !six.contains("172.31") && !six.contains("\"databases\" drop") && six.contains("{ fd00:16::/64 }"),
             "{six}"
         );
-        assert!(six.contains("ip6 saddr fd00:16::/64 ip6 daddr != { fd00:16::/64 } meta mark"), "{six}");
+        assert!(six.contains("ip6 saddr { fd00:16::/64 } ip6 daddr != { fd00:16::/64 } meta mark"), "{six}");
     }
 
     #[test]

@@ -23,7 +23,7 @@ fn sources(v4: &str) -> Sources {
 }
 
 fn leaving(src: &str, dst: Option<&str>, how: How) -> Leaving {
-    Leaving { src: src.parse().unwrap(), dst: dst.map(|dst| dst.parse().unwrap()), how }
+    Leaving { src: nets(&[src]), dst: dst.into_iter().map(|dst| dst.parse().unwrap()).collect(), how }
 }
 
 fn wanted() -> Wanted {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::{Place, Scene};
-use e2e::{Cluster, layout, process};
+use e2e::{Cluster, central, layout, process};
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
@@ -37,7 +37,7 @@ async fn e1_the_databases_take_connections_from_nodes_only() -> Result<()> {
         scene.pod("e1-databases", "here").on("n1").ready(),
         scene.pod("e1-databases", "there").on("n2").ready(),
     )?;
-    let central = e2e::central::NODE;
+    let central = central::NODE;
     let service = Api::<Service>::namespaced(cluster.client(), "kube-system").get("ovn-nb").await?;
     let service = service.spec.and_then(|spec| spec.cluster_ip).context("ovn-nb has no address")?;
     let ports = ["6641", "6642"];
@@ -70,32 +70,38 @@ async fn e1_the_databases_take_connections_from_nodes_only() -> Result<()> {
 async fn by_other_address(scene: &Scene, vip: &str, here: &Place, there: &Place) -> Result<()> {
     const PORT: &str = "30664";
     let cluster = scene.cluster();
-    // A tenant may do this.
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": { "name": "around", "namespace": "e1-databases" },
-        "spec": { "type": "NodePort", "ports": [{ "port": 6641, "nodePort": PORT.parse::<u16>()? }] },
-    });
-    let slice = json!({
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-        "metadata": {
-            "name": "around", "namespace": "e1-databases", "labels": { "kubernetes.io/service-name": "around" },
-        },
-        "endpoints": [{ "addresses": [vip] }],
-        "ports": [{ "port": 6641 }],
-    });
-    Box::pin(scene.create(service)).await?;
-    Box::pin(scene.create(slice)).await?;
-    let service = Api::<Service>::namespaced(cluster.client(), "e1-databases").get("around").await?;
-    let service = service.spec.and_then(|spec| spec.cluster_ip).context("the Service has no address")?;
+    // A tenant may do this: a Service that leads to a database, and one that leads to its port of the node with the databases.
+    let around = leads_to(scene, "around", PORT.parse()?, vip, 6641).await?;
+    let twice = leads_to(scene, "twice", 30665, &central::NODE.ip4(), PORT.parse()?).await?;
     let (n1, n2, outside) = (cluster.node("n1")?, cluster.node("n2")?, cluster.outside());
     // By the Service, as soon as kube-proxy knows it.
-    for way in [(vip, "6641"), (&service, "6641")] {
+    for way in [(vip, "6641"), (&around, "6641")] {
         process::until(Duration::from_secs(10), async || try_join!(reaches(&n1, way), reaches(&n2, way)).map(drop))
             .await?;
     }
     let (one, two) = (layout::Node::ONE.ip4(), layout::Node::TWO.ip4());
-    let ways: [(&str, &str); 4] = [(vip, "6641"), (&service, "6641"), (&two, PORT), (&one, PORT)];
+    let ways: [(&str, &str); 6] =
+        [(vip, "6641"), (&around, "6641"), (&twice, "6641"), (&two, PORT), (&one, PORT), (vip, PORT)];
     try_join_all(ways.iter().map(|way| does_not_reach(here, *way))).await?;
     try_join_all(ways.iter().map(|way| does_not_reach(there, *way))).await?;
-    try_join_all(ways[2..].iter().map(|way| does_not_reach(&outside, *way))).await.map(drop)
+    try_join_all(ways[3..].iter().map(|way| does_not_reach(&outside, *way))).await.map(drop)
+}
+
+/// Makes a Service with this port of nodes, for the port 6641, that leads to a port of an address. Returns its address.
+async fn leads_to(scene: &Scene, name: &str, node_port: u16, address: &str, port: u16) -> Result<String> {
+    let namespace = "e1-databases";
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": { "name": name, "namespace": namespace },
+        "spec": { "type": "NodePort", "ports": [{ "port": 6641, "targetPort": port, "nodePort": node_port }] },
+    });
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": { "name": name, "namespace": namespace, "labels": { "kubernetes.io/service-name": name } },
+        "endpoints": [{ "addresses": [address] }],
+        "ports": [{ "port": port }],
+    });
+    Box::pin(scene.create(service)).await?;
+    Box::pin(scene.create(slice)).await?;
+    let service = Api::<Service>::namespaced(scene.cluster().client(), namespace).get(name).await?;
+    service.spec.and_then(|spec| spec.cluster_ip).context("the Service has no address")
 }
