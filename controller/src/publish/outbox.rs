@@ -105,12 +105,13 @@ impl Outbox {
         targets.into_iter().map(|target| target.object).collect()
     }
 
-    /// Why the API server refuses the write to an object's metadata or spec, if it does.
+    /// Why the API server refuses a write to a part of an object, if it does.
     pub fn refusal(&self, object: &Object) -> Option<&str> {
-        match self.states.get(&Target::main(object.clone())) {
-            Some(State::Refused { why, .. }) => Some(why),
+        let parts = [Target::main(object.clone()), Target::status(object.clone())];
+        parts.iter().find_map(|target| match self.states.get(target) {
+            Some(State::Refused { why, .. }) => Some(why.as_str()),
             _ => None,
-        }
+        })
     }
 
     /// Sets the write that a target needs now. Sends it unless it was already sent or was just refused. Cancels an
@@ -255,6 +256,7 @@ mod tests {
         let start = scene.start;
         assert!(scene.offer(&Value::Null));
         assert_eq!((scene.refused(), scene.outbox.refusal(&object())), (None, Some("forbidden")));
+        assert_eq!(scene.outbox.refusal(&Object::Namespace("other".into())), None);
         assert!(!scene.offer(&Value::Null), "that would be the same again");
         assert_eq!(scene.outbox.take_due(start + FIRST_BACKOFF), slice::from_ref(&object()));
         assert_eq!((scene.outbox.next_due(), scene.outbox.take_due(start + FIRST_BACKOFF)), (None, vec![]));

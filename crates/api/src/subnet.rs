@@ -25,7 +25,7 @@ use serde_json::Value;
 pub use acl::SubnetAcl;
 pub use in_force::{EffectiveSubnet, InForce, InForceNetwork, SubnetView};
 pub use mirror::RemoteMirror;
-pub use nat::{NatOutgoingPolicyMatch, NatOutgoingPolicyRule, NatRule};
+pub use nat::{InForceNatMatch, InForceNatRule, NatOutgoingPolicyMatch, NatOutgoingPolicyRule, NatRule};
 pub use unserved::unserved;
 
 /// The desired state of a subnet.

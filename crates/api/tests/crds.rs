@@ -23,6 +23,40 @@ fn committed_files_are_fresh() {
     }
 }
 
+/// The controller writes a status as a whole. A bound that one field exceeds would keep all of it from being written.
+#[test]
+fn nothing_is_refused_in_a_status() {
+    fn bounds(schema: &Value, found: &mut Vec<String>) {
+        const BOUNDS: [&str; 8] = [
+            "enum",
+            "maxItems",
+            "maxLength",
+            "maximum",
+            "minItems",
+            "minLength",
+            "pattern",
+            "x-kubernetes-validations",
+        ];
+        let Value::Object(fields) = schema else { return };
+        found.extend(
+            BOUNDS.iter().filter(|bound| fields.contains_key(**bound)).map(|bound| format!("{bound} {schema}")),
+        );
+        let inner = fields.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(_, inner)| inner);
+        inner
+            .chain(fields.get("items"))
+            .chain(fields.get("additionalProperties"))
+            .for_each(|inner| bounds(inner, found));
+    }
+    for (file, crd) in api::crds() {
+        let crd = serde_json::to_value(crd).unwrap();
+        for version in crd["spec"]["versions"].as_array().unwrap() {
+            let mut found = Vec::new();
+            bounds(&version["schema"]["openAPIV3Schema"]["properties"]["status"], &mut found);
+            assert!(found.is_empty(), "{file}: {found:#?}");
+        }
+    }
+}
+
 /// The messages of the rules that refuse `spec`; empty when it is accepted.
 fn refusals(spec: &Value) -> String {
     let object = json!({"apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": {"name": "net"}, "spec": spec});
