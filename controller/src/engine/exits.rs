@@ -15,6 +15,7 @@ use api::annotations::GATEWAY_NODE_LABEL;
 use api::{GatewayType, SubnetDef, selected};
 use ovn::TableId;
 use ovsdb::{Datum, Replica};
+use plan::GatewayNodes;
 
 use super::Engine;
 use crate::cluster::{Cluster, Node, Object};
@@ -116,10 +117,10 @@ impl Engine {
             self.exits.states.remove(name);
             self.exits.active.remove(name);
             self.exits.moved.remove(name);
-            self.world.set_gateway_nodes(name, &[], false);
+            self.world.set_gateway_nodes(name, &GatewayNodes::default());
             return;
         };
-        let spread = def.enable_ecmp;
+        let is_spread = def.enable_ecmp;
         let Candidates { field, nodes: wanted } = candidates(cluster, def);
         let world = &self.world;
         // No pod leaves by an external host.
@@ -128,13 +129,14 @@ impl Engine {
         let is_ready = |node: &&Arc<str>| cluster.nodes.get(*node).is_some_and(|node| node.ready);
         let ready: Vec<Arc<str>> = usable.iter().filter(is_ready).cloned().collect();
         let none_is_ready = ready.is_empty() && !usable.is_empty();
+        let spread = if def.enable_ecmp { usable.clone() } else { Vec::new() };
         let usable = if none_is_ready { usable } else { ready };
         let mut nodes = usable.clone();
         let node_of = |id: &Arc<str>| usable.iter().find(|node| chassis(node).as_ref() == Some(id)).cloned();
 
         let mut state = state(field, &wanted, &nodes);
         let before = self.exits.active.get(name).cloned();
-        if !spread {
+        if !is_spread {
             let active = cluster.exits.get(name).and_then(node_of).or_else(|| node_of(before.as_ref()?));
             if let Some(active) = active {
                 nodes.retain(|node| *node != active);
@@ -146,7 +148,7 @@ impl Engine {
                 "spec.{field}: no gateway node is ready: pods leave by {first}, if it still works"
             ));
         }
-        let now = nodes.first().filter(|_| !spread).and_then(chassis);
+        let now = nodes.first().filter(|_| !is_spread).and_then(chassis);
         match &now {
             Some(chassis) => drop(self.exits.active.insert(Arc::clone(name), Arc::clone(chassis))),
             None => drop(self.exits.active.remove(name)),
@@ -161,7 +163,7 @@ impl Engine {
         }
         let other_state = self.exits.states.get(name) != Some(&state);
         self.exits.states.insert(Arc::clone(name), state);
-        if self.world.set_gateway_nodes(name, &nodes, spread) || other_state {
+        if self.world.set_gateway_nodes(name, &GatewayNodes { usable: nodes, spread }) || other_state {
             self.unpublished.insert(Object::Subnet(Arc::clone(name)));
         }
     }

@@ -18,6 +18,16 @@ pub(crate) struct Way {
     pub(crate) nodes: Vec<Arc<str>>,
 }
 
+/// The gateway nodes of a subnet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewayNodes {
+    /// Those that can be used, in order of preference.
+    pub usable: Vec<Arc<str>>,
+    /// The nodes over which connections are spread, in their order: also those that cannot be used now, because with other next
+    /// hops OVN would move connections that have nothing to do with them. Empty if all connections leave by one node.
+    pub spread: Vec<Arc<str>>,
+}
+
 /// The ways of all centralized subnets.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Exits {
@@ -36,10 +46,9 @@ pub(crate) struct Changed {
 }
 
 impl Exits {
-    /// Sets the gateway nodes of a subnet, in order of preference. With `spread`, each of them is a way of its own, and the
-    /// others stand in for it. Returns `None` if nothing changed.
-    pub(crate) fn set(&mut self, subnet: &Arc<str>, nodes: &[Arc<str>], spread: bool) -> Option<Changed> {
-        let ways = ways(subnet, nodes, spread);
+    /// Sets the gateway nodes of a subnet. Returns `None` if nothing changed.
+    pub(crate) fn set(&mut self, subnet: &Arc<str>, nodes: &GatewayNodes) -> Option<Changed> {
+        let ways = ways(subnet, nodes);
         let before = self.of.get(subnet).map(Vec::as_slice).unwrap_or_default();
         if before == ways {
             return None;
@@ -104,18 +113,22 @@ impl Exits {
     }
 }
 
-fn ways(subnet: &str, nodes: &[Arc<str>], spread: bool) -> Vec<Way> {
-    match nodes {
-        [] => Vec::new(),
-        _ if spread => (0..nodes.len())
-            .map(|first| {
-                let mut nodes = nodes.to_vec();
-                nodes.rotate_left(first);
-                Way { port: format!("{EXIT}{subnet}:{}", nodes[0]).into(), nodes }
-            })
-            .collect(),
-        _ => vec![Way { port: format!("{EXIT}{subnet}").into(), nodes: nodes.to_vec() }],
+/// With connections that are spread, each node is a way of its own, and the others stand in for it.
+fn ways(subnet: &str, GatewayNodes { usable, spread }: &GatewayNodes) -> Vec<Way> {
+    if usable.is_empty() {
+        return Vec::new();
     }
+    if spread.is_empty() {
+        return vec![Way { port: format!("{EXIT}{subnet}").into(), nodes: usable.clone() }];
+    }
+    let way = |first: usize| {
+        let mut nodes = spread.clone();
+        nodes.rotate_left(first);
+        let port = format!("{EXIT}{subnet}:{}", nodes[0]).into();
+        nodes.retain(|node| usable.contains(node));
+        Way { port, nodes }
+    };
+    (0..spread.len()).map(way).collect()
 }
 
 /// The networks of next hops. They are used between ports of the router only, and appear in no packet.
@@ -157,16 +170,16 @@ impl Hops {
 mod tests {
     use super::*;
 
-    fn names(names: &[&str]) -> Vec<Arc<str>> {
-        names.iter().map(|name| Arc::from(*name)).collect()
+    fn nodes(usable: &[&str], spread: &[&str]) -> GatewayNodes {
+        let names = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect();
+        GatewayNodes { usable: names(usable), spread: names(spread) }
     }
 
     #[test]
     fn ways_of_one_network_have_different_next_hops() {
         let mut exits = Exits::default();
-        for subnet in ["a", "b"] {
-            exits.set(&subnet.into(), &names(&["n1", "n2"]), subnet == "b");
-        }
+        exits.set(&"a".into(), &nodes(&["n1", "n2"], &[]));
+        exits.set(&"b".into(), &nodes(&["n1", "n2"], &["n1", "n2"]));
         let show = |subnet| {
             exits.of(subnet).iter().map(|way| format!("{} {}", way.port, way.nodes.join(","))).collect::<Vec<_>>()
         };
@@ -175,6 +188,9 @@ mod tests {
         let hops = ["exit:a", "exit:b:n1", "exit:b:n2"].map(|port| exits.link(port, api::Family::V4).1);
         assert_eq!(BTreeSet::from(hops).len(), 3);
         assert!(hops.iter().all(|hop| matches!(hop, IpAddr::V4(hop) if hop.octets()[0] >= 240)), "{hops:?}");
+        exits.set(&"b".into(), &nodes(&["n2"], &["n1", "n2"]));
+        let stays: Vec<_> = exits.of("b").iter().map(|way| (&*way.port, way.nodes.join(","))).collect();
+        assert_eq!(stays, [("exit:b:n1", "n2".to_owned()), ("exit:b:n2", "n2".to_owned())]);
         let (own, hop) = exits.link("exit:a", api::Family::V6);
         assert!(own.to_string().starts_with("fd6b:7562:6f76:6e00::"), "{own}");
         assert_ne!(own, hop);
@@ -196,8 +212,8 @@ mod tests {
     #[test]
     fn what_else_changes_is_told() {
         let mut exits = Exits::default();
-        let mut set = |subnet: &str, nodes: &[&str]| {
-            exits.set(&subnet.into(), &names(nodes), false).map(|changed| (changed.nodes.join(","), changed.any))
+        let mut set = |subnet: &str, usable: &[&str]| {
+            exits.set(&subnet.into(), &nodes(usable, &[])).map(|changed| (changed.nodes.join(","), changed.any))
         };
         assert_eq!(set("a", &[]), None);
         assert_eq!(set("a", &["n1", "n2"]), Some(("n1,n2".into(), true)));

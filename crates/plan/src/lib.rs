@@ -16,5 +16,6 @@ pub mod testing;
 mod world;
 
 pub use compile::{GATEWAY, IN_FORCE, MIRRORED, NETWORKS, NORTH_GATEWAY, address_set_of_pool, exit_of, router_mac};
+pub use exits::GatewayNodes;
 pub use objects::{Key, Node, PoolSet, Port, Settings};
 pub use world::World;

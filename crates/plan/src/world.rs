@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use api::{Addresses, Cidr, Cidrs, SubnetDef};
 
-use crate::exits::Exits;
+use crate::exits::{Exits, GatewayNodes};
 use crate::objects::{Key, Node, PoolSet, Port, Settings};
 
 /// The state that the northbound database is compiled from.
@@ -128,10 +128,10 @@ impl World {
         }
     }
 
-    /// Sets the gateway nodes of a subnet, in order of preference. With `spread`, its pods leave by all of them, else by the
-    /// first one that is there. They count only while the subnet is centralized. Returns whether they are others than before.
-    pub fn set_gateway_nodes(&mut self, subnet: &Arc<str>, nodes: &[Arc<str>], spread: bool) -> bool {
-        let Some(changed) = self.exits.set(subnet, nodes, spread) else { return false };
+    /// Sets the gateway nodes of a subnet. They count only while the subnet is centralized. Returns whether they are others than
+    /// before.
+    pub fn set_gateway_nodes(&mut self, subnet: &Arc<str>, nodes: &GatewayNodes) -> bool {
+        let Some(changed) = self.exits.set(subnet, nodes) else { return false };
         self.dirty.extend(changed.nodes.into_iter().map(Key::Node));
         self.dirty.insert(Key::Subnet(Arc::clone(subnet)));
         if changed.any {

@@ -1,10 +1,12 @@
 //! The facts of each kind of object, one row per line.
 
+use std::sync::Arc;
+
 use expect_test::{Expect, expect};
 use ovn::{Fact, Kind, RowKey};
 use ovsdb::Datum;
 use plan::testing::{Event, node, port, subnet};
-use plan::{Key, Settings, World};
+use plan::{GatewayNodes, Key, Settings, World};
 use serde_json::{Value, json};
 
 /// A world with the join subnet, a dual-stack default subnet, a node and a pod.
@@ -169,10 +171,10 @@ fn pods_of_a_centralized_subnet_leave_by_its_gateway_nodes() {
     let centralized = json!({"gatewayType": "centralized", "gatewayNode": "n1,n2"});
     world.set_subnet(subnet("egress", "10.22.0.0/24,fd00:22::/64", centralized));
     world.set_node(node("n2", "100.64.0.3,fd00:100:64::3", "0a:00:00:00:00:03", &[]));
-    let nodes = vec!["n2".into(), "n1".into()];
+    let nodes = GatewayNodes { usable: vec!["n2".into(), "n1".into()], spread: Vec::new() };
     check_change(
         &mut world,
-        &Event::GatewayNodes("egress".into(), nodes, false),
+        &Event::GatewayNodes("egress".into(), nodes),
         &expect![[r#"
             + NB_Global . options={bfd-min-rx="250", bfd-min-tx="250", bfd-mult="3"}
             + Logical_Switch ovn-cluster:exits external_ids={owner=kube-ovn-rs, vendor=kube-ovn}
@@ -213,19 +215,27 @@ fn with_ecmp_pods_of_a_centralized_subnet_leave_by_all_of_them() {
     let mut world = world();
     world.set_subnet(subnet("egress", "10.22.0.0/24", json!({"gatewayType": "centralized"})));
     world.set_node(node("n2", "100.64.0.3,fd00:100:64::3", "0a:00:00:00:00:03", &[]));
-    let nodes = ["n1".into(), "n2".into()];
-    world.set_gateway_nodes(&"egress".into(), &nodes, true);
-    let facts = world.compile(&Key::Subnet("egress".into()));
-    let shown = facts
-        .iter()
-        .map(ToString::to_string)
-        .filter(|fact| fact.starts_with("Gateway_Chassis") || fact.contains("reroute"));
+    let both: Vec<Arc<str>> = vec!["n1".into(), "n2".into()];
+    let shown = |world: &mut World, usable: &[Arc<str>]| {
+        let nodes = GatewayNodes { usable: usable.to_vec(), spread: both.clone() };
+        world.set_gateway_nodes(&"egress".into(), &nodes);
+        let facts = world.compile(&Key::Subnet("egress".into()));
+        let facts = facts.iter().map(ToString::to_string);
+        let shown = facts.filter(|fact| fact.starts_with("Gateway_Chassis") || fact.contains("reroute"));
+        shown.collect::<Vec<_>>().join("\n")
+    };
+    let all = shown(&mut world, &both);
     expect![[r#"
         Gateway_Chassis exit:egress:n1@chassis-n1 chassis_name=chassis-n1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32767
         Gateway_Chassis exit:egress:n1@chassis-n2 chassis_name=chassis-n2 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32766
         Gateway_Chassis exit:egress:n2@chassis-n2 chassis_name=chassis-n2 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32767
         Gateway_Chassis exit:egress:n2@chassis-n1 chassis_name=chassis-n1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32766
-        Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.22.0.0/24 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == 10.22.0.0/24" nexthops=["243.98.138.177", "246.0.226.195"] priority=29000"#]].assert_eq(&shown.collect::<Vec<_>>().join("\n"));
+        Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.22.0.0/24 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == 10.22.0.0/24" nexthops=["243.98.138.177", "246.0.226.195"] priority=29000"#]].assert_eq(&all);
+    // The next hops stay while one of them is not ready: connections by the others do not move.
+    expect![[r#"
+        Gateway_Chassis exit:egress:n1@chassis-n1 chassis_name=chassis-n1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32767
+        Gateway_Chassis exit:egress:n2@chassis-n1 chassis_name=chassis-n1 external_ids={owner=kube-ovn-rs, vendor=kube-ovn} priority=32767
+        Logical_Router_Policy ovn-cluster/29000/ip4.src == 10.22.0.0/24 action=reroute external_ids={owner=kube-ovn-rs, vendor=kube-ovn} match="ip4.src == 10.22.0.0/24" nexthops=["243.98.138.177", "246.0.226.195"] priority=29000"#]].assert_eq(&shown(&mut world, &both[..1]));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use proptest::sample::{select, subsequence};
 use serde_json::json;
 
 use super::{node, port, subnet};
+use crate::exits::GatewayNodes;
 use crate::objects::{Node, Port, Settings};
 use crate::world::World;
 
@@ -27,8 +28,8 @@ pub enum Event {
     Subnet(Box<SubnetDef>),
     /// A subnet is removed, by name.
     SubnetGone(Arc<str>),
-    /// The gateway nodes of a subnet are set, and whether its pods leave by all of them.
-    GatewayNodes(Arc<str>, Vec<Arc<str>>, bool),
+    /// The gateway nodes of a subnet are set.
+    GatewayNodes(Arc<str>, GatewayNodes),
     /// A node is set.
     Node(Node),
     /// A node is removed, by name.
@@ -45,7 +46,7 @@ impl Event {
         match self.clone() {
             Self::Subnet(subnet) => world.set_subnet(*subnet),
             Self::SubnetGone(name) => world.remove_subnet(&name),
-            Self::GatewayNodes(subnet, nodes, spread) => drop(world.set_gateway_nodes(&subnet, &nodes, spread)),
+            Self::GatewayNodes(subnet, nodes) => drop(world.set_gateway_nodes(&subnet, &nodes)),
             Self::Node(node) => world.set_node(node),
             Self::NodeGone(name) => world.remove_node(&name),
             Self::Port(port) => world.set_port(port),
@@ -127,13 +128,18 @@ fn a_subnet() -> impl Strategy<Value = SubnetDef> {
 }
 
 fn gateway_nodes() -> impl Strategy<Value = Event> {
-    let nodes = subsequence((0..NODES).collect::<Vec<_>>(), 0..=usize::from(NODES));
-    (1..SUBNETS, nodes, any::<bool>(), any::<bool>()).prop_map(|(subnet, nodes, turned, spread)| {
-        let mut nodes: Vec<Arc<str>> = nodes.into_iter().map(|index| format!("n{index}").into()).collect();
+    let nodes = || subsequence((0..NODES).collect::<Vec<_>>(), 0..=usize::from(NODES));
+    (1..SUBNETS, nodes(), nodes(), any::<bool>(), any::<bool>()).prop_map(|(subnet, usable, others, turned, spread)| {
+        let named = |nodes: &[u8]| nodes.iter().map(|index| format!("n{index}").into()).collect::<Vec<Arc<str>>>();
+        let mut nodes = GatewayNodes { usable: named(&usable), spread: Vec::new() };
         if turned {
-            nodes.reverse();
+            nodes.usable.reverse();
         }
-        Event::GatewayNodes(subnet_name(subnet).into(), nodes, spread)
+        if spread {
+            nodes.spread = nodes.usable.clone();
+            nodes.spread.extend(named(&others).into_iter().filter(|other| !nodes.usable.contains(other)));
+        }
+        Event::GatewayNodes(subnet_name(subnet).into(), nodes)
     })
 }
 
