@@ -131,7 +131,7 @@ fn overlap_with_nodes(cluster: &Cluster, cidr: &Cidr) -> Option<String> {
     for machine in cluster.machines() {
         let Some(chassis) = cluster.report(machine.name) else { continue };
         for (interface, network) in &chassis.report.networks {
-            if network.to_string().parse::<Cidr>().is_ok_and(|network| network.overlaps(cidr)) {
+            if network.contains(&cidr.net()) || cidr.net().contains(network) {
                 return Some(format!("{cidr} overlaps {network} of interface {interface} of {}", machine.object()));
             }
         }
