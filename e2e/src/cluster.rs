@@ -30,6 +30,7 @@ use crate::layout::{Node, OUTSIDE_NETNS, kubeconfig};
 use crate::pace;
 
 mod capture;
+pub mod datapath;
 pub mod nb;
 pub mod place;
 pub mod pod;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::central::members::{self, BOTH, Database};
 use e2e::central::writes::longest_gap;
 use e2e::cluster::traffic::Pings;
-use e2e::cluster::{Pod, Scene};
+use e2e::cluster::{Pod, Scene, datapath};
 use e2e::kube::kubectl;
 use e2e::layout::Node;
 use e2e::{Cluster, central, install, ledger, net, operator, process};
@@ -58,7 +58,16 @@ impl Bystanders {
         let ready = began.elapsed();
         // The other node may have connected later.
         let (place, far) = (pod.place(), self.far.ip4()?);
-        process::until(bar, async || place.ping(&far).await).await?;
+        if let Err(error) = process::until(bar, async || place.ping(&far).await).await {
+            let (near, fresh) = (self.near.place(), pod.ip4()?);
+            println!("  near reaches far: {:?}", near.ping(&far).await.is_ok());
+            println!("  near reaches the new pod: {:?}", near.ping(&fresh).await.is_ok());
+            println!("  far reaches the new pod: {:?}", self.far.place().ping(&fresh).await.is_ok());
+            for node in ["n1", "n2"] {
+                println!("{}", datapath::says(&self.scene.cluster().node(node)?).await);
+            }
+            return Err(error).with_context(|| what.to_owned());
+        }
         println!("  a new pod is Ready after {ready:.1?}, and reaches another node after {:.1?}", began.elapsed());
         ensure!(ready < bar, "{what}: a pod took {ready:?}");
         ensure!(pod.ip4()? != self.near.ip4()? && pod.ip4()? != self.far.ip4()?, "an address is given out twice");
