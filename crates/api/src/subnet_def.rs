@@ -251,6 +251,7 @@ fn advertisement_options(text: &str) -> Result<BTreeMap<String, String>, String>
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
     parts
         .map(|part| match part.split_once('=').map(|(key, value)| (key.trim(), value.trim())) {
+            Some(_) if part.contains(char::is_control) => Err(format!("{part:?} contains a control character")),
             Some((key, value)) if !key.is_empty() && !value.is_empty() => Ok((key.to_owned(), value.to_owned())),
             _ => Err(format!("{part:?} is not key=value")),
         })

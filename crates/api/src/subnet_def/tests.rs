@@ -202,9 +202,9 @@ fn errors_name_object_and_field() {
         with("allowSubnets", json!(["10.1.0.0"])),
         r#"allowSubnets: "10.1.0.0" is not a CIDR: no prefix length, as in 10.16.0.0/16"#,
     );
-    let advertised =
-        json!({"cidrBlock": "fd00::/64", "enableIPv6RA": true, "ipv6RAConfigs": "address_mode=slaac,often"});
-    refused(advertised, r#"ipv6RAConfigs: "often" is not key=value"#);
+    let advertised = |options: &str| json!({"cidrBlock": "fd00::/64", "enableIPv6RA": true, "ipv6RAConfigs": options});
+    refused(advertised("address_mode=slaac,often"), r#"ipv6RAConfigs: "often" is not key=value"#);
+    refused(advertised("mtu=1400\0"), r#"ipv6RAConfigs: "mtu=1400\0" contains a control character"#);
     let acl = |field: &str, value: Value| {
         let mut acl = json!({"direction": "to-lport", "priority": 9, "match": "ip4", "action": "drop"});
         acl[field] = value;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jsonrpsee::core::client::{ClientT, Error as RpcError};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::error::SessionError;
@@ -82,9 +82,14 @@ pub(super) async fn cluster(state: &State) -> Result<Option<Uuid>, TransactError
 }
 
 async fn run(state: &State, database: &str, ops: &[Op]) -> Result<Vec<OpReply>, TransactError> {
+    let params: Vec<Value> = std::iter::once(json!(database)).chain(ops.iter().map(Op::to_json)).collect();
+    // ovsdb-server cannot parse such a request, and ends the session. Nobody could tell which operation it was.
+    if let Some(index) = params[1..].iter().position(has_nul) {
+        let details = "a string contains a NUL character".to_owned();
+        return Err(TransactError::Refused { index: Some(index), error: "constraint violation".to_owned(), details });
+    }
     let live = state.live().ok_or(TransactError::Disconnected)?;
     let ticket = live.link.tickets.issue();
-    let params = std::iter::once(json!(database)).chain(ops.iter().map(Op::to_json)).collect();
     let params = Ticketed { ticket: ticket.number(), params };
     let within = state.config.request_timeout;
     let reply = tokio::select! {
@@ -108,6 +113,16 @@ async fn run(state: &State, database: &str, ops: &[Op]) -> Result<Vec<OpReply>, 
         }
         Err(RpcError::ParseError(error)) => Err(TransactError::Protocol(error.to_string())),
         Err(_) => Err(lost(&ticket)),
+    }
+}
+
+/// Returns whether a string of a value contains U+0000 (ovsdb(7), "String Data": it is not allowed).
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(all) => all.iter().any(has_nul),
+        Value::Object(fields) => fields.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
+        _ => false,
     }
 }
 

@@ -168,6 +168,13 @@ async fn a_refusal_names_the_operation_and_changes_nothing() {
         "{refused}"
     );
 
+    // A server would close the session, whoever else uses it.
+    let refused = client.transact(&[shelf("a"), shelf("a\0b")]).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the database refused operation 1: constraint violation: a string contains a NUL character"
+    );
+
     // The server checks references after all operations.
     let refused = client.transact(&[shelf("a"), mutate("a", "goods", Mutator::Insert, id("none").into())]).await;
     let refused = refused.unwrap_err();
