@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::ExternalHost;
 use futures::{StreamExt, stream};
@@ -15,6 +16,7 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use ovn::TableId;
 use ovsdb::Replica;
+use tokio::time::timeout;
 
 use crate::cluster::Cluster;
 
@@ -24,6 +26,8 @@ const AT_ONCE: usize = 16;
 const ONE_BY_ONE: usize = 256;
 /// The page size of a list.
 const PAGE: u32 = 500;
+/// How long a request may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads from the API server. Without a client, as in unit tests, no object exists.
 #[derive(Clone)]
@@ -97,7 +101,7 @@ impl Witness {
             return Err(behind(format!("pod {pod}")));
         }
         for node in &missing.nodes {
-            match is_external(client, node).await.map_err(unknown)? {
+            match within(is_external(client, node)).await.map_err(unknown)? {
                 Some(false) => return Err(behind(format!("node {node}"))),
                 Some(true) => return Err(behind(format!("external host {node}"))),
                 None => {}
@@ -105,6 +109,11 @@ impl Witness {
         }
         Ok(())
     }
+}
+
+/// Limits a request, so that one of several API servers that hangs does not keep a replica from leading.
+async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    timeout(PATIENCE, request).await.unwrap_or_else(|elapsed| Err(kube::Error::Service(elapsed.into())))
 }
 
 /// Returns whether the host of this name is an external host and no Node. `None`: it is neither.
@@ -129,7 +138,7 @@ async fn read(client: &Client, ports: &BTreeSet<Arc<str>>) -> kube::Result<Optio
 
 async fn one(client: Client, port: Arc<str>) -> kube::Result<Option<String>> {
     let Some((name, namespace)) = api::pod_of_port(&port) else { return Ok(None) };
-    let pod = Api::<Pod>::namespaced(client, namespace).get_opt(name).await?;
+    let pod = within(Api::<Pod>::namespaced(client, namespace).get_opt(name)).await?;
     Ok(pod.filter(holds_address).map(|_| format!("{namespace}/{name}")))
 }
 
@@ -138,7 +147,7 @@ async fn listed(client: &Client, ports: &BTreeSet<Arc<str>>) -> kube::Result<Opt
     let api = Api::<Pod>::all(client.clone());
     let mut params = ListParams::default().limit(PAGE);
     loop {
-        let page = api.list(&params).await?;
+        let page = within(api.list(&params)).await?;
         for pod in page.items.iter().filter(|pod| holds_address(pod)) {
             let (name, namespace) = (pod.metadata.name.as_deref(), pod.metadata.namespace.as_deref());
             let (name, namespace) = (name.unwrap_or_default(), namespace.unwrap_or_default());

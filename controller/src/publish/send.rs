@@ -1,6 +1,7 @@
 //! Sends one write as one request to the API server.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use api::{ExternalHost, Ip, IpPool, Subnet};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
@@ -9,6 +10,7 @@ use kube::{Api, Client, Error, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use tokio::time::timeout;
 
 use super::{Action, Body, FIELD_MANAGER, Part, Target};
 use crate::cluster::Object;
@@ -42,8 +44,17 @@ impl From<Error> for Failure {
     }
 }
 
-/// Sends the write once.
+/// How long the API server may take for a write.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Sends the write once. One of several API servers can hang while the others answer: then the next attempt goes by another
+/// connection.
 pub(super) async fn once(client: &Client, target: &Target, action: &Action) -> Result<(), Failure> {
+    let late = |_| Failure::Away(format!("no answer within {PATIENCE:?}"));
+    timeout(PATIENCE, send(client, target, action)).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+}
+
+async fn send(client: &Client, target: &Target, action: &Action) -> Result<(), Failure> {
     let client = client.clone();
     let name = match &target.object {
         Object::Pod(port) => {

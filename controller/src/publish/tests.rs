@@ -107,7 +107,7 @@ fn counting(standing: Standing) -> (Publisher, Arc<AtomicUsize>, watch::Sender<S
 async fn nothing_is_written_between_the_expiry_of_the_lease_and_its_renewal() {
     let leading =
         |seconds| Standing::Leading { asked: Instant::now(), until: Instant::now() + Duration::from_secs(seconds) };
-    let (publisher, requests, standing) = counting(leading(15));
+    let (publisher, requests, standing) = counting(leading(8));
     publisher.writes.send(delete(ip("a"))).unwrap();
     sleep(Duration::from_secs(1)).await;
     assert_eq!(requests.load(Ordering::Relaxed), 1);
@@ -116,9 +116,34 @@ async fn nothing_is_written_between_the_expiry_of_the_lease_and_its_renewal() {
     publisher.writes.send(delete(ip("b"))).unwrap();
     sleep(Duration::from_secs(1)).await;
     assert_eq!(requests.load(Ordering::Relaxed), 1);
-    standing.send_replace(leading(15));
+    standing.send_replace(leading(8));
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(requests.load(Ordering::Relaxed), 2);
+    assert_eq!(requests.load(Ordering::Relaxed), 3, "the first one has had no answer, and is sent again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_hangs_keeps_no_write() {
+    let until = Instant::now() + Duration::from_mins(1);
+    let hangs = AtomicUsize::new(IN_FLIGHT);
+    let server = tower::service_fn(move |_: Request<Body>| {
+        let is_hanging = hangs.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        async move {
+            if is_hanging {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, &'static str>(Response::new(Body::from(b"{}".to_vec())))
+        }
+    });
+    let standing = watch::channel(Standing::Leading { asked: Instant::now(), until });
+    let mut publisher = Publisher::spawn(Client::new(server, "default"), standing.1);
+    for at in 0..=IN_FLIGHT {
+        publisher.writes.send(delete(ip(&format!("ip-{at}")))).unwrap();
+    }
+    let began = Instant::now();
+    for _ in 0..=IN_FLIGHT {
+        next(&mut publisher).await;
+    }
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -24,6 +24,10 @@ const KEEPALIVE: Duration = Duration::from_secs(2);
 /// only delay the next attempt.
 const CONNECT: Duration = Duration::from_secs(4);
 
+/// The limit for the begin of an answer. The API server ends a request after 60 s (`--request-timeout`), and answers a watch at
+/// once. A server that hangs still acknowledges packets, and would keep whoever waits for it.
+const ANSWER: Duration = Duration::from_secs(65);
+
 /// Returns a service that sends requests to the API server of this configuration.
 pub(super) fn service(
     config: &Config,
@@ -51,5 +55,6 @@ pub(super) fn service(
         .option_layer(config.auth_layer().context("authenticate at the API server")?)
         .layer(config.extra_headers_layer().context("set the headers of requests")?)
         .map_err(BoxError::from)
+        .timeout(ANSWER)
         .service(client))
 }
