@@ -187,8 +187,17 @@ impl Owner {
         if self.term.is_none() && !self.take_over(asked).await {
             return;
         }
-        if let Err(error) = self.writer.settle().await {
-            return self.not_written(&error).await;
+        match self.writer.settle().await {
+            Ok(()) => {}
+            // Nothing was compared, and what is not certain stays so.
+            Err(CommitError::Refused(refusals)) => {
+                tracing::error!(
+                    ?refusals,
+                    "the northbound database refuses the write that shows whether earlier ones count"
+                );
+                return self.later();
+            }
+            Err(error) => return self.not_written(&error).await,
         }
         self.show_nodes();
         let Some(term) = &mut self.term else { return };
