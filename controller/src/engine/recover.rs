@@ -115,6 +115,12 @@ impl Engine {
         for port in machines() {
             self.restore_lease(&port, from_northbound(replica, &port, Some(&join)));
         }
+        // The database can be older than the pods: one that runs with the address of its own IP object keeps it.
+        for (port, pod) in cluster.pods.iter().filter(|(port, pod)| !pod.done && !is_a_nodes(cluster, port)) {
+            let is_its_own = cluster.ips.get(port).is_some_and(|ip| *ip.spec.pod_uid == *pod.uid);
+            let record = from_ip_object(cluster, port).filter(|record| pod.reported == Some(record.lease.ips));
+            self.restore_lease(port, record.filter(|_| is_its_own));
+        }
         for (port, _) in pods() {
             self.restore_lease(&port, from_northbound(replica, &port, None));
         }

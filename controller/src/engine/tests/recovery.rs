@@ -47,6 +47,22 @@ fn a_new_pod_does_not_get_the_recorded_address_of_a_deleted_pod_of_the_same_name
 }
 
 #[test]
+fn a_pod_that_runs_keeps_its_address_although_the_database_was_restored_to_an_older_one() {
+    let mut record = ip("a.default", "a", "default", "ovn-default", "10.16.0.10", "0a:00:00:00:00:0b");
+    record.spec.pod_uid = "uid-1".to_owned();
+    let other = ip("b.default", "b", "default", "ovn-default", "10.16.0.9", "0a:00:00:00:00:0d");
+    // The database has another address of it, and its own one as that of another pod.
+    let ports = &[("a.default", "0a:00:00:00:00:0c 10.16.0.5"), ("b.default", "0a:00:00:00:00:0e 10.16.0.10")];
+    let pods = || vec![running("default/a", "uid-1", "10.16.0.10"), pod("default/b", "uid-2", json!({}))];
+    let scene = recovered(pods(), vec![record.clone(), other.clone()], ports);
+    assert_eq!(scene.outcome("default/a"), "10.16.0.10 of ovn-default");
+    assert_ne!(scene.outcome("default/b"), "10.16.0.10 of ovn-default");
+    // The object of another pod says nothing of this one.
+    record.spec.pod_uid = "uid-0".to_owned();
+    assert_ne!(recovered(pods(), vec![record, other], ports).outcome("default/b"), scene.outcome("default/b"));
+}
+
+#[test]
 fn annotations_alone_restore_no_address() {
     // A copy of a pod has its annotations, and any user can write them.
     let pods = vec![
