@@ -27,7 +27,7 @@ macro_rules! watched {
     };
 }
 
-watched!(Namespace, "namespaces", name, Self::eq);
+watched!(Namespace, "namespaces", name, Self::same_for_decisions);
 watched!(Node, "nodes", name, Self::eq);
 watched!(StatefulSet, "statefulsets", path, Self::eq);
 watched!(Pod, "pods", port, Self::same_for_decisions);
@@ -60,6 +60,15 @@ impl Pod {
             && (want, port_security, unreadable) == (&other.want, &other.port_security, &other.unreadable)
             && (ingress, egress, north_gateway) == (&other.ingress, &other.egress, &other.north_gateway)
             && (net, unserved, mirror) == (&other.net, &other.unserved, &other.mirror)
+    }
+}
+
+impl Namespace {
+    /// Compares the fields that decisions depend on: all but the resource version.
+    fn same_for_decisions(&self, other: &Self) -> bool {
+        let Self { name, net, uid, labels, annotations, terminating, version: _ } = self;
+        (name, uid, terminating) == (&other.name, &other.uid, &other.terminating)
+            && (net, labels, annotations) == (&other.net, &other.labels, &other.annotations)
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Namespace {
     pub annotations: BTreeMap<String, String>,
     /// Whether its deletion has begun.
     pub terminating: bool,
+    /// Its resource version, used as a precondition of writes: its annotations are also what users wish.
+    pub version: Arc<str>,
 }
 
 impl Namespace {
@@ -43,6 +45,7 @@ impl Namespace {
             labels: view.labels().clone(),
             annotations: view.annotations().iter().filter(ours).map(|(k, v)| (k.clone(), v.clone())).collect(),
             terminating: view.is_terminating(),
+            version: view.resource_version().into(),
         }
     }
 }

@@ -30,6 +30,9 @@ pub(super) fn write(engine: &Engine, cluster: &Cluster, name: &str) -> Option<Ac
     if annotations.iter().all(|(key, value)| namespace.annotations.get(key) == value.as_ref()) {
         return None;
     }
-    let patch = json!({ "metadata": { "uid": namespace.uid, "annotations": annotations } });
+    // What a user has written meanwhile would look like our own.
+    let patch = json!({
+        "metadata": { "uid": namespace.uid, "resourceVersion": namespace.version, "annotations": annotations },
+    });
     Some(Action::merge(&patch))
 }

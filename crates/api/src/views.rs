@@ -134,6 +134,11 @@ macro_rules! metadata {
                 self.metadata.uid.as_deref().unwrap_or_default()
             }
 
+            /// The resource version, or an empty string.
+            pub fn resource_version(&self) -> &str {
+                self.metadata.resource_version.as_deref().unwrap_or_default()
+            }
+
             /// The value of the annotation `name`.
             pub fn annotation(&self, name: &str) -> Option<&str> {
                 self.metadata.annotations.as_ref()?.get(name).map(String::as_str)
