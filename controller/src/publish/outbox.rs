@@ -5,7 +5,7 @@
 //! version, or after a pause if there is no event. After a refusal it asks for the object after growing pauses: the
 //! cause (an admission rule, a missing permission) can disappear without a change of the object.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -23,6 +23,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 #[derive(Debug, Default)]
 pub struct Outbox {
     states: HashMap<Target, State>,
+    /// The targets whose object must be published again, by the time when: [`State::again`] of each.
+    due: BTreeSet<(Instant, Target)>,
     /// The id of the last write.
     last: u64,
 }
@@ -41,6 +43,20 @@ enum State {
 }
 
 impl Outbox {
+    fn set(&mut self, target: Target, state: State) {
+        self.unset(&target);
+        self.due.extend(state.again().map(|again| (again, target.clone())));
+        self.states.insert(target, state);
+    }
+
+    fn unset(&mut self, target: &Target) -> Option<State> {
+        let state = self.states.remove(target)?;
+        if let Some(again) = state.again() {
+            self.due.remove(&(again, target.clone()));
+        }
+        Some(state)
+    }
+
     /// Handles a watch event. Returns the object if its write must be computed again.
     pub fn observed(&mut self, observed: &Observed) -> Option<Object> {
         let mut again = false;
@@ -48,13 +64,13 @@ impl Outbox {
             let target = Target { object: observed.object.clone(), part };
             match self.states.get_mut(&target) {
                 Some(State::Sent { overtaken, .. }) => *overtaken = true,
-                Some(State::Taken { .. }) => drop(self.states.remove(&target)),
+                Some(State::Taken { .. }) => drop(self.unset(&target)),
                 Some(State::Conflict { .. }) => {
-                    self.states.remove(&target);
+                    self.unset(&target);
                     again = true;
                 }
                 Some(State::Refused { .. }) if observed.change == Change::Decides => {
-                    self.states.remove(&target);
+                    self.unset(&target);
                     again = true;
                 }
                 Some(State::Refused { .. }) | None => {}
@@ -68,7 +84,7 @@ impl Outbox {
     /// The result of a write that was replaced or cancelled is ignored.
     pub fn ended(&mut self, Done { id, target, outcome }: Done, now: Instant) -> Option<Object> {
         let current = matches!(self.states.get(&target), Some(State::Sent { id: current, .. }) if *current == id);
-        let state = if current { self.states.remove(&target) } else { None };
+        let state = if current { self.unset(&target) } else { None };
         let Some(State::Sent { action, overtaken, refused_for, .. }) = state else { return None };
         let state = match outcome {
             // A newer event includes the write or overwrites it. If the event is older, the next comparison finds the
@@ -82,27 +98,25 @@ impl Outbox {
                 State::Refused { action, backoff, again: Some(now + backoff), why }
             }
         };
-        self.states.insert(target, state);
+        self.set(target, state);
         None
     }
 
     /// When the next object must be published again.
     pub fn next_due(&self) -> Option<Instant> {
-        self.states.values().filter_map(State::again).min()
+        self.due.first().map(|(again, _)| *again)
     }
 
     /// The objects that are due to be published again.
     pub fn take_due(&mut self, now: Instant) -> Vec<Object> {
-        let due = |state: &State| state.again().is_some_and(|again| again <= now);
-        let targets: Vec<Target> = self.states.iter().filter(|(_, state)| due(state)).map(|(t, _)| t.clone()).collect();
-        for target in &targets {
-            if let Some(State::Refused { again, .. }) = self.states.get_mut(target) {
-                *again = None;
-            } else {
-                self.states.remove(target);
+        let mut objects = Vec::new();
+        while let Some((_, target)) = self.due.first().filter(|(again, _)| *again <= now).cloned() {
+            objects.push(target.object.clone());
+            if let Some(State::Refused { action, backoff, why, .. }) = self.unset(&target) {
+                self.set(target, State::Refused { action, backoff, again: None, why });
             }
         }
-        targets.into_iter().map(|target| target.object).collect()
+        objects
     }
 
     /// Why the API server refuses a write to a part of an object, if it does.
@@ -120,13 +134,13 @@ impl Outbox {
         let refused_for = match (self.states.get(&target), &action) {
             (None, None) => return,
             (Some(State::Sent { .. }), None) => {
-                self.states.remove(&target);
+                self.unset(&target);
                 // The publisher lives as long as the term, which owns this outbox.
                 let _ = publisher.send(Write { id: self.last, target, action });
                 return;
             }
             (Some(_), None) => {
-                self.states.remove(&target);
+                self.unset(&target);
                 return;
             }
             (Some(State::Sent { action: before, .. } | State::Taken { action: before }), Some(now))
@@ -141,7 +155,7 @@ impl Outbox {
         if let Some(action) = action {
             self.last += 1;
             let state = State::Sent { id: self.last, action: action.clone(), overtaken: false, refused_for };
-            self.states.insert(target.clone(), state);
+            self.set(target.clone(), state);
             let _ = publisher.send(Write { id: self.last, target, action: Some(action) });
         }
     }
