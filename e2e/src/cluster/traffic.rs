@@ -106,6 +106,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn numbers_of_answers_go_on_after_the_largest_one() {
+        let numbers = [1, 2, 65534, 65535, 1, 0, 70, 65535, 3];
+        let line = |number: usize| format!("64 bytes from 10.16.0.4: icmp_seq={number} ttl=64 time=0.1 ms\n");
+        // A long pause is told by the count of requests alone, so the numbers in between are near each other.
+        let printed: String = (1..65534).chain(numbers[2..].iter().copied()).map(line).collect();
+        let answered = answered(&printed);
+        assert!([65535, 65536, 65537, 65606, 65539].iter().all(|number| answered.contains(number)));
+        assert!(!answered.contains(&65538));
+    }
+
+    #[test]
     fn a_pause_that_is_not_over_is_no_measurement() {
         let answer =
             |number: u32| format!("[{}.{:03}] 64 bytes: icmp_seq={number} ttl=62\n", number / 100, number % 100 * 10);
@@ -147,13 +158,25 @@ impl Pings {
         self.output.rewind()?;
         self.output.read_to_string(&mut printed)?;
         let (sent, _) = counts(&printed)?;
-        let answered: BTreeSet<usize> = printed
-            .lines()
-            .filter(|line| line.contains(" bytes from "))
-            .filter_map(|line| line.split_once("icmp_seq=")?.1.split(' ').next()?.parse().ok())
-            .collect();
+        let answered = answered(&printed);
         Ok((sent, (1..sent).filter(|request| !answered.contains(request)).collect()))
     }
+}
+
+/// Parses the output of ping: the numbers of the requests that were answered. Those in packets begin again after 65,535.
+fn answered(printed: &str) -> BTreeSet<usize> {
+    const ALL: usize = 1 << 16;
+    let answers = printed.lines().filter(|line| line.contains(" bytes from "));
+    let numbers = answers.filter_map(|line| line.split_once("icmp_seq=")?.1.split(' ').next()?.parse::<usize>().ok());
+    let mut last = 0;
+    let unwrapped = numbers.map(|number| {
+        // The nearest one to the last answer that has this number.
+        let near = last - last % ALL + number;
+        let candidates = [near.checked_sub(ALL), Some(near), Some(near + ALL)];
+        last = candidates.into_iter().flatten().min_by_key(|candidate| candidate.abs_diff(last)).unwrap_or(near);
+        last
+    });
+    unwrapped.collect()
 }
 
 /// Parses the output of `ping -q`: the numbers of requests and of answers.
