@@ -54,7 +54,7 @@ impl Bystanders {
         self.newcomers.set(self.newcomers.get() + 1);
         if self.near.place().ping(&self.far.ip4()?).await.is_err() {
             println!("  running pods do not reach each other: {what}");
-            self.show_datapaths().await?;
+            println!("{}", datapath::says(self.scene.cluster(), &self.near, &self.far).await);
         }
         let began = Instant::now();
         let pod = self.scene.pod(self.near.namespace(), "fresh").on("n1").ready().await;
@@ -67,21 +67,13 @@ impl Bystanders {
             println!("  near reaches far: {:?}", near.ping(&far).await.is_ok());
             println!("  near reaches the new pod: {:?}", near.ping(&fresh).await.is_ok());
             println!("  far reaches the new pod: {:?}", self.far.place().ping(&fresh).await.is_ok());
-            self.show_datapaths().await?;
+            println!("{}", datapath::says(self.scene.cluster(), &pod, &self.far).await);
             return Err(error).with_context(|| what.to_owned());
         }
         println!("  a new pod is Ready after {ready:.1?}, and reaches another node after {:.1?}", began.elapsed());
         ensure!(ready < bar, "{what}: a pod took {ready:?}");
         ensure!(pod.ip4()? != self.near.ip4()? && pod.ip4()? != self.far.ip4()?, "an address is given out twice");
         pod.delete().await
-    }
-
-    /// Prints what decides about packets between the two pods.
-    async fn show_datapaths(&self) -> Result<()> {
-        for node in ["n1", "n2"] {
-            println!("{}", datapath::says(&self.scene.cluster().node(node)?).await);
-        }
-        Ok(())
     }
 
     /// Ends. Almost no packet may be lost, and all records agree.

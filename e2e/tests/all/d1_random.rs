@@ -97,7 +97,7 @@ async fn harm(random: &mut Random, nodes: [Node; 3], hangs: &[u64], bystanders: 
 #[tokio::test]
 async fn d1_random_faults_of_the_members_leave_nothing_behind() -> Result<()> {
     let mut random = Random::from_environment()?;
-    let length = std::env::var("KUBE_OVN_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(180);
+    let length = std::env::var("KUBE_OVN_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(90);
     let (cluster, nodes) = with_three_members().await?;
     let bystanders = Bystanders::start(&cluster, "d1-random").await?;
     let hangs = if length > 600 { &HANGS[..] } else { &HANGS[..3] };
