@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::central::members;
+use e2e::cluster::datapath;
 use e2e::layout::Node;
 use e2e::{Cluster, central, ledger, operator, process};
 
@@ -37,8 +38,14 @@ async fn e1_central_moves_to_another_node_and_pods_keep_their_addresses() -> Res
         moved(&cluster, from, to).await?;
         let fresh = scene.pod("e1-moves", fresh).on(&away.name()).ready().await?;
         ensure!(fresh.ip4()? != here.ip4()?, "{} is given out twice", here.ip4()?);
-        fresh.place().ping(&here.ip4()?).await?;
-        here.place().ping(&fresh.ip4()?).await?;
+        let pinged = async {
+            fresh.place().ping(&here.ip4()?).await?;
+            here.place().ping(&fresh.ip4()?).await
+        };
+        if let Err(error) = pinged.await {
+            println!("{}", datapath::says(&cluster, &fresh, &here).await);
+            return Err(error);
+        }
     }
     ledger::agree(&cluster).await.map(drop)
 }
