@@ -31,8 +31,8 @@ pub use pool_def::PoolDef;
 pub use port::{node_of_port, node_port, pod_of_port, pod_port};
 pub use selector::selected;
 pub use subnet::{
-    Condition, EffectiveSubnet, InForce, InForceNatMatch, InForceNatRule, InForceNetwork, NatOutgoingPolicyMatch,
-    NatOutgoingPolicyRule, NatRule, RemoteMirror, Subnet, SubnetAcl, SubnetSpec, SubnetStatus, SubnetView, unserved,
+    Condition, EffectiveSubnet, InForce, InForceNetwork, NatOutgoingPolicyMatch, NatOutgoingPolicyRule, NatRule,
+    RemoteMirror, Subnet, SubnetAcl, SubnetSpec, SubnetStatus, SubnetView, unserved,
 };
 pub use subnet_def::{AclAction, AclDirection, AclRule, Collector, GatewayNode, GatewayType, MirrorType, SubnetDef};
 pub use values::{Addresses, Cidr, Cidrs, Families, Family, IpRange, Mac, Rate, ValueError};

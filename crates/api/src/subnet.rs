@@ -25,7 +25,7 @@ use serde_json::Value;
 pub use acl::SubnetAcl;
 pub use in_force::{EffectiveSubnet, InForce, InForceNetwork, SubnetView};
 pub use mirror::RemoteMirror;
-pub use nat::{InForceNatMatch, InForceNatRule, NatOutgoingPolicyMatch, NatOutgoingPolicyRule, NatRule};
+pub use nat::{NatOutgoingPolicyMatch, NatOutgoingPolicyRule, NatRule};
 pub use unserved::unserved;
 
 /// The desired state of a subnet.
@@ -307,6 +307,13 @@ pub(crate) fn plain(schema: &mut schemars::Schema) {
             }
         }
     }
+}
+
+/// Removes the bounds of texts from a schema and all below it. A status repeats what a spec says, and may need more for it: a
+/// network in full can be longer than its author writes it.
+pub(crate) fn unbounded(schema: &mut schemars::Schema) {
+    schema.remove("maxLength");
+    schemars::transform::transform_subschemas(&mut unbounded, schema);
 }
 
 /// Serializes a count as an integer when a float holds it exactly: `250`, not `250.0`.

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{InForceNatRule, NatOutgoingPolicyRule, NatRule, SubnetStatus, null_is_default, plain};
+use super::{NatOutgoingPolicyRule, NatRule, SubnetStatus, null_is_default, plain, unbounded};
 use crate::subnet_def::gateway_nodes;
 use crate::{Addresses, Cidr, Cidrs, Family, FieldError, GatewayNode, SubnetDef};
 
@@ -15,7 +15,7 @@ use crate::{Addresses, Cidr, Cidrs, Family, FieldError, GatewayNode, SubnetDef};
 /// while the subnet is being deleted, until no address of it is in use.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[schemars(transform = plain)]
+#[schemars(transform = plain, transform = unbounded)]
 pub struct InForce {
     /// The `metadata.generation` of the spec that it is from.
     #[serde(default, deserialize_with = "null_is_default")]
@@ -28,7 +28,7 @@ pub struct InForce {
     pub nat_outgoing: bool,
     /// Which of that traffic does: the first rule that matches decides, and without one it does.
     #[serde(default, deserialize_with = "null_is_default", serialize_with = "null_if_empty")]
-    pub nat_rules: Vec<InForceNatRule>,
+    pub nat_rules: Vec<NatOutgoingPolicyRule>,
     /// The nodes at which it gets another address than the node's: `n1:203.0.113.5`.
     #[serde(default, deserialize_with = "null_is_default", serialize_with = "null_if_empty")]
     pub nat_sources: Vec<String>,
@@ -145,8 +145,7 @@ impl InForce {
         }
         let mtu = Some(self.mtu).filter(|mtu| *mtu != 0);
         let nodes = self.nodes.iter().filter_map(|address| address.parse().ok()).collect();
-        let rules: Vec<NatOutgoingPolicyRule> = self.nat_rules.iter().map(Into::into).collect();
-        let nat_rules = NatRule::read(&rules).map_err(|(_, why)| error_in("natRules", &why))?;
+        let nat_rules = NatRule::read(&self.nat_rules).map_err(|(_, why)| error_in("natRules", &why))?;
         let nat_sources = gateway_nodes(&self.nat_sources.join(",")).map_err(|why| error_in("natSources", &why))?;
         let (name, nat_outgoing, private) = (name.to_owned(), self.nat_outgoing, self.private);
         let node_network = self.node_network.clone();

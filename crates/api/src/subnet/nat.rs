@@ -91,57 +91,6 @@ impl From<&NatRule> for NatOutgoingPolicyRule {
     }
 }
 
-/// A rule as it is in force. It has no bounds: a network in full can be longer than its author writes it, and what a spec says
-/// must fit the status.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[schemars(transform = plain)]
-pub struct InForceNatRule {
-    /// What the rule matches.
-    #[serde(default, rename = "match", deserialize_with = "null_is_default")]
-    pub match_: InForceNatMatch,
-    /// `nat` or `forward`.
-    #[serde(default, deserialize_with = "null_is_default")]
-    pub action: String,
-}
-
-/// What a rule in force matches.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[schemars(transform = plain)]
-pub struct InForceNatMatch {
-    /// Networks of sources, separated by commas; any source if it is empty.
-    #[serde(
-        default,
-        rename = "srcIPs",
-        deserialize_with = "null_is_default",
-        skip_serializing_if = "String::is_empty"
-    )]
-    pub src_ips: String,
-    /// Networks of destinations, separated by commas; any destination if it is empty.
-    #[serde(
-        default,
-        rename = "dstIPs",
-        deserialize_with = "null_is_default",
-        skip_serializing_if = "String::is_empty"
-    )]
-    pub dst_ips: String,
-}
-
-impl From<&NatRule> for InForceNatRule {
-    fn from(rule: &NatRule) -> Self {
-        let NatOutgoingPolicyRule { match_: NatOutgoingPolicyMatch { src_ips, dst_ips }, action } = rule.into();
-        Self { match_: InForceNatMatch { src_ips, dst_ips }, action }
-    }
-}
-
-impl From<&InForceNatRule> for NatOutgoingPolicyRule {
-    fn from(rule: &InForceNatRule) -> Self {
-        let InForceNatMatch { src_ips, dst_ips } = rule.match_.clone();
-        Self { match_: NatOutgoingPolicyMatch { src_ips, dst_ips }, action: rule.action.clone() }
-    }
-}
-
 /// Parses addresses and networks.
 fn nets(text: &str) -> Result<Vec<IpNet>, String> {
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
