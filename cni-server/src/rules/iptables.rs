@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use super::nft::{DATABASE_PORTS, PRIVILEGED_PORTS, THROUGH_NODE_PORTS};
+use super::nft::{DATABASE_PORTS, PRIVILEGED_PORTS, THROUGH_NODE_PORTS, through_node};
 use super::{Family, How, Leaving, Wanted};
 use crate::node_port::DEVICE;
 
@@ -62,19 +62,17 @@ pub(super) fn chains(family: Family, wanted: &Wanted, source: Option<IpAddr>) ->
     // kube-proxy drops these, too, but its chains may come later. A reply that is not translated back would make the client
     // end its connection.
     let drop_invalid = |from: &str| format!("{from} -m conntrack --ctstate INVALID -j DROP");
-    let to_databases = format!("--dport {}", DATABASE_PORTS.replace('-', ":"));
-    let ports = format!("-p tcp -m tcp {to_databases}");
+    let (databases, privileged) = (DATABASE_PORTS.replace('-', ":"), PRIVILEGED_PORTS.replace('-', ":"));
+    let ports = format!("-p tcp -m tcp --dport {databases}");
     let mut into_node = vec![drop_invalid(&format!("-i {DEVICE} {}", set("subnets", "src")))];
     if wanted.members.is_some() {
         // A reply to this node, which has such a port by chance.
         into_node.push(format!("{ports} -m conntrack --ctdir REPLY -j ACCEPT"));
         into_node.push(format!("-i {DEVICE} {ports} -j DROP"));
         into_node.push(format!("! -i lo {ports} {} -j DROP", not("members", "src")));
-        let privileged = PRIVILEGED_PORTS.replace('-', ":");
-        into_node.push(format!("! -i lo -p tcp -m tcp --sport {privileged} {to_databases} -j DROP"));
+        into_node.push(format!("! -i lo -p tcp -m tcp --sport {privileged} --dport {databases} -j DROP"));
         // Somebody asked for another port, from which a Service leads here.
-        let asked = DATABASE_PORTS.replace('-', ":");
-        into_node.push(format!("! -i lo {ports} -m conntrack ! --ctorigdstport {asked} -j DROP"));
+        into_node.push(format!("! -i lo {ports} -m conntrack ! --ctorigdstport {databases} -j DROP"));
     }
     let through = vec![
         drop_invalid(&format!("{} {}", set("subnets", "src"), set("subnets", "dst"))),
@@ -172,21 +170,19 @@ pub(super) fn chains(family: Family, wanted: &Wanted, source: Option<IpAddr>) ->
 /// Returns the rules for traffic that leaves in its own way. `outside` is the condition that it leaves, `databases` that it
 /// goes to the port of a database.
 fn leave(leaving: &Leaving, outside: &str, databases: &str) -> Vec<String> {
-    let any = || vec![String::new()];
-    let to: Vec<String> = leaving.dst.iter().map(|dst| format!(" -d {dst}")).collect();
-    let to = if to.is_empty() { any() } else { to };
+    let mut to: Vec<String> = leaving.dst.iter().map(|dst| format!(" -d {dst}")).collect();
+    if to.is_empty() {
+        to.push(String::new());
+    }
     let ways = leaving.src.iter().flat_map(|src| to.iter().map(move |dst| format!("-s {src}{dst}")));
     let rules = |way: String| match &leaving.how {
         How::Forward => vec![format!("{way} {outside} -j RETURN")],
         How::Masquerade => vec![format!("{way} {outside} -j OVN-MASQUERADE")],
         // The address can be a node's.
-        How::Snat(address) => {
-            let host = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
-            vec![
-                format!("{way} {databases} {outside} -j SNAT --to-source {host}:{THROUGH_NODE_PORTS}"),
-                format!("{way} {outside} -j SNAT --to-source {address}"),
-            ]
-        }
+        How::Snat(address) => vec![
+            format!("{way} {databases} {outside} -j SNAT --to-source {}", through_node(*address)),
+            format!("{way} {outside} -j SNAT --to-source {address}"),
+        ],
     };
     ways.flat_map(rules).collect()
 }

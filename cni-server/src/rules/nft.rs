@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -161,12 +162,17 @@ fn leave(family: Family, Leaving { src, dst, how }: &Leaving, outside: &str) -> 
         How::Masquerade => vec!["goto masquerading".to_owned()],
         // The address can be a node's.
         How::Snat(address) => {
-            let host = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
-            let to_databases = format!("tcp dport {DATABASE_PORTS} {} snat to {host}:{THROUGH_NODE_PORTS}", unmark());
+            let to_databases = format!("tcp dport {DATABASE_PORTS} {} snat to {}", unmark(), through_node(*address));
             vec![to_databases, format!("{} snat to {address}", unmark())]
         }
     };
     hows.into_iter().map(|how| format!("{src}{dst}{outside} {how}")).collect()
+}
+
+/// Returns this source address with the ports of what goes through a node to [`DATABASE_PORTS`].
+pub(super) fn through_node(address: IpAddr) -> String {
+    let host = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
+    format!("{host}:{THROUGH_NODE_PORTS}")
 }
 
 fn translated(wanted: &Wanted, family: Family) -> Vec<String> {

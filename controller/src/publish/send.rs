@@ -50,8 +50,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Sends the write once. One of several API servers can hang while the others answer: then the next attempt goes by another
 /// connection.
 pub(super) async fn once(client: &Client, target: &Target, action: &Action) -> Result<(), Failure> {
-    let late = |_| Failure::Away(format!("no answer within {PATIENCE:?}"));
-    timeout(PATIENCE, send(client, target, action)).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+    let sent = timeout(PATIENCE, send(client, target, action)).await;
+    sent.unwrap_or_else(|_| Err(Failure::Away(format!("no answer within {PATIENCE:?}"))))
 }
 
 async fn send(client: &Client, target: &Target, action: &Action) -> Result<(), Failure> {
