@@ -119,6 +119,12 @@ impl Place {
         Ok(())
     }
 
+    /// Returns whether a TCP connection can be opened within these seconds.
+    pub async fn opens(&self, address: &str, port: &str, seconds: u8) -> Result<bool> {
+        let script = format!("nc -z -w {seconds} {address} {port} && echo open || echo closed");
+        Ok(self.run("sh", &["-c", &script]).await?.trim() == "open")
+    }
+
     /// Sends three echo requests. None may be answered.
     pub async fn no_ping(&self, to: &str) -> Result<()> {
         // Exit status 1 of ping means "no answer". Any other status is an error.

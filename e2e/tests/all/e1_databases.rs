@@ -12,19 +12,13 @@ use kube::Api;
 use serde_json::json;
 use tokio::try_join;
 
-/// Returns whether a TCP connection can be opened.
-async fn opens(from: &Place, (address, port): (&str, &str)) -> Result<bool> {
-    let script = format!("nc -z -w 2 {address} {port} && echo open || echo closed");
-    Ok(from.run("sh", &["-c", &script]).await?.trim() == "open")
-}
-
-async fn reaches(from: &Place, way: (&str, &str)) -> Result<()> {
-    ensure!(opens(from, way).await?, "{from} does not reach {way:?}");
+async fn reaches(from: &Place, (address, port): (&str, &str)) -> Result<()> {
+    ensure!(from.opens(address, port, 2).await?, "{from} does not reach {address} {port}");
     Ok(())
 }
 
-async fn does_not_reach(from: &Place, way: (&str, &str)) -> Result<()> {
-    ensure!(!opens(from, way).await?, "{from} reaches {way:?}");
+async fn does_not_reach(from: &Place, (address, port): (&str, &str)) -> Result<()> {
+    ensure!(!from.opens(address, port, 2).await?, "{from} reaches {address} {port}");
     Ok(())
 }
 

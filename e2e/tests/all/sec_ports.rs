@@ -207,9 +207,7 @@ impl Tried {
 
 /// Returns whether a connection can be opened from a pod or from outside.
 async fn opens(from: &Place, to: SocketAddr) -> Result<bool> {
-    let (address, port) = (to.ip().to_string(), to.port().to_string());
-    let script = format!("nc -z -w 1 {address} {port} && echo open || echo closed");
-    Ok(from.run("sh", &["-c", &script]).await?.trim() == "open")
+    from.opens(&to.ip().to_string(), &to.port().to_string(), 1).await
 }
 
 /// Tries each port of each node. Returns the lines of the table.
