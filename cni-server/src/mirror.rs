@@ -15,11 +15,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt;
-use links::{Event, LinkError, Links};
+use links::{Event, LinkError, Links, concerns_link};
 use ovn::local::NewPort;
 use tokio::sync::watch;
 
-use crate::node_port::concerns_link;
 use crate::ovs::{Ovs, OvsError};
 
 pub use chosen::Chosen;

@@ -7,7 +7,6 @@
 mod claim;
 mod device;
 mod error;
-mod events;
 mod mtu;
 mod sources;
 
@@ -19,7 +18,7 @@ use api::FieldError;
 use api::annotations::{NODE_NETWORKS, NodeWant, TUNNEL_INTERFACE};
 use futures::StreamExt;
 use keys::Keys;
-use links::{Event, Link, LinkError, Links, Route};
+use links::{Event, Link, LinkError, Links, Route, concerns, concerns_address, concerns_link};
 use ovn::Encapsulation;
 use ovn::local::{Interface, NewPort, REMOTE, SOUTHBOUND_CLUSTER, UNDERLAY};
 use ovn::southbound::{CMS_OPTIONS, NodeReport};
@@ -35,11 +34,9 @@ use crate::southbound;
 use crate::tunnel::{self, LEAST, LEAST_IPV6, Mtu, Names, Networks, Tunnel, TunnelError};
 use claim::{Claim, Wanted};
 use error::Reason;
-use events::{concerns, concerns_address};
 use mtu::tell_of_mtu;
 
 pub use error::NodePortError;
-pub(crate) use events::concerns_link;
 pub use sources::Sources;
 
 /// The device.

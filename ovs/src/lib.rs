@@ -8,6 +8,7 @@
 //! - [`vswitchd`]: ovs-vswitchd, which takes over the datapath of its predecessor;
 //! - [`flows`]: its flows across a restart;
 //! - [`underlay`]: the interface for tunnels, which the userspace datapath needs on a bridge;
+//! - [`routes`]: the routes of these tunnels, which ovs-vswitchd would forget for moments;
 //! - [`foreign`]: daemons of another installation on the node;
 //! - `southbound`: tells ovn-controller when another southbound database takes the place of the one that it knows;
 //! - `inquiry`: answers probes about the daemons, whose names and files are in `places`;
@@ -24,6 +25,7 @@ pub mod foreign;
 mod inquiry;
 pub mod node;
 mod places;
+pub mod routes;
 pub mod session;
 pub mod settings;
 mod southbound;

@@ -222,10 +222,11 @@ impl Part for Place {
         Ok(())
     }
 
-    async fn finish_start(&mut self, _: u32) -> Result<(), PlaceError> {
+    async fn finish_start(&mut self, pid: u32) -> Result<(), PlaceError> {
+        let control = self.control(pid);
         match self {
             Self::Conf(_, wishes) => wishes.write().await,
-            Self::Vswitchd(vswitchd) => Ok(vswitchd.finish_start().await?),
+            Self::Vswitchd(vswitchd) => Ok(vswitchd.finish_start(&control).await?),
             Self::Controller(..) => Ok(()),
         }
     }

@@ -73,6 +73,11 @@ impl Underlay {
         Ok(Self { iface: iface.to_owned(), links: Links::here()? })
     }
 
+    /// Returns the links of the interface's network namespace.
+    pub fn links(&self) -> Links {
+        self.links.clone()
+    }
+
     /// Checks that the interface exists and that it or its bridge has an address.
     pub async fn check(&self) -> Result<(), UnderlayError> {
         let links = self.links.all().await.map_err(self.refused())?;

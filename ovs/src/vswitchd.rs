@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use daemons::control::{self, ControlError};
 use links::{LinkError, Links};
-use ovn::local::INTEGRATION_BRIDGE;
+use ovn::local::{INTEGRATION_BRIDGE, UNDERLAY};
 use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use crate::datapath::Datapath;
 use crate::flows::{Flows, FlowsError};
 use crate::places::VSWITCHD;
+use crate::routes::Routes;
 use crate::session::{Session, SessionError};
 use crate::underlay::{Underlay, UnderlayError};
 
@@ -56,6 +57,8 @@ pub struct Vswitchd {
     table: watch::Sender<Table>,
     /// Waits for the flows of ovn-controller.
     waiter: Option<JoinHandle<()>>,
+    /// Keeps the routes of the tunnels.
+    routes: Option<JoinHandle<()>>,
 }
 
 /// Why ovs-vswitchd does not work.
@@ -92,7 +95,7 @@ impl Vswitchd {
         table: watch::Sender<Table>,
     ) -> Self {
         let underlay = underlay.filter(|_| datapath == Datapath::Netdev);
-        Self { session, run_directory, datapath, flows, underlay, held_back: false, table, waiter: None }
+        Self { session, run_directory, datapath, flows, underlay, held_back: false, table, waiter: None, routes: None }
     }
 
     /// Returns the control socket of the process with this ID.
@@ -102,7 +105,7 @@ impl Vswitchd {
 
     /// Prepares the start. ovs-vswitchd waits if its predecessor has left flows, in a file or in the kernel.
     pub async fn prepare(&mut self) -> Result<Command, VswitchdError> {
-        self.stop_waiting();
+        self.stop_tasks();
         self.table.send_replace(Table::Awaited);
         self.held_back = self.flows.kept() || self.has_orphaned_datapath().await?;
         self.session.flow_restore_wait(self.held_back).await?;
@@ -114,9 +117,9 @@ impl Vswitchd {
         Ok(command)
     }
 
-    fn stop_waiting(&mut self) {
-        if let Some(waiter) = self.waiter.take() {
-            waiter.abort();
+    fn stop_tasks(&mut self) {
+        for task in [self.waiter.take(), self.routes.take()].into_iter().flatten() {
+            task.abort();
         }
     }
 
@@ -129,9 +132,9 @@ impl Vswitchd {
         Ok(links.find(DEVICE).await?.is_some())
     }
 
-    /// Finishes the start of a running ovs-vswitchd. It may still wait for flows then, because ovn-controller is started
+    /// Finishes the start of a running ovs-vswitchd, which listens on `control`. It may still wait for flows then, because ovn-controller is started
     /// afterwards.
-    pub async fn finish_start(&mut self) -> Result<(), VswitchdError> {
+    pub async fn finish_start(&mut self, control: &Path) -> Result<(), VswitchdError> {
         self.session.configured().await?;
         if self.flows.kept() {
             let restored = self.flows.restore().await;
@@ -148,6 +151,12 @@ impl Vswitchd {
         }
         if let Some(underlay) = &self.underlay {
             underlay.bridge(&self.session).await?;
+            let routes = Routes::new(underlay.links(), UNDERLAY, control.to_owned());
+            self.routes = Some(tokio::spawn(async move {
+                if let Err(error) = routes.keep().await {
+                    tracing::error!(%error, "the routes of the tunnels are not kept");
+                }
+            }));
         }
         if self.held_back {
             let (session, flows, table) = (self.session.clone(), self.flows.clone(), self.table.clone());
@@ -160,7 +169,7 @@ impl Vswitchd {
 
     /// Saves the flows, gives the interface for tunnels its addresses back, and asks ovs-vswitchd to exit.
     pub async fn exit(&mut self, control: &Path) -> Result<(), VswitchdError> {
-        self.stop_waiting();
+        self.stop_tasks();
         // A table that is not complete must not be taken for all flows. Those that were saved before are for the next start.
         if *self.table.borrow() != Table::Complete {
             tracing::info!("the flows are not saved, because they are not complete");

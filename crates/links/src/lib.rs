@@ -21,7 +21,7 @@ pub mod sysctl;
 
 pub use address::{Assigned, Standing, is_link_local, own_address};
 pub use error::LinkError;
-pub use events::{Event, events, skip_arrived};
+pub use events::{Event, concerns, concerns_address, concerns_link, events, skip_arrived};
 pub use link::{Link, LinkKind};
 pub use moved::MovedRoute;
 pub use route::{Route, is_default};

@@ -102,6 +102,43 @@ fn addresses(node: &mut Container<'_>, link: &str) -> String {
     node.run(&["ip", "-brief", "-4", "address", "show", "dev", link]).unwrap()
 }
 
+/// Changes the addresses of the tunnel interface: ovs-vswitchd has the routes to their networks, and listens on them.
+fn keeps_the_routes_of_tunnels(node: &mut Container<'_>) {
+    let both = ["172.31.0.0/24", "fd00:31::/64"];
+    told(node, &both);
+    let tunnel = ["type=geneve", "options:remote_ip=flow", "options:key=flow"];
+    let add = ["ovs-vsctl", "add-port", "br-int", "tunnel", "--", "set", "Interface", "tunnel"];
+    node.run(&[add.as_slice(), &tunnel].concat()).unwrap();
+    node.run(&["ip", "address", "add", "172.31.5.1/24", "dev", "br-phy"]).unwrap();
+    told(node, &["172.31.0.0/24", "172.31.5.0/24", "fd00:31::/64"]);
+    node.run(&["ip", "address", "del", "172.31.5.1/24", "dev", "br-phy"]).unwrap();
+    told(node, &both);
+    let listens = "ovs-appctl tnl/ports/show -v | grep -q dst=172.31.0.1,";
+    let again =
+        format!("for i in $(seq 100); do {listens} && exit; sleep 0.05; done; ovs-appctl tnl/ports/show -v; exit 1");
+    node.run(&["sh", "-c", &again]).unwrap();
+    node.run(&["ovs-vsctl", "del-port", "br-int", "tunnel"]).unwrap();
+}
+
+/// Waits until ovs-vswitchd has been told the routes to exactly these networks.
+fn told(node: &mut Container<'_>, networks: &[&str]) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let shown = node.run(&["ovs-appctl", "ovs/route/show"]).unwrap();
+        let mut told: Vec<_> = shown
+            .lines()
+            .filter_map(|line| line.strip_prefix("User: ")?.split_once(" dev br-phy"))
+            .map(|(to, _)| to)
+            .collect();
+        told.sort_unstable();
+        if told == networks {
+            return;
+        }
+        assert!(Instant::now() < deadline, "not {networks:?}: {shown}");
+        std::thread::sleep(Duration::from_millis(25));
+    }
+}
+
 #[test]
 fn a_node_comes_up_on_the_userspace_datapath_and_restarts_with_its_flows() {
     let room = room();
@@ -139,6 +176,8 @@ fn a_node_comes_up_on_the_userspace_datapath_and_restarts_with_its_flows() {
     let chassis = ["ovn-sbctl", "--db=unix:/run/sb.sock", "--timeout=20", "wait-until", "Chassis", ID, "hostname=n1"];
     node.run(&chassis).unwrap();
 
+    keeps_the_routes_of_tunnels(&mut node);
+
     let flow = "table=9,priority=7,in_port=3 actions=drop";
     node.run(&["ovs-vsctl", "add-br", "br-x", "--", "set", "Bridge", "br-x", "datapath_type=netdev"]).unwrap();
     node.run(&["ovs-ofctl", "add-flow", "br-x", flow]).unwrap();
@@ -151,6 +190,7 @@ fn a_node_comes_up_on_the_userspace_datapath_and_restarts_with_its_flows() {
     }
     node.until("ready").unwrap();
     assert!(addresses(&mut node, "br-phy").contains("172.31.0.1/24"));
+    told(&mut node, &["172.31.0.0/24", "fd00:31::/64"]);
 
     node.run(&["ovs-ofctl", "add-flow", "br-x", flow]).unwrap();
     let before = room.log().len();
