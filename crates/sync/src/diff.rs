@@ -160,6 +160,8 @@ impl<'a> Diff<'a> {
                 // A row of another owner with the same name can appear.
                 if let Some(stand) = self.on.stand(key) {
                     self.sets(key, stand);
+                    // The keys within our row mean rows of the other's from now on.
+                    self.queue.extend(self.on.facts.within(key).cloned().map(Work::Sets));
                 }
             }
             None => {}

@@ -10,7 +10,7 @@ mod wanted;
 use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
-use ovn::{Element, Fact, Group, RowKey};
+use ovn::{Element, Fact, Group, RowKey, TableId};
 use ovsdb::Row;
 
 pub(crate) use owners::Owners;
@@ -21,6 +21,8 @@ pub(crate) use wanted::{Variant, Wanted};
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     rows: IndexMap<RowKey, Wanted>,
+    /// The keys of `rows` that have a parent, in order: those within one parent follow each other.
+    scoped: BTreeSet<RowKey>,
     conflicts: BTreeSet<RowKey>,
     touched: Touched,
 }
@@ -59,20 +61,26 @@ impl Facts {
     fn put(&mut self, by: Option<&Group>, fact: Fact) {
         match fact {
             Fact::Row { key, seed, columns } => {
-                let wanted = self.rows.entry(key.clone()).or_default();
-                if wanted.opine(columns, seed, by) {
+                if self.entry(key.clone()).opine(columns, seed, by) {
                     self.settle(key, None);
                 }
             }
             Fact::Member { of, column, element } => {
                 if let Element::Row(row) = &element {
-                    self.rows.entry(row.clone()).or_default().hold((of.clone(), column));
+                    self.entry(row.clone()).hold((of.clone(), column));
                 }
-                if self.rows.entry(of.clone()).or_default().want(column, element.clone(), by) {
+                if self.entry(of.clone()).want(column, element.clone(), by) {
                     self.touched.left_member((of, column, element), None);
                 }
             }
         }
+    }
+
+    fn entry(&mut self, key: RowKey) -> &mut Wanted {
+        if key.scope().is_some() && !self.rows.contains_key(&key) {
+            self.scoped.insert(key.clone());
+        }
+        self.rows.entry(key).or_default()
     }
 
     fn take(&mut self, by: Option<&Group>, fact: &Fact) -> Option<()> {
@@ -139,6 +147,17 @@ impl Facts {
         self.rows.get(key)
     }
 
+    /// Returns the keys within a parent of which there are facts.
+    pub(crate) fn within<'a>(&'a self, parent: &'a RowKey) -> impl Iterator<Item = &'a RowKey> {
+        let tables =
+            TableId::ALL.into_iter().filter(|table| table.descriptor().scope.iter().any(|(of, _)| *of == parent.table));
+        tables.flat_map(|table| {
+            let first = RowKey::within(table, parent, "");
+            let name = first.name.clone();
+            self.scoped.range(first..).take_while(move |key| key.table == table && key.name.starts_with(&*name))
+        })
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
@@ -172,6 +191,7 @@ impl Facts {
     fn forget(&mut self, key: &RowKey) {
         if self.rows.get(key).is_some_and(Wanted::is_empty) {
             self.rows.swap_remove(key);
+            self.scoped.remove(key);
         }
     }
 }
