@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use daemons::control::{self, ControlError};
@@ -16,8 +16,9 @@ use futures::{Stream, StreamExt};
 use ipnet::IpNet;
 use links::{Event, LinkError, Links};
 
-/// The pause after a failure.
-const RETRY: Duration = Duration::from_secs(1);
+/// The pause after a failure, which doubles with each. ovs-vswitchd refuses a route while it has not yet read the address that
+/// the link has got.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_mins(1));
 
 /// Tells an ovs-vswitchd the routes of one link.
 #[derive(Debug)]
@@ -25,12 +26,15 @@ pub struct Routes {
     links: Links,
     link: &'static str,
     control: PathBuf,
-    told: Told,
+    /// The networks whose routes ovs-vswitchd may have from us.
+    told: BTreeSet<IpNet>,
+    /// The state that it was told completely.
+    seen: Seen,
 }
 
-/// What ovs-vswitchd was told.
+/// What the routes depend on.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Told {
+struct Seen {
     /// The index of the link, if it exists. With another index, it is another link of this name.
     index: Option<u32>,
     /// The link's addresses with their networks. Their routes have the address as source.
@@ -49,27 +53,33 @@ enum RoutesError {
 impl Routes {
     /// `control` is the control socket of an ovs-vswitchd that has been told no routes yet.
     pub fn new(links: Links, link: &'static str, control: PathBuf) -> Self {
-        Self { links, link, control, told: Told::default() }
+        Self { links, link, control, told: BTreeSet::new(), seen: Seen::default() }
     }
 
     /// Keeps the routes as the link's addresses are. Runs until it is aborted.
     pub async fn keep(mut self) -> io::Result<()> {
         let mut events = links::events()?;
+        let mut pause = RETRY.0;
         loop {
             links::skip_arrived(&mut events);
-            if let Err(error) = self.tell().await {
-                tracing::warn!(%error, link = self.link, "ovs-vswitchd does not know the routes; trying again");
-                tokio::time::sleep(RETRY).await;
-                continue;
+            match self.tell().await {
+                Ok(()) => {
+                    pause = RETRY.0;
+                    self.change(&mut events).await?;
+                }
+                Err(error) => {
+                    tracing::info!(%error, link = self.link, "ovs-vswitchd does not know the routes; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(RETRY.1);
+                }
             }
-            self.change(&mut events).await?;
         }
     }
 
     /// Waits until something about the link has changed.
     async fn change(&self, events: &mut (impl Stream<Item = Event> + Unpin)) -> io::Result<()> {
         while let Some(event) = events.next().await {
-            if self.told.index.is_none_or(|index| links::concerns(&event, index)) {
+            if self.seen.index.is_none_or(|index| links::concerns(&event, index)) {
                 return Ok(());
             }
         }
@@ -77,45 +87,39 @@ impl Routes {
     }
 
     async fn tell(&mut self) -> Result<(), RoutesError> {
-        let wanted = self.wanted().await?;
-        if wanted == self.told {
+        let now = self.see().await?;
+        if now == self.seen {
             return Ok(());
         }
-        let networks = |told: &Told| told.addresses.iter().map(IpNet::trunc).collect::<BTreeSet<_>>();
-        let (old, new) = (networks(&self.told), networks(&wanted));
-        for network in old.difference(&new) {
-            ask(&self.control, "ovs/route/del", &[&network.to_string()]).await?;
+        let networks: BTreeSet<_> = now.addresses.iter().map(IpNet::trunc).collect();
+        for network in &self.told - &networks {
+            match control::ask(&self.control, "ovs/route/del", &[&network.to_string()]).await {
+                // It does not have the route.
+                Err(ControlError::Refused { .. }) => {}
+                other => drop(other?),
+            }
+            self.told.remove(&network);
         }
         // All of them: ovs-vswitchd stops listening on the link whenever one of its routes is deleted, and starts again
         // when one is added.
-        for network in &new {
-            ask(&self.control, "ovs/route/add", &[&network.to_string(), self.link]).await?;
+        for network in networks {
+            self.told.insert(network);
+            control::ask(&self.control, "ovs/route/add", &[&network.to_string(), self.link]).await?;
         }
-        tracing::info!(link = self.link, routes = ?new, "told ovs-vswitchd the routes");
-        self.told = wanted;
+        tracing::info!(link = self.link, routes = ?self.told, "told ovs-vswitchd the routes");
+        self.seen = now;
         Ok(())
     }
 
-    async fn wanted(&self) -> Result<Told, RoutesError> {
-        let Some(link) = self.links.find(self.link).await? else { return Ok(Told::default()) };
+    async fn see(&self) -> Result<Seen, RoutesError> {
+        let Some(link) = self.links.find(self.link).await? else { return Ok(Seen::default()) };
         let connected = self.links.connected(&link).await?;
         let assigned = self.links.assigned().await?;
         let own = assigned.iter().filter(|address| address.link == link.index && address.global && address.usable);
         let networks = own.filter_map(|address| IpNet::new(address.own, address.network.prefix_len()).ok());
-        Ok(Told {
+        Ok(Seen {
             index: Some(link.index),
             addresses: networks.filter(|address| connected.contains(&address.trunc())).collect(),
         })
-    }
-}
-
-/// Runs a command. ovs-vswitchd refuses what has changed meanwhile, which is then announced.
-async fn ask(control: &Path, command: &str, arguments: &[&str]) -> Result<(), ControlError> {
-    match control::ask(control, command, arguments).await {
-        Err(error @ ControlError::Refused { .. }) => {
-            tracing::info!(%error, "ovs-vswitchd refuses a change of its routes");
-            Ok(())
-        }
-        other => other.map(drop),
     }
 }
