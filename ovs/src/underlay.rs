@@ -92,6 +92,10 @@ impl Underlay {
     }
 
     /// Moves the interface's addresses and routes to its bridge. ovs-vswitchd must be running.
+    ///
+    /// The interface takes no part in ARP from then on. It still receives each request that the bridge receives, and the
+    /// kernel would answer on both: other nodes would then send to either MAC address, and the tunnels are only at the
+    /// bridge's.
     pub async fn bridge(&self, session: &Session) -> Result<(), UnderlayError> {
         let failed = |source| UnderlayError::Bridge { iface: self.iface.clone(), source };
         let mut addresses = self.addresses(&self.iface).await?;
@@ -117,12 +121,14 @@ impl Underlay {
             addresses = note,
             "the bridge has the interface's addresses"
         );
+        self.set_arp(false).await?;
         self.hand_over(&self.iface, BRIDGE, &addresses).await
     }
 
     /// Moves the addresses and routes back.
     pub async fn release(&self) -> Result<(), UnderlayError> {
         let addresses = self.addresses(BRIDGE).await?;
+        self.set_arp(true).await?;
         self.hand_over(BRIDGE, &self.iface, &addresses).await
     }
 
@@ -151,6 +157,10 @@ impl Underlay {
             }
         }
         refusals.into_iter().next().map_or(Ok(()), |first| Err(self.refused()(first)))
+    }
+
+    async fn set_arp(&self, arp: bool) -> Result<(), UnderlayError> {
+        self.links.set_arp(&self.link(&self.iface).await?, arp).await.map_err(self.refused())
     }
 
     async fn link(&self, name: &str) -> Result<Link, UnderlayError> {

@@ -168,6 +168,13 @@ impl Links {
         self.handle.link().set(change).execute().await.map_err(LinkError::on(what()))
     }
 
+    /// Sets whether the link takes part in ARP. If not, the kernel answers no request that arrives on it.
+    pub async fn set_arp(&self, link: &Link, arp: bool) -> Result<(), LinkError> {
+        let message = LinkMessageBuilder::<LinkUnspec>::new().index(link.index).arp(arp).build();
+        let what = format!("set link {} arp {}", link.name, if arp { "on" } else { "off" });
+        self.handle.link().set(message).execute().await.map_err(LinkError::on(what))
+    }
+
     /// Sets the link up.
     pub async fn set_up(&self, link: &Link) -> Result<(), LinkError> {
         let up = LinkMessageBuilder::<LinkUnspec>::new().index(link.index).up().build();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use daemons::testing::{Container, Room};
 use nix::sys::signal::Signal;
 
-/// Creates an interface for tunnels and records all changes of addresses and routes.
+/// Creates an interface for tunnels and records all changes of links, addresses and routes.
 const NODE: &str = "
     ip link add eth1 type veth peer name cable
     ip link set eth1 up
@@ -21,7 +21,7 @@ const NODE: &str = "
     ip route add 10.8.0.0/16 via 10.8.0.1 dev eth1 onlink table 100 proto static
     ip -6 route add default via fd00:31::fe dev eth1
     ip -6 route add fd00:32::/64 via fe80::9 dev eth1 proto ra metric 100 expires 1000 mtu 1300 hoplimit 64 pref high
-    ip monitor address route >>$DIR/moves &
+    ip monitor link address route >>$DIR/moves &
 ";
 
 /// The chassis ID of a new node with the name `n1`.
@@ -162,6 +162,8 @@ fn a_node_comes_up_on_the_userspace_datapath_and_restarts_with_its_flows() {
     }
     assert!(addresses(&mut node, "br-phy").contains("172.31.0.1/24"));
     assert!(!addresses(&mut node, "eth1").contains("172.31.0.1/24"));
+    // Only the bridge answers for its addresses.
+    assert!(node.run(&["ip", "link", "show", "dev", "eth1"]).unwrap().contains("NOARP"));
     let shown = node.run(&["ip", "-6", "address", "show", "dev", "br-phy", "scope", "global"]).unwrap();
     assert!(shown.contains("inet6 fd00:31::1/64") && !shown.contains("tentative"), "{shown}");
     let routes =
@@ -204,6 +206,8 @@ fn a_node_comes_up_on_the_userspace_datapath_and_restarts_with_its_flows() {
     let moved = std::fs::read_to_string(room.path("moves")).unwrap();
     let last = moved.lines().rfind(|line| line.contains("172.31.0.1/24")).unwrap_or_default();
     assert!(last.contains(" eth1 ") && !last.starts_with("Deleted"), "{moved}");
+    let last = moved.lines().rfind(|line| line.contains(": eth1@")).unwrap_or_default();
+    assert!(last.contains(",UP") && !last.contains("NOARP"), "{moved}");
     for route in routes_on("eth1") {
         let back = moved.lines().map(|line| line.trim_start_matches("replace ")).any(|line| line.starts_with(&route));
         assert!(back, "{route}: {moved}");
