@@ -60,6 +60,7 @@ impl Engine {
         }
         match self.ipam.assign(&join, &port, &Want::any()) {
             Ok(lease) => {
+                let lease = self.ipam.complete(&join, &port).unwrap_or(lease);
                 self.no_address.remove(&object);
                 self.wait_queues.forget(&object);
                 self.unpublished.insert(Object::Subnet(join));

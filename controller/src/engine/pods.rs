@@ -163,8 +163,11 @@ impl Engine {
     fn address_for(&mut self, cluster: &Cluster, pod: &Pod) -> Result<(Arc<str>, Lease), AssignError> {
         if let Some((subnet, lease)) = self.ipam.lease(&pod.port) {
             let subnet: Arc<str> = subnet.into();
-            let settled = self.world.port(&pod.port).is_some() || was_given(cluster, pod, &lease);
-            if settled || self.still_fits(pod, &subnet) {
+            if self.world.port(&pod.port).is_some() || was_given(cluster, pod, &lease) {
+                return Ok((subnet, lease));
+            }
+            if self.still_fits(pod, &subnet) {
+                let lease = self.complete(pod, &subnet).unwrap_or(lease);
                 return Ok((subnet, lease));
             }
             self.release(&pod.port);
@@ -280,6 +283,13 @@ impl Engine {
             PodIps::Pool(name) => WantIps::Pools(vec![name.as_str().into()]),
         };
         named && self.ipam.assign(subnet, &pod.port, &allocator_want(want, ips)).is_ok()
+    }
+
+    /// Adds the families that the subnet has got since the address of a pod was reserved, if the pod asks for no other.
+    fn complete(&mut self, pod: &Pod, subnet: &str) -> Option<Lease> {
+        let want = pod.want.as_ref().ok()?;
+        let any = want.families.is_none() && !matches!(want.ips, PodIps::Pool(_));
+        any.then(|| self.ipam.complete(subnet, &pod.port)).flatten()
     }
 
     /// Why a subnet assigns no addresses to pods, if so.

@@ -9,7 +9,7 @@ use std::{
 use api::{Addresses, Cidr, Family, Mac};
 
 use crate::{
-    Network, Ranges, Refusal, Usage, Want, mac,
+    Network, Ranges, Refusal, Usage, Want, WantIps, mac,
     space::{Space, bits},
     subnet::Subnet,
 };
@@ -99,6 +99,24 @@ impl Ipam {
         let lease = Lease { ips, mac };
         self.hold(&name, holder.into(), lease);
         Ok(lease)
+    }
+
+    /// Returns the lease of `holder` in `subnet` after it has got an address of each family that the subnet has and the
+    /// lease lacks: the subnet has got a family since. The other address and the MAC stay. If no address of the family is
+    /// left, the lease stays as it is.
+    pub fn complete(&mut self, subnet: &str, holder: &str) -> Option<Lease> {
+        let (held_in, lease) = self.holders.get(holder)?;
+        let cidrs = self.subnets.get(subnet).filter(|_| **held_in == *subnet)?.network.cidrs;
+        let lease = *lease;
+        if cidrs.families().eq(lease.ips.families()) {
+            return Some(lease);
+        }
+        self.release(holder);
+        let want = Want { ips: WantIps::Exact(lease.ips), families: None, mac: Some(lease.mac) };
+        let complete = self.assign(subnet, holder, &want).unwrap_or(lease);
+        // Nobody else can have it meanwhile.
+        self.restore(subnet, holder, complete).ok()?;
+        Some(complete)
     }
 
     /// Restores a lease from a record. Its addresses can be excluded, in any pool, or the gateway, since the holder already

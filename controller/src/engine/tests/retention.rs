@@ -213,3 +213,17 @@ fn a_deleted_ip_object_of_a_reserved_address_loses_only_our_finalizer() {
     scene.apply(Event::Ips(WatchEvent::Delete(record)));
     assert_eq!(scene.engine.lease("db-0.default"), None);
 }
+
+#[test]
+fn a_member_that_starts_again_gets_the_family_that_its_subnet_has_got_since() {
+    let mut scene = Scene::new();
+    scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24" }));
+    let on_it = json!({ "ovn.kubernetes.io/logical_switch": "net" });
+    scene.apply(set(1));
+    scene.apply(member(0, "uid-1", on_it.clone()));
+    scene.subnet("net", json!({ "cidrBlock": "10.33.0.0/24,fd00:33::/112" }));
+    assert_eq!(scene.outcome("default/db-0"), "10.33.0.2 of net", "it runs");
+    scene.apply(gone(member(0, "uid-1", on_it.clone())));
+    scene.apply(member(0, "uid-2", on_it));
+    assert_eq!(scene.outcome("default/db-0"), "10.33.0.2,fd00:33::2 of net");
+}
