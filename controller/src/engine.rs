@@ -309,10 +309,11 @@ impl Engine {
             self.undecided.insert(Object::Subnet(subnet.into()));
         }
         if let Some((subnet, lease)) = self.ipam.release(port) {
-            self.update_retired_gateways(&subnet);
+            // A former gateway that nobody uses any more is free as well.
+            let freed = Some(lease.ips).filter(|_| !self.update_retired_gateways(&subnet));
             self.republish_pools_of(lease);
             self.wake_waiting(&Object::Ip(port.into()));
-            self.undecided.extend(self.wait_queues.wake_first(&Object::Subnet(Arc::clone(&subnet))));
+            self.undecided.extend(self.wait_queues.wake_first(&Object::Subnet(Arc::clone(&subnet)), freed.as_ref()));
             // A subnet that is being deleted or given away may wait for its last address.
             let settled = self.verdicts.get(&subnet) == Some(&Verdict::Valid);
             let objects = if settled { &mut self.unpublished } else { &mut self.undecided };

@@ -65,17 +65,19 @@ impl Engine {
         all.into_iter().collect()
     }
 
-    /// Updates the addresses that the allocator does not assign because of running pods.
-    pub(super) fn update_retired_gateways(&mut self, subnet: &Arc<str>) {
-        let Some(network) = self.ipam.network(subnet) else { return };
+    /// Updates the addresses that the allocator does not assign because of running pods. Returns whether they have changed.
+    pub(super) fn update_retired_gateways(&mut self, subnet: &Arc<str>) -> bool {
+        let Some(network) = self.ipam.network(subnet) else { return false };
         let retired = self.kept_for_running_pods(subnet);
-        if network.retired_gateways != retired {
+        let changed = network.retired_gateways != retired;
+        if changed {
             let network = Network { retired_gateways: retired, ..network.clone() };
             // No other field changes, so there is no conflict.
             if let Err(refusal) = self.ipam.set_subnet(subnet, &network) {
                 tracing::error!(subnet = &**subnet, %refusal, "gateways in use are not kept back");
             }
         }
+        changed
     }
 }
 

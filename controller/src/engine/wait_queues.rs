@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use ipam::{Refusal, Want};
+use api::Addresses;
+use ipam::{Refusal, Want, WantIps};
 
 use crate::cluster::Object;
 
@@ -97,9 +98,11 @@ impl WaitQueues {
         Some(next)
     }
 
-    /// Wakes the first object of each queue for `until`, which has a free address.
-    pub(super) fn wake_first(&mut self, until: &Object) -> Vec<Object> {
-        let queues = self.queues.get(until).into_iter().flat_map(BTreeMap::values);
+    /// Wakes the first object of each queue for `until` whose request one of these addresses can satisfy, or any if it is not
+    /// known which are free now.
+    pub(super) fn wake_first(&mut self, until: &Object, freed: Option<&Addresses>) -> Vec<Object> {
+        let queues = self.queues.get(until).into_iter().flatten();
+        let queues = queues.filter(|(want, _)| freed.is_none_or(|freed| can_use(want, freed))).map(|(_, queue)| queue);
         let first: Vec<Object> =
             queues.filter_map(BTreeMap::first_key_value).map(|(_, object)| object.clone()).collect();
         self.woken.extend(first.iter().cloned());
@@ -114,6 +117,17 @@ impl WaitQueues {
             self.remove(object);
         }
         all
+    }
+}
+
+/// Whether one of these addresses can satisfy a part of a request. A request that names an address of the family waits for
+/// no other.
+fn can_use(want: &Want, freed: &Addresses) -> bool {
+    let named = |ips: &Addresses| freed.each().any(|(family, ip)| ips.get(family).is_none_or(|wanted| wanted == ip));
+    match &want.ips {
+        WantIps::Any | WantIps::Pools(_) => true,
+        WantIps::Exact(ips) => named(ips),
+        WantIps::FirstFree(list) => list.iter().any(named),
     }
 }
 
@@ -144,17 +158,21 @@ mod tests {
         let mut queues = four();
         queues.remove(&pod("a"));
         queues.insert(pod("a"), 1, key(Want::any()));
-        assert_eq!(queues.wake_first(&key(Want::any()).until[0]), [pod("a"), pod("d")]);
+        assert_eq!(queues.wake_first(&key(Want::any()).until[0], None), [pod("a"), pod("d")]);
         queues.remove(&pod("a"));
         queues.forget(&pod("a"));
         queues.insert(pod("a"), 1, key(Want::any()));
-        assert_eq!(queues.wake_first(&key(Want::any()).until[0]), [pod("b"), pod("d")], "it had been served meanwhile");
+        assert_eq!(
+            queues.wake_first(&key(Want::any()).until[0], None),
+            [pod("b"), pod("d")],
+            "it had been served meanwhile"
+        );
     }
 
     #[test]
     fn the_first_of_each_queue_is_woken_and_then_the_next_until_one_is_refused() {
         let mut queues = four();
-        assert_eq!(queues.wake_first(&key(Want::any()).until[0]), [pod("a"), pod("d")]);
+        assert_eq!(queues.wake_first(&key(Want::any()).until[0], None), [pod("a"), pod("d")]);
         let woken = queues.remove(&pod("a")).unwrap();
         assert_eq!(queues.wake_next(&pod("a"), &woken), Some(pod("b")), "a was served");
         let woken = queues.remove(&pod("b")).unwrap();
@@ -163,7 +181,7 @@ mod tests {
         let woken = queues.remove(&pod("d")).unwrap();
         queues.insert(pod("d"), 1, key(Want::any()));
         assert_eq!(queues.wake_next(&pod("d"), &woken), None, "no other pod waits for the pool");
-        assert_eq!(queues.wake_first(&woken.until[0]), [pod("b")], "d wants something else now");
+        assert_eq!(queues.wake_first(&woken.until[0], None), [pod("b")], "d wants something else now");
     }
 
     #[test]
@@ -174,7 +192,7 @@ mod tests {
         }
         assert!(queues.queues.is_empty() && queues.positions.is_empty() && queues.woken.is_empty(), "{queues:?}");
         let mut queues = four();
-        queues.wake_first(&key(Want::any()).until[0]);
+        queues.wake_first(&key(Want::any()).until[0], None);
         assert_eq!(queues.wake_all(&key(Want::any()).until[0]).len(), 4);
         assert!(queues.queues.is_empty() && queues.positions.is_empty() && queues.woken.is_empty(), "{queues:?}");
     }

@@ -137,3 +137,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_released_address_wakes_no_pod_that_waits_for_another() {
+    let mut scene = Scene::new();
+    scene.subnet("net", json!({ "cidrBlock": "10.23.0.0/24" }));
+    let at = |n: u8| json!({ "ovn.kubernetes.io/logical_switch": "net", "ovn.kubernetes.io/ip_address": format!("10.23.0.{n}") });
+    for n in 10..60 {
+        scene.pod(&format!("default/old{n}"), at(n));
+        scene.pod(&format!("default/new{n}"), at(n));
+    }
+    scene.unpublished_pods();
+    scene.pod_gone("default/old12");
+    assert_eq!(scene.unpublished_pods(), ["new12.default", "old12.default"]);
+    assert_eq!(scene.outcome("default/new12"), "10.23.0.12 of net");
+}
