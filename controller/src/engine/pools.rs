@@ -9,6 +9,8 @@ use std::sync::Arc;
 use api::annotations::{BOUND_IP_POOL, IP_POOL};
 use api::{FieldError, IpPool, IpRange, PoolDef};
 use ipam::Lease;
+use ovn::TableId;
+use ovsdb::Replica;
 use plan::{PoolSet, address_set_of_pool};
 
 use super::bindings::BoundBy;
@@ -85,16 +87,27 @@ impl Engine {
 
     /// Puts the pools in force that were in force before, according to their statuses; then the others, the oldest
     /// first. So a new leader gives a disputed address to the same pool as its predecessor.
-    pub(super) fn restore_pools(&mut self, cluster: &Cluster) {
-        for (name, pool) in cluster.pools.iter() {
+    pub(super) fn restore_pools(&mut self, cluster: &Cluster, replica: &Replica) {
+        // One that is being deleted is out of force already.
+        let kept = || cluster.pools.iter().filter(|(_, pool)| pool.metadata.deletion_timestamp.is_none());
+        for (name, pool) in kept() {
             let Some(before) = pool.status.as_ref().and_then(|status| status.in_force.as_ref()) else { continue };
             let ranges: Vec<IpRange> = before.ips.iter().filter_map(|range| range.parse().ok()).collect();
             if let Err(refusal) = self.ipam.set_pool(&before.subnet, name, &ranges) {
                 tracing::warn!(pool = &**name, %refusal, "what was in force of the pool is not taken over");
             }
         }
+        // Of two pools that would have one address set, that one keeps it whose name the row has.
+        for row in replica.rows(TableId::AddressSet.name()).map(|(_, row)| row).filter(|row| ovn::ours(row)) {
+            let name = row.get("external_ids").and_then(|ids| ids.get("ippool"));
+            let pool = name.and_then(|name| cluster.pools.get(name).filter(|_| self.ipam.pool(name).is_some()));
+            if let Some((pool, def)) = pool.and_then(|pool| Some((pool, PoolDef::parse(pool).ok()?))) {
+                // It is the first with this name.
+                let _ = self.address_set(pool, &def);
+            }
+        }
         let mut others: Vec<&IpPool> =
-            cluster.pools.iter().filter(|(name, _)| self.ipam.pool(name).is_none()).map(|(_, pool)| pool).collect();
+            kept().filter(|(name, _)| self.ipam.pool(name).is_none()).map(|(_, pool)| pool).collect();
         others.sort_by_key(|pool| pool.metadata.creation_timestamp.as_ref().map(|time| time.0));
         for pool in others {
             // Its decision reports the error.

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use api::annotations::Limit;
-use api::{Addresses, FieldError, InForce, Mac, Placement, Subnet, SubnetSpec};
+use api::{Addresses, FieldError, InForce, Mac, Placement, Subnet, SubnetDef, SubnetSpec};
 use ipam::Lease;
 use ovn::{Direction, TableId};
 use ovsdb::{Replica, Row};
@@ -39,18 +39,16 @@ impl Engine {
         let mut oldest_first: Vec<&Subnet> = ours().collect();
         oldest_first.sort_by_key(|subnet| subnet.metadata.creation_timestamp.as_ref().map(|time| time.0));
         for subnet in oldest_first {
+            let name = subnet.metadata.name.as_deref().unwrap_or_default();
+            let port = engine.router_port(name);
+            // A pod has the name of its port already. The subnet was refused for it, and has no addresses to restore.
+            let taken = cluster.pods.get(&*port).is_some_and(|pod| !pod.done) && is_a_pods(replica, &port);
             // The subnet's rows stay until its addresses are restored. Its decision reports errors of the object.
-            if engine.subnet(subnet.metadata.name.as_deref().unwrap_or_default()).is_none() {
-                // If the database was lost, the status shows what was in force.
-                let shown = subnet.status.as_ref().and_then(|status| status.in_force.as_ref());
-                let networks = |in_force: &InForce| {
-                    in_force.networks.iter().map(|network| network.cidr.as_str()).collect::<Vec<_>>().join(",")
-                };
-                let on_record = shown.is_some_and(|in_force| networks(in_force) == subnet.spec.cidr_block);
-                let _ = engine.enforce(cluster, subnet, on_record);
+            if engine.subnet(name).is_none() && !taken {
+                let _ = engine.enforce(cluster, subnet, false);
             }
         }
-        engine.restore_pools(cluster);
+        engine.restore_pools(cluster, replica);
         engine.restore_leases(cluster, replica);
         engine.restore_node_addresses(cluster, replica);
         for idle in engine.ineffective_flags(cluster) {
@@ -66,19 +64,18 @@ impl Engine {
         engine
     }
 
-    /// Puts the recorded definition of a subnet in force before its object is considered. So an invalid edit, or one
+    /// Puts in force what was in force of a subnet before its object is considered. So an invalid edit, or one
     /// that conflicts with another subnet, is refused after a change of leaders as before: running pods keep their
     /// network, excluded addresses stay excluded, and a private subnet stays private.
     fn restore_subnet(&mut self, cluster: &Cluster, replica: &Replica, subnet: &Subnet) {
         let name = subnet.metadata.name.as_deref().unwrap_or_default();
         let port = format!("{}-{name}", self.install.settings.router);
-        let Some(spec) = recorded(replica, name).or_else(|| networks_alone(replica, &port, subnet)) else { return };
-        let mut before = Subnet { spec, ..subnet.clone() };
-        // The status shows the generation of the definition in the database.
         let shown = subnet.status.as_ref().and_then(|status| status.in_force.as_ref());
+        let Some(spec) = in_force_before(replica, &port, subnet, shown) else { return };
+        let mut before = Subnet { spec, ..subnet.clone() };
         before.metadata.generation = shown.map(|in_force| in_force.generation);
         if let Err((_, why)) = self.enforce(cluster, &before, true) {
-            tracing::error!(subnet = name, why, "what the database has of the subnet cannot stay in force");
+            tracing::error!(subnet = name, why, "what was in force of the subnet cannot stay in force");
         }
     }
 
@@ -264,6 +261,31 @@ fn limit(row: &Row) -> Option<(&str, Direction, Limit)> {
     Some((port.trim_matches('"'), direction, Limit { rate: number("rate")?, burst: number("burst")? }))
 }
 
+/// What was in force of a subnet.
+///
+/// The status is written after the commit. If it shows the present spec, the database has the same or, restored from a
+/// backup, an older one. Otherwise the database counts, and without a record there, the networks in the status.
+fn in_force_before(
+    replica: &Replica,
+    router_port: &str,
+    subnet: &Subnet,
+    shown: Option<&InForce>,
+) -> Option<SubnetSpec> {
+    let name = subnet.metadata.name.as_deref().unwrap_or_default();
+    let present = shown.filter(|shown| is_of_present_spec(shown, subnet)).map(|_| subnet.spec.clone());
+    present
+        .or_else(|| recorded(replica, name))
+        .or_else(|| networks_alone(replica, router_port, subnet))
+        .or_else(|| shown.and_then(shown_networks))
+}
+
+/// Whether the status shows what the present spec says. An object that was made anew can have the generation of its
+/// namesake, whose networks stay in force.
+fn is_of_present_spec(shown: &InForce, subnet: &Subnet) -> bool {
+    let same_generation = shown.generation != 0 && Some(shown.generation) == subnet.metadata.generation;
+    same_generation && SubnetDef::parse(subnet).is_ok_and(|def| InForce::new(&def, 0).networks == shown.networks)
+}
+
 /// The definition that the subnet's switch records.
 fn recorded(replica: &Replica, switch: &str) -> Option<SubnetSpec> {
     let row = our_row(replica, TableId::LogicalSwitch, switch)?;
@@ -281,6 +303,25 @@ fn networks_alone(replica: &Replica, router_port: &str, subnet: &Subnet) -> Opti
         gateway: Some(gateway.join(",")),
         nat_outgoing: subnet.spec.nat_outgoing,
         private: subnet.spec.private,
+        ..SubnetSpec::default()
+    })
+}
+
+/// Whether the database has a pod's port with this name.
+fn is_a_pods(replica: &Replica, port: &str) -> bool {
+    let ids = our_row(replica, TableId::LogicalSwitchPort, port).and_then(|row| row.get("external_ids"));
+    ids.is_some_and(|ids| ids.get("pod").is_some())
+}
+
+/// The definition of a subnet as far as its status shows it.
+fn shown_networks(shown: &InForce) -> Option<SubnetSpec> {
+    let cidrs: Vec<&str> = shown.networks.iter().map(|network| network.cidr.as_str()).collect();
+    let gateways: Vec<&str> = shown.networks.iter().map(|network| network.gateway.as_str()).collect();
+    (!cidrs.is_empty()).then(|| SubnetSpec {
+        cidr_block: cidrs.join(","),
+        gateway: Some(gateways.join(",")),
+        nat_outgoing: Some(shown.nat_outgoing),
+        private: Some(shown.private),
         ..SubnetSpec::default()
     })
 }

@@ -115,9 +115,12 @@ impl Engine {
         if let Some(why) = self.overlap_of_new_networks(cluster, &def).filter(|_| !on_record) {
             return Err(("NodeNetworkConflict", FieldError::new(subnet.object(), "spec.cidrBlock", why).to_string()));
         }
-        let router_port = format!("{}-{}", def.name, self.install.settings.router);
-        if let Some(port) = self.world.port(&router_port) {
-            let why = format!("its port to the router would be called {router_port}, as that of pod {} is", port.pod);
+        let router_port = self.router_port(&def.name);
+        // A new leader has the lease of a pod before it has decided about the pod.
+        if self.ipam.lease(&router_port).is_some() {
+            let pod = cluster.pods.get(&*router_port).map(|pod| format!("pod {}", pod.path()));
+            let owner = pod.or_else(|| Some(format!("node {}", api::node_of_port(&router_port)?))).unwrap_or_default();
+            let why = format!("its port to the router would be called {router_port}, as that of {owner} is");
             return Err(invalid(FieldError::new(subnet.object(), "metadata.name", why)));
         }
         // Running pods may still use the current gateway and network boundaries.
@@ -151,6 +154,11 @@ impl Engine {
             self.generations.insert(name.as_str().into(), generation);
         }
         Ok(())
+    }
+
+    /// The name of a subnet's port to the router.
+    pub(super) fn router_port(&self, subnet: &str) -> String {
+        format!("{subnet}-{}", self.install.settings.router)
     }
 
     /// The flags that have no effect because the subnet already exists with other networks.

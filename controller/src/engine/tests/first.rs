@@ -144,10 +144,23 @@ fn a_port_name_has_one_owner() {
     assert_eq!(scene.outcome("bar-ovn-cluster/foo"), "10.16.0.2 of ovn-default");
     // The same in the other order.
     scene.subnet("foo.bar", json!({ "cidrBlock": "10.33.0.0/24" }));
-    let verdict = format!("{:?}", scene.engine.verdict("foo.bar"));
-    assert!(verdict.contains("as that of pod bar-ovn-cluster/foo is"), "{verdict}");
+    for _ in 0..2 {
+        let verdict = format!("{:?}", scene.engine.verdict("foo.bar"));
+        assert!(verdict.contains("as that of pod bar-ovn-cluster/foo is"), "{verdict}");
+        assert_eq!(scene.outcome("bar-ovn-cluster/foo"), "10.16.0.2 of ovn-default");
+        change_of_leaders(&mut scene);
+    }
     scene.pod_gone("bar-ovn-cluster/foo");
     assert_eq!(scene.engine.verdict("foo.bar"), Some(&crate::engine::Verdict::Valid));
+}
+
+#[test]
+fn a_subnet_does_not_take_the_name_of_a_nodes_port() {
+    let mut scene = Scene::new();
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("x-ovn-cluster", "172.30.0.1"))));
+    scene.subnet("node-x", json!({ "cidrBlock": "10.33.0.0/24" }));
+    let verdict = format!("{:?}", scene.engine.verdict("node-x"));
+    assert!(verdict.contains("as that of node x-ovn-cluster is"), "{verdict}");
 }
 
 #[test]
@@ -193,4 +206,47 @@ fn a_node_is_said_to_have_a_network_when_the_router_has_answered_there() {
     assert_eq!(status(&scene), None);
     scene.apply(Event::Nodes(WatchEvent::Apply(node("n1", "172.31.0.1"))));
     assert!(status(&scene).is_some());
+}
+
+#[test]
+fn of_two_pools_with_one_address_set_the_first_keeps_it_over_a_change_of_leaders() {
+    let mut scene = Scene::new();
+    for (name, address) in [("b.a", "10.16.0.10"), ("b-a", "10.16.0.20")] {
+        let mut made = pool(name, "ovn-default", &[address], &[]);
+        made.spec.enable_address_set = Some(true);
+        scene.apply(Event::IpPools(WatchEvent::Apply(made)));
+        status_arrives(&mut scene, name);
+    }
+    let of_set = |scene: &mut Scene| scene.facts_about("Address_Set").concat();
+    let before = of_set(&mut scene);
+    assert!(before.contains("10.16.0.10") && !before.contains("10.16.0.20"), "{before}");
+    change_of_leaders(&mut scene);
+    assert_eq!(of_set(&mut scene), before);
+}
+
+#[test]
+fn a_pool_that_is_being_deleted_does_not_come_back_with_a_new_leader() {
+    let mut scene = Scene::new();
+    scene.pool("a", "ovn-default", &["10.16.0.2..10.16.255.254"], &[]);
+    status_arrives(&mut scene, "a");
+    let mut deleted = scene.cluster.pools["a"].clone();
+    deleted.metadata.deletion_timestamp = Some(object(json!("2026-01-01T00:00:00Z")));
+    scene.apply(Event::IpPools(WatchEvent::Apply(deleted)));
+    change_of_leaders(&mut scene);
+    assert_eq!(scene.engine.pool_in_force("a"), None);
+    assert_eq!(scene.pod("default/x", json!({})), "10.16.0.2 of ovn-default");
+}
+
+#[test]
+fn a_family_that_the_join_subnet_gets_reaches_nodes_that_are_there() {
+    let mut scene = Scene::new();
+    scene.apply(Event::Nodes(WatchEvent::Apply(node("n1", "172.30.0.1"))));
+    scene.subnet("join", json!({ "cidrBlock": "100.64.0.0/16" }));
+    let addresses = |scene: &Scene| scene.engine.lease("node-n1").unwrap().1;
+    let before = addresses(&scene);
+    scene.subnet("join", json!({ "cidrBlock": "100.64.0.0/16,fd00:100:64::/112" }));
+    assert_eq!(addresses(&scene).ips.to_string(), "100.64.0.2,fd00:100:64::2");
+    assert_eq!(addresses(&scene).mac, before.mac);
+    change_of_leaders(&mut scene);
+    assert_eq!(addresses(&scene).ips.to_string(), "100.64.0.2,fd00:100:64::2");
 }

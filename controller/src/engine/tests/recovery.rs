@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::visible;
 use ovsdb::Datum;
 
 /// A cluster with these pods and IP objects, and a database with these ports.
@@ -268,4 +269,75 @@ fn an_annotation_does_not_take_an_address_that_the_database_has_given_to_another
     let scene = recovered(pods(), ips, &[]);
     assert_eq!(scene.outcome("default/b"), "10.16.0.30 of ovn-default");
     assert_eq!(scene.outcome("default/a"), "10.16.0.2 of ovn-default");
+}
+
+/// The Subnet as its watch reports it after the controller has written its status.
+fn with_status(scene: &Scene, name: &str, generation: i64, spec: Value) -> Subnet {
+    let status =
+        visible::status(&scene.engine, &scene.cluster, &Object::Subnet(name.into()), jiff::Timestamp::UNIX_EPOCH);
+    let mut written = subnet(name, spec);
+    written.status = Some(serde_json::from_value(status.unwrap().patch()["status"].clone()).unwrap());
+    written.metadata.generation = Some(generation);
+    written
+}
+
+fn applied(scene: &mut Scene, name: &str, generation: i64, spec: &Value) {
+    let mut edited = subnet(name, spec.clone());
+    edited.metadata.generation = Some(generation);
+    edited.status = scene.cluster.subnets.get(name).and_then(|subnet| subnet.status.clone());
+    scene.apply(Event::Subnets(WatchEvent::Apply(edited)));
+    let shown = with_status(scene, name, generation, spec.clone());
+    scene.apply(Event::Subnets(WatchEvent::Apply(shown)));
+}
+
+#[test]
+fn what_the_status_shows_in_force_counts_more_than_an_older_database() {
+    let mut scene = Scene::new();
+    let (small, large) = (json!({ "cidrBlock": "10.33.0.0/24" }), json!({ "cidrBlock": "10.33.0.0/23" }));
+    applied(&mut scene, "net", 1, &small);
+    let backup = written(&scene);
+    applied(&mut scene, "net", 2, &large);
+    let on_it = json!({ "ovn.kubernetes.io/logical_switch": "net", "ovn.kubernetes.io/ip_address": "10.33.1.9" });
+    assert_eq!(scene.pod("default/a", on_it), "10.33.1.9 of net");
+    scene.engine = Engine::recover(install(), &scene.cluster, &backup);
+    assert_eq!(scene.outcome("default/a"), "10.33.1.9 of net");
+    assert_eq!(scene.engine.verdict("net"), Some(&crate::engine::Verdict::Valid));
+}
+
+#[test]
+fn networks_move_from_one_subnet_to_another_and_stay_there_with_an_older_database() {
+    let mut scene = Scene::new();
+    applied(&mut scene, "a", 1, &json!({ "cidrBlock": "10.33.0.0/23" }));
+    let backup = written(&scene);
+    applied(&mut scene, "a", 2, &json!({ "cidrBlock": "10.33.0.0/24" }));
+    applied(&mut scene, "b", 1, &json!({ "cidrBlock": "10.33.1.0/24" }));
+    assert_eq!(scene.pod("default/x", json!({ "ovn.kubernetes.io/logical_switch": "b" })), "10.33.1.2 of b");
+    let pod = Pod { reported: Some("10.33.1.2".parse().unwrap()), ..scene.cluster.pods["x.default"].clone() };
+    scene.cluster.observe(Event::Pods(WatchEvent::Apply(pod)));
+    scene.cluster.observe(Event::Ips(WatchEvent::Apply(ip(
+        "x.default",
+        "x",
+        "default",
+        "b",
+        "10.33.1.2",
+        "0a:00:00:00:00:0a",
+    ))));
+    scene.engine = Engine::recover(install(), &scene.cluster, &backup);
+    assert_eq!(scene.outcome("default/x"), "10.33.1.2 of b");
+}
+
+#[test]
+fn a_subnet_whose_spec_is_refused_keeps_its_networks_without_a_database() {
+    let mut scene = Scene::new();
+    applied(&mut scene, "net", 1, &json!({ "cidrBlock": "10.33.0.7/24" }));
+    let on_it = json!({ "ovn.kubernetes.io/logical_switch": "net", "ovn.kubernetes.io/ip_address": "10.33.0.9" });
+    assert_eq!(scene.pod("default/a", on_it), "10.33.0.9 of net");
+    let mut edited = scene.cluster.subnets["net"].clone();
+    edited.metadata.generation = Some(2);
+    edited.spec.cidr_block = "10.16.0.0/24".to_owned();
+    scene.apply(Event::Subnets(WatchEvent::Apply(edited)));
+    scene.engine = Engine::recover(install(), &scene.cluster, &Replica::new(ovn::northbound()));
+    assert_eq!(scene.outcome("default/a"), "10.33.0.9 of net");
+    let verdict = scene.engine.verdict("net");
+    assert!(matches!(verdict, Some(crate::engine::Verdict::Invalid { .. })), "{verdict:?}");
 }
