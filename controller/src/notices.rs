@@ -59,10 +59,13 @@ impl std::fmt::Display for Notice {
     }
 }
 
+/// What was said: the uid of the object, which another one of its name does not have, the reason and the message.
+type Said = (Option<String>, &'static str, String);
+
 /// The sender of notices, used by the owner. It remembers the messages that it has sent.
 #[derive(Debug)]
 pub struct Notices {
-    sent: HashMap<Object, Vec<(&'static str, String)>>,
+    sent: HashMap<Object, Vec<Said>>,
     allocations: bool,
     sender: mpsc::Sender<Notice>,
 }
@@ -78,9 +81,9 @@ impl Notices {
         self.sent.clear();
     }
 
-    /// Sends the events that are due for an object, each once until its message changes. `refusal`: why the API server
-    /// refuses the controller's write to the object, if it does.
-    pub fn about(&mut self, engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option<&str>) {
+    /// Sends the events that are due for an object, each once until its message changes. `refusal`: why what was decided
+    /// about the object is not written, if so.
+    pub fn about(&mut self, engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option<String>) {
         let mut notices = problems(engine, cluster, object, refusal);
         if notices.is_empty() && self.allocations {
             notices.extend(allocation(engine, cluster, object));
@@ -92,7 +95,7 @@ impl Notices {
         let before = self.sent.remove(object).unwrap_or_default();
         let mut sent = Vec::new();
         for notice in notices {
-            let said = (notice.reason, notice.message.clone());
+            let said = (notice.about.uid.clone(), notice.reason, notice.message.clone());
             if !before.contains(&said) {
                 // All other problems are logged when they are decided.
                 if notice.reason == INSIDE {
@@ -123,7 +126,7 @@ fn allocation(engine: &Engine, cluster: &Cluster, object: &Object) -> Option<Not
 }
 
 /// The problems of an object, and of configuration that belongs to it.
-fn problems(engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option<&str>) -> Vec<Notice> {
+fn problems(engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option<String>) -> Vec<Notice> {
     let Some(about) = subject(cluster, object) else { return Vec::new() };
     let mut found: Vec<(&'static str, &'static str, String)> = Vec::new();
     let refused = engine.no_address(object);
@@ -154,19 +157,24 @@ fn problems(engine: &Engine, cluster: &Cluster, object: &Object, refusal: Option
         Object::ExternalHost(_) | Object::StatefulSet(_) | Object::Ip(_) => {}
     }
     found.extend(engine.remarks(cluster, object).into_iter().map(|remark| (remark.reason, CHECKING, remark.message)));
-    found.extend(refusal.map(|why| ("WriteRefused", WRITING, format!("the API server refuses a write: {why}"))));
+    found.extend(refusal.map(|why| ("WriteRefused", WRITING, why)));
     let notice = |(reason, action, message)| Notice { about: about.clone(), reason, message, action };
     found.into_iter().map(notice).collect()
 }
 
-/// The object that carries the events. Events about an IP are attached to its pod.
+/// The object that carries the events. Events about an IP are attached to its pod or node.
 fn subject(cluster: &Cluster, object: &Object) -> Option<ObjectReference> {
     let ours =
         |reference: ObjectReference| ObjectReference { api_version: Some(format!("{}/v1", api::GROUP)), ..reference };
     Some(match object {
-        Object::Pod(port) | Object::Ip(port) => {
+        Object::Pod(port) => {
             let pod = cluster.pods.get(port)?;
             reference("Pod", &pod.name, Some(&pod.namespace), &pod.uid)
+        }
+        Object::Ip(port) => {
+            let node = || Some(Object::Node(api::node_of_port(port)?.into()));
+            let pod = cluster.pods.contains_key(port).then(|| Object::Pod(Arc::clone(port)));
+            return subject(cluster, &pod.or_else(node)?);
         }
         Object::Node(name) if !cluster.nodes.contains_key(name) && cluster.external_hosts.contains_key(name) => {
             return subject(cluster, &Object::ExternalHost(Arc::clone(name)));

@@ -160,6 +160,10 @@ impl Worker {
             Ok(()) => Outcome::Taken,
             Err(Failure::Conflict) => Outcome::Conflict,
             Err(Failure::Refused(why)) => Outcome::Refused(why),
+            // Users hear of it. The next attempt is made from the object as it is then.
+            Err(Failure::Passing(error)) if self.queue.last_backoff(target) == Some(LONGEST_BACKOFF) => {
+                Outcome::Failing(error)
+            }
             Err(Failure::Passing(error)) => {
                 tracing::warn!(?target, error, "the API server did not take a write; it is tried again");
                 self.back_off(write);

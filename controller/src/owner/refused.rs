@@ -1,6 +1,6 @@
-//! What the database has refused: it is compared again later, and users do not see the objects without their ports.
+//! What the database has refused: it is compared again later, and users do not see the objects without their rows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ovn::Group;
@@ -18,8 +18,8 @@ pub(super) const AFTER_REFUSAL: Duration = Duration::from_secs(1);
 pub(super) struct Refused {
     /// What the next attempt compares.
     touched: Touched,
-    /// The objects whose ports are not written.
-    withheld: BTreeSet<Object>,
+    /// The objects whose rows are not written, each with the reason for users.
+    withheld: BTreeMap<Object, String>,
     /// When the next attempt is due.
     due: Option<Instant>,
     /// The wait before the next attempt.
@@ -30,7 +30,7 @@ pub(super) struct Refused {
 
 impl Default for Refused {
     fn default() -> Self {
-        let (touched, withheld) = (Touched::default(), BTreeSet::new());
+        let (touched, withheld) = (Touched::default(), BTreeMap::new());
         Self { touched, withheld, due: None, patience: AFTER_REFUSAL, trying: false }
     }
 }
@@ -54,7 +54,7 @@ impl Refused {
             return BTreeSet::new();
         }
         self.patience = AFTER_REFUSAL;
-        std::mem::take(&mut self.withheld)
+        std::mem::take(&mut self.withheld).into_keys().collect()
     }
 
     /// A part of this turn was refused. `turn` is what was compared; it tells the groups of what is removed. Returns the
@@ -73,16 +73,31 @@ impl Refused {
         }
         let next = Instant::now() + self.patience;
         self.due = Some(self.due.map_or(next, |due| due.min(next)));
-        std::mem::take(&mut self.withheld)
+        std::mem::take(&mut self.withheld).into_keys().collect()
     }
 
-    /// Hides objects from users until their ports are written.
-    pub(super) fn withhold(&mut self, objects: BTreeSet<Object>) {
-        self.withheld.extend(objects);
+    /// Hides objects from users until their rows are written. `group` returns the group of an object's changes.
+    pub(super) fn withhold(
+        &mut self,
+        objects: BTreeSet<Object>,
+        refusals: &[Refusal],
+        group: impl Fn(&Object) -> Option<Group>,
+    ) {
+        for object in objects {
+            let its_own = group(&object);
+            let own =
+                refusals.iter().find(|refusal| refusal.groups.iter().any(|group| Some(group) == its_own.as_ref()));
+            let why = match (own, refusals.first()) {
+                (Some(own), _) => format!("the northbound database refuses it: {own}"),
+                (None, Some(first)) => format!("it waits for what the northbound database refuses: {first}"),
+                (None, None) => continue,
+            };
+            self.withheld.insert(object, why);
+        }
     }
 
-    /// Whether users do not see an object yet.
-    pub(super) fn withholds(&self, object: &Object) -> bool {
-        self.withheld.contains(object)
+    /// Why users do not see an object yet, if they do not.
+    pub(super) fn withholds(&self, object: &Object) -> Option<&str> {
+        self.withheld.get(object).map(String::as_str)
     }
 }

@@ -2,11 +2,13 @@
 //! is dropped as a whole when it stops leading; its publisher ends with it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ovn::{LogicalSwitchPort, RowKey};
+use ovn::{AddressSet, Group, LogicalSwitch, LogicalSwitchPort, RowKey};
 use ovsdb::Replica;
 use ovsdb::client::{Change, Client};
+use plan::Key;
 use sync::{Changes, Drift, Refusal, SLICE, Sweep, Touched};
 use tokio::time::Instant;
 
@@ -118,11 +120,14 @@ impl Term {
 
     /// A write has ended; returns whether a turn is due.
     pub(super) fn written(&mut self, done: Done) -> bool {
-        if let Outcome::Refused(why) = &done.outcome {
-            tracing::warn!(target = ?done.target, why, "the API server refused a write; it is tried again later");
-            self.look_at(done.target.object.clone());
-        }
-        let refused = matches!(done.outcome, Outcome::Refused(_));
+        let refused = match &done.outcome {
+            Outcome::Refused(why) | Outcome::Failing(why) => {
+                tracing::warn!(target = ?done.target, why, "the API server does not take a write; it is tried again later");
+                self.look_at(done.target.object.clone());
+                true
+            }
+            Outcome::Conflict | Outcome::Taken => false,
+        };
         let again = self.outbox.ended(done, Instant::now());
         let due = again.is_some() || refused;
         if let Some(object) = again {
@@ -219,7 +224,7 @@ impl Term {
         self.engine.mark_unpublished(self.refused.written());
     }
 
-    /// A part was refused: users see only the objects whose ports the database has.
+    /// A part was refused: users see only the objects whose rows the database has, and an event about each other one.
     pub(super) fn refused(&mut self, refusals: &[Refusal], replica: &Replica) {
         self.compared();
         let mut decided = self.engine.take_unpublished();
@@ -227,9 +232,10 @@ impl Term {
         let facts = self.engine.facts();
         let holds = |key: RowKey| !facts.wants(&key) || sync::holds(facts, &key, replica);
         let (held, withheld): (BTreeSet<Object>, BTreeSet<Object>) =
-            decided.into_iter().partition(|object| port_of(object).is_none_or(holds));
+            decided.into_iter().partition(|object| row_of(object).is_none_or(holds));
         self.engine.mark_unpublished(held);
-        self.refused.withhold(withheld);
+        self.engine.mark_unpublished(withheld.clone());
+        self.refused.withhold(withheld, refusals, group_of);
     }
 
     /// The database has answered to all changes of this turn.
@@ -243,12 +249,19 @@ impl Term {
 
     /// After the commit: hands over what users see.
     pub(super) fn publish(&mut self, cluster: &Cluster, notices: &mut Notices) {
-        let mut decided = self.engine.take_unpublished();
-        decided.retain(|object| !self.refused.withholds(object));
-        for object in &decided {
+        for object in &self.engine.take_unpublished() {
+            if let Some(why) = self.refused.withholds(object) {
+                // The event about a pod or node says it for its IP object as well.
+                if !matches!(object, Object::Ip(_)) {
+                    notices.about(&self.engine, cluster, object, Some(why.to_owned()));
+                }
+                continue;
+            }
             let write = visible::write(&self.engine, cluster, object);
             self.outbox.put(Target::main(object.clone()), write, &self.publisher.writes);
-            notices.about(&self.engine, cluster, object, self.outbox.refusal(object));
+            let refusal = self.outbox.refusal(object);
+            let refusal = refusal.map(|why| format!("the API server does not take a write: {why}"));
+            notices.about(&self.engine, cluster, object, refusal);
             if visible::in_force_differs(&self.engine, cluster, object) {
                 self.rested.remove(object);
                 self.write_status(cluster, object);
@@ -281,7 +294,7 @@ impl Term {
 
     fn write_status(&mut self, cluster: &Cluster, object: &Object) {
         let target = Target::status(object.clone());
-        if self.outbox.is_backing_off(&target) {
+        if self.outbox.is_backing_off(&target) || self.refused.withholds(object).is_some() {
             return;
         }
         let write = visible::status(&self.engine, cluster, object, jiff::Timestamp::now());
@@ -300,10 +313,27 @@ impl Term {
 }
 
 /// The row without which an object has no network.
-fn port_of(object: &Object) -> Option<RowKey> {
+fn row_of(object: &Object) -> Option<RowKey> {
     match object {
         Object::Pod(port) | Object::Ip(port) => Some(LogicalSwitchPort::key(port)),
         Object::Node(name) | Object::ExternalHost(name) => Some(LogicalSwitchPort::key(&api::node_port(name))),
-        Object::Subnet(_) | Object::IpPool(_) | Object::Namespace(_) | Object::StatefulSet(_) => None,
+        Object::Subnet(name) => Some(LogicalSwitch::key(name)),
+        Object::IpPool(name) => Some(AddressSet::key(&plan::address_set_of_pool(name))),
+        Object::Namespace(_) | Object::StatefulSet(_) => None,
     }
+}
+
+/// The group of an object's changes.
+fn group_of(object: &Object) -> Option<Group> {
+    let key = match object {
+        Object::Pod(port) | Object::Ip(port) => match api::node_of_port(port) {
+            Some(node) if matches!(object, Object::Ip(_)) => Key::Node(node.into()),
+            _ => Key::Port(Arc::clone(port)),
+        },
+        Object::Node(name) | Object::ExternalHost(name) => Key::Node(Arc::clone(name)),
+        Object::Subnet(name) => Key::Subnet(Arc::clone(name)),
+        Object::IpPool(name) => Key::Pool(Arc::clone(name)),
+        Object::Namespace(_) | Object::StatefulSet(_) => return None,
+    };
+    Some(key.group())
 }

@@ -280,6 +280,10 @@ async fn what_the_database_refuses_is_withheld_and_written_when_it_can_be() {
     assert_eq!(written.len(), 1, "{written:?}");
     let Object::Pod(first) = &written[0].target.object else { panic!("{written:?}") };
     let (first, second) = if &**first == "a.default" { ("a", "b") } else { ("b", "a") };
+    let events = scene.events();
+    let expected =
+        format!("Warning WriteRefused on v1 Pod {second}: the northbound database refuses it: {second}.default: ");
+    assert!(matches!(events.as_slice(), [one] if one.starts_with(&expected)), "{events:?}");
 
     // A change that has nothing to do with it does not show the pod, and does not repeat the attempt.
     scene.observe([Event::Services(Some("it differs".into()))]);
@@ -297,6 +301,27 @@ async fn what_the_database_refuses_is_withheld_and_written_when_it_can_be() {
     let written = scene.annotations();
     let objects: Vec<&Object> = written.iter().map(|write| &write.target.object).collect();
     assert_eq!(objects, [&Object::Pod(format!("{second}.default").into())]);
+}
+
+/// The database has room for no more switch.
+#[tokio::test]
+async fn a_subnet_that_the_database_refuses_is_not_shown_in_force() {
+    let mut schema = schema(Some("tier"));
+    schema["tables"]["Logical_Switch"]["maxRows"] = json!(2);
+    let mut scene = Scene::on(&schema.to_string()).await;
+    scene.turn(Instant::now()).await;
+    scene.writes();
+    let net = json!({
+        "apiVersion": "kubeovn.io/v1", "kind": "Subnet", "metadata": { "name": "net", "uid": "1" },
+        "spec": { "cidrBlock": "10.33.0.0/24" },
+    });
+    scene.observe([Event::Subnets(WatchEvent::Apply(serde_json::from_value(net).unwrap()))]);
+    scene.turn(Instant::now()).await;
+    scene.advance(Duration::from_secs(2)).await;
+    assert!(!scene.statuses().contains_key("net"));
+    let events = scene.events();
+    let expected = "Warning WriteRefused on kubeovn.io/v1 Subnet net: the northbound database refuses it: subnet/net: ";
+    assert!(matches!(events.as_slice(), [one] if one.starts_with(expected)), "{events:?}");
 }
 
 /// Another client replaces a value of a set. The set has as many as before, so only the comparison of everything finds it.
@@ -350,7 +375,7 @@ async fn a_refused_write_is_retried_later() {
     });
     scene.turn(Instant::now()).await;
     assert_eq!(scene.annotations(), [], "nothing has changed that would have it taken now");
-    let event = "Warning WriteRefused on v1 Pod a: the API server refuses a write: forbidden";
+    let event = "Warning WriteRefused on v1 Pod a: the API server does not take a write: forbidden";
     assert_eq!(scene.events(), [event]);
     scene.advance(Duration::from_secs(2)).await;
     let again = scene.annotations().pop().unwrap();

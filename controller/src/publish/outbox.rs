@@ -18,6 +18,8 @@ use crate::cluster::{Change, Object, Observed};
 /// up to [`LONGEST_BACKOFF`].
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
+/// The longest pause after a failure that says nothing about the object.
+const LONGEST_AFTER_FAILURE: Duration = Duration::from_secs(15);
 
 /// The writes that were sent to the publisher.
 #[derive(Debug, Default)]
@@ -32,8 +34,9 @@ pub struct Outbox {
 /// The state of the last write of a target.
 #[derive(Debug)]
 enum State {
-    /// It was sent. `overtaken`: the watch has shown a newer version of the object since then.
-    Sent { id: u64, action: Action, overtaken: bool, refused_for: Option<Duration> },
+    /// It was sent. `overtaken`: the watch has shown a newer version of the object since then. `before`: the last pause of the
+    /// same write, and why it was refused.
+    Sent { id: u64, action: Action, overtaken: bool, before: Option<(Duration, String)> },
     /// The API server has accepted it, and the watch has not shown the object since then.
     Taken { action: Action },
     /// It was computed from another version of the object.
@@ -85,7 +88,7 @@ impl Outbox {
     pub fn ended(&mut self, Done { id, target, outcome }: Done, now: Instant) -> Option<Object> {
         let current = matches!(self.states.get(&target), Some(State::Sent { id: current, .. }) if *current == id);
         let state = if current { self.unset(&target) } else { None };
-        let Some(State::Sent { action, overtaken, refused_for, .. }) = state else { return None };
+        let Some(State::Sent { action, overtaken, before, .. }) = state else { return None };
         let state = match outcome {
             // A newer event includes the write or overwrites it. If the event is older, the next comparison finds the
             // same difference and repeats the write, which changes nothing.
@@ -93,10 +96,8 @@ impl Outbox {
             Outcome::Taken => State::Taken { action },
             Outcome::Conflict if overtaken => return Some(target.object),
             Outcome::Conflict => State::Conflict { again: now + FIRST_BACKOFF },
-            Outcome::Refused(why) => {
-                let backoff = refused_for.map_or(FIRST_BACKOFF, |backoff| (backoff * 2).min(LONGEST_BACKOFF));
-                State::Refused { action, backoff, again: Some(now + backoff), why }
-            }
+            Outcome::Refused(why) => State::refused(action, before, why, LONGEST_BACKOFF, now),
+            Outcome::Failing(why) => State::refused(action, before, why, LONGEST_AFTER_FAILURE, now),
         };
         self.set(target, state);
         None
@@ -123,7 +124,7 @@ impl Outbox {
     pub fn refusal(&self, object: &Object) -> Option<&str> {
         let parts = [Target::main(object.clone()), Target::status(object.clone())];
         parts.iter().find_map(|target| match self.states.get(target) {
-            Some(State::Refused { why, .. }) => Some(why.as_str()),
+            Some(State::Refused { why, .. } | State::Sent { before: Some((_, why)), .. }) => Some(why.as_str()),
             _ => None,
         })
     }
@@ -131,7 +132,7 @@ impl Outbox {
     /// Sets the write that a target needs now. Sends it unless it was already sent or was just refused. Cancels an
     /// earlier write that is no longer needed.
     pub fn put(&mut self, target: Target, action: Option<Action>, publisher: &mpsc::UnboundedSender<Write>) {
-        let refused_for = match (self.states.get(&target), &action) {
+        let before = match (self.states.get(&target), &action) {
             (None, None) => return,
             (Some(State::Sent { .. }), None) => {
                 self.unset(&target);
@@ -149,12 +150,14 @@ impl Outbox {
                 return;
             }
             (Some(State::Refused { action: before, again: Some(_), .. }), Some(now)) if before == now => return,
-            (Some(State::Refused { action: before, backoff, .. }), Some(now)) if before == now => Some(*backoff),
+            (Some(State::Refused { action: before, backoff, why, .. }), Some(now)) if before == now => {
+                Some((*backoff, why.clone()))
+            }
             _ => None,
         };
         if let Some(action) = action {
             self.last += 1;
-            let state = State::Sent { id: self.last, action: action.clone(), overtaken: false, refused_for };
+            let state = State::Sent { id: self.last, action: action.clone(), overtaken: false, before };
             self.set(target.clone(), state);
             let _ = publisher.send(Write { id: self.last, target, action: Some(action) });
         }
@@ -167,6 +170,17 @@ impl Outbox {
 }
 
 impl State {
+    fn refused(
+        action: Action,
+        before: Option<(Duration, String)>,
+        why: String,
+        longest: Duration,
+        now: Instant,
+    ) -> Self {
+        let backoff = before.map_or(FIRST_BACKOFF, |(backoff, _)| (backoff * 2).min(longest));
+        Self::Refused { action, backoff, again: Some(now + backoff), why }
+    }
+
     fn again(&self) -> Option<Instant> {
         match self {
             Self::Conflict { again } => Some(*again),
@@ -284,6 +298,28 @@ mod tests {
         assert_eq!(scene.outbox.next_due(), Some(start + FIRST_BACKOFF));
         scene.outbox.put(Target::main(object()), None, &scene.publisher);
         assert_eq!(scene.outbox.next_due(), None, "it is not wanted any more");
+    }
+
+    #[test]
+    fn a_failing_write_is_retried_soon_and_its_failure_stays_known_meanwhile() {
+        let mut scene = Scene::new();
+        let mut at = scene.start;
+        for _ in 0..10 {
+            assert!(scene.offer(&Value::Null));
+            let known = scene.outbox.refusal(&object()).map(str::to_owned);
+            assert_eq!(known.as_deref(), (at > scene.start).then_some("no webhook"));
+            let done = Done {
+                id: scene.outbox.last,
+                target: Target::main(object()),
+                outcome: Outcome::Failing("no webhook".to_owned()),
+            };
+            scene.outbox.ended(done, at);
+            let next = scene.outbox.next_due().unwrap();
+            assert!(next - at <= LONGEST_AFTER_FAILURE);
+            at = next;
+            scene.outbox.take_due(at);
+        }
+        assert_eq!(scene.outbox.states.len(), 1);
     }
 
     #[test]

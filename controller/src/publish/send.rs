@@ -34,7 +34,7 @@ impl From<Error> for Failure {
         match error {
             Error::Api(status) => match status.code {
                 404 | 409 | 410 => Self::Conflict,
-                400 | 403 | 422 => Self::Refused(status.message),
+                400 | 401 | 403 | 405 | 413 | 415 | 422 => Self::Refused(status.message),
                 429 | 503 => Self::Away(why),
                 _ => Self::Passing(why),
             },
@@ -44,8 +44,9 @@ impl From<Error> for Failure {
     }
 }
 
-/// How long the API server may take for a write.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the API server may take for a write. An admission webhook may take 10 s by default, and then the API server
+/// answers which one it was.
+const PATIENCE: Duration = Duration::from_secs(12);
 
 /// Sends the write once. One of several API servers can hang while the others answer: then the next attempt goes by another
 /// connection.

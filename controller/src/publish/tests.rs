@@ -91,6 +91,19 @@ async fn refusals_and_conflicts_are_reported() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_write_with_which_the_api_server_fails_again_and_again_is_reported_and_others_go_on() {
+    let mut publisher = published([ip("a"), ip("b")], |path| {
+        Ok(if path.ends_with("/a") { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK })
+    });
+    let began = Instant::now();
+    assert_eq!(next(&mut publisher).await, (ip("b"), Outcome::Taken));
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    let (target, outcome) = next(&mut publisher).await;
+    assert!(target == ip("a") && matches!(&outcome, Outcome::Failing(why) if why.contains("no")), "{outcome:?}");
+    assert!(began.elapsed() < LONGEST_BACKOFF * 4, "{:?}", began.elapsed());
+}
+
 /// A publisher, the number of its requests, and the sender of its standing.
 fn counting(standing: Standing) -> (Publisher, Arc<AtomicUsize>, watch::Sender<Standing>) {
     let requests = Arc::new(AtomicUsize::new(0));

@@ -137,4 +137,6 @@ pub enum Outcome {
     Conflict,
     /// The API server refuses the content, for this reason.
     Refused(String),
+    /// The API server has failed with this write again and again, as when an admission webhook does not work.
+    Failing(String),
 }
