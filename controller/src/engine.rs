@@ -135,6 +135,8 @@ pub struct Engine {
     wait_queues: WaitQueues,
     exits: Exits,
     undecided: BTreeSet<Object>,
+    /// The refused subnets are undecided as well.
+    reconsider: bool,
     unpublished: BTreeSet<Object>,
 }
 
@@ -172,6 +174,7 @@ impl Engine {
             wait_queues: WaitQueues::default(),
             exits: Exits::default(),
             undecided: BTreeSet::new(),
+            reconsider: false,
             unpublished: BTreeSet::new(),
         }
     }
@@ -183,7 +186,7 @@ impl Engine {
 
     /// Decides about all marked objects and all objects that these decisions affect. Then updates the facts.
     pub fn decide(&mut self, cluster: &Cluster) {
-        while let Some(object) = self.undecided.pop_first() {
+        while let Some(object) = self.next_undecided() {
             let woken_in = self.wait_queues.remove(&object);
             match &object {
                 Object::Subnet(name) => self.decide_subnet(cluster, name),
@@ -214,6 +217,16 @@ impl Engine {
                 self.facts.remove_from(&group, fact);
             }
         }
+    }
+
+    /// The next object to decide about. Refused subnets come after all others, once for all that may let them come into force:
+    /// a new leader sees all nodes at once.
+    fn next_undecided(&mut self) -> Option<Object> {
+        if self.undecided.is_empty() && std::mem::take(&mut self.reconsider) {
+            let refused = self.verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Invalid { .. }));
+            self.undecided.extend(refused.map(|(name, _)| Object::Subnet(Arc::clone(name))));
+        }
+        self.undecided.pop_first()
     }
 
     /// The objects whose state in the API server may have to change since the last call. Publish them only after the

@@ -67,8 +67,11 @@ impl Engine {
             } else {
                 self.enforce(cluster, subnet, false).map_or_else(
                     |(reason, message)| {
-                        tracing::warn!(subnet = &**name, reason, message, "the subnet cannot be used as written");
-                        Verdict::Invalid { reason, message }
+                        let verdict = Verdict::Invalid { reason, message };
+                        if self.verdicts.get(name) != Some(&verdict) {
+                            tracing::warn!(subnet = &**name, ?verdict, "the subnet cannot be used as written");
+                        }
+                        verdict
                     },
                     |()| Verdict::Valid,
                 )
@@ -196,8 +199,7 @@ impl Engine {
 
     /// Decides again about invalid subnets: a subnet that conflicted with them may have changed.
     pub(super) fn reconsider_refused(&mut self) {
-        let refused = self.verdicts.iter().filter(|(_, verdict)| matches!(verdict, Verdict::Invalid { .. }));
-        self.undecided.extend(refused.map(|(name, _)| Object::Subnet(Arc::clone(name))));
+        self.reconsider = true;
     }
 
     /// Updates the namespaces that a subnet lists and selects, and decides again about those whose binding changed.

@@ -61,10 +61,6 @@ pub struct SubnetDef {
     pub gateway: Addresses,
     /// Addresses that are not chosen for pods. A pod that asks for one of them gets it.
     pub exclude: Vec<IpRange>,
-    /// The namespaces that are bound by name.
-    pub namespaces: Vec<String>,
-    /// Selectors of the namespaces that are bound by label.
-    pub namespace_selectors: Vec<LabelSelector>,
     /// The nodes at which traffic leaves the cluster.
     pub gateway_type: GatewayType,
     /// The gateway nodes in order of preference.
@@ -170,8 +166,6 @@ impl SubnetDef {
             cidrs,
             gateway,
             exclude,
-            namespaces: spec.namespaces.clone(),
-            namespace_selectors: spec.namespace_selectors.clone(),
             gateway_type,
             gateway_nodes,
             gateway_node_selectors: spec.gateway_node_selectors.clone(),

@@ -113,7 +113,11 @@ impl Exits {
     }
 }
 
-/// With connections that are spread, each node is a way of its own, and the others stand in for it.
+/// How many nodes a way has at most, if connections are spread: with all of them, the rows would grow with the square of the
+/// number of nodes.
+const NODES: usize = 5;
+
+/// With connections that are spread, each node is a way of its own, and those that follow stand in for it.
 fn ways(subnet: &str, GatewayNodes { usable, spread }: &GatewayNodes) -> Vec<Way> {
     if usable.is_empty() {
         return Vec::new();
@@ -126,6 +130,7 @@ fn ways(subnet: &str, GatewayNodes { usable, spread }: &GatewayNodes) -> Vec<Way
         nodes.rotate_left(first);
         let port = format!("{EXIT}{subnet}:{}", nodes[0]).into();
         nodes.retain(|node| usable.contains(node));
+        nodes.truncate(NODES);
         Way { port, nodes }
     };
     (0..spread.len()).map(way).collect()

@@ -31,8 +31,6 @@ impl SubnetDef {
             vpc,
             name: _,
             uid: _,
-            namespaces: _,
-            namespace_selectors: _,
         } = self;
         let nodes: Vec<String> = gateway_nodes.iter().map(ToString::to_string).collect();
         let spec = SubnetSpec {

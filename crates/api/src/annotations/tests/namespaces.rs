@@ -22,7 +22,7 @@ fn a_namespace_asks_for_a_subnet() {
     assert_eq!(def.cidrs.to_string(), "10.17.0.0/24");
     assert_eq!(def.gateway.to_string(), "10.17.0.1");
     assert_eq!(def.exclude.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.17.0.1..10.17.0.10"]);
-    assert_eq!(def.namespaces, ["test-ns"]);
+    assert_eq!(subnet.spec.namespaces, ["test-ns"]);
     assert_eq!(def.gateway_type, GatewayType::Centralized);
     assert_eq!(def.gateway_nodes[0].node, "n1");
     assert_eq!(def.allow_subnets.len(), 2);
