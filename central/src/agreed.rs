@@ -22,6 +22,7 @@ use daemons::tool::ToolError;
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
 use kit::kubernetes::{Seen, keep, named};
 use kit::once::Once;
+use kube::api::ListParams;
 use kube::runtime::watcher;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
@@ -66,6 +67,8 @@ pub struct Agreement {
     pub store: Store,
     /// The nodes with members.
     pub labelled: watch::Receiver<Seen<Vec<IpAddr>>>,
+    /// The nodes, and the labels of those with members.
+    nodes: (Api<Node>, String),
     /// Wakes up when the ConfigMap changes.
     pub changed: watch::Receiver<Seen<Option<String>>>,
 }
@@ -87,11 +90,7 @@ impl Agreement {
     /// Starts the watches of the nodes with these labels and of the ConfigMap. Returns the agreement about each database.
     pub fn watch(client: &Client, settings: &Settings, databases: [&'static str; 2], peers: &Peers) -> [Self; 2] {
         let nodes = watcher::Config::default().labels(&settings.database_nodes);
-        let labelled = keep("nodes", Api::all(client.clone()), nodes, |node: Node| {
-            let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
-            let internal = addresses.filter(|address| address.type_ == "InternalIP");
-            Some((node.name_any(), internal.filter_map(|address| address.address.parse().ok()).collect()))
-        });
+        let labelled = keep("nodes", Api::all(client.clone()), nodes, |node: Node| Some(with_addresses(&node)));
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &settings.namespace);
         let changed = keep("configmaps", maps, named(store::NAME), |map: ConfigMap| {
             Some((map.name_any(), map.resource_version()))
@@ -101,8 +100,16 @@ impl Agreement {
             peers: peers.clone(),
             store: Store::new(client, &settings.namespace, database),
             labelled: labelled.clone(),
+            nodes: (Api::all(client.clone()), settings.database_nodes.clone()),
             changed: changed.clone(),
         })
+    }
+
+    /// Asks for the nodes with members. A watch can be behind for as long as an API server hangs.
+    pub async fn list_labelled(&self) -> Result<Labelled, StoreError> {
+        let (api, labels) = &self.nodes;
+        let nodes = store::within(api.list(&ListParams::default().labels(labels))).await?;
+        Ok(nodes.iter().map(with_addresses).collect())
     }
 
     /// Returns the nodes with members. `None` before they are known.
@@ -121,7 +128,7 @@ impl Agreement {
             labelled.mark_unchanged();
             changed.mark_unchanged();
             let mut pause = PATIENCE.saturating_sub(began.elapsed()).max(RETRY);
-            match self.attempt(file, closely, began.elapsed() >= PATIENCE).await {
+            match self.attempt(file, closely, began.elapsed() >= PATIENCE, &mut said).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(AttemptError::File(error)) => return Err(error),
@@ -131,6 +138,8 @@ impl Agreement {
                     let found = file.look(closely).await?;
                     if offline && matches!(found, Found::Member(member) if member.address == file.address) {
                         warn!(path = %file.path.display(), why, "the server starts with the data that it has");
+                        // Another file that was made would be older when it is asked for again.
+                        file.remove_new()?;
                         return Ok(());
                     }
                     if said.is_new(&why) {
@@ -148,7 +157,7 @@ impl Agreement {
     }
 
     /// Tries once. Returns false if others have to act first, or have just acted.
-    async fn attempt(&self, file: &File, closely: bool, patient: bool) -> Result<bool, AttemptError> {
+    async fn attempt(&self, file: &File, closely: bool, patient: bool, said: &mut Once) -> Result<bool, AttemptError> {
         let read = self.store.read().await?;
         let labelled: BTreeSet<String> = self.labelled().ok_or(AttemptError::Nodes)?.into_keys().collect();
         let mut record = read.record.clone();
@@ -166,7 +175,10 @@ impl Agreement {
         if !labelled.contains(&self.node) {
             // It does nothing to a cluster. If it is one of those that lose their labels, it is about to end.
             return match found {
-                Found::Member(member) if member.address == file.address => Ok(true),
+                Found::Member(member) if member.address == file.address => {
+                    file.remove_new()?;
+                    Ok(true)
+                }
                 _ => Err(AttemptError::NotLabelled),
             };
         }
@@ -181,8 +193,13 @@ impl Agreement {
                 Ok(true)
             }
             Decision::Wait => {
-                if record.empty.insert(self.node.clone()) && self.store.write(&read, &record).await? {
-                    info!(%path, nodes = ?labelled, "there is no database yet: waiting whether another member has one");
+                if record.empty.insert(self.node.clone()) {
+                    self.store.write(&read, &record).await?;
+                }
+                let silent: Vec<&str> = labelled.difference(&record.empty).map(String::as_str).collect();
+                let silent = silent.join(", ");
+                if said.is_new(&silent) {
+                    info!(%path, nodes = silent, "there is no database yet: waiting whether these nodes have one");
                 }
                 Ok(false)
             }
@@ -192,6 +209,7 @@ impl Agreement {
                     // The server works with any address.
                     Err(FileError::Tool(error)) if error.said().is_some_and(damage::is_torn) => {
                         warn!(%path, %error, "the file is opened as it is");
+                        file.remove_new()?;
                         return Ok(true);
                     }
                     Err(FileError::Tool(error)) if *contents != Found::Nothing && is_about_contents(&error) => {
@@ -233,6 +251,13 @@ impl Agreement {
 /// Returns true if a file cannot be converted whatever is done, and not only now, as on a full disk.
 fn is_about_contents(error: &ToolError) -> bool {
     error.said().is_some_and(|said| said.contains("syntax error: ") || damage::is_damage(said))
+}
+
+/// Returns the name of a node and its addresses.
+fn with_addresses(node: &Node) -> (String, Vec<IpAddr>) {
+    let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
+    let internal = addresses.filter(|address| address.type_ == "InternalIP");
+    (node.name_any(), internal.filter_map(|address| address.address.parse().ok()).collect())
 }
 
 fn say(found: &Found, file: &File) {

@@ -58,6 +58,8 @@ enum OwnKeyError {
     Held(#[from] HeldError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("the files of the key: {0}")]
+    Files(#[from] std::io::Error),
     #[error("Secret {AUTHORITY}: it does not exist; the installation makes an empty one")]
     NoSecret,
     #[error("Secret {AUTHORITY}: it has {there} and not {missing}")]
@@ -108,10 +110,13 @@ impl OwnKey {
     /// Keeps the key for as long as the future runs.
     pub async fn run(mut self) -> Infallible {
         let (mut said, mut clock, mut teller) = (Once::default(), Clock::watch(), Teller::default());
+        // Clients of the southbound server, which reads the files itself, can be connected already.
+        let trusted = std::fs::read_to_string(self.keys.trusted()).unwrap_or_default();
+        let mut told = Files { own: String::new(), trusted };
         loop {
             self.seen.mark_unchanged();
             self.published.mark_unchanged();
-            let round = self.round().await;
+            let round = self.round(&mut told).await;
             teller.look(&self.keys);
             let next = match round {
                 Ok(next) => {
@@ -136,8 +141,9 @@ impl OwnKey {
         }
     }
 
-    /// Issues a certificate if that which is there is not good. Returns when to look again.
-    async fn round(&self) -> Result<Option<Duration>, OwnKeyError> {
+    /// Issues a certificate if that which is there is not good. Returns when to look again. `told` are the files of which others
+    /// were told.
+    async fn round(&self, told: &mut Files) -> Result<Option<Duration>, OwnKeyError> {
         let (synced, secret) = {
             let seen = self.seen.borrow();
             (seen.synced, seen.objects.get(AUTHORITY).cloned())
@@ -152,7 +158,6 @@ impl OwnKey {
             let is_usable = Tls::read(&self.keys).is_ok();
             is_own && is_usable && held.addresses == self.addresses && held.is_signed_by_first(authority.trusted())
         });
-        let before = std::fs::read_to_string(self.keys.trusted()).unwrap_or_default();
         let left = held.and_then(|held| held.renewal());
         if left.is_none() {
             self.keys.write(&authority.member(&self.node, &self.addresses)?, authority.trusted())?;
@@ -160,9 +165,13 @@ impl OwnKey {
         } else {
             self.keys.write_trusted(authority.trusted())?;
         }
-        self.tls.send_replace(Some(Tls::read(&self.keys)?));
-        if certificates(&before).any(|certificate| !authority.trusted().contains(certificate)) {
-            self.distrusted.send_replace(());
+        let now = Files::read(&self.keys)?;
+        if *told != now {
+            self.tls.send_replace(Some(Tls::read(&self.keys)?));
+            if certificates(&told.trusted).any(|certificate| !now.trusted.contains(certificate)) {
+                self.distrusted.send_replace(());
+            }
+            *told = now;
         }
         let trusted = authority.trusted().to_owned();
         self.authority.send_replace(Some(Arc::new(authority)));
@@ -225,6 +234,19 @@ impl OwnKey {
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             written => Ok(written.map(drop)?),
         }
+    }
+}
+
+/// The certificates of this member, and those that it trusts.
+#[derive(Debug, PartialEq, Eq)]
+struct Files {
+    own: String,
+    trusted: String,
+}
+
+impl Files {
+    fn read(keys: &Keys) -> std::io::Result<Self> {
+        Ok(Self { own: std::fs::read_to_string(keys.own())?, trusted: std::fs::read_to_string(keys.trusted())? })
     }
 }
 

@@ -43,10 +43,19 @@ pub fn decide(found: &Found, record: &Record, me: Me<'_>, labelled: &BTreeSet<St
     let Some(cluster) = record.cluster else { return first(found, record, me, labelled, patient) };
     let others: Vec<_> = record.others_with_data(me.node, labelled).map(|server| server.address.clone()).collect();
     let has_contents = matches!(found, Found::Standalone | Found::Member(_));
+    // A file of the past is kept, and its contents are not taken: those of the databases follow from Kubernetes.
+    let is_past = match found {
+        Found::Member(identity) if identity.cluster == cluster => {
+            let moved = record.servers.keys().all(|node| node != me.node && !labelled.contains(node));
+            !record.servers.is_empty() && moved
+        }
+        Found::Member(identity) => record.superseded.contains(&identity.cluster),
+        _ => false,
+    };
     let anew = |keep| {
         if others.is_empty() {
             // Nobody has newer data.
-            Decision::Create { contents: has_contents, keep }
+            Decision::Create { contents: has_contents && !is_past, keep }
         } else {
             Decision::Join { others: others.clone(), keep }
         }
@@ -59,7 +68,7 @@ pub fn decide(found: &Found, record: &Record, me: Me<'_>, labelled: &BTreeSet<St
         Found::Member(identity) => {
             let recorded = record.servers.get(me.node);
             let replaced = recorded.is_some_and(|server| server.id != identity.server);
-            if replaced || record.gone.contains_key(&identity.server) {
+            if is_past || replaced || record.gone.contains_key(&identity.server) {
                 return anew(Some("removed"));
             }
             let survives = record.survivor.as_deref() == Some(me.node);
@@ -158,6 +167,17 @@ mod tests {
         let mut all = record(&[(2, true)]);
         all.gone.insert(Uuid::from_u128(1), ME.address.to_owned());
         assert_eq!(decided(&mine(), &all), join(&[2], Some("removed")));
+    }
+
+    /// The databases have moved from n1 to n9, which is lost.
+    #[test]
+    fn a_file_of_the_past_does_not_become_the_database() {
+        let moved = record(&[(9, true)]);
+        assert_eq!(decided(&mine(), &moved), Decision::Create { contents: false, keep: Some("removed") });
+        let mut anew = record(&[(9, true)]);
+        anew.superseded.push(Uuid::from_u128(7));
+        let foreign = member(Uuid::from_u128(7), 1, ME.address);
+        assert_eq!(decided(&foreign, &anew), Decision::Create { contents: false, keep: Some("foreign") });
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::decision::Me;
-use super::record::Record;
+use super::record::{Record, Server as Recorded};
 use crate::file::Identity;
 use crate::standing::{Server, Standing};
 
@@ -20,14 +20,19 @@ pub struct Duties {
     pub kick: Vec<String>,
     /// Why the server is started again with another file.
     pub restart: Option<&'static str>,
+    /// Whether that file is made of this one, which must be whole then.
+    pub founds: bool,
+    /// Whether its server leads, and no one may know it: it leaves the cluster.
+    pub leave: bool,
 }
 
 /// Returns what the member does next. `standing` was asked for after the record was read.
 pub fn duties(record: &Record, standing: &Standing, me: Me<'_>, labelled: &Labelled) -> Duties {
     let names: BTreeSet<String> = labelled.keys().cloned().collect();
     if !names.contains(me.node) {
-        // This member is about to end. The others remove its server.
-        return Duties::default();
+        // This member is about to end. The others remove its server, unless it leads.
+        let others = record.others_with_data(me.node, &names).next().is_some();
+        return Duties { leave: standing.leads && others, ..Duties::default() };
     }
     if standing.joining {
         return joining(record, standing, me, &names);
@@ -64,7 +69,7 @@ pub fn duties(record: &Record, standing: &Standing, me: Me<'_>, labelled: &Label
     if standing.leads {
         kick = lead(&mut new, standing, labelled);
     }
-    Duties { record: (new != *record).then_some(new), kick, restart: None }
+    Duties { record: (new != *record).then_some(new), kick, ..Duties::default() }
 }
 
 /// What the leader does: it removes servers that never come back, and keeps the record short.
@@ -93,6 +98,13 @@ fn lead(record: &mut Record, standing: &Standing, labelled: &Labelled) -> Vec<St
 fn is_gone(server: &Server, record: &Record, standing: &Standing, labelled: &Labelled) -> bool {
     if record.gone.iter().any(|(id, address)| server.is(*id, address)) {
         return true;
+    }
+    // Two nodes can have the same address, as when a machine was registered again with another name.
+    let is_its_own = |(node, recorded): (&String, &Recorded)| {
+        labelled.contains_key(node) && server.is(recorded.id, &recorded.address)
+    };
+    if record.servers.iter().any(is_its_own) {
+        return false;
     }
     match record.servers.iter().find(|(_, recorded)| recorded.address == server.address) {
         Some((node, recorded)) if server.is(recorded.id, &recorded.address) => !labelled.contains_key(node),
@@ -128,7 +140,9 @@ fn alone(record: &Record, standing: &Standing, identity: &Identity, me: Me<'_>, 
         return Duties::default();
     }
     match &record.survivor {
-        Some(survivor) if survivor == me.node => Duties::restart("it founds the cluster anew from its data"),
+        Some(survivor) if survivor == me.node => {
+            Duties { founds: true, ..Duties::restart("it founds the cluster anew from its data") }
+        }
         Some(survivor) if names.contains(survivor) => Duties::default(),
         _ if gone > 0 && left * 2 <= standing.servers.len() => {
             new.survivor = Some(me.node.to_owned());
@@ -163,6 +177,12 @@ fn covers_majority(standing: &Standing, labelled: &Labelled) -> bool {
 }
 
 impl Duties {
+    /// Whether something is done to other members. Then the nodes with members must not be those of the past.
+    pub fn concerns_others(&self, record: &Record) -> bool {
+        let stands = |record: &Record| record.survivor.clone();
+        !self.kick.is_empty() || self.record.as_ref().is_some_and(|new| stands(new) != stands(record)) || self.leave
+    }
+
     fn restart(why: &'static str) -> Self {
         Self { restart: Some(why), ..Self::default() }
     }
@@ -273,6 +293,31 @@ mod tests {
         // A majority is there again after all.
         let chosen = Record { survivor: Some("n1".to_owned()), ..record(&THREE) };
         assert_eq!(leading(&chosen, &THREE, &[1, 2, 3]).record.unwrap().survivor, None);
+    }
+
+    /// n3 was lost, and its machine is n4 now, with the same address.
+    #[test]
+    fn a_server_of_a_node_with_the_address_of_another_stays() {
+        let mut both = record(&THREE);
+        for nth in [1, 2] {
+            let identity = Identity { cluster: CLUSTER, server: id(3, nth), address: address(3) };
+            both.joined("n4", &identity);
+            let mut nodes = labelled(&[1, 2, 3]);
+            nodes.insert("n4".to_owned(), nodes["n3"].clone());
+            let servers: &[(u8, u8)] = if nth == 1 { &THREE } else { &[(1, 1), (2, 1), (3, 1), (3, 2)] };
+            let kick = |nodes: &Labelled| duties(&both, &standing(true, true, servers), ME, nodes).kick;
+            assert_eq!(kick(&nodes), [""; 0], "n3 has recorded one, and n4 the other");
+            nodes.remove("n3");
+            let former = id(3, 1).simple().to_string()[..4].to_owned();
+            assert_eq!(kick(&nodes), if nth == 1 { vec![] } else { vec![former] });
+        }
+    }
+
+    #[test]
+    fn a_leader_without_the_label_leaves_if_others_have_the_data() {
+        assert!(leading(&record(&THREE), &THREE, &[2, 3]).leave);
+        assert!(!lost(&record(&THREE), &THREE, &[2, 3]).leave);
+        assert!(!leading(&record(&[(1, 1)]), &[(1, 1)], &[2]).leave, "n2 has not joined yet");
     }
 
     #[test]

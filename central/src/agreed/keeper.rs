@@ -4,12 +4,14 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use daemons::control::{self, ControlError};
+use daemons::damage;
 use kit::once::Once;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::decision::Me;
-use super::duties::duties;
+use super::duties;
 use super::store::StoreError;
 use super::{Agreement, RETRY};
 use crate::database::{Database, DatabaseError};
@@ -18,6 +20,9 @@ use crate::standing::Standing;
 
 /// The pause before a server that was told to do something is asked how far it is.
 const SOON: Duration = Duration::from_millis(250);
+
+/// How long the container of a member may take to end after its node has lost the labels.
+const END: Duration = Duration::from_mins(1);
 
 /// Why a member could not do its duties.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +33,8 @@ enum KeeperError {
     Database(#[from] DatabaseError),
     #[error(transparent)]
     Control(#[from] ControlError),
+    #[error("it founds the cluster anew when its file is complete: {0}")]
+    Incomplete(ControlError),
 }
 
 /// Keeps one database of this member.
@@ -38,12 +45,14 @@ pub struct Keeper {
     role: watch::Receiver<Role>,
     /// The election timer of the cluster in milliseconds.
     election_timer: u32,
+    /// Since when its server leads although its node has not the labels.
+    leads_without_label: Option<Instant>,
 }
 
 impl Keeper {
     /// Creates the keeper of a database. `election_timer` is that of its cluster, in milliseconds.
     pub fn new(agreement: Agreement, database: Database, role: watch::Receiver<Role>, election_timer: u32) -> Self {
-        Self { agreement, database, role, election_timer }
+        Self { agreement, database, role, election_timer, leads_without_label: None }
     }
 
     /// Acts for as long as the future runs.
@@ -77,10 +86,9 @@ impl Keeper {
     }
 
     /// Acts once. Returns when to look again, if nothing tells.
-    async fn round(&self) -> Result<Option<Duration>, KeeperError> {
-        let labelled = self.agreement.labelled().filter(|labelled| labelled.contains_key(&self.agreement.node));
-        // A member without the label is about to end.
-        let Some(labelled) = labelled else { return Ok(None) };
+    async fn round(&mut self) -> Result<Option<Duration>, KeeperError> {
+        let labelled = self.agreement.labelled().filter(|labelled| !labelled.is_empty());
+        let Some(mut labelled) = labelled else { return Ok(None) };
         let read = self.agreement.store.read().await?;
         let database = self.database.which().schema();
         let standing = match self.database.standing().await {
@@ -89,12 +97,20 @@ impl Keeper {
             Err(DatabaseError::Control(ControlError::Io { .. })) => return Ok(Some(RETRY)),
             // The server has learnt that it was removed, and has closed its database.
             Err(DatabaseError::Control(ControlError::Refused { said, .. })) if said.contains("unknown cluster") => {
-                return self.restart("it was removed from its cluster").await;
+                return self.restart("it was removed from its cluster", false).await;
             }
             Err(error) => return Err(error.into()),
         };
         let me = Me { node: &self.agreement.node, address: self.database.address() };
-        let duties = duties(&read.record, &standing, me, &labelled);
+        let mut duties = duties::duties(&read.record, &standing, me, &labelled);
+        if duties.concerns_others(&read.record) {
+            labelled = self.agreement.list_labelled().await?;
+            duties = duties::duties(&read.record, &standing, me, &labelled);
+        }
+        if !labelled.contains_key(&self.agreement.node) {
+            return if duties.leave { self.leave().await } else { Ok(None) };
+        }
+        self.leads_without_label = None;
         if let Some(record) = &duties.record
             && !self.agreement.store.write(&read, record).await?
         {
@@ -109,20 +125,37 @@ impl Keeper {
             control::ask(&self.database.control(), "cluster/change-election-timer", &[database, timer]).await?;
         }
         match duties.restart {
-            Some(why) => self.restart(why).await,
+            Some(why) => self.restart(why, duties.founds).await,
             None if !duties.kick.is_empty() || duties.record.is_some() || timer.is_some() => Ok(Some(SOON)),
             None => Ok((!standing.connected).then_some(RETRY)),
         }
     }
 
-    /// Has the server end, so that it is started with the file that is right now.
-    async fn restart(&self, why: &'static str) -> Result<Option<Duration>, KeeperError> {
+    /// Leaves the cluster, so that a member leads that clients know. Normally the container of a member without the label ends
+    /// within seconds. It goes on if its kubelet does not work any more.
+    async fn leave(&mut self) -> Result<Option<Duration>, KeeperError> {
+        let since = *self.leads_without_label.get_or_insert_with(Instant::now);
+        if let Some(left) = END.checked_sub(since.elapsed()).filter(|left| !left.is_zero()) {
+            return Ok(Some(left));
+        }
         let database = self.database.which().schema();
-        warn!(database, why, "the server is started again");
-        // The new file may be made of this one. ovsdb-tool would also take over what the cluster has taken back.
+        warn!(database, "this node has not the labels of nodes with members any more: its server, which leads, leaves");
+        control::ask(&self.database.control(), "cluster/leave", &[database]).await?;
+        Ok(None)
+    }
+
+    /// Has the server end, so that it is started with the file that is right now. If that is made of its file, nothing may be
+    /// in its memory alone.
+    async fn restart(&self, why: &'static str, founds: bool) -> Result<Option<Duration>, KeeperError> {
+        let database = self.database.which().schema();
+        // ovsdb-tool would also take over what the cluster has taken back.
         if let Err(error) = control::ask(&self.database.control(), "ovsdb-server/compact", &[database]).await {
+            if founds && damage::lacks_space(&error.to_string()) {
+                return Err(KeeperError::Incomplete(error));
+            }
             warn!(database, %error, "the file is not compacted");
         }
+        warn!(database, why, "the server is started again");
         self.database.restart().await?;
         Ok(Some(RETRY))
     }

@@ -85,13 +85,19 @@ impl Store {
         match written {
             Ok(_) => Ok(true),
             // Changed, created, or deleted since.
-            Err(StoreError::Api(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Ok(false),
+            Err(StoreError::Api(kube::Error::Api(status)))
+                // Nothing can be created in a namespace that does not exist.
+                if status.code == 409 || status.code == 404 && over.object.is_some() =>
+            {
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }
 }
 
-async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, StoreError> {
+/// Bounds a request.
+pub(super) async fn within<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, StoreError> {
     tokio::time::timeout(PATIENCE, request).await.map_err(|_| StoreError::Slow)?.map_err(StoreError::Api)
 }
 

@@ -88,6 +88,8 @@ impl Authority {
     pub fn create() -> Result<(String, String), AuthorityError> {
         let key = KeyPair::generate().map_err(on("make a key"))?;
         let mut params = valid_for(OF_AUTHORITY);
+        // The clock of this machine may be ahead, and OpenSSL refuses an authority that is not valid yet.
+        params.not_before = OffsetDateTime::UNIX_EPOCH;
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, "kube-ovn-ca");
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -195,8 +197,12 @@ fn check(certificate: &str) -> Result<(), &'static str> {
     if !parsed.is_ca() {
         return Err("is not that of an authority: its basic constraints do not have CA:TRUE");
     }
-    if parsed.validity().not_after.to_datetime() < OffsetDateTime::now_utc() {
+    let (validity, now) = (parsed.validity(), OffsetDateTime::now_utc());
+    if validity.not_after.to_datetime() < now {
         return Err("has expired");
+    }
+    if validity.not_before.to_datetime() > now {
+        return Err("is not valid yet: compare its dates with the clock of this machine");
     }
     Ok(())
 }
