@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use api::Subnet;
+use e2e::cluster::traffic::Pings;
 use e2e::cluster::{Capture, Place, Pod};
 use e2e::kube::kubectl;
 use e2e::{Cluster, layout, process};
@@ -230,6 +231,45 @@ async fn b8_the_userspace_datapath_keeps_its_interface() -> Result<()> {
     let outcome = Box::pin(outcome).await;
     annotate("n1", json!({ ANNOTATION: null })).await?;
     outcome
+}
+
+/// Whenever a link of its node changes, ovs-vswitchd reads the kernel's routes anew. It keeps those that `ovs-ovn` has told it.
+#[tokio::test]
+async fn b8_tunnels_stay_while_links_of_the_nodes_come_and_go() -> Result<()> {
+    const CHANGES: usize = 40;
+    let cluster = Cluster::running().await?;
+    let scene = cluster.scene("b8-links").await?;
+    scene.namespace("b8-links", &[]).await?;
+    let on = |name: &'static str, node: &'static str| scene.pod("b8-links", name).on(node);
+    let (one, two) = tokio::try_join!(on("one", "n1").ready(), on("two", "n2").ready())?;
+    let pings = Pings::start(&one.netns().await?, &two.ip4()?)?;
+    for _ in 0..CHANGES {
+        for node in ["n1", "n2"] {
+            let change = "ip link add passing type veth peer name by && sleep 0.05 && ip link delete passing";
+            cluster.node(node)?.run("sh", &["-c", change]).await?;
+        }
+    }
+    let (sent, lost) = pings.stop().await?;
+    println!("{} of {sent} pings had no answer while links changed {} times", lost.len(), 4 * CHANGES);
+    ensure!(lost.len() * 20 <= CHANGES, "{} of {sent} pings had no answer: {lost:?}", lost.len());
+    Ok(())
+}
+
+/// The interface of the tunnels is a port of the bridge that has its addresses. Only the bridge answers for them.
+#[tokio::test]
+async fn b8_the_interface_of_the_tunnels_does_not_answer_for_its_bridge() -> Result<()> {
+    let cluster = Cluster::running().await?;
+    let (one, two) = (cluster.node("n1")?, cluster.node("n2")?);
+    let printed = two.run("ip", &["-brief", "-4", "address", "show", "dev", "br-phy"]).await?;
+    let address = printed.split_whitespace().find_map(|word| word.split_once('/')).context("no address")?.0;
+    let capture = Capture::start(layout::Node::named("n1").context("no such node")?, "br-phy", "arp").await?;
+    let ask = format!("ip neighbour flush dev br-phy; ping -c 1 -W 2 {address}; sleep 0.5");
+    one.run("sh", &["-c", &ask]).await?;
+    let packets = capture.packets().await?;
+    let answers: Vec<_> = packets.iter().filter(|line| line.contains(&format!("Reply {address} is-at"))).collect();
+    let mac = two.run("cat", &["/sys/class/net/br-phy/address"]).await?;
+    ensure!(answers.iter().all(|line| line.contains(mac.trim())) && !answers.is_empty(), "{mac}: {packets:?}");
+    Ok(())
 }
 
 /// Gives the network of the tunnels another MTU.

@@ -22,8 +22,8 @@ pub(crate) const WHOLE: Duration = Duration::from_secs(15);
 const POD: Duration = Duration::from_secs(15);
 
 /// How many packets, one each 20 ms, running pods may lose for each pod that comes and goes: whenever an interface of a node
-/// changes, the userspace datapath reads all routes anew, and has no tunnels meanwhile.
-const LOST: usize = 5;
+/// changes, the userspace datapath reads all routes anew, and does not listen for packets of tunnels for a moment.
+const LOST: usize = 2;
 
 /// Two running pods that ping each other. They should notice nothing of what happens to the members.
 pub(crate) struct Bystanders {
