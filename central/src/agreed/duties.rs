@@ -34,6 +34,10 @@ pub fn duties(record: &Record, standing: &Standing, me: Me<'_>, labelled: &Label
         let others = record.others_with_data(me.node, &names).next().is_some();
         return Duties { leave: standing.leads && others, ..Duties::default() };
     }
+    if standing.status == "leaving cluster" {
+        // Nobody asks a member for that: it was taken for another one, or by hand. With its file, it goes on, or joins again.
+        return Duties::restart("it is leaving its cluster");
+    }
     if standing.joining {
         return joining(record, standing, me, &names);
     }
@@ -311,6 +315,13 @@ mod tests {
             let former = id(3, 1).simple().to_string()[..4].to_owned();
             assert_eq!(kick(&nodes), if nth == 1 { vec![] } else { vec![former] });
         }
+    }
+
+    #[test]
+    fn a_member_that_leaves_its_cluster_is_started_again() {
+        let leaving = Standing { status: "leaving cluster".to_owned(), ..standing(false, false, &[(1, 1)]) };
+        assert!(duties(&record(&[(1, 1)]), &leaving, ME, &labelled(&[1])).restart.is_some());
+        assert_eq!(duties(&record(&[(1, 1)]), &leaving, ME, &labelled(&[2])), Duties::default(), "it is about to end");
     }
 
     #[test]

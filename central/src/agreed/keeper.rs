@@ -1,5 +1,6 @@
 //! Does what a running member owes to its cluster, whenever its server, the record or the labelled nodes change.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -20,6 +21,10 @@ use crate::standing::Standing;
 
 /// The pause before a server that was told to do something is asked how far it is.
 const SOON: Duration = Duration::from_millis(250);
+
+/// The time in which a server is not removed again. The removal ends soon after the request, and a server that is then alone
+/// takes the request for a server that it does not know for its own removal (`cluster/kick` removes the best match).
+const KICKED: Duration = Duration::from_secs(10);
 
 /// How long the container of a member may take to end after its node has lost the labels.
 const END: Duration = Duration::from_mins(1);
@@ -45,6 +50,8 @@ pub struct Keeper {
     role: watch::Receiver<Role>,
     /// The election timer of the cluster in milliseconds.
     election_timer: u32,
+    /// The servers that were removed, and when.
+    kicked: BTreeMap<String, Instant>,
     /// Since when its server leads although its node has not the labels.
     leads_without_label: Option<Instant>,
 }
@@ -52,7 +59,7 @@ pub struct Keeper {
 impl Keeper {
     /// Creates the keeper of a database. `election_timer` is that of its cluster, in milliseconds.
     pub fn new(agreement: Agreement, database: Database, role: watch::Receiver<Role>, election_timer: u32) -> Self {
-        Self { agreement, database, role, election_timer, leads_without_label: None }
+        Self { agreement, database, role, election_timer, kicked: BTreeMap::new(), leads_without_label: None }
     }
 
     /// Acts for as long as the future runs.
@@ -91,7 +98,7 @@ impl Keeper {
         let Some(mut labelled) = labelled else { return Ok(None) };
         let read = self.agreement.store.read().await?;
         let database = self.database.which().schema();
-        let standing = match self.database.standing().await {
+        let mut standing = match self.database.standing().await {
             Ok(standing) => standing,
             // It is not running, and one that starts without a leader has nothing to tell.
             Err(DatabaseError::Control(ControlError::Io { .. })) => return Ok(Some(RETRY)),
@@ -105,6 +112,7 @@ impl Keeper {
         let mut duties = duties::duties(&read.record, &standing, me, &labelled);
         if duties.concerns_others(&read.record) {
             labelled = self.agreement.list_labelled().await?;
+            standing = self.database.standing().await?;
             duties = duties::duties(&read.record, &standing, me, &labelled);
         }
         if !labelled.contains_key(&self.agreement.node) {
@@ -116,9 +124,14 @@ impl Keeper {
         {
             return Ok(Some(SOON));
         }
+        self.kicked.retain(|_, at| at.elapsed() < KICKED);
         for server in &duties.kick {
+            if self.kicked.contains_key(server) {
+                continue;
+            }
             info!(database, server, "a server that never comes back is removed from the cluster");
             control::ask(&self.database.control(), "cluster/kick", &[database, server]).await?;
+            self.kicked.insert(server.clone(), Instant::now());
         }
         let timer = next_timer(&standing, self.election_timer);
         if let Some(timer) = &timer {
