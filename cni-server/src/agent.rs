@@ -87,7 +87,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let owners = Owners {
         key,
         node_port: reached,
-        rules,
+        rules: rules.clone(),
         rivals: match args.install() {
             Some(Install { conf_dir, conf_name, .. }) => Rivals { conf_dir, conf_name }.spawn(),
             // The agent installs no conflist, so the folder is not known.
@@ -116,6 +116,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         leases: cluster.leases.clone(),
         subnets: cluster.subnets.clone(),
         mtu: node_port.mtu,
+        rules,
         networks: node_port.networks,
         defaults: Defaults::of(client.clone()),
         patience: args.patience(),

@@ -64,6 +64,8 @@ pub struct Attacher {
     pub metrics: Metrics,
     /// The number of ports that were added again.
     pub restored: watch::Sender<u32>,
+    /// Whether the firewall rules are in place.
+    pub rules: watch::Receiver<Result<(), String>>,
     /// Held while a veth pair is created. The kernel creates one at a time, and requests that wait there slow it down.
     pub making: Arc<Mutex<()>>,
 }
@@ -92,6 +94,7 @@ impl Attacher {
         let path = attachment.netns.as_deref().unwrap_or_default();
         let netns = Arc::new(Netns::open(path).map_err(error::environment)?);
         let node_mtu = self.node_mtu(deadline).await?;
+        self.firewall(deadline).await?;
         timeout_at(deadline, self.ovs.bridge()).await.map_err(|_| error::try_again("bridge br-int is not there"))?;
         let asked = std::time::Instant::now();
         let net = self.allocation(attachment, deadline).await;

@@ -145,6 +145,7 @@ pub async fn keep(attacher: &Attacher, attachments: &Attachments, pace: Pace) {
         let all = if ticked || begun { look(links).await } else { None };
         if let Some(all) = all.as_deref().filter(|_| *ovs.connected().borrow()) {
             host_ends::label(links, &plugged, all).await;
+            host_ends::set_up(links, all).await;
             let (lost, dead) = host_ends::sort(host_ends::without_port(ovs, all), &plugged, &pods.borrow());
             restore(attachments, lost);
             for link in portless.since(dead, Instant::now(), pace.grace) {
@@ -170,11 +171,12 @@ pub async fn keep(attacher: &Attacher, attachments: &Attachments, pace: Pace) {
             let podless = if ticked { podless.still(&plugged, &pods) } else { BTreeSet::new() };
             dead(plugged, names.as_ref(), &pods, &podless)
         };
-        for port in dead {
+        // At once, so that they are one transaction. A failure is logged there, and the next comparison finds the port again.
+        let dead = dead.into_iter().map(|port| {
             tracing::info!(device = port.device, pod = port.attachment.pod_name, "unplugging a dead port");
-            // A failure is logged there, and the next comparison finds the port again.
-            let _ = attachments.del(port.attachment).await;
-        }
+            attachments.del(port.attachment)
+        });
+        drop(futures::future::join_all(dead).await);
     }
 }
 
@@ -204,6 +206,7 @@ mod tests {
             netem: Ok(None),
             limits: Default::default(),
             routes: Ok(Vec::new()),
+            going: false,
         }
     }
 

@@ -187,7 +187,7 @@ impl Rules {
     pub async fn apply(&mut self, wanted: &Wanted) -> Result<Written, CommandError> {
         let nftables = match self.nftables {
             Some(known) => known,
-            None => *self.nftables.insert(self.firewall.is_nftables().await),
+            None => *self.nftables.insert(self.firewall.is_nftables().await?),
         };
         let mut written = Written::default();
         let result = if nftables {

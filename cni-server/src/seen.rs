@@ -43,6 +43,8 @@ pub struct Pod {
     pub limits: [LimitWant; 2],
     /// The routes that its annotation asks for.
     pub routes: Result<Vec<PodRoute>, FieldError>,
+    /// Whether the pod is being deleted.
+    pub going: bool,
 }
 
 impl Pod {
@@ -67,6 +69,7 @@ impl From<&PodView> for Pod {
             mirror: annotations::mirror(view.object(), view.annotations()),
             netem: Netem::read(view.object(), view.annotations()),
             routes: PodRoute::read(view.object(), view.annotations()),
+            going: view.is_terminating(),
         }
     }
 }

@@ -85,17 +85,17 @@ impl Agent {
         if !*self.ovs.connected().borrow() {
             return Err(CniError::new(Code::TRY_AGAIN, "Open vSwitch is away"));
         }
-        let mut result = Ok(());
-        for port in self.ovs.read(ports::plugged) {
+        let is_left = |port: &ports::Plugged| {
             let Attachment { container_id, ifname, .. } = &port.attachment;
             // A port of kube-ovn does not say which interface it is of.
             let kept =
                 |v: &ValidAttachment| v.container_id == *container_id && (ifname.is_empty() || v.ifname == *ifname);
-            if !keep.valid_attachments.iter().any(kept) {
-                result = self.attachments.del(port.attachment).await.and(result);
-            }
-        }
-        result
+            !keep.valid_attachments.iter().any(kept)
+        };
+        let left = self.ovs.read(ports::plugged).into_iter().filter(is_left);
+        // At once, so that they are one transaction.
+        let ended = futures::future::join_all(left.map(|port| self.attachments.del(port.attachment))).await;
+        ended.into_iter().rev().collect()
     }
 }
 

@@ -70,6 +70,8 @@ fn connect(socket: &Path, absence: Duration) -> io::Result<UnixStream> {
     let (Some(folder), Ok(events)) = (socket.parent(), Inotify::init(InitFlags::IN_CLOEXEC)) else {
         return Err(absent);
     };
+    // After a boot, the folder may not be there yet. If it cannot be made, it cannot be watched either.
+    let _ = std::fs::create_dir(folder);
     // The agent creates its socket under another name, listens, and then renames it.
     if events.add_watch(folder, AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_CREATE).is_err() {
         return Err(absent);
@@ -134,8 +136,8 @@ mod tests {
     #[test]
     fn an_agent_that_comes_is_waited_for() {
         let folder = Folder::new("comes");
-        let socket = folder.0.join("agent.sock");
-        // In the first round there is no socket. In the second round the socket's agent has exited.
+        let socket = folder.0.join("run/agent.sock");
+        // In the first round there is no folder, as after a boot. In the second round the socket's agent has exited.
         for _ in 0..2 {
             let started = Instant::now();
             let agent = agent(&socket, Duration::from_millis(200));
@@ -175,7 +177,7 @@ mod tests {
 
     #[test]
     fn an_absent_agent_is_try_again() {
-        let error = ask::<()>("/nonexistent/agent.sock", "del", &[(); 0], ABSENCE).unwrap_err();
+        let error = ask::<()>("/nonexistent/folder/agent.sock", "del", &[(); 0], ABSENCE).unwrap_err();
         assert_eq!(error.code, Code::TRY_AGAIN);
     }
 

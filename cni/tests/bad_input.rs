@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 const CONF: &str =
-    r#"{"cniVersion":"1.0.0","name":"kube-ovn","type":"kube-ovn","server_socket":"/nonexistent/agent.sock"}"#;
+    r#"{"cniVersion":"1.0.0","name":"kube-ovn","type":"kube-ovn","server_socket":"/nonexistent/folder/agent.sock"}"#;
 const ENV: [(&str, &str); 5] = [
     ("CNI_COMMAND", "ADD"),
     ("CNI_CONTAINERID", "9688b4ab4bec"),
@@ -105,7 +105,7 @@ fn an_agent_that_is_away_or_talks_nonsense_is_an_error_of_its_own() {
             stream.write_all(answer.as_bytes()).unwrap();
         }
     });
-    let conf = CONF.replace("/nonexistent/agent.sock", path.to_str().unwrap());
+    let conf = CONF.replace("/nonexistent/folder/agent.sock", path.to_str().unwrap());
     let codes: Vec<_> = answers.map(|_| refusal(&plugin(("CNI_COMMAND", "ADD"), conf.as_bytes())).0).into();
     agent.join().unwrap();
     std::fs::remove_dir_all(&dir).unwrap();

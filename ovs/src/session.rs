@@ -51,7 +51,10 @@ impl Session {
     pub async fn begin(&self) -> Result<(), SessionError> {
         let client = self.client.get_or_init(|| {
             let endpoint = Endpoint::Unix(self.socket.clone());
-            Client::spawn(Config::new(vec![endpoint], "Open_vSwitch", local::open_vswitch())).0
+            let mut config = Config::new(vec![endpoint], "Open_vSwitch", local::open_vswitch());
+            // The server answers the wait for ovs-vswitchd at its own limit.
+            config.request_timeout = CONFIGURED + PATIENCE;
+            Client::spawn(config).0
         });
         let synced = tokio::time::timeout(PATIENCE, client.synced()).await;
         synced.map_err(|_| self.away())?;

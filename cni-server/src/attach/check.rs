@@ -59,8 +59,10 @@ impl Attacher {
         if !record.installed {
             return differs(&format!("port {host} has no flows: {}", self.ovs.explain(&host)));
         }
-        if self.links.find(&host).await.map_err(error::plumbing)?.is_none() {
-            return differs(&format!("{host} is gone"));
+        match self.links.find(&host).await.map_err(error::plumbing)? {
+            None => return differs(&format!("{host} is gone")),
+            Some(link) if !link.up => return differs(&format!("{host} is down")),
+            Some(_) => {}
         }
         self.check_asked(attachment, &host)?;
         self.check_limits(attachment).await?;

@@ -48,6 +48,8 @@ impl Attacher {
                     Ok(allocation) => return Ok(allocation),
                     // The pod was there, so waiting for it makes no sense.
                     Err(Unsettled::NoPod | Unsettled::OtherPod) if met => return Err(Unsettled::Deleted),
+                    // Its sandbox is not started any more, and its removal waits for this.
+                    Err(Unsettled::Missing(_)) if self.is_going(attachment, &name) => return Err(Unsettled::Deleted),
                     Err(Unsettled::Missing(_)) => met = true,
                     Err(_) => {}
                 }
@@ -67,6 +69,10 @@ impl Attacher {
             }
             why => error::try_again(&format!("pod {name} has no network")).details(why),
         })
+    }
+
+    fn is_going(&self, attachment: &Attachment, name: &str) -> bool {
+        Pod::find(&self.pods.borrow(), name, attachment.pod_uid.as_deref()).is_some_and(|pod| pod.going)
     }
 
     /// Returns the pod's addresses as far as they are known now.
@@ -134,7 +140,15 @@ impl Attacher {
         }
     }
 
-    /// Waits for the node's MTU.
+    /// Waits for the firewall rules: connections that begin without them would go on without them.
+    pub(super) async fn firewall(&self, deadline: Instant) -> Result<(), CniError> {
+        let mut rules = self.rules.clone();
+        let there = timeout_at(deadline, rules.wait_for(Result::is_ok)).await.is_ok_and(|there| there.is_ok());
+        let why = || rules.borrow().clone().err().unwrap_or_default();
+        if there { Ok(()) } else { Err(error::try_again("the firewall rules are not in place").details(why())) }
+    }
+
+    /// Waits for the MTU of the node's tunnels.
     pub(super) async fn node_mtu(&self, deadline: Instant) -> Result<Mtu, CniError> {
         let mut mtu = self.mtu.clone();
         let known = timeout_at(deadline, mtu.wait_for(Option::is_some)).await;

@@ -79,6 +79,7 @@ mod tests {
             netem: Ok(None),
             limits: Default::default(),
             routes: Ok(Vec::new()),
+            going: false,
         };
         let node = Seen { synced: true, objects: node.map(|node| ("n1".to_owned(), node)).into_iter().collect() };
         let pods = Seen { synced: true, objects: [("web.ns".to_owned(), pod)].into() };

@@ -81,6 +81,17 @@ pub(super) async fn label(links: &Links, plugged: &[Plugged], all: &[Link]) {
     }
 }
 
+/// Sets host ends of ours up that somebody has set down.
+pub(super) async fn set_up(links: &Links, all: &[Link]) {
+    let is_ours = |link: &&Link| is_host_end(&link.name) && Label::parse(&link.alias).is_some();
+    for link in all.iter().filter(is_ours).filter(|link| !link.up) {
+        match links.set_up(link).await {
+            Ok(()) => tracing::warn!(device = link.name, "a host end was down"),
+            Err(error) => tracing::warn!(device = link.name, %error, "a host end is down"),
+        }
+    }
+}
+
 pub(super) async fn delete(links: &Links, link: &str) -> Result<(), LinkError> {
     tracing::info!(link, "deleting a host end without a port");
     links.delete(link).await.map(drop)

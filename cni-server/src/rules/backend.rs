@@ -1,5 +1,6 @@
 //! Which firewall the kernel and the host have.
 
+use std::io;
 use std::path::Path;
 
 use super::Family;
@@ -18,16 +19,20 @@ pub enum Firewall {
 }
 
 impl Firewall {
-    /// Returns whether nftables is used.
-    pub(super) async fn is_nftables(self) -> bool {
+    /// Returns whether nftables is used. Fails if that cannot be found out now.
+    pub(super) async fn is_nftables(self) -> Result<bool, CommandError> {
         match self {
-            Self::Nftables => true,
-            Self::Iptables => false,
+            Self::Nftables => Ok(true),
+            Self::Iptables => Ok(false),
             Self::Auto => match command::run("nft", &["list", "tables"], "").await {
-                Ok(_) => true,
+                Ok(_) => Ok(true),
+                Err(error @ CommandError::Hung { .. }) => Err(error),
+                Err(CommandError::Run { program, source }) if source.kind() != io::ErrorKind::NotFound => {
+                    Err(CommandError::Run { program, source })
+                }
                 Err(error) => {
                     tracing::info!(%error, "no nftables: rules are written with iptables and ipset");
-                    false
+                    Ok(false)
                 }
             },
         }

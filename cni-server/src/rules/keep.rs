@@ -78,9 +78,11 @@ async fn run(mut inputs: Inputs, mut announcements: Option<Announcements>, sende
         let late = known.is_none() && databases.known && start.elapsed() >= SOURCES;
         let sources = if late { Some(Sources::default()) } else { known };
         let started = tokio::time::Instant::now();
+        let mut families = None;
         if served.in_force.synced {
             let wanted = served.rules(&inputs.services, sources, &databases, &inputs.own);
-            let result = match forwarding::enable(wanted.families_of_pods()) {
+            let families = families.insert(wanted.families_of_pods().collect::<Vec<_>>());
+            let result = match forwarding::enable(families.iter().copied()) {
                 Ok(()) => rules.apply(&wanted).await.map_err(|error| error.to_string()),
                 Err(error) => Err(format!("turn forwarding on: {error}")),
             };
@@ -128,6 +130,12 @@ async fn run(mut inputs: Inputs, mut announcements: Option<Announcements>, sende
                 _ = count.tick() => {
                     if let Some(dropped) = rules.dropped().await {
                         inputs.metrics.dropped(dropped);
+                    }
+                    // Another program may have turned it off, which is not announced with the rules.
+                    if let Some(families) = &families
+                        && let Err(error) = forwarding::enable(families.iter().copied())
+                    {
+                        tracing::error!(%error, "forwarding is not turned on");
                     }
                 }
             }

@@ -59,7 +59,24 @@ fn an_add_waits_for_the_address_and_gives_up_in_time() {
             assert!(error.details.contains("deleted") && start.elapsed() < Duration::from_secs(10), "{error}");
             assert_eq!((sandbox.ports().len(), links().len()), (0, 0));
         }
+        // Or when its deletion has begun: its sandbox is not started any more.
+        scene.leases.send_replace(leases([]));
+        let mut going = pods([5]);
+        going.objects.get_mut("pod-5.ns").unwrap().going = true;
+        sender.send_replace(going);
+        let start = Instant::now();
+        let error = patient.add(&attachment(5, &pod)).await.unwrap_err();
+        assert!(error.details.contains("deleted") && start.elapsed() < Duration::from_secs(10), "{error}");
+        scene.leases.send_replace(addressed([5]));
         sender.send_replace(pods([5]));
+
+        // A connection that begins without the firewall rules would go on without them.
+        let (rules, there) = tokio::sync::watch::channel(Err("nft: no end".to_owned()));
+        let without = Attacher { rules: there, ..quick.clone() };
+        let error = without.add(&attachment(5, &pod)).await.unwrap_err();
+        assert_eq!((error.code, error.details.as_str()), (Code::TRY_AGAIN, "nft: no end"));
+        assert_eq!((sandbox.ports().len(), links().len()), (0, 0));
+        drop(rules);
 
         sandbox.play_ovn_controller();
         patient.add(&attachment(5, &pod)).await.unwrap();
@@ -135,6 +152,7 @@ fn a_static_pods_address_is_found_by_the_uid_of_the_api_server() {
             netem: Ok(None),
             limits: Default::default(),
             routes: Ok(Vec::new()),
+            going: false,
         };
         scene.pods.send_replace(Seen { synced: true, objects: [("pod-5.ns".to_owned(), mirror)].into() });
         let attachment = Attachment { pod_uid: Some("hash".to_owned()), ..attachment(5, &pod) };

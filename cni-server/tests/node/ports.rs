@@ -161,6 +161,29 @@ fn a_host_end_that_stays_without_a_port_is_deleted() {
     });
 }
 
+#[test]
+fn a_host_end_that_is_down_is_seen_and_set_up() {
+    in_netns(|| async {
+        let scene = Scene::new([5]);
+        let attachments = Attachments::spawn(scene.attacher.clone());
+        let pod = PodNs::new();
+        attachments.add(attachment(5, &pod)).await.unwrap();
+        run("ip", &["link", "set", "05cafe012345_h", "down"]);
+        let why = scene.attacher.check(&attachment(5, &pod), &[]).await.unwrap_err().to_string();
+        assert!(why.contains("05cafe012345_h is down"), "{why}");
+        let pace = Pace { recheck: Duration::from_millis(50), grace: Duration::from_secs(20) };
+        let up = async {
+            while scene.attacher.check(&attachment(5, &pod), &[]).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            () = ports::keep(&scene.attacher, &attachments, pace) => {}
+            up = tokio::time::timeout(Duration::from_secs(10), up) => up.unwrap(),
+        }
+    });
+}
+
 /// Somebody changes what Open vSwitch knows of the ports, or removes one. No comparison with the kernel is due.
 #[test]
 fn ports_of_running_pods_are_repaired_at_once() {

@@ -64,6 +64,7 @@ impl Scene {
             patience,
             metrics: Metrics::register(&prometheus::Registry::new(), "n1").unwrap(),
             restored: watch::Sender::default(),
+            rules: watch::channel(Ok(())).1,
             making: Arc::default(),
         };
         Self {
@@ -138,6 +139,7 @@ pub fn pods(all: impl IntoIterator<Item = u8>) -> Seen<Pod> {
                 netem: Ok(None),
                 limits: Default::default(),
                 routes: Ok(Vec::new()),
+                going: false,
             },
         )
     };
