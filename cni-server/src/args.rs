@@ -246,10 +246,11 @@ mod tests {
             --cni-conf-name=01-kube-ovn.conflist --logtostderr=false --alsologtostderr=true \
             --log_file=/var/log/kube-ovn/kube-ovn-cni.log --log_file_max_size=200 --enable-metrics=true \
             --kubelet-dir=/var/lib/kubelet --enable-tproxy=false --ovs-vsctl-concurrency=100 --secure-serving=false \
-            --enable-ovn-ipsec=false --set-vxlan-tx-off=false --enable-arp-detect-ip-conflict=true --pprof-port=10666 -v 3";
+            --enable-ovn-ipsec=false --set-vxlan-tx-off=false --enable-arp-detect-ip-conflict=true --pprof-port=10666 \
+            --node-switch=join --external-gateway-switch=external --gateway-netfilter-mode=iptables --enable-acl-sampling=false -v 3";
         let (args, ignored) = Args::read(line.split_whitespace().map(Into::into)).unwrap();
         assert_eq!((args.tunnels.iface.to_string().as_str(), args.endpoint().port()), ("--iface ", 10666));
-        assert_eq!((args.tunnels.encap_checksum, ignored.len()), (true, 14));
+        assert_eq!((args.tunnels.encap_checksum, ignored.len()), (true, 18));
         let unknown = Args::read(["kube-ovn-cni", "--no-such-flag=1"].map(Into::into)).unwrap_err().to_string();
         assert!(unknown.starts_with("error: unexpected argument '--no-such-flag' found"), "{unknown}");
     }

@@ -258,12 +258,13 @@ mod tests {
             --alsologtostderr=true --gc-interval=360 --inspect-interval=20 --log_file=/var/log/kube-ovn-controller.log \
             --log_file_max_size=200 --enable-lb-svc=false --keep-vm-ip=true --enable-metrics=true --node-local-dns-ip= \
             --secure-serving=false --enable-ovn-ipsec=false --enable-anp=false --ovsdb-con-timeout=3 \
-            --ovsdb-inactivity-timeout=10 --worker-num 3 --v=3";
+            --ovsdb-inactivity-timeout=10 --enable-ovn-lb-prefer-local=false --enable-record-tunnel-key=false \
+            --image=kube-ovn:v1 --external-acl-parent-keys=owner --worker-num 3 --v=3";
         let (args, ignored) = Args::read(line.split_whitespace().map(Into::into)).unwrap();
         assert_eq!((args.default_gateway, args.default_exclude_ips.len()), (None, 0));
         assert_eq!(args.default_cidr.to_string(), "10.16.0.0/16");
         let lb = ignored.iter().find(|ignored| ignored.flag == "--enable-lb").unwrap();
-        assert_eq!((lb.instead, ignored.len()), ("Services are left to kube-proxy", 31));
+        assert_eq!((lb.instead, ignored.len()), ("Services are left to kube-proxy", 35));
 
         let unknown = Args::read(["kube-ovn-controller", "--no-such-flag=1"].map(Into::into)).unwrap_err().to_string();
         assert!(unknown.starts_with("error: unexpected argument '--no-such-flag' found"), "{unknown}");

@@ -66,8 +66,8 @@ impl Conf {
                 let kept = aside.display();
                 tracing::error!(
                     %path, %kept, %error,
-                    "THE DATABASE CANNOT BE READ: its file is kept, and an empty database takes its place; the ports of \
-                     pods that run on this node are lost, and they must be started again"
+                    "THE DATABASE CANNOT BE READ: its file is kept, and an empty database takes its place; the node agent \
+                     adds the ports of running pods again"
                 );
                 return self.create().await;
             }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // test helpers may panic
 
+use serde_json::Value;
 use yamls::{HelmError, render};
 
 #[track_caller]
@@ -21,6 +22,19 @@ fn taken(values: &[&str], lines: &[&str]) {
     for line in lines {
         assert!(rendered.contains(line), "{values:?} does not give {line:?}");
     }
+    for object in yamls::objects(&rendered).unwrap() {
+        arguments_are_texts(&object);
+    }
+}
+
+/// YAML takes some texts, such as those that end with a colon, for something else.
+#[track_caller]
+fn arguments_are_texts(value: &Value) {
+    if let Some(arguments) = value["args"].as_array() {
+        assert!(arguments.iter().all(Value::is_string), "{arguments:?}");
+    }
+    let inside = value.as_object().into_iter().flat_map(|object| object.values());
+    inside.chain(value.as_array().into_iter().flatten()).for_each(arguments_are_texts);
 }
 
 const DUAL: [&str; 3] =
@@ -42,7 +56,15 @@ fn one_family_the_other_or_both() {
             "--service-cluster-ip-range=10.96.0.0/12,fd00:10:96::/112\n",
         ],
     );
-    taken(&IPV6, &["--default-cidr=fd00:10:16::/112\n", "--metrics-address=[::]:10665\n", "host: \"::1\""]);
+    taken(
+        &IPV6,
+        &[
+            "--default-cidr=fd00:10:16::/112\n",
+            "--metrics-address=[::]:10665\n",
+            "\"--metrics-address=::\"\n",
+            "host: \"::1\"",
+        ],
+    );
     taken(&DUAL[..2], &["--service-cluster-ip-range=10.96.0.0/12\n"]);
     // The API server's service ranges may contain a family that pods do not have.
     taken(&DUAL[2..], &["--default-cidr=10.16.0.0/16\n", "--service-cluster-ip-range=10.96.0.0/12,fd00:10:96::/112\n"]);

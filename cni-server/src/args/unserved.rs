@@ -20,7 +20,17 @@ pub(super) const FLAGS: &[Unserved] = &[
         switches: &["host-tunnel-src"],
         values: &["dpdk-tunnel-iface"],
     },
-    Unserved { instead: "every subnet is an overlay", switches: &["mac-learning-fallback"], values: &[] },
+    Unserved {
+        instead: "every subnet is an overlay",
+        switches: &["mac-learning-fallback"],
+        values: &["external-gateway-switch", "gateway-netfilter-mode"],
+    },
+    Unserved {
+        instead: "the controller gives the node its address, of the subnet of its --node-switch",
+        switches: &[],
+        values: &["node-switch"],
+    },
+    Unserved { instead: "packets that policies drop are not sampled", switches: &["enable-acl-sampling"], values: &[] },
     Unserved {
         instead: "no address is given to two pods, and none is asked for in the network before it is used",
         switches: &["enable-arp-detect-ip-conflict"],

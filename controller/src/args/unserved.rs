@@ -30,7 +30,13 @@ pub(super) const FLAGS: &[Unserved] = &[
     },
     Unserved {
         instead: "Services are left to kube-proxy",
-        switches: &["enable-lb", "enable-lb-svc", "ls-dnat-mod-dl-dst", "ls-ct-skip-dst-lport-ips"],
+        switches: &[
+            "enable-lb",
+            "enable-lb-svc",
+            "enable-ovn-lb-prefer-local",
+            "ls-dnat-mod-dl-dst",
+            "ls-ct-skip-dst-lport-ips",
+        ],
         values: &[
             "cluster-tcp-loadbalancer",
             "cluster-udp-loadbalancer",
@@ -44,7 +50,7 @@ pub(super) const FLAGS: &[Unserved] = &[
     Unserved {
         instead: "network policies are not enforced yet",
         switches: &["enable-np", "enable-anp", "enable-dns-name-resolver"],
-        values: &["np-enforcement"],
+        values: &["np-enforcement", "external-acl-parent-keys"],
     },
     Unserved {
         instead: "there is one router for all subnets, and the nodes are its only ways out",
@@ -61,7 +67,7 @@ pub(super) const FLAGS: &[Unserved] = &[
         ],
     },
     Unserved {
-        instead: "a centralized subnet is not spread over several gateways",
+        instead: "each Subnet says with enableEcmp whether it is spread over its gateway nodes",
         switches: &["enable-ecmp"],
         values: &[],
     },
@@ -78,6 +84,12 @@ pub(super) const FLAGS: &[Unserved] = &[
     Unserved {
         instead: "only a stateful set's pods get their addresses back",
         switches: &["keep-vm-ip", "enable-live-migration-optimize"],
+        values: &[],
+    },
+    Unserved { instead: "no pods are started for gateways or load balancers", switches: &[], values: &["image"] },
+    Unserved {
+        instead: "the tunnel keys are in the databases only",
+        switches: &["enable-record-tunnel-key"],
         values: &[],
     },
     Unserved { instead: "pods get veth pairs", switches: &[], values: &["pod-nic-type"] },

@@ -45,7 +45,8 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
   {{- $node := . -}}
   {{- $selected := true -}}
   {{- range $key, $value := $.Values.central.nodeSelector -}}
-    {{- if ne (get ($node.metadata.labels | default dict) $key) $value -}}{{- $selected = false -}}{{- end -}}
+    {{- $labels := $node.metadata.labels | default dict -}}
+    {{- if or (not (hasKey $labels $key)) (ne (get $labels $key) $value) -}}{{- $selected = false -}}{{- end -}}
   {{- end -}}
   {{- if $selected -}}{{- $found = "yes" -}}{{- end -}}
 {{- end -}}
