@@ -34,7 +34,8 @@ fn an_add_waits_for_the_address_and_gives_up_in_time() {
         assert!(quick.add(&no_netns).await.is_err());
         let error = quick.add(&attachment(5, &pod)).await.unwrap_err();
         assert_eq!(error.code, Code::TRY_AGAIN);
-        assert!(error.details.contains("ovn-controller"), "{error}");
+        assert!(error.msg.contains("is not connected"), "{error}");
+        assert_eq!(error.details, "ovn-controller has not installed the port's flows");
         assert_eq!((sandbox.ports().len(), links().len()), (0, 0));
         assert!(!pod.run("ip", &["-br", "link"]).await.contains("eth0"));
 
@@ -74,6 +75,7 @@ fn an_add_waits_for_the_address_and_gives_up_in_time() {
         let (rules, there) = tokio::sync::watch::channel(Err("nft: no end".to_owned()));
         let without = Attacher { rules: there, ..quick.clone() };
         let error = without.add(&attachment(5, &pod)).await.unwrap_err();
+        assert!(error.msg.contains("the firewall rules are not in place"), "{error}");
         assert_eq!((error.code, error.details.as_str()), (Code::TRY_AGAIN, "nft: no end"));
         assert_eq!((sandbox.ports().len(), links().len()), (0, 0));
         drop(rules);
