@@ -73,6 +73,17 @@ pub struct Agreement {
     pub changed: watch::Receiver<Seen<Option<String>>>,
 }
 
+/// An attempt to prepare a file.
+#[derive(Clone, Copy, Debug)]
+struct Round {
+    /// Whether a server could not open the file.
+    closely: bool,
+    /// Whether the member has waited long enough for those that have said nothing.
+    patient: bool,
+    /// Whether it is the first attempt of this start.
+    first: bool,
+}
+
 /// Why an attempt failed.
 #[derive(Debug, thiserror::Error)]
 enum AttemptError {
@@ -121,14 +132,15 @@ impl Agreement {
     /// Prepares a file before its server opens it. If a server could not open the file, it is looked at `closely`.
     pub async fn prepare(&self, file: &File, closely: bool) -> Result<(), FileError> {
         let began = Instant::now();
-        let mut said = Once::default();
+        let (mut said, mut tried) = (Once::default(), false);
         loop {
             // Everything that happens from here on ends the pause below.
             let (mut labelled, mut changed) = (self.labelled.clone(), self.changed.clone());
             labelled.mark_unchanged();
             changed.mark_unchanged();
             let mut pause = PATIENCE.saturating_sub(began.elapsed()).max(RETRY);
-            match self.attempt(file, closely, began.elapsed() >= PATIENCE, &mut said).await {
+            let round = Round { closely, patient: began.elapsed() >= PATIENCE, first: !tried };
+            match self.attempt(file, round, &mut said).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 Err(AttemptError::File(error)) => return Err(error),
@@ -138,8 +150,6 @@ impl Agreement {
                     let found = file.look(closely).await?;
                     if offline && matches!(found, Found::Member(member) if member.address == file.address) {
                         warn!(path = %file.path.display(), why, "the server starts with the data that it has");
-                        // Another file that was made would be older when it is asked for again.
-                        file.remove_new()?;
                         return Ok(());
                     }
                     if said.is_new(&why) {
@@ -148,6 +158,7 @@ impl Agreement {
                     pause = RETRY;
                 }
             }
+            tried = true;
             tokio::select! {
                 _ = labelled.changed() => {}
                 _ = changed.changed() => {}
@@ -157,33 +168,31 @@ impl Agreement {
     }
 
     /// Tries once. Returns false if others have to act first, or have just acted.
-    async fn attempt(&self, file: &File, closely: bool, patient: bool, said: &mut Once) -> Result<bool, AttemptError> {
+    async fn attempt(&self, file: &File, round: Round, said: &mut Once) -> Result<bool, AttemptError> {
         let read = self.store.read().await?;
         let labelled: BTreeSet<String> = self.labelled().ok_or(AttemptError::Nodes)?.into_keys().collect();
         let mut record = read.record.clone();
         let recorded = record.servers.get(&self.node).map(|server| server.id);
         let path = file.path.display();
-        if let Some(pending) = file.pending().await?
-            && recorded == Some(pending)
-        {
+        match file.pending().await? {
             // This member was killed between the record and the rename.
-            file.replace(Some("replaced"))?;
+            Some(pending) if recorded == Some(pending) => file.replace(Some("replaced"))?,
+            // An earlier start has made it, and nobody knows of it. It would be older than the database when it is needed.
+            Some(_) if round.first => file.remove_new()?,
+            _ => {}
         }
         // The server of a member that is not recorded any more may have been removed.
-        let closely = closely || (record.cluster.is_some() && recorded.is_none());
+        let closely = round.closely || (record.cluster.is_some() && recorded.is_none());
         let found = file.look(closely).await?;
         if !labelled.contains(&self.node) {
             // It does nothing to a cluster. If it is one of those that lose their labels, it is about to end.
             return match found {
-                Found::Member(member) if member.address == file.address => {
-                    file.remove_new()?;
-                    Ok(true)
-                }
+                Found::Member(member) if member.address == file.address => Ok(true),
                 _ => Err(AttemptError::NotLabelled),
             };
         }
         let me = Me { node: &self.node, address: &file.address };
-        match decide(&found, &record, me, &labelled, patient) {
+        match decide(&found, &record, me, &labelled, round.patient) {
             Decision::Open(identity) => {
                 record.joined(&self.node, &identity);
                 if record != read.record && !self.store.write(&read, &record).await? {
@@ -209,7 +218,6 @@ impl Agreement {
                     // The server works with any address.
                     Err(FileError::Tool(error)) if error.said().is_some_and(damage::is_torn) => {
                         warn!(%path, %error, "the file is opened as it is");
-                        file.remove_new()?;
                         return Ok(true);
                     }
                     Err(FileError::Tool(error)) if *contents != Found::Nothing && is_about_contents(&error) => {

@@ -85,6 +85,12 @@ impl Served {
                 .all(|(one, two)| has_networks_of(one, two))
     }
 
+    /// The MTU of `ovn0`: that of the subnet with the largest one, so that its packets reach the node. Whatever network of the
+    /// nodes a subnet names, its packets from and to nodes go by the tunnel interface, which `mtu` is of.
+    pub fn device_mtu(&self, mtu: Mtu, networks: &Networks) -> u32 {
+        self.subnets().map(|subnet| mtu_in(subnet, mtu, networks)).chain([mtu.pods]).max().unwrap_or(mtu.pods)
+    }
+
     /// The routes of `ovn0`: to the networks of every subnet, through the gateway of the join subnet, with the node's own
     /// address as the source, and with the MTU of the subnet if that of `ovn0` is larger. The join subnet itself is
     /// connected, and its route has the address of `ovn0`. `mtu` is `None` while the node has no tunnels.
@@ -95,10 +101,9 @@ impl Served {
         mtu: Option<Mtu>,
         networks: &Networks,
     ) -> BTreeSet<Route> {
-        let smaller = |subnet: &EffectiveSubnet| {
-            let mtu = mtu?;
-            Some(mtu_in(subnet, mtu, networks)).filter(|in_subnet| *in_subnet < mtu.most)
-        };
+        let device = mtu.map(|mtu| self.device_mtu(mtu, networks));
+        let smaller =
+            |subnet: &EffectiveSubnet| mtu.map(|mtu| mtu_in(subnet, mtu, networks)).filter(|mtu| Some(*mtu) < device);
         let via = |network: IpNet| {
             let gateways = node.addresses().map(|(_, gateway)| gateway);
             gateways.into_iter().find(|gateway| gateway.is_ipv4() == network.addr().is_ipv4())
@@ -258,25 +263,24 @@ mod tests {
         let seen = served(&[JOIN, DUAL, PLAIN], &[("eth0", "172.31.0.0/24")]);
         assert_eq!(
             routes(&seen),
-            [
-                "10.23.0.0/24 via 100.64.0.1 src 172.31.0.1 mtu 1400",
-                "10.24.0.0/24 via 100.64.0.1 src 172.31.0.1 mtu 1400"
-            ]
+            ["10.23.0.0/24 via 100.64.0.1 src 172.31.0.1", "10.24.0.0/24 via 100.64.0.1 src 172.31.0.1"]
         );
     }
 
     #[test]
-    fn routes_to_subnets_have_the_mtu_of_the_subnet_if_tunnels_carry_more() {
+    fn ovn0_has_the_largest_mtu_and_routes_to_other_subnets_have_their_own() {
         let mut seen = served(&[JOIN, DUAL, PLAIN], &[]);
-        for (dual, plain, expected) in [
-            (None, None, [" mtu 1400", " mtu 1400"]),
-            (None, Some(1300), [" mtu 1400", " mtu 1300"]),
-            (Some(1420), None, [" mtu 1420", " mtu 1400"]),
-            (Some(9000), Some(1442), ["", ""]),
+        let mtu = Mtu { pods: 1400, most: 1442 };
+        for (dual, plain, device, expected) in [
+            (None, None, 1400, ["", ""]),
+            (None, Some(1300), 1400, ["", " mtu 1300"]),
+            (Some(1420), None, 1420, ["", " mtu 1400"]),
+            (Some(9000), Some(1442), 1442, ["", ""]),
         ] {
             for (name, mtu) in [("dual", dual), ("plain", plain)] {
                 seen.in_force.objects.get_mut(name).unwrap().mtu = mtu;
             }
+            assert_eq!(seen.device_mtu(mtu, &Networks::new()), device);
             let [dual, plain] = expected;
             let expected = [
                 format!("10.23.0.0/24 via 100.64.0.1 src 172.31.0.1{dual}"),
@@ -296,7 +300,8 @@ mod tests {
         let mtu = Mtu { pods: 1400, most: 1442 };
         let dual = &seen.in_force.objects["dual"];
         for (network, expected) in [(Ok(network(8900)), 1400), (Ok(network(1300)), 1300), (Err(String::new()), 1400)] {
-            assert_eq!(mtu_in(dual, mtu, &with(network)), expected);
+            assert_eq!(mtu_in(dual, mtu, &with(network.clone())), expected);
+            assert_eq!(seen.device_mtu(mtu, &with(network)), 1400);
         }
     }
 
@@ -345,7 +350,7 @@ mod tests {
         }
         let all = ("all", "0.0.0.0/0", "10.0.0.1", true);
         let seen = served(&[JOIN, PLAIN, all], &[("eth0", "172.31.0.0/24")]);
-        assert_eq!(routes(&seen), ["10.24.0.0/24 via 100.64.0.1 src 172.31.0.1 mtu 1400"]);
+        assert_eq!(routes(&seen), ["10.24.0.0/24 via 100.64.0.1 src 172.31.0.1"]);
     }
 
     #[test]

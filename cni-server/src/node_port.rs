@@ -282,9 +282,7 @@ impl NodePort {
         if let Some(overlap) = served.left_out.get(&net.lease.subnet) {
             return Err(NodePortError::Overlap(overlap.clone()));
         }
-        // A pod keeps the MTU that it was given, whatever its subnet has now, and the kernel drops a packet to `ovn0` that is
-        // larger than its MTU.
-        let mtu = tunnel.mtu.most;
+        let mtu = served.device_mtu(tunnel.mtu, &known.networks);
         let port = self.port(&net, mtu);
         if self.ovs.own_port(&port).await? {
             tracing::info!(port = port.seed, ips = %net.lease.ips, "wrote ovn0 to the bridge");

@@ -212,7 +212,7 @@ impl Owner {
         }
         match written {
             Ok(()) => {
-                term.committed();
+                self.out.northbound.read(|replica| term.committed(replica));
                 if count > 0 {
                     self.not_before = Instant::now() + PACE;
                     self.out.metrics.committed(count, began.elapsed());

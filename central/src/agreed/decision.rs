@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::record::Record;
+use super::record::{Record, Server};
 use crate::file::{Found, Identity};
 
 /// This member.
@@ -46,8 +46,10 @@ pub fn decide(found: &Found, record: &Record, me: Me<'_>, labelled: &BTreeSet<St
     // A file of the past is kept, and its contents are not taken: those of the databases follow from Kubernetes.
     let is_past = match found {
         Found::Member(identity) if identity.cluster == cluster => {
-            let moved = record.servers.keys().all(|node| node != me.node && !labelled.contains(node));
-            !record.servers.is_empty() && moved
+            // A node that was registered again with another name has the file of a server that is recorded.
+            let is_another =
+                |(node, server): (&String, &Server)| !labelled.contains(node) && server.id != identity.server;
+            !record.servers.is_empty() && record.servers.iter().all(is_another)
         }
         Found::Member(identity) => record.superseded.contains(&identity.cluster),
         _ => false,
@@ -174,6 +176,9 @@ mod tests {
     fn a_file_of_the_past_does_not_become_the_database() {
         let moved = record(&[(9, true)]);
         assert_eq!(decided(&mine(), &moved), Decision::Create { contents: false, keep: Some("removed") });
+        // n9 is n1, with another name.
+        let renamed = member(CLUSTER, 9, ME.address);
+        assert!(matches!(decided(&renamed, &moved), Decision::Open(_)));
         let mut anew = record(&[(9, true)]);
         anew.superseded.push(Uuid::from_u128(7));
         let foreign = member(Uuid::from_u128(7), 1, ME.address);

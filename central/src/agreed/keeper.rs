@@ -27,7 +27,7 @@ const SOON: Duration = Duration::from_millis(250);
 const KICKED: Duration = Duration::from_secs(10);
 
 /// How long the container of a member may take to end after its node has lost the labels.
-const END: Duration = Duration::from_mins(1);
+const END: Duration = Duration::from_secs(35);
 
 /// Why a member could not do its duties.
 #[derive(Debug, thiserror::Error)]
@@ -103,9 +103,13 @@ impl Keeper {
             // It is not running, and one that starts without a leader has nothing to tell.
             Err(DatabaseError::Control(ControlError::Io { .. })) => return Ok(Some(RETRY)),
             // The server has learnt that it was removed, and has closed its database.
-            Err(DatabaseError::Control(ControlError::Refused { said, .. })) if said.contains("unknown cluster") => {
+            Err(DatabaseError::Control(ControlError::Refused { said, .. }))
+                if said.contains("unknown cluster") && labelled.contains_key(&self.agreement.node) =>
+            {
                 return self.restart("it was removed from its cluster", false).await;
             }
+            // It has left, or is about to end.
+            Err(_) if !labelled.contains_key(&self.agreement.node) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let me = Me { node: &self.agreement.node, address: self.database.address() };
@@ -130,8 +134,9 @@ impl Keeper {
                 continue;
             }
             info!(database, server, "a server that never comes back is removed from the cluster");
-            control::ask(&self.database.control(), "cluster/kick", &[database, server]).await?;
+            // It may be carried out although there is no answer in time.
             self.kicked.insert(server.clone(), Instant::now());
+            control::ask(&self.database.control(), "cluster/kick", &[database, server]).await?;
         }
         let timer = next_timer(&standing, self.election_timer);
         if let Some(timer) = &timer {

@@ -92,7 +92,7 @@ fn ovn0_follows_the_cluster_and_heals() {
         assert_eq!(*state.mtu.borrow(), Some(Mtu { pods: 1400, most: 1442 }));
 
         let shown = run("ip", &["address", "show", "ovn0"]);
-        for part in ["mtu 1442", "0a:00:00:00:00:02", "inet 100.64.0.2/16", "inet6 fd00:64::2/64"] {
+        for part in ["mtu 1400", "0a:00:00:00:00:02", "inet 100.64.0.2/16", "inet6 fd00:64::2/64"] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
         assert!(run("ethtool", &["-k", "ovn0"]).contains("tx-checksumming: off"));

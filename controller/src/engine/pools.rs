@@ -101,7 +101,9 @@ impl Engine {
         for row in replica.rows(TableId::AddressSet.name()).map(|(_, row)| row).filter(|row| ovn::ours(row)) {
             let name = row.get("external_ids").and_then(|ids| ids.get("ippool"));
             let pool = name.and_then(|name| cluster.pools.get(name).filter(|_| self.ipam.pool(name).is_some()));
-            if let Some((pool, def)) = pool.and_then(|pool| Some((pool, PoolDef::parse(pool).ok()?))) {
+            if let Some((pool, mut def)) = pool.and_then(|pool| Some((pool, PoolDef::parse(pool).ok()?))) {
+                // What is in force, and not what an edit asks for.
+                def.ranges = self.ipam.pool(&def.name).map(|(_, ranges)| ranges.to_vec()).unwrap_or_default();
                 // It is the first with this name.
                 let _ = self.address_set(pool, &def);
             }

@@ -41,8 +41,9 @@ impl Engine {
         for subnet in oldest_first {
             let name = subnet.metadata.name.as_deref().unwrap_or_default();
             let port = engine.router_port(name);
-            // A pod has the name of its port already. The subnet was refused for it, and has no addresses to restore.
-            let taken = cluster.pods.get(&*port).is_some_and(|pod| !pod.done) && is_a_pods(replica, &port);
+            // A pod or node has the name of its port already. The subnet was refused for it, and has no addresses to restore.
+            let of_pod = cluster.pods.get(&*port).is_some_and(|pod| !pod.done) && is_a_pods(replica, &port);
+            let taken = of_pod || is_a_nodes(cluster, &port);
             // The subnet's rows stay until its addresses are restored. Its decision reports errors of the object.
             if engine.subnet(name).is_none() && !taken {
                 let _ = engine.enforce(cluster, subnet, false);

@@ -58,8 +58,8 @@ impl Refused {
     }
 
     /// A part of this turn was refused. `turn` is what was compared; it tells the groups of what is removed. Returns the
-    /// objects that were withheld so far.
-    pub(super) fn refuse(&mut self, refusals: &[Refusal], mut turn: Touched) -> BTreeSet<Object> {
+    /// objects that were withheld so far, each with the reason.
+    pub(super) fn refuse(&mut self, refusals: &[Refusal], mut turn: Touched) -> BTreeMap<Object, String> {
         let attempted = std::mem::take(&mut self.trying);
         let groups: BTreeSet<Group> = refusals.iter().flat_map(|refusal| &refusal.groups).cloned().collect();
         turn.keep(&groups);
@@ -73,13 +73,15 @@ impl Refused {
         }
         let next = Instant::now() + self.patience;
         self.due = Some(self.due.map_or(next, |due| due.min(next)));
-        std::mem::take(&mut self.withheld).into_keys().collect()
+        std::mem::take(&mut self.withheld)
     }
 
-    /// Hides objects from users until their rows are written. `group` returns the group of an object's changes.
+    /// Hides objects from users until their rows are written. `before` are the former reasons. `group` returns the group of an
+    /// object's changes.
     pub(super) fn withhold(
         &mut self,
         objects: BTreeSet<Object>,
+        mut before: BTreeMap<Object, String>,
         refusals: &[Refusal],
         group: impl Fn(&Object) -> Option<Group>,
     ) {
@@ -87,13 +89,19 @@ impl Refused {
             let its_own = group(&object);
             let own =
                 refusals.iter().find(|refusal| refusal.groups.iter().any(|group| Some(group) == its_own.as_ref()));
-            let why = match (own, refusals.first()) {
-                (Some(own), _) => format!("the northbound database refuses it: {own}"),
-                (None, Some(first)) => format!("it waits for what the northbound database refuses: {first}"),
-                (None, None) => continue,
+            let why = match (own, before.remove(&object), refusals.first()) {
+                (Some(own), ..) => format!("the northbound database refuses it: {own}"),
+                (None, Some(before), _) => before,
+                (None, None, Some(first)) => format!("it waits for what the northbound database refuses: {first}"),
+                (None, None, None) => continue,
             };
             self.withheld.insert(object, why);
         }
+    }
+
+    /// Shows an object whose rows are written.
+    pub(super) fn show(&mut self, object: &Object) {
+        self.withheld.remove(object);
     }
 
     /// Why users do not see an object yet, if they do not.

@@ -217,25 +217,36 @@ impl Term {
         self.compare_all = true;
     }
 
-    /// Everything is written.
-    pub(super) fn committed(&mut self) {
+    /// Everything of this turn is written.
+    pub(super) fn committed(&mut self, replica: &Replica) {
         self.compared();
         self.unwritten = Touched::default();
         self.engine.mark_unpublished(self.refused.written());
+        // What was refused before has been changed since, or is not wanted any more.
+        let decided = self.engine.take_unpublished();
+        let facts = self.engine.facts();
+        let holds = |key: RowKey| !facts.wants(&key) || sync::holds(facts, &key, replica);
+        for object in &decided {
+            if self.refused.withholds(object).is_some() && row_of(object).is_none_or(holds) {
+                self.refused.show(object);
+            }
+        }
+        self.engine.mark_unpublished(decided);
     }
 
     /// A part was refused: users see only the objects whose rows the database has, and an event about each other one.
     pub(super) fn refused(&mut self, refusals: &[Refusal], replica: &Replica) {
         self.compared();
         let mut decided = self.engine.take_unpublished();
-        decided.append(&mut self.refused.refuse(refusals, std::mem::take(&mut self.unwritten)));
+        let before = self.refused.refuse(refusals, std::mem::take(&mut self.unwritten));
+        decided.extend(before.keys().cloned());
         let facts = self.engine.facts();
         let holds = |key: RowKey| !facts.wants(&key) || sync::holds(facts, &key, replica);
         let (held, withheld): (BTreeSet<Object>, BTreeSet<Object>) =
             decided.into_iter().partition(|object| row_of(object).is_none_or(holds));
         self.engine.mark_unpublished(held);
         self.engine.mark_unpublished(withheld.clone());
-        self.refused.withhold(withheld, refusals, group_of);
+        self.refused.withhold(withheld, before, refusals, group_of);
     }
 
     /// The database has answered to all changes of this turn.

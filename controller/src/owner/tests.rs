@@ -322,6 +322,20 @@ async fn a_subnet_that_the_database_refuses_is_not_shown_in_force() {
     let events = scene.events();
     let expected = "Warning WriteRefused on kubeovn.io/v1 Subnet net: the northbound database refuses it: subnet/net: ";
     assert!(matches!(events.as_slice(), [one] if one.starts_with(expected)), "{events:?}");
+    scene.writes();
+    // Its next attempt is some time off. It is deleted before.
+    let deleted = json!({
+        "apiVersion": "kubeovn.io/v1", "kind": "Subnet",
+        "metadata": {
+            "name": "net", "uid": "1", "resourceVersion": "2", "deletionTimestamp": "2026-01-01T00:00:00Z",
+            "finalizers": [api::FINALIZER],
+        },
+        "spec": { "cidrBlock": "10.33.0.0/24" },
+    });
+    scene.observe([Event::Subnets(WatchEvent::Apply(serde_json::from_value(deleted).unwrap()))]);
+    scene.turn(Instant::now()).await;
+    let writes = scene.writes();
+    assert!(writes.iter().any(|write| write.target == Target::main(Object::Subnet("net".into()))), "{writes:?}");
 }
 
 /// Another client replaces a value of a set. The set has as many as before, so only the comparison of everything finds it.

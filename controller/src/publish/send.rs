@@ -34,7 +34,7 @@ impl From<Error> for Failure {
         match error {
             Error::Api(status) => match status.code {
                 404 | 409 | 410 => Self::Conflict,
-                400 | 401 | 403 | 405 | 413 | 415 | 422 => Self::Refused(status.message),
+                400 | 403 | 405 | 413 | 415 | 422 => Self::Refused(status.message),
                 429 | 503 => Self::Away(why),
                 _ => Self::Passing(why),
             },

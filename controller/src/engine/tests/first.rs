@@ -161,6 +161,8 @@ fn a_subnet_does_not_take_the_name_of_a_nodes_port() {
     scene.subnet("node-x", json!({ "cidrBlock": "10.33.0.0/24" }));
     let verdict = format!("{:?}", scene.engine.verdict("node-x"));
     assert!(verdict.contains("as that of node x-ovn-cluster is"), "{verdict}");
+    change_of_leaders(&mut scene);
+    assert!(scene.engine.subnet("node-x").is_none());
 }
 
 #[test]
