@@ -180,7 +180,7 @@ fn answered(printed: &str) -> BTreeSet<usize> {
 }
 
 /// Parses the output of `ping -q`: the numbers of requests and of answers.
-pub fn counts(printed: &str) -> Result<(usize, usize)> {
+fn counts(printed: &str) -> Result<(usize, usize)> {
     let line = printed.lines().find(|line| line.contains("packets transmitted")).context("ping counted nothing")?;
     let mut numbers = line.split_whitespace().filter_map(|word| word.parse().ok());
     numbers.next().zip(numbers.next()).with_context(|| line.to_owned())
