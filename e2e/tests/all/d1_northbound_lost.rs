@@ -1,10 +1,15 @@
 //! D1, for a single member: the northbound database can be unavailable, and it can be lost.
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
 use e2e::cluster::traffic::Pings;
 use e2e::cluster::{is_ready, nb};
 use e2e::{Cluster, central, ledger};
 use serde_json::Value;
+
+/// How long running pods ping each other while the database is filled again, and after that.
+const WATCHED: Duration = Duration::from_secs(12);
 
 /// Returns the rows of these ports: UUID, name, addresses.
 async fn ports(names: &[&str]) -> Result<Vec<(Value, Value, Value)>> {
@@ -53,11 +58,15 @@ async fn d1_a_lost_northbound_database_is_written_again_as_it_was() -> Result<()
     assert_eq!(before.len(), names.len());
 
     let pings = Pings::start(&one.netns().await?, &two.ip4()?)?;
-    central::restart_northbound(false, async { Ok(()) }).await?;
-    nb::until("Logical_Switch_Port", "two.d1-lost", &["up=true"]).await?;
+    let empty = async {
+        central::restart_northbound(false, async { Ok(()) }).await?;
+        nb::until("Logical_Switch_Port", "two.d1-lost", &["up=true"]).await
+    };
+    let (filled, ()) = tokio::join!(empty, tokio::time::sleep(WATCHED));
+    filled?;
     let (sent, lost) = pings.stop().await?;
     println!("of {sent} pings between running pods, {} had no answer", lost.len());
-    ensure!(sent > 20, "it sent only {sent}");
+    ensure!(sent > 400, "it sent only {sent}");
     ensure!(lost.is_empty(), "of {sent} pings, {lost:?} had no answer");
     assert_eq!(ports(&names).await?, before, "the same ids, names and addresses");
     one.place().ping(&two.ip4()?).await?;
