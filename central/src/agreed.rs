@@ -17,9 +17,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use api::NodeView;
 use daemons::damage;
 use daemons::tool::ToolError;
-use k8s_openapi::api::core::v1::{ConfigMap, Node};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kit::kubernetes::{Seen, keep, named};
 use kit::once::Once;
 use kube::api::ListParams;
@@ -68,7 +69,7 @@ pub struct Agreement {
     /// The nodes with members.
     pub labelled: watch::Receiver<Seen<Vec<IpAddr>>>,
     /// The nodes, and the labels of those with members.
-    nodes: (Api<Node>, String),
+    nodes: (Api<NodeView>, String),
     /// Wakes up when the ConfigMap changes.
     pub changed: watch::Receiver<Seen<Option<String>>>,
 }
@@ -101,7 +102,7 @@ impl Agreement {
     /// Starts the watches of the nodes with these labels and of the ConfigMap. Returns the agreement about each database.
     pub fn watch(client: &Client, settings: &Settings, databases: [&'static str; 2], peers: &Peers) -> [Self; 2] {
         let nodes = watcher::Config::default().labels(&settings.database_nodes);
-        let labelled = keep("nodes", Api::all(client.clone()), nodes, |node: Node| Some(with_addresses(&node)));
+        let labelled = keep("nodes", Api::all(client.clone()), nodes, |node: NodeView| Some(with_addresses(&node)));
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), &settings.namespace);
         let changed = keep("configmaps", maps, named(store::NAME), |map: ConfigMap| {
             Some((map.name_any(), map.resource_version()))
@@ -132,14 +133,14 @@ impl Agreement {
     /// Prepares a file before its server opens it. If a server could not open the file, it is looked at `closely`.
     pub async fn prepare(&self, file: &File, closely: bool) -> Result<(), FileError> {
         let began = Instant::now();
-        let (mut said, mut tried) = (Once::default(), false);
+        let (mut said, mut first) = (Once::default(), true);
         loop {
             // Everything that happens from here on ends the pause below.
             let (mut labelled, mut changed) = (self.labelled.clone(), self.changed.clone());
             labelled.mark_unchanged();
             changed.mark_unchanged();
             let mut pause = PATIENCE.saturating_sub(began.elapsed()).max(RETRY);
-            let round = Round { closely, patient: began.elapsed() >= PATIENCE, first: !tried };
+            let round = Round { closely, patient: began.elapsed() >= PATIENCE, first };
             match self.attempt(file, round, &mut said).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
@@ -158,7 +159,7 @@ impl Agreement {
                     pause = RETRY;
                 }
             }
-            tried = true;
+            first = false;
             tokio::select! {
                 _ = labelled.changed() => {}
                 _ = changed.changed() => {}
@@ -262,10 +263,8 @@ fn is_about_contents(error: &ToolError) -> bool {
 }
 
 /// Returns the name of a node and its addresses.
-fn with_addresses(node: &Node) -> (String, Vec<IpAddr>) {
-    let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
-    let internal = addresses.filter(|address| address.type_ == "InternalIP");
-    (node.name_any(), internal.filter_map(|address| address.address.parse().ok()).collect())
+fn with_addresses(node: &NodeView) -> (String, Vec<IpAddr>) {
+    (node.name_any(), node.internal_ips().collect())
 }
 
 fn say(found: &Found, file: &File) {

@@ -235,6 +235,11 @@ impl Engine {
         std::mem::take(&mut self.unpublished)
     }
 
+    /// The objects that [`Self::take_unpublished`] will return.
+    pub fn unpublished(&self) -> impl Iterator<Item = &Object> {
+        self.unpublished.iter()
+    }
+
     /// Marks objects to be published after the next commit.
     pub fn mark_unpublished(&mut self, objects: impl IntoIterator<Item = Object>) {
         self.unpublished.extend(objects);
@@ -317,8 +322,7 @@ impl Engine {
         self.recorded_limits.remove(port);
         self.forget_member(port);
         // A subnet can wait for the port's name.
-        let suffix = format!("-{}", self.install.settings.router);
-        if let Some(subnet) = port.strip_suffix(&suffix).filter(|subnet| self.verdicts.contains_key(*subnet)) {
+        if let Some(subnet) = self.subnet_with_port(port).filter(|subnet| self.verdicts.contains_key(*subnet)) {
             self.undecided.insert(Object::Subnet(subnet.into()));
         }
         if let Some((subnet, lease)) = self.ipam.release(port) {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use daemons::control::{self, ControlError};
 use futures::{Stream, StreamExt};
 use ipnet::IpNet;
-use links::{Event, LinkError, Links};
+use links::{Assigned, Event, LinkError, Links};
 
 /// The pause after a failure, which doubles with each. ovs-vswitchd refuses a route while it has not yet read the address that
 /// the link has got.
@@ -116,7 +116,7 @@ impl Routes {
         let connected = self.links.connected(&link).await?;
         let assigned = self.links.assigned().await?;
         let own = assigned.iter().filter(|address| address.link == link.index && address.global && address.usable);
-        let networks = own.filter_map(|address| IpNet::new(address.own, address.network.prefix_len()).ok());
+        let networks = own.filter_map(Assigned::with_prefix);
         Ok(Seen {
             index: Some(link.index),
             addresses: networks.filter(|address| connected.contains(&address.trunc())).collect(),

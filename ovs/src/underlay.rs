@@ -173,16 +173,12 @@ impl Underlay {
         let Some(link) = self.links.find(name).await.map_err(self.refused())? else { return Ok(Vec::new()) };
         let assigned = self.links.assigned().await.map_err(self.refused())?;
         let global = assigned.iter().filter(|address| address.link == link.index && address.global);
-        Ok(global.filter_map(with_prefix).collect())
+        Ok(global.filter_map(Assigned::with_prefix).collect())
     }
 
     fn refused(&self) -> impl FnOnce(LinkError) -> UnderlayError {
         |source| UnderlayError::Link { iface: self.iface.clone(), source }
     }
-}
-
-fn with_prefix(address: &Assigned) -> Option<IpNet> {
-    IpNet::new(address.own, address.network.prefix_len()).ok()
 }
 
 fn joined(addresses: &[IpNet]) -> String {

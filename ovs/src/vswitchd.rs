@@ -132,8 +132,8 @@ impl Vswitchd {
         Ok(links.find(DEVICE).await?.is_some())
     }
 
-    /// Finishes the start of a running ovs-vswitchd, which listens on `control`. It may still wait for flows then, because ovn-controller is started
-    /// afterwards.
+    /// Finishes the start of a running ovs-vswitchd, which listens on `control`. It may still wait for flows then, because
+    /// ovn-controller is started afterwards.
     pub async fn finish_start(&mut self, control: &Path) -> Result<(), VswitchdError> {
         self.session.configured().await?;
         if self.flows.kept() {

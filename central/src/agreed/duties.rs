@@ -183,8 +183,8 @@ fn covers_majority(standing: &Standing, labelled: &Labelled) -> bool {
 impl Duties {
     /// Whether something is done to other members. Then the nodes with members must not be those of the past.
     pub fn concerns_others(&self, record: &Record) -> bool {
-        let stands = |record: &Record| record.survivor.clone();
-        !self.kick.is_empty() || self.record.as_ref().is_some_and(|new| stands(new) != stands(record)) || self.leave
+        let stands = self.record.as_ref().is_some_and(|new| new.survivor != record.survivor);
+        !self.kick.is_empty() || stands || self.leave
     }
 
     fn restart(why: &'static str) -> Self {

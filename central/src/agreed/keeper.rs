@@ -98,18 +98,17 @@ impl Keeper {
         let Some(mut labelled) = labelled else { return Ok(None) };
         let read = self.agreement.store.read().await?;
         let database = self.database.which().schema();
+        let is_member = labelled.contains_key(&self.agreement.node);
         let mut standing = match self.database.standing().await {
             Ok(standing) => standing,
+            // It has left, or is about to end.
+            Err(_) if !is_member => return Ok(None),
             // It is not running, and one that starts without a leader has nothing to tell.
             Err(DatabaseError::Control(ControlError::Io { .. })) => return Ok(Some(RETRY)),
             // The server has learnt that it was removed, and has closed its database.
-            Err(DatabaseError::Control(ControlError::Refused { said, .. }))
-                if said.contains("unknown cluster") && labelled.contains_key(&self.agreement.node) =>
-            {
+            Err(DatabaseError::Control(ControlError::Refused { said, .. })) if said.contains("unknown cluster") => {
                 return self.restart("it was removed from its cluster", false).await;
             }
-            // It has left, or is about to end.
-            Err(_) if !labelled.contains_key(&self.agreement.node) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let me = Me { node: &self.agreement.node, address: self.database.address() };

@@ -26,16 +26,22 @@ impl Firewall {
             Self::Iptables => Ok(false),
             Self::Auto => match command::run("nft", &["list", "tables"], "").await {
                 Ok(_) => Ok(true),
-                Err(error @ CommandError::Hung { .. }) => Err(error),
-                Err(CommandError::Run { program, source }) if source.kind() != io::ErrorKind::NotFound => {
-                    Err(CommandError::Run { program, source })
-                }
-                Err(error) => {
+                Err(error) if says_no(&error) => {
                     tracing::info!(%error, "no nftables: rules are written with iptables and ipset");
                     Ok(false)
                 }
+                Err(error) => Err(error),
             },
         }
+    }
+}
+
+/// Whether a failed command shows that there is no nftables: the tool is not installed, or the kernel refuses.
+fn says_no(error: &CommandError) -> bool {
+    match error {
+        CommandError::Run { source, .. } => source.kind() == io::ErrorKind::NotFound,
+        CommandError::Refused { .. } => true,
+        CommandError::Hung { .. } => false,
     }
 }
 

@@ -154,8 +154,7 @@ impl Engine {
 
     /// The subnet in force whose port to the router has this name.
     fn subnet_of_router_port<'a>(&self, port: &'a str) -> Option<&'a str> {
-        let subnet = port.strip_suffix(&*self.install.settings.router)?.strip_suffix('-')?;
-        self.world.subnet(subnet).map(|_| subnet)
+        self.subnet_with_port(port).filter(|subnet| self.world.subnet(subnet).is_some())
     }
 
     /// The address that the pod holds, or a new one. A running pod keeps its address even if its namespace is bound to

@@ -298,14 +298,8 @@ fn recorded(replica: &Replica, switch: &str) -> Option<SubnetSpec> {
 fn networks_alone(replica: &Replica, router_port: &str, subnet: &Subnet) -> Option<SubnetSpec> {
     let row = our_row(replica, TableId::LogicalRouterPort, router_port)?;
     let networks: Vec<&str> = row.get("networks")?.strs().collect();
-    let gateway: Vec<&str> = networks.iter().filter_map(|net| net.split_once('/')).map(|(ip, _)| ip).collect();
-    (!networks.is_empty()).then(|| SubnetSpec {
-        cidr_block: networks.join(","),
-        gateway: Some(gateway.join(",")),
-        nat_outgoing: subnet.spec.nat_outgoing,
-        private: subnet.spec.private,
-        ..SubnetSpec::default()
-    })
+    let gateways: Vec<&str> = networks.iter().filter_map(|net| net.split_once('/')).map(|(ip, _)| ip).collect();
+    with_networks(&networks, &gateways, subnet.spec.nat_outgoing, subnet.spec.private)
 }
 
 /// Whether the database has a pod's port with this name.
@@ -318,11 +312,20 @@ fn is_a_pods(replica: &Replica, port: &str) -> bool {
 fn shown_networks(shown: &InForce) -> Option<SubnetSpec> {
     let cidrs: Vec<&str> = shown.networks.iter().map(|network| network.cidr.as_str()).collect();
     let gateways: Vec<&str> = shown.networks.iter().map(|network| network.gateway.as_str()).collect();
+    with_networks(&cidrs, &gateways, Some(shown.nat_outgoing), Some(shown.private))
+}
+
+fn with_networks(
+    cidrs: &[&str],
+    gateways: &[&str],
+    nat_outgoing: Option<bool>,
+    private: Option<bool>,
+) -> Option<SubnetSpec> {
     (!cidrs.is_empty()).then(|| SubnetSpec {
         cidr_block: cidrs.join(","),
         gateway: Some(gateways.join(",")),
-        nat_outgoing: Some(shown.nat_outgoing),
-        private: Some(shown.private),
+        nat_outgoing,
+        private,
         ..SubnetSpec::default()
     })
 }

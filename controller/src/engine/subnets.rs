@@ -164,6 +164,11 @@ impl Engine {
         format!("{subnet}-{}", self.install.settings.router)
     }
 
+    /// The name of the subnet whose port to the router would have this name.
+    pub(super) fn subnet_with_port<'a>(&self, router_port: &'a str) -> Option<&'a str> {
+        router_port.strip_suffix(&*self.install.settings.router)?.strip_suffix('-')
+    }
+
     /// The flags that have no effect because the subnet already exists with other networks.
     pub(super) fn ineffective_flags(&self, cluster: &Cluster) -> Vec<String> {
         let Install { settings, default_subnet, default_net, join_net, .. } = &self.install;

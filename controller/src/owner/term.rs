@@ -9,7 +9,7 @@ use ovn::{AddressSet, Group, LogicalSwitch, LogicalSwitchPort, RowKey};
 use ovsdb::Replica;
 use ovsdb::client::{Change, Client};
 use plan::Key;
-use sync::{Changes, Drift, Refusal, SLICE, Sweep, Touched};
+use sync::{Changes, Drift, Facts, Refusal, SLICE, Sweep, Touched};
 use tokio::time::Instant;
 
 use crate::cluster::{self, Cluster, Object, Observed};
@@ -223,15 +223,11 @@ impl Term {
         self.unwritten = Touched::default();
         self.engine.mark_unpublished(self.refused.written());
         // What was refused before has been changed since, or is not wanted any more.
-        let decided = self.engine.take_unpublished();
-        let facts = self.engine.facts();
-        let holds = |key: RowKey| !facts.wants(&key) || sync::holds(facts, &key, replica);
-        for object in &decided {
-            if self.refused.withholds(object).is_some() && row_of(object).is_none_or(holds) {
-                self.refused.show(object);
-            }
+        let withheld = self.engine.unpublished().filter(|object| self.refused.withholds(object).is_some());
+        let withheld: Vec<Object> = withheld.cloned().collect();
+        for object in withheld.iter().filter(|object| is_written(object, self.engine.facts(), replica)) {
+            self.refused.show(object);
         }
-        self.engine.mark_unpublished(decided);
     }
 
     /// A part was refused: users see only the objects whose rows the database has, and an event about each other one.
@@ -241,9 +237,8 @@ impl Term {
         let before = self.refused.refuse(refusals, std::mem::take(&mut self.unwritten));
         decided.extend(before.keys().cloned());
         let facts = self.engine.facts();
-        let holds = |key: RowKey| !facts.wants(&key) || sync::holds(facts, &key, replica);
         let (held, withheld): (BTreeSet<Object>, BTreeSet<Object>) =
-            decided.into_iter().partition(|object| row_of(object).is_none_or(holds));
+            decided.into_iter().partition(|object| is_written(object, facts, replica));
         self.engine.mark_unpublished(held);
         self.engine.mark_unpublished(withheld.clone());
         self.refused.withhold(withheld, before, refusals, group_of);
@@ -334,12 +329,18 @@ fn row_of(object: &Object) -> Option<RowKey> {
     }
 }
 
+/// Whether the database has the row without which an object has no network, if it is wanted.
+fn is_written(object: &Object, facts: &Facts, replica: &Replica) -> bool {
+    row_of(object).is_none_or(|key| !facts.wants(&key) || sync::holds(facts, &key, replica))
+}
+
 /// The group of an object's changes.
 fn group_of(object: &Object) -> Option<Group> {
     let key = match object {
-        Object::Pod(port) | Object::Ip(port) => match api::node_of_port(port) {
-            Some(node) if matches!(object, Object::Ip(_)) => Key::Node(node.into()),
-            _ => Key::Port(Arc::clone(port)),
+        Object::Pod(port) => Key::Port(Arc::clone(port)),
+        Object::Ip(port) => match api::node_of_port(port) {
+            Some(node) => Key::Node(node.into()),
+            None => Key::Port(Arc::clone(port)),
         },
         Object::Node(name) | Object::ExternalHost(name) => Key::Node(Arc::clone(name)),
         Object::Subnet(name) => Key::Subnet(Arc::clone(name)),

@@ -113,10 +113,12 @@ impl Ipam {
         }
         self.release(holder);
         let want = Want { ips: WantIps::Exact(lease.ips), families: None, mac: Some(lease.mac) };
-        let complete = self.assign(subnet, holder, &want).unwrap_or(lease);
+        if let Ok(complete) = self.assign(subnet, holder, &want) {
+            return Some(complete);
+        }
         // Nobody else can have it meanwhile.
-        self.restore(subnet, holder, complete).ok()?;
-        Some(complete)
+        self.restore(subnet, holder, lease).ok()?;
+        Some(lease)
     }
 
     /// Restores a lease from a record. Its addresses can be excluded, in any pool, or the gateway, since the holder already

@@ -27,6 +27,13 @@ pub struct Assigned {
     pub standing: Standing,
 }
 
+impl Assigned {
+    /// Returns the node's own address with the length of its network's prefix.
+    pub fn with_prefix(&self) -> Option<IpNet> {
+        IpNet::new(self.own, self.network.prefix_len()).ok()
+    }
+}
+
 /// Whether others can rely on an address, from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
